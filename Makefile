@@ -1,0 +1,57 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both make .venv and install what they need.
+#
+#   TORCH_INDEX=URL  an extra package index, where torch is looked for too (see README: the CPU build of torch)
+#   PYTHON=python3   the interpreter .venv is made with
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: demo test lint format types imports unit parity parity-resize speed clean
+
+demo: .venv/installed
+	$(BIN)/python -m benchmarks.demo
+
+# -- The gate: what .ci/run runs -----------------------------------------------------------------------------
+
+test: lint types imports unit
+
+lint: .venv/installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/installed-test
+	$(BIN)/mypy
+
+imports: .venv/installed-test
+	$(BIN)/lint-imports
+
+unit: .venv/installed-test
+	$(BIN)/pytest -q
+
+# -- Not in the gate: run when the part in question is touched -------------------------------------------------
+
+parity: .venv/installed-test  # every array of the reference packs in ../shared/golden
+	$(BIN)/pytest -q -m parity
+
+speed: .venv/installed-test  # ratios against a plain transcription, on this machine
+	$(BIN)/python -m benchmarks.speed
+
+format: .venv/installed-test
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv demo
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) -e .
+	touch $@
+
+.venv/installed-test: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) -e ".[test]"
+	touch $@ .venv/installed

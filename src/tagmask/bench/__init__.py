@@ -1,0 +1,1 @@
+"""Metrics, and the protocols behind the papers' figures."""

@@ -1,0 +1,83 @@
+"""From options to what the library takes: words and weights."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tagmask.cli.options import Precision
+from tagmask.cli.talk import say
+from tagmask.errors import InputError, WeightsError
+
+if TYPE_CHECKING:
+    from tagmask.clip.load import Clip
+
+__all__ = ["behind", "lines", "load_weights"]
+
+_DEFAULT_WEIGHTS = "ViT-B-16:openai"
+
+
+def lines(given: Sequence[str] | None) -> list[str] | None:
+    """Options as given, with each @FILE replaced by its lines; None where nothing was given.
+
+    Raises:
+        InputError: a file that cannot be read.
+    """
+    if not given:
+        return None
+    found: list[str] = []
+    for option in given:
+        if not option.startswith("@"):
+            found.append(option)
+            continue
+        file = Path(option[1:]).expanduser()
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+            raise InputError(
+                f"words file {file} cannot be read: {reason}; give @FILE with one word a line"
+            ) from error
+        found += [line.strip() for line in text.splitlines() if line.strip()]
+    for word in found:
+        if "," in word.replace(", ", ""):
+            say(
+                f"note: {word!r} is one text to CLIP; "
+                "write ', ' between several names of one class, and one -w for each class"
+            )
+    return found
+
+
+def behind(background: Sequence[str] | None, no_background: bool) -> list[str] | None:
+    """Background words: None for the built-in ones, [] for none.
+
+    Raises:
+        InputError: both options at once.
+    """
+    if background and no_background:
+        raise InputError("--background and --no-background exclude each other; give one of them")
+    return [] if no_background else lines(background)
+
+
+def load_weights(weights: str | None, device: str, precision: Precision) -> "Clip":
+    """The weights asked for, else OpenAI's ViT-B/16 from the cache; says what runs.
+
+    Raises:
+        WeightsError: no usable weights.
+    """
+    from tagmask.clip.load import load
+
+    try:
+        clip = load(weights or _DEFAULT_WEIGHTS, device=device, precision=precision.value)
+    except WeightsError as error:
+        if weights:
+            raise
+        raise WeightsError(
+            f"no weights were given, and {error}. Give --weights PATH, or set TAGMASK_WEIGHTS to that path"
+        ) from error
+    chosen = " (auto)" if precision is Precision.auto else ""
+    shape = clip.geometry
+    say(
+        f"{Path(clip.name).name}: ViT, patch {shape.patch}, {shape.vision_layers} layers of width "
+        f"{shape.vision_width}, {clip.activation}; {clip.precision}{chosen} on {clip.device}"
+    )
+    return clip

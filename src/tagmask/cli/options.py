@@ -1,0 +1,86 @@
+"""Options that several commands share, written once."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "As",
+    "AsOption",
+    "Background",
+    "Device",
+    "NoBackground",
+    "Paths",
+    "Precision",
+    "PrecisionOption",
+    "RecipeName",
+    "Weights",
+    "Words",
+]
+
+
+class Precision(StrEnum):
+    """Of the matrix products."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class As(StrEnum):
+    """What to do where an authors' program looks unintended."""
+
+    published = "published"
+    corrected = "corrected"
+
+
+Paths = Annotated[
+    list[Path],
+    typer.Argument(help="Image files, or folders to look through.", metavar="PATHS...", show_default=False),
+]
+Words = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--word",
+        "-w",
+        metavar="WORD",
+        help="A word to look for; repeat it. 'dog, puppy' is one class with two names; @FILE has one a line.",
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        envvar="TAGMASK_WEIGHTS",
+        help="CLIP weights: .pt, .pth, .bin or .safetensors; else ViT-B-16.pt in ~/.cache/clip is used.",
+        show_default=False,
+    ),
+]
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="A paper's settings and words, such as tagclip/voc2012 or sclip/voc21."
+    ),
+]
+Background = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--background",
+        "-b",
+        metavar="WORD",
+        help="Name what is none of the words, instead of the built-in list; repeat it, or @FILE.",
+    ),
+]
+NoBackground = Annotated[
+    bool, typer.Option("--no-background", help="Compare the words with each other only.")
+]
+Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
+PrecisionOption = Annotated[
+    Precision, typer.Option(help="Of the matrix products; auto takes what is fast here.")
+]
+AsOption = Annotated[
+    As | None, typer.Option("--as", help="Keep or mend what looks unintended in the authors' program.")
+]

@@ -1,0 +1,77 @@
+"""What `tagmask tag` does and prints."""
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import typer
+
+from tagmask.api import Tagger
+from tagmask.cli.talk import say, sum_up, watched
+from tagmask.clip.load import Clip
+from tagmask.images import FoundImage
+from tagmask.results import Tags
+from tagmask.runtime.jobs import Outcome, run
+from tagmask.runtime.lines import json_lines
+from tagmask.settings.tables import TagRecipe
+
+__all__ = ["tag_images"]
+
+
+def tag_images(
+    images: list[FoundImage],
+    recipe: TagRecipe,
+    load: Callable[[], Clip],
+    *,
+    as_json: bool,
+    out: Path | None,
+) -> int:
+    """Tag every image, print as they come, and return how many failed."""
+    tagger = Tagger(load(), recipe=recipe)
+    failed = 0
+    with json_lines(out) if out else nullcontext(_keep_nothing) as write:
+        for outcome in watched(run(images, lambda image: tagger(image.path)), len(images)):
+            record = _record(outcome)
+            write(record)
+            if outcome.result is None:
+                failed += 1
+                say(f"failed: {outcome.image.path}: {outcome.error}")
+            elif not as_json:
+                typer.echo(_table(str(outcome.image.path), outcome.result))
+            if as_json:
+                typer.echo(json.dumps(record, ensure_ascii=False))
+    sum_up(len(images), failed, out)
+    return failed
+
+
+def _keep_nothing(_: object) -> None:
+    """Stands in for a file that was not asked for."""
+
+
+def _record(outcome: Outcome[Tags]) -> dict[str, object]:
+    path = str(outcome.image.path)
+    if outcome.result is None:
+        return {"path": path, "error": outcome.error}
+    tags = outcome.result
+    scores = {word: round(float(score), 6) for word, score in zip(tags.words, tags.scores, strict=True)}
+    return {"path": path, "tags": list(tags.names), "scores": scores, "cut": round(tags.cut, 6)}
+
+
+def _table(path: str, tags: Tags) -> str:
+    """The tags in a line, then every word's score, best first, with the cut drawn where it falls."""
+    found = ", ".join(tags.names) or "none of the words"
+    rows = [f"{typer.style(path, bold=True)}: {found}"]
+    order = sorted(range(len(tags.words)), key=lambda c: (-float(tags.scores[c]), c))
+    above = [c for c in order if tags.scores[c] > tags.cut]
+    for c in above:
+        rows.append(_row(tags, c))
+    rows.append(f"  {tags.cut:.3f}  ---- cut ----")
+    for c in order[len(above) :]:
+        rows.append(_row(tags, c))
+    return "\n".join(rows)
+
+
+def _row(tags: Tags, c: int) -> str:
+    row = f"  {tags.scores[c]:.3f}  {tags.words[c]}"
+    return typer.style(f"{row}  *", fg="green") if c in tags.chosen else row

@@ -1,0 +1,1 @@
+"""The frozen CLIP: weights in, two towers and a tokenizer out."""

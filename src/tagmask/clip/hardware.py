@@ -1,0 +1,57 @@
+"""Which device and which precision: chosen by name, or by what this machine is fast at."""
+
+import torch
+
+from tagmask.errors import InputError
+
+__all__ = ["PRECISIONS", "choose_device", "choose_precision"]
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device called `name`; "auto" is CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        InputError: no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"device {name!r} cannot be used here ({reason}); give 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'"
+        ) from error
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """The precision called `name`; "auto" is bfloat16 where it has its own matrix unit, else float32.
+
+    Raises:
+        InputError: no such precision.
+    """
+    if name in PRECISIONS:
+        return name
+    if name != "auto":
+        raise InputError(f"precision {name!r} is unknown; give 'auto', {', '.join(map(repr, PRECISIONS))}")
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    if device.type == "cpu" and _cpu_has_bfloat16():
+        return "bfloat16"
+    return "float32"
+
+
+def _cpu_has_bfloat16() -> bool:
+    # Emulated bfloat16 is slower than float32, so ask for the instructions, not for the data type.
+    # Older releases of torch cannot be asked; there "auto" stays with float32.
+    ask = getattr(torch.cpu, "get_capabilities", None)
+    if ask is None:
+        return False
+    found = ask()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))

@@ -1,0 +1,172 @@
+"""Weights by path -> a frozen CLIP, ready to look at images and words."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tagmask.clip.archives import Archive, read_weights
+from tagmask.clip.hardware import choose_device, choose_precision
+from tagmask.clip.keys import Geometry, clip_tensors, geometry
+from tagmask.clip.model import ACTIVATIONS, Text, Vision
+from tagmask.errors import InputError, WeightsError
+
+__all__ = ["Clip", "load"]
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+_OPENAI_FILES = {
+    "ViT-B-32:openai": "ViT-B-32.pt",
+    "ViT-B-16:openai": "ViT-B-16.pt",
+    "ViT-L-14:openai": "ViT-L-14.pt",
+    "ViT-L-14-336:openai": "ViT-L-14-336px.pt",
+}
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A frozen CLIP: both towers, and what belongs to the weights rather than to a method."""
+
+    vision: Vision = field(repr=False)
+    text: Text = field(repr=False)
+    name: str
+    """Where the weights came from, as given to `load`."""
+    geometry: Geometry
+    activation: str
+    """"quickgelu" or "gelu"."""
+    mean: Triple
+    """Subtracted from pixels in 0..1."""
+    std: Triple
+    logit_scale: float
+    """Exponentiated, about 100 for OpenAI's weights."""
+    device: torch.device
+    precision: str
+    """Of the matrix products: "float32", "bfloat16" or "float16"."""
+
+    @cached_property
+    def text_fingerprint(self) -> str:
+        """Hash of all that text features depend on: the text tower, its activation and precision."""
+        digest = hashlib.sha256(f"{self.activation} {self.precision}".encode())
+        for name, tensor in sorted(self.text.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def describe(self) -> str:
+        """One line for people: shape, activation, device, precision."""
+        shape = self.geometry
+        return (
+            f"ViT with patch {shape.patch}, {shape.vision_layers} layers of width {shape.vision_width}, "
+            f"{self.activation}, {self.precision} on {self.device}"
+        )
+
+
+def load(
+    weights: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    precision: str = "float32",
+    activation: str | None = None,
+) -> Clip:
+    """Load a frozen CLIP ViT.
+
+    Args:
+        weights: path of OpenAI's archive (`.pt`), of a plain state dict (`.pt`, `.pth`, `.bin`) or of a
+            `.safetensors` file, in the OpenAI / open_clip key layout. Also OpenAI's own names
+            ("ViT-B-16:openai"), if the file is in OpenAI's cache (`~/.cache/clip`) already.
+            The content decides what a file is, and no code in it is ever run.
+        device: "auto" (CUDA, then MPS, then CPU) or a torch device name.
+        precision: of the matrix products. "float32" is the reference; "bfloat16" and "float16" are
+            faster where the hardware has them; "auto" takes bfloat16 if this hardware multiplies it natively.
+        activation: "quickgelu" or "gelu". Left out: what the file's metadata says, else "quickgelu", which
+            is right for OpenAI's weights. A bare state dict does not say, and most weights trained by
+            open_clip need "gelu": a wrong choice gives slightly wrong results and no error.
+
+    Raises:
+        WeightsError: the file is absent, unreadable, unsafe, incomplete or not a CLIP ViT.
+        InputError: an unknown device, precision or activation.
+    """
+    if activation is not None and activation not in ACTIVATIONS:
+        raise InputError(f"activation {activation!r} is unknown; give one of {', '.join(ACTIVATIONS)}")
+    target = choose_device(device)
+    chosen = choose_precision(precision, target)
+    archive = read_weights(_locate(weights))
+    tensors = clip_tensors(archive.tensors)
+    activation = activation or _activation(archive)
+    shape = geometry(tensors)
+    with torch.device("meta"):
+        vision = Vision(shape, ACTIVATIONS[activation])
+        text = Text(shape, ACTIVATIONS[activation])
+    scale = float(tensors.pop("logit_scale").float().exp())
+    _fill(vision, {k.removeprefix("visual."): v for k, v in tensors.items() if k.startswith("visual.")})
+    _fill(text, {k: v for k, v in tensors.items() if not k.startswith("visual.")})
+    dtype = getattr(torch, chosen)
+    for tower in (vision, text):
+        tower.requires_grad_(False).eval().to(target)
+        _cast_products(tower, dtype)
+    mean, std = _statistics(archive)
+    return Clip(vision, text, str(weights), shape, activation, mean, std, scale, target, chosen)
+
+
+def _locate(weights: str | os.PathLike[str]) -> Path:
+    name = os.fspath(weights)
+    if name not in _OPENAI_FILES:
+        return Path(name).expanduser()
+    cached = Path.home() / ".cache" / "clip" / _OPENAI_FILES[name]
+    if not cached.is_file():
+        raise WeightsError(
+            f"{name} is not on this machine: looked for {cached}. Put OpenAI's {cached.name} there, "
+            "or give the path of a weights file instead"
+        )
+    return cached
+
+
+def _activation(archive: Archive) -> str:
+    said = archive.metadata.get("activation", "quickgelu")
+    if said not in ACTIVATIONS:
+        raise WeightsError(
+            f"the weights' metadata name the activation {said!r}; this version knows {', '.join(ACTIVATIONS)}"
+        )
+    return said
+
+
+def _statistics(archive: Archive) -> tuple[Triple, Triple]:
+    def read(key: str, default: Triple) -> Triple:
+        if key not in archive.metadata:
+            return default
+        try:
+            r, g, b = (float(part) for part in archive.metadata[key].strip("()[] ").split(","))
+        except ValueError as error:
+            raise WeightsError(
+                f"the weights' metadata give {key} = {archive.metadata[key]!r}; three numbers were wanted"
+            ) from error
+        return r, g, b
+
+    return read("mean", OPENAI_MEAN), read("std", OPENAI_STD)
+
+
+def _fill(tower: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    # Widened here, whatever the file holds: the reference arithmetic is float32 on these very values.
+    # Copied, since a tensor may still be a view of the file, which its owner may replace meanwhile.
+    owned = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
+    tower.load_state_dict(owned, assign=True)
+
+
+def _cast_products(tower: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Give the weights of matrix products the precision asked for; all else stays float32."""
+    for module in tower.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            product = isinstance(module, torch.nn.Linear | torch.nn.Conv2d) or name in _PRODUCTS
+            if product:
+                parameter.data = parameter.data.to(dtype)
+
+
+_PRODUCTS = frozenset({"in_proj_weight", "in_proj_bias", "proj", "text_projection"})

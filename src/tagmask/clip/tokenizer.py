@@ -1,0 +1,177 @@
+"""Text -> the ids that CLIP's text tower was trained on.
+
+    text --clean--> tidy lower-case text --split--> pieces --byte-pair merges--> ids --frame--> 77 columns
+
+The merges and the vocabulary are OpenAI's. The merging itself is done by the `tokenizers` library;
+cleaning, splitting and framing are fixed here, so that nothing else is normalised on the way.
+"""
+
+import gzip
+import html
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib import resources
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import Final
+
+import ftfy
+import torch
+from jaxtyping import Int64
+from tokenizers import Encoding, Regex, Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel, Split
+from tokenizers.pre_tokenizers import Sequence as Steps
+from torch import Tensor
+
+from tagmask.errors import InputError, TextTooLongError
+
+__all__ = ["CONTEXT", "END", "START", "VOCABULARY", "clean", "encode", "tokenize"]
+
+START: Final = 49406
+"""Id that opens every text."""
+
+END: Final = 49407
+"""Id that closes every text; the largest id, which is how the text tower finds the last token."""
+
+CONTEXT: Final = 77
+"""Columns of a tokenised text, START and END included."""
+
+VOCABULARY: Final = 49408
+"""Number of ids: 256 bytes, 256 bytes that end a piece, 48894 merges, START and END."""
+
+_MARKS: Final = {"<|startoftext|>": START, "<|endoftext|>": END}
+_MERGES_FILE: Final = "bpe_simple_vocab_16e6.txt.gz"
+_MERGES: Final = VOCABULARY - 2 * 256 - len(_MARKS)
+
+# OpenAI compiles this pattern ignoring case. After lower-casing two characters still tell the
+# difference: the long s (U+017F) folds to s, and the iota below (U+0345) folds to a letter without
+# being one, so that no alternative takes it and it is left out.
+_PIECES: Final = (
+    r"<\|[s\x{17F}]tartoftext\|>|<\|endoftext\|>|'[s\x{17F}]|'t|'re|'ve|'m|'ll|'d"
+    r"|[\p{L}]+|[\p{N}]|[^\s\x{345}\p{L}\p{N}]+"
+)
+
+
+def tokenize(texts: Sequence[str]) -> Int64[Tensor, "q 77"]:
+    """Turn each text into a row of 77 ids: START, the text, END, zeros.
+
+    Args:
+        texts: any texts, also empty ones (START END). The literal strings "<|startoftext|>" and
+            "<|endoftext|>" become the special ids where they stand as a piece of their own, as in
+            OpenAI's tokenizer; a text tower that stops at the first END then ignores what follows.
+
+    Returns:
+        Ids on the CPU, 0..49407, one row per text in the order given.
+
+    Raises:
+        InputError: `texts` is one bare string.
+        TextTooLongError: a text needs more than 77 ids. Nothing is ever cut off silently.
+
+    Source:
+        CLIP (Radford et al., ICML 2021), `simple_tokenizer.py` and `tokenize` as coded by the authors.
+
+    Example:
+        >>> tokenize(["a photo of a cat."])[0, :8].tolist()
+        [49406, 320, 1125, 539, 320, 2368, 269, 49407]
+    """
+    if isinstance(texts, str):
+        raise InputError(
+            f"tokenize wants a list of texts but got the one text {_short(texts)}: write [text]."
+        )
+    rows = torch.zeros((len(texts), CONTEXT), dtype=torch.int64)
+    for row, text in zip(rows, texts, strict=True):
+        ids = (START, *encode(text), END)
+        if len(ids) > CONTEXT:
+            raise TextTooLongError(
+                f"The text {_short(text)} has {len(ids)} tokens, start and end included, but CLIP reads "
+                f"at most {CONTEXT}: shorten it, or split it into several texts."
+            )
+        row[: len(ids)] = torch.tensor(ids)
+    return rows
+
+
+def encode(text: str) -> tuple[int, ...]:
+    """Give the ids of a text, without START and END and of any length.
+
+    Example:
+        >>> encode("A  PHOTO &amp; more")
+        (320, 1125, 261, 750)
+    """
+    tidy = clean(text)
+    encoding = _tokenizer().encode(tidy, add_special_tokens=False)
+    if any(mark in tidy for mark in _MARKS):
+        return tuple(_with_marks(tidy, encoding))
+    return tuple(encoding.ids)
+
+
+def clean(text: str) -> str:
+    r"""Repair, unescape, collapse whitespace and lower-case a text, as was done to CLIP's training texts.
+
+    Source:
+        `basic_clean`, `whitespace_clean` and the `lower()` of `encode`, as coded by the authors of CLIP.
+
+    Example:
+        >>> clean("  Salt &amp;amp; Pepper\n“CAFÉ” ")
+        'salt & pepper "café"'
+    """
+    repaired = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return re.sub(r"\s+", " ", repaired).strip().lower()
+
+
+def _with_marks(text: str, encoding: Encoding) -> Iterator[int]:
+    """Give the ids, with one special id in place of those of each piece that spells a mark.
+
+    Not done by declaring added tokens, because those would also be found inside a run of
+    punctuation ("!!<|endoftext|>"), where OpenAI's pattern does not see them.
+    """
+    tokens = zip(encoding.word_ids, encoding.ids, encoding.offsets, strict=True)
+    for _, group in groupby(tokens, key=itemgetter(0)):
+        _, ids, spans = zip(*group, strict=True)
+        mark = _MARKS.get(text[spans[0][0] : spans[-1][1]])
+        yield from ids if mark is None else (mark,)
+
+
+@cache
+def _tokenizer() -> Tokenizer:
+    """Build the merges in memory; no normaliser, no post-processor, no file of its own."""
+    merges = _read_merges()
+    letters = _byte_letters()
+    symbols = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges)]
+    vocabulary = {symbol: number for number, symbol in enumerate(symbols)}
+    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=merges, end_of_word_suffix="</w>"))
+    tokenizer.pre_tokenizer = Steps(
+        [
+            Split(Regex(_PIECES), behavior="removed", invert=True),
+            ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    return tokenizer
+
+
+def _read_merges() -> list[tuple[str, str]]:
+    """Read lines 2..48895; the file goes on with merges that CLIP does not use."""
+    packed = resources.files(__package__).joinpath(_MERGES_FILE).open("rb")
+    with packed, gzip.open(packed, "rt", encoding="utf-8") as lines:
+        pairs = (line.split() for line in islice(lines, 1, 1 + _MERGES))
+        return [(first, second) for first, second in pairs]
+
+
+def _byte_letters() -> list[str]:
+    """Give the printable letter of each byte, in the order of their ids.
+
+    Printable bytes stand for themselves and come first; the others follow as code points 256, 257, ...
+    """
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
+    others = 256 - len(printable)
+    return [chr(code) for code in (*printable, *range(256, 256 + others))]
+
+
+def _short(text: str) -> str:
+    """Quote a text for a message, cut after 60 characters."""
+    return repr(text if len(text) <= 60 else f"{text[:60]}…")

@@ -1,0 +1,81 @@
+"""Position tables for grids the weights were not trained on.
+
+Every paper stretches the stored table in its own way, and features follow: a rule is part of a method.
+A rule takes the stored table (class token first, then side x side patches) and the wanted grid.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from tagmask.types import Size
+
+__all__ = ["POSITIONS", "Positions", "bicubic_nudged", "bicubic_nudged_by_shape", "bilinear_half"]
+
+Positions = Callable[[Float[Tensor, "m d"], Size], Float[Tensor, "n d"]]
+
+
+def bicubic_nudged(table: Float[Tensor, "m d"], grid: Size) -> Float[Tensor, "n d"]:
+    """Bicubic, by the factors (gh + 0.1) / side and (gw + 0.1) / side; the stored table for as many patches.
+
+    The sampling grid follows those factors, not the ratio of sizes, so this is not a resize to `grid`. As
+    coded, the *count* decides whether anything is stretched: 7 x 28 patches read a 14 x 14 table unchanged.
+
+    Source: SCLIP as coded by its authors; the 0.1 keeps the output from coming out one patch short.
+    """
+    return table if grid[0] * grid[1] == len(table) - 1 else bicubic_nudged_by_shape(table, grid)
+
+
+def bicubic_nudged_by_shape(table: Float[Tensor, "m d"], grid: Size) -> Float[Tensor, "n d"]:
+    """`bicubic_nudged`, corrected: every grid of another shape is stretched, whatever its count."""
+    side = _side(table)
+    if grid == (side, side):
+        return table
+    factors = ((grid[0] + 0.1) / side, (grid[1] + 0.1) / side)
+    patches = F.interpolate(_as_image(table, side), scale_factor=factors, mode="bicubic", align_corners=False)
+    return _with_class_token(table, patches)
+
+
+def bilinear_half(
+    table: Float[Tensor, "m d"], grid: Size, *, round_stored: bool = False
+) -> Float[Tensor, "n d"]:
+    """Bilinear to `grid`, then the whole table rounded to float16 and widened again.
+
+    Args:
+        table: the stored table.
+        grid: (gh, gw) of the image.
+        round_stored: round at the stored grid too, where nothing is stretched.
+
+    Source: TagCLIP as coded by its authors. The rounding moves logits by about 1e-3.
+    """
+    side = _side(table)
+    if grid == (side, side):
+        return table.half().float() if round_stored else table
+    patches = F.interpolate(_as_image(table, side), size=grid, mode="bilinear", align_corners=False)
+    return _with_class_token(table, patches).half().float()
+
+
+POSITIONS: Mapping[str, Positions] = MappingProxyType(
+    {
+        "bicubic-nudged": bicubic_nudged,
+        "bicubic-nudged-by-shape": bicubic_nudged_by_shape,
+        "bilinear-half": bilinear_half,
+    }
+)
+
+
+def _side(table: Float[Tensor, "m d"]) -> int:
+    return math.isqrt(len(table) - 1)
+
+
+def _as_image(table: Float[Tensor, "m d"], side: int) -> Float[Tensor, "1 d side side"]:
+    return table[1:].T.reshape(1, -1, side, side)
+
+
+def _with_class_token(table: Float[Tensor, "m d"], patches: Float[Tensor, "1 d gh gw"]) -> Tensor:
+    return torch.cat([table[:1], patches[0].flatten(1).T])

@@ -1,0 +1,232 @@
+"""Where the windows of an image lie, and the linear maps that join their score maps.
+
+Windows lie on a product grid: every row of windows has the same columns. Upsampling a
+window's map, adding it into the image, dividing by how many windows saw each pixel and the
+last resize are all linear, and each acts on rows and columns apart. So the four steps are
+one product, `Y @ maps @ X.T`, whose two factors depend on sizes only: build them once, and
+no array of the image's size is ever accumulated.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from tagmask.errors import InputError, ShapeError
+from tagmask.types import Size
+
+__all__ = ["Box", "Windows", "arrange", "plan_windows", "resize_matrix", "stitch_matrices", "whole"]
+
+Box = tuple[int, int, int, int]
+"""(x0, y0, x1, y1) in pixels, half-open."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Equal windows on a product grid that cover an image without gaps.
+
+    Raises:
+        InputError: the windows are empty, not in order, do not start at 0 or leave gaps.
+    """
+
+    tops: tuple[int, ...]
+    """First pixel row of each row of windows, ascending from 0."""
+    lefts: tuple[int, ...]
+    """First pixel column of each column of windows, ascending from 0."""
+    height: int
+    """Of every window, in pixels."""
+    width: int
+    """Of every window, in pixels."""
+
+    def __post_init__(self) -> None:
+        _require_cover(self.tops, self.height, "rows")
+        _require_cover(self.lefts, self.width, "columns")
+
+    @property
+    def canvas(self) -> Size:
+        """(h, w) of the image that the windows cover."""
+        return self.tops[-1] + self.height, self.lefts[-1] + self.width
+
+    @property
+    def boxes(self) -> tuple[Box, ...]:
+        """All windows, row by row."""
+        return tuple(self)
+
+    def __len__(self) -> int:
+        return len(self.tops) * len(self.lefts)
+
+    def __iter__(self) -> Iterator[Box]:
+        return ((x, y, x + self.width, y + self.height) for y in self.tops for x in self.lefts)
+
+
+def plan_windows(size: Size, crop: int, stride: int) -> Windows:
+    """Lay square windows over an image; the last row and column are flush with its border.
+
+    Args:
+        size: (h, w) of the image in pixels.
+        crop: side of a window in pixels; a side of the image under it is taken whole.
+        stride: pixels from one window to the next; the last step may be shorter.
+
+    Raises:
+        InputError: an argument is under 1, or the stride leaves pixels that no window sees.
+
+    Source:
+        SCLIP (ECCV 2024), as coded by the authors; the rule is mmsegmentation's.
+
+    Example:
+        >>> windows = plan_windows((336, 448), crop=224, stride=112)
+        >>> windows.tops, windows.lefts, len(windows)
+        ((0, 112), (0, 112, 224), 6)
+    """
+    if crop < 1 or stride < 1:
+        raise InputError(f"got crop {crop} and stride {stride}; both count pixels, give at least 1")
+    _require_size(size, "image")
+    h, w = size
+    return Windows(_starts(h, crop, stride), _starts(w, crop, stride), min(crop, h), min(crop, w))
+
+
+def whole(size: Size) -> Windows:
+    """One window that is the whole image.
+
+    Raises:
+        InputError: a side is under 1.
+
+    Example:
+        >>> whole((30, 40)).boxes
+        ((0, 0, 40, 30),)
+    """
+    _require_size(size, "image")
+    return Windows((0,), (0,), *size)
+
+
+def arrange(maps: Float[Tensor, "windows q gh gw"], windows: Windows) -> Float[Tensor, "q rows cols"]:
+    """Lay the windows' maps side by side, the layout that `stitch_matrices` expects.
+
+    Args:
+        maps: one map per window and text, windows in the order of `windows.boxes`.
+        windows: their geometry.
+
+    Returns:
+        The map of window (i, j) at rows i * gh ... and columns j * gw ...; pixels seen by
+        several windows therefore appear several times.
+
+    Raises:
+        ShapeError: there are more or fewer maps than windows.
+    """
+    if len(maps) != len(windows):
+        raise ShapeError(f"got {len(maps)} maps for {len(windows)} windows; give one map per window")
+    _, q, gh, gw = maps.shape
+    rows, columns = len(windows.tops), len(windows.lefts)
+    laid = maps.reshape(rows, columns, q, gh, gw).permute(2, 0, 3, 1, 4)
+    return laid.reshape(q, rows * gh, columns * gw)
+
+
+def resize_matrix(source: int, target: int) -> Float[Tensor, "target source"]:
+    """The linear map of a bilinear resize along one axis (align_corners off, no antialias).
+
+    Args:
+        source: samples before the resize.
+        target: samples after it.
+
+    Returns:
+        float32, at most two entries other than 0 per row; rows sum to 1. The weights are
+        torch's own, float32 rounding of the sampling positions included: on long axes exact
+        positions would differ from it by up to 1e-4 of a sample.
+
+    Raises:
+        InputError: a size is under 1.
+
+    Example:
+        >>> resize_matrix(2, 4)
+        tensor([[1.0000, 0.0000],
+                [0.7500, 0.2500],
+                [0.2500, 0.7500],
+                [0.0000, 1.0000]])
+    """
+    _require_size((source, target), "resize")
+    # Row k of the result is how the k-th unit vector spreads.
+    return F.interpolate(torch.eye(source)[None], size=target, mode="linear", align_corners=False)[0].T
+
+
+def stitch_matrices(
+    windows: Windows, grid: Size, canvas: Size, target: Size, *, through_canvas: bool = True
+) -> tuple[Float[Tensor, "h0 rows"], Float[Tensor, "w0 cols"]]:
+    """The maps Y, X that join the windows: `Y @ arrange(maps, windows) @ X.T` has size `target`.
+
+    Equal to: resize each window's map to the window's pixels (bilinear), add it into an empty
+    canvas, divide each pixel by the number of windows that cover it, resize to `target`
+    (bilinear).
+
+    Args:
+        windows: where the windows lie on the canvas.
+        grid: (gh, gw) of one window's map.
+        canvas: (h, w) of the image that the windows were planned for.
+        target: (h0, w0) of the result, usually the original image.
+        through_canvas: False skips the canvas, one bilinear resize from the map straight to
+            `target`; only for one window. True resizes twice, which gives other values.
+
+    Returns:
+        Y (h0, rows of windows * gh) and X (w0, columns of windows * gw): float32 on the CPU,
+        computed in float64, rows sum to 1.
+
+    Raises:
+        ShapeError: `canvas` is not the image that `windows` covers.
+        InputError: a size is under 1, or `through_canvas` is off with several windows.
+
+    Source:
+        The four steps: SCLIP (ECCV 2024), as coded by the authors. One product instead of
+        them is exact algebra; results differ by float32 rounding only.
+    """
+    _require_size(grid, "grid")
+    _require_size(target, "target")
+    if canvas != windows.canvas:
+        raise ShapeError(
+            f"got a canvas of {canvas} for windows that cover {windows.canvas}; "
+            "plan the windows for the size of the image that was cut"
+        )
+    if through_canvas:
+        y = _stitch(windows.tops, windows.height, grid[0], canvas[0], target[0])
+        x = _stitch(windows.lefts, windows.width, grid[1], canvas[1], target[1])
+        return y, x
+    if len(windows) > 1:
+        raise InputError(
+            f"got {len(windows)} windows with through_canvas off; "
+            "only a single window can be resized straight to the target"
+        )
+    return resize_matrix(grid[0], target[0]), resize_matrix(grid[1], target[1])
+
+
+def _starts(side: int, crop: int, stride: int) -> tuple[int, ...]:
+    count = max(side - crop + stride - 1, 0) // stride + 1
+    return tuple(max(min(i * stride + crop, side) - crop, 0) for i in range(count))
+
+
+def _stitch(
+    starts: Sequence[int], length: int, cells: int, canvas: int, target: int
+) -> Float[Tensor, "target cells"]:
+    upsample = resize_matrix(cells, length).double()
+    joined = torch.zeros(canvas, len(starts) * cells, dtype=torch.float64)
+    counts = torch.zeros(canvas, 1, dtype=torch.float64)
+    for i, start in enumerate(starts):
+        joined[start : start + length, i * cells : (i + 1) * cells] = upsample
+        counts[start : start + length] += 1
+    # Counts divide per axis: a pixel's count is (rows of windows over it) * (columns over it).
+    return (resize_matrix(canvas, target).double() @ (joined / counts)).float()
+
+
+def _require_size(size: Size, what: str) -> None:
+    if min(size) < 1:
+        raise InputError(f"got the {what} size {size}; each side must be at least 1")
+
+
+def _require_cover(starts: Sequence[int], length: int, axis: str) -> None:
+    steps = [after - before for before, after in pairwise(starts)]
+    if length < 1 or not starts or starts[0] != 0 or any(not 0 < step <= length for step in steps):
+        raise InputError(
+            f"windows of {length} pixels that start at {axis} {tuple(starts)} do not cover an image "
+            "from 0 on without gaps; use a stride of at most the crop"
+        )

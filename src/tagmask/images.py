@@ -1,0 +1,396 @@
+"""Pixels in: any picture a user has becomes upright RGB, or an error that says why not.
+
+    source --decode--> PIL image, first frame --flatten--> RGB --EXIF--> upright (h, w, 3) uint8
+
+Nothing is guessed silently: 16-bit grey is scaled, never clipped; transparency is laid on white; a
+picture over Pillow's pixel limit is refused before it is decoded. Colour profiles are not applied.
+"""
+
+import codecs
+import io
+import os
+import unicodedata
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TypeAlias
+
+import numpy as np
+import PIL.Image
+from PIL import ExifTags, ImageOps
+
+from tagmask.errors import ImageError, InputError
+from tagmask.types import Image
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "FoundImage",
+    "ImageSource",
+    "decode",
+    "find_images",
+    "output_names",
+    "read_image",
+]
+
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndarray
+"""A file path, an encoded file's bytes, a PIL image, or a uint8 array (h, w, 3)."""
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "PPM", "HEIF")
+"""Formats that are tried, by Pillow's names; those that need an outside program (EPS, WMF) are left out.
+HEIF is there for users who register pillow-heif."""
+
+_JPEG, _PNG, _TIFF = (".jpg", ".jpeg", ".jpe", ".jfif"), (".png", ".apng"), (".tif", ".tiff")
+_OTHERS = (".webp", ".bmp", ".gif", ".jp2", ".avif", ".ppm", ".pgm", ".pnm")
+IMAGE_SUFFIXES = frozenset(_JPEG + _PNG + _TIFF + _OTHERS)
+"""Lower-case endings of the files looked for in folders. Files given one by one may have any ending."""
+
+_STARTS = (
+    (b"version https://git-lfs", "a git-lfs pointer; run `git lfs pull` to fetch the picture itself"),
+    (b"<!doctype html", "an HTML page, often what a failed download leaves"),
+    (b"<html", "an HTML page, often what a failed download leaves"),
+    (b"<svg", "an SVG drawing; export it as PNG"),
+    (b"<?xml", "XML (an SVG drawing?)"),
+    (b"%pdf", "a PDF; export its pages as PNG"),
+    (b"pk\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+)
+
+
+def read_image(source: ImageSource) -> Image:
+    """Read one picture as upright RGB.
+
+    Args:
+        source: a file path; the bytes of an encoded file; a PIL image (its current frame); or a
+            uint8 array (h, w, 3), RGB, taken as upright. The content decides the format, never the
+            file's ending. EXIF orientation is applied wherever the source carries one.
+
+    Returns:
+        Upright RGB, 0..255, C-contiguous, owned by the caller. 16-bit grey is scaled to 8 bits
+        (v / 257, rounded); transparency is composited on white; of an animation or a multi-page
+        file, the first frame.
+
+    Raises:
+        ImageError: the source is absent, empty, not a picture, damaged, of a mode or dtype that has
+            no one meaning as RGB, or over `PIL.Image.MAX_IMAGE_PIXELS` (None lifts that limit).
+
+    Example:
+        >>> read_image(PIL.Image.new("CMYK", (4, 2))).shape
+        (2, 4, 3)
+    """
+    if isinstance(source, np.ndarray):
+        return _checked_array(source)
+    if isinstance(source, PIL.Image.Image):
+        what = f"the PIL image (mode {source.mode})"
+        _check_size(source, what)
+        _load(source, what)
+        image = source
+    elif isinstance(source, str | os.PathLike | bytes):
+        image, what = decode(source), _name(source)
+    else:
+        raise ImageError(
+            f"An image is a path, bytes, a PIL image or a uint8 array (h, w, 3); got {type(source).__name__}."
+        )
+    return np.array(_upright(_flatten(image, what), _orientation(image)), order="C")
+
+
+def decode(source: str | os.PathLike[str] | bytes, formats: Sequence[str] = _FORMATS) -> PIL.Image.Image:
+    """Decode the first frame of an encoded file, in the mode and orientation it is stored in.
+
+    `PIL.Image.open` is not used: it warns about large pictures before their size can be seen, and
+    silencing a warning is not safe in threads.
+
+    Args:
+        source: a file path, or the bytes of an encoded file.
+        formats: Pillow's names of the formats to try.
+
+    Returns:
+        The image, loaded; its file is closed.
+
+    Raises:
+        ImageError: as `read_image`, but for modes, all of which are kept.
+    """
+    what = _name(source)
+    with io.BytesIO(source) if isinstance(source, bytes) else _open(source) as stream:
+        image = _identify(stream, what, formats)
+        _check_size(image, what)
+        _load(image, what)
+    return image
+
+
+def _name(source: str | os.PathLike[str] | bytes) -> str:
+    return f"the {len(source)} bytes given" if isinstance(source, bytes) else str(os.fspath(source))
+
+
+def _open(source: str | os.PathLike[str]) -> io.BufferedReader:
+    path = Path(source)
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path} is a folder, not an image file. Give the files in it.")
+        if path.exists() and not path.is_file():
+            raise ImageError(f"{path} is a pipe or a device, not an image file. Pass what it holds as bytes.")
+        return path.open("rb")
+    except FileNotFoundError:
+        hint = " Addresses are not fetched: download it first." if "://" in str(source) else ""
+        raise ImageError(f"There is no file {source}; looked from {Path.cwd()}.{hint}") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{str(source)!r} cannot be opened: {reason}.") from error
+
+
+def _identify(stream: io.BytesIO | io.BufferedReader, what: str, formats: Sequence[str]) -> PIL.Image.Image:
+    PIL.Image.init()
+    head = stream.read(64)
+    if not head:
+        raise ImageError(f"{what}: an empty file (0 bytes). Fetch or export it again.")
+    reasons = []
+    for format_ in (name for name in formats if name in PIL.Image.OPEN):
+        factory, accept = PIL.Image.OPEN[format_]
+        try:
+            accepted = accept is None or accept(head[:16].ljust(16, b"\0"))
+            if isinstance(accepted, str):  # Pillow was built without this format's library
+                reasons.append(accepted)
+            elif accepted:
+                stream.seek(0)
+                return factory(stream, "")
+        except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+            raise _too_large(what, str(error)) from None
+        except MemoryError:
+            raise
+        except Exception as error:  # decoders meet hostile bytes with errors of any kind
+            reasons.append(f"starts like a {format_} file, but its header is damaged ({error})")
+    if reasons:
+        raise ImageError(f"{what}: {'; '.join(reasons)}. Fetch or export it again.")
+    raise ImageError(f"{what} is not one of {', '.join(formats)}; it looks like {_describe(head)}.")
+
+
+def _describe(head: bytes) -> str:
+    start = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    for prefix, meaning in _STARTS:
+        if start.startswith(prefix):
+            return meaning
+    if head[4:8] == b"ftyp":
+        brand = head[8:12].decode("latin-1")
+        return f"an ISO media file of brand {brand!r} (HEIC or a video); export it as JPEG or PNG"
+    if not head.strip(b"\0"):
+        return "a file of zero bytes, as an interrupted copy leaves"
+    try:  # incremental: the last character may be cut in the middle
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        text = ""
+    if text and all(c.isprintable() or c.isspace() for c in text):
+        return f"text, starting {text[:40]!r}"
+    return f"unknown data, starting {head[:12].hex(' ')}"
+
+
+def _check_size(image: PIL.Image.Image, what: str) -> None:
+    limit = PIL.Image.MAX_IMAGE_PIXELS
+    if image.width * image.height == 0:
+        raise ImageError(f"{what} has no pixels: {image.height} x {image.width} (height x width).")
+    if limit is not None and image.width * image.height > limit:
+        raise _too_large(what, f"{image.height} x {image.width} (height x width), limit of {limit} pixels")
+
+
+def _too_large(what: str, size: str) -> ImageError:
+    return ImageError(
+        f"{what} is too large: {size}. Resize it, or raise PIL.Image.MAX_IMAGE_PIXELS (None: no limit) "
+        "if its origin is trusted."
+    )
+
+
+def _load(image: PIL.Image.Image, what: str) -> None:
+    try:
+        image.load()
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ImageError(f"{what} is damaged or cut short: {error}. Fetch or export it again.") from error
+
+
+def _orientation(image: PIL.Image.Image) -> int:
+    """EXIF orientation; 1 (upright) where there is none, or none that can be read, as viewers do."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _upright(image: PIL.Image.Image, orientation: int) -> PIL.Image.Image:
+    if orientation == 1:
+        return image
+    # A fresh EXIF with the one tag: rewriting the camera's own fails where any other tag is odd.
+    bare = image.copy()
+    bare.info = {}
+    bare.getexif()[ExifTags.Base.Orientation] = orientation
+    return ImageOps.exif_transpose(bare)
+
+
+def _flatten(image: PIL.Image.Image, what: str) -> PIL.Image.Image:
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _eight_bit(image, what).convert("RGB")
+    if image.mode == "F":
+        raise ImageError(
+            f"{what} holds float pixels (mode F), whose black and white are not known. Scale them to "
+            "0..255 and pass a uint8 array (h, w, 3)."
+        )
+    try:
+        if not image.has_transparency_data:
+            return image.convert("RGB")
+        rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    except (ValueError, OSError) as error:
+        raise ImageError(f"{what} has colour mode {image.mode}, not known here. Save it as RGB.") from error
+    white = PIL.Image.new("RGB", rgba.size, (255, 255, 255))
+    white.paste(rgba, mask=rgba)
+    return white
+
+
+def _eight_bit(image: PIL.Image.Image, what: str) -> PIL.Image.Image:
+    values = np.asarray(image)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise ImageError(
+            f"{what} holds integers {low}..{high} (mode {image.mode}); grey must lie in 0..65535. Scale "
+            "them to 0..255 and pass a uint8 array (h, w, 3)."
+        )
+    # A TIFF of 12 bits comes in 16-bit words with its values as they are: white is 4095.
+    white = 4095 if getattr(image, "tag_v2", {}).get(258) == (12,) else 65535
+    scale = ((np.arange(65536, dtype=np.uint32) * 510 + white) // (2 * white)).clip(max=255).astype(np.uint8)
+    return PIL.Image.fromarray(scale[values])
+
+
+def _checked_array(array: np.ndarray) -> Image:
+    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3 and array.size:
+        return np.array(array, order="C", copy=True, subok=False)
+    if not array.size:
+        advice = "It has no pixels."
+    elif array.dtype != np.uint8:
+        advice = "For floats in 0..1: (x * 255).round().astype('uint8'). For 0..255: x.astype('uint8')."
+    elif array.ndim == 2:
+        advice = "Grey becomes RGB with np.repeat(x[..., None], 3, axis=2)."
+    elif array.ndim == 3 and array.shape[2] == 4:
+        advice = "RGBA can be given as PIL.Image.fromarray(x)."
+    elif array.ndim == 3 and array.shape[0] == 3:
+        advice = "Channels go last: np.moveaxis(x, 0, 2)."
+    else:
+        advice = "Give one image at a time, colours in the last axis; of a batch, list(x)."
+    raise ImageError(
+        f"An image array must be uint8, (h, w, 3), RGB; got {array.dtype} of shape {array.shape}. {advice}"
+    )
+
+
+@dataclass(frozen=True)
+class FoundImage:
+    """An image file and what to call it."""
+
+    path: Path
+    """Where it is."""
+    name: PurePosixPath
+    """Its path below the folder that was given; the file's name where the file itself was given."""
+
+
+def find_images(paths: Sequence[Path]) -> list[FoundImage]:
+    """List the image files that files and folders stand for.
+
+    Folders are walked to the bottom, links included, each real folder once; names that start with a
+    dot (macOS's `._x` among them) are passed over. Only endings are looked at, not contents.
+
+    Args:
+        paths: image files, kept whatever their ending, and folders.
+
+    Returns:
+        The images, argument by argument, sorted by name within one; a file that several arguments
+        reach is kept once, for the first of them.
+
+    Raises:
+        InputError: nothing given, a path that does not exist, a folder without images or one that
+            may not be listed.
+    """
+    if not paths:
+        raise InputError("No images: give at least one image file or folder.")
+    found: list[FoundImage] = []
+    seen: set[Path | None] = set()
+    for path in paths:
+        if path.is_dir():
+            images = [FoundImage(p, PurePosixPath(p.relative_to(path).as_posix())) for p in _walk(path)]
+        elif path.exists():
+            images = [FoundImage(path, PurePosixPath(path.name))]
+        else:
+            raise InputError(f"There is no file or folder {path}; looked from {Path.cwd()}.")
+        if not images:
+            raise InputError(f"No images below {path}; looked for {' '.join(sorted(IMAGE_SUFFIXES))}.")
+        # Only across arguments: within one, two links to one file are two images of a data set.
+        real = [image.path.resolve() for image in images] if len(paths) > 1 else [None] * len(images)
+        found += [image for image, file in zip(images, real, strict=True) if file not in seen]
+        seen.update(real)
+    return found
+
+
+def _walk(root: Path) -> list[Path]:
+    files: list[Path] = []
+    visited: set[Path] = set()
+    pending = deque([root])
+    while pending:
+        folder = pending.popleft()
+        real = folder.resolve()
+        if real in visited:
+            continue
+        visited.add(real)
+        try:
+            entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
+            folders = {entry: entry.is_symlink() for entry in entries if entry.is_dir()}
+        except OSError as error:
+            raise InputError(f"The folder {folder} cannot be listed: {error.strerror}.") from error
+        # Links wait until all real folders are done, so that a loop never names an image.
+        pending.extendleft(entry for entry, link in folders.items() if not link)
+        pending.extend(entry for entry, link in folders.items() if link)
+        files += [e for e in entries if e.suffix.lower() in IMAGE_SUFFIXES and e not in folders]
+    return sorted(files, key=lambda file: file.parts)
+
+
+def output_names(found: Sequence[FoundImage]) -> list[PurePosixPath]:
+    """Give each image a name for its outputs, no two alike, even where case is ignored.
+
+    A name is the image's own, without its ending. Where that is not enough: images of one folder
+    keep their endings (`a.jpg`, `a.png`), images of different folders given get those folders'
+    names in front, and what is still alike is numbered (`a-2`).
+
+    Args:
+        found: as `find_images` returns them.
+
+    Returns:
+        One relative name per image, in order. Add an ending with `f"{name}.png"`, never
+        `with_suffix`, which would cut `IMG_0.5` short.
+
+    Example:
+        >>> names = [PurePosixPath(n) for n in ("sub/a.jpg", "sub/b.jpg", "sub/B.png")]
+        >>> [str(n) for n in output_names([FoundImage(Path("photos") / n, n) for n in names])]
+        ['sub/a', 'sub/b.jpg', 'sub/B.png']
+    """
+    roots = [_root(image) for image in found]
+    stems = [image.name.with_suffix("") for image in found]
+    alike = Counter(map(_key, stems))
+    alike_here = Counter((root, _key(stem)) for root, stem in zip(roots, stems, strict=True))
+    names = []
+    for image, root, stem in zip(found, roots, stems, strict=True):
+        here = alike_here[root, _key(stem)]
+        name = image.name if here > 1 else stem
+        names.append(PurePosixPath(root.name) / name if alike[_key(stem)] > here else name)
+    taken = set(map(_key, names))
+    used: set[str] = set()
+    for i, name in enumerate(names):
+        number = 2
+        while _key(names[i]) in used or (names[i] is not name and _key(names[i]) in taken):
+            names[i] = name.with_name(f"{name.name}-{number}")
+            number += 1
+        used.add(_key(names[i]))
+    return names
+
+
+def _root(image: FoundImage) -> Path:
+    return Path(os.path.abspath(image.path)).parents[len(image.name.parts) - 1]  # noqa: PTH100 (keeps links)
+
+
+def _key(name: PurePosixPath) -> str:
+    """What a disk that ignores case and Unicode composition sees of a name."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", str(name)).casefold())

@@ -1,0 +1,358 @@
+"""Masks out: index PNGs, which hold a class per pixel, and overlays, which show them to people."""
+
+import io
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Bool, Float, Int, UInt8, UInt16
+from PIL import ImageDraw, ImageFont
+
+from tagmask.errors import ImageError, InputError, ShapeError
+from tagmask.images import decode
+from tagmask.types import Image, Size
+
+__all__ = ["IndexMap", "index_png", "overlay", "overlay_colours", "palette", "read_index_png"]
+
+IndexMap: TypeAlias = UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]
+"""Class per pixel; the dtype's largest value means nothing."""
+
+_BAND = 1 << 20
+"""Pixels worked on at a time, so that memory beyond the result does not grow with the image."""
+
+
+def palette(n: int = 256) -> UInt8[np.ndarray, "n 3"]:
+    """PASCAL VOC's colour map, which mask viewers know.
+
+    The bits of the index are dealt out to red, green and blue in turn, highest places first.
+
+    Args:
+        n: how many colours, up to 256.
+
+    Source:
+        VOCcolormap.m of the VOC development kit.
+
+    Example:
+        >>> palette()[[0, 1, 15, 255]].tolist()
+        [[0, 0, 0], [128, 0, 0], [192, 128, 128], [224, 224, 192]]
+    """
+    index = np.arange(n)[:, None]
+    places = np.arange(8)
+    bits = index[..., None] >> (3 * places + np.arange(3)[:, None]) & 1
+    return (bits << (7 - places)).sum(axis=-1).astype(np.uint8)
+
+
+def index_png(labels: IndexMap) -> bytes:
+    """Encode labels as PNG: 8-bit ones with PASCAL VOC's palette, 16-bit ones as 16-bit grey.
+
+    Args:
+        labels: any values.
+
+    Returns:
+        The file's bytes; `read_index_png` gives the labels back.
+
+    Raises:
+        ShapeError: no pixels.
+
+    Example:
+        >>> read_index_png(index_png(np.array([[0, 7, 255]], np.uint8)))
+        array([[  0,   7, 255]], dtype=uint8)
+    """
+    if not labels.size:
+        raise ShapeError(f"A PNG needs at least one pixel; the labels have shape {labels.shape}.")
+    image = PIL.Image.fromarray(np.ascontiguousarray(labels, dtype=labels.dtype.newbyteorder("=")))
+    if labels.dtype == np.uint8:
+        image.putpalette(palette().tobytes())
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def read_index_png(source: str | os.PathLike[str] | bytes) -> IndexMap:
+    """Read the indices, not the colours, of a mask PNG.
+
+    Args:
+        source: a file path or the file's bytes; palette, 8-bit grey or 16-bit grey.
+
+    Returns:
+        uint8 for palette and 8-bit grey, uint16 for 16-bit grey.
+
+    Raises:
+        ImageError: the file cannot be read, is no PNG, or holds colours instead of indices.
+    """
+    image = decode(source, formats=("PNG",))
+    if isinstance(source, bytes):
+        head = source[:25]
+    else:
+        with Path(source).open("rb") as file:
+            head = file.read(25)
+    # Pillow stretches grey of 1, 2 and 4 bits to 0..255, which would change the indices.
+    if image.mode == "P" or (image.mode == "L" and head[24] == 8):
+        return np.array(image, dtype=np.uint8)
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return np.array(image, dtype=np.uint16)
+    what = "the bytes given" if isinstance(source, bytes) else os.fspath(source)
+    raise ImageError(
+        f"{what}: a mask is a PNG with a palette or with 8- or 16-bit grey, one index per pixel; got mode "
+        f"{image.mode} of {head[24]} bits. Save the indices, not their colours."
+    )
+
+
+def overlay_colours(n: int) -> UInt8[np.ndarray, "n 3"]:
+    """Colours that stay apart when laid over photos; the first ones do not depend on `n`.
+
+    PASCAL VOC's own start with dark red, dark green and brown, hard to tell on a photo. Here each
+    colour is the one farthest, in a space where distance is what eyes see, from all before it,
+    among those neither dark, pale nor grey. From some hundreds on they repeat.
+
+    Source:
+        Farthest-first choice as in Glasbey et al. (2007), in Ottosson's OKLab (2020).
+    """
+    levels = np.linspace(0, 255, 18).round()
+    rgb = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
+    lab = _oklab(rgb)
+    chroma = np.hypot(lab[:, 1], lab[:, 2])
+    usable = (lab[:, 0] > 0.58) & (lab[:, 0] < 0.86) & (chroma > 0.13)
+    rgb, lab = rgb[usable], lab[usable]
+    chosen = [int(np.argmin(np.abs(rgb - (30, 144, 255)).sum(axis=1)))]
+    nearest = np.linalg.norm(lab - lab[chosen[0]], axis=1)
+    while len(chosen) < min(n, len(rgb)):
+        chosen.append(int(nearest.argmax()))
+        nearest = np.minimum(nearest, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
+    return rgb[np.resize(chosen, n)].astype(np.uint8)
+
+
+def _oklab(rgb: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    share = rgb / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    cones = linear @ np.array(
+        [[0.4122214708, 0.2119034982, 0.0883024619], [0.5363325363, 0.6806995451, 0.2817188376],
+         [0.0514459929, 0.1073969566, 0.6299787005]]
+    )  # fmt: skip
+    return np.cbrt(cones) @ np.array(
+        [[0.2104542553, 1.9779984951, 0.0259040371], [0.7936177850, -2.4285922050, 0.7827717662],
+         [-0.0040720468, 0.4505937099, -0.8086757660]]
+    )  # fmt: skip
+
+
+def overlay(
+    image: Image,
+    labels: IndexMap,
+    names: Sequence[str],
+    *,
+    skip: Collection[int] = frozenset(),
+    opacity: float = 0.5,
+) -> PIL.Image.Image:
+    """Show labels over their image: tinted regions, a thin line around each, each class's name on it.
+
+    A name is written once per class, on a chip in the class's colour inside its largest region,
+    unless the class takes less than 0.5 % of the image or no chip fits. The font knows Latin letters.
+
+    Args:
+        image: upright RGB, 0..255.
+        labels: class per pixel, at the image's size; the dtype's largest value is never tinted.
+        names: what each label is called.
+        skip: labels left untinted and unnamed, such as a background.
+        opacity: share of the tint, 0 (lines and names only) to 1 (flat colours).
+
+    Returns:
+        An RGB image of the same size.
+
+    Raises:
+        ShapeError: image and labels differ in size.
+        InputError: a label without a name, or an opacity outside 0..1.
+    """
+    if labels.shape != image.shape[:2] or not labels.size:
+        raise ShapeError(
+            f"Labels must have the image's size (h, w) = {image.shape[:2]}; got {labels.shape}. "
+            "Give the image that they were made from."
+        )
+    if not 0 <= opacity <= 1:
+        raise InputError(f"The opacity must lie in 0..1; got {opacity}.")
+    areas = _areas(labels)
+    nothing = len(areas) - 1
+    unnamed = np.flatnonzero(areas[len(names) : nothing]) + len(names)
+    if unnamed.size:
+        raise InputError(
+            f"Label {unnamed[0]} is in the mask, but there are only {len(names)} names (0-based)."
+        )
+    shown = [c for c in range(min(len(names), nothing)) if areas[c] and c not in skip]
+    table = np.full(len(areas), nothing, labels.dtype)
+    table[shown] = shown
+    regions = np.empty_like(labels)
+    for band in _bands(labels.shape):
+        regions[band] = table[labels[band]]
+    colours = overlay_colours(len(names))
+    canvas = PIL.Image.fromarray(_tinted(image, regions, colours, opacity))
+    large = [c for c in shown if areas[c] >= 0.005 * labels.size]
+    for chip in _placed(regions, sorted(large, key=lambda c: int(areas[c])), names):
+        red, green, blue = colours[chip.label].tolist()
+        _draw(canvas, chip, (red, green, blue))
+    return canvas
+
+
+def _bands(size: Size) -> Iterator[slice]:
+    rows = max(1, _BAND // size[1])
+    return (slice(top, top + rows) for top in range(0, size[0], rows))
+
+
+def _areas(labels: IndexMap) -> Int[np.ndarray, "labels"]:
+    areas = np.zeros(np.iinfo(labels.dtype).max + 1, np.int64)
+    for band in _bands(labels.shape):
+        areas += np.bincount(labels[band].ravel(), minlength=len(areas))
+    return areas
+
+
+def _tinted(image: Image, regions: IndexMap, colours: UInt8[np.ndarray, "c 3"], opacity: float) -> Image:
+    nothing = np.iinfo(regions.dtype).max
+    weight = round(256 * opacity)
+    tints = np.zeros((nothing + 1, 3), np.uint16)
+    tints[: len(colours)] = colours[:nothing].astype(np.uint16) * weight
+    lines = _borders(regions)
+    tinted = image.copy()
+    for band in _bands(regions.shape):
+        mixed = (image[band].astype(np.uint16) * (256 - weight) + tints[regions[band]] + 128) >> 8
+        np.copyto(tinted[band], mixed.astype(np.uint8), where=(regions[band] != nothing)[..., None])
+        tinted[band][lines[band]] = 255
+    return tinted
+
+
+def _borders(regions: IndexMap) -> Bool[np.ndarray, "h w"]:
+    """Pixels on either side of a change of region; more of them in larger images."""
+    lines = np.zeros(regions.shape, bool)
+    for axis in (0, 1):
+        change = np.not_equal(*_shifted(regions, axis))
+        for side in _shifted(lines, axis):
+            side |= change
+    for _ in range(round(_scale(regions.shape) / 500) - 1):
+        before = lines.copy()
+        for axis in (0, 1):
+            for side, other in zip(_shifted(lines, axis), _shifted(before, axis)[::-1], strict=True):
+                side |= other
+    return lines
+
+
+def _shifted(x: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Views of all but the last and all but the first along an axis."""
+    return (x[:-1], x[1:]) if axis == 0 else (x[:, :-1], x[:, 1:])
+
+
+def _scale(size: Sequence[int]) -> float:
+    """Side of the square that has the image's area."""
+    return float(np.sqrt(size[0] * size[1]))
+
+
+@dataclass(frozen=True)
+class _Chip:
+    """A name on a rounded plate; sizes and places in pixels."""
+
+    label: int
+    text: str
+    font: ImageFont.FreeTypeFont
+    height: int
+    width: int
+    top: int = 0
+    left: int = 0
+
+
+def _placed(regions: IndexMap, labels: Sequence[int], names: Sequence[str]) -> list[_Chip]:
+    """A chip for each label that has room for one; give small regions first, they have least choice."""
+    step = -(-max(regions.shape) // 256)
+    rows, cols = (np.minimum(np.arange(0, n, step) + step // 2, n - 1) for n in regions.shape)
+    grid = regions[np.ix_(rows, cols)]
+    points = sorted({max(9, round(_scale(regions.shape) / part)) for part in (28, 35, 44)}, reverse=True)
+    fonts = [ImageFont.load_default(point) for point in points]
+    taken = np.zeros(grid.shape, bool)
+    chips = []
+    for label in labels:
+        chip = None
+        for chip in _fitting(label, names[label], regions.shape, fonts):
+            top, left, cover = _best_place(chip, grid == label, taken, step, regions.shape)
+            chip = replace(chip, top=top * step, left=left * step)
+            if cover > 0.6:
+                break
+        if chip is not None:
+            chips.append(chip)
+            taken[_cells(chip, step)] = True
+    return chips
+
+
+def _best_place(
+    chip: _Chip, region: Bool[np.ndarray, "gh gw"], taken: Bool[np.ndarray, "gh gw"], step: int, size: Size
+) -> tuple[int, int, float]:
+    """Where the chip lies deepest in the region: row and column of the grid, and how much of it is in.
+
+    Depth is the region's share of the chip's box and of ever wider boxes around it, which prefers
+    bulky parts to thin ones without naming connected parts.
+    """
+    tops = np.arange((size[0] - chip.height) // step + 1)
+    lefts = np.arange((size[1] - chip.width) // step + 1)
+    high, wide = -(-chip.height // step), -(-chip.width // step)
+    inside, occupied = _sums(region), _sums(taken)
+
+    def share(sums: Int[np.ndarray, "_ _"], margin: int) -> Float[np.ndarray, "_ _"]:
+        y0, y1 = (tops - margin).clip(0), (tops + high + margin).clip(max=len(region))
+        x0, x1 = (lefts - margin).clip(0), (lefts + wide + margin).clip(max=region.shape[1])
+        boxes = sums[np.ix_(y1, x1)] - sums[np.ix_(y0, x1)] - sums[np.ix_(y1, x0)] + sums[np.ix_(y0, x0)]
+        return boxes / ((high + 2 * margin) * (wide + 2 * margin))
+
+    cover = share(inside, 0)
+    depth = 2 * cover + sum(share(inside, factor * high) for factor in (1, 2, 4))
+    free = (share(occupied, 0) == 0) & (cover > 0)
+    best = np.where(free, depth, depth - 10).argmax()
+    row, column = np.unravel_index(best, depth.shape)
+    return int(row), int(column), float(cover[row, column])
+
+
+def _sums(cells: Bool[np.ndarray, "gh gw"]) -> Int[np.ndarray, "_ _"]:
+    """Summed-area table: entry (y, x) counts the cells above y and left of x."""
+    return np.pad(cells.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+
+
+def _cells(chip: _Chip, step: int) -> tuple[slice, slice]:
+    return (
+        slice(chip.top // step, -(-(chip.top + chip.height) // step)),
+        slice(chip.left // step, -(-(chip.left + chip.width) // step)),
+    )
+
+
+def _fitting(label: int, name: str, size: Size, fonts: Sequence[ImageFont.FreeTypeFont]) -> list[_Chip]:
+    """The chips that fit the image, largest first; where none does, the name is cut short."""
+    words = " ".join(name.split())
+    if not words:
+        return []
+    cut = [f"{words[:n].rstrip()}..." for n in range(min(len(words), 100) - 1, 1, -1)]
+    chips = [_chip(label, words, font) for font in fonts]
+    chips = [chip for chip in chips if chip.height <= size[0] and chip.width <= size[1]]
+    if chips:
+        return chips
+    shortened = (_chip(label, text, fonts[-1]) for text in cut)
+    return [chip for chip in shortened if chip.height <= size[0] and chip.width <= size[1]][:1]
+
+
+def _chip(label: int, text: str, font: ImageFont.FreeTypeFont) -> _Chip:
+    height = sum(font.getmetrics()) + font.size // 4
+    return _Chip(label, text, font, round(height), round(font.getlength(text) + 0.9 * font.size))
+
+
+def _draw(canvas: PIL.Image.Image, chip: _Chip, colour: tuple[int, int, int]) -> None:
+    fine = 4  # rounded corners are drawn larger, then averaged, as Pillow does not smooth shapes
+    plate = PIL.Image.new("L", (fine * chip.width, fine * chip.height))
+    ImageDraw.Draw(plate).rounded_rectangle(
+        (0, 0, plate.width - 1, plate.height - 1), radius=fine * chip.height // 4, fill=255
+    )
+    canvas.paste(colour, (chip.left, chip.top), plate.reduce(fine))
+    middle = (chip.left + chip.width / 2, chip.top + chip.height / 2)
+    ImageDraw.Draw(canvas).text(middle, chip.text, fill=_readable_on(colour), font=chip.font, anchor="mm")
+
+
+def _readable_on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Black or white, whichever contrasts more (WCAG 2.1, relative luminance)."""
+    share = np.array(colour) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    dark = linear @ (0.2126, 0.7152, 0.0722) < 0.179
+    return (255, 255, 255) if dark else (0, 0, 0)

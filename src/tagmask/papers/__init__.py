@@ -1,0 +1,1 @@
+"""One paper, one file, reading in the order of the paper."""

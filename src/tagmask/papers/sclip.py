@@ -1,0 +1,279 @@
+"""SCLIP: masks from words, by changing who listens to whom in CLIP's last block.
+
+    F. Wang, J. Mei, A. Yuille. "SCLIP: Rethinking Self-Attention for Dense Vision-Language Inference",
+    ECCV 2024.
+
+In the paper's order: the image is scaled by its short side and cut into overlapping windows; each window goes
+through the frozen tower, whose last block attends by (query-query + key-key); each patch is compared with the
+words; the windows' maps are stretched and averaged, refined if asked for (PAMR), and become labels.
+
+The attention itself is one function of `dense.attention`; everything here is the harness around it, which the
+other dense methods share. As coded by the authors:
+  * the softmax runs over *names*, not classes; a class then takes its best name;
+  * scaled images lose the rounding of OpenCV's fixed-point bilinear resize, and pixels are normalised by the
+    weights' statistics times 255, rounded to three decimals.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor
+from torch.nn import functional as F
+
+from tagmask.clip.load import Clip
+from tagmask.dense.attention import dense_method
+from tagmask.dense.features import one_pass
+from tagmask.dense.positions import POSITIONS
+from tagmask.dense.prompts import Names, merge_names
+from tagmask.dense.resize import resize_cv2_linear, short_side_size
+from tagmask.dense.windows import Windows, arrange, plan_windows, resize_matrix, stitch_matrices, whole
+from tagmask.errors import InputError
+from tagmask.refine.pamr import halo, pamr
+from tagmask.types import Image, Pixels, Size, TextFeatures
+
+__all__ = ["SclipSettings", "label", "segment", "window_cosines"]
+
+_LONG_SIDE = 2048
+_WINDOWS_A_BATCH = 16
+_STRIP = 2**25
+"""Numbers in one strip of full-resolution maps: 128 MiB in float32."""
+
+
+Strip = tuple[int, int, Float[Tensor, "c strip w"]]
+"""First row, last row (not included), scores of the classes in between."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SclipSettings:
+    """Every number of the harness; the defaults are the authors' defaults."""
+
+    method: str = "sclip"
+    """Name of the attention in the last block, see `tagmask.methods()`."""
+    short_side: int = 336
+    """The image's short side after scaling, in pixels; the long one is held under 2048."""
+    crop: int | None = 224
+    """Side of a window in pixels; None looks at the whole image at once."""
+    stride: int = 112
+    """Pixels between windows."""
+    positions: str = "bicubic-nudged"
+    """How the position table follows the grid."""
+    logit_scale: float = 40.0
+    """Multiplies cosines before the softmax over names."""
+    prob_thd: float = 0.0
+    """Pixels whose best class stays under it become background (or nothing, without a background)."""
+    area_thd: float | None = None
+    """Classes with no more than this share of the foreground area are dropped."""
+    pamr_steps: int = 0
+    """Rounds of pixel-adaptive refinement; 0 leaves it out."""
+    pamr_dilations: tuple[int, ...] = (8, 16)
+    """Pixels between neighbours of the refinement."""
+
+    def __post_init__(self) -> None:
+        dense_method(self.method)
+        if self.positions not in POSITIONS:
+            raise InputError(f"positions {self.positions!r} is unknown; give one of {', '.join(POSITIONS)}")
+        for name in ("short_side", "stride", "crop"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}; give 1 or more pixels")
+        if self.pamr_steps < 0:
+            raise InputError(f"pamr_steps is {self.pamr_steps}; give 0 (off) or more")
+
+
+@dataclass(frozen=True, eq=False)
+class CosineMaps:
+    """The cosines of one image's windows, and the separable map that stitches them to full size."""
+
+    cosines: Float[Tensor, "q rows cols"]
+    """All windows' patches, window beside window."""
+    down: Float[Tensor, "h rows"]
+    across: Float[Tensor, "w cols"]
+    pixels: Float[Tensor, "3 hs ws"]
+    """The scaled, normalised image the windows were cut from."""
+
+    @property
+    def size(self) -> Size:
+        """(h, w) of the original image."""
+        return len(self.down), len(self.across)
+
+    def rows(self, top: int, bottom: int) -> Float[Tensor, "q strip w"]:
+        """Rows top..bottom of the full-size averaged cosines."""
+        down = self.down[top:bottom]
+        if len(down) < self.cosines.shape[1]:  # a thin strip: the short side first
+            return (down @ self.cosines) @ self.across.T
+        return down @ (self.cosines @ self.across.T)
+
+
+@torch.inference_mode()
+def segment(
+    clip: Clip,
+    images: Sequence[Image],
+    names: Names,
+    texts: TextFeatures,
+    settings: SclipSettings,
+    *,
+    unsure: int,
+    keep_scores: bool = False,
+) -> list[tuple[Integer[np.ndarray, "h w"], Float[np.ndarray, "c h w"] | None]]:
+    """Label every pixel of every image with a class.
+
+    Args:
+        clip: the frozen model.
+        images: upright RGB of any sizes; their windows go through the tower together.
+        names: classes and their names.
+        texts: unit features of `names.texts`.
+        settings: the harness.
+        unsure: the label of pixels under `settings.prob_thd`.
+        keep_scores: also return the score of every class at every pixel.
+
+    Returns:
+        For each image its labels (int32, at the image's own size) and its scores or None.
+    """
+    return [
+        label(maps, names, settings, unsure=unsure, keep_scores=keep_scores)
+        for maps in cosine_maps(clip, images, texts, settings)
+    ]
+
+
+def cosine_maps(
+    clip: Clip, images: Sequence[Image], texts: TextFeatures, settings: SclipSettings
+) -> Iterator[CosineMaps]:
+    """Scale, cut, look, compare: windows of one size of all images share batches."""
+    scaled = [scale_and_normalise(clip, image, settings.short_side) for image in images]
+    plans = [_plan(pixels, settings) for pixels in scaled]
+    found: list[list[Tensor]] = [[] for _ in images]
+    for size in dict.fromkeys((plan.height, plan.width) for plan in plans):
+        group = [i for i, plan in enumerate(plans) if (plan.height, plan.width) == size]
+        cuts = [(i, box) for i in group for box in plans[i].boxes]
+        for start in range(0, len(cuts), _WINDOWS_A_BATCH):
+            batch = cuts[start : start + _WINDOWS_A_BATCH]
+            windows = torch.stack([scaled[i][:, y0:y1, x0:x1] for i, (x0, y0, x1, y1) in batch])
+            for (i, _), cosines in zip(batch, window_cosines(clip, windows, texts, settings), strict=True):
+                found[i].append(cosines)
+    for image, pixels, plan, maps in zip(images, scaled, plans, found, strict=True):
+        down, across = stitch_matrices(
+            plan,
+            (maps[0].shape[-2], maps[0].shape[-1]),
+            (pixels.shape[-2], pixels.shape[-1]),
+            (image.shape[0], image.shape[1]),
+            through_canvas=settings.crop is not None,
+        )
+        device = texts.device
+        yield CosineMaps(arrange(torch.stack(maps), plan), down.to(device), across.to(device), pixels)
+
+
+def scale_and_normalise(clip: Clip, image: Image, short_side: int) -> Float[Tensor, "3 hs ws"]:
+    """Scale by the short side, keeping the ratio, and normalise with the harness's rounded statistics.
+
+    A side is never under one patch (the authors' program stops there).
+    """
+    height, width = short_side_size((image.shape[0], image.shape[1]), short_side, _LONG_SIDE)
+    patch = clip.vision.patch
+    scaled = resize_cv2_linear(image, (max(height, patch), max(width, patch)))
+    mean = torch.tensor([round(255 * part, 3) for part in clip.mean], device=clip.device)
+    std = torch.tensor([round(255 * part, 3) for part in clip.std], device=clip.device)
+    pixels = torch.from_numpy(scaled).to(clip.device).permute(2, 0, 1).float()
+    return (pixels - mean[:, None, None]) / std[:, None, None]
+
+
+def window_cosines(
+    clip: Clip, windows: Pixels, texts: TextFeatures, settings: SclipSettings
+) -> Float[Tensor, "b q gh gw"]:
+    """Cosine of every patch with every text, under the settings' method."""
+    rule = POSITIONS[settings.positions]
+    state = one_pass(clip.vision, windows, rule)
+    tokens = state.finish(dense_method(settings.method).weights(state))
+    patches = F.normalize(tokens[:, 1:], dim=-1)
+    cosines = (patches @ texts.T).transpose(1, 2)
+    return cosines.reshape(*cosines.shape[:2], *state.grid)
+
+
+def label(
+    maps: CosineMaps, names: Names, settings: SclipSettings, *, unsure: int, keep_scores: bool = False
+) -> tuple[Integer[np.ndarray, "h w"], Float[np.ndarray, "c h w"] | None]:
+    """Cosines to labels, in strips of rows so that memory does not follow the image's size.
+
+    The first label wins ties. With `area_thd`, classes that hold too little of the foreground (labels 1 and
+    up) get score 0 and the labels are taken again.
+    """
+    height, width = maps.size
+    labels = np.empty((height, width), np.int32)
+    scores = np.empty((len(names.classes), height, width), np.float32) if keep_scores else None
+    strips: Iterable[Strip] = class_scores(maps, names, settings)
+    dropped = torch.zeros(len(names.classes), dtype=torch.bool, device=maps.cosines.device)
+    if settings.area_thd is not None:
+        # Both readings can share the scores of an image that is one strip; larger ones are made twice.
+        one_strip = _strip_height(maps, names, settings) >= height
+        strips = list(strips) if one_strip else strips
+        dropped = small_classes(strips, len(names.classes), settings.area_thd)
+        strips = strips if one_strip else class_scores(maps, names, settings)
+    for top, bottom, strip in strips:
+        strip[dropped] = 0
+        best, index = strip.max(dim=0)
+        labels[top:bottom] = torch.where(best < settings.prob_thd, unsure, index).cpu().numpy()
+        if scores is not None:
+            scores[:, top:bottom] = strip.cpu().numpy()
+    return labels, scores
+
+
+def small_classes(strips: Iterable[Strip], classes: int, share: float) -> Bool[Tensor, " c"]:
+    """Classes 1 and up that are the best at no more than `share` of all pixels where any of them is."""
+    areas = sum(torch.bincount(strip.argmax(dim=0).flatten(), minlength=classes) for _, _, strip in strips)
+    assert isinstance(areas, Tensor)  # an image has at least one strip
+    small = areas <= share * areas[1:].sum()
+    small[0] = False
+    return small
+
+
+def class_scores(maps: CosineMaps, names: Names, settings: SclipSettings) -> Iterator[Strip]:
+    """Strips (top, bottom, scores): refined if asked for, softmax over names, best name of each class."""
+    height, _ = maps.size
+    strip = _strip_height(maps, names, settings)
+    for top in range(0, height, strip):
+        bottom = min(top + strip, height)
+        cosines = refined_rows(maps, settings, top, bottom)
+        probabilities = torch.softmax(cosines * settings.logit_scale, dim=0)
+        yield top, bottom, merge_names(probabilities, names)
+
+
+def refined_rows(
+    maps: CosineMaps, settings: SclipSettings, top: int, bottom: int
+) -> Float[Tensor, "q strip w"]:
+    """Rows top..bottom of the full-size cosines after PAMR, equal to the same rows of the whole image."""
+    if not settings.pamr_steps:
+        return maps.rows(top, bottom)
+    margin = _margin(settings)
+    first, last = max(top - margin, 0), min(bottom + margin, maps.size[0])
+    refined = pamr(
+        maps.rows(first, last),
+        _guide_rows(maps, first, last),
+        steps=settings.pamr_steps,
+        dilations=settings.pamr_dilations,
+    )
+    return refined[:, top - first : bottom - first]
+
+
+def _margin(settings: SclipSettings) -> int:
+    return halo(settings.pamr_steps, settings.pamr_dilations) if settings.pamr_steps else 0
+
+
+def _strip_height(maps: CosineMaps, names: Names, settings: SclipSettings) -> int:
+    # Never under the margin, else most of the work would be margins made again and again.
+    margin = _margin(settings)
+    return max(16, margin, _STRIP // (len(names.texts) * maps.size[1]) - 2 * margin)
+
+
+def _guide_rows(maps: CosineMaps, top: int, bottom: int) -> Float[Tensor, "3 strip w"]:
+    """Rows of the normalised image, bilinearly at its original size."""
+    height, width = maps.size
+    down = resize_matrix(maps.pixels.shape[-2], height)[top:bottom].to(maps.pixels.device)
+    across = resize_matrix(maps.pixels.shape[-1], width).to(maps.pixels.device)
+    return down @ maps.pixels @ across.T
+
+
+def _plan(pixels: Float[Tensor, "3 h w"], settings: SclipSettings) -> Windows:
+    size = (pixels.shape[-2], pixels.shape[-1])
+    return whole(size) if settings.crop is None else plan_windows(size, settings.crop, settings.stride)

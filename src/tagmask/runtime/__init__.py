@@ -1,0 +1,1 @@
+"""Folders of images, one after another, surviving the bad ones."""

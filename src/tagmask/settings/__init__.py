@@ -1,0 +1,1 @@
+"""Recipes: every name and number of the papers' tables, as data."""

@@ -1,0 +1,50 @@
+"""The vocabulary of shapes, one letter one meaning in the whole package.
+
+    b  images or windows of a batch      h w    image height, width in pixels
+    n  tokens = 1 class token + patches  gh gw  patch grid, rows then columns; p = gh * gw, row-major
+    d  width of a token                  e      width of the shared image-text space
+    q  texts (queries, names)            c      classes, each of one or several texts
+    l  layers, counted from 0            heads  attention heads
+
+Sizes are always (h, w). Boxes are always (x0, y0, x1, y1), half-open.
+"""
+
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+__all__ = [
+    "Attention",
+    "BoolMap",
+    "Heads",
+    "Image",
+    "Labels",
+    "Pixels",
+    "Size",
+    "TextFeatures",
+    "Tokens",
+]
+
+Size: TypeAlias = tuple[int, int]
+"""(h, w) or (gh, gw)."""
+
+Image: TypeAlias = UInt8[np.ndarray, "h w 3"]
+"""Upright RGB, 0..255."""
+
+Pixels: TypeAlias = Float[Tensor, "b 3 h w"]
+"""Normalised as the weights want it: (x / 255 - mean) / std."""
+
+Tokens: TypeAlias = Float[Tensor, "b n d"]
+Heads: TypeAlias = Float[Tensor, "b heads n dh"]
+"""q, k or v of one block, split in heads."""
+
+Attention: TypeAlias = Float[Tensor, "b heads n n"]
+"""Row i: how much token i takes from each token j."""
+
+TextFeatures: TypeAlias = Float[Tensor, "q e"]
+"""Unit rows."""
+
+Labels: TypeAlias = Int[Tensor, "h w"]
+BoolMap: TypeAlias = Bool[Tensor, "gh gw"]

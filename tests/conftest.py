@@ -1,0 +1,56 @@
+"""Fixtures for all tests: made-up checkpoints, loaded once, and a cache folder of their own."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tagmask.clip.load import Clip, load
+from tests.golden import make_images, make_weights, make_weights_sclip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test may read or write a user's cache or pick up a user's weights."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAGMASK_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.delenv("TAGMASK_WEIGHTS", raising=False)
+        torch.set_num_threads(min(2, os.cpu_count() or 1))
+        yield
+
+
+@pytest.fixture(scope="session")
+def tagclip_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made-up 12-layer checkpoint, as a plain state dict."""
+    path = tmp_path_factory.mktemp("weights") / "tagclip.pt"
+    torch.save(make_weights.make_state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def sclip_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made-up 4-layer checkpoint, as a plain state dict with the scalars OpenAI's archives hold."""
+    tensors = {name: torch.tensor(np.asarray(value)) for name, value in make_weights_sclip.make().items()}
+    scalars = {"input_resolution": 224, "context_length": 77, "vocab_size": 49408}
+    path = tmp_path_factory.mktemp("weights") / "sclip.pt"
+    torch.save({**tensors, **{name: torch.tensor(value) for name, value in scalars.items()}}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tagclip_model(tagclip_weights: Path) -> Clip:
+    return load(tagclip_weights, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def sclip_model(sclip_weights: Path) -> Clip:
+    return load(sclip_weights, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def shapes() -> list[np.ndarray]:
+    """Three small pictures of coloured shapes: 250x333, 320x200, 224x224."""
+    return [make_images.make(seed, h, w, parts) for _, seed, h, w, parts in make_images.SPECS]

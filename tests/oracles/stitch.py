@@ -1,0 +1,43 @@
+"""Sliding-window inference step by step, on full-size arrays."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+
+def window_starts(side, crop, stride):
+    """Walk until a window reaches the border; push that one back inside."""
+    starts = [0]
+    while starts[-1] + crop < side:
+        starts.append(starts[-1] + stride)
+    if starts[-1] + crop > side:
+        starts[-1] = max(side - crop, 0)
+    return starts
+
+
+def resize_line(values, target):
+    """Bilinear resize of a list, align_corners off, no antialias."""
+    source = len(values)
+    out = []
+    for i in range(target):
+        position = max((i + 0.5) * source / target - 0.5, 0.0)
+        low = min(math.floor(position), source - 1)
+        high = min(low + 1, source - 1)
+        part = position - low
+        out.append((1 - part) * values[low] + part * values[high])
+    return out
+
+
+def stitch(maps, boxes, canvas, target):
+    """maps (windows, q, gh, gw), boxes (x0, y0, x1, y1) -> (q, *target)."""
+    total = torch.zeros(maps.shape[1], *canvas)
+    counts = torch.zeros(1, *canvas)
+    for window, (x0, y0, x1, y1) in zip(maps, boxes, strict=True):
+        total[:, y0:y1, x0:x1] += _bilinear(window, (y1 - y0, x1 - x0))
+        counts[:, y0:y1, x0:x1] += 1
+    return _bilinear(total / counts, target)
+
+
+def _bilinear(maps, size):
+    return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
