@@ -5,7 +5,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 import PIL.Image
@@ -25,13 +25,17 @@ _BAND = 1 << 20
 """Pixels worked on at a time, so that memory beyond the result does not grow with the image."""
 
 
+_LONGEST = 32
+"""Letters on a chip; beyond, it would cover more than it tells."""
+
+
 def palette(n: int = 256) -> UInt8[np.ndarray, "n 3"]:
     """PASCAL VOC's colour map, which mask viewers know.
 
     The bits of the index are dealt out to red, green and blue in turn, highest places first.
 
     Args:
-        n: how many colours, up to 256.
+        n: how many colours.
 
     Source:
         VOCcolormap.m of the VOC development kit.
@@ -43,7 +47,8 @@ def palette(n: int = 256) -> UInt8[np.ndarray, "n 3"]:
     index = np.arange(n)[:, None]
     places = np.arange(8)
     bits = index[..., None] >> (3 * places + np.arange(3)[:, None]) & 1
-    return (bits << (7 - places)).sum(axis=-1).astype(np.uint8)
+    colours: UInt8[np.ndarray, "n 3"] = (bits << (7 - places)).sum(axis=-1).astype(np.uint8)
+    return colours
 
 
 def index_png(labels: IndexMap) -> bytes:
@@ -106,37 +111,46 @@ def overlay_colours(n: int) -> UInt8[np.ndarray, "n 3"]:
     """Colours that stay apart when laid over photos; the first ones do not depend on `n`.
 
     PASCAL VOC's own start with dark red, dark green and brown, hard to tell on a photo. Here each
-    colour is the one farthest, in a space where distance is what eyes see, from all before it,
-    among those neither dark, pale nor grey. From some hundreds on they repeat.
+    colour is the one that looks farthest from all before it, among those neither dark, pale, grey
+    nor glaring. Lightness counts half, because under a tint it is the photo's. From about a
+    thousand on they repeat.
 
     Source:
-        Farthest-first choice as in Glasbey et al. (2007), in Ottosson's OKLab (2020).
+        Farthest-first choice after Glasbey et al. (2007), in Ottosson's OKLab (2020).
     """
     levels = np.linspace(0, 255, 18).round()
     rgb = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
     lab = _oklab(rgb)
     chroma = np.hypot(lab[:, 1], lab[:, 2])
-    usable = (lab[:, 0] > 0.58) & (lab[:, 0] < 0.86) & (chroma > 0.13)
-    rgb, lab = rgb[usable], lab[usable]
-    chosen = [int(np.argmin(np.abs(rgb - (30, 144, 255)).sum(axis=1)))]
-    nearest = np.linalg.norm(lab - lab[chosen[0]], axis=1)
+    usable = (lab[:, 0] > 0.58) & (lab[:, 0] < 0.86) & (chroma > 0.13) & (chroma < 0.2)
+    rgb, lab = rgb[usable], lab[usable] * (0.5, 1, 1)
+    chosen = [int(np.abs(rgb - (30, 144, 255)).sum(axis=1).argmin())]
+    nearest = np.full(len(rgb), np.inf)
     while len(chosen) < min(n, len(rgb)):
-        chosen.append(int(nearest.argmax()))
         nearest = np.minimum(nearest, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
-    return rgb[np.resize(chosen, n)].astype(np.uint8)
+        chosen.append(int(nearest.argmax()))
+    colours: UInt8[np.ndarray, "n 3"] = rgb[np.resize(chosen, n)].astype(np.uint8)
+    return colours
 
 
 def _oklab(rgb: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    to_cones = [[0.4122214708, 0.2119034982, 0.0883024619],
+                [0.5363325363, 0.6806995451, 0.2817188376],
+                [0.0514459929, 0.1073969566, 0.6299787005]]  # fmt: skip
+    to_lab = [[0.2104542553, 1.9779984951, 0.0259040371],
+              [0.7936177850, -2.4285922050, 0.7827717662],
+              [-0.0040720468, 0.4505937099, -0.8086757660]]  # fmt: skip
+    lab: Float[np.ndarray, "n 3"] = np.cbrt(_linear(rgb) @ np.array(to_cones)) @ np.array(to_lab)
+    return lab
+
+
+def _linear(rgb: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    """Light, 0..1, of sRGB values 0..255."""
     share = rgb / 255
-    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    cones = linear @ np.array(
-        [[0.4122214708, 0.2119034982, 0.0883024619], [0.5363325363, 0.6806995451, 0.2817188376],
-         [0.0514459929, 0.1073969566, 0.6299787005]]
-    )  # fmt: skip
-    return np.cbrt(cones) @ np.array(
-        [[0.2104542553, 1.9779984951, 0.0259040371], [0.7936177850, -2.4285922050, 0.7827717662],
-         [-0.0040720468, 0.4505937099, -0.8086757660]]
-    )  # fmt: skip
+    light: Float[np.ndarray, "n 3"] = np.where(
+        share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4
+    )
+    return light
 
 
 def overlay(
@@ -175,12 +189,11 @@ def overlay(
         raise InputError(f"The opacity must lie in 0..1; got {opacity}.")
     areas = _areas(labels)
     nothing = len(areas) - 1
-    unnamed = np.flatnonzero(areas[len(names) : nothing]) + len(names)
-    if unnamed.size:
+    shown = [int(c) for c in np.flatnonzero(areas[:nothing]) if c not in skip]
+    if shown and shown[-1] >= len(names):
         raise InputError(
-            f"Label {unnamed[0]} is in the mask, but there are only {len(names)} names (0-based)."
+            f"Label {shown[-1]} is in the mask, but there are {len(names)} names, counted from 0."
         )
-    shown = [c for c in range(min(len(names), nothing)) if areas[c] and c not in skip]
     table = np.full(len(areas), nothing, labels.dtype)
     table[shown] = shown
     regions = np.empty_like(labels)
@@ -211,7 +224,7 @@ def _tinted(image: Image, regions: IndexMap, colours: UInt8[np.ndarray, "c 3"], 
     nothing = np.iinfo(regions.dtype).max
     weight = round(256 * opacity)
     tints = np.zeros((nothing + 1, 3), np.uint16)
-    tints[: len(colours)] = colours[:nothing].astype(np.uint16) * weight
+    tints[: min(len(colours), nothing)] = colours[:nothing].astype(np.uint16) * weight
     lines = _borders(regions)
     tinted = image.copy()
     for band in _bands(regions.shape):
@@ -222,13 +235,14 @@ def _tinted(image: Image, regions: IndexMap, colours: UInt8[np.ndarray, "c 3"], 
 
 
 def _borders(regions: IndexMap) -> Bool[np.ndarray, "h w"]:
-    """Pixels on either side of a change of region; more of them in larger images."""
+    """Pixels along changes of region: 1 wide in thumbnails, 2 in small photos, 20 in 24 megapixels."""
+    width = round(_scale(regions.shape) / 250)
     lines = np.zeros(regions.shape, bool)
     for axis in (0, 1):
         change = np.not_equal(*_shifted(regions, axis))
-        for side in _shifted(lines, axis):
+        for side in _shifted(lines, axis)[: max(1, width)]:
             side |= change
-    for _ in range(round(_scale(regions.shape) / 500) - 1):
+    for _ in range(width // 2 - 1):
         before = lines.copy()
         for axis in (0, 1):
             for side, other in zip(_shifted(lines, axis), _shifted(before, axis)[::-1], strict=True):
@@ -265,7 +279,7 @@ def _placed(regions: IndexMap, labels: Sequence[int], names: Sequence[str]) -> l
     rows, cols = (np.minimum(np.arange(0, n, step) + step // 2, n - 1) for n in regions.shape)
     grid = regions[np.ix_(rows, cols)]
     points = sorted({max(9, round(_scale(regions.shape) / part)) for part in (28, 35, 44)}, reverse=True)
-    fonts = [ImageFont.load_default(point) for point in points]
+    fonts = [cast("ImageFont.FreeTypeFont", ImageFont.load_default(point)) for point in points]
     taken = np.zeros(grid.shape, bool)
     chips = []
     for label in labels:
@@ -287,7 +301,8 @@ def _best_place(
     """Where the chip lies deepest in the region: row and column of the grid, and how much of it is in.
 
     Depth is the region's share of the chip's box and of ever wider boxes around it, which prefers
-    bulky parts to thin ones without naming connected parts.
+    bulky parts to thin ones without naming connected parts. Where the chip can only lie on others,
+    none of it counts as in.
     """
     tops = np.arange((size[0] - chip.height) // step + 1)
     lefts = np.arange((size[1] - chip.width) // step + 1)
@@ -298,14 +313,15 @@ def _best_place(
         y0, y1 = (tops - margin).clip(0), (tops + high + margin).clip(max=len(region))
         x0, x1 = (lefts - margin).clip(0), (lefts + wide + margin).clip(max=region.shape[1])
         boxes = sums[np.ix_(y1, x1)] - sums[np.ix_(y0, x1)] - sums[np.ix_(y1, x0)] + sums[np.ix_(y0, x0)]
-        return boxes / ((high + 2 * margin) * (wide + 2 * margin))
+        shares: Float[np.ndarray, "_ _"] = boxes / ((high + 2 * margin) * (wide + 2 * margin))
+        return shares
 
     cover = share(inside, 0)
     depth = 2 * cover + sum(share(inside, factor * high) for factor in (1, 2, 4))
     free = (share(occupied, 0) == 0) & (cover > 0)
     best = np.where(free, depth, depth - 10).argmax()
     row, column = np.unravel_index(best, depth.shape)
-    return int(row), int(column), float(cover[row, column])
+    return int(row), int(column), float(cover[row, column] * free[row, column])
 
 
 def _sums(cells: Bool[np.ndarray, "gh gw"]) -> Int[np.ndarray, "_ _"]:
@@ -325,13 +341,12 @@ def _fitting(label: int, name: str, size: Size, fonts: Sequence[ImageFont.FreeTy
     words = " ".join(name.split())
     if not words:
         return []
-    cut = [f"{words[:n].rstrip()}..." for n in range(min(len(words), 100) - 1, 1, -1)]
-    chips = [_chip(label, words, font) for font in fonts]
-    chips = [chip for chip in chips if chip.height <= size[0] and chip.width <= size[1]]
-    if chips:
-        return chips
-    shortened = (_chip(label, text, fonts[-1]) for text in cut)
-    return [chip for chip in shortened if chip.height <= size[0] and chip.width <= size[1]][:1]
+    if len(words) > _LONGEST:
+        words = f"{words[: _LONGEST - 3].rstrip()}..."
+    whole = [_chip(label, words, font) for font in fonts]
+    cut = (_chip(label, f"{words[:n].rstrip()}...", fonts[-1]) for n in range(len(words) - 1, 1, -1))
+    fitting = [chip for chip in whole if chip.height <= size[0] and chip.width <= size[1]]
+    return fitting or [chip for chip in cut if chip.height <= size[0] and chip.width <= size[1]][:1]
 
 
 def _chip(label: int, text: str, font: ImageFont.FreeTypeFont) -> _Chip:
@@ -340,19 +355,19 @@ def _chip(label: int, text: str, font: ImageFont.FreeTypeFont) -> _Chip:
 
 
 def _draw(canvas: PIL.Image.Image, chip: _Chip, colour: tuple[int, int, int]) -> None:
-    fine = 4  # rounded corners are drawn larger, then averaged, as Pillow does not smooth shapes
-    plate = PIL.Image.new("L", (fine * chip.width, fine * chip.height))
-    ImageDraw.Draw(plate).rounded_rectangle(
-        (0, 0, plate.width - 1, plate.height - 1), radius=fine * chip.height // 4, fill=255
-    )
-    canvas.paste(colour, (chip.left, chip.top), plate.reduce(fine))
+    corner, rim = (chip.left, chip.top), max(1, chip.height // 20)
+    canvas.paste((255, 255, 255), corner, _plate(chip, 0))
+    canvas.paste(colour, corner, _plate(chip, rim))
+    # WCAG 2.1: at this relative luminance black and white contrast alike.
+    light = float((_linear(np.array([colour], np.float64)) @ (0.2126, 0.7152, 0.0722))[0])
+    text = (0, 0, 0) if light > 0.179 else (255, 255, 255)
     middle = (chip.left + chip.width / 2, chip.top + chip.height / 2)
-    ImageDraw.Draw(canvas).text(middle, chip.text, fill=_readable_on(colour), font=chip.font, anchor="mm")
+    ImageDraw.Draw(canvas).text(middle, chip.text, fill=text, font=chip.font, anchor="mm")
 
 
-def _readable_on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Black or white, whichever contrasts more (WCAG 2.1, relative luminance)."""
-    share = np.array(colour) / 255
-    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    dark = linear @ (0.2126, 0.7152, 0.0722) < 0.179
-    return (255, 255, 255) if dark else (0, 0, 0)
+def _plate(chip: _Chip, inset: int) -> PIL.Image.Image:
+    fine = 4  # drawn larger, then averaged, as Pillow does not smooth shapes
+    plate = PIL.Image.new("L", (fine * chip.width, fine * chip.height))
+    box = (fine * inset, fine * inset, plate.width - fine * inset - 1, plate.height - fine * inset - 1)
+    ImageDraw.Draw(plate).rounded_rectangle(box, radius=fine * (chip.height // 4 - inset // 2), fill=255)
+    return plate.reduce(fine)

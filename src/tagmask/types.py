@@ -9,6 +9,7 @@
 Sizes are always (h, w). Boxes are always (x0, y0, x1, y1), half-open.
 """
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = [
     "BoolMap",
     "Heads",
     "Image",
+    "Images",
     "Labels",
     "Pixels",
     "Size",
@@ -32,6 +34,9 @@ Size: TypeAlias = tuple[int, int]
 
 Image: TypeAlias = UInt8[np.ndarray, "h w 3"]
 """Upright RGB, 0..255."""
+
+Images: TypeAlias = Sequence[UInt8[np.ndarray, "_ _ 3"]]
+"""Upright RGB of any sizes."""
 
 Pixels: TypeAlias = Float[Tensor, "b 3 h w"]
 """Normalised as the weights want it: (x / 255 - mean) / std."""

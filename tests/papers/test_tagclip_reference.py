@@ -48,10 +48,11 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
     means = stretched.mean(dim=(1, 2))
     local = refined.scores.max(dim=0).values[:20]
     chosen = tagclip.find_candidates(refined.scores, local, state.grid, settings)
-    pairs = [tagclip._crop(clip, pixels, chosen, i) for i in range(len(chosen.classes))]
+    found_local = tagclip.Local(pixels, local, chosen)
+    pairs = [tagclip.candidate_crop(clip, found_local, i) for i in range(len(chosen.classes))]
     crops, masks = (torch.stack(part) for part in zip(*pairs, strict=True))
     probabilities = tagclip.crop_scores(clip, crops, masks, names, texts)
-    final = tagclip.reidentify(clip, [(pixels, local, chosen)], names, texts, settings)[0]
+    final = tagclip.reidentify(clip, [found_local], names, texts, settings)[0]
     unit = torch.nn.functional.normalize(projected[1:], dim=-1)
     low, high = refined.scores.min(), refined.scores.max()
     found = {

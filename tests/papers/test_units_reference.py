@@ -73,4 +73,5 @@ def reidentified(clip: Clip, image: np.ndarray, scores: str, **changes: bool) ->
     local = patches[:, :20].amax(dim=0)
     with torch.inference_mode():
         chosen = tagclip.find_candidates(patches, local, (16, 21), options)
-        return tagclip.reidentify(clip, [(pixels, local, chosen)], names, texts, options)[0].numpy()
+        found = tagclip.Local(pixels, local, chosen)
+        return tagclip.reidentify(clip, [found], names, texts, options)[0].numpy()

@@ -31,10 +31,11 @@ def main() -> None:
     app(prog_name="tagmask")
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"tagmask {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -14,13 +14,15 @@ import pickle
 import pickletools
 import re
 import stat
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Final, Literal
+from typing import Final, Literal
 
 import torch
 from safetensors import safe_open
@@ -45,6 +47,7 @@ _KNOWN_STARTS: Final[Mapping[bytes, str]] = MappingProxyType(
         b"MM\0*": "a TIFF image",
         b"BM": "a BMP image",
         b"%PDF": "a PDF document",
+        b"PK\x05\x06": "an empty zip",
         b"\x1f\x8b": "a gzip archive: unpack it first",
         b"BZh": "a bzip2 archive: unpack it first",
         b"\xfd7zXZ": "an xz archive: unpack it first",
@@ -165,18 +168,27 @@ def _read_safetensors(path: Path) -> Archive:
 
 def _read_torch(path: Path, *, zipped: bool) -> Archive:
     try:
-        # torch.load trusts this one ending more than the content, and maps only what it opens by name
-        if zipped and path.suffix != ".safetensors":
-            loaded = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
-        else:
-            with path.open("rb") as file:
-                loaded = torch.load(file, map_location="cpu", weights_only=True)
+        loaded = _load(path, zipped)
     except pickle.UnpicklingError as error:
         refused = [name for name in _globals(path, zipped) if not _TENSOR_DATA.fullmatch(name)]
         if not refused:
-            raise
+            raise WeightsError(
+                f"{path} is damaged or cut off, or was pickled by another protocol than torch.save's. "
+                f"{_AGAIN} Or save its tensors again, as safetensors."
+            ) from error
         raise refusal(path, _few(refused)) from error
     return Archive(MappingProxyType(_bare(_tensors(path, loaded))), "state-dict", MappingProxyType({}))
+
+
+def _load(path: Path, zipped: bool) -> object:
+    with warnings.catch_warnings():
+        # A protocol other than 2 is either read or refused; the warning helps nobody.
+        warnings.filterwarnings("ignore", message="Detected pickle protocol")
+        # torch.load trusts this one ending more than the content, and maps only what it opens by name
+        if zipped and path.suffix != ".safetensors":
+            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _tensors(path: Path, loaded: object) -> dict[str, Tensor]:
@@ -210,20 +222,18 @@ _TENSOR_DATA: Final = re.compile(
 
 def _globals(path: Path, zipped: bool) -> Iterator[str]:
     """Name, without running anything, the globals that the pickles of a torch.save file ask for."""
-    with contextlib.ExitStack() as stack:
-        if zipped:
-            archive = stack.enter_context(zipfile.ZipFile(path))
+    if zipped:
+        with zipfile.ZipFile(path) as archive:
             record = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-            file = stack.enter_context(archive.open(record))
-        else:
-            file = stack.enter_context(path.open("rb"))
-        # The old format is a row of five pickles, then raw bytes. Damage ends the search.
-        with contextlib.suppress(Exception):
-            for _ in range(1 if zipped else 5):
-                yield from _globals_of_one(file)
+            yield from _globals_of_one(BytesIO(archive.read(record)))
+        return
+    # The old format is a row of five pickles, then raw bytes. Damage ends the search.
+    with path.open("rb") as file, contextlib.suppress(ValueError):
+        for _ in range(5):
+            yield from _globals_of_one(file)
 
 
-def _globals_of_one(file: IO[bytes]) -> Iterator[str]:
+def _globals_of_one(file: BytesIO | BufferedReader) -> Iterator[str]:
     texts = [""]
     memo: dict[object, str] = {}
     for code, argument, _ in pickletools.genops(file):

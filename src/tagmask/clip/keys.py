@@ -255,5 +255,5 @@ def _shape(tensors: Mapping[str, Tensor], name: str, dimensions: int) -> _Shape:
 
 
 def _few(names: list[str]) -> str:
-    more = ", …" if len(names) > 4 else ""
-    return f"{', '.join(names[:4])}{more} ({len(names)} in all)"
+    shown = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+    return f"{shown or 'none'} ({len(names)} in all)"

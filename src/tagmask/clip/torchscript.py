@@ -12,11 +12,10 @@ import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, UntypedStorage
@@ -39,17 +38,21 @@ _STORAGES: Final[Mapping[str, torch.dtype]] = MappingProxyType(
         "ShortStorage": torch.int16,
     }
 )
-_PLAIN: Final = frozenset(
+_VALUES: Final[Mapping[str, type]] = MappingProxyType(
+    {"builtins.complex": complex, "collections.OrderedDict": OrderedDict}
+)
+_WRAPPERS: Final = frozenset(
     {
+        "torch._utils._rebuild_parameter",
+        "torch.device",
         "torch.jit._pickle.build_boollist",
         "torch.jit._pickle.build_doublelist",
         "torch.jit._pickle.build_intlist",
         "torch.jit._pickle.build_tensorlist",
         "torch.jit._pickle.restore_type_tag",
-        "torch.device",
     }
 )
-"""Wrappers that say what their first argument is; here they give that argument."""
+"""Functions that say what their first argument is; here they give that argument."""
 
 # Far above any real archive; they bound what a crafted one can make the reader do.
 _LARGEST_TEXT: Final = 1 << 26
@@ -152,15 +155,29 @@ class _Records:
         return info.header_offset + 30 + int(name) + int(extra)
 
 
-@dataclass(frozen=True)
-class _Record:
+class _Record(NamedTuple):
     """A whole record and what its numbers are."""
 
     data: UntypedStorage
     dtype: torch.dtype
 
-    def __len__(self) -> int:
+    @property
+    def numbers(self) -> int:
         return self.data.nbytes() // self.dtype.itemsize
+
+
+class _View(NamedTuple):
+    """A tensor as the archive describes it, known to lie inside its record."""
+
+    record: _Record
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def tensor(self) -> Tensor:
+        return torch.empty(0, dtype=self.record.dtype).set_(
+            self.record.data, self.offset, self.size, self.stride
+        )
 
 
 class _Node:
@@ -173,11 +190,13 @@ class _Node:
         self.state = state
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
     """Build the tree of `data.pkl` from plain data; refuse every global that is not in the list.
 
-    What it hands out are its own bound methods and classes made for this one reading, so that a
-    crafted pickle cannot leave anything behind by setting attributes on them.
+    A pickle may call what it is given and set attributes on it. So it is given nothing that lasts:
+    tuples that cannot be changed, and classes and functions made for the occasion. The base is the
+    unpickler in Python, because the one in C allocates all memo slots up to the highest that a pickle
+    names, up to 64 GB for a few bytes.
     """
 
     def __init__(self, records: _Records) -> None:
@@ -192,17 +211,13 @@ class _Unpickler(pickle.Unpickler):
             return self._nodes.setdefault(full, type("_Node", (_Node,), {"kind": full}))
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]
-        if full in _PLAIN:
-            return self._plain
-        allowed = {
-            "builtins.complex": complex,
-            "collections.OrderedDict": OrderedDict,
-            "torch._utils._rebuild_parameter": self._plain,
-            "torch._utils._rebuild_tensor_v2": self._tensor,
-        }
-        if full not in allowed:
+        if full in _WRAPPERS:
+            return lambda value, *about: value
+        if full == "torch._utils._rebuild_tensor_v2":
+            return lambda *given: self._view(*given)
+        if full not in _VALUES:
             raise refusal(self._records.path, full)
-        return allowed[full]
+        return _VALUES[full]
 
     def persistent_load(self, pid: object) -> _Record:
         match pid:
@@ -212,25 +227,23 @@ class _Unpickler(pickle.Unpickler):
                 return self._loaded[key, dtype]
         raise pickle.UnpicklingError("a storage is described in an unknown way")
 
-    def _plain(self, value: object, *_about: object) -> object:
-        return value
-
-    def _tensor(
+    def _view(
         self, record: object, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_about: object
-    ) -> Tensor:
-        """View a record as a tensor, after making sure that its last element lies inside."""
+    ) -> _View:
+        """Take a tensor's description, after making sure that its last number lies inside the record."""
         if not isinstance(record, _Record):
             raise pickle.UnpicklingError("a tensor is made of something other than a storage")
+        size, stride = tuple(size), tuple(stride)
         sound = len(size) == len(stride) and all(
             isinstance(n, int) and n >= 0 for n in (offset, *size, *stride)
         )
         reach = 0 if 0 in size else 1 + sum((n - 1) * s for n, s in zip(size, stride, strict=False))
-        if not sound or offset + reach > len(record):
+        if not sound or offset + reach > record.numbers:
             raise WeightsError(
                 f"{self._records.path}: a tensor of size {size}, stride {stride} and offset {offset} reaches "
-                f"outside its record of {len(record)} numbers. The file is damaged or was tampered with."
+                f"outside its record of {record.numbers} numbers. The file is damaged or was tampered with."
             )
-        return torch.empty(0, dtype=record.dtype).set_(record.data, offset, size, stride)
+        return _View(record, offset, size, stride)
 
 
 def _stored_names(records: _Records) -> dict[str, frozenset[str] | None]:
@@ -264,8 +277,8 @@ def _flatten(path: Path, top: object, stored: Mapping[str, frozenset[str] | None
             continue
         names = stored[node.kind]
         for name, value in node.state.items():
-            if isinstance(value, Tensor) and (names is None or name in names):
-                tensors[f"{prefix}{name}"] = value
+            if isinstance(value, _View) and (names is None or name in names):
+                tensors[f"{prefix}{name}"] = value.tensor()
             elif isinstance(value, _Node):
                 waiting.append((f"{prefix}{name}.", value))
     return tensors

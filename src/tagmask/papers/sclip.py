@@ -14,7 +14,7 @@ other dense methods share. As coded by the authors:
     weights' statistics times 255, rounded to three decimals.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +32,7 @@ from tagmask.dense.resize import resize_cv2_linear, short_side_size
 from tagmask.dense.windows import Windows, arrange, plan_windows, resize_matrix, stitch_matrices, whole
 from tagmask.errors import InputError
 from tagmask.refine.pamr import halo, pamr
-from tagmask.types import Image, Pixels, Size, TextFeatures
+from tagmask.types import Image, Images, Pixels, Size, TextFeatures
 
 __all__ = ["SclipSettings", "label", "segment", "window_cosines"]
 
@@ -110,14 +110,14 @@ class CosineMaps:
 @torch.inference_mode()
 def segment(
     clip: Clip,
-    images: Sequence[Image],
+    images: Images,
     names: Names,
     texts: TextFeatures,
     settings: SclipSettings,
     *,
     unsure: int,
     keep_scores: bool = False,
-) -> list[tuple[Integer[np.ndarray, "h w"], Float[np.ndarray, "c h w"] | None]]:
+) -> list[tuple[Integer[np.ndarray, "_ _"], Float[np.ndarray, "c _ _"] | None]]:
     """Label every pixel of every image with a class.
 
     Args:
@@ -139,7 +139,7 @@ def segment(
 
 
 def cosine_maps(
-    clip: Clip, images: Sequence[Image], texts: TextFeatures, settings: SclipSettings
+    clip: Clip, images: Images, texts: TextFeatures, settings: SclipSettings
 ) -> Iterator[CosineMaps]:
     """Scale, cut, look, compare: windows of one size of all images share batches."""
     scaled = [scale_and_normalise(clip, image, settings.short_side) for image in images]

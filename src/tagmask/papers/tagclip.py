@@ -34,7 +34,7 @@ from tagmask.dense.features import Pass, class_features, one_pass
 from tagmask.dense.positions import bilinear_half
 from tagmask.dense.prompts import Names, merge_names
 from tagmask.errors import InputError
-from tagmask.types import Image, Pixels, Size, TextFeatures
+from tagmask.types import Image, Images, Pixels, Size, TextFeatures
 
 __all__ = ["TagclipSettings", "choose_tags", "score_images", "tag_cut"]
 
@@ -53,7 +53,7 @@ class TagclipSettings:
     cwr: bool = True
     """Re-identify candidates in their own crops."""
     attention_layers: tuple[int, ...] = (8, 9, 10)
-    """Layers of a 12-layer tower whose attention is averaged; other depths use the same share of the tower."""
+    """Layers of a 12-layer tower whose attention is averaged; other depths use the same share."""
     votes: int = 4
     """Of 12 layers, how many must find an attention above their mean for it to count."""
     candidate_tau: float = 0.5
@@ -109,10 +109,21 @@ class Candidates:
     masks: Bool[Tensor, "k gh gw"]
 
 
+@dataclass(frozen=True, eq=False)
+class Local:
+    """One image after its patches have been scored, before its crops are."""
+
+    pixels: Float[Tensor, "3 hs ws"]
+    """Scaled and normalised."""
+    scores: Float[Tensor, " f"]
+    """P_local: each foreground class's best patch."""
+    candidates: Candidates
+
+
 @torch.inference_mode()
 def score_images(
     clip: Clip,
-    images: Sequence[Image],
+    images: Images,
     names: Names,
     texts: TextFeatures,
     foreground: int,
@@ -136,14 +147,17 @@ def score_images(
     for image in images:
         pixels = scale_and_normalise(clip, image, settings)
         scores, grid = patch_scores(clip, pixels, names, texts, settings)
-        local = scores.max(dim=0).values[:foreground]
-        chosen = find_candidates(scores, local, grid, settings) if settings.cwr else None
-        found.append((pixels, local, chosen))
-    return [final.cpu().numpy() for final in reidentify(clip, found, names, texts, settings)]
+        local = scores[:, :foreground].amax(dim=0)
+        found.append(Local(pixels, local, find_candidates(scores, local, grid, settings)))
+    if settings.cwr:
+        finals = reidentify(clip, found, names, texts, settings)
+    else:
+        finals = [local.scores for local in found]
+    return [final.cpu().numpy() for final in finals]
 
 
 def scale_and_normalise(clip: Clip, image: Image, settings: TagclipSettings) -> Float[Tensor, "3 hs ws"]:
-    """Each side up to whole patches by Pillow's bicubic, the shape all but kept; normalised by the weights'."""
+    """Scaled up to whole patches by Pillow's bicubic, then normalised as the weights want it."""
     height, width = target_size((image.shape[0], image.shape[1]), clip.vision.patch, settings)
     scaled = PILImage.fromarray(image).resize((width, height), PILImage.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(scaled)).to(clip.device).permute(2, 0, 1).float() / 255
@@ -279,37 +293,20 @@ def find_candidates(
 
 
 def reidentify(
-    clip: Clip,
-    found: Sequence[tuple[Float[Tensor, "3 h w"], Float[Tensor, " f"], Candidates | None]],
-    names: Names,
-    texts: TextFeatures,
-    settings: TagclipSettings,
-) -> list[Float[Tensor, " f"]]:
+    clip: Clip, found: Sequence[Local], names: Names, texts: TextFeatures, settings: TagclipSettings
+) -> list[Tensor]:
     """P_final: a candidate's patch score averaged with its score in its own crop; others keep theirs.
 
-    Args:
-        clip: the frozen model.
-        found: per image its normalised pixels, patch scores' maxima, and candidates (None: nothing to do).
-        names: all classes.
-        texts: unit features of `names.texts`.
-        settings: the method.
+    Crops of all images go through the tower together. Returns foreground scores, one tensor an image.
     """
-    finals = [local.clone() for _, local, _ in found]
-    jobs = [
-        (image, index)
-        for image, (_, _, candidates) in enumerate(found)
-        if candidates is not None
-        for index in range(len(candidates.classes))
-    ]
+    finals = [local.scores.clone() for local in found]
+    jobs = [(image, i) for image, local in enumerate(found) for i in range(len(local.candidates.classes))]
     for start in range(0, len(jobs), _CROPS_A_BATCH):
         batch = jobs[start : start + _CROPS_A_BATCH]
-        pairs = [_crop(clip, found[image][0], found[image][2], index) for image, index in batch]
+        pairs = [candidate_crop(clip, found[image], i) for image, i in batch]
         crops, masks = (torch.stack(part) for part in zip(*pairs, strict=True))
-        probabilities = crop_scores(clip, crops, masks, names, texts)
-        for (image, index), row in zip(batch, probabilities, strict=True):
-            candidates = found[image][2]
-            assert candidates is not None  # only images with candidates gave jobs
-            c = candidates.classes[index]
+        for (image, i), row in zip(batch, crop_scores(clip, crops, masks, names, texts), strict=True):
+            c = found[image].candidates.classes[i]
             finals[image][c] = settings.fusion * finals[image][c] + (1 - settings.fusion) * row[c]
     return finals
 
@@ -324,16 +321,15 @@ def crop_scores(
     return merge_names(probabilities.T, names).T
 
 
-def _crop(
-    clip: Clip, pixels: Float[Tensor, "3 h w"], candidates: Candidates | None, index: int
+def candidate_crop(
+    clip: Clip, local: Local, index: int
 ) -> tuple[Float[Tensor, "3 s s"], Bool[Tensor, "g g"]]:
     """The candidate's box of the image at the tower's own size, and its mask on the tower's grid."""
-    assert candidates is not None  # only images with candidates gave jobs
     patch, side = clip.vision.patch, clip.vision.grid
-    x0, y0, x1, y1 = candidates.boxes[index].tolist()
-    part = pixels[None, :, y0 * patch : y1 * patch, x0 * patch : x1 * patch]
+    x0, y0, x1, y1 = local.candidates.boxes[index].tolist()
+    part = local.pixels[None, :, y0 * patch : y1 * patch, x0 * patch : x1 * patch]
     crop = F.interpolate(part, size=(side * patch, side * patch), mode="bilinear", align_corners=False)
-    cells = candidates.masks[index, y0:y1, x0:x1].float()[None, None]
+    cells = local.candidates.masks[index, y0:y1, x0:x1].float()[None, None]
     return crop[0], F.interpolate(cells, size=(side, side), mode="nearest")[0, 0] > 0
 
 

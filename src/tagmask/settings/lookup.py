@@ -123,7 +123,7 @@ def _corrected(as_: str | None) -> bool:
     return as_ == "corrected"
 
 
-def _checked(words: Sequence[str] | None, background: Sequence[str] | None) -> _Own:
+def _checked(words: Sequence[object] | None, background: Sequence[object] | None) -> _Own:
     """A user's words and background, as tuples of distinct, stripped, non-empty strings."""
     given = _listed("words", words) if words is not None else ()
     if words is not None and not given:
@@ -138,18 +138,18 @@ def _checked(words: Sequence[str] | None, background: Sequence[str] | None) -> _
     return given, behind
 
 
-def _listed(what: str, lines: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(lines, str):
-        raise InputError(f"{what} is the single text {lines!r}; give a list, as in {what}=[{lines!r}]")
-    for line in lines:
+def _listed(what: str, given: Sequence[object]) -> tuple[str, ...]:
+    if isinstance(given, str):
+        raise InputError(f"{what} is the single text {given!r}; give a list, as in {what}=[{given!r}]")
+    lines: list[str] = []
+    seen: set[str] = set()
+    for line in given:
         if not isinstance(line, str):
             raise InputError(f"{what} holds {line!r}, a {type(line).__name__}; give texts only")
-    stripped = tuple(line.strip() for line in lines)
-    if not all(stripped):
-        raise InputError(f"{what} holds an empty text; take it out")
-    seen: set[str] = set()
-    for line in stripped:
-        if line.casefold() in seen:
-            raise InputError(f"{what} holds {line!r} twice; give each once")
-        seen.add(line.casefold())
-    return stripped
+        lines.append(line.strip())
+        if not lines[-1]:
+            raise InputError(f"{what} holds an empty text; take it out")
+        if lines[-1].casefold() in seen:
+            raise InputError(f"{what} holds {lines[-1]!r} twice; give each once")
+        seen.add(lines[-1].casefold())
+    return tuple(lines)

@@ -1,0 +1,230 @@
+"""The command line as a user meets it: output, files, exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+from typer.testing import CliRunner, Result
+
+from tagmask import __version__
+from tagmask.cli.main import app
+
+
+@pytest.fixture
+def photos(tmp_path: Path, shapes: list[np.ndarray]) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    PILImage.fromarray(shapes[0]).save(folder / "a.jpg")
+    PILImage.fromarray(shapes[1]).save(folder / "sub" / "b.png")
+    return folder
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_help_names_the_commands_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from tagmask.cli.main import app;"
+        "result = CliRunner().invoke(app, ['--help']); print(result.stdout);"
+        "sys.exit('torch' in sys.modules or 'numpy' in sys.modules or 'PIL' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "tag" in done.stdout
+    assert "mask" in done.stdout
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"tagmask {__version__}\n"
+
+
+def test_tag_prints_every_words_score_beside_the_cut(photos: Path, tagclip_weights: Path) -> None:
+    result = run("tag", photos, "-w", "cat", "-w", "dog, puppy", "--weights", tagclip_weights)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith(f"{photos / 'a.jpg'}: ")
+    assert [line.split()[1] for line in lines[1:4]].count("----") == 1
+    assert {line.split()[1] for line in lines[1:4]} == {"cat", "dog", "----"}
+    assert "2 of 2 images done" in result.stderr
+    assert "(auto) on cpu" in result.stderr
+
+
+def test_tag_writes_json_lines(photos: Path, tagclip_weights: Path, tmp_path: Path) -> None:
+    (photos / "c.jpg").write_text("no image")
+    out = tmp_path / "new" / "tags.jsonl"
+    options = ("-w", "cat", "-w", "dog", "--weights", tagclip_weights, "--precision", "float32")
+    result = run("tag", photos, *options, "--json", "--out", out)
+    assert result.exit_code == 1
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [json.loads(line) for line in result.stdout.splitlines()] == records
+    assert [Path(record["path"]).name for record in records] == ["a.jpg", "c.jpg", "b.png"]
+    assert set(records[0]) == {"path", "tags", "scores", "cut"}
+    assert set(records[0]["scores"]) == {"cat", "dog"}
+    assert set(records[1]) == {"path", "error"}
+    assert f"failed: {photos / 'c.jpg'}" in result.stderr
+    assert "2 of 3 images done, 1 failed" in result.stderr
+    assert not list(out.parent.glob("*.partial"))
+
+
+def test_mask_writes_masks_overlays_and_classes(photos: Path, sclip_weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = run("mask", photos, "-w", "cat", "-w", "dog, puppy", "--weights", sclip_weights, "-o", out)
+    assert result.exit_code == 0, result.output
+    files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    expected = ["classes.json", "masks/a.png", "masks/sub/b.png", "overlays/a.jpg", "overlays/sub/b.jpg"]
+    assert files == [str(Path(name)) for name in expected]
+    classes = json.loads((out / "classes.json").read_text())
+    assert [entry["name"] for entry in classes["classes"]] == ["background", "cat", "dog"]
+    assert classes["classes"][2]["texts"] == ["dog", "puppy"]
+    assert classes["settings"]["method"] == "sclip"
+    with PILImage.open(out / "masks" / "sub" / "b.png") as mask:
+        assert (mask.mode, mask.size) == ("P", (200, 320))
+        assert int(np.array(mask).max()) <= 2
+    assert result.stdout.count("->") == 2
+
+
+def test_mask_without_overlays(photos: Path, sclip_weights: Path, tmp_path: Path) -> None:
+    run("mask", photos, "-w", "cat", "--weights", sclip_weights, "-o", tmp_path / "out", "--no-overlay")
+    assert not (tmp_path / "out" / "overlays").exists()
+    assert (tmp_path / "out" / "masks" / "a.png").exists()
+
+
+def test_threshold_and_background_options(photos: Path, sclip_weights: Path, tmp_path: Path) -> None:
+    def labels(name: str, *options: str) -> set[int]:
+        out = tmp_path / name
+        result = run("mask", photos / "a.jpg", "-w", "cat", "--weights", sclip_weights, "-o", out, *options)
+        assert result.exit_code == 0, result.output
+        return set(np.unique(np.array(PILImage.open(out / "masks" / "a.png"))).tolist())
+
+    assert labels("high", "--threshold", "1") == {0}
+    assert labels("none", "--no-background") == {0}
+    names = json.loads((tmp_path / "none" / "classes.json").read_text())["classes"]
+    assert [entry["name"] for entry in names] == ["cat"]
+    labels("own", "-b", "wall", "-b", "grass")
+    names = json.loads((tmp_path / "own" / "classes.json").read_text())["classes"]
+    assert names[0] == {"index": 0, "name": "background", "texts": ["wall", "grass"]}
+
+
+def test_a_recipe_brings_its_own_words(photos: Path, sclip_weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ("--recipe", "sclip/voc20", "--method", "maskclip", "--weights", sclip_weights, "-o", out)
+    assert run("mask", photos / "a.jpg", *options).exit_code == 0
+    described = json.loads((out / "classes.json").read_text())
+    assert (described["classes"][0]["name"], described["settings"]["method"]) == ("aeroplane", "maskclip")
+
+
+def test_words_from_a_file(photos: Path, sclip_weights: Path, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("cat\n\ndog, puppy\n")
+    result = run(
+        "tag", photos / "a.jpg", "-w", f"@{words}", "-w", "cow", "--weights", sclip_weights, "--json"
+    )
+    assert list(json.loads(result.stdout)["scores"]) == ["cat", "dog", "cow"]
+
+
+def test_a_comma_without_a_blank_is_pointed_out(photos: Path, sclip_weights: Path) -> None:
+    result = run("tag", photos / "a.jpg", "-w", "dog,puppy", "--weights", sclip_weights)
+    assert result.exit_code == 0
+    assert "'dog,puppy' is one text to CLIP" in result.stderr
+
+
+def test_weights_from_the_environment(
+    photos: Path, sclip_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAGMASK_WEIGHTS", str(sclip_weights))
+    assert run("tag", photos / "a.jpg", "-w", "cat").exit_code == 0
+
+
+def test_without_weights_the_ways_on_are_named(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    result = run("tag", photos, "-w", "cat")
+    assert result.exit_code == 2
+    assert "Give --weights PATH, or set TAGMASK_WEIGHTS" in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("tag", "{photos}"), "neither words nor a recipe"),
+        (("tag", "{photos}/nowhere", "-w", "cat"), "nowhere"),
+        (("tag", "{photos}/empty", "-w", "cat"), "No images below"),
+        (("tag", "{photos}", "-w", "@nowhere.txt"), "words file nowhere.txt cannot be read"),
+        (("tag", "{photos}", "-w", "cat", "-b", "wall", "--no-background"), "exclude each other"),
+        (("tag", "{photos}", "-w", "cat", "--weights", "{photos}/a.jpg"), "a.jpg"),
+        (("tag", "{photos}", "-w", "cat", "--recipe", "tagclip/voc"), "did you mean tagclip/voc2"),
+        (("tag", "{photos}", "-w", "cat", "--min-score", "7"), "min-score"),
+        (("tag", "{photos}", "-w", "cat", "--device", "gpu"), "device 'gpu' cannot be used here"),
+        (("mask", "{photos}", "-w", "cat"), "--out"),
+        (
+            ("mask", "{photos}", "-w", "cat", "-o", "{photos}/o", "--method", "slip"),
+            "method 'slip' is unknown",
+        ),
+        (("mask", "{photos}", "-w", "cat", "-o", "{photos}/a.jpg"), "a.jpg"),
+    ],
+)
+def test_usage_errors_exit_2_with_one_message(
+    arguments: tuple[str, ...],
+    message: str,
+    photos: Path,
+    sclip_weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (photos / "empty").mkdir()
+    monkeypatch.setenv("TAGMASK_WEIGHTS", str(sclip_weights))
+    monkeypatch.setenv("TERM", "dumb")
+    result = run(*(argument.format(photos=photos) for argument in arguments))
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr.replace("\n", " ")
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+
+
+def test_one_bad_file_never_stops_the_rest(photos: Path, sclip_weights: Path, tmp_path: Path) -> None:
+    hostile(photos)
+    result = run("mask", photos, "-w", "cat", "--weights", sclip_weights, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert (tmp_path / "out" / "masks" / "a.png").exists()
+    assert (tmp_path / "out" / "masks" / "sub" / "b.png").exists()
+    failed = [line for line in result.stderr.splitlines() if line.startswith("failed: ")]
+    assert len(failed) == 4
+    assert "2 of 6 images done, 4 failed" in result.stderr
+    assert not [
+        path for path in (tmp_path / "out").rglob("*") if "tmp" in path.name or path.suffix == ".part"
+    ]
+
+
+def hostile(folder: Path) -> None:
+    (folder / "empty.jpg").touch()
+    (folder / "page.png").write_text("<!doctype html><title>404</title>")
+    whole = (folder / "a.jpg").read_bytes()
+    (folder / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "noise.webp").write_bytes(bytes(range(256)) * 20)
+
+
+def test_results_go_to_stdout_and_talk_to_stderr(photos: Path, sclip_weights: Path) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "from tagmask.cli.main import main; main()",
+        "tag",
+        str(photos),
+        "-w",
+        "cat",
+    ]
+    done = subprocess.run(
+        [*command, "--json", "--weights", str(sclip_weights)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONWARNINGS": "error"},
+    )
+    assert len([json.loads(line) for line in done.stdout.splitlines()]) == 2
+    assert "images done" in done.stderr

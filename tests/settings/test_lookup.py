@@ -1,0 +1,128 @@
+import dataclasses
+
+import pytest
+
+from tagmask.errors import InputError
+from tagmask.settings.lookup import mask_recipe, recipe, recipes, tag_recipe
+from tagmask.settings.tables import MaskRecipe, TagRecipe
+
+CLASSES = {  # classes with background, names in all, as the papers' settings count them
+    "voc21": (21, 56),
+    "voc20": (20, 30),
+    "context60": (60, 60),
+    "context59": (59, 59),
+    "coco-object": (81, 113),
+    "coco-stuff": (171, 171),
+    "cityscapes": (19, 19),
+    "ade20k": (150, 150),
+}
+TEXTS = {"voc2007": 45, "voc2012": 45, "coco2014": 103, "coco2017": 103, "coco-stuff": 171}
+
+
+def test_names() -> None:
+    expected = [f"tagclip/{name}" for name in TEXTS]
+    expected += [f"{method}/{name}" for method in ("sclip", "sclip+pamr") for name in CLASSES]
+    assert sorted(recipes()) == sorted(expected)
+
+
+@pytest.mark.parametrize("method", ["sclip", "sclip+pamr"])
+@pytest.mark.parametrize("dataset", CLASSES)
+def test_mask_recipes_hold_the_papers_classes(method: str, dataset: str) -> None:
+    found = recipe(f"{method}/{dataset}")
+    assert isinstance(found, MaskRecipe)
+    names = [*found.background, *(name for line in found.words for name in line.split(", "))]
+    assert (len(found.words) + bool(found.background), len(names)) == CLASSES[dataset]
+    assert (found.pamr_steps, found.pamr_dilations) == (10 if "pamr" in method else 0, (8, 16))
+    assert len(found.templates) == 80
+
+
+@pytest.mark.parametrize(("dataset", "texts"), TEXTS.items())
+def test_tag_recipes_hold_the_papers_texts(dataset: str, texts: int) -> None:
+    found = recipe(f"tagclip/{dataset}")
+    assert isinstance(found, TagRecipe)
+    assert len(found.words) + len(found.background) == texts
+    assert len(found.templates) == 85
+
+
+def test_recipes_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        recipe("sclip/voc21").name = "mine"  # type: ignore[misc]
+
+
+def test_an_unknown_recipe_suggests_a_near_one() -> None:
+    with pytest.raises(InputError, match=r"'sclip/voc12' is unknown; did you mean sclip/voc2"):
+        recipe("sclip/voc12")
+
+
+def test_a_recipe_of_the_other_kind_is_refused() -> None:
+    with pytest.raises(InputError, match="'sclip/voc21' does not give tags; those that do: tagclip/voc2007"):
+        tag_recipe("sclip/voc21", None, None, None, {})
+    with pytest.raises(InputError, match="does not give masks"):
+        mask_recipe("tagclip/voc2012", None, None, None, {})
+
+
+def test_own_words_leave_the_background_words_they_use() -> None:
+    found = mask_recipe(None, ["Sky", "dog, wall"], None, None, {})
+    assert not {"sky", "wall"} & set(found.background)
+    assert "tree" in found.background
+    assert found.prob_thd > 0
+
+
+def test_no_background_means_no_threshold() -> None:
+    found = mask_recipe(None, ["cat"], [], None, {})
+    assert (found.background, found.prob_thd) == ((), 0.0)
+
+
+def test_words_replace_a_recipes_words_only() -> None:
+    base = recipe("sclip/voc21")
+    assert isinstance(base, MaskRecipe)
+    found = mask_recipe("sclip/voc21", ["cat"], None, None, {})
+    assert found == dataclasses.replace(base, words=("cat",))
+    assert mask_recipe("sclip/voc21", None, ["wall"], None, {}) == dataclasses.replace(
+        base, background=("wall",)
+    )
+
+
+def test_any_setting_by_name() -> None:
+    found = mask_recipe(
+        "sclip/voc21", None, None, None, {"method": "maskclip", "prob_thd": 0.3, "pamr_steps": 2}
+    )
+    assert (found.method, found.prob_thd, found.pamr_steps, found.logit_scale) == ("maskclip", 0.3, 2, 65.0)
+
+
+def test_corrected_switches_the_quirks_off() -> None:
+    published = tag_recipe("tagclip/voc2012", None, None, "published", {})
+    corrected = tag_recipe("tagclip/voc2012", None, None, "corrected", {})
+    assert published == recipe("tagclip/voc2012")
+    assert (published.early_exit, published.lose_border) == (True, True)
+    assert (corrected.early_exit, corrected.lose_border) == (False, False)
+    assert mask_recipe("sclip/voc20", None, None, "corrected", {}).positions == "bicubic-nudged-by-shape"
+
+
+@pytest.mark.parametrize(
+    ("words", "background", "as_", "settings", "message"),
+    [
+        (None, None, None, {}, "neither words nor a recipe"),
+        ([], None, None, {}, "empty list of words"),
+        ("cat", None, None, {}, r"give a list, as in words=\['cat'\]"),
+        (["cat", " "], None, None, {}, "words holds an empty text"),
+        (["cat", "Cat"], None, None, {}, "holds 'Cat' twice"),
+        (["cat", 3], None, None, {}, "holds 3, a int"),
+        (["sky"], ["sky"], None, {}, "sky is both a word and a background word"),
+        (["cat"], None, "fixed", {}, "as_ is 'fixed'"),
+        (["cat"], None, None, {"methd": "clip"}, "methd is no setting of sclip; the settings are area_thd"),
+        (["cat"], None, None, {"method": "slip"}, "method 'slip' is unknown"),
+        (["cat"], None, None, {"stride": 0}, "stride is 0"),
+        (["cat"], None, None, {"pamr_steps": -1}, "pamr_steps is -1"),
+        (["cat"], None, None, {"positions": "x"}, "positions 'x' is unknown"),
+    ],
+)
+def test_what_cannot_be_used_is_named(
+    words: list[str] | None,
+    background: list[str] | None,
+    as_: str | None,
+    settings: dict[str, object],
+    message: str,
+) -> None:
+    with pytest.raises(InputError, match=message):
+        mask_recipe(None, words, background, as_, settings)
