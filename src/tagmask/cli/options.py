@@ -39,7 +39,7 @@ class As(StrEnum):
 
 Paths = Annotated[
     list[Path],
-    typer.Argument(help="Image files, or folders to look through.", metavar="PATHS...", show_default=False),
+    typer.Argument(help="Image files, or folders to look through.", metavar="PATHS", show_default=False),
 ]
 Words = Annotated[
     list[str] | None,

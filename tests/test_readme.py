@@ -1,0 +1,72 @@
+"""The README's own commands, run as they stand in a folder with the files they name."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+from typer.testing import CliRunner
+
+from tagmask.cli.main import app
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = [
+    line
+    for kind, block in BLOCKS
+    if kind == "sh"
+    for line in block.splitlines()
+    if line.startswith("tagmask ")
+]
+PROGRAMS = [block for kind, block in BLOCKS if kind == "python"]
+
+
+@pytest.fixture
+def folder(
+    tmp_path: Path, tagclip_weights: Path, shapes: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    (tmp_path / "photos").mkdir()
+    for name, pixels in zip(("photo.jpg", "photos/a.png", "photos/b.webp"), shapes, strict=True):
+        PILImage.fromarray(pixels).save(tmp_path / name)
+    shutil.copy(tagclip_weights, tmp_path / "ViT-B-16.pt")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_there_are_commands_and_programs() -> None:
+    assert len(COMMANDS) >= 2
+    assert len(PROGRAMS) >= 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(command: str, folder: Path) -> None:
+    result = CliRunner().invoke(app, shlex.split(command)[1:])
+    assert result.exit_code == 0, result.output
+    assert result.stdout
+    if "--out masks" in command:
+        assert (folder / "masks" / "masks" / "a.png").exists()
+        assert (folder / "masks" / "overlays" / "b.jpg").exists()
+        assert (folder / "masks" / "classes.json").exists()
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_program(program: str, folder: Path) -> None:
+    exec(compile(program, "README.md", "exec"), {})
+    if "mask.png" in program:
+        assert (folder / "mask.png").exists()
+        assert (folder / "seen.png").exists()
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"make (\w+)", README)):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_files_it_links_to_exist() -> None:
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link
