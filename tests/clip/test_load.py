@@ -175,6 +175,12 @@ def test_auto_takes_bfloat16_only_where_it_is_native(monkeypatch: pytest.MonkeyP
     assert choose_device("auto").type in ("cpu", "cuda", "mps")
 
 
+def test_another_vocabulary_is_refused(tensors: Tensors, tmp_path: Path) -> None:
+    torch.save({**tensors, "token_embedding.weight": torch.zeros(1000, 128)}, tmp_path / "small.pt")
+    with pytest.raises(WeightsError, match="vocabulary of 1000; CLIP's own 77 and 49408 are wanted"):
+        load(tmp_path / "small.pt")
+
+
 def test_every_weights_error_is_a_tagmask_error(tmp_path: Path) -> None:
     (tmp_path / "text.pt").write_text("hello")
     for path in (tmp_path / "nowhere.pt", tmp_path / "text.pt", tmp_path):

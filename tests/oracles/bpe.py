@@ -1,7 +1,4 @@
-"""CLIP's byte-pair tokens, naively: one character, one pair, one merge at a time.
-
-Ignoring case is left out: texts with the long s (U+017F) or the iota below (U+0345) are not covered.
-"""
+"""CLIP's byte-pair tokens, naively: one character, one pair, one merge at a time."""
 
 import gzip
 import html
@@ -14,13 +11,15 @@ import ftfy
 
 import tagmask
 
-ENDINGS = ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
+# "'\u017f" and IOTA come from matching without regard to case: the long s is an s, the iota is no "other"
+IOTA = "\u0345"
+ENDINGS = ("'\u017f", "'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
 SPECIAL = ("<|startoftext|>", "<|endoftext|>")
 MERGES = Path(tagmask.__file__).parent / "clip" / "bpe_simple_vocab_16e6.txt.gz"
 
 
 def kind(character):
-    if character.isspace():
+    if character.isspace() or character == IOTA:
         return "space"
     category = unicodedata.category(character)
     return {"L": "letter", "N": "number"}.get(category[0], "other")

@@ -4,7 +4,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from tagmask.errors import ImageError, OutputError
-from tagmask.images import FoundImage
+from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.jobs import run
 from tagmask.runtime.lines import json_lines, partial_path
 

@@ -75,7 +75,7 @@ def tag(
     """
     with errors_reported():
         from tagmask.cli.tagging import tag_images
-        from tagmask.images import find_images
+        from tagmask.runtime.folders import find_images
         from tagmask.settings.lookup import tag_recipe
 
         settings = tag_recipe(
@@ -126,7 +126,7 @@ def mask(
     """
     with errors_reported():
         from tagmask.cli.masking import mask_images
-        from tagmask.images import find_images
+        from tagmask.runtime.folders import find_images
         from tagmask.settings.lookup import mask_recipe
 
         asked = {"method": method, "prob_thd": threshold}

@@ -10,11 +10,12 @@ import typer
 
 from tagmask import __version__
 from tagmask.api import Segmenter
-from tagmask.cli.talk import say, sum_up, watched
+from tagmask.cli.talk import bold, say_failed, sum_up, watched
 from tagmask.clip.load import Clip
 from tagmask.files import write_bytes
-from tagmask.images import FoundImage, output_names, read_image
+from tagmask.images import read_image
 from tagmask.results import Segmentation, nothing_label
+from tagmask.runtime.folders import FoundImage, output_names
 from tagmask.runtime.jobs import run
 from tagmask.settings.tables import MaskRecipe
 
@@ -54,11 +55,11 @@ def mask_images(
     for outcome in watched(run(images, work), len(images)):
         if outcome.result is None:
             failed += 1
-            say(f"failed: {outcome.image.path}: {outcome.error}")
+            say_failed(outcome.image.path, outcome.error)
             continue
         mask, found = outcome.result
         shares = ", ".join(f"{word} {share:.1%}" for word, share in found.shares().items())
-        typer.echo(f"{typer.style(str(outcome.image.path), bold=True)}: {shares or 'nothing'} -> {mask}")
+        typer.echo(f"{bold(str(outcome.image.path))}: {shares or 'nothing'} -> {mask}")
     sum_up(len(images), failed, out)
     return failed
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import typer
 
 from tagmask.api import Tagger
-from tagmask.cli.talk import say, sum_up, watched
+from tagmask.cli.talk import bold, green, say_failed, sum_up, watched
 from tagmask.clip.load import Clip
-from tagmask.images import FoundImage
 from tagmask.results import Tags
+from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.jobs import Outcome, run
 from tagmask.runtime.lines import json_lines
 from tagmask.settings.tables import TagRecipe
@@ -36,7 +36,7 @@ def tag_images(
             write(record)
             if outcome.result is None:
                 failed += 1
-                say(f"failed: {outcome.image.path}: {outcome.error}")
+                say_failed(outcome.image.path, outcome.error)
             elif not as_json:
                 typer.echo(_table(str(outcome.image.path), outcome.result))
             if as_json:
@@ -61,7 +61,7 @@ def _record(outcome: Outcome[Tags]) -> dict[str, object]:
 def _table(path: str, tags: Tags) -> str:
     """The tags in a line, then every word's score, best first, with the cut drawn where it falls."""
     found = ", ".join(tags.names) or "none of the words"
-    rows = [f"{typer.style(path, bold=True)}: {found}"]
+    rows = [f"{bold(path)}: {found}"]
     order = sorted(range(len(tags.words)), key=lambda c: (-float(tags.scores[c]), c))
     above = [c for c in order if tags.scores[c] > tags.cut]
     for c in above:
@@ -74,4 +74,4 @@ def _table(path: str, tags: Tags) -> str:
 
 def _row(tags: Tags, c: int) -> str:
     row = f"  {tags.scores[c]:.3f}  {tags.words[c]}"
-    return typer.style(f"{row}  *", fg="green") if c in tags.chosen else row
+    return green(f"{row}  *") if c in tags.chosen else row

@@ -1,5 +1,6 @@
 """Talk on stderr: notes, errors, progress. Never on stdout, which is for results."""
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,7 @@ import typer
 
 from tagmask.errors import TagmaskError
 
-__all__ = ["errors_reported", "say", "sum_up", "watched"]
+__all__ = ["bold", "errors_reported", "green", "say", "say_failed", "sum_up", "watched"]
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -31,6 +32,22 @@ def errors_reported() -> Iterator[None]:
     except TagmaskError as error:
         say(f"tagmask: {error}")
         raise typer.Exit(2) from error
+
+
+def say_failed(path: Path, error: str | None) -> None:
+    """One image's reason, with its path said once."""
+    reason = error or "no reason known"
+    say(f"failed: {reason}" if str(path) in reason else f"failed: {path}: {reason}")
+
+
+def bold(text: str) -> str:
+    """For terminals; NO_COLOR leaves it plain."""
+    return text if os.environ.get("NO_COLOR") else typer.style(text, bold=True)
+
+
+def green(text: str) -> str:
+    """For terminals; NO_COLOR leaves it plain."""
+    return text if os.environ.get("NO_COLOR") else typer.style(text, fg="green")
 
 
 def sum_up(images: int, failed: int, out: Path | None) -> None:

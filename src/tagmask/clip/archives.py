@@ -83,8 +83,7 @@ def read_weights(path: Path) -> Archive:
         WeightsError: the file is absent, unreadable, damaged, not weights, or holds a pickle that
             asks for more than tensors. Nothing of it was run.
 
-    Departs from `torch.load` and `torch.jit.load`: neither decides by content alone, and the latter
-    runs the archive's code.
+    Departs from `torch.load`, which trusts a name's ending, and from `torch.jit.load`, which loads code.
     """
     head = _head(path)
     try:
@@ -170,7 +169,8 @@ def _read_torch(path: Path, *, zipped: bool) -> Archive:
     try:
         loaded = _load(path, zipped)
     except pickle.UnpicklingError as error:
-        refused = [name for name in _globals(path, zipped) if not _TENSOR_DATA.fullmatch(name)]
+        asked = dict.fromkeys(_globals(path, zipped))
+        refused = [name for name in asked if not _TENSOR_DATA.fullmatch(name)]
         if not refused:
             raise WeightsError(
                 f"{path} is damaged or cut off, or was pickled by another protocol than torch.save's. "
@@ -222,15 +222,16 @@ _TENSOR_DATA: Final = re.compile(
 
 def _globals(path: Path, zipped: bool) -> Iterator[str]:
     """Name, without running anything, the globals that the pickles of a torch.save file ask for."""
-    if zipped:
-        with zipfile.ZipFile(path) as archive:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.suppress(ValueError))  # damage ends the search
+        if zipped:
+            archive = stack.enter_context(zipfile.ZipFile(path))
             record = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
             yield from _globals_of_one(BytesIO(archive.read(record)))
-        return
-    # The old format is a row of five pickles, then raw bytes. Damage ends the search.
-    with path.open("rb") as file, contextlib.suppress(ValueError):
-        for _ in range(5):
-            yield from _globals_of_one(file)
+        else:
+            file = stack.enter_context(path.open("rb"))
+            for _ in range(5):  # the old format is a row of five pickles, then raw bytes
+                yield from _globals_of_one(file)
 
 
 def _globals_of_one(file: BytesIO | BufferedReader) -> Iterator[str]:
@@ -256,13 +257,13 @@ def _describe(head: bytes) -> str:
     text = _text(head)
     if text is not None and text.startswith("<"):
         return "a web page (HTML or XML), perhaps an error page saved in its place: download it again."
+    if text is not None:
+        return f"a text file that begins with {text[:40]!r}."
     for start, name in _KNOWN_STARTS.items():
         if head.startswith(start):
             return f"{name}."
     if head[257:262] == b"ustar":
         return "a tar archive: unpack it first."
-    if text is not None:
-        return f"a text file that begins with {text[:40]!r}."
     return f"of no kind that is known here (it begins with the bytes {head[:8].hex(' ')})."
 
 

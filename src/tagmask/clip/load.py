@@ -14,6 +14,7 @@ from tagmask.clip.archives import Archive, read_weights
 from tagmask.clip.hardware import choose_device, choose_precision
 from tagmask.clip.keys import Geometry, clip_tensors, geometry
 from tagmask.clip.model import ACTIVATIONS, Text, Vision
+from tagmask.clip.tokenizer import CONTEXT, VOCABULARY
 from tagmask.errors import InputError, WeightsError
 
 __all__ = ["Clip", "load"]
@@ -102,6 +103,11 @@ def load(
     tensors = clip_tensors(archive.tensors)
     activation = activation or _activation(archive)
     shape = geometry(tensors)
+    if (shape.context, shape.vocab) != (CONTEXT, VOCABULARY):
+        raise WeightsError(
+            f"the text tower of {weights} reads {shape.context} tokens of a vocabulary of {shape.vocab}; "
+            f"CLIP's own {CONTEXT} and {VOCABULARY} are wanted, so its words would be misread"
+        )
     with torch.device("meta"):
         vision = Vision(shape, ACTIVATIONS[activation])
         text = Text(shape, ACTIVATIONS[activation])

@@ -15,13 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tagmask.clip.keys import Geometry
+from tagmask.clip.keys import HEAD_WIDTH, Geometry
 from tagmask.types import Heads, Pixels, Size, Tokens
 
-__all__ = ["ACTIVATIONS", "HEAD_WIDTH", "Block", "Text", "Vision"]
-
-HEAD_WIDTH = 64
-"""Width of a head in every CLIP ViT: the number of heads is read off the width."""
+__all__ = ["ACTIVATIONS", "Block", "Text", "Vision"]
 
 Activation = Callable[[Tensor], Tensor]
 

@@ -6,16 +6,17 @@ code/      the modules' sources; read as text, to tell parameters and buffers fr
 """
 
 import pickle
+import pickletools
 import re
 import struct
 import sys
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import torch
 from torch import Tensor, UntypedStorage
@@ -78,7 +79,7 @@ def read_torchscript(path: Path, root: str) -> dict[str, Tensor]:
     """
     with zipfile.ZipFile(path) as archive:
         records = _Records(path, archive, root)
-        order = records.text("byteorder") if records.has("byteorder") else sys.byteorder
+        order = records.text("byteorder") if "byteorder" in records.names() else sys.byteorder
         if order != sys.byteorder:
             raise WeightsError(f"{path} was written {order}-endian; convert it on the machine that wrote it.")
         top = _Unpickler(records).load()
@@ -99,16 +100,17 @@ class _Records:
     def __init__(self, path: Path, archive: zipfile.ZipFile, root: str) -> None:
         self.path = path
         self._archive = archive
-        self._root = root
+        self._infos = {
+            info.filename.removeprefix(f"{root}/"): info
+            for info in archive.infolist()
+            if info.filename.startswith(f"{root}/")
+        }
         self._size = path.stat().st_size
         whole = torch.from_file(str(path), shared=False, size=self._size, dtype=torch.uint8)
         self._mapped = whole.untyped_storage()
 
-    def has(self, name: str) -> bool:
-        return f"{self._root}/{name}" in self._archive.NameToInfo
-
-    def names(self) -> Iterator[str]:
-        return (name.removeprefix(f"{self._root}/") for name in self._archive.namelist())
+    def names(self) -> Iterable[str]:
+        return self._infos.keys()
 
     def bytes(self, name: str) -> bytes:
         info = self._info(name)
@@ -141,9 +143,9 @@ class _Records:
         return record if start % 8 == 0 else record.clone()
 
     def _info(self, name: str) -> zipfile.ZipInfo:
-        if not self.has(name):
+        if name not in self._infos:
             raise WeightsError(f"{self.path}: its record {name} is missing. Get the file again.")
-        return self._archive.NameToInfo[f"{self._root}/{name}"]
+        return self._infos[name]
 
     def _start(self, info: zipfile.ZipInfo) -> int:
         """Find a record's first byte, which only its local header tells."""
@@ -195,9 +197,15 @@ class _Unpickler(pickle._Unpickler):
 
     A pickle may call what it is given and set attributes on it. So it is given nothing that lasts:
     tuples that cannot be changed, and classes and functions made for the occasion. The base is the
-    unpickler in Python, because the one in C allocates all memo slots up to the highest that a pickle
-    names, up to 64 GB for a few bytes.
+    unpickler in Python, and of its operations those of protocol 2, the writer's: the one in C, and some
+    later operations, allocate what a pickle merely announces, 64 GB for a few bytes.
     """
+
+    dispatch: ClassVar = {
+        ord(operation.code): pickle._Unpickler.dispatch[ord(operation.code)]
+        for operation in pickletools.opcodes
+        if operation.proto <= 2
+    }
 
     def __init__(self, records: _Records) -> None:
         super().__init__(BytesIO(records.bytes("data.pkl")), encoding="utf-8")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from tagmask.errors import TagmaskError
-from tagmask.images import FoundImage
+from tagmask.runtime.folders import FoundImage
 
 __all__ = ["Outcome", "run"]
 

@@ -1,0 +1,378 @@
+"""Indices survive the PNG; overlays tint what they should, and only that."""
+
+import inspect
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from tagmask.errors import ImageError, InputError, ShapeError
+from tagmask.masks import _best_place, _placed, index_png, overlay, overlay_colours, palette, read_index_png
+
+
+def encoded(image: PIL.Image.Image, format_: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format_, **options)
+    return file.getvalue()
+
+
+def photo(h: int, w: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (h, w, 3), dtype=np.uint8)
+
+
+# --- the palette ---
+
+
+def voc_colour(index: int) -> list[int]:
+    """VOCcolormap.m, line by line."""
+    r = g = b = 0
+    c = index
+    for j in range(8):
+        r |= (c & 1) << (7 - j)
+        g |= (c >> 1 & 1) << (7 - j)
+        b |= (c >> 2 & 1) << (7 - j)
+        c >>= 3
+    return [r, g, b]
+
+
+@pytest.mark.parametrize("n", [0, 1, 21, 256])
+def test_palette(n: int) -> None:
+    assert palette(n).tolist() == [voc_colour(i) for i in range(n)]
+    assert palette(n).shape == (n, 3)
+
+
+# --- index PNGs ---
+
+labels_8 = arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=9))
+labels_16 = arrays.arrays(np.uint16, arrays.array_shapes(min_dims=2, max_dims=2, max_side=9))
+
+
+@settings(deadline=None, max_examples=40)
+@given(labels=labels_8 | labels_16)
+def test_round_trip(labels: np.ndarray) -> None:
+    back = read_index_png(index_png(labels))
+    assert back.dtype == labels.dtype
+    assert np.array_equal(back, labels)
+    assert back.flags.owndata
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "<u2", ">u2"])
+def test_round_trip_of_views(dtype: str, tmp_path: Path) -> None:
+    labels = np.arange(60).reshape(6, 10).astype(dtype)[::2, ::-3]
+    file = tmp_path / "mask"
+    file.write_bytes(index_png(labels))
+    assert np.array_equal(read_index_png(file), labels)
+    assert np.array_equal(read_index_png(str(file)), labels)
+
+
+def test_other_programs_see_palette_and_indices() -> None:
+    labels = np.array([[0, 1, 20], [255, 7, 128]], np.uint8)
+    data = index_png(labels)
+    width, height, depth, colour_type = struct.unpack(">IIBB", data[16:26])
+    assert (width, height, depth, colour_type) == (3, 2, 8, 3)
+    with PIL.Image.open(io.BytesIO(data)) as image:
+        assert image.mode == "P"
+        assert np.array_equal(np.asarray(image), labels)
+        assert np.asarray(image.convert("RGB")).tolist() == [[voc_colour(i) for i in row] for row in labels]
+
+
+def test_sixteen_bits_are_grey() -> None:
+    data = index_png(np.array([[0, 256, 65535]], np.uint16))
+    assert struct.unpack(">IIBB", data[16:26]) == (3, 1, 16, 0)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0)])
+def test_no_pixels(shape: tuple[int, int]) -> None:
+    with pytest.raises(ShapeError, match="at least one pixel"):
+        index_png(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_palettes_of_any_depth_and_colours(bits: int) -> None:
+    labels = np.arange(2**bits, dtype=np.uint8)[None]
+    image = PIL.Image.fromarray(labels)
+    image.putpalette(np.random.default_rng(1).integers(0, 256, 3 * 2**bits).tolist())
+    data = encoded(image, bits=bits)
+    assert data[24] == bits
+    assert np.array_equal(read_index_png(data), labels)
+
+
+def test_eight_bit_grey_is_indices() -> None:
+    labels = np.array([[0, 9, 255]], np.uint8)
+    assert np.array_equal(read_index_png(encoded(PIL.Image.fromarray(labels))), labels)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_grey_that_pillow_would_stretch_is_refused(bits: int) -> None:
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", 8, 1, bits, 0, 0, 0, 0),
+        b"IDAT": zlib.compress(bytes(1 + bits)),
+    }
+    data = b"\x89PNG\r\n\x1a\n"
+    for name, body in (*chunks.items(), (b"IEND", b"")):
+        data += struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+    with pytest.raises(ImageError, match=f"of {bits} bits"):
+        read_index_png(data)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_colours_are_no_indices(mode: str, tmp_path: Path) -> None:
+    data = encoded(PIL.Image.new(mode, (3, 2)))
+    with pytest.raises(ImageError, match=f"the bytes given: .*got mode {mode} .*Save the indices"):
+        read_index_png(data)
+    file = tmp_path / "seen.png"
+    file.write_bytes(data)
+    with pytest.raises(ImageError, match=r"seen\.png: "):
+        read_index_png(file)
+
+
+def test_jpeg_is_no_mask() -> None:
+    with pytest.raises(ImageError, match="not one of PNG"):
+        read_index_png(encoded(PIL.Image.new("L", (3, 2)), "JPEG"))
+
+
+def test_absent_mask(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="There is no file"):
+        read_index_png(tmp_path / "gone.png")
+
+
+# --- overlay colours ---
+
+
+def test_first_colours_do_not_depend_on_how_many() -> None:
+    many = overlay_colours(300)
+    for n in (0, 1, 2, 21):
+        assert np.array_equal(overlay_colours(n), many[:n])
+
+
+def test_colours_are_distinct_and_neither_dark_nor_grey() -> None:
+    colours = overlay_colours(171).astype(int)
+    assert len({tuple(c) for c in colours.tolist()}) == 171
+    assert (colours.max(axis=1) > 120).all()
+    assert (np.ptp(colours, axis=1) > 50).all()
+    first = colours[:12]
+    gaps = np.abs(first[:, None] - first).sum(axis=2) + 1000 * np.eye(12)
+    assert gaps.min() > 60
+
+
+def test_colours_repeat_at_last() -> None:
+    assert overlay_colours(3000).shape == (3000, 3)
+
+
+# --- overlays ---
+
+
+def seen(
+    image: np.ndarray, labels: np.ndarray, names: list[str] | None = None, **options: object
+) -> np.ndarray:
+    """An overlay; without names by default, which leaves tints and lines."""
+    names = [""] * 20 if names is None else names
+    return np.asarray(overlay(image, labels, names, **options))  # type: ignore[arg-type]
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data(), h=st.integers(1, 7), w=st.integers(1, 7), wide=st.booleans())
+def test_tints_and_lines(data: st.DataObject, h: int, w: int, wide: bool) -> None:
+    nothing = 65535 if wide else 255
+    values = st.sampled_from([0, 1, 2, 3, nothing])
+    labels = data.draw(arrays.arrays(np.uint16 if wide else np.uint8, (h, w), elements=values))
+    skip = data.draw(st.frozensets(st.integers(0, 3)))
+    opacity = data.draw(st.sampled_from([0.0, 0.25, 0.5, 0.8, 1.0]))
+    image = photo(h, w)
+    colours = overlay_colours(20).astype(float)
+    result = seen(image, labels, skip=skip, opacity=opacity)
+
+    def region(i: int, j: int) -> int:
+        label = int(labels[i, j])
+        return -1 if label in skip or label == nothing else label
+
+    for i in range(h):
+        for j in range(w):
+            here = region(i, j)
+            below = region(i + 1, j) if i + 1 < h else here
+            right = region(i, j + 1) if j + 1 < w else here
+            if here != below or here != right:
+                expected = np.full(3, 255.0)
+            elif here < 0:
+                expected = image[i, j].astype(float)
+            else:
+                expected = (1 - opacity) * image[i, j] + opacity * colours[here]
+            assert np.abs(result[i, j] - expected).max() <= (1 if here >= 0 else 0)
+
+
+@pytest.mark.parametrize("opacity", [0.25, 0.5, 0.75])
+def test_tints_are_rounded_not_cut(opacity: float) -> None:
+    image = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, axis=2)
+    exact = (1 - opacity) * image[:, 0] + opacity * overlay_colours(1)[0]
+    assert np.abs(seen(image, np.zeros((256, 1), np.uint8), opacity=opacity)[:, 0] - exact).max() <= 0.5
+
+
+@pytest.mark.parametrize(("side", "width"), [(100, 1), (300, 1), (500, 2), (1000, 4), (1700, 6)])
+def test_lines_are_thicker_in_larger_images(side: int, width: int) -> None:
+    image = np.zeros((side, side, 3), np.uint8)
+    labels = np.zeros((side, side), np.uint8)
+    labels[:, side // 2 :] = 1
+    white = (seen(image, labels) == 255).all(axis=2)
+    assert white.sum(axis=1).tolist() == [width] * side
+    assert abs(np.flatnonzero(white[0]).mean() + 0.5 - side / 2) <= 0.5
+
+
+def test_bands_join_without_seams() -> None:
+    """More pixels than are worked on at a time."""
+    image = np.full((1500, 1000, 3), 100, np.uint8)
+    result = seen(image, np.zeros((1500, 1000), np.uint8), opacity=0.5)
+    assert (result == result[0, 0]).all()
+
+
+def test_inputs_are_left_alone() -> None:
+    image, labels = photo(60, 80), np.zeros((60, 80), np.uint8)
+    labels[:, 40:] = 1
+    before = image.copy(), labels.copy()
+    result = overlay(image, labels, ["cat", "dog"], skip=frozenset({0}))
+    assert result.mode == "RGB"
+    assert result.size == (80, 60)
+    assert np.array_equal(image, before[0])
+    assert np.array_equal(labels, before[1])
+
+
+def test_nothing_is_never_tinted_nor_named() -> None:
+    image = photo(50, 60)
+    labels = np.full((50, 60), 255, np.uint8)
+    assert np.array_equal(seen(image, labels, [f"class {i}" for i in range(256)]), image)
+    assert np.array_equal(seen(image, labels, []), image)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (2, 3), (16, 16), (9, 400), (400, 9), (40, 40)])
+@pytest.mark.parametrize(
+    "name", ["cat", "", " \n ", "a rather long name of a class that fits nowhere", "猫 é"]
+)
+def test_tiny_images(size: tuple[int, int], name: str) -> None:
+    labels = np.zeros(size, np.uint8)
+    labels[size[0] // 2 :, size[1] // 2 :] = 1
+    assert overlay(photo(*size), labels, [name, name]).size == size[::-1]
+
+
+def blocks(h: int, w: int, rows: int, cols: int) -> np.ndarray:
+    y, x = np.mgrid[:h, :w]
+    return ((y * rows // h) * cols + x * cols // w).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("size", "grid"),
+    [((375, 500), (3, 3)), ((500, 375), (1, 4)), ((1201, 1799), (4, 5)), ((80, 100), (2, 1))],
+)
+def test_each_name_lies_in_its_region(size: tuple[int, int], grid: tuple[int, int]) -> None:
+    labels = blocks(*size, *grid)
+    n = grid[0] * grid[1]
+    chips = _placed(labels, range(n), ["horse"] * n)
+    assert [chip.label for chip in chips] == list(range(n))
+    for chip in chips:
+        under = labels[chip.top : chip.top + chip.height, chip.left : chip.left + chip.width]
+        assert under.shape == (chip.height, chip.width)
+        assert (under == chip.label).mean() > 0.9
+
+
+@settings(deadline=None, max_examples=15)
+@given(h=st.integers(20, 700), w=st.integers(20, 700), n=st.integers(1, 9), seed=st.integers(0, 99))
+def test_names_stay_inside(h: int, w: int, n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, n, (4, 4)).astype(np.uint8)
+    labels = small[np.ix_(np.arange(h) * 4 // h, np.arange(w) * 4 // w)]
+    names = ["cat", "dining table", "a really long name of something else"] * 3
+    for chip in _placed(labels, np.unique(labels).tolist(), names):
+        assert 0 <= chip.top <= h - chip.height
+        assert 0 <= chip.left <= w - chip.width
+
+
+def test_names_do_not_overlap_where_there_is_room() -> None:
+    """Stripes much lower than a name: all would like the middle."""
+    labels = (np.arange(300)[:, None] // 6 % 8 + np.zeros((1, 400))).astype(np.uint8)
+    chips = _placed(labels, range(8), ["horse"] * 8)
+    covered = np.zeros(labels.shape, int)
+    for chip in chips:
+        covered[chip.top : chip.top + chip.height, chip.left : chip.left + chip.width] += 1
+    assert len(chips) == 8
+    assert covered.max() == 1
+
+
+def test_name_goes_to_the_largest_region() -> None:
+    labels = np.full((300, 400), 255, np.uint8)
+    labels[20:60, 20:100] = 0
+    labels[150:290, 200:390] = 0
+    labels[5:10, :] = 0
+    (chip,) = _placed(labels, [0], ["cat"])
+    assert chip.top >= 150
+    assert chip.left >= 200
+
+
+def test_name_shrinks_to_its_region() -> None:
+    labels = np.zeros((375, 500), np.uint8)
+    labels[100:115, 200:236] = 1
+    small, large = _placed(labels, [1, 0], ["horse"] * 2)
+    assert small.font.size < large.font.size
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_place_on_other_names_counts_for_nothing(taken: bool) -> None:
+    labels = np.zeros((100, 100), np.uint8)
+    (chip,) = _placed(labels, [0], ["horse"])
+    _, _, cover = _best_place(chip, labels == 0, np.full((100, 100), taken), 1, (100, 100))
+    assert cover == (0 if taken else 1)
+
+
+def test_overlapping_is_better_than_no_name() -> None:
+    labels = blocks(14, 60, 1, 3)
+    assert len(_placed(labels, range(3), ["dining table"] * 3)) == 3
+
+
+@pytest.mark.parametrize(("share", "named"), [(0.004, False), (0.006, True)])
+def test_names_of_small_regions_are_left_out(share: float, named: bool) -> None:
+    labels = np.zeros((200, 200), np.uint8)
+    labels.ravel()[: round(share * 40_000)] = 1
+    image = photo(200, 200)
+    plain, with_name = seen(image, labels), seen(image, labels, ["", "cat"])
+    assert np.array_equal(plain, with_name) != named
+
+
+def test_text_is_readable_on_every_colour() -> None:
+    """The chip holds its class's colour, and black or white of contrast 4.5 or more (WCAG AA)."""
+
+    def luminance(colour: np.ndarray) -> float:
+        total = 0.0
+        for value, weight in zip(colour.tolist(), (0.2126, 0.7152, 0.0722), strict=True):
+            share = value / 255
+            total += weight * (share / 12.92 if share <= 0.03928 else ((share + 0.055) / 1.055) ** 2.4)
+        return total
+
+    image = np.full((120, 160, 3), 90, np.uint8)
+    for label in range(30):
+        labels = np.full((120, 160), label, np.uint8)
+        colour = overlay_colours(30)[label]
+        (chip,) = _placed(labels, [label], ["horse"] * 30)
+        result = seen(image, labels, ["horse"] * 30)
+        plate = result[chip.top + 2 : chip.top + chip.height - 2, chip.left + 2 : chip.left + chip.width - 2]
+        assert (plate == colour).all(axis=2).mean() > 0.3
+        light = luminance(colour)
+        ink = 0 if (light + 0.05) / 0.05 > 1.05 / (light + 0.05) else 255
+        assert np.abs(plate.astype(int) - ink).sum(axis=2).min() < 60
+        assert max((light + 0.05) / 0.05, 1.05 / (light + 0.05)) > 4.5
+
+
+def test_wrong_inputs() -> None:
+    plain = inspect.unwrap(overlay)  # the size is told by the function itself, not by the type checker
+    image, labels = photo(4, 5), np.zeros((4, 5), np.uint8)
+    with pytest.raises(ShapeError, match=r"\(4, 5\); got \(5, 4\)"):
+        plain(image, labels.T, ["cat"])
+    with pytest.raises(InputError, match=r"Label 3 .* there are 1 names"):
+        overlay(image, labels + np.uint8(3), ["cat"])
+    assert np.array_equal(overlay(image, labels + np.uint8(3), ["cat"], skip=frozenset({3})), image)
+    for opacity in (-0.1, 1.1, float("nan")):
+        with pytest.raises(InputError, match="opacity"):
+            overlay(image, labels, ["cat"], opacity=opacity)
