@@ -51,7 +51,7 @@ def test_tag_prints_every_words_score_beside_the_cut(photos: Path, tagclip_weigh
     assert [line.split()[1] for line in lines[1:4]].count("----") == 1
     assert {line.split()[1] for line in lines[1:4]} == {"cat", "dog", "----"}
     assert "2 of 2 images done" in result.stderr
-    assert "(auto) on cpu" in result.stderr
+    assert "chosen by --precision auto" in result.stderr
 
 
 def test_tag_writes_json_lines(photos: Path, tagclip_weights: Path, tmp_path: Path) -> None:

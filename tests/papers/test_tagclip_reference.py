@@ -17,7 +17,7 @@ from tagmask.papers import tagclip
 from tagmask.settings.lookup import recipe
 
 GATE = Path(__file__).parents[1] / "golden" / "tagclip_voc_img0.npz"
-SHARED = Path(__file__).parents[3] / "shared" / "golden" / "tagclip_voc_img0.npz"
+
 
 EXACT = {
     "M_attn",

@@ -74,10 +74,6 @@ def load_weights(weights: str | None, device: str, precision: Precision) -> "Cli
         raise WeightsError(
             f"no weights were given, and {error}. Give --weights PATH, or set TAGMASK_WEIGHTS to that path"
         ) from error
-    chosen = " (auto)" if precision is Precision.auto else ""
-    shape = clip.geometry
-    say(
-        f"{Path(clip.name).name}: ViT, patch {shape.patch}, {shape.vision_layers} layers of width "
-        f"{shape.vision_width}, {clip.activation}; {clip.precision}{chosen} on {clip.device}"
-    )
+    chosen = " (chosen by --precision auto)" if precision is Precision.auto else ""
+    say(f"{Path(clip.name).name}: {clip.describe()}{chosen}")
     return clip
