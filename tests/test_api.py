@@ -246,6 +246,14 @@ def test_lower_precisions_stay_close(
     assert np.mean(masks[0].labels != masks[1].labels) < 0.1
 
 
+def test_windows_under_a_patch_are_refused(sclip_model: Clip, shapes: list[np.ndarray]) -> None:
+    segmenter = tagmask.Segmenter(sclip_model, ["cat"], crop=15)
+    with pytest.raises(InputError, match="crop is 15 pixels and a patch of these weights has 16"):
+        segmenter(shapes[2])
+    assert tagmask.Segmenter(sclip_model, ["cat"], crop=16, stride=16)(shapes[2]).labels.shape == (224, 224)
+    assert tagmask.Segmenter(sclip_model, ["cat"], crop=None)(shapes[1]).labels.shape == (320, 200)
+
+
 def test_an_image_that_cannot_be_read_is_an_image_error(segmenter: tagmask.Segmenter) -> None:
     with pytest.raises(ImageError):
         segmenter("nowhere.jpg")

@@ -141,7 +141,15 @@ def segment(
 def cosine_maps(
     clip: Clip, images: Images, texts: TextFeatures, settings: SclipSettings
 ) -> Iterator[CosineMaps]:
-    """Scale, cut, look, compare: windows of one size of all images share batches."""
+    """Scale, cut, look, compare: windows of one size of all images share batches.
+
+    Raises:
+        InputError: windows under one patch, or so far apart that they leave gaps.
+    """
+    if settings.crop is not None and settings.crop < clip.vision.patch:
+        raise InputError(
+            f"crop is {settings.crop} pixels and a patch of these weights has {clip.vision.patch}; give at least that"
+        )
     scaled = [scale_and_normalise(clip, image, settings.short_side) for image in images]
     plans = [_plan(pixels, settings) for pixels in scaled]
     found: list[list[Tensor]] = [[] for _ in images]
