@@ -148,7 +148,8 @@ def cosine_maps(
     """
     if settings.crop is not None and settings.crop < clip.vision.patch:
         raise InputError(
-            f"crop is {settings.crop} pixels and a patch of these weights has {clip.vision.patch}; give at least that"
+            f"crop is {settings.crop} pixels and a patch of these weights has {clip.vision.patch}; "
+            "give at least that"
         )
     scaled = [scale_and_normalise(clip, image, settings.short_side) for image in images]
     plans = [_plan(pixels, settings) for pixels in scaled]
