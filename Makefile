@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test lint format types imports unit parity parity-resize speed clean
+.PHONY: demo test lint format types imports unit parity speed clean
 
 demo: .venv/installed
 	$(BIN)/python -m benchmarks.demo

@@ -9,7 +9,7 @@ from tagmask.clip.load import Clip
 from tagmask.dense.attention import METHODS
 from tagmask.dense.prompts import split_names, text_features
 from tagmask.images import ImageSource, read_image
-from tagmask.papers.sclip import segment
+from tagmask.papers.sclip import check_windows, segment
 from tagmask.papers.tagclip import choose_tags, score_images, tag_cut
 from tagmask.results import Segmentation, Tags, nothing_label
 from tagmask.settings.lookup import mask_recipe, tag_recipe
@@ -35,7 +35,7 @@ class Tagger:
         clip: from `tagmask.load`.
         words: one a class; "dog, puppy" is one class with two names.
         recipe: a paper's settings, by name or as changed by you; `words` and `background` then replace
-            that recipe's names only.
+            that recipe's names only (and a word is never background as well).
         background: names that compete with the words and are never tags; [] for none.
         as_: "published" keeps what the authors' program does where it looks unintended, "corrected" does not.
         **settings: any field of the recipe by name, such as `min_score=0.1`, `top=3`, `cwr=False`.
@@ -105,7 +105,7 @@ class Segmenter:
         clip: from `tagmask.load`.
         words: one a class; "dog, puppy" is one class with two names.
         recipe: a paper's settings, by name or as changed by you; `words` and `background` then replace
-            that recipe's names only.
+            that recipe's names only (and a word is never background as well).
         background: names of what is none of the words, which becomes label 0; [] for no background.
         as_: "published" keeps what the authors' program does where it looks unintended, "corrected" does not.
         **settings: any field of the recipe by name, such as `method="maskclip"`, `prob_thd=0.3`,
@@ -128,6 +128,7 @@ class Segmenter:
     ) -> None:
         self.clip = clip
         self.recipe = mask_recipe(recipe, words, background, as_, settings)
+        check_windows(clip, self.recipe)
         behind = [", ".join(self.recipe.background)] if self.recipe.background else []
         self._names = split_names([*behind, *self.recipe.words])
         self._texts = text_features(clip, self._names.texts, self.recipe.templates)
@@ -169,7 +170,8 @@ class Segmenter:
             self._names,
             self._texts,
             self.recipe,
-            unsure=0 if has_background else nothing,
+            background=has_background,
+            nothing=nothing,
             keep_scores=keep_scores,
         )
         dtype = np.uint8 if nothing == 255 else np.uint16

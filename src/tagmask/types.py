@@ -13,16 +13,14 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 __all__ = [
     "Attention",
-    "BoolMap",
     "Heads",
     "Image",
     "Images",
-    "Labels",
     "Pixels",
     "Size",
     "TextFeatures",
@@ -50,6 +48,3 @@ Attention: TypeAlias = Float[Tensor, "b heads n n"]
 
 TextFeatures: TypeAlias = Float[Tensor, "q e"]
 """Unit rows."""
-
-Labels: TypeAlias = Int[Tensor, "h w"]
-BoolMap: TypeAlias = Bool[Tensor, "gh gw"]

@@ -32,8 +32,7 @@ def test_the_nudge_is_not_a_resize_to_the_grid() -> None:
     assert (bicubic_nudged(TABLE, (21, 28))[1:] - sized).abs().max() > 1e-3
 
 
-def test_rounding_reaches_the_stored_grid_only_if_asked() -> None:
-    rounded = bilinear_half(TABLE, (14, 14), round_stored=True)
-    assert torch.equal(rounded, TABLE.half().float())
+def test_a_stretched_table_is_rounded() -> None:
+    assert not torch.equal(TABLE, TABLE.half().float())
     stretched = bilinear_half(TABLE, (10, 12))
     assert torch.equal(stretched, stretched.half().float())

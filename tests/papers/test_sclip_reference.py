@@ -67,9 +67,9 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
             cosines = sclip.refined_rows(maps, settings, 0, maps.size[0])
             key = f"a.voc21.{mode}.{how}"
             found[f"{key}.slide"] = cosines[:, ::3, ::3]
-            found[f"{key}.label"] = sclip.label(maps, names, settings, unsure=0)[0]
+            found[f"{key}.label"] = sclip.label(maps, names, settings, background=True, nothing=255)[0]
             found[f"{key}.label_noarea"] = sclip.label(
-                maps, names, replace(settings, area_thd=None), unsure=0
+                maps, names, replace(settings, area_thd=None), background=True, nothing=255
             )[0]
     for grid in ((11, 14), (21, 28), (28, 28), (14, 37)):
         table = bicubic_nudged(clip.vision.positional_embedding, grid)

@@ -1,4 +1,5 @@
 import dataclasses
+from inspect import unwrap
 
 import pytest
 
@@ -90,6 +91,56 @@ def test_any_setting_by_name() -> None:
     assert (found.method, found.prob_thd, found.pamr_steps, found.logit_scale) == ("maskclip", 0.3, 2, 65.0)
 
 
+def test_a_word_is_never_the_background_of_its_recipe_too() -> None:
+    found = mask_recipe("sclip/voc21", ["sky", "cat"], None, None, {})
+    assert found.words == ("sky", "cat")
+    assert "sky" not in found.background
+    assert "wall" in found.background
+    assert "keyboard" not in tag_recipe("tagclip/voc2012", ["keyboard"], None, None, {}).background
+    with pytest.raises(InputError, match="cat is a word of sclip/voc21 and cannot be background"):
+        mask_recipe("sclip/voc21", None, ["cat"], None, {})
+
+
+def test_published_names_are_left_as_published() -> None:
+    base = recipe("sclip/coco-object")  # "bed" is a class and a background name there
+    assert mask_recipe("sclip/coco-object", None, None, None, {}) == base
+
+
+def test_explicit_settings_win_over_as() -> None:
+    assert tag_recipe(None, ["cat"], None, "corrected", {"early_exit": True}).early_exit
+    assert (
+        mask_recipe(None, ["cat"], None, "corrected", {"positions": "bilinear-half"}).positions
+        == "bilinear-half"
+    )
+
+
+def test_published_brings_the_quirks_back() -> None:
+    corrected = tag_recipe("tagclip/voc2012", None, None, "corrected", {})
+    assert tag_recipe(corrected, None, None, "published", {}) == recipe("tagclip/voc2012")
+    assert tag_recipe(corrected, None, None, None, {}) == corrected
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"top": 0}, "top is 0; give a whole number, 1 or more"),
+        ({"min_score": 2.0}, "min_score is 2.0; give a number, from 0 to 1"),
+        ({"votes": 99}, "votes is 99; give a whole number, from 0 to 12"),
+        ({"attention_layers": (12,)}, "a layer of attention_layers is 12"),
+        ({"attention_layers": ()}, "attention_layers is empty"),
+        ({"min_patches": 500, "max_patches": 100}, "leave no size"),
+    ],
+)
+def test_settings_of_tags_that_cannot_be_used(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        tag_recipe(None, ["cat"], None, None, settings)
+
+
+def test_a_recipe_that_is_none_is_named() -> None:
+    with pytest.raises(InputError, match="recipe 5 does not give tags"):
+        unwrap(tag_recipe)(5, None, None, None, {})
+
+
 def test_corrected_switches_the_quirks_off() -> None:
     published = tag_recipe("tagclip/voc2012", None, None, "published", {})
     corrected = tag_recipe("tagclip/voc2012", None, None, "corrected", {})
@@ -104,12 +155,22 @@ def test_corrected_switches_the_quirks_off() -> None:
     [
         (None, None, None, {}, "neither words nor a recipe"),
         ([], None, None, {}, "empty list of words"),
-        ("cat", None, None, {}, r"give a list, as in words=\['cat'\]"),
-        (["cat", " "], None, None, {}, "words holds an empty text"),
+        ("cat", None, None, {}, r"words is 'cat'; give a list of texts, as in words=\['cat', 'dog'\]"),
+        (5, None, None, {}, "words is 5; give a list of texts"),
+        (["cat", " "], None, None, {}, "words holds ' ', which has an empty name"),
+        (["cat", "dog, "], None, None, {}, "words holds 'dog, ', which has an empty name"),
+        (["cat", "\u200b"], None, None, {}, "which has an empty name"),
+        (["ca\udcff"], None, None, {}, "broken encoding"),
         (["cat", "Cat"], None, None, {}, "holds 'Cat' twice"),
+        (["dog, puppy", "puppy"], None, None, {}, "holds 'puppy' twice; a name can belong to one class only"),
+        (["background", "cat"], None, None, {}, "'background' is the name of label 0"),
+        (["cat"], ["cat, dog"], None, {}, "cat is both a word and a background word"),
+        (["cat"], None, None, {"prob_thd": 1.5}, "prob_thd is 1.5; give a number, from 0 to 1"),
+        (["cat"], None, None, {"crop": 32}, "stride 112 leaves gaps between windows of 32 pixels"),
+        (["cat"], None, None, {"pamr_dilations": ()}, "pamr_dilations is empty"),
         (["cat", 3], None, None, {}, "holds 3, a int"),
         (["sky"], ["sky"], None, {}, "sky is both a word and a background word"),
-        (["cat"], None, "fixed", {}, "as_ is 'fixed'"),
+        (["cat"], None, "fixed", {}, "as_ 'fixed' is unknown; give one of published, corrected"),
         (["cat"], None, None, {"methd": "clip"}, "methd is no setting of sclip; the settings are area_thd"),
         (["cat"], None, None, {"method": "slip"}, "method 'slip' is unknown"),
         (["cat"], None, None, {"stride": 0}, "stride is 0"),
@@ -125,4 +186,5 @@ def test_what_cannot_be_used_is_named(
     message: str,
 ) -> None:
     with pytest.raises(InputError, match=message):
-        mask_recipe(None, words, background, as_, settings)
+        # Types are checked in tests before the function can say what is wrong with them.
+        unwrap(mask_recipe)(None, words, background, as_, settings)

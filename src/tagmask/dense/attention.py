@@ -11,8 +11,8 @@ from types import MappingProxyType
 
 import torch
 
+from tagmask.checks import check_choice
 from tagmask.dense.features import Pass
-from tagmask.errors import InputError
 from tagmask.types import Attention, Heads
 
 __all__ = ["METHODS", "DenseMethod", "dense_method"]
@@ -84,8 +84,7 @@ def dense_method(name: str) -> DenseMethod:
     Raises:
         InputError: no such method.
     """
-    if name not in METHODS:
-        raise InputError(f"method {name!r} is unknown; give one of {', '.join(METHODS)}")
+    check_choice("method", name, tuple(METHODS))
     return METHODS[name]
 
 

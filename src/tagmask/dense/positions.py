@@ -41,21 +41,14 @@ def bicubic_nudged_by_shape(table: Float[Tensor, "m d"], grid: Size) -> Float[Te
     return _with_class_token(table, patches)
 
 
-def bilinear_half(
-    table: Float[Tensor, "m d"], grid: Size, *, round_stored: bool = False
-) -> Float[Tensor, "n d"]:
-    """Bilinear to `grid`, then the whole table rounded to float16 and widened again.
-
-    Args:
-        table: the stored table.
-        grid: (gh, gw) of the image.
-        round_stored: round at the stored grid too, where nothing is stretched.
+def bilinear_half(table: Float[Tensor, "m d"], grid: Size) -> Float[Tensor, "n d"]:
+    """Bilinear to `grid`, then the whole table rounded to float16; the stored grid is left as it is.
 
     Source: TagCLIP as coded by its authors. The rounding moves logits by about 1e-3.
     """
     side = _side(table)
     if grid == (side, side):
-        return table.half().float() if round_stored else table
+        return table
     patches = F.interpolate(_as_image(table, side), size=grid, mode="bilinear", align_corners=False)
     return _with_class_token(table, patches).half().float()
 

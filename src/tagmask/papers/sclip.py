@@ -10,8 +10,8 @@ words; the windows' maps are stretched and averaged, refined if asked for (PAMR)
 The attention itself is one function of `dense.attention`; everything here is the harness around it, which the
 other dense methods share. As coded by the authors:
   * the softmax runs over *names*, not classes; a class then takes its best name;
-  * scaled images lose the rounding of OpenCV's fixed-point bilinear resize, and pixels are normalised by the
-    weights' statistics times 255, rounded to three decimals.
+  * images are scaled by OpenCV's fixed-point bilinear resize, to the bit;
+  * pixels are normalised by the weights' statistics times 255, rounded to three decimals.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,8 +23,9 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 from torch.nn import functional as F
 
+from tagmask.checks import check_choice, check_number
 from tagmask.clip.load import Clip
-from tagmask.dense.attention import dense_method
+from tagmask.dense.attention import METHODS, dense_method
 from tagmask.dense.features import one_pass
 from tagmask.dense.positions import POSITIONS
 from tagmask.dense.prompts import Names, merge_names
@@ -34,7 +35,7 @@ from tagmask.errors import InputError
 from tagmask.refine.pamr import halo, pamr
 from tagmask.types import Image, Images, Pixels, Size, TextFeatures
 
-__all__ = ["SclipSettings", "label", "segment", "window_cosines"]
+__all__ = ["SclipSettings", "check_windows", "label", "segment", "window_cosines"]
 
 _LONG_SIDE = 2048
 _WINDOWS_A_BATCH = 16
@@ -72,15 +73,26 @@ class SclipSettings:
     """Pixels between neighbours of the refinement."""
 
     def __post_init__(self) -> None:
-        dense_method(self.method)
-        if self.positions not in POSITIONS:
-            raise InputError(f"positions {self.positions!r} is unknown; give one of {', '.join(POSITIONS)}")
-        for name in ("short_side", "stride", "crop"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}; give 1 or more pixels")
-        if self.pamr_steps < 0:
-            raise InputError(f"pamr_steps is {self.pamr_steps}; give 0 (off) or more")
+        check_choice("method", self.method, tuple(METHODS))
+        check_choice("positions", self.positions, tuple(POSITIONS))
+        check_number("short_side", self.short_side, 1, _LONG_SIDE, whole=True)
+        check_number("stride", self.stride, 1, whole=True)
+        if self.crop is not None:
+            check_number("crop", self.crop, 1, whole=True)
+            if self.stride > self.crop:
+                raise InputError(
+                    f"stride {self.stride} leaves gaps between windows of {self.crop} pixels (crop); "
+                    f"give a stride of {self.crop} or less"
+                )
+        check_number("logit_scale", self.logit_scale, 0)
+        check_number("prob_thd", self.prob_thd, 0, 1)
+        if self.area_thd is not None:
+            check_number("area_thd", self.area_thd, 0, 1)
+        check_number("pamr_steps", self.pamr_steps, 0, whole=True)
+        if not self.pamr_dilations:
+            raise InputError("pamr_dilations is empty; give one or more distances, as in (8, 16)")
+        for dilation in self.pamr_dilations:
+            check_number("a dilation of pamr_dilations", dilation, 1, whole=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +119,19 @@ class CosineMaps:
         return down @ (self.cosines @ self.across.T)
 
 
+def check_windows(clip: Clip, settings: SclipSettings) -> None:
+    """Refuse windows that hold no patch of these weights.
+
+    Raises:
+        InputError: naming both sizes.
+    """
+    if settings.crop is not None and settings.crop < clip.vision.patch:
+        raise InputError(
+            f"crop is {settings.crop} pixels and a patch of these weights has {clip.vision.patch}; "
+            "give at least that"
+        )
+
+
 @torch.inference_mode()
 def segment(
     clip: Clip,
@@ -115,7 +140,8 @@ def segment(
     texts: TextFeatures,
     settings: SclipSettings,
     *,
-    unsure: int,
+    background: bool,
+    nothing: int,
     keep_scores: bool = False,
 ) -> list[tuple[Integer[np.ndarray, "_ _"], Float[np.ndarray, "c _ _"] | None]]:
     """Label every pixel of every image with a class.
@@ -126,14 +152,16 @@ def segment(
         names: classes and their names.
         texts: unit features of `names.texts`.
         settings: the harness.
-        unsure: the label of pixels under `settings.prob_thd`.
+        background: the first class is the background: it takes the pixels under `settings.prob_thd`, and
+            `settings.area_thd` leaves it alone.
+        nothing: the label of pixels under `settings.prob_thd` where there is no background.
         keep_scores: also return the score of every class at every pixel.
 
     Returns:
         For each image its labels (int32, at the image's own size) and its scores or None.
     """
     return [
-        label(maps, names, settings, unsure=unsure, keep_scores=keep_scores)
+        label(maps, names, settings, background=background, nothing=nothing, keep_scores=keep_scores)
         for maps in cosine_maps(clip, images, texts, settings)
     ]
 
@@ -141,16 +169,7 @@ def segment(
 def cosine_maps(
     clip: Clip, images: Images, texts: TextFeatures, settings: SclipSettings
 ) -> Iterator[CosineMaps]:
-    """Scale, cut, look, compare: windows of one size of all images share batches.
-
-    Raises:
-        InputError: windows under one patch, or so far apart that they leave gaps.
-    """
-    if settings.crop is not None and settings.crop < clip.vision.patch:
-        raise InputError(
-            f"crop is {settings.crop} pixels and a patch of these weights has {clip.vision.patch}; "
-            "give at least that"
-        )
+    """Scale, cut, look, compare: windows of one size of all images share batches."""
     scaled = [scale_and_normalise(clip, image, settings.short_side) for image in images]
     plans = [_plan(pixels, settings) for pixels in scaled]
     found: list[list[Tensor]] = [[] for _ in images]
@@ -201,12 +220,18 @@ def window_cosines(
 
 
 def label(
-    maps: CosineMaps, names: Names, settings: SclipSettings, *, unsure: int, keep_scores: bool = False
+    maps: CosineMaps,
+    names: Names,
+    settings: SclipSettings,
+    *,
+    background: bool,
+    nothing: int,
+    keep_scores: bool = False,
 ) -> tuple[Integer[np.ndarray, "h w"], Float[np.ndarray, "c h w"] | None]:
     """Cosines to labels, in strips of rows so that memory does not follow the image's size.
 
-    The first label wins ties. With `area_thd`, classes that hold too little of the foreground (labels 1 and
-    up) get score 0 and the labels are taken again.
+    The first label wins ties. With `area_thd`, classes that hold too little of the foreground get score 0 and
+    the labels are taken again. Arguments and results as `segment`'s.
     """
     height, width = maps.size
     labels = np.empty((height, width), np.int32)
@@ -217,8 +242,9 @@ def label(
         # Both readings can share the scores of an image that is one strip; larger ones are made twice.
         one_strip = _strip_height(maps, names, settings) >= height
         strips = list(strips) if one_strip else strips
-        dropped = small_classes(strips, len(names.classes), settings.area_thd)
+        dropped = small_classes(strips, len(names.classes), settings.area_thd, background=background)
         strips = strips if one_strip else class_scores(maps, names, settings)
+    unsure = 0 if background else nothing
     for top, bottom, strip in strips:
         strip[dropped] = 0
         best, index = strip.max(dim=0)
@@ -228,12 +254,16 @@ def label(
     return labels, scores
 
 
-def small_classes(strips: Iterable[Strip], classes: int, share: float) -> Bool[Tensor, " c"]:
-    """Classes 1 and up that are the best at no more than `share` of all pixels where any of them is."""
+def small_classes(
+    strips: Iterable[Strip], classes: int, share: float, *, background: bool
+) -> Bool[Tensor, " c"]:
+    """Foreground classes that are the best at no more than `share` of all pixels where any of them is."""
     areas = sum(torch.bincount(strip.argmax(dim=0).flatten(), minlength=classes) for _, _, strip in strips)
     assert isinstance(areas, Tensor)  # an image has at least one strip
-    small = areas <= share * areas[1:].sum()
-    small[0] = False
+    foreground = areas[1:] if background else areas
+    small = areas <= share * foreground.sum()
+    if background:
+        small[0] = False
     return small
 
 

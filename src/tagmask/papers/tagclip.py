@@ -15,7 +15,10 @@ tags.
 As coded by the authors, which is not always as printed: P_local is the maximum of the *refined* scores; only
 candidates are fused with their crop; boxes lose the last grid row and column (`lose_border`); a candidate
 with an empty box ends the re-identification of all later ones (`early_exit`). The last two can be switched
-off. Departures: palette and CMYK files become RGB before they are scaled, not after.
+off.
+
+Departures: files become upright RGB (alpha on white) before they are scaled; a class may have several names
+and takes its best; images over `max_patches` are reduced, which no photo of the paper's data sets reaches.
 """
 
 from collections.abc import Sequence
@@ -28,6 +31,7 @@ from PIL import Image as PILImage
 from torch import Tensor
 from torch.nn import functional as F
 
+from tagmask.checks import check_number
 from tagmask.clip.load import Clip
 from tagmask.dense.boxes import component_boxes_union, mask_box
 from tagmask.dense.features import Pass, class_features, one_pass
@@ -74,22 +78,26 @@ class TagclipSettings:
     """Larger images are reduced to at most so many patches: memory and time grow with their square."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.min_patches <= self.max_patches:
+        for name in ("candidate_tau", "mask_tau", "fusion", "tag_tau"):
+            check_number(name, getattr(self, name), 0, 1)
+        check_number("votes", self.votes, 0, _PAPER_DEPTH, whole=True)
+        check_number("min_patches", self.min_patches, 1, whole=True)
+        check_number("max_patches", self.max_patches, 1, whole=True)
+        if self.min_patches > self.max_patches:
             raise InputError(
                 f"min_patches {self.min_patches} and max_patches {self.max_patches} leave no size; "
                 "give 1 <= min_patches <= max_patches"
             )
-        if not self.attention_layers or not all(0 <= x < _PAPER_DEPTH for x in self.attention_layers):
-            raise InputError(
-                f"attention_layers are {self.attention_layers}; give one or more of 0 to {_PAPER_DEPTH - 1}"
-            )
+        if not self.attention_layers:
+            raise InputError("attention_layers is empty; give one or more layers, as in (8, 9, 10)")
+        for layer in self.attention_layers:
+            check_number("a layer of attention_layers", layer, 0, _PAPER_DEPTH - 1, whole=True)
 
 
 @dataclass(frozen=True, eq=False)
 class Refined:
     """What DMAR leaves for one image, its intermediate steps included."""
 
-    coarse: Float[Tensor, "N C"]
     attention: Float[Tensor, "N N"]
     """Averaged attention where enough layers agree, else 0."""
     once: Float[Tensor, "N C"]
@@ -237,7 +245,7 @@ def refine(
     # The mask acts on keys: it says which patches may speak for a class, not which may hear.
     twice = averaged @ (mask * coarse)
     scores = torch.where(once.amax(dim=0) > 0, twice, once)
-    return Refined(coarse, averaged, once, mask, scores)
+    return Refined(averaged, once, mask, scores)
 
 
 def count_votes(attention: Sequence[Float[Tensor, "N N"]]) -> Int[Tensor, "N N"]:

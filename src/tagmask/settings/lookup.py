@@ -1,12 +1,24 @@
 """From what a caller asks for (a recipe, words, single settings) to one checked recipe."""
 
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from typing import TypeVar
 
+from tagmask.checks import check_choice
+from tagmask.clip.tokenizer import clean
 from tagmask.errors import InputError
-from tagmask.settings.tables import MaskRecipe, Recipe, TagRecipe, all_recipes, own_masks, own_tags
+from tagmask.settings.tables import (
+    MaskRecipe,
+    Recipe,
+    TagRecipe,
+    all_recipes,
+    names_in,
+    own_masks,
+    own_tags,
+    without,
+)
 
 __all__ = ["mask_recipe", "recipe", "recipes", "tag_recipe"]
 
@@ -48,16 +60,17 @@ def tag_recipe(
     as_: str | None,
     overrides: Mapping[str, object],
 ) -> TagRecipe:
-    """The recipe of a `Tagger`.
+    """The recipe of a `Tagger`: a paper's, or one for own words; then words, quirks, single settings.
 
     Raises:
-        InputError: see `_resolve`.
+        InputError: no words and no recipe, or anything in them that cannot be used.
     """
-    found = None if name is None else _of_kind(name, TagRecipe, "tags")
     own = _checked(words, background)
-    base = found or own_tags(*own) if own[0] else found
-    result = _resolve(base, found is not None, own, overrides)
-    return replace(result, early_exit=False, lose_border=False) if _corrected(as_) else result
+    if name is not None:
+        base = _with_names(_of_kind(name, TagRecipe, "tags"), own)
+    else:
+        base = own_tags(*_needed(own))
+    return _with_settings(base, _quirks(as_, {"early_exit": True, "lose_border": True}), overrides)
 
 
 def mask_recipe(
@@ -67,31 +80,67 @@ def mask_recipe(
     as_: str | None,
     overrides: Mapping[str, object],
 ) -> MaskRecipe:
-    """The recipe of a `Segmenter`.
+    """The recipe of a `Segmenter`: a paper's, or one for own words; then words, quirks, single settings.
 
     Raises:
-        InputError: see `_resolve`.
+        InputError: no words and no recipe, or anything in them that cannot be used.
     """
-    found = None if name is None else _of_kind(name, MaskRecipe, "masks")
     own = _checked(words, background)
-    base = found or own_masks(*own) if own[0] else found
-    result = _resolve(base, found is not None, own, overrides)
-    return replace(result, positions="bicubic-nudged-by-shape") if _corrected(as_) else result
+    if name is not None:
+        base = _with_names(_of_kind(name, MaskRecipe, "masks"), own)
+    else:
+        base = own_masks(*_needed(own))
+    if base.background and "background" in {line.split(", ")[0] for line in own[0]}:
+        raise InputError(
+            "'background' is the name of label 0; take it out of the words, or give background=[]"
+        )
+    positions = {True: "bicubic-nudged", False: "bicubic-nudged-by-shape"}
+    quirks = {key: positions[value] for key, value in _quirks(as_, {"positions": True}).items()}
+    return _with_settings(base, quirks, overrides)
 
 
 _Own = tuple[tuple[str, ...], tuple[str, ...] | None]
+"""A user's words (empty where none were given), and background (None where none was given)."""
 
 
-def _resolve(
-    base: _AnyRecipe | None, published: bool, own: _Own, overrides: Mapping[str, object]
-) -> _AnyRecipe:
-    """Put words, background and single settings in place.
-
-    Raises:
-        InputError: neither words nor a recipe, or a setting that the recipe does not have.
-    """
-    if base is None:
+def _needed(own: _Own) -> _Own:
+    if not own[0]:
         raise InputError("got neither words nor a recipe; give words=['cat', 'dog'] or recipe='NAME'")
+    return own
+
+
+def _of_kind(name: object, kind: type[_AnyRecipe], gives: str) -> _AnyRecipe:
+    found = recipe(name) if isinstance(name, str) else name
+    if not isinstance(found, kind):
+        known = ", ".join(name for name, other in all_recipes().items() if isinstance(other, kind))
+        shown = repr(found.name) if isinstance(found, Recipe) else repr(found)
+        raise InputError(f"recipe {shown} does not give {gives}; those that do: {known}")
+    return found
+
+
+def _with_names(base: _AnyRecipe, own: _Own) -> _AnyRecipe:
+    """The recipe with a user's names in place of its own; a name asked for is never background as well."""
+    words, background = own
+    if background is None:
+        background = without(base.background, words) if words else base.background
+    elif not words and (both := names_in(background) & names_in(base.words)):
+        raise InputError(
+            f"{', '.join(sorted(both))} is a word of {base.name} and cannot be background; take it out"
+        )
+    return replace(base, words=words or base.words, background=background)
+
+
+def _quirks(as_: str | None, published: Mapping[str, bool]) -> dict[str, bool]:
+    """The quirks as asked for; none where nothing was asked, so that a recipe keeps its own."""
+    if as_ is None:
+        return {}
+    check_choice("as_", as_, ("published", "corrected"))
+    return {key: value == (as_ == "published") for key, value in published.items()}
+
+
+def _with_settings(
+    base: _AnyRecipe, quirks: Mapping[str, object], overrides: Mapping[str, object]
+) -> _AnyRecipe:
     settable = {field.name for field in fields(base)} - {"name", "words", "background"}
     unknown = sorted(set(overrides) - settable)
     if unknown:
@@ -99,57 +148,50 @@ def _resolve(
             f"{', '.join(unknown)} is no setting of {base.name}; "
             f"the settings are {', '.join(sorted(settable))}"
         )
-    words, background = own
-    if published:
-        base = replace(
-            base,
-            words=words or base.words,
-            background=base.background if background is None else background,
-        )
-    return replace(base, **overrides)  # type: ignore[arg-type]  # the names were checked just above
+    return replace(base, **{**quirks, **overrides})  # type: ignore[arg-type]  # names checked above
 
 
-def _of_kind(name: str | Recipe, kind: type[_AnyRecipe], gives: str) -> _AnyRecipe:
-    found = recipe(name) if isinstance(name, str) else name
-    if not isinstance(found, kind):
-        known = [name for name, other in all_recipes().items() if isinstance(other, kind)]
-        raise InputError(f"recipe {found.name!r} does not give {gives}; those that do: {', '.join(known)}")
-    return found
-
-
-def _corrected(as_: str | None) -> bool:
-    if as_ not in (None, "published", "corrected"):
-        raise InputError(f"as_ is {as_!r}; give 'published' or 'corrected'")
-    return as_ == "corrected"
-
-
-def _checked(words: Sequence[object] | None, background: Sequence[object] | None) -> _Own:
-    """A user's words and background, as tuples of distinct, stripped, non-empty strings."""
-    given = _listed("words", words) if words is not None else ()
+def _checked(words: object, background: object) -> _Own:
+    """A user's words and background: texts CLIP can read, each name once."""
+    given = _lines("words", words) if words is not None else ()
     if words is not None and not given:
         raise InputError("got an empty list of words; give at least one, as in words=['cat', 'dog']")
     if background is None:
         return given, None
-    behind = _listed("background", background)
-    asked = {name.strip().casefold() for line in given for name in line.split(", ")}
-    both = [name for name in behind if name.casefold() in asked]
-    if both:
-        raise InputError(f"{', '.join(both)} is both a word and a background word; give it as one of them")
+    behind = _lines("background", background)
+    if both := names_in(given) & names_in(behind):
+        raise InputError(
+            f"{', '.join(sorted(both))} is both a word and a background word; give it as one of them"
+        )
     return given, behind
 
 
-def _listed(what: str, given: Sequence[object]) -> tuple[str, ...]:
-    if isinstance(given, str):
-        raise InputError(f"{what} is the single text {given!r}; give a list, as in {what}=[{given!r}]")
+def _lines(what: str, given: object) -> tuple[str, ...]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InputError(f"{what} is {given!r}; give a list of texts, as in {what}=['cat', 'dog']")
     lines: list[str] = []
     seen: set[str] = set()
     for line in given:
         if not isinstance(line, str):
             raise InputError(f"{what} holds {line!r}, a {type(line).__name__}; give texts only")
-        lines.append(line.strip())
-        if not lines[-1]:
-            raise InputError(f"{what} holds an empty text; take it out")
-        if lines[-1].casefold() in seen:
-            raise InputError(f"{what} holds {lines[-1]!r} twice; give each once")
-        seen.add(lines[-1].casefold())
+        names = [name.strip() for name in line.split(", ")]
+        for name in names:
+            _check_name(what, line, name)
+            if name.casefold() in seen:
+                raise InputError(f"{what} holds {name!r} twice; a name can belong to one class only")
+            seen.add(name.casefold())
+        lines.append(", ".join(names))
     return tuple(lines)
+
+
+def _check_name(what: str, line: str, name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{what} holds {line!r}, which is no valid text (broken encoding)") from error
+    # Categories C and Z are control, format and blank characters: a name of these alone shows nothing.
+    if all(unicodedata.category(character)[0] in "CZ" for character in clean(name)):
+        raise InputError(
+            f"{what} holds {line!r}, which has an empty name; give each class as one name, "
+            "or as several separated by ', '"
+        )

@@ -4,16 +4,26 @@ A recipe is data: a frozen dataclass that holds every name and number a method n
 set are as published; a data set's name means nothing to the methods themselves.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 
+from tagmask.checks import check_number
 from tagmask.papers.sclip import SclipSettings
 from tagmask.papers.tagclip import TagclipSettings
 from tagmask.settings.words import read_list
 
-__all__ = ["MaskRecipe", "Recipe", "TagRecipe", "all_recipes", "own_masks", "own_tags"]
+__all__ = [
+    "MaskRecipe",
+    "Recipe",
+    "TagRecipe",
+    "all_recipes",
+    "names_in",
+    "own_masks",
+    "own_tags",
+    "without",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +31,6 @@ class TagRecipe(TagclipSettings):
     """Everything a `Tagger` needs beside the weights."""
 
     name: str
-    method: str = "tagclip"
     words: tuple[str, ...]
     """One line a class; several names separated by comma and blank."""
     background: tuple[str, ...]
@@ -32,6 +41,12 @@ class TagRecipe(TagclipSettings):
     """Tags have at least this score, whatever the others have."""
     top: int | None = None
     """At most so many tags."""
+
+    def __post_init__(self) -> None:
+        TagclipSettings.__post_init__(self)
+        check_number("min_score", self.min_score, 0, 1)
+        if self.top is not None:
+            check_number("top", self.top, 1, whole=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +72,7 @@ def own_tags(words: tuple[str, ...], background: tuple[str, ...] | None = None) 
     photos, at most 1200 patches (480 x 640 pixels with patches of 16), at least 196.
     """
     if background is None:
-        background = _without(read_list("background_voc"), words)
+        background = without(read_list("background_voc"), words)
     templates = read_list("prompts_tag85")
     return TagRecipe(
         name="tagclip",
@@ -77,7 +92,7 @@ def own_masks(words: tuple[str, ...], background: tuple[str, ...] | None = None)
     threshold: every pixel gets the word it resembles most.
     """
     if background is None:
-        background = _without(_coco_object_background(), words)
+        background = without(_coco_object_background(), words)
     return MaskRecipe(
         name="sclip",
         words=words,
@@ -160,6 +175,12 @@ def _coco_object_background() -> tuple[str, ...]:
     return tuple(read_list("sclip_coco_object")[0].split(", "))
 
 
-def _without(background: tuple[str, ...], words: tuple[str, ...]) -> tuple[str, ...]:
-    asked = {name.strip().casefold() for line in words for name in line.split(", ")}
+def names_in(lines: Iterable[str]) -> set[str]:
+    """Every name in class lines, case folded."""
+    return {name.strip().casefold() for line in lines for name in line.split(", ")}
+
+
+def without(background: tuple[str, ...], words: tuple[str, ...]) -> tuple[str, ...]:
+    """Background names less those that are asked for as words."""
+    asked = names_in(words)
     return tuple(name for name in background if name.casefold() not in asked)
