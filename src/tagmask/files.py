@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from tagmask.errors import InputError, OutputError
 
-__all__ = ["atomic_open", "cache_dir", "write_bytes"]
+__all__ = ["atomic_open", "cache_dir", "ensure_folder", "unwritable", "write_bytes"]
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -54,7 +54,7 @@ def atomic_open(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         target.parent.mkdir(parents=True, exist_ok=True)
         file = part.open("xb")
     except (OSError, ValueError) as error:  # ValueError: a name no file can have
-        raise _unwritable(target, error) from error
+        raise unwritable(target, error) from error
     try:
         with file:
             yield file
@@ -64,14 +64,30 @@ def atomic_open(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except OSError as error:
         # Errors of writing carry no name; one with another file's name is the block's own.
         if error.filename in (None, str(part)):
-            raise _unwritable(target, error) from error
+            raise unwritable(target, error) from error
         raise
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
 
 
-def _unwritable(target: Path, error: OSError | ValueError) -> OutputError:
+def ensure_folder(folder: Path) -> None:
+    """Make a folder, and see that files can be written into it, before any work is done for them.
+
+    Raises:
+        OutputError: it cannot be made or written to.
+    """
+    probe = folder / f".tagmask-{secrets.token_hex(8)}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise unwritable(probe.parent, error) from error
+
+
+def unwritable(target: Path, error: OSError | ValueError) -> OutputError:
+    """The error that says why `target` cannot be written."""
     if isinstance(error, FileExistsError | NotADirectoryError):
         reason = f"a file is where the folder {target.parent} should be"
     else:

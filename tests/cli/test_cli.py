@@ -11,8 +11,10 @@ import pytest
 from PIL import Image as PILImage
 from typer.testing import CliRunner, Result
 
+import tagmask
 from tagmask import __version__
 from tagmask.cli.main import app
+from tagmask.dense.attention import METHODS
 
 
 @pytest.fixture
@@ -146,14 +148,21 @@ def test_without_weights_the_ways_on_are_named(
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     result = run("tag", photos, "-w", "cat")
     assert result.exit_code == 2
-    assert "Give --weights PATH, or set TAGMASK_WEIGHTS" in result.stderr
+    assert "no --weights PATH was given, nor TAGMASK_WEIGHTS set" in result.stderr
+    assert f"looked for {tmp_path / '.cache' / 'clip' / 'ViT-B-16.pt'}" in result.stderr
     assert result.stdout == ""
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("tag", "{photos}"), "neither words nor a recipe"),
+        (("tag", "{photos}"), "no words to look for; give -w cat -w dog"),
+        (("tag", "{photos}", "-w", "@{photos}/empty.txt"), "empty.txt is empty"),
+        (("tag", "{photos}", "-w", "@~nobody-here/x.txt"), "cannot be read"),
+        (("tag", "{photos}", "-w", "cat", "--out", "{photos}"), "is a folder; give a file"),
+        (("tag", "{photos}", "-w", "cat", "--out", "."), ". is a folder; give a file"),
+        (("tag", "{photos}", "-w", "cat", "--device", "meta"), "nothing is computed on it"),
+        (("tag", "{photos}", "-w", "cat", "--weights", "~nobody-here/x.pt"), "~nobody-here/x.pt"),
         (("tag", "{photos}/nowhere", "-w", "cat"), "nowhere"),
         (("tag", "{photos}/empty", "-w", "cat"), "No images below"),
         (("tag", "{photos}", "-w", "@nowhere.txt"), "words file nowhere.txt cannot be read"),
@@ -178,6 +187,7 @@ def test_usage_errors_exit_2_with_one_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (photos / "empty").mkdir()
+    (photos / "empty.txt").write_text("\n \n")
     monkeypatch.setenv("TAGMASK_WEIGHTS", str(sclip_weights))
     monkeypatch.setenv("TERM", "dumb")
     result = run(*(argument.format(photos=photos) for argument in arguments))
@@ -228,3 +238,131 @@ def test_results_go_to_stdout_and_talk_to_stderr(photos: Path, sclip_weights: Pa
     )
     assert len([json.loads(line) for line in done.stdout.splitlines()]) == 2
     assert "images done" in done.stderr
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "tagmask", *(str(argument) for argument in arguments)]
+
+
+def test_a_file_name_that_is_no_text(photos: Path, sclip_weights: Path, tmp_path: Path) -> None:
+    odd = os.fsencode(photos) + b"/caf\xe9.png"
+    with open(odd, "wb") as file:  # noqa: PTH123 (Path takes no bytes)
+        file.write((photos / "sub" / "b.png").read_bytes())
+    out = tmp_path / "tags.jsonl"
+    arguments = command("tag", photos, "-w", "cat", "--weights", sclip_weights, "--json", "--out", out)
+    for encoding in ("utf-8:strict", "latin-1", "ascii"):
+        done = subprocess.run(
+            arguments, capture_output=True, check=True, env={**os.environ, "PYTHONIOENCODING": encoding}
+        )
+        assert len([json.loads(line) for line in done.stdout.splitlines()]) == 3
+        names = [json.loads(line)["path"] for line in out.read_text(encoding="utf-8").splitlines()]
+        assert os.fsdecode(odd) in names
+
+
+def test_a_reader_that_has_enough_ends_the_run_quietly(
+    photos: Path, sclip_weights: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "tags.jsonl"
+    with subprocess.Popen(
+        command("tag", photos, "-w", "cat", "--weights", sclip_weights, "--json", "--out", out),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read().decode()
+    assert process.returncode == 141
+    assert "Traceback" not in said
+    assert "cannot be written" not in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_stdout_is_named(photos: Path, sclip_weights: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command("tag", photos, "-w", "cat", "--weights", sclip_weights),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert "results cannot be written to stdout" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_that_is_stopped_says_where_its_results_are(
+    photos: Path, sclip_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = []
+
+    def tag(self: tagmask.Tagger, image: Path) -> tagmask.Tags:
+        if done:
+            raise KeyboardInterrupt
+        done.append(image)
+        return original(self, image)
+
+    original = tagmask.Tagger.__call__
+    monkeypatch.setattr(tagmask.Tagger, "__call__", tag)
+    out = tmp_path / "tags.jsonl"
+    result = run("tag", photos, "-w", "cat", "--weights", sclip_weights, "--out", out)
+    assert result.exit_code == 130
+    assert f"results so far are in {out}.partial" in result.stderr
+    assert len((tmp_path / "tags.jsonl.partial").read_text().splitlines()) == 1
+    assert not out.exists()
+
+
+def test_a_second_run_does_not_mask_its_own_output(photos: Path, sclip_weights: Path) -> None:
+    for _ in range(2):
+        result = run("mask", photos, "-w", "cat", "--weights", sclip_weights, "-o", photos)
+        assert "2 of 2 images done" in result.stderr
+    again = run("mask", photos / "masks", "-w", "cat", "--weights", sclip_weights, "-o", photos)
+    assert again.exit_code == 2
+    assert "give the photos, or another --out" in again.stderr
+
+
+def test_nothing_written_is_not_called_written(photos: Path, sclip_weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_text("no image")
+    result = run(
+        "mask", tmp_path / "bad.jpg", "-w", "cat", "--weights", sclip_weights, "-o", tmp_path / "out"
+    )
+    assert result.exit_code == 1
+    assert "0 of 1 images done, 1 failed" in result.stderr
+    assert "written to" not in result.stderr
+
+
+def test_the_method_option_names_every_method() -> None:
+    helped = " ".join(run("mask", "--help").stdout.replace("│", " ").split())
+    for method in METHODS:
+        assert method in helped
+
+
+def test_corrected_top_and_activation(photos: Path, tagclip_weights: Path) -> None:
+    options = (
+        "--recipe",
+        "tagclip/voc2012",
+        "--weights",
+        tagclip_weights,
+        "--json",
+        "--precision",
+        "float32",
+    )
+
+    def scores(*more: str) -> dict[str, object]:
+        found: dict[str, object] = json.loads(run("tag", photos / "a.jpg", *options, *more).stdout)
+        return found
+
+    plain = scores()
+    assert scores("--as", "published") == plain
+    assert scores("--as", "corrected")["scores"] != plain["scores"]
+    assert scores("--activation", "gelu")["scores"] != plain["scores"]
+    assert len(scores("--top", "1")["tags"]) == 1
+    assert "(assumed)" in run("tag", photos / "a.jpg", *options).stderr
+    assert "(assumed)" not in run("tag", photos / "a.jpg", *options, "--activation", "quickgelu").stderr
+
+
+def test_new_words_are_announced_once(photos: Path, sclip_weights: Path) -> None:
+    arguments = ("tag", photos / "a.jpg", "-w", "zebra crossing", "--weights", sclip_weights)
+    assert "encoding" in run(*arguments).stderr
+    assert "encoding" not in run(*arguments).stderr

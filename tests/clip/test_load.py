@@ -90,7 +90,10 @@ def test_activation_is_given_or_read_or_openais(
     tensors: Tensors, sclip_weights: Path, tmp_path: Path
 ) -> None:
     exact = load(sclip_weights, device="cpu", activation="gelu")
-    assert exact.activation == "gelu"
+    assert (exact.activation, exact.activation_known) == ("gelu", True)
+    guessed = load(sclip_weights, device="cpu")
+    assert (guessed.activation, guessed.activation_known) == ("quickgelu", False)
+    assert "quickgelu (assumed)" in guessed.describe()
     path = tmp_path / "gelu.safetensors"
     metadata = {"activation": "gelu", "mean": "0.5, 0.5, 0.5", "std": "[0.25, 0.25, 0.25]"}
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tagmask.cli.options import Precision
+from tagmask.cli.options import Activation, Precision
 from tagmask.cli.talk import say
 from tagmask.errors import InputError, WeightsError
 
 if TYPE_CHECKING:
     from tagmask.clip.load import Clip
 
-__all__ = ["behind", "lines", "load_weights"]
+__all__ = ["behind", "lines", "load_weights", "needed"]
 
 _DEFAULT_WEIGHTS = "ViT-B-16:openai"
 
@@ -29,15 +29,18 @@ def lines(given: Sequence[str] | None) -> list[str] | None:
         if not option.startswith("@"):
             found.append(option)
             continue
-        file = Path(option[1:]).expanduser()
+        file = Path(option[1:])
         try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+            text = file.expanduser().read_text(encoding="utf-8-sig")
+        except (OSError, RuntimeError, UnicodeDecodeError) as error:
+            reason = "it is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
             raise InputError(
                 f"words file {file} cannot be read: {reason}; give @FILE with one word a line"
             ) from error
-        found += [line.strip() for line in text.splitlines() if line.strip()]
+        words = [line.strip() for line in text.splitlines() if line.strip()]
+        if not words:
+            raise InputError(f"words file {file} is empty; give @FILE with one word a line")
+        found += words
     for word in found:
         if "," in word.replace(", ", ""):
             say(
@@ -45,6 +48,17 @@ def lines(given: Sequence[str] | None) -> list[str] | None:
                 "write ', ' between several names of one class, and one -w for each class"
             )
     return found
+
+
+def needed(words: list[str] | None, recipe: str | None) -> list[str] | None:
+    """The words, which only a recipe can stand in for.
+
+    Raises:
+        InputError: neither words nor a recipe.
+    """
+    if not words and not recipe:
+        raise InputError("no words to look for; give -w cat -w dog, or -w @FILE, or --recipe NAME")
+    return words
 
 
 def behind(background: Sequence[str] | None, no_background: bool) -> list[str] | None:
@@ -58,7 +72,9 @@ def behind(background: Sequence[str] | None, no_background: bool) -> list[str] |
     return [] if no_background else lines(background)
 
 
-def load_weights(weights: str | None, device: str, precision: Precision) -> "Clip":
+def load_weights(
+    weights: str | None, activation: Activation | None, device: str, precision: Precision
+) -> "Clip":
     """The weights asked for, else OpenAI's ViT-B/16 from the cache; says what runs.
 
     Raises:
@@ -67,13 +83,16 @@ def load_weights(weights: str | None, device: str, precision: Precision) -> "Cli
     from tagmask.clip.load import load
 
     try:
-        clip = load(weights or _DEFAULT_WEIGHTS, device=device, precision=precision.value)
+        clip = load(
+            weights or _DEFAULT_WEIGHTS,
+            device=device,
+            precision=precision.value,
+            activation=activation and activation.value,
+        )
     except WeightsError as error:
         if weights:
             raise
-        raise WeightsError(
-            f"no weights were given, and {error}. Give --weights PATH, or set TAGMASK_WEIGHTS to that path"
-        ) from error
+        raise WeightsError(f"no --weights PATH was given, nor TAGMASK_WEIGHTS set, and {error}") from error
     chosen = " (chosen by --precision auto)" if precision is Precision.auto else ""
     say(f"{Path(clip.name).name}: {clip.describe()}{chosen}")
     return clip

@@ -1,13 +1,16 @@
 """`tagmask tag` and `tagmask mask`."""
 
+import io
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tagmask import __version__
-from tagmask.cli.inputs import behind, lines, load_weights
+from tagmask.cli.inputs import behind, lines, load_weights, needed
 from tagmask.cli.options import (
+    ActivationOption,
     AsOption,
     Background,
     Device,
@@ -28,6 +31,10 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 def main() -> None:
     """Entry point of the `tagmask` command."""
+    for stream in (sys.stdout, sys.stderr):
+        # File names and words may hold what a terminal's encoding cannot show; that is no reason to stop.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="tagmask")
 
 
@@ -52,6 +59,7 @@ def tag(
     paths: Paths,
     word: Words = None,
     weights: Weights = None,
+    activation: ActivationOption = None,
     recipe: RecipeName = None,
     background: Background = None,
     no_background: NoBackground = False,
@@ -80,7 +88,7 @@ def tag(
 
         settings = tag_recipe(
             recipe,
-            lines(word),
+            needed(lines(word), recipe),
             behind(background, no_background),
             as_ and as_.value,
             {"min_score": min_score, "top": top},
@@ -88,7 +96,7 @@ def tag(
         failed = tag_images(
             find_images(paths),
             settings,
-            lambda: load_weights(weights, device, precision),
+            lambda: load_weights(weights, activation, device, precision),
             as_json=as_json,
             out=out,
         )
@@ -103,6 +111,7 @@ def mask(
     ],
     word: Words = None,
     weights: Weights = None,
+    activation: ActivationOption = None,
     recipe: RecipeName = None,
     method: Annotated[
         str | None,
@@ -132,7 +141,7 @@ def mask(
         asked = {"method": method, "prob_thd": threshold}
         settings = mask_recipe(
             recipe,
-            lines(word),
+            needed(lines(word), recipe),
             behind(background, no_background),
             as_ and as_.value,
             {key: value for key, value in asked.items() if value is not None},
@@ -140,7 +149,7 @@ def mask(
         failed = mask_images(
             find_images(paths),
             settings,
-            lambda: load_weights(weights, device, precision),
+            lambda: load_weights(weights, activation, device, precision),
             out=out,
             overlays=overlay,
         )

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "Activation",
+    "ActivationOption",
     "As",
     "AsOption",
     "Background",
@@ -28,6 +30,13 @@ class Precision(StrEnum):
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
+
+
+class Activation(StrEnum):
+    """Of the towers' MLPs."""
+
+    quickgelu = "quickgelu"
+    gelu = "gelu"
 
 
 class As(StrEnum):
@@ -76,6 +85,10 @@ Background = Annotated[
 ]
 NoBackground = Annotated[
     bool, typer.Option("--no-background", help="Compare the words with each other only.")
+]
+ActivationOption = Annotated[
+    Activation | None,
+    typer.Option(help="For weights that do not say: OpenAI's have quickgelu, most of open_clip's gelu."),
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionOption = Annotated[

@@ -1,6 +1,7 @@
 """What `tagmask tag` does and prints."""
 
 import json
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -8,12 +9,12 @@ from pathlib import Path
 import typer
 
 from tagmask.api import Tagger
-from tagmask.cli.talk import bold, green, say_failed, sum_up, watched
+from tagmask.cli.talk import bold, green, said_if_stopped, say_failed, sum_up, watched
 from tagmask.clip.load import Clip
 from tagmask.results import Tags
 from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.jobs import Outcome, run
-from tagmask.runtime.lines import json_lines
+from tagmask.runtime.lines import json_lines, partial_path
 from tagmask.settings.tables import TagRecipe
 
 __all__ = ["tag_images"]
@@ -28,21 +29,28 @@ def tag_images(
     out: Path | None,
 ) -> int:
     """Tag every image, print as they come, and return how many failed."""
-    tagger = Tagger(load(), recipe=recipe)
     failed = 0
     with json_lines(out) if out else nullcontext(_keep_nothing) as write:
-        for outcome in watched(run(images, lambda image: tagger(image.path)), len(images)):
-            record = _record(outcome)
-            write(record)
-            if outcome.result is None:
-                failed += 1
-                say_failed(outcome.image.path, outcome.error)
-            elif not as_json:
-                typer.echo(_table(str(outcome.image.path), outcome.result))
-            if as_json:
-                typer.echo(json.dumps(record, ensure_ascii=False))
+        tagger = Tagger(load(), recipe=recipe)
+        with said_if_stopped(out and partial_path(out)):
+            for outcome in watched(run(images, lambda image: tagger(image.path)), len(images)):
+                record = _record(outcome)
+                write(record)
+                if outcome.result is None:
+                    failed += 1
+                    say_failed(outcome.image.path, outcome.error)
+                elif not as_json:
+                    typer.echo(_table(str(outcome.image.path), outcome.result))
+                if as_json:
+                    typer.echo(_json(record))
     sum_up(len(images), failed, out)
     return failed
+
+
+def _json(record: dict[str, object]) -> str:
+    # Escapes are for terminals that cannot show all of Unicode; JSON readers see no difference.
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    return json.dumps(record, ensure_ascii=not unicode)
 
 
 def _keep_nothing(_: object) -> None:

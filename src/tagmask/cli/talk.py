@@ -1,10 +1,11 @@
 """Talk on stderr: notes, errors, progress. Never on stdout, which is for results."""
 
+import logging
 import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +13,16 @@ import typer
 
 from tagmask.errors import TagmaskError
 
-__all__ = ["bold", "errors_reported", "green", "say", "say_failed", "sum_up", "watched"]
+__all__ = [
+    "bold",
+    "errors_reported",
+    "green",
+    "said_if_stopped",
+    "say",
+    "say_failed",
+    "sum_up",
+    "watched",
+]
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -28,16 +38,65 @@ def say(text: str) -> None:
 def errors_reported() -> Iterator[None]:
     """Turn an error that the user can mend into one message and exit code 2."""
     try:
-        yield
+        with _library_heard():
+            yield
+            sys.stdout.flush()
     except TagmaskError as error:
         say(f"tagmask: {error}")
         raise typer.Exit(2) from error
+    except KeyboardInterrupt as error:
+        say("tagmask: stopped")
+        raise typer.Exit(130) from error
+    except OSError as error:
+        # Only stdout is left: everything else that is read or written has errors of its own.
+        _close_stdout()
+        if isinstance(error, BrokenPipeError):  # the reader has enough, as in `| head`
+            raise typer.Exit(141) from error
+        say(f"tagmask: results cannot be written to stdout: {error.strerror}")
+        raise typer.Exit(2) from error
+
+
+def _close_stdout() -> None:
+    """Keep the interpreter from flushing to a stdout that takes nothing, which would be a second error."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _library_heard() -> Iterator[None]:
+    """Say on stderr what the library logs, for as long as a command runs."""
+    handler = _Saying(logging.INFO)
+    logger = logging.getLogger("tagmask")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+class _Saying(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
+@contextmanager
+def said_if_stopped(kept: Path | None) -> Iterator[None]:
+    """If the user stops the run, say where its results so far are."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if kept is not None:
+            say(f"results so far are in {kept}")
+        raise
 
 
 def say_failed(path: Path, error: str | None) -> None:
     """One image's reason, with its path said once."""
     reason = error or "no reason known"
-    say(f"failed: {reason}" if str(path) in reason else f"failed: {path}: {reason}")
+    say(f"failed: {reason}" if reason.startswith(str(path)) else f"failed: {path}: {reason}")
 
 
 def bold(text: str) -> str:
@@ -54,7 +113,7 @@ def sum_up(images: int, failed: int, out: Path | None) -> None:
     """One closing line: how many images, how many failed, where the results are."""
     if images > 1 or failed:
         say(f"{images - failed} of {images} images done" + (f", {failed} failed" if failed else ""))
-    if out is not None:
+    if out is not None and failed < images:
         say(f"written to {out}")
 
 

@@ -6,6 +6,8 @@ from tagmask.errors import InputError
 
 __all__ = ["PRECISIONS", "choose_device", "choose_precision"]
 
+_DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
+
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
@@ -19,14 +21,15 @@ def choose_device(name: str = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    wanted = "give 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(
-            f"device {name!r} cannot be used here ({reason}); give 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'"
-        ) from error
+        raise InputError(f"device {name!r} cannot be used here ({reason}); {wanted}") from error
+    if device.type not in _DEVICE_TYPES:
+        raise InputError(f"device {name!r} cannot be used here (nothing is computed on it); {wanted}")
     return device
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tagmask.checks import check_choice
 from tagmask.clip.archives import Archive, read_weights
 from tagmask.clip.hardware import choose_device, choose_precision
 from tagmask.clip.keys import Geometry, clip_tensors, geometry
@@ -42,7 +43,9 @@ class Clip:
     """Where the weights came from, as given to `load`."""
     geometry: Geometry
     activation: str
-    """"quickgelu" or "gelu"."""
+    """Of the MLPs: "quickgelu" or "gelu"."""
+    activation_known: bool
+    """The caller or the file said so; if not, it is OpenAI's, taken for granted."""
     mean: Triple
     """Subtracted from pixels in 0..1."""
     std: Triple
@@ -66,7 +69,8 @@ class Clip:
         shape = self.geometry
         return (
             f"ViT with patch {shape.patch}, {shape.vision_layers} layers of width {shape.vision_width}, "
-            f"{self.activation}, {self.precision} on {self.device}"
+            f"{self.activation}{'' if self.activation_known else ' (assumed)'}, "
+            f"{self.precision} on {self.device}"
         )
 
 
@@ -87,21 +91,23 @@ def load(
         device: "auto" (CUDA, then MPS, then CPU) or a torch device name.
         precision: of the matrix products. "float32" is the reference; "bfloat16" and "float16" are
             faster where the hardware has them; "auto" takes bfloat16 if this hardware multiplies it natively.
-        activation: "quickgelu" or "gelu". Left out: what the file's metadata says, else "quickgelu", which
-            is right for OpenAI's weights. A bare state dict does not say, and most weights trained by
-            open_clip need "gelu": a wrong choice gives slightly wrong results and no error.
+        activation: "quickgelu" or "gelu". Left out: what the file says (OpenAI's archives, and safetensors
+            with `activation` in their metadata, do), else "quickgelu". Most weights trained by open_clip need
+            "gelu", and a wrong choice gives slightly wrong results and no error: `Clip.activation_known`
+            and `Clip.describe()` tell when it was taken for granted.
 
     Raises:
         WeightsError: the file is absent, unreadable, unsafe, incomplete or not a CLIP ViT.
         InputError: an unknown device, precision or activation.
     """
-    if activation is not None and activation not in ACTIVATIONS:
-        raise InputError(f"activation {activation!r} is unknown; give one of {', '.join(ACTIVATIONS)}")
+    if activation is not None:
+        check_choice("activation", activation, tuple(ACTIVATIONS))
     target = choose_device(device)
     chosen = choose_precision(precision, target)
     archive = read_weights(_locate(weights))
     tensors = clip_tensors(archive.tensors)
-    activation = activation or _activation(archive)
+    said = activation or _activation(archive)
+    activation = said or "quickgelu"
     shape = geometry(tensors)
     if (shape.context, shape.vocab) != (CONTEXT, VOCABULARY):
         raise WeightsError(
@@ -119,29 +125,50 @@ def load(
         tower.requires_grad_(False).eval().to(target)
         _cast_products(tower, dtype)
     mean, std = _statistics(archive)
-    return Clip(vision, text, str(weights), shape, activation, mean, std, scale, target, chosen)
+    return Clip(
+        vision=vision,
+        text=text,
+        name=str(weights),
+        geometry=shape,
+        activation=activation,
+        activation_known=said is not None,
+        mean=mean,
+        std=std,
+        logit_scale=scale,
+        device=target,
+        precision=chosen,
+    )
 
 
-def _locate(weights: str | os.PathLike[str]) -> Path:
+def _locate(weights: object) -> Path:
+    if not isinstance(weights, str | os.PathLike):
+        raise InputError(f"weights are {weights!r}; give the path of a weights file")
     name = os.fspath(weights)
-    if name not in _OPENAI_FILES:
-        return Path(name).expanduser()
-    cached = Path.home() / ".cache" / "clip" / _OPENAI_FILES[name]
+    try:
+        if name not in _OPENAI_FILES:
+            return Path(name).expanduser()
+        cached = Path.home() / ".cache" / "clip" / _OPENAI_FILES[name]
+    except RuntimeError as error:
+        raise WeightsError(f"{name} cannot be looked for: {error}; give a full path") from error
     if not cached.is_file():
         raise WeightsError(
-            f"{name} is not on this machine: looked for {cached}. Put OpenAI's {cached.name} there, "
-            "or give the path of a weights file instead"
+            f"{name} is not on this machine: looked for {cached}. Put OpenAI's {cached.name} there "
+            "(the README says where it is to be had), or give the path of a weights file instead"
         )
     return cached
 
 
-def _activation(archive: Archive) -> str:
-    said = archive.metadata.get("activation", "quickgelu")
-    if said not in ACTIVATIONS:
-        raise WeightsError(
-            f"the weights' metadata name the activation {said!r}; this version knows {', '.join(ACTIVATIONS)}"
-        )
-    return said
+def _activation(archive: Archive) -> str | None:
+    """What the file says of its activation: its metadata, or being OpenAI's own archive."""
+    said = archive.metadata.get("activation")
+    if said is not None:
+        if said not in ACTIVATIONS:
+            raise WeightsError(
+                f"the weights' metadata name the activation {said!r}; "
+                f"this version knows {', '.join(ACTIVATIONS)}"
+            )
+        return said
+    return "quickgelu" if archive.kind == "openai-archive" else None
 
 
 def _statistics(archive: Archive) -> tuple[Triple, Triple]:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from tagmask.clip.keys import HEAD_WIDTH, Geometry
 from tagmask.types import Heads, Pixels, Size, Tokens
 
-__all__ = ["ACTIVATIONS", "Block", "Text", "Vision"]
+__all__ = ["ACTIVATIONS", "Block", "Text", "Vision", "mean_attention"]
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -116,18 +116,27 @@ class Block(nn.Module):
 
 
 def attend_watched(q: Heads, k: Heads, v: Heads) -> tuple[Heads, Float[Tensor, "b n n"]]:
-    """Attention one head at a time, so that only one n x n map of weights is alive beside their mean."""
-    heads = q.shape[1]
-    scale = q.shape[-1] ** -0.5
+    """Attention, and its weights averaged over heads, with one head's n x n weights alive at a time."""
     outputs = []
-    mean: Tensor | None = None
-    for head in range(heads):
-        logits = (q[:, head] * scale) @ k[:, head].transpose(-2, -1)
-        weights = torch.softmax(logits.float(), dim=-1)
+    mean = q.new_zeros(len(q), q.shape[2], q.shape[2], dtype=torch.float32)
+    for head in range(q.shape[1]):
+        weights = _head_weights(q, k, head)
         outputs.append(weights.to(v.dtype) @ v[:, head])
-        mean = weights if mean is None else mean.add_(weights)
-    assert mean is not None  # every CLIP has a head
-    return torch.stack(outputs, dim=1), mean.div_(heads)
+        mean += weights
+    return torch.stack(outputs, dim=1), mean.div_(q.shape[1])
+
+
+def mean_attention(q: Heads, k: Heads) -> Float[Tensor, "b n n"]:
+    """The weights of attention averaged over heads; rows sum to 1."""
+    mean = q.new_zeros(len(q), q.shape[2], q.shape[2], dtype=torch.float32)
+    for head in range(q.shape[1]):
+        mean += _head_weights(q, k, head)
+    return mean.div_(q.shape[1])
+
+
+def _head_weights(q: Heads, k: Heads, head: int) -> Float[Tensor, "b n n"]:
+    logits = (q[:, head] * q.shape[-1] ** -0.5) @ k[:, head].transpose(-2, -1)
+    return torch.softmax(logits.float(), dim=-1)
 
 
 class _Transformer(nn.Module):
@@ -162,10 +171,19 @@ class Vision(nn.Module):
 
     def embed(self, pixels: Pixels, positions: Float[Tensor, "n d"]) -> Tokens:
         """Tokens before the first block: class token, then patches row by row."""
-        patches = self.conv1(pixels.to(self.conv1.weight.dtype)).flatten(2).transpose(1, 2).float()
+        patches = self._patches(pixels).float()
         first = self.class_embedding.expand(len(patches), 1, -1)
         out: Tensor = self.ln_pre(torch.cat([first, patches], dim=1) + positions)
         return out
+
+    def _patches(self, pixels: Pixels) -> Tokens:
+        # The convolution's windows do not overlap, so it is one product. Written so, since a convolution on a
+        # GPU may run in TF32 by default, which is far from float32.
+        side = self.patch
+        gh, gw = self.grid_of((pixels.shape[-2], pixels.shape[-1]))
+        cells = pixels[..., : gh * side, : gw * side].reshape(-1, 3, gh, side, gw, side)
+        flat = cells.permute(0, 2, 4, 1, 3, 5).reshape(len(pixels), gh * gw, 3 * side * side)
+        return F.linear(flat.to(self.conv1.weight.dtype), self.conv1.weight.flatten(1))
 
     def project(self, x: Tokens) -> Float[Tensor, "b n e"]:
         """Tokens after the last block to the shared image-text space (float32, not normalised)."""

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tagmask.clip.model import Block, Vision, attend_watched
+from tagmask.clip.model import Block, Vision, mean_attention
 from tagmask.dense.positions import Positions
 from tagmask.types import Attention, Heads, Pixels, Size, Tokens
 
@@ -62,7 +62,7 @@ class Pass:
     @cached_property
     def last_attention(self) -> Float[Tensor, "b n n"]:
         """The last block's own attention, head-averaged; rows sum to 1."""
-        return attend_watched(self.q, self.k, self.v)[1]
+        return mean_attention(self.q, self.k)
 
     def last_block(self, weights: Attention | None) -> Tokens:
         """The last block with `weights` in place of its attention; None lets each token keep its own value.

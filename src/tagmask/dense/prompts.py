@@ -6,6 +6,7 @@ text to CLIP. A comma without a blank stays inside the name, as in the papers' c
 
 import hashlib
 import io
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -26,6 +27,8 @@ from tagmask.types import TextFeatures
 __all__ = ["Names", "merge_names", "split_names", "text_features"]
 
 _SENTENCES_A_BATCH = 256
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -98,11 +101,12 @@ def text_features(clip: Clip, texts: Sequence[str], templates: Sequence[str]) ->
     for template in templates:
         if "{}" not in template:
             raise InputError(f"template {template!r} has no {{}} to put the word in")
-    folder = cache_dir() / "text"
-    files = {text: folder / f"{_key(clip, text, templates)}.npy" for text in texts}
+    folder = _cache_folder()
+    files = {text: folder / f"{_key(clip, text, templates)}.npy" if folder else None for text in texts}
     found = {text: feature for text, file in files.items() if (feature := _read(file, clip)) is not None}
     missing = [text for text in files if text not in found]
     if missing:
+        _LOG.info("encoding %d new words in %d sentences each", len(missing), len(templates))
         for text, feature in zip(missing, _encode(clip, missing, templates), strict=True):
             found[text] = feature
             _write(files[text], feature)
@@ -121,12 +125,21 @@ def _encode(clip: Clip, texts: Sequence[str], templates: Sequence[str]) -> Float
     return F.normalize(sentences.mean(dim=1), dim=-1)
 
 
+def _cache_folder() -> Path | None:
+    try:
+        return cache_dir() / "text"
+    except InputError:  # nowhere to keep anything
+        return None
+
+
 def _key(clip: Clip, text: str, templates: Sequence[str]) -> str:
     parts = (clip.text_fingerprint, text, *templates)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _read(file: Path, clip: Clip) -> Tensor | None:
+def _read(file: Path | None, clip: Clip) -> Tensor | None:
+    if file is None:
+        return None
     try:
         feature = np.load(io.BytesIO(file.read_bytes()), allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -136,7 +149,9 @@ def _read(file: Path, clip: Clip) -> Tensor | None:
     return torch.from_numpy(feature)
 
 
-def _write(file: Path, feature: Float[Tensor, " e"]) -> None:
+def _write(file: Path | None, feature: Float[Tensor, " e"]) -> None:
+    if file is None:
+        return
     buffer = io.BytesIO()
     np.save(buffer, feature.numpy())
     try:

@@ -78,7 +78,10 @@ def _walk(root: Path) -> list[Path]:
             entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
             folders = {entry: entry.is_symlink() for entry in entries if entry.is_dir()}
         except OSError as error:
-            raise InputError(f"The folder {folder} cannot be listed: {error.strerror}.") from error
+            if folder == root:
+                raise InputError(f"The folder {folder} cannot be listed: {error.strerror}.") from error
+            files.append(folder)  # kept, so that it is named among what failed
+            continue
         # Links wait until all real folders are done, so that a loop never names an image.
         pending.extendleft(entry for entry, link in folders.items() if not link)
         pending.extend(entry for entry, link in folders.items() if link)

@@ -24,13 +24,21 @@ class Outcome(Generic[Result]):
 def run(images: Iterable[FoundImage], work: Callable[[FoundImage], Result]) -> Iterator[Outcome[Result]]:
     """Do `work` for each image, in order, as the iterator is read.
 
-    Errors of one image (unreadable, too large for the memory at hand) become its outcome; errors in the
-    program itself are raised.
+    Errors of one image (unreadable, unwritable, too large for the memory at hand) become its outcome; faults
+    of the program itself are raised.
     """
     for image in images:
         try:
             yield Outcome(image, work(image), None)
         except TagmaskError as error:
             yield Outcome(image, None, str(error))
-        except (MemoryError, RuntimeError) as error:  # torch reports a full device as RuntimeError
-            yield Outcome(image, None, f"{type(error).__name__}: {error}")
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            yield Outcome(image, None, "not enough memory for this image; reduce it, or use another device")
+
+
+def _out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    # torch has a type of its own for a full GPU, but reports a full main memory as a plain RuntimeError.
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tagmask.errors import OutputError
+from tagmask.files import unwritable
 
 __all__ = ["json_lines", "partial_path"]
 
@@ -15,35 +16,43 @@ __all__ = ["json_lines", "partial_path"]
 def json_lines(path: Path) -> Iterator[Callable[[Mapping[str, object]], None]]:
     """Give a function that writes one object a line to `path`.
 
-    Lines go to `PATH.partial` at once, so that a run that is stopped leaves what it had; at the end that file
-    takes the place of `path`.
+    Lines go to `PATH.partial` at once, so that a run that is stopped leaves what it had; when the block ends
+    without an error that file takes the place of `path`.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written. Errors of the block are left as they are.
     """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give a file, as in {path / 'tags.jsonl'}")
     partial = partial_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
+        # A file name need not be text: what is none becomes an escape, which JSON reads back.
+        file = partial.open("w", encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise unwritable(path, error) from error
 
-            def write(record: Mapping[str, object]) -> None:
-                try:
-                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
-                    file.flush()
-                except OSError as error:
-                    raise _cannot_write(partial, error) from error
+    def write(record: Mapping[str, object]) -> None:
+        try:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.flush()
+        except OSError as error:
+            raise unwritable(partial, error) from error
 
-            yield write
+    with file:
+        yield write
+        try:
             os.fsync(file.fileno())
+        except OSError as error:
+            raise unwritable(partial, error) from error
+    try:
         partial.replace(path)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise OutputError(
+            f"{path} cannot be replaced ({error.strerror}); all lines are in {partial}"
+        ) from error
 
 
 def partial_path(path: Path) -> Path:
     """Where lines are kept until all are there."""
     return path.with_name(path.name + ".partial")
-
-
-def _cannot_write(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"{path} cannot be written: {error.strerror or error}; give another --out")
