@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tagmask.clip.keys import HEAD_WIDTH, Geometry
-from tagmask.types import Heads, Pixels, Size, Tokens
+from tagmask.types import Attention, Heads, Pixels, Size, Tokens
 
 __all__ = ["ACTIVATIONS", "Block", "Text", "Vision", "mean_attention"]
 
@@ -115,28 +115,37 @@ class Block(nn.Module):
         return out
 
 
+_WEIGHTS_ALIVE = 2**24
+"""Attention weights held at once where they are watched: 64 MiB in float32."""
+
+
 def attend_watched(q: Heads, k: Heads, v: Heads) -> tuple[Heads, Float[Tensor, "b n n"]]:
-    """Attention, and its weights averaged over heads, with one head's n x n weights alive at a time."""
+    """Attention, and its weights averaged over heads (float32); a few heads at a time where n is large."""
     outputs = []
     mean = q.new_zeros(len(q), q.shape[2], q.shape[2], dtype=torch.float32)
-    for head in range(q.shape[1]):
-        weights = _head_weights(q, k, head)
-        outputs.append(weights.to(v.dtype) @ v[:, head])
-        mean += weights
-    return torch.stack(outputs, dim=1), mean.div_(q.shape[1])
+    for heads in _head_groups(q):
+        weights = _weights(q[:, heads], k[:, heads])
+        outputs.append(weights.to(v.dtype) @ v[:, heads])
+        mean += weights.sum(dim=1)
+    return torch.cat(outputs, dim=1), mean.div_(q.shape[1])
 
 
 def mean_attention(q: Heads, k: Heads) -> Float[Tensor, "b n n"]:
     """The weights of attention averaged over heads; rows sum to 1."""
     mean = q.new_zeros(len(q), q.shape[2], q.shape[2], dtype=torch.float32)
-    for head in range(q.shape[1]):
-        mean += _head_weights(q, k, head)
+    for heads in _head_groups(q):
+        mean += _weights(q[:, heads], k[:, heads]).sum(dim=1)
     return mean.div_(q.shape[1])
 
 
-def _head_weights(q: Heads, k: Heads, head: int) -> Float[Tensor, "b n n"]:
-    logits = (q[:, head] * q.shape[-1] ** -0.5) @ k[:, head].transpose(-2, -1)
-    return torch.softmax(logits.float(), dim=-1)
+def _head_groups(q: Heads) -> list[slice]:
+    b, heads, n, _ = q.shape
+    together = max(1, _WEIGHTS_ALIVE // (b * n * n))
+    return [slice(first, first + together) for first in range(0, heads, together)]
+
+
+def _weights(q: Heads, k: Heads) -> Attention:
+    return torch.softmax(((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).float(), dim=-1)
 
 
 class _Transformer(nn.Module):
