@@ -35,7 +35,7 @@ class Tagger:
         clip: from `tagmask.load`.
         words: one a class; "dog, puppy" is one class with two names.
         recipe: a paper's settings, by name or as changed by you; `words` and `background` then replace
-            that recipe's names only (and a word is never background as well).
+            that recipe's names only.
         background: names that compete with the words and are never tags; [] for none.
         as_: "published" keeps what the authors' program does where it looks unintended, "corrected" does not.
         **settings: any field of the recipe by name, such as `min_score=0.1`, `top=3`, `cwr=False`.
@@ -105,7 +105,7 @@ class Segmenter:
         clip: from `tagmask.load`.
         words: one a class; "dog, puppy" is one class with two names.
         recipe: a paper's settings, by name or as changed by you; `words` and `background` then replace
-            that recipe's names only (and a word is never background as well).
+            that recipe's names only.
         background: names of what is none of the words, which becomes label 0; [] for no background.
         as_: "published" keeps what the authors' program does where it looks unintended, "corrected" does not.
         **settings: any field of the recipe by name, such as `method="maskclip"`, `prob_thd=0.3`,

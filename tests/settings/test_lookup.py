@@ -91,19 +91,21 @@ def test_any_setting_by_name() -> None:
     assert (found.method, found.prob_thd, found.pamr_steps, found.logit_scale) == ("maskclip", 0.3, 2, 65.0)
 
 
-def test_a_word_is_never_the_background_of_its_recipe_too() -> None:
+def test_a_word_that_is_the_recipes_background_too_is_said_aloud(caplog: pytest.LogCaptureFixture) -> None:
     found = mask_recipe("sclip/voc21", ["sky", "cat"], None, None, {})
     assert found.words == ("sky", "cat")
-    assert "sky" not in found.background
-    assert "wall" in found.background
-    assert "keyboard" not in tag_recipe("tagclip/voc2012", ["keyboard"], None, None, {}).background
-    with pytest.raises(InputError, match="cat is a word of sclip/voc21 and cannot be background"):
-        mask_recipe("sclip/voc21", None, ["cat"], None, {})
+    assert found.background == recipe("sclip/voc21").background
+    assert "sky is both a word and a background name in sclip/voc21" in caplog.text
+    tag_recipe("tagclip/voc2012", ["keyboard"], None, None, {})
+    assert "keyboard is both" in caplog.text
+    mask_recipe("sclip/voc21", None, ["cat"], None, {})
+    assert "cat is both" in caplog.text
 
 
 def test_published_names_are_left_as_published() -> None:
     base = recipe("sclip/coco-object")  # "bed" is a class and a background name there
     assert mask_recipe("sclip/coco-object", None, None, None, {}) == base
+    assert mask_recipe("sclip/coco-object", base.words, None, None, {}) == base
 
 
 def test_explicit_settings_win_over_as() -> None:

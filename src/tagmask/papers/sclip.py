@@ -258,7 +258,9 @@ def small_classes(
     strips: Iterable[Strip], classes: int, share: float, *, background: bool
 ) -> Bool[Tensor, " c"]:
     """Foreground classes that are the best at no more than `share` of all pixels where any of them is."""
-    areas = sum(torch.bincount(strip.argmax(dim=0).flatten(), minlength=classes) for _, _, strip in strips)
+    # max(...).indices and not argmax: the same indices, at a fraction of argmax's time over this dimension.
+    best = (strip.max(dim=0).indices.flatten() for _, _, strip in strips)
+    areas = sum(torch.bincount(labels, minlength=classes) for labels in best)
     assert isinstance(areas, Tensor)  # an image has at least one strip
     foreground = areas[1:] if background else areas
     small = areas <= share * foreground.sum()

@@ -1,5 +1,6 @@
 """From what a caller asks for (a recipe, words, single settings) to one checked recipe."""
 
+import logging
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -17,10 +18,11 @@ from tagmask.settings.tables import (
     names_in,
     own_masks,
     own_tags,
-    without,
 )
 
 __all__ = ["mask_recipe", "recipe", "recipes", "tag_recipe"]
+
+_LOG = logging.getLogger(__name__)
 
 _AnyRecipe = TypeVar("_AnyRecipe", TagRecipe, MaskRecipe)
 
@@ -119,15 +121,23 @@ def _of_kind(name: object, kind: type[_AnyRecipe], gives: str) -> _AnyRecipe:
 
 
 def _with_names(base: _AnyRecipe, own: _Own) -> _AnyRecipe:
-    """The recipe with a user's names in place of its own; a name asked for is never background as well."""
+    """The recipe with a user's names in place of its own, and a word said if one is now on both sides."""
     words, background = own
-    if background is None:
-        background = without(base.background, words) if words else base.background
-    elif not words and (both := names_in(background) & names_in(base.words)):
-        raise InputError(
-            f"{', '.join(sorted(both))} is a word of {base.name} and cannot be background; take it out"
+    if words or background is not None:
+        new = replace(
+            base,
+            words=words or base.words,
+            background=base.background if background is None else background,
         )
-    return replace(base, words=words or base.words, background=background)
+        if both := names_in(new.words) & names_in(new.background):
+            _LOG.warning(
+                "%s is both a word and a background name in %s; where the two tie, the background wins. "
+                "Give a background without it to change that.",
+                ", ".join(sorted(both)),
+                base.name,
+            )
+        return new
+    return base
 
 
 def _quirks(as_: str | None, published: Mapping[str, bool]) -> dict[str, bool]:

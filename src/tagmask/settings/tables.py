@@ -22,7 +22,6 @@ __all__ = [
     "names_in",
     "own_masks",
     "own_tags",
-    "without",
 ]
 
 
@@ -72,7 +71,7 @@ def own_tags(words: tuple[str, ...], background: tuple[str, ...] | None = None) 
     photos, at most 1200 patches (480 x 640 pixels with patches of 16), at least 196.
     """
     if background is None:
-        background = without(read_list("background_voc"), words)
+        background = _without(read_list("background_voc"), words)
     templates = read_list("prompts_tag85")
     return TagRecipe(
         name="tagclip",
@@ -92,7 +91,7 @@ def own_masks(words: tuple[str, ...], background: tuple[str, ...] | None = None)
     threshold: every pixel gets the word it resembles most.
     """
     if background is None:
-        background = without(_coco_object_background(), words)
+        background = _without(_coco_object_background(), words)
     return MaskRecipe(
         name="sclip",
         words=words,
@@ -180,7 +179,7 @@ def names_in(lines: Iterable[str]) -> set[str]:
     return {name.strip().casefold() for line in lines for name in line.split(", ")}
 
 
-def without(background: tuple[str, ...], words: tuple[str, ...]) -> tuple[str, ...]:
+def _without(background: tuple[str, ...], words: tuple[str, ...]) -> tuple[str, ...]:
     """Background names less those that are asked for as words."""
     asked = names_in(words)
     return tuple(name for name in background if name.casefold() not in asked)
