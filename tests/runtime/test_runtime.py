@@ -87,6 +87,7 @@ def test_a_folder_in_the_way_is_an_output_error(tmp_path: Path) -> None:
 def test_errors_of_the_block_are_left_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), json_lines(tmp_path / "tags.jsonl"):
         raise FileNotFoundError("photo.jpg")
+    assert list(tmp_path.iterdir()) == []  # and nothing empty is left behind
 
 
 def test_a_folder_is_refused_before_anything_is_done(tmp_path: Path) -> None:

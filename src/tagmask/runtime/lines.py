@@ -39,12 +39,17 @@ def json_lines(path: Path) -> Iterator[Callable[[Mapping[str, object]], None]]:
         except OSError as error:
             raise unwritable(partial, error) from error
 
-    with file:
-        yield write
-        try:
-            os.fsync(file.fileno())
-        except OSError as error:
-            raise unwritable(partial, error) from error
+    try:
+        with file:
+            yield write
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:
+                raise unwritable(partial, error) from error
+    except BaseException:
+        if not partial.stat().st_size:  # stopped before it had anything to keep
+            partial.unlink()
+        raise
     try:
         partial.replace(path)
     except OSError as error:
