@@ -1,6 +1,7 @@
 """From a weights file to a model that runs."""
 
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from tagmask.clip import hardware
 from tagmask.clip.hardware import choose_device, choose_precision
 from tagmask.clip.load import OPENAI_MEAN, Clip, load
 from tagmask.clip.tokenizer import tokenize
+from tagmask.dense.features import class_features
 from tagmask.errors import InputError, WeightsError
+from tests.oracles import clip_tree
 
 Tensors = dict[str, torch.Tensor]
 
@@ -49,6 +52,32 @@ def test_every_container_gives_the_same_model(tensors: Tensors, sclip_model: Cli
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / "plain.safetensors")
     for file in tmp_path.iterdir():
         assert torch.equal(features(load(file, device="cpu")), features(sclip_model)), file
+
+
+def test_openais_archive_gives_the_same_model(tensors: Tensors, sclip_model: Clip, tmp_path: Path) -> None:
+    # The made-up values are float16 already, so an archive in half precision, as OpenAI's are, loses nothing.
+    tree = clip_tree.ClipTree(
+        width=128,
+        layers=4,
+        patch=16,
+        side=224,
+        embed=64,
+        text_width=128,
+        text_layers=3,
+        vocab=49408,
+        context=77,
+    )
+    tree.load_state_dict(tensors, strict=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated, but wrote the published archives
+        torch.jit.script(tree.half()).save(str(tmp_path / "ViT.pt"))
+    clip = load(tmp_path / "ViT.pt", device="cpu")
+    assert (clip.activation, clip.activation_known) == ("quickgelu", True)
+    assert clip.geometry == sclip_model.geometry
+    assert torch.equal(features(clip), features(sclip_model))
+    pixels = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(class_features(clip.vision, pixels), class_features(sclip_model.vision, pixels))
 
 
 def test_half_precision_files_are_widened(tensors: Tensors, sclip_model: Clip, tmp_path: Path) -> None:

@@ -72,7 +72,8 @@ def tag_recipe(
         base = _with_names(_of_kind(name, TagRecipe, "tags"), own)
     else:
         base = own_tags(*_needed(own))
-    return _with_settings(base, _quirks(as_, {"early_exit": True, "lose_border": True}), overrides)
+    published, corrected = ({"early_exit": quirk, "lose_border": quirk} for quirk in (True, False))
+    return _with_settings(base, _quirks(as_, published, corrected), overrides)
 
 
 def mask_recipe(
@@ -96,9 +97,8 @@ def mask_recipe(
         raise InputError(
             "'background' is the name of label 0; take it out of the words, or give background=[]"
         )
-    positions = {True: "bicubic-nudged", False: "bicubic-nudged-by-shape"}
-    quirks = {key: positions[value] for key, value in _quirks(as_, {"positions": True}).items()}
-    return _with_settings(base, quirks, overrides)
+    published, corrected = ({"positions": rule} for rule in ("bicubic-nudged", "bicubic-nudged-by-shape"))
+    return _with_settings(base, _quirks(as_, published, corrected), overrides)
 
 
 _Own = tuple[tuple[str, ...], tuple[str, ...] | None]
@@ -123,29 +123,31 @@ def _of_kind(name: object, kind: type[_AnyRecipe], gives: str) -> _AnyRecipe:
 def _with_names(base: _AnyRecipe, own: _Own) -> _AnyRecipe:
     """The recipe with a user's names in place of its own, and a word said if one is now on both sides."""
     words, background = own
-    if words or background is not None:
-        new = replace(
-            base,
-            words=words or base.words,
-            background=base.background if background is None else background,
+    if not words and background is None:
+        return base  # a recipe's own names are as published, whatever they share
+    new = replace(
+        base,
+        words=words or base.words,
+        background=base.background if background is None else background,
+    )
+    if both := names_in(new.words) & names_in(new.background):
+        _LOG.warning(
+            "%s is both a word and a background name in %s, and the two compete. "
+            "Give a background without it to change that.",
+            ", ".join(sorted(both)),
+            base.name,
         )
-        if both := names_in(new.words) & names_in(new.background):
-            _LOG.warning(
-                "%s is both a word and a background name in %s; where the two tie, the background wins. "
-                "Give a background without it to change that.",
-                ", ".join(sorted(both)),
-                base.name,
-            )
-        return new
-    return base
+    return new
 
 
-def _quirks(as_: str | None, published: Mapping[str, bool]) -> dict[str, bool]:
+def _quirks(
+    as_: str | None, published: Mapping[str, object], corrected: Mapping[str, object]
+) -> Mapping[str, object]:
     """The quirks as asked for; none where nothing was asked, so that a recipe keeps its own."""
     if as_ is None:
         return {}
     check_choice("as_", as_, ("published", "corrected"))
-    return {key: value == (as_ == "published") for key, value in published.items()}
+    return published if as_ == "published" else corrected
 
 
 def _with_settings(
