@@ -1,5 +1,6 @@
 """Load once, call with images: `Tagger` and `Segmenter`."""
 
+import logging
 from collections.abc import Sequence
 from typing import TypeVar, overload
 
@@ -18,6 +19,8 @@ from tagmask.settings.tables import MaskRecipe, TagRecipe
 __all__ = ["Segmenter", "Tagger", "methods"]
 
 _IMAGES_TOGETHER = 8
+
+_LOG = logging.getLogger(__name__)
 
 Source = TypeVar("Source", bound=ImageSource)
 
@@ -56,8 +59,9 @@ class Tagger:
         **settings: object,
     ) -> None:
         self.clip = clip
-        self.recipe = tag_recipe(recipe, words, background, as_, settings)
+        self.recipe = tag_recipe(recipe, words, background, as_, settings, clip.background)
         self._names = split_names([*self.recipe.words, *self.recipe.background])
+        _say_unknown(clip, self._names.texts)
         self._texts = text_features(clip, self._names.texts, self.recipe.templates)
 
     @property
@@ -127,10 +131,11 @@ class Segmenter:
         **settings: object,
     ) -> None:
         self.clip = clip
-        self.recipe = mask_recipe(recipe, words, background, as_, settings)
+        self.recipe = mask_recipe(recipe, words, background, as_, settings, clip.background)
         check_windows(clip, self.recipe)
         behind = [", ".join(self.recipe.background)] if self.recipe.background else []
         self._names = split_names([*behind, *self.recipe.words])
+        _say_unknown(clip, self._names.texts)
         self._texts = text_features(clip, self._names.texts, self.recipe.templates)
 
     @property
@@ -185,6 +190,23 @@ class Segmenter:
             )
             for labels, scores in found
         ]
+
+
+def _say_unknown(clip: Clip, texts: Sequence[str]) -> None:
+    """Say which words the weights cannot know, where their file tells what they saw."""
+    known = clip.known_words
+    if known is None:
+        return
+    strange = [text for text in texts if not known.issuperset(text.casefold().split())]
+    if strange:
+        shown = ", ".join(strange[:8]) + (f" and {len(strange) - 8} more" if len(strange) > 8 else "")
+        _LOG.warning(
+            "%s never saw: %s. What it answers about them means nothing; it knows %d words, "
+            "listed by `tagmask doctor --words`, and weights such as ViT-B-16.pt know nearly all.",
+            clip.name,
+            shown,
+            len(known),
+        )
 
 
 def _grouped(images: Sequence[Source]) -> list[Sequence[Source]]:

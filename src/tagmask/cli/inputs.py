@@ -92,7 +92,9 @@ def load_weights(
     except WeightsError as error:
         if weights:
             raise
-        raise WeightsError(f"no --weights PATH was given, nor TAGMASK_WEIGHTS set, and {error}") from error
+        raise WeightsError(
+            f"no --weights PATH was given, nor TAGMASK_WEIGHTS set, and {error} (--weights miniature)"
+        ) from error
     chosen = " (chosen by --precision auto)" if precision is Precision.auto else ""
     say(f"{Path(clip.name).name}: {clip.describe()}{chosen}")
     return clip

@@ -1,4 +1,4 @@
-"""`tagmask tag` and `tagmask mask`."""
+"""The commands of `tagmask`: options in, work done elsewhere, exit codes out."""
 
 import io
 import sys
@@ -82,21 +82,24 @@ def tag(
     its highest. So there is always a best word, even if it is not there; --min-score asks for more.
     """
     with errors_reported():
+        from tagmask.api import Tagger
         from tagmask.cli.tagging import tag_images
         from tagmask.runtime.folders import find_images
         from tagmask.settings.lookup import tag_recipe
 
-        settings = tag_recipe(
-            recipe,
-            needed(lines(word), recipe),
-            behind(background, no_background),
-            as_ and as_.value,
-            {"min_score": min_score, "top": top},
-        )
+        asked: dict[str, object] = {"min_score": min_score, "top": top}
+        words, around = needed(lines(word), recipe), behind(background, no_background)
+        quirks = as_ and as_.value
+        checked = tag_recipe(recipe, words, around, quirks, asked)  # before anything is loaded
+
+        def tagger() -> Tagger:
+            clip = load_weights(weights, activation, device, precision)
+            own = None if recipe else tag_recipe(None, words, around, quirks, asked, clip.background)
+            return Tagger(clip, recipe=own or checked)
+
         failed = tag_images(
             find_images(paths),
-            settings,
-            lambda: load_weights(weights, activation, device, precision),
+            tagger,
             as_json=as_json,
             out=out,
         )
@@ -134,23 +137,71 @@ def mask(
     words too (sky, wall, grass, ...), and must reach --threshold.
     """
     with errors_reported():
+        from tagmask.api import Segmenter
         from tagmask.cli.masking import mask_images
         from tagmask.runtime.folders import find_images
         from tagmask.settings.lookup import mask_recipe
 
-        asked = {"method": method, "prob_thd": threshold}
-        settings = mask_recipe(
-            recipe,
-            needed(lines(word), recipe),
-            behind(background, no_background),
-            as_ and as_.value,
-            {key: value for key, value in asked.items() if value is not None},
-        )
+        asked = {
+            key: value for key, value in (("method", method), ("prob_thd", threshold)) if value is not None
+        }
+        words, around = needed(lines(word), recipe), behind(background, no_background)
+        quirks = as_ and as_.value
+        checked = mask_recipe(recipe, words, around, quirks, asked)  # before anything is loaded
+
+        def segmenter() -> Segmenter:
+            clip = load_weights(weights, activation, device, precision)
+            own = None if recipe else mask_recipe(None, words, around, quirks, asked, clip.background)
+            return Segmenter(clip, recipe=own or checked)
+
         failed = mask_images(
             find_images(paths),
-            settings,
-            lambda: load_weights(weights, activation, device, precision),
+            segmenter,
             out=out,
             overlays=overlay,
         )
     raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write to.")] = Path(
+        "demo"
+    ),
+    device: Device = "auto",
+    precision: PrecisionOption = Precision.auto,
+) -> None:
+    """Try everything on drawn pictures with the bundled model: no weights, no network, seconds."""
+    with errors_reported():
+        from tagmask.cli.demo import show
+
+        show(load_weights("miniature", None, device, precision), out)
+
+
+@app.command()
+def doctor(
+    words: Annotated[bool, typer.Option("--words", help="Also list the words that miniature knows.")] = False,
+) -> None:
+    """Say what this machine has: versions, hardware, the precision auto would choose, caches, weights."""
+    with errors_reported():
+        from tagmask.cli.doctor import examine
+
+        examine(words=words)
+
+
+bench = typer.Typer(no_args_is_help=True, help="Measure: tables with known truth.")
+app.add_typer(bench, name="bench")
+
+
+@bench.command()
+def miniature(
+    scenes: Annotated[int, typer.Option(help="How many unseen scenes.", min=1)] = 300,
+    weights: Annotated[str, typer.Option(metavar="PATH", help="Weights to measure.")] = "miniature",
+    device: Device = "auto",
+    precision: PrecisionOption = Precision.auto,
+) -> None:
+    """The miniature world's tables (docs/miniature.md), as Markdown."""
+    with errors_reported():
+        from tagmask.cli.benching import bench_miniature
+
+        bench_miniature(load_weights(weights, None, device, precision), scenes)

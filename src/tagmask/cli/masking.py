@@ -11,14 +11,12 @@ import typer
 from tagmask import __version__
 from tagmask.api import Segmenter
 from tagmask.cli.talk import bold, said_if_stopped, say_failed, sum_up, watched
-from tagmask.clip.load import Clip
 from tagmask.errors import InputError
 from tagmask.files import ensure_folder, write_bytes
 from tagmask.images import read_image
 from tagmask.results import Segmentation, nothing_label
 from tagmask.runtime.folders import FoundImage, output_names
 from tagmask.runtime.jobs import run
-from tagmask.settings.tables import MaskRecipe
 
 __all__ = ["mask_images"]
 
@@ -27,8 +25,7 @@ _OVERLAY_QUALITY = 92
 
 def mask_images(
     images: list[FoundImage],
-    recipe: MaskRecipe,
-    load: Callable[[], Clip],
+    make: Callable[[], Segmenter],
     *,
     out: Path,
     overlays: bool,
@@ -39,7 +36,7 @@ def mask_images(
     """
     images = _not_ours(images, out)
     ensure_folder(out)
-    segmenter = Segmenter(load(), recipe=recipe)
+    segmenter = make()
     write_bytes(out / "classes.json", _classes(segmenter).encode())
     names = dict(zip(images, output_names(images), strict=True))
 

@@ -10,20 +10,17 @@ import typer
 
 from tagmask.api import Tagger
 from tagmask.cli.talk import bold, green, said_if_stopped, say_failed, sum_up, watched
-from tagmask.clip.load import Clip
 from tagmask.results import Tags
 from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.jobs import Outcome, run
 from tagmask.runtime.lines import json_lines, partial_path
-from tagmask.settings.tables import TagRecipe
 
 __all__ = ["tag_images"]
 
 
 def tag_images(
     images: list[FoundImage],
-    recipe: TagRecipe,
-    load: Callable[[], Clip],
+    make: Callable[[], Tagger],
     *,
     as_json: bool,
     out: Path | None,
@@ -31,7 +28,7 @@ def tag_images(
     """Tag every image, print as they come, and return how many failed."""
     failed = 0
     with json_lines(out) if out else nullcontext(_keep_nothing) as write:
-        tagger = Tagger(load(), recipe=recipe)
+        tagger = make()
         with said_if_stopped(out and partial_path(out)):
             for outcome in watched(run(images, lambda image: tagger(image.path)), len(images)):
                 record = _record(outcome)

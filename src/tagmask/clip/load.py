@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import resources
 from pathlib import Path
 
 import torch
@@ -51,6 +52,10 @@ class Clip:
     std: Triple
     logit_scale: float
     """Exponentiated, about 100 for OpenAI's weights."""
+    known_words: frozenset[str] | None
+    """All words that training saw, where the file tells (the miniature's does); None: ask for anything."""
+    background: tuple[str, ...]
+    """What the file says to take for background where the user names none; empty: the built-in lists."""
     device: torch.device
     precision: str
     """Of the matrix products: "float32", "bfloat16" or "float16"."""
@@ -84,9 +89,10 @@ def load(
     """Load a frozen CLIP ViT.
 
     Args:
-        weights: path of OpenAI's archive (`.pt`), of a plain state dict (`.pt`, `.pth`, `.bin`) or of a
-            `.safetensors` file, in the OpenAI / open_clip key layout. Also OpenAI's own names
-            ("ViT-B-16:openai"), if the file is in OpenAI's cache (`~/.cache/clip`) already.
+        weights: "miniature", the small CLIP inside this package, which knows a drawn world and nothing else
+            (docs/miniature.md). Or the path of OpenAI's archive (`.pt`), of a plain state dict (`.pt`,
+            `.pth`, `.bin`) or of a `.safetensors` file, in the OpenAI / open_clip key layout. Also OpenAI's
+            own names ("ViT-B-16:openai"), if the file is in OpenAI's cache (`~/.cache/clip`) already.
             The content decides what a file is, and no code in it is ever run.
         device: "auto" (CUDA, then MPS, then CPU) or a torch device name.
         precision: of the matrix products. "float32" is the reference; "bfloat16" and "float16" are
@@ -135,6 +141,8 @@ def load(
         mean=mean,
         std=std,
         logit_scale=scale,
+        known_words=frozenset(_listed(archive, "words")) or None,
+        background=_listed(archive, "background"),
         device=target,
         precision=chosen,
     )
@@ -142,9 +150,11 @@ def load(
 
 def _locate(weights: object) -> Path:
     if not isinstance(weights, str | os.PathLike):
-        raise InputError(f"weights are {weights!r}; give the path of a weights file")
+        raise InputError(f"weights are {weights!r}; give the path of a weights file, or 'miniature'")
     name = os.fspath(weights)
     try:
+        if name == "miniature":
+            return Path(str(resources.files("tagmask"))) / "miniature" / "miniature.safetensors"
         if name not in _OPENAI_FILES:
             return Path(name).expanduser()
         cached = Path.home() / ".cache" / "clip" / _OPENAI_FILES[name]
@@ -153,7 +163,8 @@ def _locate(weights: object) -> Path:
     if not cached.is_file():
         raise WeightsError(
             f"{name} is not on this machine: looked for {cached}. Put OpenAI's {cached.name} there "
-            "(the README says where it is to be had), or give the path of a weights file instead"
+            "(the README says where it is to be had), or give the path of a weights file instead, "
+            "or 'miniature' for the small model that comes with tagmask"
         )
     return cached
 
@@ -184,6 +195,11 @@ def _statistics(archive: Archive) -> tuple[Triple, Triple]:
         return r, g, b
 
     return read("mean", OPENAI_MEAN), read("std", OPENAI_STD)
+
+
+def _listed(archive: Archive, key: str) -> tuple[str, ...]:
+    """Lines of one entry of the metadata."""
+    return tuple(line for line in archive.metadata.get(key, "").splitlines() if line)
 
 
 def _fill(tower: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:

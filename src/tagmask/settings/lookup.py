@@ -61,8 +61,11 @@ def tag_recipe(
     background: Sequence[str] | None,
     as_: str | None,
     overrides: Mapping[str, object],
+    usual: tuple[str, ...] = (),
 ) -> TagRecipe:
     """The recipe of a `Tagger`: a paper's, or one for own words; then words, quirks, single settings.
+
+    `usual` are the weights' own background words, for own words that come without any.
 
     Raises:
         InputError: no words and no recipe, or anything in them that cannot be used.
@@ -71,7 +74,7 @@ def tag_recipe(
     if name is not None:
         base = _with_names(_of_kind(name, TagRecipe, "tags"), own)
     else:
-        base = own_tags(*_needed(own))
+        base = own_tags(*_needed(own), usual)
     published, corrected = ({"early_exit": quirk, "lose_border": quirk} for quirk in (True, False))
     return _with_settings(base, _quirks(as_, published, corrected), overrides)
 
@@ -82,8 +85,11 @@ def mask_recipe(
     background: Sequence[str] | None,
     as_: str | None,
     overrides: Mapping[str, object],
+    usual: tuple[str, ...] = (),
 ) -> MaskRecipe:
     """The recipe of a `Segmenter`: a paper's, or one for own words; then words, quirks, single settings.
+
+    `usual` are the weights' own background words, for own words that come without any.
 
     Raises:
         InputError: no words and no recipe, or anything in them that cannot be used.
@@ -92,7 +98,7 @@ def mask_recipe(
     if name is not None:
         base = _with_names(_of_kind(name, MaskRecipe, "masks"), own)
     else:
-        base = own_masks(*_needed(own))
+        base = own_masks(*_needed(own), usual)
     if base.background and "background" in {line.split(", ")[0] for line in own[0]}:
         raise InputError(
             "'background' is the name of label 0; take it out of the words, or give background=[]"

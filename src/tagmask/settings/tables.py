@@ -64,14 +64,17 @@ class MaskRecipe(SclipSettings):
 Recipe = TagRecipe | MaskRecipe
 
 
-def own_tags(words: tuple[str, ...], background: tuple[str, ...] | None = None) -> TagRecipe:
+def own_tags(
+    words: tuple[str, ...], background: tuple[str, ...] | None = None, usual: tuple[str, ...] = ()
+) -> TagRecipe:
     """Tag with a user's own words: TagCLIP's settings for PASCAL VOC, with its background words.
 
-    Background words that the user asks for are left out, and images are brought to the size of the papers'
+    Background words that the user asks for are left out. `usual` replaces the built-in ones, for weights that
+    do not know them. Images are brought to the size of the papers'
     photos, at most 1200 patches (480 x 640 pixels with patches of 16), at least 196.
     """
     if background is None:
-        background = _without(read_list("background_voc"), words)
+        background = _without(usual or read_list("background_voc"), words)
     templates = read_list("prompts_tag85")
     return TagRecipe(
         name="tagclip",
@@ -83,15 +86,18 @@ def own_tags(words: tuple[str, ...], background: tuple[str, ...] | None = None) 
     )
 
 
-def own_masks(words: tuple[str, ...], background: tuple[str, ...] | None = None) -> MaskRecipe:
+def own_masks(
+    words: tuple[str, ...], background: tuple[str, ...] | None = None, usual: tuple[str, ...] = ()
+) -> MaskRecipe:
     """Mask with a user's own words: SCLIP's settings for COCO-Object, with its background words.
 
     Pixels that resemble a background word most, or no word enough (`prob_thd`), are background. Background
-    words that the user asks for are left out. Without background words there is no background class, and no
+    words that the user asks for are left out. `usual` replaces the built-in ones, for weights that do not
+    know them. Without background words there is no background class, and no
     threshold: every pixel gets the word it resembles most.
     """
     if background is None:
-        background = _without(_coco_object_background(), words)
+        background = _without(usual or _coco_object_background(), words)
     return MaskRecipe(
         name="sclip",
         words=words,

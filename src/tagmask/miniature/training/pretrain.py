@@ -1,0 +1,240 @@
+"""Train the miniature CLIP: `make miniature`.
+
+Pictures and captions in, a file in OpenAI's key layout out. Half of the pictures are whole scenes, half are
+collages of four near views, each with a caption of its own (a crop and its caption, four times). The losses
+are those of `alignment`; no mask is ever read.
+"""
+
+import argparse
+import dataclasses
+import logging
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from tagmask.errors import InputError
+from tagmask.files import atomic_open, write_bytes
+from tagmask.miniature.captions import Phrase, caption_of, known_words, phrase_text
+from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES
+from tagmask.miniature.training.alignment import (
+    caption_loss,
+    entailed,
+    everything_loss,
+    phrase_loss,
+    pooled_scores,
+)
+from tagmask.miniature.training.bank import Bank, open_bank
+from tagmask.miniature.training.batches import Batch, draw_batch
+from tagmask.miniature.training.towers import ACTIVATION, GEOMETRY, Towers
+
+__all__ = ["Settings", "train", "write_weights"]
+
+logger = logging.getLogger("tagmask")
+
+PHRASES = tuple(Phrase(word) for word in range(len(CLASS_NAMES) + len(BACKGROUND_NAMES)))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One training run."""
+
+    minutes: float = 140.0
+    """Of processor time spent training, all cores together; the pictures' drawing is not counted."""
+    batch: int = 64
+    """Pictures a step, half of them collages of four."""
+    wide: int = 30_000
+    """Whole scenes drawn ahead."""
+    close: int = 90_000
+    """Near views drawn ahead."""
+    rate: float = 1.2e-3
+    warmup: int = 150
+    decay: float = 0.05
+    blind: int = 8
+    """Every other step the class token reads no patch before this block."""
+    everything_from: float = 0.08
+    """Share of the run after which every patch must be something."""
+    averaging: float = 0.998
+    """Of the weights that are kept, a step."""
+    checkpoint_minutes: float = 5.0
+    seed: int = 0
+
+
+def losses(model: Towers, batch: Batch, settings: Settings, step: int) -> dict[str, Tensor]:
+    """Each term of the objective."""
+    rng = np.random.default_rng((settings.seed, step, 1))
+    per_cell = [caption_of([content], rng).phrases for cells in batch.cells for content in cells]
+    coloured = sorted({p for phrases in per_cell for p in phrases if p.colour is not None})
+    phrases = (*PHRASES, *coloured)
+    n = len(PHRASES)
+    blind = settings.blind if rng.random() < 0.5 else 0
+    with torch.autocast("cpu", torch.bfloat16):
+        whole, patches = model.look(batch.pixels, blind)
+        captions = model.read([c.text for c in batch.captions])
+        texts = model.read([phrase_text(p, rng) for p in phrases])
+    whole, patches, captions, texts = whole.float(), patches.float(), captions.float(), texts.float()
+    said_whole, out_whole = entailed([c.phrases for c in batch.captions], phrases)
+    sets = [tuple(sorted(set(c.phrases), key=str)) for c in batch.captions]
+    same = torch.tensor([[a == b for b in sets] for a in sets])
+    scale = model.logit_scale.exp().clamp(max=100)
+    local = model.patch_scale.exp().clamp(max=60)
+    half = settings.batch // 2
+    said, out = entailed(per_cell, phrases)
+    grid = GEOMETRY.grid // 2
+    near = (
+        patches[half:]
+        .unflatten(1, (2, grid, 2, grid))
+        .transpose(2, 3)
+        .reshape(4 * (len(patches) - half), grid * grid, -1)
+    )
+    found, everything = [], []
+    for region, rows in ((patches[:half], slice(0, half)), (near, slice(half, None))):
+        scores = region @ texts.T
+        found.append(phrase_loss(pooled_scores(scores), local, said[rows], out[rows]))
+        everything.append(everything_loss(scores[..., :n], local, said[rows, :n], out[rows, :n]))
+    return {
+        "caption": caption_loss(whole, captions, scale, same),
+        "phrase": phrase_loss(whole @ texts.T, scale, said_whole, out_whole),
+        "found": torch.stack(found).mean(),
+        "everything": torch.stack(everything).mean(),
+    }
+
+
+@dataclass(eq=False)
+class Progress:
+    """All that a run needs to go on where it stopped."""
+
+    model: Towers
+    optimizer: torch.optim.AdamW
+    kept: dict[str, Tensor]
+    """Running mean of the weights: what is shipped."""
+    step: int = 0
+    seconds: float = 0.0
+    """Of processor time spent training, over all starts."""
+
+    def save(self, path: Path, settings: Settings) -> None:
+        """Write a checkpoint; an earlier one stays whole until this one is."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "kept": self.kept,
+            "step": self.step,
+            "seconds": self.seconds,
+            "settings": dataclasses.asdict(settings),
+        }
+        with atomic_open(path) as stream:
+            torch.save(state, stream)
+
+    def restore(self, path: Path, settings: Settings) -> None:
+        """Take up a checkpoint.
+
+        Raises:
+            InputError: it belongs to a run with other settings.
+        """
+        saved = torch.load(path, weights_only=True)
+        if saved["settings"] != dataclasses.asdict(settings):
+            raise InputError(
+                f"{path} belongs to a run with {saved['settings']}; give the same settings or another folder"
+            )
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.kept, self.step, self.seconds = saved["kept"], saved["step"], saved["seconds"]
+
+
+def begin(settings: Settings) -> Progress:
+    """A run before its first step."""
+    model = Towers()
+    model.start(torch.Generator().manual_seed(settings.seed))
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": settings.decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.98), fused=True)
+    return Progress(model, optimizer, {k: v.detach().clone() for k, v in model.state_dict().items()})
+
+
+def train(folder: Path, settings: Settings) -> Progress:
+    """Train for `settings.minutes`, going on from the checkpoint in `folder` if there is one."""
+    bank = open_bank(folder / "bank", settings.wide, settings.close)
+    run = begin(settings)
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.is_file():
+        run.restore(checkpoint, settings)
+        logger.info("going on at step %d, %.1f minutes", run.step, run.seconds / 60)
+    saved_at = time.monotonic()
+    sums: dict[str, float] = {}
+    while run.seconds < settings.minutes * 60:
+        began = time.process_time()
+        terms = advance(run, bank, settings)
+        run.seconds += time.process_time() - began
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + value / _STEPS_A_LINE
+        if run.step % _STEPS_A_LINE == 0:
+            said = ", ".join(f"{name} {value:.3f}" for name, value in sums.items())
+            logger.info("step %d, %.1f minutes: %s", run.step, run.seconds / 60, said)
+            sums = {}
+        if time.monotonic() - saved_at > settings.checkpoint_minutes * 60:
+            saved_at = time.monotonic()
+            run.save(checkpoint, settings)
+    run.save(checkpoint, settings)
+    return run
+
+
+def advance(run: Progress, bank: Bank, settings: Settings) -> dict[str, float]:
+    """One step; returns the value of each term."""
+    done = min(run.seconds / (settings.minutes * 60), 1.0)
+    warm = min(1.0, (run.step + 1) / settings.warmup)
+    for group in run.optimizer.param_groups:
+        group["lr"] = settings.rate * warm * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-6
+    terms = losses(run.model, draw_batch(bank, settings.batch, (settings.seed, run.step)), settings, run.step)
+    ramp = min(1.0, max(0.0, (done - settings.everything_from) / 0.1))
+    loss = terms["caption"] + 0.5 * terms["phrase"] + terms["found"] + ramp * terms["everything"]
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
+    run.optimizer.step()
+    run.step += 1
+    share = 1 - min(settings.averaging, run.step / (10 + run.step))
+    with torch.no_grad():
+        for name, now in run.model.state_dict().items():
+            run.kept[name].lerp_(now, share)
+    return {name: float(term.detach()) for name, term in terms.items()}
+
+
+def write_weights(run: Progress, out: Path) -> None:
+    """The averaged weights in half precision, with what `tagmask.load` wants to know about them."""
+    model = Towers()
+    model.load_state_dict(run.kept)
+    metadata = {
+        "activation": ACTIVATION,
+        "words": "\n".join(known_words()),
+        "background": "\n".join(BACKGROUND_NAMES),
+    }
+    half = {name: tensor.half().contiguous() for name, tensor in model.tensors().items()}
+    write_bytes(out, safetensors.torch.save(half, metadata))
+
+
+_STEPS_A_LINE = 50
+
+
+def main() -> None:
+    """Read the command line, train, write."""
+    parser = argparse.ArgumentParser(description="Train the miniature CLIP.")
+    parser.add_argument("folder", type=Path, help="pictures drawn ahead, and the checkpoint")
+    parser.add_argument("out", type=Path, help="weights file to write")
+    parser.add_argument("--minutes", type=float, default=Settings.minutes)
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    run = train(given.folder, Settings(minutes=given.minutes))
+    write_weights(run, given.out)
+
+
+if __name__ == "__main__":
+    main()

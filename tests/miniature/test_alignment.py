@@ -1,0 +1,93 @@
+"""The losses against their definitions, written out."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from tagmask.miniature.captions import Phrase
+from tagmask.miniature.training.alignment import (
+    caption_loss,
+    entailed,
+    everything_loss,
+    phrase_loss,
+    pooled_scores,
+)
+
+SCALE = torch.tensor(7.0)
+
+
+def test_a_caption_says_rules_out_and_leaves_open() -> None:
+    phrases = [Phrase(0), Phrase(0, 1), Phrase(0, 2), Phrase(5), Phrase(5, 1)]
+    mentions = [[Phrase(0, 1)], [Phrase(0)], [Phrase(5, 1), Phrase(0, 2)], [Phrase(9)]]
+    said, out = entailed(mentions, phrases)
+    s, r, o = "s", "r", "o"
+    wanted = [[s, s, r, r, r], [s, o, o, r, r], [s, r, s, s, s], [r, r, r, r, r]]
+    found = [
+        [s if said[i, j] else r if out[i, j] else o for j in range(len(phrases))]
+        for i in range(len(mentions))
+    ]
+    assert found == wanted
+
+
+def random_case(seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.rand(4, 6, 5, generator=generator) * 2 - 1
+    kind = torch.randint(0, 3, (4, 5), generator=generator)
+    kind[torch.arange(4), torch.arange(4)] = 0  # each says something
+    return scores, kind == 0, kind == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_phrase_loss_is_its_definition(seed: int) -> None:
+    scores, said, out = random_case(seed)
+    cosines = scores[:, 0]
+    terms: dict[bool, list[float]] = {True: [], False: []}
+    for by_region in (True, False):
+        for r in range(4):
+            for t in range(5):
+                if not said[r, t]:
+                    continue
+                own = math.exp(7 * cosines[r, t])
+                others = [(r, u) for u in range(5)] if by_region else [(u, t) for u in range(4)]
+                rest = sum(math.exp(7 * cosines[i, j]) for i, j in others if out[i, j])
+                terms[by_region].append(-math.log(own / (own + rest)))
+    wanted = sum(sum(each) / len(each) for each in terms.values()) / 2
+    assert float(phrase_loss(cosines, SCALE, said, out)) == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_everything_loss_is_its_definition(seed: int) -> None:
+    scores, said, out = random_case(seed)
+    terms = []
+    for r in range(4):
+        for p in range(6):
+            best = max((t for t in range(5) if said[r, t]), key=lambda t: float(scores[r, p, t]))
+            own = math.exp(7 * scores[r, p, best])
+            rest = sum(math.exp(7 * scores[r, p, t]) for t in range(5) if out[r, t])
+            terms.append(-math.log(own / (own + rest)))
+    wanted = sum(terms) / len(terms)
+    assert float(everything_loss(scores, SCALE, said, out)) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_pooling_listens_to_the_patches_that_answer() -> None:
+    scores = torch.tensor([[[0.9], [-0.5], [-0.5], [-0.5]]])
+    assert float(pooled_scores(scores, sharpness=0.0)) == pytest.approx(-0.15)
+    assert float(pooled_scores(scores, sharpness=40.0)) == pytest.approx(0.9, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_caption_loss_shares_the_answer_among_equal_captions(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    images, texts = torch.rand(2, 4, 3, generator=generator)
+    same = torch.eye(4, dtype=torch.bool)
+    same[0, 2] = same[2, 0] = True
+    total = 0.0
+    for rows, columns in ((images, texts), (texts, images)):
+        for i in range(4):
+            logits = [7 * float(rows[i] @ columns[j]) for j in range(4)]
+            everything = math.log(sum(math.exp(v) for v in logits))
+            right = [j for j in range(4) if same[i, j]]
+            total += sum(everything - logits[j] for j in right) / len(right) / 4 / 2
+    assert float(caption_loss(images, texts, SCALE, same)) == pytest.approx(total, rel=1e-5)

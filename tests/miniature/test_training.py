@@ -1,0 +1,111 @@
+"""The whole training at a few steps: what is drawn ahead, what is resumed, what is written."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import tagmask
+from tagmask.clip.tokenizer import encode
+from tagmask.errors import InputError
+from tagmask.miniature.captions import known_words
+from tagmask.miniature.scenes import BACKGROUND_NAMES
+from tagmask.miniature.training import pretrain
+from tagmask.miniature.training.bank import close_scene, open_bank, wide_scene
+from tagmask.miniature.training.batches import draw_batch
+from tagmask.miniature.training.towers import Towers
+
+SETTINGS = pretrain.Settings(minutes=1.0, batch=4, wide=6, close=10)
+
+
+@pytest.fixture(scope="module")
+def bank_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bank")
+    open_bank(folder, SETTINGS.wide, SETTINGS.close, workers=1)
+    return folder
+
+
+def test_a_bank_holds_the_scenes(bank_folder: Path) -> None:
+    bank = open_bank(bank_folder, SETTINGS.wide, SETTINGS.close)
+    for i in (0, 5):
+        np.testing.assert_array_equal(bank.wide[i], wide_scene(i).image)
+        assert bank.wide_contents[i] == wide_scene(i).content
+        np.testing.assert_array_equal(bank.close[i], close_scene(i).image)
+        assert bank.close_contents[i] == close_scene(i).content
+
+
+def test_a_bank_is_drawn_once_and_again_if_it_was_cut_short(bank_folder: Path, tmp_path: Path) -> None:
+    before = (bank_folder / "wide-6.npy").stat().st_mtime_ns
+    open_bank(bank_folder, SETTINGS.wide, SETTINGS.close)
+    assert (bank_folder / "wide-6.npy").stat().st_mtime_ns == before
+    np.save(tmp_path / "wide-2.npy", np.zeros((2, 224, 224, 3), np.uint8))  # no listing: it was not finished
+    bank = open_bank(tmp_path, 2, 1, workers=1)
+    np.testing.assert_array_equal(bank.wide[1], wide_scene(1).image)
+    assert len(json.loads((tmp_path / "wide-2.json").read_bytes())) == 2
+
+
+def test_a_batch_is_scenes_then_collages(bank_folder: Path) -> None:
+    bank = open_bank(bank_folder, SETTINGS.wide, SETTINGS.close)
+    batch, again, other = (draw_batch(bank, 4, (0, step)) for step in (1, 1, 2))
+    assert batch.pixels.shape == (4, 3, 224, 224)
+    assert [len(cells) for cells in batch.cells] == [1, 1, 4, 4]
+    torch.testing.assert_close(batch.pixels, again.pixels, rtol=0, atol=0)
+    assert batch.captions == again.captions
+    assert not torch.equal(batch.pixels, other.pixels)
+
+
+def test_a_blind_class_token_still_leaves_patches_alone() -> None:
+    torch.manual_seed(0)
+    model = Towers().eval()
+    model.start(torch.Generator().manual_seed(1))
+    pixels = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        first, patches = model.look(pixels)
+        blind, _ = model.look(pixels, blind=11)
+        # Blind everywhere but in the last block: until there the class token knows nothing of the picture.
+        other, _ = model.look(torch.randn(2, 3, 224, 224), blind=12)
+    assert patches.shape == (2, 196, 128)
+    assert not torch.allclose(first, blind, atol=1e-4)
+    assert torch.allclose(first.norm(dim=-1), torch.ones(2))
+    assert torch.isfinite(other).all()
+
+
+def steps(run: pretrain.Progress, bank_folder: Path, count: int) -> list[dict[str, float]]:
+    bank = open_bank(bank_folder, SETTINGS.wide, SETTINGS.close)
+    return [pretrain.advance(run, bank, SETTINGS) for _ in range(count)]
+
+
+def test_a_run_goes_on_where_it_stopped(bank_folder: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.pt"
+    straight = pretrain.begin(SETTINGS)
+    steps(straight, bank_folder, 2)
+    straight.save(checkpoint, SETTINGS)
+    wanted = steps(straight, bank_folder, 2)
+    resumed = pretrain.begin(SETTINGS)
+    resumed.restore(checkpoint, SETTINGS)
+    assert resumed.step == 2
+    assert steps(resumed, bank_folder, 2) == wanted
+    for name, tensor in straight.kept.items():
+        torch.testing.assert_close(resumed.kept[name], tensor, rtol=0, atol=0)
+    with pytest.raises(InputError, match="belongs to a run with"):
+        resumed.restore(checkpoint, dataclasses.replace(SETTINGS, seed=7))
+
+
+def test_training_writes_weights_that_load(bank_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "bank").symlink_to(bank_folder)
+    run = pretrain.train(tmp_path, dataclasses.replace(SETTINGS, minutes=0.02))
+    assert run.step >= 1
+    out = tmp_path / "small.safetensors"
+    pretrain.write_weights(run, out)
+    assert out.stat().st_size < 12e6
+    clip = tagmask.load(out)
+    assert (clip.geometry.vision_layers, clip.geometry.patch, clip.geometry.grid) == (12, 16, 14)
+    assert (clip.activation, clip.activation_known) == ("gelu", True)
+    assert clip.background == BACKGROUND_NAMES
+    assert clip.known_words == frozenset(known_words())
+    table = clip.text.token_embedding.weight
+    assert not table[list(encode("giraffe"))].any()
+    assert table[list(encode("car"))].any()
