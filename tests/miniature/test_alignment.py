@@ -62,13 +62,23 @@ def test_everything_loss_is_its_definition(seed: int) -> None:
     scores, said, out = random_case(seed)
     terms = []
     for r in range(4):
+        volume = [math.log(sum(math.exp(7 * scores[r, p, t]) for p in range(6))) for t in range(5)]
         for p in range(6):
-            best = max((t for t in range(5) if said[r, t]), key=lambda t: float(scores[r, p, t]))
-            own = math.exp(7 * scores[r, p, best])
-            rest = sum(math.exp(7 * scores[r, p, t]) for t in range(5) if out[r, t])
-            terms.append(-math.log(own / (own + rest)))
+            relative = {t: float(7 * scores[r, p, t]) - 0.7 * volume[t] for t in range(5) if said[r, t]}
+            own = math.exp(7 * scores[r, p, max(relative, key=lambda t: relative[t])])
+            total = sum(math.exp(7 * scores[r, p, t]) for t in range(5) if said[r, t] or out[r, t])
+            terms.append(-math.log(own / total))
     wanted = sum(terms) / len(terms)
     assert float(everything_loss(scores, SCALE, said, out)) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_loud_word_does_not_take_every_patch() -> None:
+    # The second word answers louder everywhere, but one patch answers to the first far more than others do.
+    scores = torch.tensor([[[0.1, 0.9], [0.1, 0.9], [0.8, 0.9]]], requires_grad=True)
+    said = torch.tensor([[True, True]])
+    everything_loss(scores, SCALE, said, ~said).backward()
+    assert scores.grad is not None
+    assert (scores.grad[0, :, 0] < 0).tolist() == [False, False, True]
 
 
 def test_pooling_listens_to_the_patches_that_answer() -> None:

@@ -6,10 +6,12 @@ leaves patch tokens free to mean anything, so two terms make them mean what they
 
 * *Found somewhere*: pooled over the patches that answer to it, a phrase of the caption must score higher than
   all phrases that the caption rules out. (Multiple-instance learning with a text-conditioned pooling.)
-* *Everything is something*: each patch takes the phrase of the caption that it answers to most, and is drawn
-  to it away from all phrases that are ruled out.
+* *Everything is something*: the patches are dealt out among the words of the caption, each to the one that it
+  answers to more than other patches do, and each is drawn to its word away from all others. (Self-labelling
+  with a balanced assignment; without the balance the background's word takes every patch.)
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -77,16 +79,21 @@ def everything_loss(
     said: Bool[Tensor, "r t"],
     ruled_out: Bool[Tensor, "r t"],
 ) -> Tensor:
-    """Cross-entropy of each patch with the said phrase it answers to most, against all that are ruled out."""
+    """Cross-entropy of each patch with the word it is dealt to, against all words that are not left open.
+
+    The texts must be single words (a colour beside a name would compete with the name itself).
+    """
     logits = scores * scale
-    open_ = ~(said | ruled_out)[:, None]
-    logits = logits.masked_fill(open_, -1e4)
-    own = logits.detach().masked_fill(~said[:, None], -1e4).argmax(dim=-1, keepdim=True)
-    # Other said phrases neither attract nor repel: "a car" and "a red car" may both be true of a patch.
-    others = said[:, None].expand_as(logits).scatter(-1, own, value=False)
-    logits = logits.masked_fill(others, -1e4)
-    loss = torch.logsumexp(logits, dim=-1) - logits.gather(-1, own)[..., 0]
+    answers = logits.detach()
+    balanced = answers - _BALANCE * torch.logsumexp(answers, dim=1, keepdim=True)
+    own = balanced.masked_fill(~said[:, None], -math.inf).argmax(dim=-1, keepdim=True)
+    competing = logits.masked_fill(~(said | ruled_out)[:, None], -math.inf)
+    loss = torch.logsumexp(competing, dim=-1) - logits.gather(-1, own)[..., 0]
     return loss.mean()
+
+
+_BALANCE = 0.7
+"""1 deals every word of a caption about as many patches; 0 lets the loudest have them all."""
 
 
 def caption_loss(

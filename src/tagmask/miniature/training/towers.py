@@ -8,10 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tagmask.clip.keys import Geometry
-from tagmask.clip.model import ACTIVATIONS, Text, Vision
+from tagmask.clip.keys import HEAD_WIDTH, Geometry
+from tagmask.clip.model import ACTIVATIONS, Block, Text, Vision
 from tagmask.clip.tokenizer import CONTEXT, VOCABULARY, encode, tokenize
 from tagmask.miniature.captions import training_texts
+from tagmask.types import Tokens
 
 __all__ = ["ACTIVATION", "GEOMETRY", "Towers"]
 
@@ -66,7 +67,7 @@ class Towers(nn.Module):
         mask = x.new_zeros(1, 1, x.shape[1], x.shape[1])
         mask[..., 0, 1:] = -1e4
         for layer, block in enumerate(vision.blocks[:-1]):
-            x = block(x, mask if layer < blind else None)
+            x = _block(block, x, mask if layer < blind else None)
         last = vision.blocks[-1]
         q, k, v = last.attn.qkv(last.ln_1(x))
         first = F.scaled_dot_product_attention(q[:, :, :1], k, v)
@@ -84,3 +85,12 @@ class Towers(nn.Module):
         named |= dict(self.text.state_dict())
         named["logit_scale"] = self.logit_scale.detach()
         return named
+
+
+def _block(block: Block, x: Tokens, mask: Tensor | None) -> Tokens:
+    # Attention written out: on a CPU its gradient takes half the time of the fused one's.
+    q, k, v = block.attn.qkv(block.ln_1(x))
+    logits = (q * HEAD_WIDTH**-0.5) @ k.transpose(-2, -1)
+    if mask is not None:
+        logits = logits + mask.to(logits.dtype)
+    return block.feed(x + block.attn.merge(torch.softmax(logits, dim=-1).to(v.dtype) @ v))

@@ -1,0 +1,6 @@
+"""A page to look at: what was found in each picture, in one HTML file that needs nothing else."""
+
+from tagmask.report.page import render
+from tagmask.report.sight import Sight
+
+__all__ = ["Sight", "render"]

@@ -1,0 +1,84 @@
+"""demo, doctor and bench: what a new user runs first."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image as PILImage
+from typer.testing import CliRunner
+
+from tagmask.cli.main import app
+from tagmask.masks import read_index_png
+
+
+@pytest.fixture
+def run() -> CliRunner:
+    return CliRunner()
+
+
+def test_demo_needs_nothing_and_leaves_a_page(run: CliRunner, tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    result = run.invoke(app, ["demo", "--out", str(out), "--precision", "float32"])
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.stdout.splitlines() if line.startswith("scene-")]
+    assert len(lines) == 8
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for number in range(1, 9):
+        assert f"scene-{number}" in page
+        labels = read_index_png(out / "masks" / f"scene-{number}.png")
+        with PILImage.open(out / "pictures" / f"scene-{number}.png") as picture:
+            assert labels.shape == picture.size[::-1]
+        assert (out / "overlays" / f"scene-{number}.jpg").is_file()
+    right = [float(line.rsplit(maxsplit=1)[-1].rstrip("%")) for line in lines]
+    assert sum(right) / len(right) > 70  # the bundled model sees the drawn world
+
+
+def test_demo_into_a_file_says_what_to_do(run: CliRunner, tmp_path: Path) -> None:
+    (tmp_path / "demo").write_text("mine")
+    result = run.invoke(app, ["demo", "--out", str(tmp_path / "demo")])
+    assert result.exit_code == 2
+    assert "Choose another place" in result.stderr
+    assert (tmp_path / "demo").read_text() == "mine"
+
+
+def test_doctor_names_what_is_there(
+    run: CliRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    result = run.invoke(app, ["doctor"])
+    assert result.exit_code == 0
+    for topic in ("Versions", "Hardware", "Caches", "Weights", "torch", "--precision auto", "miniature"):
+        assert topic in result.stdout
+    assert f"no .pt file in {tmp_path / '.cache' / 'clip'}" in result.stdout
+    (tmp_path / ".cache" / "clip").mkdir(parents=True)
+    (tmp_path / ".cache" / "clip" / "ViT-B-16.pt").write_bytes(b"x")
+    monkeypatch.setenv("TAGMASK_WEIGHTS", str(tmp_path / "gone.pt"))
+    result = run.invoke(app, ["doctor"])
+    assert str(tmp_path / ".cache" / "clip" / "ViT-B-16.pt") in result.stdout
+    assert "gone.pt (not there)" in result.stdout
+
+
+def test_doctor_lists_the_words_of_miniature(run: CliRunner) -> None:
+    result = run.invoke(app, ["doctor", "--words"])
+    assert result.exit_code == 0
+    assert "automobile" in result.stdout
+    assert "umbrella" in result.stdout
+
+
+def test_strange_words_are_pointed_out_once(run: CliRunner, tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    PILImage.new("RGB", (64, 48), (90, 160, 80)).save(picture)
+    shared = ["-w", "giraffe", "-w", "car", "--weights", "miniature"]
+    for command in (["tag", str(picture)], ["mask", str(picture), "--out", str(tmp_path / "out")]):
+        result = run.invoke(app, [*command, *shared])
+        assert result.exit_code == 0, result.output
+        assert result.stderr.count("miniature never saw: giraffe.") == 1
+    calm = run.invoke(app, ["tag", str(picture), "-w", "red car", "-w", "tree", "--weights", "miniature"])
+    assert "never saw" not in calm.stderr
+
+
+def test_bench_prints_tables(run: CliRunner) -> None:
+    result = run.invoke(app, ["bench", "miniature", "--scenes", "3"])
+    assert result.exit_code == 0, result.output
+    assert "| SCLIP + PAMR |" in result.stdout
+    assert "| TagCLIP, both |" in result.stdout
+    assert "| background |" in result.stdout
