@@ -2,7 +2,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tagmask.dense.positions import POSITIONS, bicubic_nudged, bicubic_nudged_by_shape, bilinear_half
+from tagmask.dense.positions import (
+    POSITIONS,
+    bicubic_nudged,
+    bicubic_nudged_by_shape,
+    bilinear_half,
+    bilinear_half_always,
+)
 
 TABLE = torch.randn(1 + 14 * 14, 8, generator=torch.Generator().manual_seed(0))
 
@@ -36,3 +42,8 @@ def test_a_stretched_table_is_rounded() -> None:
     assert not torch.equal(TABLE, TABLE.half().float())
     stretched = bilinear_half(TABLE, (10, 12))
     assert torch.equal(stretched, stretched.half().float())
+
+
+def test_the_stored_grid_is_rounded_where_the_rule_says_always() -> None:
+    assert torch.equal(bilinear_half_always(TABLE, (14, 14)), TABLE.half().float())
+    assert torch.equal(bilinear_half_always(TABLE, (10, 12)), bilinear_half(TABLE, (10, 12)))

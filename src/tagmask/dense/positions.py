@@ -15,7 +15,14 @@ from torch.nn import functional as F
 
 from tagmask.types import Size
 
-__all__ = ["POSITIONS", "Positions", "bicubic_nudged", "bicubic_nudged_by_shape", "bilinear_half"]
+__all__ = [
+    "POSITIONS",
+    "Positions",
+    "bicubic_nudged",
+    "bicubic_nudged_by_shape",
+    "bilinear_half",
+    "bilinear_half_always",
+]
 
 Positions = Callable[[Float[Tensor, "m d"], Size], Float[Tensor, "n d"]]
 
@@ -51,6 +58,14 @@ def bilinear_half(table: Float[Tensor, "m d"], grid: Size) -> Float[Tensor, "n d
         return table
     patches = F.interpolate(_as_image(table, side), size=grid, mode="bilinear", align_corners=False)
     return _with_class_token(table, patches).half().float()
+
+
+def bilinear_half_always(table: Float[Tensor, "m d"], grid: Size) -> Float[Tensor, "n d"]:
+    """`bilinear_half`, with the table rounded to float16 on the stored grid too.
+
+    Source: CLIP-ES as coded by its authors.
+    """
+    return bilinear_half(table, grid).half().float()
 
 
 POSITIONS: Mapping[str, Positions] = MappingProxyType(

@@ -1,0 +1,199 @@
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from tagmask.clip.keys import Geometry
+from tagmask.clip.load import load
+from tagmask.clip.model import ACTIVATIONS, Vision
+from tagmask.dense import gradcam as module
+from tagmask.dense.features import Pass, one_pass
+from tagmask.dense.gradcam import softmax_gradcam
+from tagmask.dense.positions import bilinear_half
+from tagmask.errors import ShapeError
+
+WIDTH, EMBED = 128, 24
+SCALE = 20.0
+
+
+def tower(activation="quickgelu", seed=0):
+    """One random block: the one Grad-CAM is about."""
+    geometry = Geometry(
+        vision_width=WIDTH,
+        vision_layers=1,
+        vision_heads=2,
+        patch=8,
+        grid=4,
+        embed=EMBED,
+        text_width=64,
+        text_layers=1,
+        text_heads=1,
+        vocab=8,
+        context=4,
+    )
+    vision = Vision(geometry, ACTIVATIONS[activation])
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in vision.named_parameters():
+        deviation = 0.2 if "ln_" in name or "bias" in name else 0.12
+        tensor.data = torch.randn(tensor.shape, generator=generator) * deviation
+        if "ln_" in name and name.endswith("weight"):
+            tensor.data += 1
+    return vision.requires_grad_(False).eval()
+
+
+def scene(grid, texts, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randn(1, 1 + grid[0] * grid[1], WIDTH, generator=generator)
+    return tokens, F.normalize(torch.randn(texts, EMBED, generator=generator), dim=-1)
+
+
+def layer_norm(x, layer):
+    rows = []
+    for row in x:
+        deviation = ((row - row.mean()) ** 2).mean().add(1e-5).sqrt()
+        rows.append((row - row.mean()) / deviation * layer.weight.double() + layer.bias.double())
+    return torch.stack(rows)
+
+
+def oracle(vision, tokens, texts, target, scale):
+    """The paper's program in float64 for one text: run the whole block, go back, average, weigh, cut."""
+    block = vision.blocks[-1]
+    x = tokens[0].double()
+    u = layer_norm(x, block.ln_1).requires_grad_()
+    projected = u @ block.attn.in_proj_weight.double().T + block.attn.in_proj_bias.double()
+    heads = []
+    for head in range(WIDTH // 64):
+        q, k, v = (projected[:, part * WIDTH + head * 64 :][:, :64] for part in range(3))
+        heads.append(torch.softmax(q @ k.T / 64**0.5, dim=-1) @ v)
+    merge = block.attn.out_proj
+    x = x + torch.cat(heads, dim=-1) @ merge.weight.double().T + merge.bias.double()
+    wide, narrow = block.mlp.c_fc, block.mlp.c_proj
+    hidden = layer_norm(x, block.ln_2) @ wide.weight.double().T + wide.bias.double()
+    x = x + block.mlp.activation(hidden) @ narrow.weight.double().T + narrow.bias.double()
+    feature = layer_norm(x, vision.ln_post)[1:].mean(dim=0) @ vision.proj.double()
+    probabilities = torch.softmax(scale * texts.double() @ (feature / feature.norm()), dim=0)
+    (gradient,) = torch.autograd.grad(probabilities[target], u)
+    weights = gradient[1:].mean(dim=0)
+    cam = [max(0.0, float(sum(weights * row))) for row in u[1:].detach()]
+    return torch.tensor(cam), weights, probabilities.detach()
+
+
+def assert_like(found, wanted, share):
+    torch.testing.assert_close(
+        found.double(), wanted.double(), rtol=0, atol=share * float(wanted.abs().max())
+    )
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    grid=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    targets=st.lists(st.integers(0, 5), min_size=1, max_size=4),
+    activation=st.sampled_from(sorted(ACTIVATIONS)),
+    seed=st.integers(0, 5),
+)
+def test_is_one_backward_pass_a_text(grid, targets, activation, seed):
+    vision = tower(activation, seed)
+    tokens, texts = scene(grid, 6, seed)
+    found = softmax_gradcam(Pass(vision, tokens, grid, {}), texts, targets, SCALE)
+    assert found.maps.shape == (len(targets), *grid)
+    assert found.probabilities.sum().item() == pytest.approx(1, abs=1e-6)
+    for row, target in enumerate(targets):
+        cam, weights, probabilities = oracle(vision, tokens, texts, target, SCALE)
+        assert_like(found.probabilities, probabilities, 1e-5)
+        assert_like(found.weights[row], weights, 2e-5)
+        # Terms of a sum that ends near 0 are larger than it.
+        terms = weights.abs() @ torch.ones(WIDTH, dtype=torch.float64) * 4
+        torch.testing.assert_close(
+            found.maps[row].flatten().double(), cam.double(), rtol=0, atol=3e-6 * float(terms)
+        )
+
+
+def test_maps_speak_and_are_cut():
+    """Else the comparison above might be one of zeros."""
+    tokens, texts = scene((4, 5), 6)
+    maps = softmax_gradcam(Pass(tower(), tokens, (4, 5), {}), texts, range(6), SCALE).maps
+    assert (maps > 0).any(dim=(1, 2)).sum() >= 4
+    assert (maps == 0).any(dim=(1, 2)).sum() >= 4
+    assert (maps >= 0).all()
+
+
+@pytest.mark.parametrize("alive", [1, 3 * 20 * 4 * WIDTH])
+def test_groups_of_targets_do_not_show(monkeypatch, alive):
+    tokens, texts = scene((4, 5), 9)
+    state = Pass(tower(), tokens, (4, 5), {})
+    wanted = softmax_gradcam(state, texts, range(8), SCALE)
+    monkeypatch.setattr(module, "_GRADIENTS_ALIVE", alive)
+    found = softmax_gradcam(state, texts, range(8), SCALE)
+    assert_like(found.weights, wanted.weights, 1e-6)
+    assert_like(found.maps, wanted.maps, 1e-5)
+
+
+def test_works_on_what_inference_mode_has_made():
+    vision = tower()
+    tokens, texts = scene((3, 4), 5)
+    wanted = softmax_gradcam(Pass(vision, tokens, (3, 4), {}), texts, [1, 0], SCALE)
+    with torch.inference_mode():
+        made = Pass(vision, tokens * 1, (3, 4), {})
+        found = softmax_gradcam(made, texts * 1, [1, 0], SCALE)
+    assert torch.equal(found.maps, wanted.maps)
+    assert made.tokens.is_inference()
+    # Outside of inference mode too, when its tensors come from inside.
+    assert torch.equal(softmax_gradcam(made, texts, [1, 0], SCALE).maps, wanted.maps)
+
+
+def test_no_target():
+    tokens, texts = scene((3, 4), 5)
+    found = softmax_gradcam(Pass(tower(), tokens, (3, 4), {}), texts, [], SCALE)
+    assert found.maps.shape == (0, 3, 4)
+    assert found.weights.shape == (0, WIDTH)
+
+
+def test_without_a_rival_there_is_no_gradient():
+    tokens, texts = scene((3, 4), 1)
+    found = softmax_gradcam(Pass(tower(), tokens, (3, 4), {}), texts, [0], SCALE)
+    assert found.probabilities.tolist() == [1]
+    assert not found.maps.any()
+
+
+def test_a_text_that_is_all_but_certain_has_a_gradient():
+    vision = tower()
+    tokens, texts = scene((5, 5), 6)
+    found = softmax_gradcam(Pass(vision, tokens, (5, 5), {}), texts, range(6), 40.0)
+    winner = int(found.probabilities.argmax())
+    _, weights, probabilities = oracle(vision, tokens, texts, winner, 40.0)
+    assert 0 < 1 - float(probabilities[winner]) < 1e-7
+    assert_like(found.weights[winner], weights, 1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e4, 1e6])
+def test_certain_probabilities_give_zeros_and_no_nan(scale):
+    tokens, texts = scene((3, 4), 5)
+    found = softmax_gradcam(Pass(tower(), tokens, (3, 4), {}), texts, range(5), scale)
+    assert sorted(found.probabilities.tolist()) == [0, 0, 0, 0, 1]
+    assert found.maps.isfinite().all()
+    assert not found.weights.any()
+
+
+def test_several_images_are_refused():
+    tokens, texts = scene((3, 4), 5)
+    with pytest.raises(ShapeError, match="2 images; give one image at a time"):
+        softmax_gradcam(Pass(tower(), tokens.repeat(2, 1, 1), (3, 4), {}), texts, [0], SCALE)
+
+
+@pytest.mark.parametrize(("precision", "alike"), [("bfloat16", 0.99), ("float16", 0.999)])
+def test_lower_precision_keeps_small_gradients(tagclip_weights: Path, precision: str, alike: float) -> None:
+    """Weights here are under 6e-8, float16's smallest number: no product may be made of them as they are."""
+    pixels = torch.randn(1, 3, 48, 64, generator=torch.Generator().manual_seed(0))
+    maps = []
+    for chosen in ("float32", precision):
+        clip = load(tagclip_weights, device="cpu", precision=chosen)
+        texts = F.normalize(
+            torch.randn(4, clip.geometry.embed, generator=torch.Generator().manual_seed(1)), dim=-1
+        )
+        found = softmax_gradcam(one_pass(clip.vision, pixels, bilinear_half), texts, [0, 1], 1e-4)
+        assert 0 < found.weights.abs().max() < 6e-8
+        maps.append(found.weights)
+    assert F.cosine_similarity(*maps).min() > alike

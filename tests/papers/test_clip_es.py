@@ -1,0 +1,382 @@
+"""CLIP-ES against loops, and at the edges."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tagmask.clip.load import Clip
+from tagmask.dense.features import one_pass
+from tagmask.dense.positions import bilinear_half, bilinear_half_always
+from tagmask.dense.prompts import text_features
+from tagmask.errors import InputError
+from tagmask.papers import clip_es
+from tagmask.papers.clip_es import ClassTexts, ClipEsSettings
+from tests.oracles import components
+
+TEMPLATE = ("a clean origami {}.",)
+# A plus stands for the comma inside one prompt.
+FOREGROUND = (
+    "aeroplane,bicycle,bird avian,boat,bottle,bus,car,cat,chair seat,cow,diningtable,dog,horse,motorbike,"
+    "person with clothes+people+human,pottedplant,sheep,sofa,train,tvmonitor screen"
+)
+BACKGROUND = (
+    "ground,land,grass,tree,building,wall,sky,lake,water,river,sea,railway,railroad,keyboard,helmet,cloud,"
+    "house,mountain,ocean,road,rock,street,valley,bridge,sign"
+)
+PUBLISHED = ClipEsSettings(attention_layers=tuple(range(4, 11)))
+
+
+def class_texts(clip: Clip) -> ClassTexts:
+    foreground = [name.replace("+", ",") for name in FOREGROUND.split(",")]
+    return ClassTexts(
+        text_features(clip, foreground, TEMPLATE), text_features(clip, BACKGROUND.split(","), TEMPLATE)
+    )
+
+
+@pytest.fixture(scope="module")
+def texts(tagclip_model: Clip) -> ClassTexts:
+    return class_texts(tagclip_model)
+
+
+# -- Loops -----------------------------------------------------------------------------------------------
+
+
+def plain_refine(maps, attention, threshold, lose_border):
+    """The paper's steps for one map after the other, with the whole matrix squared; float64."""
+    t = attention.astype(np.float64)
+    for _ in range(3):
+        t = t / t.sum(axis=0, keepdims=True)
+        t = t / t.sum(axis=1, keepdims=True)
+    t = (t + t.T) / 2
+    t = t @ t
+    found = []
+    for cam in maps:
+        box = components.boxes_union(components.strong_cells(cam, threshold), lose_border)
+        masked = t * box.ravel()[None].astype(np.float64)
+        found.append((masked @ cam.ravel()).reshape(cam.shape))
+    return np.stack(found)
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    grid=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    threshold=st.sampled_from([0.0, 0.4, 0.7, 1.0]),
+    lose_border=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_refining_is_the_formula(grid, threshold, lose_border, seed):
+    rng = np.random.default_rng(seed)
+    maps = np.float32(rng.random((3, *grid)) ** 2)
+    logits = rng.normal(size=(grid[0] * grid[1],) * 2)
+    attention = np.float32(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
+    options = ClipEsSettings(box_threshold=threshold, lose_border=lose_border)
+    found = clip_es.refine(torch.from_numpy(maps), torch.from_numpy(attention), options)
+    expected = plain_refine(maps, attention, threshold, lose_border)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=2e-6)
+
+
+def plain_label(maps, size, tags, power):
+    """Bilinear by its definition, pixel by pixel in float64; the first plane wins."""
+    gh, gw = maps.shape[1:]
+    labels = np.zeros(size, int)
+    planes = np.zeros((len(tags) + (power is not None), *size))
+    for y in range(size[0]):
+        for x in range(size[1]):
+            sy = min(max((y + 0.5) * gh / size[0] - 0.5, 0), gh - 1)
+            sx = min(max((x + 0.5) * gw / size[1] - 0.5, 0), gw - 1)
+            y0, x0 = int(sy), int(sx)
+            y1, x1 = min(y0 + 1, gh - 1), min(x0 + 1, gw - 1)
+            fy, fx = sy - y0, sx - x0
+            upper = (1 - fx) * maps[:, y0, x0] + fx * maps[:, y0, x1]
+            lower = (1 - fx) * maps[:, y1, x0] + fx * maps[:, y1, x1]
+            values = list((1 - fy) * upper + fy * lower)
+            names = list(tags)
+            if power is not None:
+                values = [(1 - max(values)) ** power, *values]
+                names = [0, *(tag + 1 for tag in tags)]
+            planes[:, y, x] = values
+            labels[y, x] = names[values.index(max(values))]
+    return labels, planes
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    grid=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    power=st.sampled_from([None, 1.0, 3.0]),
+    seed=st.integers(0, 99),
+)
+def test_labels_are_the_greatest_planes(grid, size, power, seed):
+    maps = np.float32(np.random.default_rng(seed).random((3, *grid)))
+    options = ClipEsSettings(background_power=power, half_planes=False)
+    found, planes = clip_es.label(
+        torch.from_numpy(maps), size, (4, 0, 2), options, nothing=255, keep_scores=True
+    )
+    labels, expected = plain_label(maps, size, (4, 0, 2), power)
+    np.testing.assert_allclose(planes, expected, rtol=0, atol=3e-6)
+    ordered = np.sort(expected, axis=0)
+    clear = ordered[-1] - ordered[-2] > 1e-5
+    np.testing.assert_array_equal(found[clear], labels[clear])
+    assert found.dtype == np.int32
+
+
+@pytest.mark.parametrize("power", [1.0, None])
+def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch, power: float | None) -> None:
+    maps = torch.rand(3, 5, 6, generator=torch.Generator().manual_seed(0))
+    options = ClipEsSettings(background_power=power)
+    wanted = clip_es.label(maps, (40, 30), (0, 1, 2), options, nothing=255, keep_scores=True)
+    probabilities = clip_es.crf_probabilities(maps, (40, 30), options)
+    monkeypatch.setattr(clip_es, "_STRIP", 7 * 30 * 4)
+    found = clip_es.label(maps, (40, 30), (0, 1, 2), options, nothing=255, keep_scores=True)
+    np.testing.assert_array_equal(found[0], wanted[0])
+    np.testing.assert_array_equal(found[1], wanted[1])
+    np.testing.assert_array_equal(clip_es.crf_probabilities(maps, (40, 30), options), probabilities)
+
+
+def test_planes_are_rounded_before_they_are_compared() -> None:
+    # In float16 the two are equal, and the first wins.
+    maps = torch.tensor([0.7, 0.70001])[:, None, None]
+    rounded = clip_es.label(maps, (1, 1), (3, 8), ClipEsSettings(), nothing=255)[0]
+    exact = clip_es.label(maps, (1, 1), (3, 8), ClipEsSettings(half_planes=False), nothing=255)[0]
+    assert (rounded.item(), exact.item()) == (4, 9)
+
+
+def test_scaling_twice_reaches_what_scaling_once_leaves() -> None:
+    tiny = torch.tensor([[[0.0, 1e-7, 2e-7]]])
+    once = clip_es.scaled(tiny)
+    assert once.max().item() == pytest.approx(2 / 3, rel=1e-5)
+    assert clip_es.scaled(once).max().item() == pytest.approx(1, abs=1e-6)
+    assert not clip_es.scaled(torch.zeros(2, 3, 4)).any()
+    assert not clip_es.scaled(torch.full((2, 3, 4), 0.3)).any()
+
+
+# -- Around a CRF ----------------------------------------------------------------------------------------
+
+
+def test_a_crf_gets_half_precision_energies() -> None:
+    maps = torch.tensor([0.0, 0.3, 1.0]).reshape(1, 1, 3)
+    probabilities = clip_es.crf_probabilities(maps, (1, 3), ClipEsSettings())
+    planes = np.float16([[[1.0, 0.7, 0.0]], [[0.0, 0.3, 1.0]]])
+    # The authors' own expression, in float16 throughout.
+    energies = -np.log(np.clip(planes, np.float16(1e-5), np.float16(1)))
+    np.testing.assert_allclose(-np.log(probabilities), energies.astype(np.float32), rtol=0, atol=2e-6)
+    assert float(energies.max()) == 11.5078125
+    exact = clip_es.crf_probabilities(maps, (1, 3), ClipEsSettings(half_planes=False))
+    np.testing.assert_allclose(exact[:, 0], [[1, 0.7, 1e-5], [1e-5, 0.3, 1]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("power", "cut", "labels"),
+    [
+        (1.0, None, [0, 8, 3]),
+        (1.0, 0.95, [0, 255, 3]),
+        (None, 0.5, [7, 2, 255]),
+    ],
+)
+def test_labels_after_a_crf(power: float | None, cut: float | None, labels: list[int]) -> None:
+    behind = [[0.97, 0.03, 0.01]] if power is not None else []
+    after = np.float32([*behind, [0.02, 0.9, 0.03], [0.01, 0.07, 0.96]])[:, None]
+    if power is None:
+        after = np.float32([[0.8, 0.2, 0.4], [0.2, 0.5, 0.4]])[:, None]
+    options = ClipEsSettings(background_power=power, confidence=cut)
+    found, sure = clip_es.crf_labels(after, (7, 2), options, nothing=255)
+    assert found[0].tolist() == labels
+    np.testing.assert_array_equal(sure[0], after.max(axis=0)[0])
+
+
+def test_without_planes_a_crf_has_nothing_to_say() -> None:
+    options = ClipEsSettings(background_power=None)
+    planes = clip_es.crf_probabilities(torch.zeros(0, 1, 1), (2, 3), options)
+    assert planes.shape == (0, 2, 3)
+    labels, sure = clip_es.crf_labels(planes, (), options, nothing=255)
+    assert (labels == 255).all()
+    assert not sure.any()
+
+
+# -- Edges -----------------------------------------------------------------------------------------------
+
+
+def masks(clip, image, tags, texts, options=PUBLISHED, **more):
+    return clip_es.segment_tags(clip, [image], [tags], texts, options, nothing=255, **more)[0]
+
+
+def test_no_tag_is_all_background(tagclip_model: Clip, texts: ClassTexts, shapes: list[np.ndarray]) -> None:
+    labels, planes = masks(tagclip_model, shapes[1], (), texts, keep_scores=True)
+    assert labels.shape == (320, 200)
+    assert not labels.any()
+    np.testing.assert_array_equal(planes, np.ones((1, 320, 200), np.float32))
+    options = replace(PUBLISHED, background_power=None)
+    labels, planes = masks(tagclip_model, shapes[1], (), texts, options, keep_scores=True)
+    assert (labels == 255).all()
+    assert planes.shape == (0, 320, 200)
+    state = clip_es.look(tagclip_model, shapes[1][:40, :50], PUBLISHED)
+    assert clip_es.tag_maps(tagclip_model, state, texts, (), PUBLISHED).shape == (0, 3, 4)
+
+
+def test_one_tag_is_foreground_above_one_half(
+    tagclip_model: Clip, texts: ClassTexts, shapes: list[np.ndarray]
+) -> None:
+    labels, planes = masks(tagclip_model, shapes[1], (11,), texts, keep_scores=True)
+    np.testing.assert_array_equal(labels, np.where(planes[1] > 0.5, 12, 0))
+    assert set(np.unique(labels)) == {0, 12}
+
+
+def test_order_of_tags_is_that_of_the_planes(
+    tagclip_model: Clip, texts: ClassTexts, shapes: list[np.ndarray]
+) -> None:
+    forth = masks(tagclip_model, shapes[1], (3, 11, 7), texts, keep_scores=True)
+    back = masks(tagclip_model, shapes[1], (7, 3, 11), texts, keep_scores=True)
+    np.testing.assert_allclose(forth[1][[0, 3, 1, 2]], back[1], rtol=0, atol=2e-3)
+    assert np.mean(forth[0] != back[0]) < 1e-3
+
+
+def test_only_the_tags_compete(tagclip_model: Clip, texts: ClassTexts, shapes: list[np.ndarray]) -> None:
+    two = masks(tagclip_model, shapes[1], (3, 11), texts, keep_scores=True)[1]
+    three = masks(tagclip_model, shapes[1], (3, 11, 7), texts, keep_scores=True)[1]
+    assert np.abs(two[1:] - three[1:3]).max() > 1e-3
+
+
+def test_without_a_background_plane_every_pixel_has_a_tag(
+    tagclip_model: Clip, texts: ClassTexts, shapes: list[np.ndarray]
+) -> None:
+    options = ClipEsSettings(box_threshold=0.7, background_power=None)
+    labels, planes = masks(tagclip_model, shapes[1], (19, 0, 11), texts, options, keep_scores=True)
+    assert planes.shape[0] == 3
+    assert set(np.unique(labels)) <= {0, 11, 19}
+    assert len(np.unique(labels)) > 1
+
+
+def test_the_last_layer_can_be_among_those_averaged(tagclip_model: Clip, shapes: list[np.ndarray]) -> None:
+    eight = ClipEsSettings()
+    with torch.inference_mode():
+        state = clip_es.look(tagclip_model, shapes[1], eight)
+        found = clip_es.patch_attention(state, eight)
+        layers = [state.attention[layer] for layer in range(4, 11)] + [state.last_attention]
+    expected = np.mean([layer[0, 1:, 1:].numpy() for layer in layers], axis=0)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-7)
+
+
+def test_all_zero_activation_stays_background(
+    tagclip_model: Clip, texts: ClassTexts, shapes: list[np.ndarray]
+) -> None:
+    zeros = torch.zeros(2, 20, 13)
+    assert not clip_es.refine(zeros, torch.rand(260, 260), PUBLISHED).any()
+    labels, _ = clip_es.label(zeros, (320, 200), (0, 1), PUBLISHED, nothing=255)
+    assert not labels.any()
+    # A single text has no rival, and so no gradient.
+    alone = ClassTexts(texts.foreground, texts.background[:0])
+    labels, planes = masks(tagclip_model, shapes[1], (11,), alone, keep_scores=True)
+    assert not labels.any()
+    assert not planes[1].any()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (1, 40), (40, 1), (16, 90), (33, 17), (224, 224)])
+@pytest.mark.parametrize("lose_border", [True, False])
+def test_any_size_gives_labels_of_that_size(
+    size: tuple[int, int], lose_border: bool, tagclip_model: Clip, texts: ClassTexts
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    options = replace(PUBLISHED, lose_border=lose_border)
+    labels, planes = masks(tagclip_model, image, (0, 11), texts, options, keep_scores=True)
+    assert labels.shape == size
+    assert set(np.unique(labels)) <= {0, 1, 12}
+    assert np.isfinite(planes).all()
+    if lose_border and min(size) <= 16:  # one row or column of patches: never inside a box
+        assert not labels.any()
+
+
+@pytest.mark.parametrize("grey", [0, 128, 255])
+def test_a_constant_image(grey: int, tagclip_model: Clip, texts: ClassTexts) -> None:
+    image = np.full((64, 80, 3), grey, np.uint8)
+    labels, planes = masks(tagclip_model, image, (0, 11, 19), texts, keep_scores=True)
+    assert np.isfinite(planes).all()
+    assert set(np.unique(labels)) <= {0, 1, 12, 20}
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ((3, 3), r"tags \(3, 3\) repeat a class"),
+        ((20,), "a tag is 20; give a whole number, from 0 to 19"),
+        ((-1,), "a tag is -1"),
+        ((True,), "a tag is True"),
+    ],
+)
+def test_unusable_tags_are_refused_before_anything_runs(
+    tags: tuple[int, ...], message: str, tagclip_model: Clip, texts: ClassTexts
+) -> None:
+    image = np.zeros((32, 32, 3), np.uint8)
+    with pytest.raises(InputError, match=message):
+        clip_es.segment_tags(tagclip_model, [image, image], [(0,), tags], texts, PUBLISHED, nothing=255)
+
+
+def test_each_image_needs_its_tags(tagclip_model: Clip, texts: ClassTexts) -> None:
+    image = np.zeros((32, 32, 3), np.uint8)
+    with pytest.raises(InputError, match="tags of 1 images for 2 images"):
+        clip_es.segment_tags(tagclip_model, [image, image], [(0,)], texts, PUBLISHED, nothing=255)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"box_threshold": 1.5}, "box_threshold is 1.5"),
+        ({"scalings": 0}, "scalings is 0"),
+        ({"background_power": -1.0}, "background_power is -1.0"),
+        ({"confidence": 2.0}, "confidence is 2.0"),
+        ({"sinkhorn_rounds": -1}, "sinkhorn_rounds is -1"),
+        ({"affinity_power": -1}, "affinity_power is -1"),
+        ({"attention_layers": ()}, "attention_layers is empty"),
+        ({"attention_layers": (12,)}, "from 0 to 11"),
+        ({"min_patches": 9, "max_patches": 4}, "min_patches 9 and max_patches 4"),
+    ],
+)
+def test_unusable_settings_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ClipEsSettings(**changes)
+
+
+# -- Sharing one pass with the tagger --------------------------------------------------------------------
+
+
+def test_the_taggers_pass_serves_as_well(
+    tagclip_model: Clip, texts: ClassTexts, shapes: list[np.ndarray]
+) -> None:
+    image = shapes[1]
+    with torch.inference_mode():
+        own = clip_es.look(tagclip_model, image, PUBLISHED)
+        pixels = clip_es.scale_and_normalise(tagclip_model, image, clip_es._shared(PUBLISHED))
+        taggers = one_pass(tagclip_model.vision, pixels[None], bilinear_half, attention=frozenset(range(11)))
+    mine, theirs = (
+        clip_es.tag_maps(tagclip_model, state, texts, (3, 11), PUBLISHED) for state in (own, taggers)
+    )
+    # Watched layers add up in another order.
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-5)
+
+
+def test_where_the_stored_table_fits_it_is_rounded_all_the_same(tagclip_model: Clip) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        own = clip_es.look(tagclip_model, image, PUBLISHED).tokens
+        pixels = clip_es.scale_and_normalise(tagclip_model, image, clip_es._shared(PUBLISHED))[None]
+        rounded, stored = (
+            one_pass(tagclip_model.vision, pixels, rule, attention=set(range(4, 11))).tokens
+            for rule in (bilinear_half_always, bilinear_half)
+        )
+    assert torch.equal(own, rounded)
+    assert not torch.equal(own, stored)
+
+
+def test_a_pass_without_the_layers_is_refused(tagclip_model: Clip, texts: ClassTexts) -> None:
+    state = one_pass(tagclip_model.vision, torch.zeros(1, 3, 32, 48), bilinear_half, attention={4, 5})
+    with pytest.raises(InputError, match=r"no attention of layers \[6, 7, 8, 9, 10\]"):
+        clip_es.tag_maps(tagclip_model, state, texts, (0,), PUBLISHED)
+
+
+def test_watched_layers_follow_the_depth() -> None:
+    assert clip_es.watched_layers(PUBLISHED, 12) == set(range(4, 11))
+    assert clip_es.watched_layers(ClipEsSettings(), 12) == set(range(4, 11))
+    assert clip_es.watched_layers(ClipEsSettings(), 24) == set(range(8, 23))

@@ -1,0 +1,110 @@
+"""CLIP-ES against recorded values of the authors' program, step by step."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tagmask.clip.load import Clip
+from tagmask.dense.boxes import component_boxes_union
+from tagmask.dense.gradcam import softmax_gradcam
+from tagmask.papers import clip_es
+from tagmask.papers.clip_es import ClassTexts, ClipEsSettings
+from tests.papers.test_clip_es import class_texts
+
+GATE = Path(__file__).parents[1] / "golden" / "clipes_small.npz"
+SHARED = Path(__file__).parents[3] / "shared" / "golden" / "clipes_voc_img0.npz"
+
+PUBLISHED = ClipEsSettings(attention_layers=tuple(range(4, 11)))
+TAGS = (0, 5, 11, 19)
+PLAIN = replace(PUBLISHED, half_planes=False)
+"""Float32 to the end: what a comparison of planes is made with."""
+THIN = {"x_after_block10": (4, 1), "attn_mean_l4_l10": (6, 6), "ln1_act": (1, 4, 4)}
+THIN |= {"cam_refined_full": (5, 5), "attn_highres_fp16": (1, 5, 5)}
+"""Steps at which the gate's copy keeps large arrays."""
+
+
+@torch.inference_mode()
+def steps(clip: Clip, texts: ClassTexts, image: np.ndarray) -> dict[str, np.ndarray]:
+    """Every recorded value, by the pack's name."""
+    size = (image.shape[0], image.shape[1])
+    state = clip_es.look(clip, image, PUBLISHED)
+    attention = clip_es.patch_attention(state, PUBLISHED)
+    rivals = clip_es.competing_texts(texts, TAGS)
+    gradcam = softmax_gradcam(state, rivals, range(len(TAGS)), clip.logit_scale)
+    cams = clip_es.activation_maps(clip, state, texts, TAGS, PUBLISHED)
+    refined = clip_es.refine(cams, attention, PUBLISHED)
+    maps = clip_es.tag_maps(clip, state, texts, TAGS, PUBLISHED)
+    _, full = clip_es.label(maps, size, TAGS, PLAIN, nothing=255, keep_scores=True)
+    labels, half = clip_es.label(maps, size, TAGS, PUBLISHED, nothing=255, keep_scores=True)
+    assert full is not None
+    assert half is not None
+    found = {
+        "text_fg": texts.foreground,
+        "text_bg": texts.background,
+        "img0/x_after_block10": state.tokens[0],
+        "img0/attn_mean_l4_l10": attention,
+        "img0/prob": gradcam.probabilities,
+        "img0/ln1_act": state.z[0, 1:].T.unflatten(1, state.grid),
+        "img0/grad_c0": gradcam.weights[0],
+        "img0/keys": torch.tensor(TAGS),
+        "img0/attn_highres_fp16": half[1:],
+        "img0/label": labels,
+    }
+    for row, tag in enumerate(TAGS):
+        one = cams[row : row + 1]
+        found[f"img0/c{tag}/cam"] = one[0]
+        found[f"img0/c{tag}/u8max"] = (255 * one.max()).trunc()
+        found[f"img0/c{tag}/boxes_x0y0x1y1"] = component_boxes_union(one, torch.tensor([0.4]).double())[0][0]
+        found[f"img0/c{tag}/cam_refined_grid"] = refined[row]
+        found[f"img0/c{tag}/cam_refined_full"] = full[1 + row]
+    return {f"voc/{name}": np.asarray(value) for name, value in found.items()}
+
+
+@pytest.fixture(scope="module")
+def computed(tagclip_model: Clip, shapes: list[np.ndarray]) -> dict[str, np.ndarray]:
+    return steps(tagclip_model, class_texts(tagclip_model), shapes[0])
+
+
+def check(name: str, mine: np.ndarray, reference: np.ndarray) -> None:
+    last = name.rsplit("/", 1)[-1]
+    if last == "boxes_x0y0x1y1":
+        union = np.zeros_like(mine)
+        for x0, y0, x1, y1 in reference:
+            union[y0:y1, x0:x1] = True
+        np.testing.assert_array_equal(mine, union)
+    elif last == "label":
+        assert np.count_nonzero(mine != reference) <= mine.size // 10_000
+        assert len(np.unique(reference)) > 3  # else labels would compare little
+    elif last == "grad_c0":
+        # Relative: the gradients are about 1e-6. The pack has those of all patches, the gate their mean.
+        mean = reference.mean(axis=(1, 2)) if reference.ndim == 3 else reference
+        np.testing.assert_allclose(mine, mean, rtol=0, atol=2e-5 * np.abs(mean).max())
+    elif last == "attn_highres_fp16":
+        # One step of float16 at most, and seldom that.
+        np.testing.assert_allclose(mine, reference.astype(np.float32), rtol=0, atol=2**-11)
+        assert np.mean(mine != reference) < 0.01
+    elif reference.dtype.kind in "iu":
+        np.testing.assert_array_equal(mine, reference)
+    else:
+        np.testing.assert_allclose(mine, reference, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", np.load(GATE).files)
+def test_step_equals_the_reference(name: str, computed: Mapping[str, np.ndarray]) -> None:
+    thin = tuple(slice(None, None, step) for step in THIN.get(name.rsplit("/", 1)[-1], ()))
+    check(name, computed[name][thin], np.load(GATE)[name])
+
+
+def whole_pack() -> list[str]:
+    names = np.load(SHARED).files if SHARED.exists() else ["missing"]
+    return [name for name in names if "crf_" not in name and not name.startswith("miou/")]
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", whole_pack())
+def test_every_array_of_the_whole_pack(name: str, computed: Mapping[str, np.ndarray]) -> None:
+    check(name, computed[name], np.load(SHARED)[name])
