@@ -43,7 +43,7 @@ from benchmarks.plain_clip import (
 from tagmask.dense.resize import resize_cv2_linear
 
 if TYPE_CHECKING:
-    from tagmask.settings.tables import MaskRecipe, TagRecipe
+    from tagmask.settings.kinds import MaskRecipe, TagRecipe
 
 __all__ = [
     "METHODS",

@@ -33,7 +33,7 @@ from benchmarks.plain import (
 from benchmarks.plain_clip import Tensors
 from tagmask.clip.tokenizer import END, tokenize
 from tagmask.dense.prompts import text_features
-from tagmask.settings.tables import MaskRecipe, TagRecipe
+from tagmask.settings.kinds import MaskRecipe, TagRecipe
 
 __all__ = ["main"]
 

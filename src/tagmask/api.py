@@ -1,20 +1,20 @@
 """Load once, call with images: `Tagger` and `Segmenter`."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar, overload
 
 import numpy as np
 
 from tagmask.clip.load import Clip
 from tagmask.dense.attention import METHODS
-from tagmask.dense.prompts import split_names, text_features
+from tagmask.errors import InputError
 from tagmask.images import ImageSource, read_image
-from tagmask.papers.sclip import check_windows, segment
-from tagmask.papers.tagclip import choose_tags, score_images, tag_cut
+from tagmask.maskers import TagSource, masker
+from tagmask.papers.tagclip import tag_cut
 from tagmask.results import Segmentation, Tags, nothing_label
+from tagmask.settings.kinds import MaskRecipe, TagMaskRecipe, TagRecipe
 from tagmask.settings.lookup import mask_recipe, tag_recipe
-from tagmask.settings.tables import MaskRecipe, TagRecipe
 
 __all__ = ["Segmenter", "Tagger", "methods"]
 
@@ -23,12 +23,18 @@ _IMAGES_TOGETHER = 8
 _LOG = logging.getLogger(__name__)
 
 Source = TypeVar("Source", bound=ImageSource)
+Item = TypeVar("Item")
 
 
 def methods() -> dict[str, str]:
     """Every method by name, with a line on what it does and where it comes from."""
     dense = {name: f"{method.summary} ({method.source})" for name, method in METHODS.items()}
-    return {**dense, "tagclip": "tags from refined patch scores (TagCLIP, Lin et al., AAAI 2024)"}
+    return {
+        **dense,
+        "cls-seg": "tags, then a mask of each by Grad-CAM and affinity (CLS-SEG, in TagCLIP, Lin et al., "
+        "AAAI 2024, with CLIP-ES, Lin et al., CVPR 2023)",
+        "tagclip": "tags from refined patch scores (TagCLIP, Lin et al., AAAI 2024)",
+    }
 
 
 class Tagger:
@@ -60,14 +66,13 @@ class Tagger:
     ) -> None:
         self.clip = clip
         self.recipe = tag_recipe(recipe, words, background, as_, settings, clip.background)
-        self._names = split_names([*self.recipe.words, *self.recipe.background])
-        _say_unknown(clip, self._names.texts)
-        self._texts = text_features(clip, self._names.texts, self.recipe.templates)
+        self._source = TagSource(clip, self.recipe)
+        _say_unknown(clip, self._source.tagging.names.texts)
 
     @property
     def words(self) -> tuple[str, ...]:
         """What each class is called."""
-        return self._names.classes[: len(self.recipe.words)]
+        return self._source.words
 
     @overload
     def __call__(self, image: ImageSource) -> Tags: ...
@@ -87,18 +92,16 @@ class Tagger:
         return self._tag([image])[0]
 
     def _tag(self, sources: Sequence[ImageSource]) -> list[Tags]:
-        recipe = self.recipe
         images = [read_image(source) for source in sources]
-        found = score_images(self.clip, images, self._names, self._texts, len(recipe.words), recipe)
         return [
             Tags(
                 words=self.words,
                 scores=scores,
-                chosen=choose_tags(scores, recipe.tag_tau, min_score=recipe.min_score, top=recipe.top),
-                cut=tag_cut(scores, recipe.tag_tau),
+                chosen=self._source.choose(scores),
+                cut=tag_cut(scores, self.recipe.tag_tau),
                 precision=self.clip.precision,
             )
-            for scores in found
+            for scores in self._source.score(images)
         ]
 
 
@@ -112,8 +115,8 @@ class Segmenter:
             that recipe's names only.
         background: names of what is none of the words, which becomes label 0; [] for no background.
         as_: "published" keeps what the authors' program does where it looks unintended, "corrected" does not.
-        **settings: any field of the recipe by name, such as `method="maskclip"`, `prob_thd=0.3`,
-            `pamr_steps=10`.
+        **settings: any field of the recipe by name, such as `method="maskclip"`, `method="cls-seg"`,
+            `among="tags"`, `prob_thd=0.3`, `pamr_steps=10`, `crf="cls-seg"`.
 
     Raises:
         InputError: unusable words, recipe or settings.
@@ -125,71 +128,104 @@ class Segmenter:
         clip: Clip,
         words: Sequence[str] | None = None,
         *,
-        recipe: str | MaskRecipe | None = None,
+        recipe: str | MaskRecipe | TagMaskRecipe | None = None,
         background: Sequence[str] | None = None,
         as_: str | None = None,
         **settings: object,
     ) -> None:
         self.clip = clip
         self.recipe = mask_recipe(recipe, words, background, as_, settings, clip.background)
-        check_windows(clip, self.recipe)
-        behind = [", ".join(self.recipe.background)] if self.recipe.background else []
-        self._names = split_names([*behind, *self.recipe.words])
-        _say_unknown(clip, self._names.texts)
-        self._texts = text_features(clip, self._names.texts, self.recipe.templates)
+        self._masker = masker(clip, self.recipe)
+        _say_unknown(clip, self._masker.texts)
 
     @property
     def words(self) -> tuple[str, ...]:
         """What each label is called."""
-        named = self._names.classes
-        return ("background", *named[1:]) if self.recipe.background else named
+        return self._masker.words
+
+    @property
+    def background(self) -> bool:
+        """Whether label 0 is the background."""
+        return self._masker.background
 
     @overload
-    def __call__(self, image: ImageSource, *, scores: bool = False) -> Segmentation: ...
+    def __call__(
+        self, image: ImageSource, *, tags: Sequence[int] | None = None, scores: bool = False
+    ) -> Segmentation: ...
     @overload
     def __call__(
-        self, image: list[Source] | tuple[Source, ...], *, scores: bool = False
+        self,
+        image: list[Source] | tuple[Source, ...],
+        *,
+        tags: Sequence[Sequence[int]] | None = None,
+        scores: bool = False,
     ) -> list[Segmentation]: ...
     def __call__(
-        self, image: ImageSource | list[Source] | tuple[Source, ...], *, scores: bool = False
+        self,
+        image: ImageSource | list[Source] | tuple[Source, ...],
+        *,
+        tags: Sequence[int] | Sequence[Sequence[int]] | None = None,
+        scores: bool = False,
     ) -> Segmentation | list[Segmentation]:
         """Mask one image, or a list of images together.
 
         Args:
             image: path, encoded bytes, PIL image, or uint8 array (h, w, 3); or a list or tuple of these.
+            tags: classes that are in the image, counted from 0 without the background, as in `Tags.chosen`:
+                no others are looked for, and no tagger runs. For a list of images, a list of these.
             scores: also keep every class's score at every pixel, float32 (classes, h, w).
 
         Raises:
             ImageError: an image that cannot be read.
+            InputError: tags that are repeated or name no class; or none, where the recipe has no tagger.
         """
-        if isinstance(image, list | tuple):
-            return [found for group in _grouped(image) for found in self._mask(group, scores)]
-        return self._mask([image], scores)[0]
+        if not isinstance(image, list | tuple):
+            return self._mask([image], [_one_list(tags)], scores)[0]
+        lists = _lists(tags, len(image))
+        groups = zip(_grouped(image), _grouped(lists), strict=True)
+        return [found for group, known in groups for found in self._mask(group, known, scores)]
 
-    def _mask(self, sources: Sequence[ImageSource], keep_scores: bool) -> list[Segmentation]:
+    def _mask(
+        self, sources: Sequence[ImageSource], tags: Sequence[Sequence[int] | None], keep_scores: bool
+    ) -> list[Segmentation]:
         nothing = nothing_label(len(self.words))
-        has_background = bool(self.recipe.background)
-        found = segment(
-            self.clip,
-            [read_image(source) for source in sources],
-            self._names,
-            self._texts,
-            self.recipe,
-            background=has_background,
-            nothing=nothing,
-            keep_scores=keep_scores,
-        )
+        found = self._masker([read_image(source) for source in sources], tags, nothing, keep_scores)
         dtype = np.uint8 if nothing == 255 else np.uint16
         return [
             Segmentation(
                 words=self.words,
-                labels=labels.astype(dtype),
-                scores=scores,
-                background=has_background,
+                labels=masked.labels.astype(dtype),
+                scores=masked.scores,
+                background=self._masker.background,
                 precision=self.clip.precision,
+                tags=masked.tags,
             )
-            for labels, scores in found
+            for masked in found
         ]
+
+
+def _one_list(tags: object) -> Sequence[int] | None:
+    """Tags of one image, as plain numbers (NumPy's are taken too)."""
+    if tags is None:
+        return None
+    if isinstance(tags, str) or not isinstance(tags, Iterable):
+        raise InputError(f"tags are {tags!r}; give a list of class numbers, as in tags=[0, 5]")
+    numbers: list[int] = []
+    for tag in tags:
+        if isinstance(tag, bool) or not isinstance(tag, int | np.integer):
+            raise InputError(f"tags hold {tag!r}; give class numbers, as in tags=[0, 5]")
+        numbers.append(int(tag))
+    return numbers
+
+
+def _lists(tags: object, images: int) -> Sequence[Sequence[int] | None]:
+    if tags is None:
+        return [None] * images
+    if isinstance(tags, str) or not isinstance(tags, Sequence) or len(tags) != images:
+        raise InputError(
+            f"tags of {images} images are {tags!r}; give one list an image, as in tags=[[0, 5], [2]]"
+        )
+    return [_one_list(each) for each in tags]
 
 
 def _say_unknown(clip: Clip, texts: Sequence[str]) -> None:
@@ -209,5 +245,5 @@ def _say_unknown(clip: Clip, texts: Sequence[str]) -> None:
         )
 
 
-def _grouped(images: Sequence[Source]) -> list[Sequence[Source]]:
-    return [images[start : start + _IMAGES_TOGETHER] for start in range(0, len(images), _IMAGES_TOGETHER)]
+def _grouped(items: Sequence[Item]) -> list[Sequence[Item]]:
+    return [items[start : start + _IMAGES_TOGETHER] for start in range(0, len(items), _IMAGES_TOGETHER)]

@@ -15,10 +15,10 @@ from tagmask.miniature.captions import known_words
 from tagmask.miniature.scenes import BACKGROUND_NAMES
 from tagmask.miniature.training import pretrain
 from tagmask.miniature.training.bank import close_scene, open_bank, wide_scene
-from tagmask.miniature.training.batches import draw_batch
+from tagmask.miniature.training.batches import mixed_batch, near_batch
 from tagmask.miniature.training.towers import Towers
 
-SETTINGS = pretrain.Settings(minutes=1.0, batch=4, wide=6, close=10)
+SETTINGS = pretrain.Settings(minutes=1.0, near_batch=6, batch=4, wide=6, close=10)
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +49,31 @@ def test_a_bank_is_drawn_once_and_again_if_it_was_cut_short(bank_folder: Path, t
 
 def test_a_batch_is_scenes_then_collages(bank_folder: Path) -> None:
     bank = open_bank(bank_folder, SETTINGS.wide, SETTINGS.close)
-    batch, again, other = (draw_batch(bank, 4, (0, step)) for step in (1, 1, 2))
+    batch, again, other = (mixed_batch(bank, 4, (0, step)) for step in (1, 1, 2))
     assert batch.pixels.shape == (4, 3, 224, 224)
-    assert [len(cells) for cells in batch.cells] == [1, 1, 4, 4]
+    assert [len(cells) for cells in batch.contents] == [1, 1, 4, 4]
+    assert batch.collages == 2
     torch.testing.assert_close(batch.pixels, again.pixels, rtol=0, atol=0)
     assert batch.captions == again.captions
     assert not torch.equal(batch.pixels, other.pixels)
+
+
+def test_near_views_come_alone(bank_folder: Path) -> None:
+    batch = near_batch(open_bank(bank_folder, SETTINGS.wide, SETTINGS.close), 5, (0, 1))
+    assert batch.pixels.shape == (5, 3, 112, 112)
+    assert [len(cells) for cells in batch.contents] == [1] * 5
+
+
+def test_regions_are_the_cells_in_reading_order() -> None:
+    # Each patch carries its own picture, row and column, so that a wrong cut would show.
+    place = torch.stack(torch.meshgrid(*[torch.arange(n) for n in (3, 14, 14)], indexing="ij"), dim=-1)
+    singles, cells = pretrain._regions(place.flatten(1, 2).float(), collages=2)
+    assert (singles[..., 0] == 0).all()
+    for i, cell in enumerate(cells):
+        y, x = divmod(i % 4, 2)
+        assert (cell[:, 0] == 1 + i // 4).all()
+        assert (cell[:, 1] // 7 == y).all()
+        assert (cell[:, 2] // 7 == x).all()
 
 
 def test_a_blind_class_token_still_leaves_patches_alone() -> None:

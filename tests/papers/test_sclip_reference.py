@@ -19,7 +19,7 @@ from tagmask.dense.prompts import split_names, text_features
 from tagmask.dense.resize import resize_cv2_linear
 from tagmask.papers import sclip
 from tagmask.settings.lookup import recipe
-from tagmask.settings.tables import MaskRecipe
+from tagmask.settings.kinds import MaskRecipe
 
 FOLDER = Path(__file__).parents[1] / "golden"
 GATE = FOLDER / "sclip_voc21_a.npz"

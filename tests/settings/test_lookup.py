@@ -4,8 +4,8 @@ from inspect import unwrap
 import pytest
 
 from tagmask.errors import InputError
+from tagmask.settings.kinds import MaskRecipe, TagMaskRecipe, TagRecipe
 from tagmask.settings.lookup import mask_recipe, recipe, recipes, tag_recipe
-from tagmask.settings.tables import MaskRecipe, TagRecipe
 
 CLASSES = {  # classes with background, names in all, as the papers' settings count them
     "voc21": (21, 56),
@@ -18,11 +18,16 @@ CLASSES = {  # classes with background, names in all, as the papers' settings co
     "ade20k": (150, 150),
 }
 TEXTS = {"voc2007": 45, "voc2012": 45, "coco2014": 103, "coco2017": 103, "coco-stuff": 171}
+PROMPTS = {"voc2012": (20, 25), "coco2017": (80, 23), "coco-stuff": (171, 1)}
 
 
 def test_names() -> None:
     expected = [f"tagclip/{name}" for name in TEXTS]
     expected += [f"{method}/{name}" for method in ("sclip", "sclip+pamr") for name in CLASSES]
+    expected += [f"{method}/{name}" for method in ("cls-seg", "cls-seg+crf") for name in PROMPTS]
+    expected += [
+        f"{method}/{name}" for method in ("clip-es", "clip-es+crf") for name in ("voc2012", "coco2014")
+    ]
     assert sorted(recipes()) == sorted(expected)
 
 
@@ -43,6 +48,58 @@ def test_tag_recipes_hold_the_papers_texts(dataset: str, texts: int) -> None:
     assert isinstance(found, TagRecipe)
     assert len(found.words) + len(found.background) == texts
     assert len(found.templates) == 85
+
+
+@pytest.mark.parametrize(("dataset", "texts"), PROMPTS.items())
+def test_cls_seg_recipes_tag_and_mask_the_same_classes(dataset: str, texts: tuple[int, int]) -> None:
+    found = recipe(f"cls-seg/{dataset}")
+    assert isinstance(found, TagMaskRecipe)
+    assert (len(found.words), len(found.background)) == texts
+    assert len(found.prompts) == len(found.words)
+    assert found.tagger == recipe(f"tagclip/{dataset}")
+    assert found.words == found.tagger.words
+    assert found.templates == ("a clean origami {}.",)
+    assert (found.crf, recipe(f"cls-seg+crf/{dataset}").crf) == (None, "cls-seg")  # type: ignore[union-attr]
+    layers = tuple(range(4, 11 if dataset == "voc2012" else 12))
+    assert (found.attention_layers, found.box_threshold) == (layers, 0.4 if dataset == "voc2012" else 0.7)
+    assert (found.background_power is None) == (dataset == "coco-stuff")
+
+
+def test_clip_es_is_given_its_tags_and_cuts_what_it_is_unsure_of() -> None:
+    plain, refined = recipe("clip-es/voc2012"), recipe("clip-es+crf/coco2014")
+    assert isinstance(plain, TagMaskRecipe)
+    assert isinstance(refined, TagMaskRecipe)
+    assert (plain.tagger, plain.confidence, plain.attention_layers) == (None, None, tuple(range(4, 12)))
+    assert (refined.tagger, refined.confidence, refined.box_threshold) == (None, 0.95, 0.7)
+
+
+def test_a_method_of_the_other_kind_turns_the_recipe_round() -> None:
+    dense = recipe("sclip+pamr/voc21")
+    assert isinstance(dense, MaskRecipe)
+    found = mask_recipe("sclip+pamr/voc21", None, None, None, {"method": "cls-seg"})
+    assert isinstance(found, TagMaskRecipe)
+    assert (found.words, found.background, found.templates) == (
+        dense.words,
+        dense.background,
+        dense.templates,
+    )
+    assert found.pamr_steps == 10
+    assert found.tagger is not None
+    assert found.tagger.words == dense.words
+    back = mask_recipe("cls-seg/voc2012", None, None, None, {"method": "maskclip"})
+    assert isinstance(back, MaskRecipe)
+    assert (back.method, back.words) == ("maskclip", recipe("cls-seg/voc2012").words)
+
+
+def test_own_words_rename_all_parts_of_a_cls_seg_recipe() -> None:
+    found = mask_recipe("cls-seg/voc2012", ["dog, puppy"], ["grass"], None, {"crf": "deeplab"})
+    assert isinstance(found, TagMaskRecipe)
+    assert found.tagger is not None
+    assert (found.words, found.prompts, found.background) == (("dog, puppy",), (), ("grass",))
+    assert (found.tagger.words, found.tagger.background) == (("dog, puppy",), ("grass",))
+    assert found.crf == "deeplab"
+    with pytest.raises(InputError, match="crf 'soft' is unknown; give one of cls-seg"):
+        mask_recipe("cls-seg/voc2012", None, None, None, {"crf": "soft"})
 
 
 def test_recipes_are_frozen() -> None:
@@ -173,7 +230,13 @@ def test_corrected_switches_the_quirks_off() -> None:
         (["cat", 3], None, None, {}, "holds 3, a int"),
         (["sky"], ["sky"], None, {}, "sky is both a word and a background word"),
         (["cat"], None, "fixed", {}, "as_ 'fixed' is unknown; give one of published, corrected"),
-        (["cat"], None, None, {"methd": "clip"}, "methd is no setting of sclip; the settings are area_thd"),
+        (
+            ["cat"],
+            None,
+            None,
+            {"methd": "clip"},
+            "methd is no setting of sclip; the settings are among, area_thd",
+        ),
         (["cat"], None, None, {"method": "slip"}, "method 'slip' is unknown"),
         (["cat"], None, None, {"stride": 0}, "stride is 0"),
         (["cat"], None, None, {"pamr_steps": -1}, "pamr_steps is -1"),

@@ -19,6 +19,8 @@ from tagmask.cli.options import (
     Precision,
     PrecisionOption,
     RecipeName,
+    Refine,
+    TagFormat,
     Weights,
     Words,
 )
@@ -72,6 +74,10 @@ def tag(
         Path | None,
         typer.Option(metavar="FILE", help="Also write one JSON object an image to FILE, as in tags.jsonl."),
     ] = None,
+    format_: Annotated[
+        TagFormat,
+        typer.Option("--format", help="Of --out; paper is 'IMAGE INDEX INDEX ...', classes counted from 0."),
+    ] = TagFormat.json,
     as_: AsOption = None,
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
@@ -102,6 +108,7 @@ def tag(
             tagger,
             as_json=as_json,
             out=out,
+            paper=format_ is TagFormat.paper,
         )
     raise typer.Exit(1 if failed else 0)
 
@@ -118,8 +125,26 @@ def mask(
     recipe: RecipeName = None,
     method: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="clip, maskclip, sclip, sclip-q, sclip-k or sclip-identity."),
+        typer.Option(
+            metavar="NAME",
+            help="clip, maskclip, sclip, sclip-q, sclip-k, sclip-identity; cls-seg masks tags.",
+        ),
     ] = None,
+    only_tags: Annotated[
+        bool, typer.Option("--only-tags", help="Look only for the words that a tagger finds in the image.")
+    ] = False,
+    tags_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Look only for these: lines 'IMAGE INDEX INDEX ...' (tag --format paper)."
+        ),
+    ] = None,
+    refine: Annotated[
+        Refine | None, typer.Option(help="Sharpen masks along edges; else as the recipe has it.")
+    ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", metavar="LIST", help="png, or png,coco: also annotations.json.")
+    ] = "png",
     threshold: Annotated[
         float | None,
         typer.Option(help="Pixels whose best score stays under it become background.", min=0, max=1),
@@ -138,13 +163,12 @@ def mask(
     """
     with errors_reported():
         from tagmask.api import Segmenter
-        from tagmask.cli.masking import mask_images
+        from tagmask.cli.masking import mask_formats, mask_images, mask_settings
         from tagmask.runtime.folders import find_images
+        from tagmask.runtime.tagfiles import read_tags
         from tagmask.settings.lookup import mask_recipe
 
-        asked = {
-            key: value for key, value in (("method", method), ("prob_thd", threshold)) if value is not None
-        }
+        asked = mask_settings(method, threshold, only_tags, refine)
         words, around = needed(lines(word), recipe), behind(background, no_background)
         quirks = as_ and as_.value
         checked = mask_recipe(recipe, words, around, quirks, asked)  # before anything is loaded
@@ -159,6 +183,8 @@ def mask(
             segmenter,
             out=out,
             overlays=overlay,
+            coco="coco" in mask_formats(format_),
+            tags=None if tags_file is None else read_tags(tags_file, len(checked.words)),
         )
     raise typer.Exit(1 if failed else 0)
 

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,15 +10,18 @@ import typer
 
 from tagmask import __version__
 from tagmask.api import Segmenter
+from tagmask.cli.options import Refine
 from tagmask.cli.talk import bold, said_if_stopped, say_failed, sum_up, watched
 from tagmask.errors import InputError
 from tagmask.files import ensure_folder, write_bytes
 from tagmask.images import read_image
+from tagmask.interop.coco import CocoFile, needs_pycocotools
 from tagmask.results import Segmentation, nothing_label
 from tagmask.runtime.folders import FoundImage, output_names
 from tagmask.runtime.jobs import run
+from tagmask.settings.kinds import MaskRecipe
 
-__all__ = ["mask_images"]
+__all__ = ["mask_formats", "mask_images", "mask_settings"]
 
 _OVERLAY_QUALITY = 92
 
@@ -29,20 +32,26 @@ def mask_images(
     *,
     out: Path,
     overlays: bool,
+    coco: bool,
+    tags: Mapping[str, tuple[int, ...]] | None,
 ) -> int:
     """Mask every image, print as they come, and return how many failed.
 
-    Writes `classes.json` first, then for each image `masks/NAME.png` and `overlays/NAME.jpg`.
+    Writes `classes.json` first, then for each image `masks/NAME.png` and `overlays/NAME.jpg`, and at the end
+    `annotations.json`, if asked for. `tags` hold the classes to look for, by image name without ending.
     """
     images = _not_ours(images, out)
+    if coco:
+        needs_pycocotools()
     ensure_folder(out)
     segmenter = make()
     write_bytes(out / "classes.json", _classes(segmenter).encode())
     names = dict(zip(images, output_names(images), strict=True))
+    annotations = CocoFile(segmenter.words, bool(segmenter.background))
 
     def work(image: FoundImage) -> tuple[Path, Segmentation]:
         pixels = read_image(image.path)
-        found = segmenter(pixels)
+        found = segmenter(pixels, tags=_tags_of(image, tags), scores=coco)
         if overlays:
             buffer = io.BytesIO()
             found.overlay(pixels).save(buffer, "JPEG", quality=_OVERLAY_QUALITY)
@@ -59,10 +68,57 @@ def mask_images(
                 say_failed(outcome.image.path, outcome.error)
                 continue
             mask, found = outcome.result
+            if coco:
+                annotations.add(outcome.image.name.as_posix(), found)
             shares = ", ".join(f"{word} {share:.1%}" for word, share in found.shares().items())
             typer.echo(f"{bold(str(outcome.image.path))}: {shares or 'nothing'} -> {mask}")
+    if coco:
+        write_bytes(out / "annotations.json", annotations.encode())
     sum_up(len(images), failed, out)
     return failed
+
+
+def mask_settings(
+    method: str | None, threshold: float | None, only_tags: bool, refine: Refine | None
+) -> dict[str, object]:
+    """Options as settings of a recipe; what was not asked for is left to the recipe.
+
+    Raises:
+        InputError: options that exclude each other.
+    """
+    asked: dict[str, object] = {}
+    if method is not None:
+        asked["method"] = method
+    if only_tags and method == "cls-seg":
+        raise InputError("cls-seg looks for tags only; leave out --only-tags, or choose another --method")
+    if only_tags:
+        asked["among"] = "tags"
+    if threshold is not None:
+        asked["prob_thd"] = threshold
+    if refine is not None:
+        asked["pamr_steps"] = 10 if refine is Refine.pamr else 0
+        asked["crf"] = "cls-seg" if refine is Refine.crf else None
+    return asked
+
+
+def mask_formats(given: str) -> frozenset[str]:
+    """What to write beside overlays.
+
+    Raises:
+        InputError: an unknown form, or no PNG.
+    """
+    formats = frozenset(part.strip() for part in given.split(","))
+    if not formats <= {"png", "coco"} or "png" not in formats:
+        raise InputError(f"--format is {given!r}; give png, or png,coco")
+    return formats
+
+
+def _tags_of(image: FoundImage, tags: Mapping[str, tuple[int, ...]] | None) -> tuple[int, ...] | None:
+    if tags is None:
+        return None
+    if image.path.stem not in tags:
+        raise InputError(f"no line for {image.path.stem!r} in the tags file")
+    return tags[image.path.stem]
 
 
 def _not_ours(images: list[FoundImage], out: Path) -> list[FoundImage]:
@@ -81,11 +137,13 @@ def _not_ours(images: list[FoundImage], out: Path) -> list[FoundImage]:
 def _classes(segmenter: Segmenter) -> str:
     """What the indices mean, and all that it takes to make the masks again."""
     recipe, clip = segmenter.recipe, segmenter.clip
-    lines = [", ".join(recipe.background)] if recipe.background else []
-    lines += recipe.words
+    texts = [line.split(", ") for line in recipe.words]
+    if segmenter.background:
+        # Where tags are masked, what no tag claims is background; no text stands for it.
+        texts.insert(0, list(recipe.background) if isinstance(recipe, MaskRecipe) else [])
     classes = [
-        {"index": index, "name": name, "texts": line.split(", ")}
-        for index, (name, line) in enumerate(zip(segmenter.words, lines, strict=True))
+        {"index": index, "name": name, "texts": own}
+        for index, (name, own) in enumerate(zip(segmenter.words, texts, strict=True))
     ]
     settings = {key: value for key, value in asdict(recipe).items() if key not in ("words", "background")}
     described = {

@@ -18,6 +18,8 @@ __all__ = [
     "Precision",
     "PrecisionOption",
     "RecipeName",
+    "Refine",
+    "TagFormat",
     "Weights",
     "Words",
 ]
@@ -44,6 +46,21 @@ class As(StrEnum):
 
     published = "published"
     corrected = "corrected"
+
+
+class Refine(StrEnum):
+    """What sharpens masks along the image's edges."""
+
+    none = "none"
+    pamr = "pamr"
+    crf = "crf"
+
+
+class TagFormat(StrEnum):
+    """How tags are kept."""
+
+    json = "json"
+    paper = "paper"
 
 
 Paths = Annotated[

@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -14,6 +14,7 @@ from tagmask.results import Tags
 from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.jobs import Outcome, run
 from tagmask.runtime.lines import json_lines, partial_path
+from tagmask.runtime.tagfiles import tag_lines
 
 __all__ = ["tag_images"]
 
@@ -24,15 +25,16 @@ def tag_images(
     *,
     as_json: bool,
     out: Path | None,
+    paper: bool,
 ) -> int:
     """Tag every image, print as they come, and return how many failed."""
     failed = 0
-    with json_lines(out) if out else nullcontext(_keep_nothing) as write:
+    with _kept(out, paper=paper) as keep:
         tagger = make()
         with said_if_stopped(out and partial_path(out)):
             for outcome in watched(run(images, lambda image: tagger(image.path)), len(images)):
                 record = _record(outcome)
-                write(record)
+                keep(outcome)
                 if outcome.result is None:
                     failed += 1
                     say_failed(outcome.image.path, outcome.error)
@@ -44,14 +46,28 @@ def tag_images(
     return failed
 
 
+@contextmanager
+def _kept(out: Path | None, *, paper: bool) -> Iterator[Callable[[Outcome[Tags]], None]]:
+    """Give a function that keeps one image's outcome, in the form asked for."""
+    if out is None:
+        yield lambda outcome: None
+    elif paper:
+        with tag_lines(out) as write_tags:
+
+            def keep(outcome: Outcome[Tags]) -> None:
+                if outcome.result is not None:
+                    write_tags(outcome.image.path.stem, outcome.result.chosen)
+
+            yield keep
+    else:
+        with json_lines(out) as write:
+            yield lambda outcome: write(_record(outcome))
+
+
 def _json(record: dict[str, object]) -> str:
     # Escapes are for terminals that cannot show all of Unicode; JSON readers see no difference.
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     return json.dumps(record, ensure_ascii=not unicode)
-
-
-def _keep_nothing(_: object) -> None:
-    """Stands in for a file that was not asked for."""
 
 
 def _record(outcome: Outcome[Tags]) -> dict[str, object]:

@@ -21,7 +21,7 @@ Departures: files become upright RGB (alpha on white) before they are scaled; a 
 and takes its best; images over `max_patches` are reduced, which no photo of the paper's data sets reaches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,13 +154,9 @@ def score_images(
     found = []
     for image in images:
         pixels = scale_and_normalise(clip, image, settings)
-        scores, grid = patch_scores(clip, pixels, names, texts, settings)
-        local = scores[:, :foreground].amax(dim=0)
-        found.append(Local(pixels, local, find_candidates(scores, local, grid, settings)))
-    if settings.cwr:
-        finals = reidentify(clip, found, names, texts, settings)
-    else:
-        finals = [local.scores for local in found]
+        state = look(clip, pixels, settings)
+        found.append(first_scores(clip, pixels, state, names, texts, foreground, settings))
+    finals = reidentify(clip, found, names, texts, settings)
     return [final.cpu().numpy() for final in finals]
 
 
@@ -196,17 +192,34 @@ def target_size(size: Size, patch: int, settings: TagclipSettings) -> Size:
 # -- Coarse scores ---------------------------------------------------------------------------------------
 
 
-def patch_scores(
-    clip: Clip, pixels: Float[Tensor, "3 h w"], names: Names, texts: TextFeatures, settings: TagclipSettings
-) -> tuple[Float[Tensor, "N C"], Size]:
-    """Refined (or with DMAR off coarse) scores of every patch, and the grid they lie on."""
+def look(
+    clip: Clip,
+    pixels: Float[Tensor, "3 h w"],
+    settings: TagclipSettings,
+    *,
+    also: Set[int] = frozenset(),
+) -> Pass:
+    """The pass that tagging reads, with the attention of the layers in `also` for others to read."""
     depth = len(clip.vision.blocks)
     wanted = frozenset(range(depth - 1)) if settings.dmar else frozenset()
-    state = one_pass(clip.vision, pixels[None], bilinear_half, attention=wanted)
-    coarse = coarse_scores(clip, state, names, texts)
-    if not settings.dmar:
-        return coarse, state.grid
-    return refine(coarse, patch_attention(state), state.grid, settings).scores, state.grid
+    return one_pass(clip.vision, pixels[None], bilinear_half, attention=wanted | also)
+
+
+def first_scores(
+    clip: Clip,
+    pixels: Float[Tensor, "3 h w"],
+    state: Pass,
+    names: Names,
+    texts: TextFeatures,
+    foreground: int,
+    settings: TagclipSettings,
+) -> Local:
+    """All that is known of one image before its candidates are looked at again."""
+    scores = coarse_scores(clip, state, names, texts)
+    if settings.dmar:
+        scores = refine(scores, patch_attention(state), state.grid, settings).scores
+    local = scores[:, :foreground].amax(dim=0)
+    return Local(pixels, local, find_candidates(scores, local, state.grid, settings))
 
 
 def coarse_scores(clip: Clip, state: Pass, names: Names, texts: TextFeatures) -> Float[Tensor, "N C"]:
@@ -305,9 +318,12 @@ def reidentify(
 ) -> list[Tensor]:
     """P_final: a candidate's patch score averaged with its score in its own crop; others keep theirs.
 
-    Crops of all images go through the tower together. Returns foreground scores, one tensor an image.
+    Crops of all images go through the tower together. Returns foreground scores, one tensor an image; with
+    `cwr` off they are the patch scores.
     """
     finals = [local.scores.clone() for local in found]
+    if not settings.cwr:
+        return finals
     jobs = [(image, i) for image, local in enumerate(found) for i in range(len(local.candidates.classes))]
     for start in range(0, len(jobs), _CROPS_A_BATCH):
         batch = jobs[start : start + _CROPS_A_BATCH]

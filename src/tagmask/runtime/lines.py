@@ -1,4 +1,4 @@
-"""JSON lines that appear as they come, and replace the old file only when all are there."""
+"""Lines that appear as they come, and replace the old file only when all are there."""
 
 import json
 import os
@@ -9,12 +9,23 @@ from pathlib import Path
 from tagmask.errors import OutputError
 from tagmask.files import unwritable
 
-__all__ = ["json_lines", "partial_path"]
+__all__ = ["json_lines", "lines_kept", "partial_path"]
 
 
 @contextmanager
 def json_lines(path: Path) -> Iterator[Callable[[Mapping[str, object]], None]]:
-    """Give a function that writes one object a line to `path`.
+    """Give a function that writes one object a line to `path`, as `lines_kept` does.
+
+    Raises:
+        OutputError: the file cannot be written. Errors of the block are left as they are.
+    """
+    with lines_kept(path) as write:
+        yield lambda record: write(json.dumps(record, ensure_ascii=False))
+
+
+@contextmanager
+def lines_kept(path: Path) -> Iterator[Callable[[str], None]]:
+    """Give a function that writes one line to `path`.
 
     Lines go to `PATH.partial` at once, so that a run that is stopped leaves what it had; when the block ends
     without an error that file takes the place of `path`.
@@ -32,9 +43,9 @@ def json_lines(path: Path) -> Iterator[Callable[[Mapping[str, object]], None]]:
     except OSError as error:
         raise unwritable(path, error) from error
 
-    def write(record: Mapping[str, object]) -> None:
+    def write(line: str) -> None:
         try:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.write(line + "\n")
             file.flush()
         except OSError as error:
             raise unwritable(partial, error) from error

@@ -5,26 +5,31 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from tagmask.checks import check_choice
 from tagmask.clip.tokenizer import clean
 from tagmask.errors import InputError
-from tagmask.settings.tables import (
+from tagmask.settings.kinds import (
     MaskRecipe,
     Recipe,
+    TagMaskRecipe,
     TagRecipe,
-    all_recipes,
     names_in,
     own_masks,
+    own_tag_masks,
     own_tags,
 )
+from tagmask.settings.tables import all_recipes
 
 __all__ = ["mask_recipe", "recipe", "recipes", "tag_recipe"]
 
 _LOG = logging.getLogger(__name__)
 
-_AnyRecipe = TypeVar("_AnyRecipe", TagRecipe, MaskRecipe)
+_AnyRecipe = TypeVar("_AnyRecipe", bound=Recipe)
+
+_TAG_METHOD = "cls-seg"
+"""The method, among those that mask, that masks tags."""
 
 
 def recipes() -> tuple[str, ...]:
@@ -80,31 +85,70 @@ def tag_recipe(
 
 
 def mask_recipe(
-    name: str | MaskRecipe | None,
+    name: str | MaskRecipe | TagMaskRecipe | None,
     words: Sequence[str] | None,
     background: Sequence[str] | None,
     as_: str | None,
     overrides: Mapping[str, object],
     usual: tuple[str, ...] = (),
-) -> MaskRecipe:
+) -> MaskRecipe | TagMaskRecipe:
     """The recipe of a `Segmenter`: a paper's, or one for own words; then words, quirks, single settings.
 
-    `usual` are the weights' own background words, for own words that come without any.
+    `method="cls-seg"` makes it one that masks tags, any other method one that compares all words; names,
+    templates and PAMR stay those of the recipe named. `usual` are the weights' own background words, for own
+    words that come without any.
 
     Raises:
         InputError: no words and no recipe, or anything in them that cannot be used.
     """
     own = _checked(words, background)
+    tagged = overrides.get("method") == _TAG_METHOD
+    base: MaskRecipe | TagMaskRecipe
     if name is not None:
-        base = _with_names(_of_kind(name, MaskRecipe, "masks"), own)
+        base = _with_names(_crossed(_of_masks(name), overrides.get("method")), own)
     else:
-        base = own_masks(*_needed(own), usual)
-    if base.background and "background" in {line.split(", ")[0] for line in own[0]}:
+        base = (own_tag_masks if tagged else own_masks)(*_needed(own), usual)
+    behind = base.background_power is not None if isinstance(base, TagMaskRecipe) else bool(base.background)
+    if behind and "background" in {line.split(", ")[0] for line in own[0]}:
         raise InputError(
             "'background' is the name of label 0; take it out of the words, or give background=[]"
         )
-    published, corrected = ({"positions": rule} for rule in ("bicubic-nudged", "bicubic-nudged-by-shape"))
-    return _with_settings(base, _quirks(as_, published, corrected), overrides)
+    if isinstance(base, TagMaskRecipe):
+        published, corrected = ({"lose_border": quirk} for quirk in (True, False))
+        rest = {key: value for key, value in overrides.items() if key != "method"}
+        return _with_settings(base, _quirks(as_, published, corrected), rest)
+    rules = ("bicubic-nudged", "bicubic-nudged-by-shape")
+    as_coded, mended = ({"positions": rule} for rule in rules)
+    return _with_settings(base, _quirks(as_, as_coded, mended), overrides)
+
+
+def _of_masks(name: object) -> MaskRecipe | TagMaskRecipe:
+    found = recipe(name) if isinstance(name, str) else name
+    if isinstance(found, TagMaskRecipe):
+        return found
+    return _of_kind(found, MaskRecipe, "masks")
+
+
+def _crossed(base: MaskRecipe | TagMaskRecipe, method: object) -> MaskRecipe | TagMaskRecipe:
+    """The recipe turned into one of the other kind, if the method asked for is of that kind."""
+    if isinstance(base, MaskRecipe) and method == _TAG_METHOD:
+        made = own_tag_masks(base.words, base.background)
+        return replace(
+            made,
+            name=f"{_TAG_METHOD} on {base.name}",
+            templates=base.templates,
+            tagger=made.tagger and replace(made.tagger, templates=base.templates),
+            pamr_steps=base.pamr_steps,
+            pamr_dilations=base.pamr_dilations,
+        )
+    if isinstance(base, TagMaskRecipe) and method not in (None, _TAG_METHOD):
+        return replace(
+            own_masks(base.words, base.background),
+            name=f"{method} on {base.name}",
+            pamr_steps=base.pamr_steps,
+            pamr_dilations=base.pamr_dilations,
+        )
+    return base
 
 
 _Own = tuple[tuple[str, ...], tuple[str, ...] | None]
@@ -131,11 +175,8 @@ def _with_names(base: _AnyRecipe, own: _Own) -> _AnyRecipe:
     words, background = own
     if not words and background is None:
         return base  # a recipe's own names are as published, whatever they share
-    new = replace(
-        base,
-        words=words or base.words,
-        background=base.background if background is None else background,
-    )
+    behind = base.background if background is None else background
+    new = cast(_AnyRecipe, base.with_names(words or base.words, behind))  # a recipe of its own kind
     if both := names_in(new.words) & names_in(new.background):
         _LOG.warning(
             "%s is both a word and a background name in %s, and the two compete. "
@@ -159,7 +200,7 @@ def _quirks(
 def _with_settings(
     base: _AnyRecipe, quirks: Mapping[str, object], overrides: Mapping[str, object]
 ) -> _AnyRecipe:
-    settable = {field.name for field in fields(base)} - {"name", "words", "background"}
+    settable = {field.name for field in fields(base)} - {"name", "words", "background", "prompts", "tagger"}
     unknown = sorted(set(overrides) - settable)
     if unknown:
         raise InputError(

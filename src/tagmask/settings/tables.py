@@ -1,117 +1,23 @@
-"""The settings behind each row of the papers' tables, and those for a user's own words.
+"""The settings behind each row of the papers' tables.
 
-A recipe is data: a frozen dataclass that holds every name and number a method needs. Those named after a data
-set are as published; a data set's name means nothing to the methods themselves.
+A recipe is data; a data set's name means nothing to the methods themselves.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
-from tagmask.checks import check_number
-from tagmask.papers.sclip import SclipSettings
-from tagmask.papers.tagclip import TagclipSettings
+from tagmask.settings.kinds import MaskRecipe, Recipe, TagMaskRecipe, TagRecipe
 from tagmask.settings.words import read_list
 
-__all__ = [
-    "MaskRecipe",
-    "Recipe",
-    "TagRecipe",
-    "all_recipes",
-    "names_in",
-    "own_masks",
-    "own_tags",
-]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TagRecipe(TagclipSettings):
-    """Everything a `Tagger` needs beside the weights."""
-
-    name: str
-    words: tuple[str, ...]
-    """One line a class; several names separated by comma and blank."""
-    background: tuple[str, ...]
-    """Names that compete in the softmax and are never tags."""
-    templates: tuple[str, ...]
-    """Sentences of the prompt ensemble."""
-    min_score: float = 0.0
-    """Tags have at least this score, whatever the others have."""
-    top: int | None = None
-    """At most so many tags."""
-
-    def __post_init__(self) -> None:
-        TagclipSettings.__post_init__(self)
-        check_number("min_score", self.min_score, 0, 1)
-        if self.top is not None:
-            check_number("top", self.top, 1, whole=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaskRecipe(SclipSettings):
-    """Everything a `Segmenter` needs beside the weights."""
-
-    name: str
-    words: tuple[str, ...]
-    """One line a foreground class; several names separated by comma and blank."""
-    background: tuple[str, ...]
-    """Names of the background class, which is label 0; empty where there is none."""
-    templates: tuple[str, ...]
-    """Sentences of the prompt ensemble."""
-
-
-Recipe = TagRecipe | MaskRecipe
-
-
-def own_tags(
-    words: tuple[str, ...], background: tuple[str, ...] | None = None, usual: tuple[str, ...] = ()
-) -> TagRecipe:
-    """Tag with a user's own words: TagCLIP's settings for PASCAL VOC, with its background words.
-
-    Background words that the user asks for are left out. `usual` replaces the built-in ones, for weights that
-    do not know them. Images are brought to the size of the papers'
-    photos, at most 1200 patches (480 x 640 pixels with patches of 16), at least 196.
-    """
-    if background is None:
-        background = _without(usual or read_list("background_voc"), words)
-    templates = read_list("prompts_tag85")
-    return TagRecipe(
-        name="tagclip",
-        words=words,
-        background=background,
-        templates=templates,
-        min_patches=196,
-        max_patches=1200,
-    )
-
-
-def own_masks(
-    words: tuple[str, ...], background: tuple[str, ...] | None = None, usual: tuple[str, ...] = ()
-) -> MaskRecipe:
-    """Mask with a user's own words: SCLIP's settings for COCO-Object, with its background words.
-
-    Pixels that resemble a background word most, or no word enough (`prob_thd`), are background. Background
-    words that the user asks for are left out. `usual` replaces the built-in ones, for weights that do not
-    know them. Without background words there is no background class, and no
-    threshold: every pixel gets the word it resembles most.
-    """
-    if background is None:
-        background = _without(usual or _coco_object_background(), words)
-    return MaskRecipe(
-        name="sclip",
-        words=words,
-        background=background,
-        templates=read_list("sclip_templates80"),
-        logit_scale=50.0,
-        prob_thd=0.1 if background else 0.0,
-    )
+__all__ = ["all_recipes"]
 
 
 @cache
 def all_recipes() -> Mapping[str, Recipe]:
     """Every recipe by name."""
     recipes: list[Recipe] = [*_tagclip(), *_sclip(), *_sclip(pamr_steps=10)]
+    recipes += [*_cls_seg(), *_cls_seg(crf=True), *_clip_es(), *_clip_es(crf=True)]
     return MappingProxyType({recipe.name: recipe for recipe in recipes})
 
 
@@ -176,16 +82,59 @@ def _sclip(pamr_steps: int = 0) -> list[MaskRecipe]:
     ]
 
 
-def _coco_object_background() -> tuple[str, ...]:
-    return tuple(read_list("sclip_coco_object")[0].split(", "))
+def _cls_seg(crf: bool = False) -> list[TagMaskRecipe]:
+    """Annotation-free segmentation of TagCLIP's paper, as its copy of CLIP-ES has it."""
+    method = "cls-seg+crf" if crf else "cls-seg"
+    taggers = {recipe.name.removeprefix("tagclip/"): recipe for recipe in _tagclip()}
+
+    def recipe(
+        dataset: str,
+        prompts: str,
+        rivals: str,
+        *,
+        layers: tuple[int, ...] = tuple(range(4, 12)),
+        box_threshold: float = 0.7,
+        background_power: float | None = 1.0,
+    ) -> TagMaskRecipe:
+        tagger = taggers[dataset]
+        return TagMaskRecipe(
+            name=f"{method}/{dataset}",
+            words=tagger.words,
+            prompts=read_list(prompts),
+            background=read_list(rivals),
+            tagger=tagger,
+            attention_layers=layers,
+            box_threshold=box_threshold,
+            background_power=background_power,
+            crf="cls-seg" if crf else None,
+            crf_wrapped=crf,
+        )
+
+    return [
+        recipe("voc2012", "voc_seg", "background_voc", layers=tuple(range(4, 11)), box_threshold=0.4),
+        recipe("coco2017", "coco80_seg", "background_coco"),
+        recipe("coco-stuff", "cocostuff171_seg", "background_cocostuff_seg", background_power=None),
+    ]
 
 
-def names_in(lines: Iterable[str]) -> set[str]:
-    """Every name in class lines, case folded."""
-    return {name.strip().casefold() for line in lines for name in line.split(", ")}
+def _clip_es(crf: bool = False) -> list[TagMaskRecipe]:
+    """CLIP-ES on its own: true labels are given, and pixels it is unsure of after the CRF are cut."""
+    method = "clip-es+crf" if crf else "clip-es"
 
+    def recipe(dataset: str, words: str, prompts: str, rivals: str, box_threshold: float) -> TagMaskRecipe:
+        return TagMaskRecipe(
+            name=f"{method}/{dataset}",
+            words=read_list(words),
+            prompts=read_list(prompts),
+            background=read_list(rivals),
+            tagger=None,
+            box_threshold=box_threshold,
+            confidence=0.95 if crf else None,
+            crf="cls-seg" if crf else None,
+            crf_wrapped=crf,
+        )
 
-def _without(background: tuple[str, ...], words: tuple[str, ...]) -> tuple[str, ...]:
-    """Background names less those that are asked for as words."""
-    asked = names_in(words)
-    return tuple(name for name in background if name.casefold() not in asked)
+    return [
+        recipe("voc2012", "voc_tag", "voc_seg", "background_voc", 0.4),
+        recipe("coco2014", "coco80_tag", "coco80_seg", "background_coco", 0.7),
+    ]

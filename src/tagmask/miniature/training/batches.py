@@ -4,55 +4,75 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
+from numpy import ndarray
 from torch import Tensor
 
 from tagmask.clip.load import OPENAI_MEAN, OPENAI_STD
 from tagmask.miniature.captions import Caption, caption_of
 from tagmask.miniature.scenes import Content
-from tagmask.miniature.training.bank import SIDE, Bank
+from tagmask.miniature.training.bank import CLOSE_SIDE, SIDE, Bank
 
-__all__ = ["Batch", "draw_batch"]
+__all__ = ["Batch", "mixed_batch", "near_batch"]
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Pictures, their captions, and the same of each cell."""
+    """Pictures of one size, and what a person would say of them."""
 
-    pixels: Float[Tensor, "b 3 224 224"]
+    pixels: Float[Tensor, "b 3 side side"]
     captions: list[Caption]
-    cells: list[list[Content]]
+    contents: list[list[Content]]
     """One list a picture: one content, or those of the four cells of a collage (row by row)."""
+    collages: int = 0
+    """So many of the last pictures are collages."""
 
 
-def draw_batch(bank: Bank, count: int, seed: tuple[int, ...]) -> Batch:
-    """`count` pictures, the second half of them collages; all follow from the seed."""
+def near_batch(bank: Bank, count: int, seed: tuple[int, ...]) -> Batch:
+    """`count` near views, each a picture of its own; all follow from the seed."""
+    rng = np.random.default_rng(seed)
+    images = np.empty((count, CLOSE_SIDE, CLOSE_SIDE, 3), dtype=np.uint8)
+    contents: list[list[Content]] = []
+    for row, i in enumerate(rng.integers(len(bank.close), size=count)):
+        images[row], content = _mirrored(bank.close[i], bank.close_contents[i], rng)
+        contents.append([content])
+    return Batch(_pixels(images, rng), [caption_of(each, rng) for each in contents], contents)
+
+
+def mixed_batch(bank: Bank, count: int, seed: tuple[int, ...]) -> Batch:
+    """`count` pictures, the second half of them collages of four near views; all follow from the seed."""
     rng = np.random.default_rng(seed)
     half = count // 2
     images = np.empty((count, SIDE, SIDE, 3), dtype=np.uint8)
-    cells: list[list[Content]] = []
+    contents: list[list[Content]] = []
     for row, i in enumerate(rng.integers(len(bank.wide), size=half)):
         images[row], content = _mirrored(bank.wide[i], bank.wide_contents[i], rng)
-        cells.append([content])
-    middle = SIDE // 2
+        contents.append([content])
     for row in range(half, count):
         four = []
         for cell, i in enumerate(rng.integers(len(bank.close), size=4)):
-            y, x = divmod(cell, 2)
+            y, x = (CLOSE_SIDE * part for part in divmod(cell, 2))
             picture, content = _mirrored(bank.close[i], bank.close_contents[i], rng)
-            images[row, y * middle : (y + 1) * middle, x * middle : (x + 1) * middle] = picture
+            images[row, y : y + CLOSE_SIDE, x : x + CLOSE_SIDE] = picture
             four.append(content)
-        cells.append(four)
+        contents.append(four)
+    captions = [caption_of(each, rng) for each in contents]
+    return Batch(_pixels(images, rng), captions, contents, collages=count - half)
+
+
+def _pixels(images: UInt8[ndarray, "b h w 3"], rng: np.random.Generator) -> Float[Tensor, "b 3 h w"]:
+    """Normalised, each picture with brightness and tint of its own."""
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
-    gain = torch.from_numpy(rng.uniform(0.8, 1.2, (count, 3, 1, 1)).astype(np.float32))
-    shift = torch.from_numpy(rng.uniform(-15, 15, (count, 1, 1, 1)).astype(np.float32))
+    gain = torch.from_numpy(rng.uniform(0.8, 1.2, (len(images), 3, 1, 1)).astype(np.float32))
+    shift = torch.from_numpy(rng.uniform(-15, 15, (len(images), 1, 1, 1)).astype(np.float32))
     mean = torch.tensor(OPENAI_MEAN).view(3, 1, 1) * 255
     std = torch.tensor(OPENAI_STD).view(3, 1, 1) * 255
-    pixels = ((pixels * gain + shift).clamp_(0, 255) - mean) / std
-    return Batch(pixels, [caption_of(each, rng) for each in cells], cells)
+    return ((pixels * gain + shift).clamp_(0, 255) - mean) / std
 
 
-def _mirrored(picture: np.ndarray, content: Content, rng: np.random.Generator) -> tuple[np.ndarray, Content]:
+def _mirrored(
+    picture: UInt8[ndarray, "h w 3"], content: Content, rng: np.random.Generator
+) -> tuple[UInt8[ndarray, "h w 3"], Content]:
     if rng.random() < 0.5:
         return picture, content
     things = tuple(t._replace(centre=(1 - t.centre[0], t.centre[1])) for t in content.things)

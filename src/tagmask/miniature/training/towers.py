@@ -35,43 +35,56 @@ class Towers(nn.Module):
         self.patch_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def start(self, generator: torch.Generator) -> None:
-        """Random weights; rows of the vocabulary that no caption uses stay 0."""
-        for tower, layers in ((self.visual, len(self.visual.blocks)), (self.text, GEOMETRY.text_layers)):
-            for name, p in tower.named_parameters():
-                if name.endswith("bias"):
-                    p.data.zero_()
-                elif p.ndim == 1 and "embedding" not in name:
-                    p.data.fill_(1.0)
-                else:
-                    std = 0.02 if "embedding" in name else p.shape[-1] ** -0.5 * 0.8
-                    if name.endswith(("c_proj.weight", "out_proj.weight")):
-                        std /= math.sqrt(2 * layers)
-                    flat = p.flatten(1) if p.ndim > 1 else p
-                    if "conv1" in name:
-                        std = flat.shape[1] ** -0.5
-                    p.data.normal_(0.0, std, generator=generator)
+        """First weights, and 0 for the rows of the vocabulary that no caption uses.
+
+        Attention begins as it ends up in trained transformers: tokens attend to those that are alike, in
+        content and in place, and values nearly cancel the residual (mimetic initialisation, Trockman and
+        Kolter, ICML 2023). From plain random weights the small tower takes many times as long to see shapes.
+        """
+        for name, p in self.named_parameters():
+            if "embedding" in name:
+                p.data.normal_(0.0, 0.02, generator=generator)
+            elif "conv1" in name:
+                p.data.normal_(0.0, p[0].numel() ** -0.5, generator=generator)
+            elif p.ndim > 1:
+                p.data.normal_(0.0, 0.8 * p.shape[-1] ** -0.5, generator=generator)
+            elif name.endswith("bias"):
+                p.data.zero_()
+            elif p.ndim == 1:
+                p.data.fill_(1.0)
+        for tower in (self.visual, self.text):
+            blocks = [block for block in tower.transformer.resblocks if isinstance(block, Block)]
+            for block in blocks:
+                block.mlp.c_proj.weight.data /= math.sqrt(2 * len(blocks))
+                if tower is self.visual:
+                    _begin_attention(block, generator)
+        self.visual.positional_embedding.data[1:] += 0.5 * _waves(self.visual.grid, GEOMETRY.vision_width)
         used = torch.zeros(VOCABULARY, 1)
         used[sorted({i for text in training_texts() for i in encode(text)})] = 1
         used[-2:] = 1
         self.text.token_embedding.weight.data *= used
 
     def look(
-        self, pixels: Float[Tensor, "b 3 h w"], blind: int = 0
+        self, pixels: Float[Tensor, "b 3 side side"], blind: int = 0, corner: tuple[int, int] = (0, 0)
     ) -> tuple[Float[Tensor, "b e"], Float[Tensor, "b p e"]]:
         """The class token as CLIP computes it, and patches that kept their own value in the last block.
 
-        Below block `blind` the class token reads itself alone. Both answers are normalised.
+        Below block `blind` the class token reads itself alone. Pictures smaller than the tower's own are
+        placed with their first patch at `corner` (row, column) of its grid. Both answers are normalised.
         """
         vision = self.visual
-        x = vision.embed(pixels, vision.positional_embedding)
+        side, (top, left) = pixels.shape[-1] // vision.patch, corner
+        first, table = vision.positional_embedding[:1], vision.positional_embedding[1:]
+        places = table.unflatten(0, (vision.grid, vision.grid))[top : top + side, left : left + side]
+        x = vision.embed(pixels, torch.cat([first, places.flatten(0, 1)]))
         mask = x.new_zeros(1, 1, x.shape[1], x.shape[1])
         mask[..., 0, 1:] = -1e4
         for layer, block in enumerate(vision.blocks[:-1]):
             x = _block(block, x, mask if layer < blind else None)
         last = vision.blocks[-1]
         q, k, v = last.attn.qkv(last.ln_1(x))
-        first = F.scaled_dot_product_attention(q[:, :, :1], k, v)
-        mixed = torch.cat([first, v[:, :, 1:]], dim=2)
+        read = F.scaled_dot_product_attention(q[:, :, :1], k, v)
+        mixed = torch.cat([read, v[:, :, 1:]], dim=2)
         out = F.normalize(vision.project(last.feed(x + last.attn.merge(mixed))), dim=-1)
         return out[:, 0], out[:, 1:]
 
@@ -94,3 +107,33 @@ def _block(block: Block, x: Tokens, mask: Tensor | None) -> Tokens:
     if mask is not None:
         logits = logits + mask.to(logits.dtype)
     return block.feed(x + block.attn.merge(torch.softmax(logits, dim=-1).to(v.dtype) @ v))
+
+
+def _begin_attention(block: Block, generator: torch.Generator) -> None:
+    """Set q k' to 0.7 Z + 0.7 I in each head, values times output to 0.4 Z - 0.4 I; Z is normal, 1/d."""
+    width = len(block.attn.out_proj.weight)
+    eye = torch.eye(width)
+
+    def halves(share: float, diagonal: float) -> tuple[Tensor, Tensor]:
+        noise = torch.randn(width, width, generator=generator) * width**-0.5
+        u, s, v = torch.linalg.svd(share * noise + diagonal * eye)
+        return u * s.sqrt(), v.T * s.sqrt()
+
+    weight = block.attn.in_proj_weight.data
+    for head in range(block.attn.heads):
+        rows = slice(head * HEAD_WIDTH, (head + 1) * HEAD_WIDTH)
+        q, k = halves(0.7, 0.7)
+        weight[:width][rows] = q[:, :HEAD_WIDTH].T
+        weight[width : 2 * width][rows] = k[:, :HEAD_WIDTH].T
+    v, out = halves(0.4, -0.4)
+    weight[2 * width :] = v.T
+    block.attn.out_proj.weight.data = out.contiguous()
+
+
+def _waves(grid: int, width: int) -> Float[Tensor, "p d"]:
+    """Sines and cosines of the row, then of the column, at width / 4 wavelengths."""
+    rates = 10000.0 ** -(torch.arange(width // 4) / (width // 4))
+    angles = torch.arange(grid)[:, None] * rates
+    line = torch.cat([angles.sin(), angles.cos()], dim=1)
+    rows, columns = line[:, None].expand(-1, grid, -1), line[None].expand(grid, -1, -1)
+    return torch.cat([rows, columns], dim=-1).flatten(0, 1)

@@ -1,0 +1,89 @@
+"""CLS-SEG: TagCLIP's tags, then CLIP-ES's masks of them, from one pass through the frozen tower.
+
+    Y. Lin, M. Chen, K. Zhang, H. Li, M. Li, Z. Yang, D. Lv, B. Lin, H. Liu, D. Cai.
+    "TagCLIP: A Local-to-Global Framework to Enhance Open-Vocabulary Multi-Label Classification of CLIP
+    without Training", AAAI 2024, section on annotation-free segmentation.
+
+The authors run two programs one after the other. Both scale an image alike and read the same blocks and
+attention maps, so here the pass is made once and serves both.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tagmask.clip.load import Clip
+from tagmask.dense.features import Pass
+from tagmask.dense.prompts import Names
+from tagmask.papers import clip_es, tagclip
+from tagmask.papers.clip_es import ClassTexts, ClipEsSettings
+from tagmask.papers.tagclip import TagclipSettings
+from tagmask.types import Image, TextFeatures
+
+__all__ = ["Tagging", "look_once", "maps_of_tags", "tag_scores"]
+
+
+@dataclass(frozen=True, eq=False)
+class Tagging:
+    """What tagging asks with."""
+
+    names: Names
+    """Foreground classes, then background ones."""
+    texts: TextFeatures
+    foreground: int
+    """How many of the classes are foreground."""
+    settings: TagclipSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """One image and its pass, which tagging and masking both read."""
+
+    pixels: Float[Tensor, "3 hs ws"]
+    state: Pass
+
+
+@torch.inference_mode()
+def look_once(clip: Clip, image: Image, tagging: TagclipSettings, masking: ClipEsSettings) -> Look:
+    """Scale an image as tagging does, and run the tower's blocks but the last, once for both methods."""
+    pixels = tagclip.scale_and_normalise(clip, image, tagging)
+    watched = clip_es.watched_layers(masking, len(clip.vision.blocks))
+    return Look(pixels, tagclip.look(clip, pixels, tagging, also=watched))
+
+
+@torch.inference_mode()
+def tag_scores(clip: Clip, look: Look, tagging: Tagging) -> Float[np.ndarray, " f"]:
+    """TagCLIP's final score of every foreground class."""
+    local = tagclip.first_scores(
+        clip, look.pixels, look.state, tagging.names, tagging.texts, tagging.foreground, tagging.settings
+    )
+    final = tagclip.reidentify(clip, [local], tagging.names, tagging.texts, tagging.settings)[0]
+    scores: Float[np.ndarray, " f"] = final.cpu().numpy()
+    return scores
+
+
+@torch.inference_mode()
+def maps_of_tags(
+    clip: Clip,
+    image: Image,
+    look: Look,
+    tags: Sequence[int],
+    texts: ClassTexts,
+    masking: ClipEsSettings,
+) -> Float[Tensor, "K gh gw"]:
+    """CLIP-ES's refined map of each tag, from the same pass wherever that gives the same numbers.
+
+    The two programs' position tables differ for images of exactly the tower's own grid, where CLIP-ES rounds
+    the stored table to float16 and TagCLIP does not. Published weights are float16 already; for others such
+    an image is looked at a second time.
+    """
+    state = look.state
+    grid = clip.vision.grid
+    table = clip.vision.positional_embedding
+    if state.grid == (grid, grid) and not torch.equal(table, table.half().float()):
+        state = clip_es.look(clip, image, masking)
+    return clip_es.tag_maps(clip, state, texts, tags, masking)
