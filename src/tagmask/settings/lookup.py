@@ -114,7 +114,7 @@ def mask_recipe(
             "'background' is the name of label 0; take it out of the words, or give background=[]"
         )
     if isinstance(base, TagMaskRecipe):
-        published, corrected = ({"lose_border": quirk} for quirk in (True, False))
+        published, corrected = ({"lose_border": q, "crf_wrapped": q} for q in (True, False))
         rest = {key: value for key, value in overrides.items() if key != "method"}
         return _with_settings(base, _quirks(as_, published, corrected), rest)
     rules = ("bicubic-nudged", "bicubic-nudged-by-shape")

@@ -10,6 +10,8 @@ import dataclasses
 import logging
 import math
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +47,7 @@ PHRASES = tuple(Phrase(word) for word in range(len(CLASS_NAMES) + len(BACKGROUND
 class Settings:
     """One training run."""
 
-    minutes: float = 90.0
+    minutes: float = 84.0
     """Of processor time spent training, all cores together; the pictures' drawing is not counted."""
     near: float = 0.35
     """Share of the run that shows near views alone, each a picture of its own."""
@@ -57,13 +59,15 @@ class Settings:
     """Whole scenes drawn ahead."""
     close: int = 90_000
     """Near views drawn ahead."""
-    text_steps: int = 300
+    text_steps: int = 250
     """Of the text tower alone, before the run."""
     text_share: float = 0.2
-    """Of the learning rate, for the text tower during the run."""
+    """Of the learning rate, for the text tower once near views are over; until then it stays as it is."""
     rate: float = 1e-3
     warmup: int = 150
     decay: float = 0.05
+    parts: int = 2
+    """Of a step's pictures, computed at the same time; each is contrasted within itself."""
     blind: int = 8
     """Every other step the class token reads no patch before this block."""
     everything_from: float = 0.05
@@ -74,26 +78,33 @@ class Settings:
     seed: int = 0
 
 
-def read_apart(model: Towers, settings: Settings) -> float:
-    """Teach the text tower to tell phrases apart before it sees a picture; returns the last loss.
+def read_apart(model: Towers, bank: Bank, settings: Settings) -> float:
+    """Teach the text tower to tell texts apart before it sees a picture; returns the last loss.
 
-    Two wordings of a phrase must agree, and differ from those of all others. Without this start the names of
-    objects, which no picture can be told by at first, fall together to one text, and then no picture can
-    learn to be told by them.
+    Two wordings of a phrase, or of a caption, must agree and differ from those of others, and a caption must
+    be near its phrases. Without this start the names of objects, by which no picture can be told yet, fall
+    together to one text, and then no picture can learn to be told by them.
     """
     rng = np.random.default_rng((settings.seed, 2))
-    objects = range(len(CLASS_NAMES))
-    coloured = [Phrase(word, colour) for word in objects for colour in range(len(COLOURS))]
+    coloured = [Phrase(word, colour) for word in range(len(CLASS_NAMES)) for colour in range(len(COLOURS))]
     optimizer = torch.optim.AdamW(model.text.parameters(), lr=settings.rate, betas=(0.9, 0.98), fused=True)
+    scale = model.logit_scale.detach().exp()
+    contents = (*bank.wide_contents, *bank.close_contents)
     value = math.nan
     for step in range(settings.text_steps):
-        picked = [coloured[i] for i in rng.choice(len(coloured), size=94, replace=False)]
+        shown = [contents[i] for i in rng.integers(len(contents), size=_TEXTS_A_STEP)]
+        captions, again = ([caption_of([content], rng) for content in shown] for _ in range(2))
+        picked = [coloured[i] for i in rng.choice(len(coloured), size=_TEXTS_A_STEP, replace=False)]
         phrases = (*PHRASES, *picked)
-        said, out = entailed([[phrase] for phrase in phrases], phrases)
-        exact = torch.eye(len(phrases), dtype=torch.bool)
+        own = torch.eye(len(phrases), dtype=torch.bool)
         # "A car" leaves open whether it is red, so the two neither agree nor differ.
+        _, apart = entailed([[phrase] for phrase in phrases], phrases)
         first, second = (model.read([phrase_text(p, rng) for p in phrases]) for _ in range(2))
-        loss = phrase_loss(first @ second.T, model.logit_scale.detach().exp(), exact, out & out.T & ~said)
+        one, other = (model.read([c.text for c in each]) for each in (captions, again))
+        said, out = entailed([c.phrases for c in captions], phrases)
+        same = torch.tensor([[a is b for b in shown] for a in shown])
+        loss = phrase_loss(first @ second.T, scale, own, apart & apart.T)
+        loss = loss + phrase_loss(one @ first.T, scale, said, out) + caption_loss(one, other, scale, same)
         for group in optimizer.param_groups:
             group["lr"] = settings.rate * min(1.0, (step + 1) / 40)
         optimizer.zero_grad(set_to_none=True)
@@ -103,9 +114,17 @@ def read_apart(model: Towers, settings: Settings) -> float:
     return value
 
 
-def losses(model: Towers, batch: Batch, settings: Settings, step: int) -> dict[str, Tensor]:
-    """Each term of the objective, and the share of pictures of which an object is named right."""
-    rng = np.random.default_rng((settings.seed, step, 1))
+_TEXTS_A_STEP = 64
+
+
+def losses(
+    model: Towers, batch: Batch, settings: Settings, seed: tuple[int, ...], *, reading: bool
+) -> dict[str, Tensor]:
+    """Each term of the objective, and the share of pictures of which an object is named right.
+
+    The text tower learns only while `reading`.
+    """
+    rng = np.random.default_rng((*seed, 1))
     per_region = [caption_of([content], rng).phrases for cells in batch.contents for content in cells]
     coloured = sorted({p for phrases in per_region for p in phrases if p.colour is not None})
     phrases = (*PHRASES, *coloured)
@@ -114,8 +133,9 @@ def losses(model: Towers, batch: Batch, settings: Settings, step: int) -> dict[s
     corner = (int(rng.integers(spare + 1)), int(rng.integers(spare + 1)))
     with torch.autocast("cpu", torch.bfloat16):
         whole, patches = model.look(batch.pixels, blind, corner)
-        captions = model.read([c.text for c in batch.captions])
-        texts = model.read([phrase_text(p, rng) for p in phrases])
+        with nullcontext() if reading else torch.no_grad():
+            captions = model.read([c.text for c in batch.captions])
+            texts = model.read([phrase_text(p, rng) for p in phrases])
     whole, patches, captions, texts = whole.float(), patches.float(), captions.float(), texts.float()
     said_whole, out_whole = entailed([c.phrases for c in batch.captions], phrases)
     sets = [frozenset(c.phrases) for c in batch.captions]
@@ -223,7 +243,7 @@ def train(folder: Path, settings: Settings) -> Progress:
         run.restore(checkpoint, settings)
         logger.info("going on at step %d, %.1f minutes", run.step, run.seconds / 60)
     else:
-        logger.info("phrases told apart: loss %.3f", read_apart(run.model, settings))
+        logger.info("phrases told apart: loss %.3f", read_apart(run.model, bank, settings))
         run.kept = {name: tensor.detach().clone() for name, tensor in run.model.state_dict().items()}
     saved_at = time.monotonic()
     sums: dict[str, float] = {}
@@ -250,14 +270,18 @@ def advance(run: Progress, bank: Bank, settings: Settings) -> dict[str, float]:
     warm = min(1.0, (run.step + 1) / settings.warmup)
     for group in run.optimizer.param_groups:
         group["lr"] = group["share"] * (settings.rate * warm * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-6)
-    seed = (settings.seed, run.step)
-    near = done < settings.near
-    batch = near_batch(bank, settings.near_batch, seed) if near else mixed_batch(bank, settings.batch, seed)
-    terms = losses(run.model, batch, settings, run.step)
-    ramp = min(1.0, max(0.0, (done - settings.everything_from) / 0.1))
-    loss = terms["caption"] + 0.5 * terms["phrase"] + terms["found"] + ramp * terms["everything"]
-    run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+
+    def compute(part: int) -> tuple[dict[str, Tensor], list[Tensor | None]]:
+        torch.set_num_threads(1)  # of this thread: the parts are what runs at the same time
+        return _gradients(run, bank, settings, done, part)
+
+    # Threads of one process: nearly all time is spent inside torch, which lets them run side by side. Two
+    # cores with a part each are done well before two that share every small product.
+    with ThreadPoolExecutor(settings.parts) as pool:
+        results = list(pool.map(compute, range(settings.parts)))
+    for p, *grads in zip(run.model.parameters(), *(grads for _, grads in results), strict=True):
+        present = [g for g in grads if g is not None]
+        p.grad = torch.stack(present).sum(dim=0).div_(settings.parts) if present else None
     nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
     run.optimizer.step()
     run.step += 1
@@ -265,7 +289,24 @@ def advance(run: Progress, bank: Bank, settings: Settings) -> dict[str, float]:
     with torch.no_grad():
         for name, now in run.model.state_dict().items():
             run.kept[name].lerp_(now, share)
-    return {name: float(term.detach()) for name, term in terms.items()}
+    first = results[0][0]
+    return {name: sum(float(terms[name]) for terms, _ in results) / settings.parts for name in first}
+
+
+def _gradients(
+    run: Progress, bank: Bank, settings: Settings, done: float, part: int
+) -> tuple[dict[str, Tensor], list[Tensor | None]]:
+    """Terms, and the gradient of every parameter, of one part of a step's pictures."""
+    near = done < settings.near
+    count = (settings.near_batch if near else settings.batch) // settings.parts
+    seed = (settings.seed, run.step, part)
+    batch = (near_batch if near else mixed_batch)(bank, count, seed)
+    terms = losses(run.model, batch, settings, seed, reading=not near)
+    ramp = min(1.0, max(0.0, (done - settings.everything_from) / 0.1))
+    loss = terms["caption"] + 0.5 * terms["phrase"] + terms["found"] + ramp * terms["everything"]
+    parameters = list(run.model.parameters())
+    grads: list[Tensor | None] = [*torch.autograd.grad(loss, parameters, allow_unused=True)]
+    return {name: term.detach() for name, term in terms.items()}, grads
 
 
 def write_weights(run: Progress, out: Path) -> None:
