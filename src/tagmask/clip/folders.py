@@ -42,7 +42,7 @@ class Checkpoint:
     """Those that the tensors were read from."""
     described: Described
     metadata: Mapping[str, str]
-    """Of a safetensors header; empty for the other formats."""
+    """Of the file's header; empty for formats without one."""
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -167,6 +167,9 @@ def _read(files: tuple[Path, ...], described: Described) -> Checkpoint:
 def _own_words(archive: Archive, file: Path) -> tuple[Statement, ...]:
     """What a file says of itself: its metadata, or being OpenAI's own archive."""
     if archive.kind == "openai-archive":
+        # One that calls GELU itself was made in the same way by someone else, from images of any mean and std.
+        if archive.metadata.get("activation") == "gelu":
+            return (Statement(f"the code in {file.name}", "gelu"),)
         return (Statement(f"OpenAI's archive {file.name}", "quickgelu", OPENAI_MEAN, OPENAI_STD),)
     said = archive.metadata.get("activation")
     if said is not None and said not in ACTIVATIONS:
