@@ -12,6 +12,7 @@ from safetensors.torch import save
 
 from tagmask.clip.hub import cached_folder, download_folder, hub_cache, is_offline, split_revision
 from tagmask.clip.hub_progress import silent_bar
+from tagmask.clip.inspection import inspect_weights
 from tagmask.clip.load import load
 from tagmask.clip.sources import find
 from tagmask.errors import DownloadError, InputError, WeightsError
@@ -28,6 +29,8 @@ class Hub:
 
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refusal: tuple[int, str] | None = None
+    damage: bytes = b""
+    """Comes instead of the end of every large file."""
     asked: list[str] = field(default_factory=list)
 
 
@@ -57,6 +60,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
                 if body:
                     state.asked.append(name)
                 tag = hashlib.sha256(data).hexdigest()
+                if state.damage and len(data) > 100_000:
+                    data = data[: -len(state.damage)] + state.damage
                 self.reply(200, data, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT}, body)
 
         def reply(self, status: int, data: bytes, headers: dict[str, str], body: bool) -> None:
@@ -185,6 +190,21 @@ def test_repositories_without_a_clip_are_refused_before_their_weights_come(
         load(f"hf:{repo}")
     assert message in str(error.value)
     assert "model.safetensors" not in hub.asked
+
+
+def test_a_file_that_came_damaged_is_removed(hub: Hub, repositories: dict[str, dict[str, bytes]]) -> None:
+    hub.files, hub.damage = repositories, b"damage"
+    with pytest.raises(
+        WeightsError, match=r"open_clip_model\.safetensors of made/open did not come as the hub"
+    ):
+        load("hf:made/open")
+    assert cached_folder("made/open") is None
+    hub.damage = b""
+    clip = load("hf:made/open", device="cpu")
+    found = inspect_weights("hf:made/open")
+    assert found.files == clip.files
+    assert found.published
+    assert found.faults == ()
 
 
 @pytest.mark.parametrize(

@@ -265,23 +265,32 @@ def test_the_wrong_activation_would_show(made, open_clip, tmp_path: Path) -> Non
     assert off > 100 * BOUND
 
 
-def test_full_size_under_a_name(open_clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A whole ViT-B-16 in the hub's cache, found by name without the network."""
-    model = made_up(open_clip.create_model("ViT-B-16-quickgelu", pretrained=None), scale=0.5)
-    commit = "0" * 40
-    repo = tmp_path / "hub" / "models--timm--vit_base_patch16_clip_224.openai"
-    folder = repo / "snapshots" / commit
+@pytest.mark.parametrize(
+    "name",
+    ["ViT-B-32:laion2b_s34b_b79k", "ViT-B-16:openai", "ViT-L-14:laion2b_s32b_b82k", "ViT-L-14-336:openai"],
+)
+def test_full_size_under_a_name(
+    name: str, open_clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole model in the hub's cache, found by name without the network."""
+    entry = KNOWN[name]
+    shape = name.split(":")[0] + ("-quickgelu" if entry.activation == "quickgelu" else "")
+    model = made_up(open_clip.create_model(shape, pretrained=None), scale=0.5)
+    repo = tmp_path / "hub" / f"models--{entry.repos[0].replace('/', '--')}"
+    folder = repo / "snapshots" / "abc"
     folder.mkdir(parents=True)
     (repo / "refs").mkdir()
-    (repo / "refs" / "main").write_text(commit)
-    config = {"model_cfg": open_clip.get_model_config("ViT-B-16-quickgelu")}
+    (repo / "refs" / "main").write_text("abc")
+    shown = {"mean": entry.mean, "std": entry.std}
+    config = {"model_cfg": open_clip.get_model_config(shape), "preprocess_cfg": shown}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HOME", str(tmp_path))
-    compare(load("ViT-B-16:openai", device="cpu"), model, "ViT-B-16:openai, full size")
+    clip = load(name, device="cpu")
     shutil.rmtree(repo)
+    assert (clip.mean, clip.std) == (entry.mean, entry.std)
+    compare(clip, model, f"{name}, full size")
 
 
 @pytest.mark.parametrize("name", list(KNOWN))

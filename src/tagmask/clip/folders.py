@@ -167,7 +167,7 @@ def _read(files: tuple[Path, ...], described: Described) -> Checkpoint:
 def _own_words(archive: Archive, file: Path) -> tuple[Statement, ...]:
     """What a file says of itself: its metadata, or being OpenAI's own archive."""
     if archive.kind == "openai-archive":
-        # One that calls GELU itself was made in the same way by someone else, from images of any mean and std.
+        # One that calls GELU itself was made by someone else in the same way, from other images.
         if archive.metadata.get("activation") == "gelu":
             return (Statement(f"the code in {file.name}", "gelu"),)
         return (Statement(f"OpenAI's archive {file.name}", "quickgelu", OPENAI_MEAN, OPENAI_STD),)

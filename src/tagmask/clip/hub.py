@@ -13,13 +13,21 @@ from pathlib import Path
 from typing import Final
 
 from tagmask.clip import hugging_face, open_clip
-from tagmask.clip.download import Progress
+from tagmask.clip.download import Progress, sha256_of
 from tagmask.clip.folders import describe, weights_files
 from tagmask.errors import DownloadError, InputError, WeightsError
 
-__all__ = ["cached_folder", "download_folder", "hub_cache", "is_offline", "split_revision"]
+__all__ = [
+    "cached_folder",
+    "download_folder",
+    "hub_cache",
+    "is_offline",
+    "published_sha256",
+    "split_revision",
+]
 
 _TRUE: Final = frozenset({"1", "ON", "YES", "TRUE"})
+_SHA256: Final = re.compile("[0-9a-f]{64}")
 _NAME: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 
@@ -94,7 +102,7 @@ def download_folder(repo: str, revision: str = "main", progress: Progress | None
 
     Raises:
         DownloadError: the hub cannot be reached, or does not give the repository.
-        WeightsError: the repository holds no CLIP that is read here.
+        WeightsError: the repository holds no CLIP that is read here, or a file came damaged.
     """
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
@@ -121,12 +129,10 @@ def download_folder(repo: str, revision: str = "main", progress: Progress | None
         description = _description(repo, names)
         folder, *_ = [get(name).parent for name in description]
         describe(folder)
-        for name in _weights(repo, description[0], names):
-            if name in hugging_face.INDEXES:
-                for shard in hugging_face.shards(get(name)):
-                    get(shard)
-            else:
-                get(name)
+        name = _weights(repo, description[0], names)
+        parts = hugging_face.shards(get(name)) if name in hugging_face.INDEXES else [name]
+        for part in parts:
+            _check_hash(repo, get(part))
     except WeightsError:
         raise
     # Whatever the hub's client and its HTTP library raise, the user has one thing to know.
@@ -136,6 +142,27 @@ def download_folder(repo: str, revision: str = "main", progress: Progress | None
     if not weights_files(folder):
         raise DownloadError(f"{repo} changed while it was downloaded; try again")
     return folder
+
+
+def published_sha256(file: Path) -> str:
+    """The hash that the hub gave for a file of its cache; "" where it gave none, as for small files.
+
+    In the cache a file is a link, named by its hash if it is one of the large ones.
+    """
+    name = file.readlink().name if file.is_symlink() else ""
+    return name if _SHA256.fullmatch(name) else ""
+
+
+def _check_hash(repo: str, file: Path) -> None:
+    wanted = published_sha256(file)
+    found = sha256_of(file) if wanted else wanted
+    if found != wanted:
+        file.resolve().unlink()
+        file.unlink()
+        raise WeightsError(
+            f"{file.name} of {repo} did not come as the hub has it: its sha256 is {found[:12]}… instead of "
+            f"{wanted[:12]}…. It was removed; try again, or another network."
+        )
 
 
 def _description(repo: str, names: set[str]) -> list[str]:
@@ -150,7 +177,7 @@ def _description(repo: str, names: set[str]) -> list[str]:
     )
 
 
-def _weights(repo: str, config: str, names: set[str]) -> list[str]:
+def _weights(repo: str, config: str, names: set[str]) -> str:
     """The weights file to get, or the index of its shards."""
     if config == open_clip.CONFIG:
         wanted: tuple[str, ...] = open_clip.WEIGHTS
@@ -160,7 +187,7 @@ def _weights(repo: str, config: str, names: set[str]) -> list[str]:
     found = [name for name in wanted if name in names]
     if not found:
         raise WeightsError(f"hf:{repo} holds no weights of PyTorch's ({', '.join(wanted)}).")
-    return found[:1]
+    return found[0]
 
 
 def _reason(error: Exception, status: int | None) -> str:

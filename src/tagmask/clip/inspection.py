@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from tagmask.clip.download import sha256_of
+from tagmask.clip.hub import published_sha256
 from tagmask.clip.keys import Geometry
 from tagmask.clip.resolve import Resolved, resolve
 from tagmask.clip.sources import Source, cached
@@ -28,7 +29,7 @@ class Inspection:
     sha256: str
     """Of the one file, or of the hashes of all, in hexadecimal."""
     published: bool
-    """The hash is the one that is known for the name."""
+    """The hash is the one that OpenAI, open_clip or the hub gives for the file."""
     geometry: Geometry
     statements: tuple[Statement, ...]
     settled: Settled
@@ -50,8 +51,7 @@ def inspect_weights(weights: str | os.PathLike[str]) -> Inspection:
     files = found.checkpoint.files
     hashes = [sha256_of(file) for file in files]
     digest = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-    in_clip_cache = source.known is not None and source.path.name == source.known.file
-    wanted = source.known.sha256 if source.known and in_clip_cache else ""
+    wanted = _wanted(source, files)
     return Inspection(
         files=files,
         size=sum(file.stat().st_size for file in files),
@@ -63,6 +63,13 @@ def inspect_weights(weights: str | os.PathLike[str]) -> Inspection:
         settled=found.settled,
         faults=tuple(_faults(source, found, digest, wanted)),
     )
+
+
+def _wanted(source: Source, files: tuple[Path, ...]) -> str:
+    """The published hash, or its known beginning; "" where none is known, or there are several files."""
+    if source.known and source.path.name == source.known.file:
+        return source.known.sha256
+    return published_sha256(files[0]) if len(files) == 1 else ""
 
 
 def _faults(source: Source, found: Resolved, digest: str, wanted: str) -> list[str]:
