@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test lint format types imports unit parity speed miniature tables clean
+.PHONY: demo test lint format types imports unit parity parity-weights speed miniature tables clean
 
 demo: .venv/installed
 	$(BIN)/tagmask demo
@@ -35,6 +35,11 @@ unit: .venv/installed-test
 parity: .venv/installed-test  # every array of the reference packs in ../shared/golden
 	$(BIN)/pytest -q -m parity
 
+# The other libraries have an environment of their own: they are no part of tagmask, and one of them pulls in a
+# torchvision whose compiled half does not fit a CPU build of torch (tests/oracles/torchvision_shim.py).
+parity-weights: build/weights-parity/installed
+	build/weights-parity/bin/python -m pytest -q -m weights_parity -rA --no-header -p no:cacheprovider
+
 speed: .venv/installed-test  # ratios against a plain transcription, on this machine
 	$(BIN)/python -m benchmarks.speed
 
@@ -59,6 +64,11 @@ clean:
 
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
 	$(PIP) -e .
+	touch $@
+
+build/weights-parity/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv build/weights-parity
+	$(subst $(BIN),build/weights-parity/bin,$(PIP)) -e ".[test]" open_clip_torch transformers timm
 	touch $@
 
 .venv/installed-test: .venv/bin/python pyproject.toml constraints.txt

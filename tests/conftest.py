@@ -16,7 +16,10 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test may read or write a user's cache or pick up a user's weights."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TAGMASK_HOME", str(tmp_path_factory.mktemp("home")))
-        patch.delenv("TAGMASK_WEIGHTS", raising=False)
+        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
+        patch.setenv("HF_HUB_OFFLINE", "1")  # nor download anything
+        for name in ("TAGMASK_WEIGHTS", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ENDPOINT"):
+            patch.delenv(name, raising=False)
         torch.set_num_threads(1)  # the made-up models are small: threads would only wait for each other
         yield
 

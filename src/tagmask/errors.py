@@ -6,12 +6,14 @@
     │   └── ShapeError                    arrays whose sizes do not fit each other
     ├── ImageError                        an image that cannot be read
     ├── WeightsError                      weights that are absent, damaged, unsafe or not a CLIP ViT
+    │   └── DownloadError                 weights that are to be had from elsewhere, which cannot be reached
     └── OutputError                       a result that cannot be written
 
 Each message says what was given, what was wanted and what to do.
 """
 
 __all__ = [
+    "DownloadError",
     "ImageError",
     "InputError",
     "OutputError",
@@ -44,6 +46,10 @@ class ImageError(TagmaskError):
 
 class WeightsError(TagmaskError):
     """Weights that are absent, damaged, unsafe, incomplete or of another kind of model."""
+
+
+class DownloadError(WeightsError):
+    """Weights that are not on this machine, and cannot be downloaded now."""
 
 
 class OutputError(TagmaskError):

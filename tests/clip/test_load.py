@@ -80,6 +80,18 @@ def test_openais_archive_gives_the_same_model(tensors: Tensors, sclip_model: Cli
         assert torch.equal(class_features(clip.vision, pixels), class_features(sclip_model.vision, pixels))
 
 
+def test_an_archive_that_calls_gelu_itself_is_not_openais(tensors: Tensors, tmp_path: Path) -> None:
+    tree = clip_tree.ClipTree(**{**clip_tree.SMALL, "vocab": 49408, "context": 77})
+    for module in list(tree.modules()):
+        if isinstance(module, clip_tree.Block):
+            module.mlp.gelu = torch.nn.GELU()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(tree).save(str(tmp_path / "ViT.pt"))
+    clip = load(tmp_path / "ViT.pt", device="cpu")
+    assert (clip.activation, clip.activation_known, clip.preprocessing_known) == ("gelu", True, False)
+
+
 def test_half_precision_files_are_widened(tensors: Tensors, sclip_model: Clip, tmp_path: Path) -> None:
     # The made-up values are float16 already, so a float16 file must give the very same numbers.
     save_file(

@@ -10,6 +10,11 @@ def _table(*shape):
     return nn.Parameter(torch.randn(shape))
 
 
+class QuickGELU(nn.Module):
+    def forward(self, x: torch.Tensor):
+        return x * torch.sigmoid(1.702 * x)
+
+
 class Block(nn.Module):
     def __init__(self, width):
         super().__init__()
@@ -17,7 +22,7 @@ class Block(nn.Module):
         self.ln_1 = nn.LayerNorm(width)
         layers = {
             "c_fc": nn.Linear(width, 4 * width),
-            "gelu": nn.GELU(),
+            "gelu": QuickGELU(),
             "c_proj": nn.Linear(4 * width, width),
         }
         self.mlp = nn.Sequential(OrderedDict(layers))

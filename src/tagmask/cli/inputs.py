@@ -75,25 +75,29 @@ def behind(background: Sequence[str] | None, no_background: bool) -> list[str] |
 def load_weights(
     weights: str | None, activation: Activation | None, device: str, precision: Precision
 ) -> "Clip":
-    """The weights asked for, else OpenAI's ViT-B/16 from the cache; says what runs.
+    """The weights asked for, else OpenAI's ViT-B/16, from a cache or downloaded; says what runs.
 
     Raises:
         WeightsError: no usable weights.
     """
+    from tagmask.cli.downloads import downloads_shown
     from tagmask.clip.load import load
 
     try:
-        clip = load(
-            weights or _DEFAULT_WEIGHTS,
-            device=device,
-            precision=precision.value,
-            activation=activation and activation.value,
-        )
+        with downloads_shown() as progress:
+            clip = load(
+                weights or _DEFAULT_WEIGHTS,
+                device=device,
+                precision=precision.value,
+                activation=activation and activation.value,
+                progress=progress,
+            )
     except WeightsError as error:
         if weights:
             raise
         raise WeightsError(
-            f"no --weights PATH was given, nor TAGMASK_WEIGHTS set, and {error} (--weights miniature)"
+            f"no --weights PATH was given, nor TAGMASK_WEIGHTS set, and {error} "
+            "(--weights PATH, or --weights miniature)"
         ) from error
     chosen = " (chosen by --precision auto)" if precision is Precision.auto else ""
     say(f"{Path(clip.name).name}: {clip.describe()}{chosen}")

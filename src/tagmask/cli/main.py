@@ -1,6 +1,7 @@
 """The commands of `tagmask`: options in, work done elsewhere, exit codes out."""
 
 import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,7 @@ from tagmask.cli.options import (
     Words,
 )
 from tagmask.cli.talk import errors_reported
+from tagmask.cli.weights import weights_app
 
 __all__ = ["app", "main"]
 
@@ -37,6 +39,7 @@ def main() -> None:
         # File names and words may hold what a terminal's encoding cannot show; that is no reason to stop.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     app(prog_name="tagmask")
 
 
@@ -214,6 +217,8 @@ def doctor(
 
         examine(words=words)
 
+
+app.add_typer(weights_app, name="weights")
 
 bench = typer.Typer(no_args_is_help=True, help="Measure: tables with known truth.")
 app.add_typer(bench, name="bench")

@@ -79,9 +79,10 @@ Words = Annotated[
 Weights = Annotated[
     str | None,
     typer.Option(
-        metavar="PATH",
+        metavar="WEIGHTS",
         envvar="TAGMASK_WEIGHTS",
-        help="CLIP weights: .pt, .pth, .bin or .safetensors; else ViT-B-16.pt in ~/.cache/clip is used.",
+        help="The path of a file or folder, a name of `tagmask weights list`, hf:OWNER/REPO or miniature. "
+        "Left out: ViT-B-16:openai, downloaded if it is not here.",
         show_default=False,
     ),
 ]

@@ -28,7 +28,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from tagmask.clip.torchscript import read_torchscript, refusal
+from tagmask.clip.torchscript import calls_exact_gelu, read_torchscript, refusal
 from tagmask.errors import WeightsError
 
 __all__ = ["Archive", "read_weights"]
@@ -68,7 +68,7 @@ class Archive:
     """By the names in the file, on the CPU, in the file's precision; perhaps views of the mapped file."""
     kind: Literal["openai-archive", "state-dict", "safetensors"]
     metadata: Mapping[str, str]
-    """A safetensors header's; empty for the other kinds."""
+    """A safetensors header's; of an archive that calls GELU itself, that; empty for the other kinds."""
 
 
 def read_weights(path: Path) -> Archive:
@@ -153,7 +153,8 @@ def _read_zip(path: Path) -> Archive:
         raise WeightsError(f"{path} is a zip but no weights (it holds {_few(names)}): {advice}.")
     if f"{root}/constants.pkl" in names:
         tensors = read_torchscript(path, root)
-        return Archive(MappingProxyType(tensors), "openai-archive", MappingProxyType({}))
+        said = {"activation": "gelu"} if calls_exact_gelu(path, root) else {}
+        return Archive(MappingProxyType(tensors), "openai-archive", MappingProxyType(said))
     return _read_torch(path, zipped=True)
 
 

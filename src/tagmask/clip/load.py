@@ -1,37 +1,28 @@
-"""Weights by path -> a frozen CLIP, ready to look at images and words."""
+"""Weights by name or path -> a frozen CLIP, ready to look at images and words."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from tagmask.checks import check_choice
-from tagmask.clip.archives import Archive, read_weights
+from tagmask.clip.download import Progress
 from tagmask.clip.hardware import choose_device, choose_precision
-from tagmask.clip.keys import Geometry, clip_tensors, geometry
+from tagmask.clip.keys import Geometry
 from tagmask.clip.model import ACTIVATIONS, Text, Vision
-from tagmask.clip.tokenizer import CONTEXT, VOCABULARY
-from tagmask.errors import InputError, WeightsError
+from tagmask.clip.resolve import resolve
+from tagmask.clip.sources import find
+from tagmask.clip.statements import OPENAI_MEAN, OPENAI_STD, Triple
 
-__all__ = ["Clip", "load"]
+__all__ = ["OPENAI_MEAN", "OPENAI_STD", "Clip", "load"]
 
-OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
-OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
-
-_OPENAI_FILES = {
-    "ViT-B-32:openai": "ViT-B-32.pt",
-    "ViT-B-16:openai": "ViT-B-16.pt",
-    "ViT-L-14:openai": "ViT-L-14.pt",
-    "ViT-L-14-336:openai": "ViT-L-14-336px.pt",
-}
-
-Triple = tuple[float, float, float]
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,15 +32,21 @@ class Clip:
     vision: Vision = field(repr=False)
     text: Text = field(repr=False)
     name: str
-    """Where the weights came from, as given to `load`."""
+    """What the weights are called, as given to `load`."""
+    format: str
+    """Of the files that they were read from, for people."""
+    files: tuple[Path, ...]
+    """Those that the tensors were read from."""
     geometry: Geometry
     activation: str
     """Of the MLPs: "quickgelu" or "gelu"."""
     activation_known: bool
-    """The caller or the file said so; if not, it is OpenAI's, taken for granted."""
+    """The caller, the name or the files said so; if not, it is OpenAI's, taken for granted aloud."""
     mean: Triple
     """Subtracted from pixels in 0..1."""
     std: Triple
+    preprocessing_known: bool
+    """The name or the files said mean and std; if not, they are OpenAI's, taken for granted aloud."""
     logit_scale: float
     """Exponentiated, about 100 for OpenAI's weights."""
     known_words: frozenset[str] | None
@@ -75,6 +72,7 @@ class Clip:
         return (
             f"ViT with patch {shape.patch}, {shape.vision_layers} layers of width {shape.vision_width}, "
             f"{self.activation}{'' if self.activation_known else ' (assumed)'}, "
+            f"{'' if self.preprocessing_known else 'mean and std assumed, '}"
             f"{self.precision} on {self.device}"
         )
 
@@ -85,44 +83,44 @@ def load(
     device: str = "auto",
     precision: str = "float32",
     activation: str | None = None,
+    progress: Progress | None = None,
 ) -> Clip:
     """Load a frozen CLIP ViT.
 
     Args:
-        weights: "miniature", the small CLIP inside this package, which knows a drawn world and nothing else
-            (docs/miniature.md). Or the path of OpenAI's archive (`.pt`), of a plain state dict (`.pt`,
-            `.pth`, `.bin`) or of a `.safetensors` file, in the OpenAI / open_clip key layout. Also OpenAI's
-            own names ("ViT-B-16:openai"), if the file is in OpenAI's cache (`~/.cache/clip`) already.
+        weights: a name or a path. "miniature" is the small CLIP inside this package, which knows a drawn
+            world and nothing else (docs/miniature.md). Names such as "ViT-B-16:openai" (`tagmask weights
+            list`) and "hf:owner/repo" are looked up in the caches of this machine, then downloaded. A path,
+            which never uses the network, is that of OpenAI's archive (`.pt`), a plain state dict (`.pt`,
+            `.pth`, `.bin`), a `.safetensors` file, open_clip's folder or a Hugging Face CLIPModel's folder.
             The content decides what a file is, and no code in it is ever run.
         device: "auto" (CUDA, then MPS, then CPU) or a torch device name.
         precision: of the matrix products. "float32" is the reference; "bfloat16" and "float16" are
             faster where the hardware has them; "auto" takes bfloat16 if this hardware multiplies it natively.
-        activation: "quickgelu" or "gelu". Left out: what the file says (OpenAI's archives, and safetensors
-            with `activation` in their metadata, do), else "quickgelu". Most weights trained by open_clip need
-            "gelu", and a wrong choice gives slightly wrong results and no error: `Clip.activation_known`
-            and `Clip.describe()` tell when it was taken for granted.
+        activation: "quickgelu" or "gelu". Left out: what the name, the folder or the file says; two of them
+            that disagree are an error. If none says it, "quickgelu" with a warning, since a wrong one gives
+            slightly wrong results and no error. Given: that, with a warning where it is not what they say.
+        progress: called with a file's name, its bytes so far and its bytes in all while one is downloaded.
 
     Raises:
-        WeightsError: the file is absent, unreadable, unsafe, incomplete or not a CLIP ViT.
+        WeightsError: absent, unreadable, unsafe, incomplete or not a CLIP ViT with CLIP's own tokenizer;
+            or what is said of the weights disagrees.
+        DownloadError: a WeightsError: not on this machine, and cannot be downloaded.
         InputError: an unknown device, precision or activation.
     """
     if activation is not None:
         check_choice("activation", activation, tuple(ACTIVATIONS))
     target = choose_device(device)
     chosen = choose_precision(precision, target)
-    archive = read_weights(_locate(weights))
-    tensors = clip_tensors(archive.tensors)
-    said = activation or _activation(archive)
-    activation = said or "quickgelu"
-    shape = geometry(tensors)
-    if (shape.context, shape.vocab) != (CONTEXT, VOCABULARY):
-        raise WeightsError(
-            f"the text tower of {weights} reads {shape.context} tokens of a vocabulary of {shape.vocab}; "
-            f"CLIP's own {CONTEXT} and {VOCABULARY} are wanted, so its words would be misread"
-        )
+    source = find(weights, progress)
+    found = resolve(str(weights), source, activation)
+    tensors, shape, settled = found.tensors, found.geometry, found.settled
+    for warning in settled.warnings:
+        _LOG.warning("%s", warning)
+    mlp = ACTIVATIONS[settled.activation]
     with torch.device("meta"):
-        vision = Vision(shape, ACTIVATIONS[activation])
-        text = Text(shape, ACTIVATIONS[activation])
+        vision = Vision(shape, mlp)
+        text = Text(shape, mlp)
     scale = float(tensors.pop("logit_scale").float().exp())
     _fill(vision, {k.removeprefix("visual."): v for k, v in tensors.items() if k.startswith("visual.")})
     _fill(text, {k: v for k, v in tensors.items() if not k.startswith("visual.")})
@@ -130,76 +128,29 @@ def load(
     for tower in (vision, text):
         tower.requires_grad_(False).eval().to(target)
         _cast_products(tower, dtype)
-    mean, std = _statistics(archive)
     return Clip(
         vision=vision,
         text=text,
         name=str(weights),
+        format=found.checkpoint.kind,
+        files=found.checkpoint.files,
         geometry=shape,
-        activation=activation,
-        activation_known=said is not None,
-        mean=mean,
-        std=std,
+        activation=settled.activation,
+        activation_known=settled.activation_known,
+        mean=settled.mean,
+        std=settled.std,
+        preprocessing_known=settled.preprocessing_known,
         logit_scale=scale,
-        known_words=frozenset(_listed(archive, "words")) or None,
-        background=_listed(archive, "background"),
+        known_words=frozenset(_listed(found.checkpoint.metadata, "words")) or None,
+        background=_listed(found.checkpoint.metadata, "background"),
         device=target,
         precision=chosen,
     )
 
 
-def _locate(weights: object) -> Path:
-    if not isinstance(weights, str | os.PathLike):
-        raise InputError(f"weights are {weights!r}; give the path of a weights file, or 'miniature'")
-    name = os.fspath(weights)
-    try:
-        if name == "miniature":
-            return Path(str(resources.files("tagmask"))) / "miniature" / "miniature.safetensors"
-        if name not in _OPENAI_FILES:
-            return Path(name).expanduser()
-        cached = Path.home() / ".cache" / "clip" / _OPENAI_FILES[name]
-    except RuntimeError as error:
-        raise WeightsError(f"{name} cannot be looked for: {error}; give a full path") from error
-    if not cached.is_file():
-        raise WeightsError(
-            f"{name} is not on this machine: looked for {cached}. Put OpenAI's {cached.name} there "
-            "(the README says where it is to be had), or give the path of a weights file instead, "
-            "or 'miniature' for the small model that comes with tagmask"
-        )
-    return cached
-
-
-def _activation(archive: Archive) -> str | None:
-    """What the file says of its activation: its metadata, or being OpenAI's own archive."""
-    said = archive.metadata.get("activation")
-    if said is not None:
-        if said not in ACTIVATIONS:
-            raise WeightsError(
-                f"the weights' metadata name the activation {said!r}; "
-                f"this version knows {', '.join(ACTIVATIONS)}"
-            )
-        return said
-    return "quickgelu" if archive.kind == "openai-archive" else None
-
-
-def _statistics(archive: Archive) -> tuple[Triple, Triple]:
-    def read(key: str, default: Triple) -> Triple:
-        if key not in archive.metadata:
-            return default
-        try:
-            r, g, b = (float(part) for part in archive.metadata[key].strip("()[] ").split(","))
-        except ValueError as error:
-            raise WeightsError(
-                f"the weights' metadata give {key} = {archive.metadata[key]!r}; three numbers were wanted"
-            ) from error
-        return r, g, b
-
-    return read("mean", OPENAI_MEAN), read("std", OPENAI_STD)
-
-
-def _listed(archive: Archive, key: str) -> tuple[str, ...]:
+def _listed(metadata: Mapping[str, str], key: str) -> tuple[str, ...]:
     """Lines of one entry of the metadata."""
-    return tuple(line for line in archive.metadata.get(key, "").splitlines() if line)
+    return tuple(line for line in metadata.get(key, "").splitlines() if line)
 
 
 def _fill(tower: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:

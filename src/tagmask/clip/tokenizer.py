@@ -27,7 +27,7 @@ from torch import Tensor
 
 from tagmask.errors import InputError, TextTooLongError
 
-__all__ = ["CONTEXT", "END", "START", "VOCABULARY", "clean", "encode", "tokenize"]
+__all__ = ["CONTEXT", "END", "START", "VOCABULARY", "clean", "encode", "tokenize", "vocabulary"]
 
 START: Final = 49406
 """Id that opens every text."""
@@ -133,14 +133,21 @@ def _with_marks(text: str, encoding: Encoding) -> Iterator[int]:
         yield from ids if mark is None else (mark,)
 
 
+def vocabulary() -> dict[str, int]:
+    """Every symbol with its id, as other tokenizers' `vocab.json` lists them: 49408 of them.
+
+    Example:
+        >>> vocabulary()["dog</w>"]
+        1929
+    """
+    return _symbols(_read_merges()) | _MARKS
+
+
 @cache
 def _tokenizer() -> Tokenizer:
     """Build the merges in memory; no normaliser, no post-processor, no file of its own."""
     merges = _read_merges()
-    letters = _byte_letters()
-    symbols = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges)]
-    vocabulary = {symbol: number for number, symbol in enumerate(symbols)}
-    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=merges, end_of_word_suffix="</w>"))
+    tokenizer = Tokenizer(BPE(vocab=_symbols(merges), merges=merges, end_of_word_suffix="</w>"))
     tokenizer.pre_tokenizer = Steps(
         [
             Split(Regex(_PIECES), behavior="removed", invert=True),
@@ -148,6 +155,12 @@ def _tokenizer() -> Tokenizer:
         ]
     )
     return tokenizer
+
+
+def _symbols(merges: list[tuple[str, str]]) -> dict[str, int]:
+    letters = _byte_letters()
+    symbols = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges)]
+    return {symbol: number for number, symbol in enumerate(symbols)}
 
 
 def _read_merges() -> list[tuple[str, str]]:

@@ -23,7 +23,7 @@ from torch import Tensor, UntypedStorage
 
 from tagmask.errors import WeightsError
 
-__all__ = ["read_torchscript", "refusal"]
+__all__ = ["calls_exact_gelu", "read_torchscript", "refusal"]
 
 _STORAGES: Final[Mapping[str, torch.dtype]] = MappingProxyType(
     {
@@ -84,6 +84,19 @@ def read_torchscript(path: Path, root: str) -> dict[str, Tensor]:
             raise WeightsError(f"{path} was written {order}-endian; convert it on the machine that wrote it.")
         top = _Unpickler(records).load()
         return _flatten(path, top, _stored_names(records))
+
+
+def calls_exact_gelu(path: Path, root: str) -> bool:
+    """Whether the modules' sources call GELU itself; OpenAI's own write QuickGELU out as products.
+
+    Args:
+        path: as for `read_torchscript`, which has read it without complaint.
+        root: as there.
+    """
+    with zipfile.ZipFile(path) as archive:
+        records = _Records(path, archive, root)
+        sources = [name for name in records.names() if name.startswith("code/") and name.endswith(".py")]
+        return any("torch.gelu(" in records.text(name) for name in sources)
 
 
 def refusal(path: Path, names: str) -> WeightsError:

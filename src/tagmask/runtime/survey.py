@@ -12,12 +12,25 @@ import torch
 
 from tagmask import __version__
 from tagmask.clip.hardware import choose_device, explain_precision
-from tagmask.errors import InputError
+from tagmask.clip.hub import cached_folder, hub_cache, is_offline
+from tagmask.clip.names import KNOWN
+from tagmask.clip.sources import cached, clip_cache
+from tagmask.errors import InputError, TagmaskError, WeightsError
 from tagmask.files import cache_dir
 
 __all__ = ["Finding", "survey"]
 
-_PACKAGES = ("torch", "numpy", "pillow", "safetensors", "tokenizers", "ftfy", "typer", "rich")
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "pillow",
+    "safetensors",
+    "tokenizers",
+    "ftfy",
+    "huggingface-hub",
+    "typer",
+    "rich",
+)
 
 
 @dataclass(frozen=True)
@@ -101,24 +114,28 @@ def _nearest(folder: Path) -> Path:
 def _weights(environ: Mapping[str, str]) -> Iterator[Finding]:
     chosen = environ.get("TAGMASK_WEIGHTS")
     if chosen:
-        there = chosen == "miniature" or Path(chosen).expanduser().is_file()
+        there = _is_there(chosen)
         yield Finding("Weights", "TAGMASK_WEIGHTS", chosen + ("" if there else " (not there)"), good=there)
     else:
         yield Finding("Weights", "TAGMASK_WEIGHTS", "not set")
     try:
-        openai = Path.home() / ".cache" / "clip"
+        openai = clip_cache()
         found = sorted(openai.glob("*.pt")) if openai.is_dir() else []
-    except RuntimeError:
+    except WeightsError:
         openai, found = Path("~/.cache/clip"), []
     for file in found:
         yield Finding("Weights", "OpenAI's cache", f"{file} ({file.stat().st_size / 1e6:.0f} MB)")
+    hub = list(_in_hub_cache())
     if not found:
         yield Finding(
             "Weights",
             "OpenAI's cache",
             f"no .pt file in {openai}; ViT-B-16.pt there is used where no --weights is given",
-            good=bool(chosen),
+            good=bool(chosen or hub),
         )
+    yield from hub
+    offline = "HF_HUB_OFFLINE is set: nothing is downloaded" if is_offline(environ) else "allowed for names"
+    yield Finding("Weights", "downloads", offline)
     bundled = Path(str(resources.files("tagmask"))) / "miniature" / "miniature.safetensors"
     yield Finding(
         "Weights",
@@ -126,3 +143,29 @@ def _weights(environ: Mapping[str, str]) -> Iterator[Finding]:
         "in the package; knows the drawn world only" if bundled.is_file() else f"missing: {bundled}",
         good=bundled.is_file(),
     )
+
+
+def _is_there(weights: str) -> bool:
+    try:
+        source = cached(weights)
+    except TagmaskError:
+        return False
+    return source is not None and source.path.exists()
+
+
+def _in_hub_cache() -> Iterator[Finding]:
+    """Known names whose weights lie in the hub's cache."""
+    try:
+        if not hub_cache().is_dir():
+            return
+    except InputError:
+        return
+    for entry in KNOWN.values():
+        for repo in entry.repos:
+            try:
+                folder = cached_folder(repo)
+            except WeightsError as error:
+                yield Finding("Weights", "the hub's cache", f"{repo}: {error}", good=False)
+                continue
+            if folder is not None:
+                yield Finding("Weights", "the hub's cache", f"{entry.name}: {folder}")

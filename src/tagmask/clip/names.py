@@ -1,0 +1,213 @@
+"""Weights that are known by name, as open_clip spells them: ARCHITECTURE:TAG.
+
+The activation, mean and std belong to the weights and not to the architecture, so each name has its own: of
+two ViT-B-16, `openai` needs QuickGELU and `laion2b_s34b_b88k` the exact one. open_clip lists some tags under
+ARCHITECTURE-quickgelu as well; that spelling is read too, and refused for weights that it is wrong for.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Final
+
+from tagmask.clip.statements import OPENAI_MEAN, OPENAI_STD, Statement, Triple
+from tagmask.errors import WeightsError
+
+__all__ = ["ARCHITECTURES", "KNOWN", "Known", "known"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What all weights of an architecture share; `tagmask weights check` compares it."""
+
+    patch: int
+    side: int
+    """Of the training images, in pixels."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """Weights that a name stands for, and what belongs to them."""
+
+    name: str
+    """ARCHITECTURE:TAG."""
+    activation: str
+    repos: tuple[str, ...]
+    """On the Hugging Face hub, the one to download first."""
+    file: str = ""
+    """In `~/.cache/clip`, where OpenAI's package and open_clip keep what they download from elsewhere."""
+    url: str = ""
+    """Of that file, where its hash is known."""
+    sha256: str = ""
+    """Of that file: all of it, or its beginning where no more is known."""
+    mean: Triple = OPENAI_MEAN
+    std: Triple = OPENAI_STD
+
+    @property
+    def architecture(self) -> Architecture:
+        """The part before the colon."""
+        return ARCHITECTURES[self.name.split(":")[0]]
+
+    @property
+    def statement(self) -> Statement:
+        """What the name says of the weights."""
+        return Statement(f"the name {self.name}", self.activation, self.mean, self.std)
+
+
+ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
+    {
+        "ViT-B-32": Architecture(32, 224),
+        "ViT-B-32-256": Architecture(32, 256),
+        "ViT-B-16": Architecture(16, 224),
+        "ViT-L-14": Architecture(14, 224),
+        "ViT-L-14-336": Architecture(14, 336),
+    }
+)
+
+_HALF: Final[Triple] = (0.5, 0.5, 0.5)
+_MADE: Final[Mapping[str, str]] = MappingProxyType(
+    {"ViT-B-32": "vit_base_patch32", "ViT-B-16": "vit_base_patch16", "ViT-L-14": "vit_large_patch14"}
+)
+
+
+def _openai(architecture: str, file: str, sha256: str, timm: str, own: str) -> Known:
+    return Known(
+        name=f"{architecture}:openai",
+        activation="quickgelu",
+        repos=(f"timm/{timm}.openai", f"openai/clip-{own}"),
+        file=file,
+        url=f"https://openaipublic.azureedge.net/clip/models/{sha256}/{file}",
+        sha256=sha256,
+    )
+
+
+def _laion400m(architecture: str, activation: str, epoch: int, stem: str, sha256: str) -> Known:
+    return Known(
+        name=f"{architecture}:laion400m_e{epoch}",
+        activation=activation,
+        repos=(f"timm/{_MADE[architecture]}_clip_224.laion400m_e{epoch}",),
+        file=f"{stem}-laion400m_e{epoch}-{sha256}.pt",
+        sha256=sha256,
+    )
+
+
+def _metaclip(architecture: str, tag: str, repo: str, file: str) -> Known:
+    return Known(
+        name=f"{architecture}:{tag}",
+        activation="quickgelu",
+        repos=(f"timm/{_MADE[architecture]}_clip_224.{repo}",),
+        file=file,
+    )
+
+
+def _exact(name: str, repo: str, value: Triple | None = None) -> Known:
+    """Weights with the exact GELU, on the hub only."""
+    return Known(name, "gelu", (repo,), mean=value or OPENAI_MEAN, std=value or OPENAI_STD)
+
+
+_ALL: Final = (
+    _openai(
+        "ViT-B-16",
+        "ViT-B-16.pt",
+        "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f",
+        "vit_base_patch16_clip_224",
+        "vit-base-patch16",
+    ),
+    _laion400m("ViT-B-16", "gelu", 31, "vit_b_16", "00efa78f"),
+    _laion400m("ViT-B-16", "gelu", 32, "vit_b_16", "55e67d44"),
+    _exact("ViT-B-16:laion2b_s34b_b88k", "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"),
+    _exact("ViT-B-16:datacomp_xl_s13b_b90k", "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K"),
+    _exact("ViT-B-16:datacomp_l_s1b_b8k", "laion/CLIP-ViT-B-16-DataComp.L-s1B-b8K"),
+    Known("ViT-B-16:dfn2b", "quickgelu", ("apple/DFN2B-CLIP-ViT-B-16",)),
+    _metaclip("ViT-B-16", "metaclip_400m", "metaclip_400m", "b16_400m.pt"),
+    _metaclip("ViT-B-16", "metaclip_fullcc", "metaclip_2pt5b", "b16_fullcc2.5b.pt"),
+    _openai(
+        "ViT-B-32",
+        "ViT-B-32.pt",
+        "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
+        "vit_base_patch32_clip_224",
+        "vit-base-patch32",
+    ),
+    _laion400m("ViT-B-32", "quickgelu", 31, "vit_b_32-quickgelu", "d867053b"),
+    _laion400m("ViT-B-32", "quickgelu", 32, "vit_b_32-quickgelu", "46683a32"),
+    Known(
+        "ViT-B-32:laion2b_e16",
+        "gelu",
+        ("timm/vit_base_patch32_clip_224.laion2b_e16",),
+        file="vit_b_32-laion2b_e16-af8dbd0c.pth",
+        sha256="af8dbd0c",
+    ),
+    _exact("ViT-B-32:laion2b_s34b_b79k", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"),
+    _exact("ViT-B-32:datacomp_xl_s13b_b90k", "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K"),
+    _exact("ViT-B-32:datacomp_m_s128m_b4k", "laion/CLIP-ViT-B-32-DataComp.M-s128M-b4K"),
+    _exact("ViT-B-32:datacomp_s_s13m_b4k", "laion/CLIP-ViT-B-32-DataComp.S-s13M-b4K"),
+    _metaclip("ViT-B-32", "metaclip_400m", "metaclip_400m", "b32_400m.pt"),
+    _metaclip("ViT-B-32", "metaclip_fullcc", "metaclip_2pt5b", "b32_fullcc2.5b.pt"),
+    _exact("ViT-B-32-256:datacomp_s34b_b86k", "laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K"),
+    _openai(
+        "ViT-L-14",
+        "ViT-L-14.pt",
+        "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
+        "vit_large_patch14_clip_224",
+        "vit-large-patch14",
+    ),
+    _laion400m("ViT-L-14", "gelu", 31, "vit_l_14", "69988bb6"),
+    _laion400m("ViT-L-14", "gelu", 32, "vit_l_14", "3d133497"),
+    _exact("ViT-L-14:laion2b_s32b_b82k", "laion/CLIP-ViT-L-14-laion2B-s32B-b82K", _HALF),
+    _exact("ViT-L-14:datacomp_xl_s13b_b90k", "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K"),
+    Known("ViT-L-14:dfn2b", "quickgelu", ("apple/DFN2B-CLIP-ViT-L-14",)),
+    _exact("ViT-L-14:dfn2b_s39b", "apple/DFN2B-CLIP-ViT-L-14-39B"),
+    _metaclip("ViT-L-14", "metaclip_400m", "metaclip_400m", "l14_400m.pt"),
+    _metaclip("ViT-L-14", "metaclip_fullcc", "metaclip_2pt5b", "l14_fullcc2.5b.pt"),
+    _openai(
+        "ViT-L-14-336",
+        "ViT-L-14-336px.pt",
+        "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
+        "vit_large_patch14_clip_336",
+        "vit-large-patch14-336",
+    ),
+)
+KNOWN: Final[Mapping[str, Known]] = MappingProxyType({one.name: one for one in _ALL})
+"""Every known name."""
+
+_QUICK: Final = "-quickgelu"
+
+
+def known(text: str) -> Known | None:
+    """The weights that a name stands for; None where the text is no name of this kind.
+
+    Args:
+        text: "ViT-B-16:openai", also spelled "ViT-B-16-quickgelu:openai" where that is true.
+
+    Raises:
+        WeightsError: an architecture that is known with a tag that is not, with none, or with the wrong
+            activation in its name.
+
+    Example:
+        >>> known("ViT-L-14-quickgelu:dfn2b").name
+        'ViT-L-14:dfn2b'
+    """
+    architecture, colon, tag = text.partition(":")
+    plain = architecture.removesuffix(_QUICK)
+    if plain not in ARCHITECTURES:
+        return None
+    tags = [name.split(":")[1] for name in KNOWN if name.startswith(f"{plain}:")]
+    if not colon or tag not in tags:
+        close = get_close_matches(tag, tags, n=1)
+        meant = (
+            f"did you mean {plain}:{close[0]}" if close else f"give one of {', '.join(tags)} after the colon"
+        )
+        asked = (
+            f"the tag {tag!r} of {plain} is not known"
+            if tag
+            else f"{text} names no weights, only their shape"
+        )
+        raise WeightsError(f"{asked}; {meant}. `tagmask weights list` has all names; others: hf:OWNER/REPO.")
+    found = KNOWN[f"{plain}:{tag}"]
+    if plain != architecture and found.activation != "quickgelu":
+        raise WeightsError(
+            f"{text} asks for QuickGELU, but these weights were trained with the exact GELU: "
+            f"give {found.name}."
+        )
+    return found

@@ -1,0 +1,147 @@
+"""`open_clip_config.json` -> what it says of the weights beside it.
+
+    {"model_cfg": {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg"}, "preprocess_cfg": {"mean", "std"}}
+
+open_clip's rules: a config without `quick_gelu` means the exact GELU, one without `preprocess_cfg` means
+OpenAI's mean and std. How open_clip would resize an image is not read: the methods here cut their own views.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from tagmask.clip.described import Described, fields, only, read_json, side
+from tagmask.clip.keys import HEAD_WIDTH
+from tagmask.clip.statements import OPENAI_MEAN, OPENAI_STD, Statement, triple
+from tagmask.errors import WeightsError
+
+__all__ = ["CONFIG", "WEIGHTS", "describe_open_clip"]
+
+CONFIG: Final = "open_clip_config.json"
+WEIGHTS: Final = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+)
+"""What open_clip calls its files, in the order in which it looks for them."""
+
+_ANY: Final[tuple[object, ...]] = ()
+_OFF: Final = (None, False, 0)
+_BOTH: Final[dict[str, tuple[object, ...]]] = {
+    "width": _ANY,
+    "layers": _ANY,
+    "mlp_ratio": (4,),
+    "ls_init_value": (None,),
+    "final_ln_after_pool": _OFF,
+    "output_tokens": _ANY,
+    "act_kwargs": (None, {}),
+    "norm_kwargs": (None, {}),
+    "block_type": (None, "default"),
+    **dict.fromkeys(("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner"), _OFF),
+    **dict.fromkeys(("scale_attn", "scale_fc"), _OFF),
+}
+_VISION: Final[Mapping[str, tuple[object, ...]]] = MappingProxyType(
+    {
+        **_BOTH,
+        "head_width": (HEAD_WIDTH,),
+        "patch_size": _ANY,
+        "image_size": _ANY,
+        "patch_dropout": _ANY,  # of training
+        "attentional_pool": _OFF,
+        "attn_pooler_queries": _ANY,
+        "attn_pooler_heads": _ANY,
+        "no_ln_pre": _OFF,
+        "pos_embed_type": ("learnable",),
+        "pool_type": ("tok",),
+        "timm_model_name": (None,),
+        **dict.fromkeys(("timm_model_pretrained", "timm_pool", "timm_proj", "timm_proj_bias"), _ANY),
+        **dict.fromkeys(("timm_drop", "timm_drop_path"), _ANY),
+        "input_patchnorm": _OFF,
+        "global_average_pool": _OFF,
+    }
+)
+_TEXT: Final[Mapping[str, tuple[object, ...]]] = MappingProxyType(
+    {
+        **_BOTH,
+        "heads": _ANY,
+        "context_length": _ANY,
+        "vocab_size": _ANY,
+        "hf_tokenizer_name": (None, ""),
+        "tokenizer_mode": (None,),
+        "tokenizer_kwargs": (None, {}),
+        "embed_cls": _OFF,
+        "pad_id": (0,),
+        "eos_id": _ANY,  # of another kind of pooling
+        "no_causal_mask": _OFF,
+        "pool_type": ("argmax",),
+        "proj_bias": _OFF,
+        "proj_type": ("linear",),
+        "hf_model_name": (None, ""),
+        **dict.fromkeys(("hf_model_pretrained", "hf_proj_type", "hf_pooler_type"), _ANY),
+    }
+)
+_MODEL: Final[Mapping[str, tuple[object, ...]]] = MappingProxyType(
+    {
+        **dict.fromkeys(("embed_dim", "vision_cfg", "text_cfg", "custom_text"), _ANY),
+        "quick_gelu": (True, False),
+        **dict.fromkeys(("cast_dtype", "init_logit_scale", "nonscalar_logit_scale", "output_dict"), _ANY),
+        "init_logit_bias": (None,),
+    }
+)
+
+
+def describe_open_clip(folder: Path) -> Described:
+    """Read and check `open_clip_config.json`.
+
+    Raises:
+        WeightsError: it cannot be read, or describes what this version does not compute.
+    """
+    path = folder / CONFIG
+    config = read_json(path)
+    by = str(path)
+    model = fields(config, "model_cfg", by) or config
+    vision, text = fields(model, "vision_cfg", by), fields(model, "text_cfg", by)
+    if not vision or not text:
+        raise WeightsError(f"{path} describes no image and text tower (vision_cfg, text_cfg).")
+    only(model, _MODEL, CONFIG)
+    only(vision, _VISION, f"{CONFIG}, vision_cfg,")
+    only(text, _TEXT, f"{CONFIG}, text_cfg,")
+    if isinstance(vision.get("layers"), list):
+        raise WeightsError(
+            f"{path} describes a CLIP ResNet, which has no patch tokens. Use a ViT-B or a ViT-L."
+        )
+    shown = fields(config, "preprocess_cfg", by)
+    if shown.get("mode", "RGB") != "RGB":
+        raise WeightsError(f"{path} wants images of mode {shown['mode']!r}; this version gives RGB only.")
+    statement = Statement(
+        by=CONFIG,
+        activation="quickgelu" if model.get("quick_gelu") else "gelu",
+        mean=triple(shown["mean"], "mean", by) if "mean" in shown else OPENAI_MEAN,
+        std=triple(shown["std"], "std", by) if "std" in shown else OPENAI_STD,
+    )
+    sizes, custom = _sizes(model, vision, text, by), bool(model.get("custom_text"))
+    return Described((statement,), "open_clip folder", sizes, by, custom)
+
+
+def _sizes(
+    model: Mapping[str, object], vision: Mapping[str, object], text: Mapping[str, object], by: str
+) -> dict[str, int]:
+    """What is stated, by the names of `Geometry`. No tensor tells the heads, so their default counts too."""
+    stated = {
+        "embed": model.get("embed_dim"),
+        "vision_width": vision.get("width"),
+        "vision_layers": vision.get("layers"),
+        "text_width": text.get("width"),
+        "text_layers": text.get("layers"),
+        "text_heads": text.get("heads", 8),
+        "context": text.get("context_length"),
+        "vocab": text.get("vocab_size"),
+    }
+    sizes = {key: side(value, key, by) for key, value in stated.items() if value is not None}
+    if "patch_size" in vision:
+        sizes["patch"] = side(vision["patch_size"], "patch_size", by)
+        if "image_size" in vision:
+            sizes["grid"] = side(vision["image_size"], "image_size", by) // sizes["patch"]
+    return sizes

@@ -1,0 +1,52 @@
+"""Weights that lie on this machine -> checked tensors, their sizes, and what they are used with."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from tagmask.clip.described import check_sizes
+from tagmask.clip.folders import Checkpoint, read_checkpoint
+from tagmask.clip.keys import Geometry, clip_tensors, geometry
+from tagmask.clip.sources import Source
+from tagmask.clip.statements import Settled, Statement, settle
+from tagmask.clip.tokenizer import CONTEXT, VOCABULARY
+from tagmask.errors import WeightsError
+
+__all__ = ["Resolved", "resolve"]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """All that is to be known of weights before they become a model."""
+
+    checkpoint: Checkpoint
+    tensors: dict[str, Tensor]
+    """A CLIP ViT's, by OpenAI's names, in the precision of the file."""
+    geometry: Geometry
+    statements: tuple[Statement, ...]
+    settled: Settled
+
+
+def resolve(weights: str, source: Source, activation: str | None = None) -> Resolved:
+    """Read weights, check that they are a CLIP ViT's, and settle what no tensor tells.
+
+    Args:
+        weights: as the user named them, for messages.
+        source: where they lie.
+        activation: what the caller wants, if anything.
+
+    Raises:
+        WeightsError: unreadable, not a CLIP ViT with CLIP's own tokenizer, or described wrongly.
+    """
+    checkpoint = read_checkpoint(source.path)
+    tensors = clip_tensors(checkpoint.tensors)
+    shape = geometry(tensors)
+    if (shape.context, shape.vocab) != (CONTEXT, VOCABULARY):
+        raise WeightsError(
+            f"the text tower of {weights} reads {shape.context} tokens of a vocabulary of {shape.vocab}; "
+            f"CLIP's own {CONTEXT} and {VOCABULARY} are wanted, so its words would be misread"
+        )
+    check_sizes(checkpoint.described, shape)
+    told = (source.statement, *checkpoint.described.statements)
+    said = tuple(one for one in told if one is not None)
+    return Resolved(checkpoint, tensors, shape, said, settle(weights, said, activation))

@@ -1,0 +1,373 @@
+"""open_clip's and Hugging Face's folders: the same features as the plain file, or a reason."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tagmask.clip.folders import read_checkpoint, weights_files
+from tagmask.clip.load import Clip, load
+from tagmask.clip.statements import OPENAI_MEAN, OPENAI_STD
+from tagmask.clip.tokenizer import tokenize, vocabulary
+from tagmask.dense.features import class_features
+from tagmask.errors import WeightsError
+from tests.oracles import clip_tree, hugging_face
+
+SIZES = {"width": 64, "layers": 2, "patch": 8, "side": 16, "embed": 24, "text_width": 128, "text_layers": 1}
+MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]
+SCALARS = {"input_resolution", "context_length", "vocab_size"}
+Tensors = dict[str, torch.Tensor]
+Change = Callable[[dict[str, object]], object]
+
+
+@pytest.fixture(scope="module")
+def tensors() -> Tensors:
+    torch.manual_seed(3)
+    tree = clip_tree.ClipTree(vocab=49408, context=77, **SIZES)
+    return {k: t.detach().half().float() for k, t in tree.state_dict().items() if k not in SCALARS}
+
+
+@pytest.fixture(scope="module")
+def plain(tensors: Tensors, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Clip]:
+    path = tmp_path_factory.mktemp("plain") / "plain.pt"
+    torch.save(tensors, path)
+    return {name: load(path, device="cpu", activation=name) for name in ("quickgelu", "gelu")}
+
+
+def open_clip_config(quick_gelu: bool = False) -> dict[str, object]:
+    vision = {"image_size": SIZES["side"], "layers": 2, "width": 64, "patch_size": SIZES["patch"]}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 2, "layers": 1}
+    model = {"embed_dim": SIZES["embed"], "vision_cfg": vision, "text_cfg": text}
+    if quick_gelu:
+        model["quick_gelu"] = True
+    return {"model_cfg": model, "preprocess_cfg": {"mean": MEAN, "std": STD, "interpolation": "bicubic"}}
+
+
+@pytest.fixture(scope="module")
+def shared(tensors: Tensors, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Weights files written once; folders link to them."""
+    folder = tmp_path_factory.mktemp("files")
+    theirs = hugging_face.tensors(tensors, layers=2, text_layers=1) | hugging_face.positions(tensors)
+    save_file(tensors, folder / "openai.safetensors")
+    torch.save(tensors, folder / "openai.bin")
+    save_file(theirs, folder / "hf.safetensors")
+    torch.save(theirs, folder / "hf.bin")
+    names = sorted(theirs)
+    for part, chosen in (("first", names[:9]), ("second", names[9:])):
+        save_file({name: theirs[name] for name in chosen}, folder / f"{part}.safetensors")
+    index = {"weight_map": {n: f"{'first' if n in names[:9] else 'second'}.safetensors" for n in names}}
+    (folder / "index.json").write_text(json.dumps(index))
+    return {path.name: path for path in folder.iterdir()}
+
+
+def as_open_clip(
+    folder: Path,
+    shared: dict[str, Path],
+    config: dict[str, object],
+    name: str = "open_clip_model.safetensors",
+) -> Path:
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    (folder / name).symlink_to(shared[f"openai{Path(name).suffix}"])
+    return folder
+
+
+def as_hugging_face(
+    folder: Path, shared: dict[str, Path], config: dict[str, object], form: str = "one"
+) -> Path:
+    (folder / "config.json").write_text(json.dumps(config))
+    shown = {"image_processor_type": "CLIPImageProcessor", "image_mean": MEAN, "image_std": STD}
+    (folder / "preprocessor_config.json").write_text(json.dumps(shown))
+    links = {
+        "one": {"model.safetensors": "hf.safetensors"},
+        "bin": {"pytorch_model.bin": "hf.bin"},
+        "shards": {
+            "model.safetensors.index.json": "index.json",
+            "first.safetensors": "first.safetensors",
+            "second.safetensors": "second.safetensors",
+        },
+    }[form]
+    for name, target in links.items():
+        (folder / name).symlink_to(shared[target])
+    return folder
+
+
+def hf_config(activation: str = "gelu") -> dict[str, object]:
+    return hugging_face.config(**SIZES, activation=activation)
+
+
+def same(clip: Clip, other: Clip) -> bool:
+    ids, pixels = tokenize(["a cat"]), torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        images = torch.equal(class_features(clip.vision, pixels), class_features(other.vision, pixels))
+        return images and torch.equal(clip.text(ids), other.text(ids))
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("name", ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"])
+def test_open_clips_folder(
+    quick: bool, name: str, shared: dict[str, Path], plain: dict[str, Clip], tmp_path: Path
+) -> None:
+    folder = as_open_clip(tmp_path, shared, open_clip_config(quick), name)
+    for weights in (folder, folder / name):
+        clip = load(weights, device="cpu")
+        assert (clip.activation, clip.activation_known) == ("quickgelu" if quick else "gelu", True)
+        assert (clip.mean, clip.std, clip.preprocessing_known) == (tuple(MEAN), tuple(STD), True)
+        assert clip.files == (folder / name,)
+        assert "open_clip folder" in clip.format
+        assert same(clip, plain[clip.activation])
+    assert not same(clip, plain["gelu" if quick else "quickgelu"])
+
+
+def test_open_clips_defaults(shared: dict[str, Path], tmp_path: Path) -> None:
+    config = open_clip_config()
+    clip = load(as_open_clip(tmp_path, shared, {"model_cfg": config["model_cfg"]}), device="cpu")
+    assert (clip.activation, clip.mean, clip.std) == ("gelu", OPENAI_MEAN, OPENAI_STD)
+
+
+def test_open_clips_custom_text_tower(tensors: Tensors, plain: dict[str, Clip], tmp_path: Path) -> None:
+    config = open_clip_config()
+    config["model_cfg"]["custom_text"] = True
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    outer = ("visual.", "logit_scale")
+    named = {k if k.startswith(outer) else f"text.{k}": v for k, v in tensors.items()}
+    save_file(named, tmp_path / "open_clip_model.safetensors")
+    assert same(load(tmp_path, device="cpu"), plain["gelu"])
+
+
+@pytest.mark.parametrize("form", ["one", "bin", "shards"])
+@pytest.mark.parametrize(("theirs", "ours"), [("quick_gelu", "quickgelu"), ("gelu", "gelu")])
+def test_hugging_faces_folder(
+    form: str, theirs: str, ours: str, shared: dict[str, Path], plain: dict[str, Clip], tmp_path: Path
+) -> None:
+    clip = load(as_hugging_face(tmp_path, shared, hf_config(theirs), form), device="cpu")
+    assert (clip.activation, clip.activation_known) == (ours, True)
+    assert (clip.mean, clip.std, clip.preprocessing_known) == (tuple(MEAN), tuple(STD), True)
+    assert len(clip.files) == (2 if form == "shards" else 1)
+    assert same(clip, plain[ours])
+
+
+def test_a_single_file_of_hugging_faces_is_read_with_its_neighbours_or_aloud(
+    shared: dict[str, Path], plain: dict[str, Clip], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = as_hugging_face(tmp_path, shared, hf_config("gelu"))
+    assert load(folder / "model.safetensors", device="cpu").activation == "gelu"
+    assert not caplog.records
+    alone = load(shared["hf.safetensors"], device="cpu")
+    assert (alone.activation, alone.activation_known, alone.preprocessing_known) == (
+        "quickgelu",
+        False,
+        False,
+    )
+    assert "does not say which activation" in caplog.text
+    assert same(alone, plain["quickgelu"])
+
+
+def test_a_processor_config_is_read_too(shared: dict[str, Path], tmp_path: Path) -> None:
+    folder = as_hugging_face(tmp_path, shared, hf_config())
+    shown = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").unlink()
+    assert not load(folder, device="cpu").preprocessing_known
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": shown}))
+    assert load(folder, device="cpu").mean == tuple(MEAN)
+
+
+def test_a_folder_of_both_forms_is_open_clips(shared: dict[str, Path], tmp_path: Path) -> None:
+    as_hugging_face(tmp_path, shared, hf_config("quick_gelu"))
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(open_clip_config()))
+    assert load(tmp_path, device="cpu").activation == "quickgelu"  # only Hugging Face's weights are there
+    as_open_clip(tmp_path, shared, open_clip_config())
+    assert load(tmp_path, device="cpu").activation == "gelu"
+
+
+def test_an_activation_that_contradicts_the_folder_is_said_aloud(
+    shared: dict[str, Path], plain: dict[str, Clip], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = as_open_clip(tmp_path, shared, open_clip_config())
+    clip = load(folder, device="cpu", activation="quickgelu")
+    assert same(clip, plain["quickgelu"])
+    assert "though open_clip_config.json says gelu" in caplog.text
+
+
+def put(key: str, value: object) -> Change:
+    """Change one setting, by its path."""
+
+    def change(config: dict[str, object]) -> None:
+        *parents, last = key.split("/")
+        for parent in parents:
+            config = config.setdefault(parent, {})
+        config[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "model_cfg/vision_cfg/timm_model_name",
+            "vit_base_patch16_siglip_224",
+            "timm_model_name = 'vit_base",
+        ),
+        ("model_cfg/vision_cfg/layers", [3, 4, 6, 3], "a CLIP ResNet"),
+        ("model_cfg/vision_cfg/head_width", 88, "head_width = 88"),
+        ("model_cfg/vision_cfg/no_ln_pre", True, "no_ln_pre = True"),
+        ("model_cfg/vision_cfg/pool_type", "avg", "pool_type = 'avg'"),
+        ("model_cfg/vision_cfg/ls_init_value", 1e-5, "ls_init_value = 1e-05"),
+        ("model_cfg/vision_cfg/something_new", 1, "something_new = 1"),
+        ("model_cfg/vision_cfg/patch_size", [8, 4], "square images and patches only"),
+        ("model_cfg/vision_cfg/image_size", 32, "states grid = 4 (the tensors: 2)"),
+        ("model_cfg/vision_cfg/layers", 3, "states vision_layers = 3 (the tensors: 2)"),
+        ("model_cfg/text_cfg/heads", 4, "states text_heads = 4 (the tensors: 2)"),
+        ("model_cfg/text_cfg/hf_tokenizer_name", "bert-base", "hf_tokenizer_name = 'bert-base'"),
+        ("model_cfg/text_cfg/tokenizer_kwargs", {"clean": "canonicalize"}, "tokenizer_kwargs"),
+        ("model_cfg/text_cfg/no_causal_mask", True, "no_causal_mask = True"),
+        ("model_cfg/init_logit_bias", -10, "init_logit_bias = -10"),
+        ("model_cfg/quick_gelu", "yes", "quick_gelu = 'yes'"),
+        ("model_cfg/text_cfg", None, "no image and text tower"),
+        ("model_cfg/text_cfg", 3, "text_cfg = 3; an object was wanted"),
+        ("preprocess_cfg/mean", [0.5], "mean = [0.5]; three numbers were wanted"),
+        ("preprocess_cfg/mode", "L", "mode 'L'"),
+    ],
+)
+def test_what_open_clip_would_compute_otherwise_is_refused(
+    key: str, value: object, message: str, shared: dict[str, Path], tmp_path: Path
+) -> None:
+    config = open_clip_config()
+    put(key, value)(config)
+    with pytest.raises(WeightsError) as error:
+        load(as_open_clip(tmp_path, shared, config), device="cpu")
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model_type", "siglip", "a model of type 'siglip'"),
+        ("model_type", None, "a model of type None"),
+        ("vision_config/hidden_act", "quick_gelu", "hidden_act = gelu and quick_gelu"),
+        ("vision_config/layer_norm_eps", 1e-6, "layer_norm_eps = 1e-06"),
+        ("vision_config/num_attention_heads", 4, "states vision_heads = 4 (the tensors: 1)"),
+        ("vision_config/image_size", 24, "states grid = 3 (the tensors: 2)"),
+        ("text_config/eos_token_id", 102, "ends texts with the token 102"),
+        ("projection_dim", 512, "states embed = 512 (the tensors: 24)"),
+        ("text_config_dict", {"hidden_act": "gelu_new"}, "hidden_act = gelu and gelu_new"),
+        ("text_config", [], "an object was wanted"),
+    ],
+)
+def test_what_transformers_would_compute_otherwise_is_refused(
+    key: str, value: object, message: str, shared: dict[str, Path], tmp_path: Path
+) -> None:
+    config = hf_config()
+    put(key, value)(config)
+    with pytest.raises(WeightsError) as error:
+        load(as_hugging_face(tmp_path, shared, config), device="cpu")
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("shown", "message"),
+    [
+        ({"image_mean": [0.5, 0.5], "image_std": STD}, "three numbers were wanted"),
+        (
+            {"image_processor_type": "ViTImageProcessor"},
+            "the image processor 'ViTImageProcessor' and no image_mean",
+        ),
+        ({"image_mean": MEAN, "image_std": STD, "do_rescale": False}, "does not scale pixels to 0..1"),
+        (
+            {"image_mean": MEAN, "image_std": STD, "rescale_factor": 1 / 127.5},
+            "does not scale pixels to 0..1",
+        ),
+    ],
+)
+def test_preprocessing_that_is_another_one_is_refused(
+    shown: dict[str, object], message: str, shared: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = as_hugging_face(tmp_path, shared, hf_config())
+    (folder / "preprocessor_config.json").write_text(json.dumps(shown))
+    with pytest.raises(WeightsError) as error:
+        load(folder, device="cpu")
+    assert message in str(error.value)
+
+
+def test_images_that_are_not_normalised(shared: dict[str, Path], tmp_path: Path) -> None:
+    folder = as_hugging_face(tmp_path, shared, hf_config())
+    (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False}))
+    clip = load(folder, device="cpu")
+    assert (clip.mean, clip.std) == ((0.0,) * 3, (1.0,) * 3)
+
+
+def test_another_tokenizer_is_refused(shared: dict[str, Path], tmp_path: Path) -> None:
+    folder = as_hugging_face(tmp_path, shared, hf_config())
+    own = vocabulary()
+    (folder / "vocab.json").write_text(json.dumps(own))
+    read_checkpoint(folder)
+    swapped = own | {"cat</w>": own["dog</w>"], "dog</w>": own["cat</w>"]}
+    (folder / "vocab.json").write_text(json.dumps(swapped))
+    with pytest.raises(WeightsError, match="is not CLIP's own: 49406 of 49408 entries are the same"):
+        read_checkpoint(folder)
+    (folder / "vocab.json").unlink()
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": swapped}}))
+    with pytest.raises(WeightsError, match="is not CLIP's own"):
+        read_checkpoint(folder)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+    with pytest.raises(WeightsError, match="names the tokenizer 'BertTokenizer'"):
+        read_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "it holds nothing. It needs open_clip_config.json or config.json"),
+        (
+            {"a.txt": "", "x.pt": ""},
+            "it holds x.pt. It needs open_clip_config.json or config.json, or give the",
+        ),
+        ({"config.json": "{}"}, "it holds config.json. It lacks weights: open_clip_model.safetensors"),
+        ({"open_clip_config.json": "{}"}, "It lacks weights"),
+        ({"open_clip_config.json": "no", "open_clip_model.safetensors": ""}, "cannot be read as JSON"),
+        ({"open_clip_config.json": "[1]", "open_clip_model.safetensors": ""}, "holds a list, not an object"),
+        ({"config.json": "{", "model.safetensors": ""}, "cannot be read as JSON"),
+        (
+            {"config.json": '{"model_type": "clip"}', "model.safetensors.index.json": '{"weight_map": {}}'},
+            "names no files",
+        ),
+        (
+            {
+                "config.json": '{"model_type": "clip"}',
+                "model.safetensors.index.json": '{"weight_map": {"a": "../../secret.bin"}}',
+            },
+            "plain names of files beside it were wanted",
+        ),
+        (
+            {
+                "config.json": '{"model_type": "clip"}',
+                "model.safetensors.index.json": '{"weight_map": {"a": "gone.safetensors"}}',
+            },
+            "It lacks weights",
+        ),
+    ],
+)
+def test_folders_that_hold_no_clip(files: dict[str, str], message: str, tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(WeightsError) as error:
+        load(tmp_path, device="cpu")
+    assert message in str(error.value)
+
+
+def test_a_tensor_in_two_shards_is_refused(shared: dict[str, Path], tmp_path: Path) -> None:
+    folder = as_hugging_face(tmp_path, shared, hf_config(), "shards")
+    (folder / "second.safetensors").unlink()
+    (folder / "second.safetensors").symlink_to(shared["hf.safetensors"])
+    with pytest.raises(WeightsError, match="is in two shards"):
+        read_checkpoint(folder)
+
+
+def test_an_unrelated_config_beside_a_file_does_not_matter(shared: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "my training run"}')
+    (tmp_path / "model.safetensors").symlink_to(shared["openai.safetensors"])
+    assert load(tmp_path / "model.safetensors", device="cpu", activation="gelu").geometry.embed == 24
+    assert weights_files(tmp_path / "nowhere") == ()

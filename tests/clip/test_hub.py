@@ -1,0 +1,291 @@
+"""The hub's cache, and downloads from a small hub of this machine."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from tagmask.clip.hub import cached_folder, download_folder, hub_cache, is_offline, split_revision
+from tagmask.clip.hub_progress import silent_bar
+from tagmask.clip.inspection import inspect_weights
+from tagmask.clip.load import load
+from tagmask.clip.sources import find
+from tagmask.errors import DownloadError, InputError, WeightsError
+from tests.oracles import clip_tree, hugging_face
+from tests.servers import QuietHandler, serving
+
+COMMIT = "1234567890" * 4
+SIZES = {"width": 64, "layers": 1, "patch": 8, "side": 16, "embed": 24, "text_width": 64, "text_layers": 1}
+
+
+@dataclass
+class Hub:
+    """Repositories by name, each with its files; and what was asked for."""
+
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    refusal: tuple[int, str] | None = None
+    damage: bytes = b""
+    """Comes instead of the end of every large file."""
+    asked: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    state = Hub()
+
+    class Handler(QuietHandler):
+        def do_HEAD(self) -> None:
+            self.answer(body=False)
+
+        def do_GET(self) -> None:
+            self.answer(body=True)
+
+        def answer(self, *, body: bool) -> None:
+            parts = self.path.partition("?")[0].strip("/").split("/")
+            if state.refusal:
+                self.reply(state.refusal[0], b"", {"X-Error-Code": state.refusal[1]}, body)
+            elif parts[:2] == ["api", "models"]:
+                repo = "/".join(parts[2:4])
+                files = [{"rfilename": name} for name in state.files[repo]]
+                said = {"id": repo, "sha": COMMIT, "siblings": files}
+                self.reply(200, json.dumps(said).encode(), {"Content-Type": "application/json"}, body)
+            else:
+                repo, name = "/".join(parts[:2]), parts[-1]
+                data = state.files[repo][name]
+                if body:
+                    state.asked.append(name)
+                tag = hashlib.sha256(data).hexdigest()
+                if state.damage and len(data) > 100_000:
+                    data = data[: -len(state.damage)] + state.damage
+                self.reply(200, data, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT}, body)
+
+        def reply(self, status: int, data: bytes, headers: dict[str, str], body: bool) -> None:
+            self.send_response(status)
+            for key, value in {"Content-Length": str(len(data)), **headers}.items():
+                self.send_header(key, value)
+            self.end_headers()
+            if body:
+                self.wfile.write(data)
+
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with serving(Handler) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        yield state
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any use of the network fails the test."""
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr("socket.socket.connect", forbidden)
+
+
+@pytest.fixture(scope="module")
+def tensors() -> dict[str, torch.Tensor]:
+    torch.manual_seed(5)
+    tree = clip_tree.ClipTree(vocab=49408, context=77, **SIZES)
+    scalars = {"input_resolution", "context_length", "vocab_size"}
+    return {k: t.detach().half() for k, t in tree.state_dict().items() if k not in scalars}
+
+
+@pytest.fixture(scope="module")
+def repositories(tensors: dict[str, torch.Tensor]) -> dict[str, dict[str, bytes]]:
+    vision = {"image_size": 16, "layers": 1, "width": 64, "patch_size": 8}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
+    model = {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text, "quick_gelu": True}
+    config = json.dumps(hugging_face.config(**SIZES, activation="gelu")).encode()
+    theirs = hugging_face.tensors(tensors, layers=1, text_layers=1)
+    names = sorted(theirs)
+    index = {name: "one.safetensors" if name < "t" else "two.safetensors" for name in names}
+    shards = {
+        shard: save({name: theirs[name] for name in names if index[name] == shard})
+        for shard in ("one.safetensors", "two.safetensors")
+    }
+    return {
+        "made/open": {
+            "README.md": b"hello",
+            "open_clip_config.json": json.dumps({"model_cfg": model}).encode(),
+            "open_clip_model.safetensors": save(tensors),
+            "open_clip_pytorch_model.bin": b"never asked for",
+        },
+        "made/hf": {"config.json": config, "model.safetensors": save(theirs), "flax_model.msgpack": b"no"},
+        "made/shards": {
+            "config.json": config,
+            "model.safetensors.index.json": json.dumps({"weight_map": index}).encode(),
+            **shards,
+        },
+        "made/siglip": {"config.json": b'{"model_type": "siglip"}', "model.safetensors": b"large"},
+        "made/nothing": {"README.md": b"hello"},
+        "made/flax": {"config.json": config, "flax_model.msgpack": b"no"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("repo", "wanted", "activation"),
+    [
+        ("made/open", ["open_clip_config.json", "open_clip_model.safetensors"], "quickgelu"),
+        ("made/hf", ["config.json", "model.safetensors"], "gelu"),
+        (
+            "made/shards",
+            ["config.json", "model.safetensors.index.json", "one.safetensors", "two.safetensors"],
+            "gelu",
+        ),
+    ],
+)
+def test_what_is_needed_is_downloaded_once_and_then_found_without_the_network(
+    repo: str,
+    wanted: list[str],
+    activation: str,
+    hub: Hub,
+    repositories: dict[str, dict[str, bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    hub.files = repositories
+    seen: list[tuple[str, int, int | None]] = []
+    assert cached_folder(repo) is None
+    clip = load(f"hf:{repo}", device="cpu", progress=lambda *state: seen.append(state))
+    assert (clip.activation, clip.activation_known, clip.name) == (activation, True, f"hf:{repo}")
+    assert hub.asked == wanted
+    assert seen[-1] == (wanted[-1], len(repositories[repo][wanted[-1]]), len(repositories[repo][wanted[-1]]))
+    assert capfd.readouterr() == ("", "")  # the hub's client draws no bars of its own
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr("socket.socket.connect", forbidden)
+    for name in (f"hf:{repo}", f"hf-hub:{repo}@main", f"hf:{repo}@{COMMIT}"):
+        assert load(name, device="cpu").files == clip.files
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert find(f"hf:{repo}").path == clip.files[0].parent
+
+
+@pytest.mark.parametrize(
+    ("repo", "message"),
+    [
+        ("made/siglip", "a model of type 'siglip'"),
+        (
+            "made/nothing",
+            "holds neither open_clip_config.json with weights nor config.json: README.md (1 files)",
+        ),
+        ("made/flax", "holds no weights of PyTorch's"),
+    ],
+)
+def test_repositories_without_a_clip_are_refused_before_their_weights_come(
+    repo: str, message: str, hub: Hub, repositories: dict[str, dict[str, bytes]]
+) -> None:
+    hub.files = repositories
+    with pytest.raises(WeightsError) as error:
+        load(f"hf:{repo}")
+    assert message in str(error.value)
+    assert "model.safetensors" not in hub.asked
+
+
+def test_a_file_that_came_damaged_is_removed(hub: Hub, repositories: dict[str, dict[str, bytes]]) -> None:
+    hub.files, hub.damage = repositories, b"damage"
+    with pytest.raises(
+        WeightsError, match=r"open_clip_model\.safetensors of made/open did not come as the hub"
+    ):
+        load("hf:made/open")
+    assert cached_folder("made/open") is None
+    hub.damage = b""
+    clip = load("hf:made/open", device="cpu")
+    found = inspect_weights("hf:made/open")
+    assert found.files == clip.files
+    assert found.published
+    assert found.faults == ()
+
+
+@pytest.mark.parametrize(
+    ("refusal", "message"),
+    [
+        ((404, "RepoNotFound"), "there is no such repository, or it is private"),
+        ((404, "RevisionNotFound"), "there is no such revision"),
+        ((403, "GatedRepo"), "it is gated; accept its terms"),
+        ((403, ""), "it answers 403"),
+    ],
+)
+def test_refusals_of_the_hub_are_put_in_words(refusal: tuple[int, str], message: str, hub: Hub) -> None:
+    hub.refusal = refusal
+    with pytest.raises(DownloadError) as error:
+        load("hf:made/open")
+    assert f"made/open cannot be had from the hub: {message}" in str(error.value)
+    assert "Try again when online, or give the path of weights, or 'miniature'" in str(error.value)
+
+
+def test_a_hub_that_cannot_be_reached_is_said(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(
+        DownloadError, match=r"hf:made/open is not on this machine: looked in .* cannot be had"
+    ):
+        load("hf:made/open")
+
+
+def test_offline_nothing_is_asked(hub: Hub, offline: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.setenv("HF_HUB_OFFLINE", "")
+        monkeypatch.setenv(variable, "1")
+        with pytest.raises(DownloadError, match="HF_HUB_OFFLINE forbids to download it"):
+            load("hf:made/open")
+
+
+def test_half_a_folder_is_no_folder(hub: Hub, repositories: dict[str, dict[str, bytes]]) -> None:
+    hub.files = repositories
+    folder = download_folder("made/shards")
+    (folder / "two.safetensors").unlink()
+    assert cached_folder("made/shards") is None
+    assert download_folder("made/shards") == folder
+    assert cached_folder("made/shards") == folder
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"HF_HUB_CACHE": "/a", "HF_HOME": "/b"}, "/a"),
+        ({"HUGGINGFACE_HUB_CACHE": "/c", "HF_HOME": "/b"}, "/c"),
+        ({"HF_HOME": "/b", "XDG_CACHE_HOME": "/x"}, "/b/hub"),
+        ({"XDG_CACHE_HOME": "/x"}, "/x/huggingface/hub"),
+        ({"HF_HOME": "~/b"}, str(Path("~/b/hub").expanduser())),
+        ({}, str(Path("~/.cache/huggingface/hub").expanduser())),
+    ],
+)
+def test_the_cache_is_where_the_hub_keeps_it(environ: dict[str, str], expected: str) -> None:
+    assert hub_cache(environ) == Path(expected)
+
+
+def test_offline_is_read_as_the_hub_reads_it() -> None:
+    assert all(is_offline({"HF_HUB_OFFLINE": value}) for value in ("1", "true", "YES", "on"))
+    assert is_offline({"TRANSFORMERS_OFFLINE": "1"})
+    assert not any(is_offline({"HF_HUB_OFFLINE": value}) for value in ("", "0", "false"))
+    assert not is_offline({})
+
+
+@pytest.mark.parametrize("text", ["", "clip", "a/b/c", "a/b@", "a /b", "../b@x", "a/b@../x", "a--b/c"])
+def test_names_that_no_repository_has(text: str) -> None:
+    with pytest.raises(InputError, match="names no repository"):
+        split_revision(text)
+
+
+def test_bars_count_bytes_and_draw_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    seen: list[object] = []
+    bars = silent_bar("x.bin", lambda *state: seen.append(state))
+    with bars(desc="x", total=10, initial=4, unit="B") as bar:
+        bar.update(3)
+        bar.update_transfer(2)
+        bar.set_postfix_str("1 MB/s", refresh=False)
+        bar.update(3)
+    assert seen == [("x.bin", 7, 10), ("x.bin", 10, 10)]
+    with silent_bar("x.bin", None)(total=1) as bar:
+        bar.update(1)
+    assert capfd.readouterr() == ("", "")

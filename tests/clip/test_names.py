@@ -1,0 +1,50 @@
+import re
+
+import pytest
+
+from tagmask.clip.names import KNOWN, known
+from tagmask.errors import WeightsError
+
+
+@pytest.mark.parametrize("name", list(KNOWN))
+def test_names_find_themselves(name):
+    entry = known(name)
+    assert entry is KNOWN[name]
+    assert entry.repos
+    quick = name.replace(":", "-quickgelu:")
+    if entry.activation == "quickgelu":
+        assert known(quick) is entry
+    else:
+        with pytest.raises(WeightsError, match="were trained with the exact GELU"):
+            known(quick)
+
+
+def test_downloads_are_checked_by_a_whole_hash():
+    for entry in KNOWN.values():
+        if entry.url:
+            assert re.fullmatch("[0-9a-f]{64}", entry.sha256)
+            assert entry.url.startswith("https://")
+            assert entry.url.endswith(f"/{entry.file}")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ViT-B-16", "ViT-B-16 names no weights, only their shape; give one of openai, laion400m_e31"),
+        ("ViT-L-14-336:", "names no weights"),
+        ("ViT-B-16:openia", "the tag 'openia' of ViT-B-16 is not known; did you mean ViT-B-16:openai"),
+        ("ViT-B-16-quickgelu:x", "the tag 'x' of ViT-B-16 is not known"),
+    ],
+)
+def test_architectures_with_other_tags_are_refused(text, message):
+    with pytest.raises(WeightsError) as error:
+        known(text)
+    assert message in str(error.value)
+    assert "tagmask weights list" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":", "ViT-B-16.pt", "C:/ViT-B-16", "RN50:openai", "vit-b-16:openai", "a/b"]
+)
+def test_other_texts_are_no_names(text):
+    assert known(text) is None
