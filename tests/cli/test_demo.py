@@ -40,9 +40,7 @@ def test_demo_into_a_file_says_what_to_do(run: CliRunner, tmp_path: Path) -> Non
     assert (tmp_path / "demo").read_text() == "mine"
 
 
-def test_doctor_names_what_is_there(
-    run: CliRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_doctor_names_what_is_there(run: CliRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     result = run.invoke(app, ["doctor"])
     assert result.exit_code == 0

@@ -18,8 +18,8 @@ from tagmask.dense.positions import bicubic_nudged
 from tagmask.dense.prompts import split_names, text_features
 from tagmask.dense.resize import resize_cv2_linear
 from tagmask.papers import sclip
-from tagmask.settings.lookup import recipe
 from tagmask.settings.kinds import MaskRecipe
+from tagmask.settings.lookup import recipe
 
 FOLDER = Path(__file__).parents[1] / "golden"
 GATE = FOLDER / "sclip_voc21_a.npz"

@@ -4,8 +4,9 @@ Every figure is over scenes that training never showed, in a world whose truth i
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +23,23 @@ from tagmask.dense.features import class_features
 from tagmask.dense.prompts import text_features
 from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, COLOURS, Scene, kept_from_training
 from tagmask.miniature.trials import held_style, single_object, unseen_scene
+from tagmask.settings.kinds import own_tag_masks, own_tags
 from tagmask.settings.words import read_list
 
-__all__ = ["MASK_ROWS", "TAG_ROWS", "ZeroShot", "masks_row", "scenes", "tags_row", "zero_shot"]
+__all__ = [
+    "ABLATION",
+    "MASK_ROWS",
+    "TAG_ROWS",
+    "MaskRow",
+    "MaskWay",
+    "ZeroShot",
+    "ablation_row",
+    "masks_row",
+    "objects_only",
+    "scenes",
+    "tags_row",
+    "zero_shot",
+]
 
 
 def scenes(count: int) -> list[Scene]:
@@ -137,42 +152,101 @@ def present(found: Sequence[Scene]) -> Bool[ndarray, "n c"]:
 
 # -- Masks ---------------------------------------------------------------------------------------------------
 
-MASK_ROWS: Mapping[str, tuple[str, int]] = MappingProxyType(
+
+@dataclass(frozen=True)
+class MaskWay:
+    """One way of masking."""
+
+    settings: Mapping[str, object]
+    """Of the `Segmenter`, by name."""
+    true_tags: bool = False
+    """It is told which classes are there."""
+    stuff: bool = True
+    """It can also be asked for the ten backgrounds as classes of their own."""
+
+
+_PAMR = {"pamr_steps": 10}
+_CRF = {"crf": "cls-seg"}
+_CLS_SEG = {"method": "cls-seg"}
+
+MASK_ROWS: Mapping[str, MaskWay] = MappingProxyType(
     {
-        "CLIP, attention as trained": ("clip", 0),
-        "MaskCLIP": ("maskclip", 0),
-        "SCLIP": ("sclip", 0),
-        "SCLIP + PAMR": ("sclip", 10),
+        "CLIP, attention as trained": MaskWay({"method": "clip"}),
+        "MaskCLIP": MaskWay({"method": "maskclip"}),
+        "SCLIP": MaskWay({}),
+        "SCLIP + PAMR": MaskWay(_PAMR),
+        "SCLIP + CRF": MaskWay(_CRF, stuff=False),
+        "SCLIP, only tags": MaskWay({"among": "tags"}, stuff=False),
+        "SCLIP, only tags + PAMR": MaskWay({"among": "tags", **_PAMR}, stuff=False),
+        "CLS-SEG": MaskWay(_CLS_SEG, stuff=False),
+        "CLS-SEG + CRF": MaskWay({**_CLS_SEG, **_CRF}, stuff=False),
+        "SCLIP, true tags": MaskWay({}, true_tags=True, stuff=False),
+        "CLIP-ES (CLS-SEG, true tags)": MaskWay(_CLS_SEG, true_tags=True, stuff=False),
+        "CLIP-ES + CRF": MaskWay({**_CLS_SEG, **_CRF}, true_tags=True, stuff=False),
     }
 )
-"""Method, and rounds of PAMR."""
 
 
 @dataclass(frozen=True, eq=False)
 class MaskRow:
-    """One way of masking."""
+    """What one way of masking reaches."""
 
     miou: float
     """Over the 24 classes and the background, in percent."""
-    stuff: float
+    stuff: float | None
     """Over the 24 classes and the 10 backgrounds as classes of their own, in percent."""
     classes: Mapping[str, float]
     """IoU of each class (background first), in percent."""
 
 
-def masks_row(clip: Clip, found: Sequence[Scene], row: str) -> MaskRow:
-    """Mean IoU of one way of masking, with a background class and without one."""
-    method, rounds = MASK_ROWS[row]
-    objects = Segmenter(clip, CLASS_NAMES, background=BACKGROUND_NAMES, method=method, pamr_steps=rounds)
+def masks_row(clip: Clip, found: Sequence[Scene], way: MaskWay) -> MaskRow:
+    """Mean IoU of one way of masking, with a background class and, where it can, without one."""
+    objects = Segmenter(clip, CLASS_NAMES, background=BACKGROUND_NAMES, **_free(way.settings))
+    told = present(found)
+    matrix = ConfusionMatrix(1 + len(CLASS_NAMES))
+    for scene, there in zip(found, told, strict=True):
+        tags = np.flatnonzero(there).tolist() if way.true_tags else None
+        matrix.update(objects(scene.image, tags=tags).labels, objects_only(scene.labels))
+    classes = dict(zip(objects.words, (100 * matrix.iou()).tolist(), strict=True))
+    return MaskRow(100 * matrix.miou(), _stuff(clip, found, way) if way.stuff else None, classes)
+
+
+def _stuff(clip: Clip, found: Sequence[Scene], way: MaskWay) -> float:
     names = (*CLASS_NAMES, *BACKGROUND_NAMES)
-    everything = Segmenter(clip, names, background=[], method=method, pamr_steps=rounds)
-    with_background = ConfusionMatrix(1 + len(CLASS_NAMES))
-    all_classes = ConfusionMatrix(len(CLASS_NAMES) + len(BACKGROUND_NAMES))
+    everything = Segmenter(clip, names, background=[], **_free(way.settings))
+    matrix = ConfusionMatrix(len(names))
     for scene in found:
-        with_background.update(objects(scene.image).labels, objects_only(scene.labels))
-        all_classes.update(everything(scene.image).labels, scene.labels)
-    classes = dict(zip(objects.words, (100 * with_background.iou()).tolist(), strict=True))
-    return MaskRow(100 * with_background.miou(), 100 * all_classes.miou(), classes)
+        matrix.update(everything(scene.image).labels, scene.labels)
+    return 100 * matrix.miou()
+
+
+def _free(settings: Mapping[str, object]) -> dict[str, Any]:
+    """Settings as keyword arguments, whose types only the recipe knows."""
+    return dict(settings)
+
+
+# -- Tags, and the masks that they lead to -------------------------------------------------------------------
+
+ABLATION: Mapping[str, Mapping[str, bool]] = MappingProxyType(
+    {
+        "coarse scores": {"dmar": False, "cwr": False},
+        "coarse + CWR": {"dmar": False, "cwr": True},
+        "coarse + DMAR": {"dmar": True, "cwr": False},
+        "both": {"dmar": True, "cwr": True},
+    }
+)
+
+
+def ablation_row(clip: Clip, found: Sequence[Scene], parts: Mapping[str, bool]) -> tuple[float, float]:
+    """Mean average precision of tags, and mean IoU of CLS-SEG's masks of them, in percent."""
+    recipe = own_tag_masks(CLASS_NAMES, BACKGROUND_NAMES)
+    tagger = replace(recipe.tagger or own_tags(CLASS_NAMES, BACKGROUND_NAMES), **_free(parts))
+    scores = _tagclip(**parts)(clip, found)
+    segmenter = Segmenter(clip, recipe=replace(recipe, tagger=tagger))
+    matrix = ConfusionMatrix(1 + len(CLASS_NAMES))
+    for scene in found:
+        matrix.update(segmenter(scene.image).labels, objects_only(scene.labels))
+    return 100 * mean_average_precision(scores.astype(np.float64), present(found)), 100 * matrix.miou()
 
 
 def objects_only(labels: UInt8[ndarray, "h w"]) -> UInt8[ndarray, "h w"]:

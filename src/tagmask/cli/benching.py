@@ -6,9 +6,11 @@ from collections.abc import Iterator
 import typer
 
 from tagmask.bench.miniature import (
+    ABLATION,
     MASK_ROWS,
     TAG_ROWS,
     MaskRow,
+    ablation_row,
     masks_row,
     scenes,
     tags_row,
@@ -46,11 +48,23 @@ def _lines(clip: Clip, count: int) -> Iterator[str]:
     yield f"| masks, {count} scenes | mIoU, 24 classes and background | mIoU, 24 classes and 10 backgrounds |"
     yield "|---|---|---|"
     rows: dict[str, MaskRow] = {}
-    for row in MASK_ROWS:
-        rows[row] = masks_row(clip, unseen, row)
-        yield f"| {row} | {rows[row].miou:.1f} | {rows[row].stuff:.1f} |"
+    for row, way in MASK_ROWS.items():
+        rows[row] = masks_row(clip, unseen, way)
+        stuff = rows[row].stuff
+        yield f"| {row} | {rows[row].miou:.1f} | {'' if stuff is None else f'{stuff:.1f}'} |"
     yield ""
-    yield f"| IoU | {' | '.join(rows)} |"
-    yield f"|---|{'---|' * len(rows)}"
+    yield f"| what finds the tags, {count} scenes | mAP of tags | mIoU of CLS-SEG's masks |"
+    yield "|---|---|---|"
+    for row, parts in ABLATION.items():
+        precision, miou = ablation_row(clip, unseen, parts)
+        yield f"| {row} | {precision:.1f} | {miou:.1f} |"
+    yield ""
+    shown = {name: row for name, row in rows.items() if name in _BY_CLASS}
+    yield f"| IoU | {' | '.join(shown)} |"
+    yield f"|---|{'---|' * len(shown)}"
     for word in next(iter(rows.values())).classes:
-        yield f"| {word} | {' | '.join(f'{row.classes[word]:.0f}' for row in rows.values())} |"
+        yield f"| {word} | {' | '.join(f'{row.classes[word]:.0f}' for row in shown.values())} |"
+
+
+_BY_CLASS = ("MaskCLIP", "SCLIP", "SCLIP + PAMR", "SCLIP, only tags", "CLS-SEG", "CLS-SEG + CRF")
+"""Rows that are also shown class by class."""

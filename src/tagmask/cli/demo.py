@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import typer
+from jaxtyping import Float32
 from PIL import Image
 
 from tagmask import __version__
@@ -34,12 +35,14 @@ def show(clip: Clip, out: Path) -> None:
     tagger = Tagger(clip, CLASS_NAMES)
     segmenter = Segmenter(clip, CLASS_NAMES)
     refined = Segmenter(clip, CLASS_NAMES, pamr_steps=10)
+    tagged = Segmenter(clip, CLASS_NAMES, method="cls-seg")
     sights = []
     typer.echo(f"{'picture':<10}{'drawn':<44}{'tags found':<34}pixels right")
     for number, seed in watched(list(enumerate(_SEEDS, start=1)), len(_SEEDS)):
         scene = unseen_scene(seed)
         name = f"scene-{number}"
         tags, masks, smooth = tagger(scene.image), segmenter(scene.image), refined(scene.image)
+        of_tags = tagged(scene.image, scores=True)
         _write(out, name, scene, masks)
         typer.echo(_row(name, scene, tags, masks))
         truth = Segmentation(segmenter.words, objects_only(scene.labels), None, True, clip.precision)
@@ -48,16 +51,17 @@ def show(clip: Clip, out: Path) -> None:
                 name=name,
                 image=scene.image,
                 tags=tags,
-                segmentations=(("SCLIP", masks), ("SCLIP + PAMR", smooth)),
+                segmentations=(("SCLIP", masks), ("SCLIP + PAMR", smooth), ("CLS-SEG", of_tags)),
                 truth=truth,
-                note=_drawn(scene),
+                note=f"Drawn: {_drawn(scene)}.",
+                maps=_maps(of_tags),
             )
         )
     spent = time.monotonic() - began
     facts = {
         "Weights": f"{clip.name}: {clip.describe()}",
         "Words": ", ".join(CLASS_NAMES),
-        "Time": f"{spent:.1f} s for {len(sights)} pictures: tags, masks, and masks with PAMR",
+        "Time": f"{spent:.1f} s for {len(sights)} pictures: tags, and masks in three ways",
         "Version": f"tagmask {__version__}",
         "Command": "tagmask demo",
     }
@@ -88,6 +92,14 @@ def _write(out: Path, name: str, scene: Scene, masks: Segmentation) -> None:
     masks.overlay(scene.image).save(overlay, "JPEG", quality=_QUALITY)
     write_bytes(out / "overlays" / f"{name}.jpg", overlay.getvalue())
     masks.save(out / "masks" / f"{name}.png")
+
+
+def _maps(found: Segmentation) -> tuple[tuple[str, Float32[np.ndarray, "h w"]], ...]:
+    """CLS-SEG's activation map of each tag."""
+    scores = found.scores
+    if scores is None or found.tags is None:
+        return ()
+    return tuple((found.words[tag + found.background], scores[tag + found.background]) for tag in found.tags)
 
 
 def _drawn(scene: Scene) -> str:

@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 
 from tagmask.errors import ShapeError
 from tagmask.report.bars import tag_bars
+from tagmask.report.heat import heat_strip
 from tagmask.report.names import places
 from tagmask.report.outlines import path_data
 from tagmask.report.sight import Layer, Sight, layers, sampled
@@ -59,7 +60,8 @@ def card(number: int, sight: Sight, colours: Sequence[str], frame: float) -> str
         f' alt="{escaped(_described(sight))}">{over}</div></div>'
         f'<div class="told"><header><h2 id="name-{number}">{escaped(sight.name)}</h2>'
         f'<span class="size">{w} &times; {h}</span></header>{note}{switches}{below}'
-        f"{tag_bars(sight.tags, slots, colours) if sight.tags else ''}</div></div></article>\n"
+        f"{tag_bars(sight.tags, slots, colours) if sight.tags else ''}"
+        f"{heat_strip(sight.image, sight.maps)}</div></div></article>\n"
     )
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from tagmask.errors import InputError, ShapeError
 from tagmask.results import Segmentation, Tags
@@ -31,6 +31,8 @@ class Sight:
     """Where they really are, if that is known."""
     note: str = ""
     """A remark to print with it."""
+    maps: tuple[tuple[str, Float[np.ndarray, "_ _"]], ...] = ()
+    """Words and where they are felt, 0..1: small pictures below the tags."""
 
 
 @dataclass(frozen=True, eq=False)

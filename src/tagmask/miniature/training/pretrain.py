@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tagmask.clip.load import OPENAI_MEAN, OPENAI_STD
 from tagmask.errors import InputError
 from tagmask.files import atomic_open, write_bytes
 from tagmask.miniature.captions import Phrase, caption_of, known_words, phrase_text
@@ -315,6 +316,8 @@ def write_weights(run: Progress, out: Path) -> None:
     model.load_state_dict(run.kept)
     metadata = {
         "activation": ACTIVATION,
+        "mean": ", ".join(map(str, OPENAI_MEAN)),
+        "std": ", ".join(map(str, OPENAI_STD)),
         "words": "\n".join(known_words()),
         "background": "\n".join(BACKGROUND_NAMES),
     }

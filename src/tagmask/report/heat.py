@@ -1,0 +1,55 @@
+"""Score maps as small pictures: where a word is felt, laid warm over the greyed picture."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Float, UInt8
+
+from tagmask.errors import ShapeError
+from tagmask.report.text import data_uri, escaped
+
+__all__ = ["heat_strip"]
+
+_LONGEST = 160
+_COLD, _WARM = np.array([38, 60, 120.0]), np.array([255, 196, 40.0])
+
+
+def heat_strip(
+    image: UInt8[np.ndarray, "h w 3"], maps: Sequence[tuple[str, Float[np.ndarray, "_ _"]]]
+) -> str:
+    """One small picture a map, with its name; nothing where there are no maps.
+
+    Args:
+        image: the picture.
+        maps: names and scores, of the picture's size; 0 is drawn cold and 1 warm.
+
+    Raises:
+        ShapeError: a map of another size.
+    """
+    if not maps:
+        return ""
+    pictures = "".join(
+        f'<figure><img src="{_picture(image, scores, name)}" alt="Where {escaped(name)} is felt"'
+        f' loading="lazy" decoding="async"><figcaption>{escaped(name)}</figcaption></figure>'
+        for name, scores in maps
+    )
+    return f'<section class="heat"><h3>Activation maps</h3><div>{pictures}</div></section>'
+
+
+def _picture(image: UInt8[np.ndarray, "h w 3"], scores: Float[np.ndarray, "_ _"], name: str) -> str:
+    if scores.shape != image.shape[:2]:
+        raise ShapeError(
+            f"the map of {name} is {scores.shape} and the picture is {image.shape[:2]} (h, w); "
+            "give one of the picture's size"
+        )
+    step = -(-max(scores.shape) // _LONGEST)
+    grey = image[::step, ::step].mean(axis=2, keepdims=True)
+    warmth = np.clip(np.nan_to_num(scores[::step, ::step]), 0, 1)[..., None]
+    colour = _COLD + (_WARM - _COLD) * warmth
+    # The picture stays readable: its light modulates the colour.
+    shown = colour * (0.35 + 0.65 * grey / 255)
+    file = io.BytesIO()
+    PIL.Image.fromarray(shown.astype(np.uint8)).save(file, "JPEG", quality=85, optimize=True)
+    return data_uri("image/jpeg", file.getvalue())
