@@ -157,14 +157,14 @@ class Segmenter:
         self,
         image: list[Source] | tuple[Source, ...],
         *,
-        tags: Sequence[Sequence[int]] | None = None,
+        tags: Sequence[Sequence[int] | None] | None = None,
         scores: bool = False,
     ) -> list[Segmentation]: ...
     def __call__(
         self,
         image: ImageSource | list[Source] | tuple[Source, ...],
         *,
-        tags: Sequence[int] | Sequence[Sequence[int]] | None = None,
+        tags: object = None,
         scores: bool = False,
     ) -> Segmentation | list[Segmentation]:
         """Mask one image, or a list of images together.
@@ -208,7 +208,7 @@ def _one_list(tags: object) -> Sequence[int] | None:
     """Tags of one image, as plain numbers (NumPy's are taken too)."""
     if tags is None:
         return None
-    if isinstance(tags, str) or not isinstance(tags, Iterable):
+    if isinstance(tags, str) or not isinstance(tags, Iterable) or getattr(tags, "ndim", 1) != 1:
         raise InputError(f"tags are {tags!r}; give a list of class numbers, as in tags=[0, 5]")
     numbers: list[int] = []
     for tag in tags:

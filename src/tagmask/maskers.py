@@ -81,7 +81,7 @@ class DenseMasker:
         self.words = ("background", *named[1:]) if self.background else named
         self._tagger = None
         if recipe.among == "tags":
-            self._tagger = TagSource(clip, own_tags(recipe.words, recipe.background))
+            self._tagger = TagSource(clip, recipe.tagger or own_tags(recipe.words, recipe.background))
 
     @torch.inference_mode()
     def __call__(
@@ -203,7 +203,9 @@ class TagMasker:
             if recipe.crf and len(probabilities):
                 probabilities = _crf(probabilities, image, recipe.crf, wrapped=recipe.crf_wrapped)
             planes: Float32[np.ndarray, "k h w"] | None = probabilities.numpy()
-            labels, _ = clip_es.crf_labels(probabilities.numpy(), tags, recipe, nothing=nothing)
+            # The cut is for what a CRF is sure of; other probabilities do not sum to 1.
+            cut = recipe if recipe.crf else replace(recipe, confidence=None)
+            labels, _ = clip_es.crf_labels(probabilities.numpy(), tags, cut, nothing=nothing)
         else:
             labels, planes = clip_es.label(maps, size, tags, recipe, nothing=nothing, keep_scores=keep_scores)
         kept = [tag + self.background for tag in tags]

@@ -91,6 +91,29 @@ def test_a_method_of_the_other_kind_turns_the_recipe_round() -> None:
     assert (back.method, back.words) == ("maskclip", recipe("cls-seg/voc2012").words)
 
 
+def test_the_other_kinds_own_numbers_come_from_the_same_data_set() -> None:
+    stuff = mask_recipe("sclip/coco-stuff", None, None, None, {"method": "cls-seg"})
+    assert isinstance(stuff, TagMaskRecipe)
+    assert (stuff.box_threshold, stuff.background_power, stuff.background) == (0.7, None, ("background",))
+    assert stuff.words == recipe("sclip/coco-stuff").words
+    back = mask_recipe("cls-seg/coco-stuff", None, None, None, {"method": "sclip"})
+    assert isinstance(back, MaskRecipe)
+    assert (back.short_side, back.background, back.prob_thd) == (448, (), 0.0)
+    assert back.templates == recipe("cls-seg/coco-stuff").templates
+
+
+def test_a_recipe_without_background_stays_without() -> None:
+    found = mask_recipe("sclip/voc20", None, None, None, {"method": "cls-seg"})
+    assert isinstance(found, TagMaskRecipe)
+    assert found.background_power is None
+    assert found.background  # rivals of a single tag, not a class
+
+
+def test_refinements_survive_a_method_of_the_other_kind() -> None:
+    found = mask_recipe("cls-seg+crf/voc2012", None, None, None, {"method": "maskclip"})
+    assert found.crf == "cls-seg"
+
+
 def test_own_words_rename_all_parts_of_a_cls_seg_recipe() -> None:
     found = mask_recipe("cls-seg/voc2012", ["dog, puppy"], ["grass"], None, {"crf": "deeplab"})
     assert isinstance(found, TagMaskRecipe)

@@ -166,7 +166,7 @@ def mask(
     """
     with errors_reported():
         from tagmask.api import Segmenter
-        from tagmask.cli.masking import mask_formats, mask_images, mask_settings
+        from tagmask.cli.masking import check_tags_known, mask_formats, mask_images, mask_settings
         from tagmask.runtime.folders import find_images
         from tagmask.runtime.tagfiles import read_tags
         from tagmask.settings.lookup import mask_recipe
@@ -175,6 +175,7 @@ def mask(
         words, around = needed(lines(word), recipe), behind(background, no_background)
         quirks = as_ and as_.value
         checked = mask_recipe(recipe, words, around, quirks, asked)  # before anything is loaded
+        check_tags_known(checked, tags_file)
 
         def segmenter() -> Segmenter:
             clip = load_weights(weights, activation, device, precision)

@@ -19,9 +19,9 @@ from tagmask.interop.coco import CocoFile, needs_pycocotools
 from tagmask.results import Segmentation, nothing_label
 from tagmask.runtime.folders import FoundImage, output_names
 from tagmask.runtime.jobs import run
-from tagmask.settings.kinds import MaskRecipe
+from tagmask.settings.kinds import MaskRecipe, TagMaskRecipe
 
-__all__ = ["mask_formats", "mask_images", "mask_settings"]
+__all__ = ["check_tags_known", "mask_formats", "mask_images", "mask_settings"]
 
 _OVERLAY_QUALITY = 92
 
@@ -99,6 +99,18 @@ def mask_settings(
         asked["pamr_steps"] = 10 if refine is Refine.pamr else 0
         asked["crf"] = "cls-seg" if refine is Refine.crf else None
     return asked
+
+
+def check_tags_known(recipe: MaskRecipe | TagMaskRecipe, tags_file: Path | None) -> None:
+    """Refuse a recipe that must be told an image's tags where nothing tells them.
+
+    Raises:
+        InputError: naming what to give.
+    """
+    if isinstance(recipe, TagMaskRecipe) and recipe.tagger is None and tags_file is None:
+        raise InputError(
+            f"{recipe.name} is told each image's tags; give --tags-file FILE, or take a cls-seg/ recipe"
+        )
 
 
 def mask_formats(given: str) -> frozenset[str]:

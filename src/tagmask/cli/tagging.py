@@ -10,11 +10,12 @@ import typer
 
 from tagmask.api import Tagger
 from tagmask.cli.talk import bold, green, said_if_stopped, say_failed, sum_up, watched
+from tagmask.errors import InputError
 from tagmask.results import Tags
 from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.jobs import Outcome, run
 from tagmask.runtime.lines import json_lines, partial_path
-from tagmask.runtime.tagfiles import tag_lines
+from tagmask.runtime.tagfiles import check_names, tag_lines
 
 __all__ = ["tag_images"]
 
@@ -29,6 +30,10 @@ def tag_images(
 ) -> int:
     """Tag every image, print as they come, and return how many failed."""
     failed = 0
+    if paper and out is None:
+        raise InputError("--format paper is for --out; give --out tags.txt")
+    if paper:
+        check_names([image.path.stem for image in images])
     with _kept(out, paper=paper) as keep:
         tagger = make()
         with said_if_stopped(out and partial_path(out)):

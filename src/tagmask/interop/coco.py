@@ -60,7 +60,8 @@ class CocoFile:
             for label in range(first, len(self.words))
         ]
         whole = {"images": self._images, "annotations": self._annotations, "categories": categories}
-        return (json.dumps(whole, ensure_ascii=False) + "\n").encode()
+        # A file name need not be text: what is none becomes an escape, which JSON reads back.
+        return (json.dumps(whole, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
     def _category(self, label: int) -> int:
         return label if self.background else label + 1

@@ -7,7 +7,7 @@ from pathlib import Path
 from tagmask.errors import InputError
 from tagmask.runtime.lines import lines_kept
 
-__all__ = ["read_tags", "tag_lines"]
+__all__ = ["check_names", "read_tags", "tag_lines"]
 
 
 def read_tags(path: Path, classes: int) -> Mapping[str, tuple[int, ...]]:
@@ -43,12 +43,37 @@ def read_tags(path: Path, classes: int) -> Mapping[str, tuple[int, ...]]:
 
 
 def _class(field: str, path: Path, line: int, classes: int) -> int:
-    tag = int(field) if field.isdecimal() else -1
+    tag = int(field) if field.isdecimal() and len(field) < _DIGITS else -1
     if not 0 <= tag < classes:
         raise InputError(
             f"line {line} of {path} holds {field!r}; wanted are class numbers from 0 to {classes - 1}"
         )
     return tag
+
+
+_DIGITS = 9
+"""A number as long as this is no class."""
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse image names that the format cannot hold, before any work is done.
+
+    Raises:
+        InputError: a name with a blank, one that is no text, or the same name twice.
+    """
+    seen: set[str] = set()
+    for name in names:
+        if name.split() != [name] or not name.isprintable():
+            raise InputError(
+                f"the image name {name!r} cannot stand in a tags file, which ends names at a blank; "
+                "rename the file, or keep tags as JSON lines (--format json)"
+            )
+        if name in seen:
+            raise InputError(
+                f"two images are called {name!r}, and a tags file knows images by name alone; "
+                "tag one folder at a time, or keep tags as JSON lines (--format json)"
+            )
+        seen.add(name)
 
 
 @contextmanager
@@ -57,16 +82,12 @@ def tag_lines(path: Path) -> Iterator[Callable[[str, Sequence[int]], None]]:
 
     Raises:
         OutputError: the file cannot be written.
-        InputError: an image name with a blank, which the format cannot hold.
+        InputError: a name that `check_names` refuses.
     """
     with lines_kept(path) as write:
 
         def keep(name: str, tags: Sequence[int]) -> None:
-            if len(name.split()) != 1:
-                raise InputError(
-                    f"the image name {name!r} has blanks, and this format ends names at a blank; "
-                    "rename the file, or keep tags as JSON lines (--format json)"
-                )
+            check_names([name])
             write(" ".join([name, *map(str, tags)]))
 
         yield keep

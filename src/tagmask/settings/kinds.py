@@ -69,6 +69,8 @@ class MaskRecipe(SclipSettings):
     """Sentences of the prompt ensemble."""
     among: str = "words"
     """"words": every word competes in every image; "tags": only those that a tagger finds there."""
+    tagger: TagRecipe | None = None
+    """How they are found; None: as for own words."""
     crf: str | None = None
     """Settings of a dense CRF by name (`tagmask.refine.crf`), after everything else; None leaves it out."""
 

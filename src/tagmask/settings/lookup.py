@@ -10,6 +10,7 @@ from typing import TypeVar, cast
 from tagmask.checks import check_choice
 from tagmask.clip.tokenizer import clean
 from tagmask.errors import InputError
+from tagmask.settings.crossing import TAG_METHOD, crossed
 from tagmask.settings.kinds import (
     MaskRecipe,
     Recipe,
@@ -27,9 +28,6 @@ __all__ = ["mask_recipe", "recipe", "recipes", "tag_recipe"]
 _LOG = logging.getLogger(__name__)
 
 _AnyRecipe = TypeVar("_AnyRecipe", bound=Recipe)
-
-_TAG_METHOD = "cls-seg"
-"""The method, among those that mask, that masks tags."""
 
 
 def recipes() -> tuple[str, ...]:
@@ -80,8 +78,7 @@ def tag_recipe(
         base = _with_names(_of_kind(name, TagRecipe, "tags"), own)
     else:
         base = own_tags(*_needed(own), usual)
-    published, corrected = ({"early_exit": quirk, "lose_border": quirk} for quirk in (True, False))
-    return _with_settings(base, _quirks(as_, published, corrected), overrides)
+    return _quirky(base, as_, overrides)
 
 
 def mask_recipe(
@@ -102,10 +99,10 @@ def mask_recipe(
         InputError: no words and no recipe, or anything in them that cannot be used.
     """
     own = _checked(words, background)
-    tagged = overrides.get("method") == _TAG_METHOD
+    tagged = overrides.get("method") == TAG_METHOD
     base: MaskRecipe | TagMaskRecipe
     if name is not None:
-        base = _with_names(_crossed(_of_masks(name), overrides.get("method")), own)
+        base = _with_names(crossed(_of_masks(name), overrides.get("method"), all_recipes()), own)
     else:
         base = (own_tag_masks if tagged else own_masks)(*_needed(own), usual)
     behind = base.background_power is not None if isinstance(base, TagMaskRecipe) else bool(base.background)
@@ -116,10 +113,21 @@ def mask_recipe(
     if isinstance(base, TagMaskRecipe):
         published, corrected = ({"lose_border": q, "crf_wrapped": q} for q in (True, False))
         rest = {key: value for key, value in overrides.items() if key != "method"}
-        return _with_settings(base, _quirks(as_, published, corrected), rest)
+        made = _with_settings(base, _quirks(as_, published, corrected), rest)
+        limits = {key: value for key, value in rest.items() if key in ("min_patches", "max_patches")}
+        return replace(made, tagger=made.tagger and _quirky(made.tagger, as_, limits))
     rules = ("bicubic-nudged", "bicubic-nudged-by-shape")
     as_coded, mended = ({"positions": rule} for rule in rules)
-    return _with_settings(base, _quirks(as_, as_coded, mended), overrides)
+    dense = _with_settings(base, _quirks(as_, as_coded, mended), overrides)
+    if dense.among == "tags":
+        return replace(dense, tagger=_quirky(own_tags(dense.words, dense.background), as_, {}))
+    return dense
+
+
+def _quirky(base: TagRecipe, as_: str | None, overrides: Mapping[str, object]) -> TagRecipe:
+    """A tag recipe with the quirks asked for."""
+    published, corrected = ({"early_exit": quirk, "lose_border": quirk} for quirk in (True, False))
+    return _with_settings(base, _quirks(as_, published, corrected), overrides)
 
 
 def _of_masks(name: object) -> MaskRecipe | TagMaskRecipe:
@@ -127,28 +135,6 @@ def _of_masks(name: object) -> MaskRecipe | TagMaskRecipe:
     if isinstance(found, TagMaskRecipe):
         return found
     return _of_kind(found, MaskRecipe, "masks")
-
-
-def _crossed(base: MaskRecipe | TagMaskRecipe, method: object) -> MaskRecipe | TagMaskRecipe:
-    """The recipe turned into one of the other kind, if the method asked for is of that kind."""
-    if isinstance(base, MaskRecipe) and method == _TAG_METHOD:
-        made = own_tag_masks(base.words, base.background)
-        return replace(
-            made,
-            name=f"{_TAG_METHOD} on {base.name}",
-            templates=base.templates,
-            tagger=made.tagger and replace(made.tagger, templates=base.templates),
-            pamr_steps=base.pamr_steps,
-            pamr_dilations=base.pamr_dilations,
-        )
-    if isinstance(base, TagMaskRecipe) and method not in (None, _TAG_METHOD):
-        return replace(
-            own_masks(base.words, base.background),
-            name=f"{method} on {base.name}",
-            pamr_steps=base.pamr_steps,
-            pamr_dilations=base.pamr_dilations,
-        )
-    return base
 
 
 _Own = tuple[tuple[str, ...], tuple[str, ...] | None]
@@ -203,8 +189,11 @@ def _with_settings(
     settable = {field.name for field in fields(base)} - {"name", "words", "background", "prompts", "tagger"}
     unknown = sorted(set(overrides) - settable)
     if unknown:
+        why = ""
+        if isinstance(base, TagMaskRecipe) and set(unknown) <= {field.name for field in fields(MaskRecipe)}:
+            why = ", which masks tags and does not compare words with pixels"
         raise InputError(
-            f"{', '.join(unknown)} is no setting of {base.name}; "
+            f"{', '.join(unknown)} is no setting of {base.name}{why}; "
             f"the settings are {', '.join(sorted(settable))}"
         )
     return replace(base, **{**quirks, **overrides})  # type: ignore[arg-type]  # names checked above

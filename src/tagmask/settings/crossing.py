@@ -1,0 +1,64 @@
+"""One recipe's data set, another method: `recipe="A/D", method="B"` where A and B are of different kinds.
+
+What belongs to the data set and the harness stays A's: names, templates, refinement, and whether there is a
+background. What is B's own comes from the recipe `B/D` if there is one, else from B's defaults.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tagmask.settings.kinds import MaskRecipe, Recipe, TagMaskRecipe, own_masks, own_tag_masks
+
+__all__ = ["TAG_METHOD", "crossed"]
+
+TAG_METHOD = "cls-seg"
+"""The method, among those that mask, that masks tags."""
+
+
+def crossed(
+    base: MaskRecipe | TagMaskRecipe, method: object, known: Mapping[str, Recipe]
+) -> MaskRecipe | TagMaskRecipe:
+    """The recipe turned into one of the other kind, if the method asked for is of that kind."""
+    dataset = base.name.partition("/")[2]
+    if isinstance(base, MaskRecipe) and method == TAG_METHOD:
+        return _to_tags(base, known.get(f"{TAG_METHOD}/{dataset}"))
+    if isinstance(base, TagMaskRecipe) and method not in (None, TAG_METHOD):
+        return _to_words(base, str(method), known.get(f"{method}/{dataset}"))
+    return base
+
+
+def _to_tags(base: MaskRecipe, found: Recipe | None) -> TagMaskRecipe:
+    own = own_tag_masks(base.words, base.background or None)
+    settings = found if isinstance(found, TagMaskRecipe) else own
+    # Without rivals a single tag has no gradient; a recipe without background leaves the choice of them to B.
+    rivals = base.background or settings.background
+    tagger = settings.tagger or own.tagger
+    return replace(
+        settings,
+        name=f"{TAG_METHOD} on {base.name}",
+        words=base.words,
+        background=rivals,
+        prompts=(),
+        templates=base.templates,
+        tagger=tagger and replace(tagger.with_names(base.words, rivals), templates=base.templates),
+        background_power=(settings.background_power or 1.0) if base.background else None,
+        pamr_steps=base.pamr_steps,
+        pamr_dilations=base.pamr_dilations,
+        crf=base.crf,
+        crf_wrapped=False,
+    )
+
+
+def _to_words(base: TagMaskRecipe, method: str, found: Recipe | None) -> MaskRecipe:
+    background = base.background if base.background_power is not None else ()
+    settings = found if isinstance(found, MaskRecipe) else own_masks(base.words, background)
+    return replace(
+        settings,
+        name=f"{method} on {base.name}",
+        words=base.words,
+        background=background,
+        templates=base.templates,
+        pamr_steps=base.pamr_steps,
+        pamr_dilations=base.pamr_dilations,
+        crf=base.crf,
+    )

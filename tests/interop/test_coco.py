@@ -1,0 +1,145 @@
+"""COCO files against their own tools and against counting pixels one by one."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from tagmask.errors import InputError
+from tagmask.interop import coco
+from tagmask.interop.coco import CocoFile, needs_pycocotools
+from tagmask.results import Segmentation
+
+# pycocotools' decoder, not what is tested here, under newer NumPy.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+WORDS = ("background", "cat", "dog", "boat")
+
+
+def segmentation(
+    labels: np.ndarray, *, background: bool = True, scores: np.ndarray | None = None
+) -> Segmentation:
+    words = WORDS if background else WORDS[1:]
+    return Segmentation(words=words, labels=labels, scores=scores, background=background, precision="float32")
+
+
+def encoded(*found: Segmentation, background: bool = True) -> dict[str, list[dict[str, object]]]:
+    file = CocoFile(WORDS if background else WORDS[1:], background)
+    for number, each in enumerate(found):
+        file.add(f"folder/{number}.jpg", each)
+    whole: dict[str, list[dict[str, object]]] = json.loads(file.encode())
+    return whole
+
+
+def decoded(annotation: dict[str, object]) -> np.ndarray:
+    runs = annotation["segmentation"]
+    assert isinstance(runs, dict)
+    mask: np.ndarray = coco_mask.decode({"size": runs["size"], "counts": runs["counts"].encode()})
+    return mask
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    background=st.booleans(),
+    wide=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_regions_are_the_labels(size: tuple[int, int], background: bool, wide: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    words = 4 if background else 3
+    nothing = 65535 if wide else 255
+    labels = rng.choice([*range(words), nothing], size=size).astype(np.uint16 if wide else np.uint8)
+    scores = rng.random((words, *size), np.float32)
+    whole = encoded(segmentation(labels, background=background, scores=scores), background=background)
+    rebuilt = np.full(size, nothing)
+    if background:
+        rebuilt[labels == 0] = 0  # the background has no region
+    for annotation in whole["annotations"]:
+        label = annotation["category_id"] if background else annotation["category_id"] - 1
+        inside = decoded(annotation).astype(bool)
+        rebuilt[inside] = label
+        places = [(y, x) for y in range(size[0]) for x in range(size[1]) if labels[y, x] == label]
+        ys, xs = zip(*places, strict=True)
+        box = [min(xs), min(ys), max(xs) - min(xs) + 1, max(ys) - min(ys) + 1]
+        assert annotation["bbox"] == box
+        assert annotation["area"] == len(places)
+        mean = sum(float(scores[label, y, x]) for y, x in places) / len(places)
+        assert annotation["score"] == pytest.approx(mean, abs=2e-6)
+        assert annotation["iscrowd"] == 0
+        assert set(annotation["segmentation"]) == {"size", "counts"}
+    np.testing.assert_array_equal(rebuilt, labels)
+    present = set(np.unique(labels)) - {nothing} - ({0} if background else set())
+    assert len(whole["annotations"]) == len(present)
+
+
+def test_holes_are_kept() -> None:
+    labels = np.zeros((12, 15), np.uint8)
+    labels[2:10, 3:12] = 2
+    labels[4:7, 5:9] = 0
+    labels[5, 6] = 1
+    first, second = encoded(segmentation(labels))["annotations"]
+    np.testing.assert_array_equal(decoded(second), labels == 2)
+    assert (second["area"], second["bbox"]) == (72 - 12, [3, 2, 9, 8])
+    assert (first["category_id"], first["area"], first["bbox"]) == (1, 1, [6, 5, 1, 1])
+
+
+def test_ids_count_from_one_through_all_images() -> None:
+    cat = np.ones((4, 6), np.uint8)
+    nothing_there = np.zeros((5, 3), np.uint8)
+    three = np.array([[0, 3, 1], [255, 2, 1]], np.uint8)
+    whole = encoded(*(segmentation(labels) for labels in (cat, nothing_there, three)))
+    assert whole["images"] == [
+        {"id": 1, "file_name": "folder/0.jpg", "height": 4, "width": 6},
+        {"id": 2, "file_name": "folder/1.jpg", "height": 5, "width": 3},
+        {"id": 3, "file_name": "folder/2.jpg", "height": 2, "width": 3},
+    ]
+    found = [(one["id"], one["image_id"], one["category_id"]) for one in whole["annotations"]]
+    assert found == [(1, 1, 1), (2, 3, 1), (3, 3, 2), (4, 3, 3)]
+    assert all("score" not in one for one in whole["annotations"])
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_categories_are_the_words_less_the_background(background: bool) -> None:
+    categories = encoded(background=background)["categories"]
+    assert [(one["id"], one["name"]) for one in categories] == [(1, "cat"), (2, "dog"), (3, "boat")]
+    one = np.full((2, 2), 1, np.uint8)
+    (annotation,) = encoded(segmentation(one, background=background), background=background)["annotations"]
+    assert annotation["category_id"] == (1 if background else 2)
+
+
+def test_no_images_make_an_empty_file() -> None:
+    whole = encoded()
+    assert (whole["images"], whole["annotations"]) == ([], [])
+
+
+def test_cocos_own_reader_takes_the_file(tmp_path: Path) -> None:
+    labels = np.array([[0, 1, 1], [2, 2, 1]], np.uint8)
+    file = CocoFile(("background", "кошка", "dog"), True)
+    file.add("é.jpg", Segmentation(file.words, labels, None, True, "float32"))
+    (tmp_path / "annotations.json").write_bytes(file.encode())
+    read = COCO(str(tmp_path / "annotations.json"))
+    assert read.loadImgs(read.getImgIds())[0]["file_name"] == "é.jpg"
+    assert [one["name"] for one in read.loadCats(read.getCatIds())] == ["кошка", "dog"]
+    for label in (1, 2):
+        (annotation,) = read.loadAnns(read.getAnnIds(catIds=[label]))
+        np.testing.assert_array_equal(read.annToMask(annotation), labels == label)
+
+
+def test_a_file_name_that_is_no_text_reads_back() -> None:
+    name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
+    file = CocoFile(WORDS, True)
+    file.add(name, segmentation(np.zeros((2, 2), np.uint8)))
+    assert json.loads(file.encode())["images"][0]["file_name"] == name
+
+
+def test_without_the_encoder_its_install_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_pycocotools()
+    monkeypatch.setattr(coco, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'tagmask\[coco\]'"):
+        needs_pycocotools()

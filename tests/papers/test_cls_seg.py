@@ -1,0 +1,255 @@
+"""CLS-SEG through the public API: recorded labels, one pass for both methods, what its parts share."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tagmask
+from tagmask.clip.load import Clip
+from tagmask.dense.features import one_pass
+from tagmask.dense.positions import bilinear_half_always
+from tagmask.dense.prompts import split_names, text_features
+from tagmask.errors import InputError
+from tagmask.papers import clip_es, cls_seg, tagclip
+from tagmask.papers.cls_seg import Tagging
+from tagmask.papers.tagclip import TagclipSettings
+from tagmask.refine.crf import CRF_SETTINGS, caffe_wrapped, dense_crf
+from tagmask.settings.kinds import TagMaskRecipe
+
+GATE = Path(__file__).parents[1] / "golden" / "clipes_small.npz"
+SHARED = Path(__file__).parents[3] / "shared" / "golden" / "clipes_voc_img0.npz"
+TAGS = [0, 5, 11, 19]
+WORDS = ["cat", "dog, puppy", "bicycle", "boat"]
+BACKGROUND = ["wall", "grass"]
+
+
+@pytest.fixture(scope="module")
+def voc(tagclip_model: Clip) -> tagmask.Segmenter:
+    return tagmask.Segmenter(tagclip_model, recipe="cls-seg/voc2012")
+
+
+def own_recipe(**tagging: object) -> TagMaskRecipe:
+    """Several tags an image, of a few words, by the papers' image sizes."""
+    recipe = tagmask.recipe("cls-seg/voc2012")
+    assert isinstance(recipe, TagMaskRecipe)
+    recipe = recipe.with_names(tuple(WORDS), tuple(BACKGROUND))
+    assert recipe.tagger is not None
+    tagging = {"templates": ("a photo of a {}.",), "tag_tau": 0.0, **tagging}
+    return replace(recipe, tagger=replace(recipe.tagger, **tagging))
+
+
+# -- Recorded labels -------------------------------------------------------------------------------------
+
+
+def test_labels_of_given_tags_equal_the_reference(voc: tagmask.Segmenter, shapes: list[np.ndarray]) -> None:
+    reference = np.load(GATE)["voc/img0/label"]
+    seg = voc(shapes[0], tags=TAGS)
+    assert np.mean(seg.labels == reference) >= 0.9999
+    assert set(np.unique(reference)) == {0, 1, 12, 20}
+    assert seg.tags == tuple(TAGS)
+    assert (seg.words[0], seg.words[12], len(seg.words)) == ("background", "dog", 21)
+
+
+@pytest.mark.parity
+def test_labels_after_the_crf_equal_the_reference(tagclip_model: Clip, shapes: list[np.ndarray]) -> None:
+    pack = np.load(SHARED)
+    seg = tagmask.Segmenter(tagclip_model, recipe="cls-seg+crf/voc2012")(shapes[0], tags=TAGS, scores=True)
+    assert np.mean(seg.labels == pack["voc/img0/crf_label"]) >= 0.997
+    assert seg.scores is not None
+    sure = np.abs(seg.scores.max(axis=0) - pack["voc/img0/crf_conf_max"].astype(np.float32))
+    assert np.quantile(sure, 0.999) < 2e-3
+
+
+@pytest.mark.parity
+def test_labels_before_the_crf_equal_the_whole_pack(voc: tagmask.Segmenter, shapes: list[np.ndarray]) -> None:
+    assert np.mean(voc(shapes[0], tags=TAGS).labels == np.load(SHARED)["voc/img0/label"]) >= 0.9999
+
+
+def test_the_crf_recipe_is_its_steps_one_after_the_other(
+    tagclip_model: Clip, shapes: list[np.ndarray]
+) -> None:
+    recipe = replace(tagmask.recipe("cls-seg+crf/voc2012"), tagger=None)
+    image = shapes[0][60:140, 150:270]
+    seg = tagmask.Segmenter(tagclip_model, recipe=recipe)(image, tags=TAGS, scores=True)
+
+    def text(names: tuple[str, ...]) -> torch.Tensor:
+        return text_features(tagclip_model, names, ("a clean origami {}.",))
+
+    texts = clip_es.ClassTexts(text(recipe.prompts), text(recipe.background))
+    maps = clip_es.tag_maps(
+        tagclip_model, clip_es.look(tagclip_model, image, recipe), texts, TAGS, recipe
+    ).numpy()
+
+    def agreed(shown: np.ndarray) -> np.ndarray:
+        planes = clip_es.crf_probabilities(torch.from_numpy(maps), (80, 120), recipe)
+        return dense_crf(torch.from_numpy(planes), shown, CRF_SETTINGS["cls-seg"]).numpy()
+
+    expected = agreed(caffe_wrapped(image))
+    names = np.array([0, *(tag + 1 for tag in TAGS)])
+    assert seg.scores is not None
+    np.testing.assert_allclose(seg.scores[names], expected, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(seg.labels, names[expected.argmax(axis=0)])
+    assert np.abs(agreed(image) - expected).max() > 0.01  # the wrapped image is another one
+    assert not seg.scores[[c for c in range(21) if c not in names]].any()
+
+
+def check_alike(one: tagmask.Segmentation, other: tagmask.Segmentation) -> None:
+    """But for a step of float16: layers that are watched add up in another order than those that are not."""
+    assert one.tags == other.tags
+    assert one.scores is not None
+    assert other.scores is not None
+    np.testing.assert_allclose(one.scores, other.scores, rtol=0, atol=2**-10)
+    assert np.mean(one.labels != other.labels) < 1e-4
+
+
+# -- One pass --------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Counted:
+    """How often each block's MLP ran, by how many tokens it saw of how many images."""
+
+    calls: Counter[tuple[int, int, int]]
+
+    def of(self, layer: int, tokens: int) -> int:
+        return sum(count for (at, _, seen), count in self.calls.items() if (at, seen) == (layer, tokens))
+
+
+@contextmanager
+def counted(clip: Clip) -> Iterator[Counted]:
+    """Every way through a block, the last one's variants included, ends in its MLP."""
+    found = Counted(Counter())
+    hooks = []
+    for layer, block in enumerate(clip.vision.blocks):
+
+        def note(
+            module: nn.Module, given: tuple[torch.Tensor], out: torch.Tensor, layer: int = layer
+        ) -> None:
+            batch = len(given[0]) if given[0].ndim == 3 else 1
+            found.calls[layer, batch, given[0].shape[-2]] += 1
+
+        hooks.append(block.mlp.c_fc.register_forward_hook(note))
+    yield found
+    for hook in hooks:
+        hook.remove()
+
+
+@pytest.mark.parametrize("top", [1, 4])
+def test_tags_and_masks_take_one_pass(tagclip_model: Clip, shapes: list[np.ndarray], top: int) -> None:
+    segmenter = tagmask.Segmenter(tagclip_model, recipe=own_recipe(top=top, candidate_tau=0.0))
+    tokens = 1 + 16 * 21
+    with counted(tagclip_model) as count:
+        seg = segmenter(shapes[0])
+    assert seg.tags is not None
+    assert len(seg.tags) == min(top, 3)  # tau 0 takes all words above the lowest
+    crops = [(batch, tokens) for layer, batch, tokens in count.calls if layer == 0 and tokens == 197]
+    assert len(crops) == 1  # all of them together
+    assert crops[0][0] >= 3
+    for layer in range(11):
+        assert count.of(layer, tokens) == 1
+        assert count.of(layer, 197) == 1
+    last = {(batch, tokens): calls for (layer, batch, tokens), calls in count.calls.items() if layer == 11}
+    # The value path of tagging; the class tokens of the crops; the patches on Grad-CAM's way out.
+    assert last == {(1, tokens): 1, (crops[0][0], 1): 1, (1, tokens - 1): 1}
+
+
+def test_given_tags_take_no_tagging(tagclip_model: Clip, shapes: list[np.ndarray]) -> None:
+    segmenter = tagmask.Segmenter(tagclip_model, recipe=own_recipe())
+    with counted(tagclip_model) as count:
+        segmenter(shapes[0], tags=[2, 0, 1])
+    assert count.calls == Counter({**{(layer, 1, 337): 1 for layer in range(11)}, (11, 1, 336): 1})
+    with counted(tagclip_model) as count:
+        segmenter([shapes[0], shapes[1]], tags=[[], [1]])
+    assert {tokens for _, _, tokens in count.calls} == {261, 260}  # no tags, nothing to look at
+
+
+def test_tags_are_the_taggers_and_masks_those_of_given_tags(
+    tagclip_model: Clip, voc: tagmask.Segmenter, shapes: list[np.ndarray]
+) -> None:
+    tags = [found.chosen for found in tagmask.Tagger(tagclip_model, recipe="tagclip/voc2012")(shapes)]
+    found = voc(shapes, scores=True)
+    assert [seg.tags for seg in found] == tags
+    assert len(set(tags)) == 3
+    for seg, given in zip(found, voc(shapes, tags=tags, scores=True), strict=True):
+        check_alike(seg, given)
+
+
+@pytest.fixture(scope="module")
+def half_table_model(tagclip_weights: Path) -> Clip:
+    """Weights whose position table is float16 already, as published ones are."""
+    clip = tagmask.load(tagclip_weights, device="cpu")
+    table = clip.vision.positional_embedding
+    table.data.copy_(table.half().float())
+    return clip
+
+
+def test_on_the_towers_own_grid_the_two_position_tables_differ(
+    tagclip_model: Clip, half_table_model: Clip, shapes: list[np.ndarray]
+) -> None:
+    # Without crops, which have the same 197 tokens.
+    recipe = own_recipe(cwr=False)
+    for clip, passes in ((tagclip_model, 2), (half_table_model, 1)):
+        segmenter = tagmask.Segmenter(clip, recipe=recipe)
+        with counted(clip) as count:
+            seg = segmenter(shapes[2], scores=True)
+        assert [count.of(layer, 197) for layer in range(11)] == [passes] * 11
+        assert count.of(11, 196) == 1
+        check_alike(seg, segmenter(shapes[2], tags=seg.tags, scores=True))
+
+
+@pytest.mark.parametrize("index", [0, 2])
+def test_masks_read_tables_rounded_as_clip_es_rounds_them(
+    tagclip_model: Clip, shapes: list[np.ndarray], index: int
+) -> None:
+    clip, image, recipe = tagclip_model, shapes[index], own_recipe()
+    texts = clip_es.ClassTexts(
+        text_features(clip, clip_es.fuse_names(WORDS), recipe.templates),
+        text_features(clip, BACKGROUND, recipe.templates),
+    )
+    assert recipe.tagger is not None
+    seen = cls_seg.look_once(clip, image, recipe.tagger, recipe)
+    found = cls_seg.maps_of_tags(clip, image, seen, (1, 3), texts, recipe)
+    with torch.inference_mode():
+        state = one_pass(clip.vision, seen.pixels[None], bilinear_half_always, attention=frozenset(range(11)))
+        expected = clip_es.tag_maps(clip, state, texts, (1, 3), recipe)
+        unrounded = clip_es.tag_maps(clip, seen.state, texts, (1, 3), recipe)
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-6)
+    off = float((unrounded - expected).abs().max())
+    assert off == 0 if index == 0 else off > 2e-5  # else the second look would be for nothing
+
+
+# -- Parts -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dmar", [True, False])
+@pytest.mark.parametrize("cwr", [True, False])
+def test_scores_of_the_shared_pass_are_tagclips(
+    sclip_model: Clip, shapes: list[np.ndarray], dmar: bool, cwr: bool
+) -> None:
+    names = split_names([*WORDS, *BACKGROUND])
+    texts = text_features(sclip_model, names.texts, ("{}",))
+    settings = TagclipSettings(dmar=dmar, cwr=cwr, candidate_tau=0.2)
+    masking = clip_es.ClipEsSettings(attention_layers=(7, 8))
+    for image in (shapes[0][:100, :90], shapes[2]):
+        look = cls_seg.look_once(sclip_model, image, settings, masking)
+        assert set(look.state.attention) == ({0, 1, 2} if dmar else {2})  # layers 7 and 8 of 12 are 2 of 4
+        found = cls_seg.tag_scores(sclip_model, look, Tagging(names, texts, len(WORDS), settings))
+        (expected,) = tagclip.score_images(sclip_model, [image], names, texts, len(WORDS), settings)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+        assert found.shape == (len(WORDS),)
+
+
+def test_a_pass_without_the_layers_is_refused(sclip_model: Clip, shapes: list[np.ndarray]) -> None:
+    texts = clip_es.ClassTexts(*(text_features(sclip_model, names, ("{}",)) for names in (WORDS, BACKGROUND)))
+    few, many = (clip_es.ClipEsSettings(attention_layers=layers) for layers in ((11,), (2, 11)))
+    look = cls_seg.look_once(sclip_model, shapes[1], TagclipSettings(dmar=False), few)
+    with pytest.raises(InputError, match=r"kept no attention of layers \[0\]"):
+        cls_seg.maps_of_tags(sclip_model, shapes[1], look, (0,), texts, many)
+    assert len(cls_seg.maps_of_tags(sclip_model, shapes[1], look, (), texts, many)) == 0
