@@ -15,7 +15,7 @@ from tagmask.checks import check_choice
 from tagmask.clip.download import Progress
 from tagmask.clip.hardware import choose_device, choose_precision
 from tagmask.clip.keys import Geometry
-from tagmask.clip.model import ACTIVATIONS, Text, Vision
+from tagmask.clip.model import ACTIVATIONS, Text, Vision, fold_quick_gelu
 from tagmask.clip.resolve import resolve
 from tagmask.clip.sources import find
 from tagmask.clip.statements import OPENAI_MEAN, OPENAI_STD, Triple
@@ -127,6 +127,8 @@ def load(
     dtype = getattr(torch, chosen)
     for tower in (vision, text):
         tower.requires_grad_(False).eval().to(target)
+        if settled.activation == "quickgelu" and dtype != torch.float32:
+            fold_quick_gelu(tower)  # float32 keeps the formula as it is written
         _cast_products(tower, dtype)
     return Clip(
         vision=vision,

@@ -236,7 +236,11 @@ def label(
     height, width = maps.size
     labels = np.empty((height, width), np.int32)
     scores = np.empty((len(names.classes), height, width), np.float32) if keep_scores else None
-    strips: Iterable[Strip] = class_scores(maps, names, settings)
+    # The softmax keeps the order of the cosines, so where only the best class is asked for it is left out.
+    needed = (
+        keep_scores or settings.prob_thd > 0 or settings.area_thd is not None or settings.logit_scale <= 0
+    )
+    strips: Iterable[Strip] = class_scores(maps, names, settings, softmax=needed)
     dropped = torch.zeros(len(names.classes), dtype=torch.bool, device=maps.cosines.device)
     if settings.area_thd is not None:
         # Both readings can share the scores of an image that is one strip; larger ones are made twice.
@@ -246,9 +250,12 @@ def label(
         strips = strips if one_strip else class_scores(maps, names, settings)
     unsure = 0 if background else nothing
     for top, bottom, strip in strips:
-        strip[dropped] = 0
+        if settings.area_thd is not None:
+            strip[dropped] = 0
         best, index = strip.max(dim=0)
-        labels[top:bottom] = torch.where(best < settings.prob_thd, unsure, index).cpu().numpy()
+        if settings.prob_thd > 0:
+            index = torch.where(best < settings.prob_thd, unsure, index)
+        labels[top:bottom] = index.cpu().numpy()
         if scores is not None:
             scores[:, top:bottom] = strip.cpu().numpy()
     return labels, scores
@@ -269,15 +276,21 @@ def small_classes(
     return small
 
 
-def class_scores(maps: CosineMaps, names: Names, settings: SclipSettings) -> Iterator[Strip]:
-    """Strips (top, bottom, scores): refined if asked for, softmax over names, best name of each class."""
+def class_scores(
+    maps: CosineMaps, names: Names, settings: SclipSettings, *, softmax: bool = True
+) -> Iterator[Strip]:
+    """Strips (top, bottom, scores): refined if asked for, softmax over names, best name of each class.
+
+    Without the softmax they are cosines, in the same order.
+    """
     height, _ = maps.size
     strip = _strip_height(maps, names, settings)
     for top in range(0, height, strip):
         bottom = min(top + strip, height)
-        cosines = refined_rows(maps, settings, top, bottom)
-        probabilities = torch.softmax(cosines * settings.logit_scale, dim=0)
-        yield top, bottom, merge_names(probabilities, names)
+        scores = refined_rows(maps, settings, top, bottom)
+        if softmax:
+            scores = torch.softmax(scores * settings.logit_scale, dim=0)
+        yield top, bottom, merge_names(scores, names)
 
 
 def refined_rows(

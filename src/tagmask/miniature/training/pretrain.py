@@ -50,7 +50,7 @@ class Settings:
 
     minutes: float = 84.0
     """Of processor time spent training, all cores together; the pictures' drawing is not counted."""
-    near: float = 0.35
+    near: float = 0.5
     """Share of the run that shows near views alone, each a picture of its own."""
     near_batch: int = 256
     """Near views a step."""
