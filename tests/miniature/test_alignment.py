@@ -9,6 +9,7 @@ from torch import Tensor
 from tagmask.miniature.captions import Phrase
 from tagmask.miniature.training.alignment import (
     caption_loss,
+    dealt,
     entailed,
     everything_loss,
     phrase_loss,
@@ -60,25 +61,31 @@ def test_phrase_loss_is_its_definition(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_everything_loss_is_its_definition(seed: int) -> None:
     scores, said, out = random_case(seed)
+    owners = dealt((scores * 7).masked_fill(~said[:, None], -math.inf))
     terms = []
     for r in range(4):
-        volume = [math.log(sum(math.exp(7 * scores[r, p, t]) for p in range(6))) for t in range(5)]
         for p in range(6):
-            relative = {t: float(7 * scores[r, p, t]) - 0.7 * volume[t] for t in range(5) if said[r, t]}
-            own = math.exp(7 * scores[r, p, max(relative, key=lambda t: relative[t])])
+            own = int(owners[r, p])
+            assert said[r, own]
             total = sum(math.exp(7 * scores[r, p, t]) for t in range(5) if said[r, t] or out[r, t])
-            terms.append(-math.log(own / total))
+            terms.append(-math.log(math.exp(7 * scores[r, p, own]) / total))
     wanted = sum(terms) / len(terms)
     assert float(everything_loss(scores, SCALE, said, out)) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_a_loud_word_does_not_take_every_patch() -> None:
-    # The second word answers louder everywhere, but one patch answers to the first far more than others do.
-    scores = torch.tensor([[[0.1, 0.9], [0.1, 0.9], [0.8, 0.9]]], requires_grad=True)
-    said = torch.tensor([[True, True]])
-    everything_loss(scores, SCALE, said, ~said).backward()
-    assert scores.grad is not None
-    assert (scores.grad[0, :, 0] < 0).tolist() == [False, False, True]
+    # The second word answers louder everywhere; two patches answer to the first more than the others do.
+    logits = torch.tensor([[[1.0, 9.0], [5.0, 9.0], [1.0, 9.0], [4.0, 9.0]]])
+    assert dealt(logits).tolist() == [[1, 0, 1, 0]]
+
+
+def test_words_get_about_as_many_patches_each() -> None:
+    logits = 4 * torch.randn(50, 36, 3, generator=torch.Generator().manual_seed(0))
+    logits[..., 2] += 10
+    counts = torch.stack([(dealt(logits) == t).sum(dim=1) for t in range(3)]).float()
+    assert counts.mean(dim=1).tolist() == pytest.approx([12, 12, 12], abs=2)
+    logits[:, :, 1] = -math.inf
+    assert not (dealt(logits) == 1).any()
 
 
 def test_pooling_listens_to_the_patches_that_answer() -> None:

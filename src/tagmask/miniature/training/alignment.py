@@ -15,13 +15,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from tagmask.miniature.captions import Phrase
 
-__all__ = ["caption_loss", "entailed", "everything_loss", "phrase_loss", "pooled_scores"]
+__all__ = ["caption_loss", "dealt", "entailed", "everything_loss", "phrase_loss", "pooled_scores"]
 
 
 def entailed(
@@ -84,16 +84,25 @@ def everything_loss(
     The texts must be single words (a colour beside a name would compete with the name itself).
     """
     logits = scores * scale
-    answers = logits.detach()
-    balanced = answers - _BALANCE * torch.logsumexp(answers, dim=1, keepdim=True)
-    own = balanced.masked_fill(~said[:, None], -math.inf).argmax(dim=-1, keepdim=True)
+    own = dealt(logits.detach().masked_fill(~said[:, None], -math.inf))
     competing = logits.masked_fill(~(said | ruled_out)[:, None], -math.inf)
-    loss = torch.logsumexp(competing, dim=-1) - logits.gather(-1, own)[..., 0]
+    loss = torch.logsumexp(competing, dim=-1) - logits.gather(-1, own[..., None])[..., 0]
     return loss.mean()
 
 
-_BALANCE = 0.7
-"""1 deals every word of a caption about as many patches; 0 lets the loudest have them all."""
+def dealt(logits: Float[Tensor, "r p t"], rounds: int = 3) -> Int[Tensor, "r p"]:
+    """The text that each patch is dealt to, so that a region's texts get about as many patches each.
+
+    Sinkhorn's algorithm: each text's hold on the patches is brought to the same sum, each patch's to 1, in turn.
+    Texts at -inf get none. Without the balance the loudest text takes every patch, and then all patches learn
+    to say what the region as a whole shows.
+    """
+    held = logits
+    for _ in range(rounds):
+        held = held - torch.logsumexp(held, dim=1, keepdim=True).nan_to_num(neginf=0.0)
+        held = held - torch.logsumexp(held, dim=2, keepdim=True)
+    held = held - torch.logsumexp(held, dim=1, keepdim=True).nan_to_num(neginf=0.0)
+    return held.argmax(dim=-1)
 
 
 def caption_loss(
