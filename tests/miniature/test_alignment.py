@@ -61,7 +61,14 @@ def test_phrase_loss_is_its_definition(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_everything_loss_is_its_definition(seed: int) -> None:
     scores, said, out = random_case(seed)
-    owners = dealt((scores * 7).masked_fill(~said[:, None], -math.inf))
+    behind = torch.tensor([False, False, True, True, False])
+    shares = torch.zeros(4, 5)
+    for r in range(4):
+        for kind, part in ((behind, 0.6), (~behind, 0.4)):
+            for t in range(5):
+                if said[r, t] and kind[t]:
+                    shares[r, t] = part / int((said[r] & kind).sum())
+    owners = dealt((scores * 7).masked_fill(~said[:, None], -math.inf), shares)
     terms = []
     for r in range(4):
         for p in range(6):
@@ -70,22 +77,24 @@ def test_everything_loss_is_its_definition(seed: int) -> None:
             total = sum(math.exp(7 * scores[r, p, t]) for t in range(5) if said[r, t] or out[r, t])
             terms.append(-math.log(math.exp(7 * scores[r, p, own]) / total))
     wanted = sum(terms) / len(terms)
-    assert float(everything_loss(scores, SCALE, said, out)) == pytest.approx(wanted, rel=1e-5)
+    assert float(everything_loss(scores, SCALE, said, out, behind)) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_a_loud_word_does_not_take_every_patch() -> None:
     # The second word answers louder everywhere; two patches answer to the first more than the others do.
     logits = torch.tensor([[[1.0, 9.0], [5.0, 9.0], [1.0, 9.0], [4.0, 9.0]]])
-    assert dealt(logits).tolist() == [[1, 0, 1, 0]]
+    assert dealt(logits, torch.tensor([[0.5, 0.5]])).tolist() == [[1, 0, 1, 0]]
 
 
-def test_words_get_about_as_many_patches_each() -> None:
+def test_words_get_about_their_shares() -> None:
     logits = 4 * torch.randn(50, 36, 3, generator=torch.Generator().manual_seed(0))
     logits[..., 2] += 10
-    counts = torch.stack([(dealt(logits) == t).sum(dim=1) for t in range(3)]).float()
-    assert counts.mean(dim=1).tolist() == pytest.approx([12, 12, 12], abs=2)
+    shares = torch.tensor([[0.2, 0.3, 0.5]]).expand(50, -1)
+    found = dealt(logits, shares)
+    counts = torch.stack([(found == t).sum(dim=1) for t in range(3)]).float()
+    assert counts.mean(dim=1).tolist() == pytest.approx([7.2, 10.8, 18], abs=2)
     logits[:, :, 1] = -math.inf
-    assert not (dealt(logits) == 1).any()
+    assert not (dealt(logits, torch.tensor([[0.5, 0.0, 0.5]]).expand(50, -1)) == 1).any()
 
 
 def test_pooling_listens_to_the_patches_that_answer() -> None:

@@ -78,30 +78,45 @@ def everything_loss(
     scale: Tensor,
     said: Bool[Tensor, "r t"],
     ruled_out: Bool[Tensor, "r t"],
+    behind: Bool[Tensor, " t"],
 ) -> Tensor:
     """Cross-entropy of each patch with the word it is dealt to, against all words that are not left open.
 
-    The texts must be single words (a colour beside a name would compete with the name itself).
+    The texts must be single words (a colour beside a name would compete with the name itself); `behind` are
+    those of backgrounds.
     """
     logits = scores * scale
-    own = dealt(logits.detach().masked_fill(~said[:, None], -math.inf))
+    own = dealt(logits.detach().masked_fill(~said[:, None], -math.inf), _fair_shares(said, behind))
     competing = logits.masked_fill(~(said | ruled_out)[:, None], -math.inf)
     loss = torch.logsumexp(competing, dim=-1) - logits.gather(-1, own[..., None])[..., 0]
     return loss.mean()
 
 
-def dealt(logits: Float[Tensor, "r p t"], rounds: int = 3) -> Int[Tensor, "r p"]:
-    """The text that each patch is dealt to, so that a region's texts get about as many patches each.
+def _fair_shares(said: Bool[Tensor, "r t"], behind: Bool[Tensor, " t"]) -> Float[Tensor, "r t"]:
+    """Backgrounds together get 60 % of a region, objects the rest, each of a kind as much; as scenes have it."""
+    kinds = [said & behind, said & ~behind]
+    shares = [
+        part * kind / kind.sum(dim=1, keepdim=True).clamp(min=1)
+        for part, kind in zip((0.6, 0.4), kinds, strict=True)
+    ]
+    return sum(shares, torch.zeros(()))
 
-    Sinkhorn's algorithm: each text's hold on the patches is brought to the same sum, each patch's to 1, in turn.
+
+def dealt(
+    logits: Float[Tensor, "r p t"], shares: Float[Tensor, "r t"], rounds: int = 3
+) -> Int[Tensor, "r p"]:
+    """The text that each patch is dealt to, so that a region's texts get about their shares of it.
+
+    Sinkhorn's algorithm: each text's hold on the patches is brought to its share, each patch's to 1, in turn.
     Texts at -inf get none. Without the balance the loudest text takes every patch, and then all patches learn
     to say what the region as a whole shows.
     """
+    wanted = shares.log().nan_to_num(neginf=0.0)[:, None]
     held = logits
     for _ in range(rounds):
-        held = held - torch.logsumexp(held, dim=1, keepdim=True).nan_to_num(neginf=0.0)
+        held = held - torch.logsumexp(held, dim=1, keepdim=True).nan_to_num(neginf=0.0) + wanted
         held = held - torch.logsumexp(held, dim=2, keepdim=True)
-    held = held - torch.logsumexp(held, dim=1, keepdim=True).nan_to_num(neginf=0.0)
+    held = held - torch.logsumexp(held, dim=1, keepdim=True).nan_to_num(neginf=0.0) + wanted
     return held.argmax(dim=-1)
 
 

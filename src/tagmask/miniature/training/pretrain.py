@@ -42,6 +42,8 @@ __all__ = ["Settings", "train", "write_weights"]
 logger = logging.getLogger("tagmask")
 
 PHRASES = tuple(Phrase(word) for word in range(len(CLASS_NAMES) + len(BACKGROUND_NAMES)))
+BEHIND = torch.tensor([phrase.word >= len(CLASS_NAMES) for phrase in PHRASES])
+"""Which of these are backgrounds."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Settings:
 
     minutes: float = 84.0
     """Of processor time spent training, all cores together; the pictures' drawing is not counted."""
-    near: float = 0.5
+    near: float = 0.55
     """Share of the run that shows near views alone, each a picture of its own."""
     near_batch: int = 256
     """Near views a step."""
@@ -152,7 +154,9 @@ def losses(
         first += len(region)
         scores = region @ texts.T
         found.append(phrase_loss(pooled_scores(scores), local, said[rows], out[rows]))
-        everything.append(everything_loss(scores[..., :words], local, said[rows, :words], out[rows, :words]))
+        everything.append(
+            everything_loss(scores[..., :words], local, said[rows, :words], out[rows, :words], BEHIND)
+        )
     cosines = whole @ texts.T
     objects = len(CLASS_NAMES)
     best = cosines[:, :objects].argmax(dim=1, keepdim=True)
