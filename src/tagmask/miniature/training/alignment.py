@@ -93,7 +93,7 @@ def everything_loss(
 
 
 def _fair_shares(said: Bool[Tensor, "r t"], behind: Bool[Tensor, " t"]) -> Float[Tensor, "r t"]:
-    """Backgrounds together get 60 % of a region, objects the rest, each of a kind as much; as scenes have it."""
+    """Backgrounds together get 60 % of a region, objects the rest, as scenes about have it."""
     kinds = [said & behind, said & ~behind]
     shares = [
         part * kind / kind.sum(dim=1, keepdim=True).clamp(min=1)
