@@ -2,7 +2,6 @@
 
 import io
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,14 +36,15 @@ def show(clip: Clip, out: Path) -> None:
     refined = Segmenter(clip, CLASS_NAMES, pamr_steps=10)
     tagged = Segmenter(clip, CLASS_NAMES, method="cls-seg")
     sights = []
-    typer.echo(f"{'picture':<10}{'drawn':<44}{'tags found':<34}pixels right")
-    for number, seed in watched(list(enumerate(_SEEDS, start=1)), len(_SEEDS)):
-        scene = unseen_scene(seed)
+    scenes = [unseen_scene(seed) for seed in _SEEDS]
+    width = 2 + max(len(_drawn(scene)) for scene in scenes)
+    typer.echo(f"{'picture':<10}{'pixels right':<14}{'drawn':<{width}}tags found")
+    for number, scene in watched(list(enumerate(scenes, start=1)), len(scenes)):
         name = f"scene-{number}"
         tags, masks, smooth = tagger(scene.image), segmenter(scene.image), refined(scene.image)
         of_tags = tagged(scene.image, scores=True)
         _write(out, name, scene, masks)
-        typer.echo(_row(name, scene, tags, masks))
+        typer.echo(_row(name, scene, tags, masks, width))
         truth = Segmentation(segmenter.words, objects_only(scene.labels), None, True, clip.precision)
         sights.append(
             Sight(
@@ -108,15 +108,8 @@ def _drawn(scene: Scene) -> str:
     )
 
 
-def _row(name: str, scene: Scene, tags: Tags, masks: Segmentation) -> str:
+def _row(name: str, scene: Scene, tags: Tags, masks: Segmentation, width: int) -> str:
     there = {CLASS_NAMES[thing.kind] for thing in scene.content.things}
-    shown = _padded([(tag, tag in there) for tag in tags.names], 34)
+    found = ", ".join(green(tag) if tag in there else tag for tag in tags.names)
     right = float(np.mean(masks.labels == objects_only(scene.labels)))
-    return f"{name:<10}{_drawn(scene):<44}{shown}{right:.0%}"
-
-
-def _padded(tags: Sequence[tuple[str, bool]], width: int) -> str:
-    """Names in a column, right ones green; the padding counts letters, not colour codes."""
-    plain = ", ".join(name for name, _ in tags)
-    coloured = ", ".join(green(name) if right else name for name, right in tags)
-    return coloured + " " * max(1, width - len(plain))
+    return f"{name:<10}{right:<14.0%}{_drawn(scene):<{width}}{found}"
