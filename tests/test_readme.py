@@ -32,6 +32,7 @@ def folder(
     (tmp_path / "photos").mkdir()
     for name, pixels in zip(("photo.jpg", "photos/a.png", "photos/b.webp"), shapes, strict=True):
         PILImage.fromarray(pixels).save(tmp_path / name)
+    (tmp_path / "tags.txt").write_text("a 0\nb 1 0\n")
     shutil.copy(tagclip_weights, tmp_path / "ViT-B-16.pt")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -75,7 +75,7 @@ def test_strange_words_are_pointed_out_once(run: CliRunner, tmp_path: Path) -> N
 
 
 def test_bench_prints_tables(run: CliRunner) -> None:
-    result = run.invoke(app, ["bench", "miniature", "--scenes", "3"])
+    result = run.invoke(app, ["bench", "miniature", "--scenes", "3"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert "| SCLIP + PAMR |" in result.stdout
     assert "| TagCLIP, both |" in result.stdout

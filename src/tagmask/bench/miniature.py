@@ -3,6 +3,7 @@
 Every figure is over scenes that training never showed, in a world whose truth is exact.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -85,14 +86,19 @@ def zero_shot(clip: Clip, count: int) -> ZeroShot:
     new_pair = np.array([kept_from_training(thing.kind, thing.colour) for thing in things])
     new_style = np.array([held_style(thing) for thing in things])
     return ZeroShot(
-        everything=float(named.mean()),
-        unseen_pairs=float(named[new_pair].mean()),
-        unseen_styles=float(named[new_style].mean()),
-        colour_and_name=float(paired.mean()),
+        everything=_share(named),
+        unseen_pairs=_share(named[new_pair]),
+        unseen_styles=_share(named[new_style]),
+        colour_and_name=_share(paired),
         count=len(singles),
         pairs=int(new_pair.sum()),
         styles=int(new_style.sum()),
     )
+
+
+def _share(right: Bool[ndarray, " n"]) -> float:
+    """NaN where nothing was asked."""
+    return float(right.mean()) if len(right) else math.nan
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ from tagmask.report.text import data_uri, escaped
 __all__ = ["heat_strip"]
 
 _LONGEST = 160
-_COLD, _WARM = np.array([38, 60, 120.0]), np.array([255, 196, 40.0])
+_COLD, _WARM = np.array([86, 108, 160.0]), np.array([255, 206, 64.0])
 
 
 def heat_strip(
@@ -49,7 +49,7 @@ def _picture(image: UInt8[np.ndarray, "h w 3"], scores: Float[np.ndarray, "_ _"]
     warmth = np.clip(np.nan_to_num(scores[::step, ::step]), 0, 1)[..., None]
     colour = _COLD + (_WARM - _COLD) * warmth
     # The picture stays readable: its light modulates the colour.
-    shown = colour * (0.35 + 0.65 * grey / 255)
+    shown = colour * (0.5 + 0.5 * grey / 255)
     file = io.BytesIO()
     PIL.Image.fromarray(shown.astype(np.uint8)).save(file, "JPEG", quality=85, optimize=True)
     return data_uri("image/jpeg", file.getvalue())
