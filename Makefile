@@ -44,7 +44,7 @@ speed: .venv/installed-test  # ratios against a plain transcription, on this mac
 	$(BIN)/python -m benchmarks.speed
 
 # Threads that wait asleep cost little when the machine has other work too; spinning ones, the default, a lot.
-miniature: .venv/installed  # train the bundled model anew: 140 processor minutes; resumes; pictures: 8 GB in build/
+miniature: .venv/installed  # train the bundled model anew: 78 processor minutes; resumes; pictures: 8 GB in build/
 	mkdir -p build/miniature
 	OMP_WAIT_POLICY=passive nice $(BIN)/python -m tagmask.miniature.training.pretrain \
 		build/miniature src/tagmask/miniature/miniature.safetensors

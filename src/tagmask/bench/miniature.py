@@ -31,6 +31,7 @@ __all__ = [
     "ABLATION",
     "MASK_ROWS",
     "TAG_ROWS",
+    "AblationRow",
     "MaskRow",
     "MaskWay",
     "ZeroShot",
@@ -243,16 +244,40 @@ ABLATION: Mapping[str, Mapping[str, bool]] = MappingProxyType(
 )
 
 
-def ablation_row(clip: Clip, found: Sequence[Scene], parts: Mapping[str, bool]) -> tuple[float, float]:
-    """Mean average precision of tags, and mean IoU of CLS-SEG's masks of them, in percent."""
+@dataclass(frozen=True)
+class AblationRow:
+    """What one way of finding tags reaches, all in percent."""
+
+    average_precision: float
+    """Mean over classes."""
+    precision: float
+    """Share of the tags taken that are there."""
+    recall: float
+    """Share of what is there that is taken."""
+    miou: float
+    """Of CLS-SEG's masks of these tags."""
+
+
+def ablation_row(clip: Clip, found: Sequence[Scene], parts: Mapping[str, bool]) -> AblationRow:
+    """Tags found with some of TagCLIP's parts, and CLS-SEG's masks of them."""
     recipe = own_tag_masks(CLASS_NAMES, BACKGROUND_NAMES)
     tagger = replace(recipe.tagger or own_tags(CLASS_NAMES, BACKGROUND_NAMES), **_free(parts))
     scores = _tagclip(**parts)(clip, found)
     segmenter = Segmenter(clip, recipe=replace(recipe, tagger=tagger))
     matrix = ConfusionMatrix(1 + len(CLASS_NAMES))
-    for scene in found:
-        matrix.update(segmenter(scene.image).labels, objects_only(scene.labels))
-    return 100 * mean_average_precision(scores.astype(np.float64), present(found)), 100 * matrix.miou()
+    truth = present(found)
+    right = taken = 0
+    for scene, there in zip(found, truth, strict=True):
+        masked = segmenter(scene.image)
+        tags = masked.tags or ()
+        right, taken = right + int(there[list(tags)].sum()), taken + len(tags)
+        matrix.update(masked.labels, objects_only(scene.labels))
+    return AblationRow(
+        average_precision=100 * mean_average_precision(scores.astype(np.float64), truth),
+        precision=100 * right / max(taken, 1),
+        recall=100 * right / max(int(truth.sum()), 1),
+        miou=100 * matrix.miou(),
+    )
 
 
 def objects_only(labels: UInt8[ndarray, "h w"]) -> UInt8[ndarray, "h w"]:

@@ -46,7 +46,7 @@ def _lines(clip: Clip, count: int) -> Iterator[str]:
     with ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         tags = {row: pool.submit(tags_row, clip, unseen, row) for row in TAG_ROWS}
         masks = {row: pool.submit(masks_row, clip, unseen, way) for row, way in MASK_ROWS.items()}
-        parts = {row: pool.submit(ablation_row, clip, unseen, part) for row, part in ABLATION.items()}
+        parts = {row: pool.submit(ablation_row, clip, unseen, some) for row, some in ABLATION.items()}
         yield ""
         yield f"| tags, {count} scenes | mAP |"
         yield "|---|---|"
@@ -59,11 +59,14 @@ def _lines(clip: Clip, count: int) -> Iterator[str]:
             mask = measured.result()
             yield f"| {row} | {mask.miou:.1f} | {'' if mask.stuff is None else f'{mask.stuff:.1f}'} |"
         yield ""
-        yield f"| what finds the tags, {count} scenes | mAP of tags | mIoU of CLS-SEG's masks |"
-        yield "|---|---|---|"
-        for row, both in parts.items():
-            precision_of_tags, miou = both.result()
-            yield f"| {row} | {precision_of_tags:.1f} | {miou:.1f} |"
+        yield f"| what finds the tags, {count} scenes | mAP | precision | recall | mIoU of CLS-SEG's masks |"
+        yield "|---|---|---|---|---|"
+        for row, measured_part in parts.items():
+            part = measured_part.result()
+            yield (
+                f"| {row} | {part.average_precision:.1f} | {part.precision:.0f} % | {part.recall:.0f} % "
+                f"| {part.miou:.1f} |"
+            )
     yield ""
     yield from _by_class({row: masks[row].result() for row in _BY_CLASS})
 
