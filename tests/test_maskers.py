@@ -12,20 +12,7 @@ from tagmask.api import _lists, _one_list
 from tagmask.clip.load import Clip
 from tagmask.errors import InputError
 from tagmask.maskers import masker
-
-WORDS = ["cat", "dog, puppy", "bicycle", "boat"]
-BACKGROUND = ["wall", "grass"]
-KINDS = ("cls-seg", "dense")
-
-
-def made(clip: Clip, kind: str, **settings: object) -> tagmask.Segmenter:
-    """Own words: tags masked, or all words compared with half the usual pixels."""
-    usual: dict[str, object] = {"words": WORDS, "background": BACKGROUND}
-    if kind == "cls-seg":
-        usual |= {"method": "cls-seg"}
-    else:
-        usual |= {"among": "tags", "templates": ("a {}.",), "short_side": 112, "crop": 112}
-    return tagmask.Segmenter(clip, **{**usual, **settings})
+from tests.segmenters import BACKGROUND, KINDS, WORDS, made, scores_of
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +24,6 @@ def segmenters(sclip_model: Clip) -> dict[str, tagmask.Segmenter]:
 def picture(shapes: list[np.ndarray]) -> np.ndarray:
     """A corner of a shape: 48 x 60 pixels."""
     return shapes[0][60:108, 40:100]
-
-
-def scores_of(seg: tagmask.Segmentation) -> np.ndarray:
-    assert seg.scores is not None
-    return seg.scores
 
 
 # -- What counts as tags ---------------------------------------------------------------------------------
