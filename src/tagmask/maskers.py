@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float, Float32, Integer
 from torch import Tensor
 
-from tagmask.checks import check_number
 from tagmask.clip.load import Clip
 from tagmask.dense.prompts import Names, split_names, text_features
 from tagmask.errors import InputError
@@ -97,7 +96,7 @@ class DenseMasker:
 
     def _chosen(self, images: Images, tags: Sequence[Sequence[int] | None]) -> list[tuple[int, ...] | None]:
         for given in tags:
-            _check_tags(given, len(self.recipe.words))
+            clip_es.check_tags(given or (), len(self.recipe.words))
         known = [None if given is None else tuple(given) for given in tags]
         asked = [image for image, given in zip(images, known, strict=True) if given is None]
         if self._tagger is None or not asked:
@@ -184,7 +183,7 @@ class TagMasker:
     ) -> list[Masked]:
         """Label every pixel of every image."""
         for given in tags:
-            _check_tags(given, len(self.recipe.words))
+            clip_es.check_tags(given or (), len(self.recipe.words))
         return [
             self._mask(image, given, nothing, keep_scores) for image, given in zip(images, tags, strict=True)
         ]
@@ -265,10 +264,3 @@ def _spread(
     if scores is not None and len(kept):
         full[list(kept)] = scores
     return full
-
-
-def _check_tags(tags: Sequence[int] | None, classes: int) -> None:
-    for tag in tags or ():
-        check_number("a tag", tag, 0, classes - 1, whole=True)
-    if tags is not None and len(set(tags)) < len(tags):
-        raise InputError(f"tags {tuple(tags)} repeat a class; give each class once")

@@ -10,7 +10,7 @@ from tagmask.clip.keys import HEAD_WIDTH, Geometry
 from tagmask.clip.statements import Statement
 from tagmask.errors import WeightsError
 
-__all__ = ["Described", "check_sizes", "fields", "only", "read_json", "side"]
+__all__ = ["Described", "check_sizes", "fields", "only", "read_json", "stated_sizes"]
 
 _LARGEST: Final = 64 << 20
 """Bytes of the largest JSON file that is read; a tokenizer.json has 4 MB."""
@@ -74,6 +74,20 @@ def side(value: object, key: str, by: str) -> int:
             f"{by} gives {key} = {value!r}; this version reads square images and patches only."
         )
     return both[0]
+
+
+def stated_sizes(stated: Mapping[str, object], vision: Mapping[str, object], by: str) -> dict[str, int]:
+    """Sizes by the names of `Geometry`: those `stated`, and patch and grid from the image tower's own terms.
+
+    Raises:
+        WeightsError: a size that is none.
+    """
+    sizes = {key: side(value, key, by) for key, value in stated.items() if value is not None}
+    if "patch_size" in vision:
+        sizes["patch"] = side(vision["patch_size"], "patch_size", by)
+        if "image_size" in vision:
+            sizes["grid"] = side(vision["image_size"], "image_size", by) // sizes["patch"]
+    return sizes
 
 
 def check_sizes(described: Described, geometry: Geometry) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from tagmask.clip.described import Described, fields, only, read_json, side
+from tagmask.clip.described import Described, fields, only, read_json, stated_sizes
 from tagmask.clip.keys import HEAD_WIDTH
 from tagmask.clip.statements import OPENAI_MEAN, OPENAI_STD, Statement, triple
 from tagmask.errors import WeightsError
@@ -139,9 +139,4 @@ def _sizes(
         "context": text.get("context_length"),
         "vocab": text.get("vocab_size"),
     }
-    sizes = {key: side(value, key, by) for key, value in stated.items() if value is not None}
-    if "patch_size" in vision:
-        sizes["patch"] = side(vision["patch_size"], "patch_size", by)
-        if "image_size" in vision:
-            sizes["grid"] = side(vision["image_size"], "image_size", by) // sizes["patch"]
-    return sizes
+    return stated_sizes(stated, vision, by)

@@ -21,12 +21,12 @@ from tagmask.clip.names import Known, known
 from tagmask.clip.statements import OPENAI_MEAN, OPENAI_STD, Statement
 from tagmask.errors import DownloadError, InputError, WeightsError
 
-__all__ = ["Source", "cached", "clip_cache", "find"]
+__all__ = ["BUNDLED", "Source", "cached", "clip_cache", "find"]
 
 _LOG = logging.getLogger(__name__)
 
 _HUB: Final = ("hf:", "hf-hub:")
-_BUNDLED: Final = Path(str(resources.files("tagmask"))) / "miniature" / "miniature.safetensors"
+BUNDLED: Final = Path(str(resources.files("tagmask"))) / "miniature" / "miniature.safetensors"
 _ELSE: Final = "or give the path of weights, or 'miniature' for the small model that comes with tagmask"
 _AGAIN: Final = f"Try again when online, {_ELSE}"
 
@@ -80,7 +80,7 @@ def cached(weights: object) -> Source | None:
     if isinstance(meant, _Repository):
         folder = cached_folder(meant.name, meant.revision)
         return Source(folder) if folder else None
-    if meant == _BUNDLED:
+    if meant == BUNDLED:
         return Source(meant, Statement("tagmask", mean=OPENAI_MEAN, std=OPENAI_STD))
     return Source(meant)
 
@@ -114,7 +114,7 @@ def _meant(weights: object) -> Path | Known | _Repository:
     if not isinstance(weights, str):
         return _expanded(name)
     if name == "miniature":
-        return _BUNDLED
+        return BUNDLED
     for prefix in _HUB:
         if name.startswith(prefix):
             return _Repository(*split_revision(name.removeprefix(prefix)))

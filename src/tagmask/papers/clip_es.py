@@ -42,6 +42,7 @@ from tagmask.types import Image, Images, Size, TextFeatures
 __all__ = [
     "ClassTexts",
     "ClipEsSettings",
+    "check_tags",
     "crf_labels",
     "crf_probabilities",
     "fuse_names",
@@ -141,7 +142,7 @@ def segment_tags(
     if len(tags) != len(images):
         raise InputError(f"got tags of {len(tags)} images for {len(images)} images; give one list an image")
     for chosen in tags:
-        _check_tags(chosen, len(texts.foreground))
+        check_tags(chosen, len(texts.foreground))
     found = []
     for image, chosen in zip(images, tags, strict=True):
         if len(chosen):
@@ -178,7 +179,7 @@ def tag_maps(
     Raises:
         InputError: tags that are repeated or no foreground class, or a pass without the layers needed.
     """
-    _check_tags(tags, len(texts.foreground))
+    check_tags(tags, len(texts.foreground))
     if not len(tags):
         return texts.foreground.new_zeros(0, *state.grid)
     maps = activation_maps(clip, state, texts, tags, settings)
@@ -377,7 +378,12 @@ def crf_labels(
 # -- What is checked -------------------------------------------------------------------------------------
 
 
-def _check_tags(tags: Sequence[int], classes: int) -> None:
+def check_tags(tags: Sequence[int], classes: int) -> None:
+    """Refuse tags that are repeated or no foreground class.
+
+    Raises:
+        InputError: naming them.
+    """
     for tag in tags:
         check_number("a tag", tag, 0, classes - 1, whole=True)
     if len(set(tags)) < len(tags):

@@ -32,7 +32,7 @@ from tagmask.dense.prompts import Names, merge_names
 from tagmask.dense.resize import resize_cv2_linear, short_side_size
 from tagmask.dense.windows import Windows, arrange, plan_windows, resize_matrix, stitch_matrices, whole
 from tagmask.errors import InputError
-from tagmask.refine.pamr import halo, pamr
+from tagmask.refine.pamr import check_pamr, halo, pamr
 from tagmask.types import Image, Images, Pixels, Size, TextFeatures
 
 __all__ = ["SclipSettings", "check_windows", "label", "segment", "window_cosines"]
@@ -88,11 +88,7 @@ class SclipSettings:
         check_number("prob_thd", self.prob_thd, 0, 1)
         if self.area_thd is not None:
             check_number("area_thd", self.area_thd, 0, 1)
-        check_number("pamr_steps", self.pamr_steps, 0, whole=True)
-        if not self.pamr_dilations:
-            raise InputError("pamr_dilations is empty; give one or more distances, as in (8, 16)")
-        for dilation in self.pamr_dilations:
-            check_number("a dilation of pamr_dilations", dilation, 1, whole=True)
+        check_pamr(self.pamr_steps, self.pamr_dilations)
 
 
 @dataclass(frozen=True, eq=False)

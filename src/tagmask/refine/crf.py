@@ -93,7 +93,8 @@ CRF_SETTINGS: Mapping[str, CrfSettings] = MappingProxyType(
         ),
     }
 )
-"""Settings by the paper that used them. "cls-seg" are those of CLIP-ES, which took DeepLab v2's.
+"""Settings by the paper that used them. "cls-seg" are CLIP-ES's; "deeplab" has the
+same numbers, as its public scripts are remembered, unchecked.
 "weakclip/loss" is for 64 x 64 maps inside the training loop, "weakclip/student-voc" for the network
 that is trained on the masks."""
 

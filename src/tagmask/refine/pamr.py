@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tagmask.checks import check_number
 from tagmask.errors import InputError, ShapeError
 
-__all__ = ["halo", "pamr"]
+__all__ = ["check_pamr", "halo", "pamr"]
 
 _CHANNELS = 32
 """Maps refined at a time: 128 bytes per pixel, and all neighbours of a row stay in cache."""
@@ -82,6 +83,19 @@ def pamr(
             pixels = F.embedding_bag(neighbours, pixels, mode="sum", per_sample_weights=weights)
         refined[first : first + _CHANNELS] = pixels.T.reshape(chunk.shape)
     return refined
+
+
+def check_pamr(steps: object, dilations: Sequence[object]) -> None:
+    """Refuse settings of a recipe that PAMR cannot use.
+
+    Raises:
+        InputError: naming the setting.
+    """
+    check_number("pamr_steps", steps, 0, whole=True)
+    if not dilations:
+        raise InputError("pamr_dilations is empty; give one or more distances, as in (8, 16)")
+    for dilation in dilations:
+        check_number("a dilation of pamr_dilations", dilation, 1, whole=True)
 
 
 def halo(steps: int, dilations: Sequence[int]) -> int:

@@ -5,7 +5,7 @@ import platform
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from tagmask import __version__
 from tagmask.clip.hardware import choose_device, explain_precision
 from tagmask.clip.hub import cached_folder, hub_cache, is_offline
 from tagmask.clip.names import KNOWN
-from tagmask.clip.sources import cached, clip_cache
+from tagmask.clip.sources import BUNDLED, cached, clip_cache
 from tagmask.errors import InputError, TagmaskError, WeightsError
 from tagmask.files import cache_dir
 
@@ -136,12 +136,11 @@ def _weights(environ: Mapping[str, str]) -> Iterator[Finding]:
     yield from hub
     offline = "HF_HUB_OFFLINE is set: nothing is downloaded" if is_offline(environ) else "allowed for names"
     yield Finding("Weights", "downloads", offline)
-    bundled = Path(str(resources.files("tagmask"))) / "miniature" / "miniature.safetensors"
     yield Finding(
         "Weights",
         "miniature",
-        "in the package; knows the drawn world only" if bundled.is_file() else f"missing: {bundled}",
-        good=bundled.is_file(),
+        "in the package; knows the drawn world only" if BUNDLED.is_file() else f"missing: {BUNDLED}",
+        good=BUNDLED.is_file(),
     )
 
 

@@ -12,6 +12,7 @@ from tagmask.papers.clip_es import ClipEsSettings
 from tagmask.papers.sclip import SclipSettings
 from tagmask.papers.tagclip import TagclipSettings
 from tagmask.refine.crf import CRF_SETTINGS
+from tagmask.refine.pamr import check_pamr
 from tagmask.settings.words import read_list
 
 __all__ = [
@@ -114,11 +115,7 @@ class TagMaskRecipe(ClipEsSettings):
             raise InputError(
                 f"got {len(self.prompts)} prompts for {len(self.words)} words; give one a word, or none"
             )
-        check_number("pamr_steps", self.pamr_steps, 0, whole=True)
-        if not self.pamr_dilations:
-            raise InputError("pamr_dilations is empty; give one or more distances, as in (8, 16)")
-        for dilation in self.pamr_dilations:
-            check_number("a dilation of pamr_dilations", dilation, 1, whole=True)
+        check_pamr(self.pamr_steps, self.pamr_dilations)
         _check_crf(self.crf)
 
     def with_names(self, words: tuple[str, ...], background: tuple[str, ...]) -> "TagMaskRecipe":

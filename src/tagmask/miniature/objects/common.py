@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tagmask.miniature.draw import Colour, Outline, Part, arc, darker, disc, lighter, mixed
+from tagmask.miniature.draw import Colour, Outline, Part, darker, disc, lighter, mixed
 
 __all__ = [
     "INK",
@@ -15,7 +15,6 @@ __all__ = [
     "ink",
     "lightness",
     "mirrored",
-    "moon",
     "pick",
     "pick_apart",
     "shade",
@@ -89,15 +88,6 @@ def _beyond(outline: Outline, axis: int, limit: float, sign: float) -> Outline:
 def mirrored(outline: Outline) -> Outline:
     """Left and right exchanged."""
     return outline * (-1.0, 1.0)
-
-
-def moon(x: float, y: float, r: float, start: float, stop: float, thick: float) -> Outline:
-    """A crescent inside a circle's edge from `start` to `stop` (turns): a gleam, a smile, a shadow."""
-    there = arc(x, y, r, r, start, stop, 10)
-    middle = np.pi * (start + stop)
-    dx, dy = -thick * np.cos(middle), -thick * np.sin(middle)
-    bent = np.sin(np.linspace(0.0, np.pi, 11))[:, None] * (dx, dy)
-    return np.concatenate([there, (there + bent)[::-1]])
 
 
 def eye(x: float, y: float, r: float, look: float = 0.0) -> list[Part]:
