@@ -7,7 +7,6 @@ from typing import TypeVar, overload
 import numpy as np
 
 from tagmask.clip.load import Clip
-from tagmask.dense.attention import METHODS
 from tagmask.errors import InputError
 from tagmask.images import ImageSource, read_image
 from tagmask.maskers import TagSource, masker
@@ -15,6 +14,7 @@ from tagmask.papers.tagclip import tag_cut
 from tagmask.results import Segmentation, Tags, nothing_label
 from tagmask.settings.kinds import MaskRecipe, TagMaskRecipe, TagRecipe
 from tagmask.settings.lookup import mask_recipe, tag_recipe
+from tagmask.variants.catalogue import METHODS
 
 __all__ = ["Segmenter", "Tagger", "methods"]
 

@@ -124,6 +124,12 @@ class Block(nn.Module):
         y, mean = attend_watched(q, k, v)
         return self.feed(x + self.attn.merge(y)), mean
 
+    def forward_seen(self, x: Tokens) -> tuple[Tokens, Attention]:
+        """Ordinary attention, and its weights head by head (rows sum to 1, float32)."""
+        q, k, v = self.attn.qkv(self.ln_1(x))
+        weights = _weights(q, k)
+        return self.feed(x + self.attn.merge(weights.to(v.dtype) @ v)), weights
+
     def feed(self, x: Tokens) -> Tokens:
         """The second half: x + mlp(ln_2(x)). In inference mode x is overwritten."""
         return _added(x, self.mlp(self.ln_2(x)))

@@ -4,8 +4,8 @@ Methods differ in the last block, in what they read on the way there, and in not
 once up to its last block, keeps what was asked for and no more, and every method is a small function of that.
 """
 
-from collections.abc import Set
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -14,9 +14,36 @@ from torch import Tensor
 
 from tagmask.clip.model import Block, Vision, mean_attention
 from tagmask.dense.positions import Positions
+from tagmask.errors import InputError
 from tagmask.types import Attention, Heads, Pixels, Size, Tokens
 
-__all__ = ["Pass", "class_features", "one_pass"]
+__all__ = ["Keep", "Pass", "class_features", "one_pass"]
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What a pass keeps of the blocks before the last; layers count from 0."""
+
+    states: frozenset[int] = frozenset()
+    """Layers whose output is kept."""
+    attention: frozenset[int] = frozenset()
+    """Layers whose head-averaged attention is kept."""
+    heads: frozenset[frozenset[int]] = frozenset()
+    """Groups of layers whose attention, head by head, is averaged over the group and kept."""
+    entries: int = 1
+    """So many last blocks can be entered: the stream before each of them is kept."""
+
+    def __or__(self, other: "Keep") -> "Keep":
+        return Keep(
+            self.states | other.states,
+            self.attention | other.attention,
+            self.heads | other.heads,
+            max(self.entries, other.entries),
+        )
+
+    def states_of(self, layers: int) -> frozenset[int]:
+        """Layers, of a tower of so many, whose output is kept for either reason."""
+        return self.states | frozenset(range(max(layers - 1 - self.entries, 0), layers - 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +57,36 @@ class Pass:
     tokens: Tokens = field(repr=False)
     """The residual stream that enters the last block (float32)."""
     grid: Size
-    attention: dict[int, Float[Tensor, "b n n"]] = field(repr=False)
+    attention: Mapping[int, Float[Tensor, "b n n"]] = field(repr=False)
     """Head-averaged attention of the layers asked for; rows sum to 1, class token included."""
+    states: Mapping[int, Tokens] = field(repr=False, default_factory=dict)
+    """The stream after the layers asked for (float32)."""
+    heads: Mapping[frozenset[int], Attention] = field(repr=False, default_factory=dict)
+    """Attention averaged over each group of layers asked for, head by head; rows sum to 1."""
+    layer: int = -1
+    """The block that `tokens` enter; -1 is the last."""
+    prior: Float[Tensor, "b #heads n n"] | None = field(repr=False, default=None)
+    """What a method has learned about which tokens belong together, for its attention."""
 
     @property
     def block(self) -> Block:
-        """The last block."""
-        return self.vision.blocks[-1]
+        """The block that the tokens enter, in general the last."""
+        return self.vision.blocks[self.layer]
+
+    @property
+    def patches(self) -> int:
+        """How many patches the grid has."""
+        return self.grid[0] * self.grid[1]
+
+    def entering(self, layer: int) -> "Pass":
+        """The same pass before block `layer`, the last or one whose entry was kept."""
+        last = len(self.vision.blocks) - 1
+        tokens = self.tokens if layer == last else self.states[layer - 1]
+        return replace(self, tokens=tokens, layer=layer)
+
+    def carrying(self, tokens: Tokens, prior: Float[Tensor, "b #heads n n"] | None = None) -> "Pass":
+        """Other tokens before the same block."""
+        return replace(self, tokens=tokens, prior=prior)
 
     @cached_property
     def z(self) -> Tokens:
@@ -64,13 +114,20 @@ class Pass:
         """The last block's own attention, head-averaged; rows sum to 1."""
         return mean_attention(self.q, self.k)
 
+    def attended(self, weights: Attention | None) -> Tokens:
+        """What the block's attention puts out with these weights: no residual, no MLP.
+
+        None lets each token keep its own value.
+        """
+        mixed = self.v if weights is None else weights.to(self.v.dtype) @ self.v
+        return self.block.attn.merge(mixed)
+
     def last_block(self, weights: Attention | None) -> Tokens:
         """The last block with `weights` in place of its attention; None lets each token keep its own value.
 
         The residual and the MLP stay.
         """
-        mixed = self.v if weights is None else weights.to(self.v.dtype) @ self.v
-        return self.block.feed(self.tokens + self.block.attn.merge(mixed))
+        return self.block.feed(self.tokens + self.attended(weights))
 
     def finish(self, weights: Attention | None) -> Float[Tensor, "b n e"]:
         """`last_block`, then all tokens in the shared space, not normalised."""
@@ -86,6 +143,7 @@ def one_pass(
     positions: Positions,
     *,
     attention: Set[int] = frozenset(),
+    keep: Keep | None = None,
 ) -> Pass:
     """Run every block but the last.
 
@@ -94,16 +152,45 @@ def one_pass(
         pixels: normalised images or windows of one size; rows and columns beyond whole patches are not seen.
         positions: how the position table is stretched to their grid.
         attention: layers (0-based, before the last) whose head-averaged attention is kept.
+        keep: what else is kept; nothing by default.
+
+    Raises:
+        InputError: a layer that the tower does not have before its last block.
     """
+    keep = (keep or Keep()) | Keep(attention=frozenset(attention))
+    blocks = vision.blocks
+    _check_layers(keep, len(blocks))
     grid = vision.grid_of((pixels.shape[-2], pixels.shape[-1]))
     x = vision.embed(pixels, positions(vision.positional_embedding, grid))
-    kept: dict[int, Tensor] = {}
-    for layer, block in enumerate(vision.blocks[:-1]):
-        if layer in attention:
-            x, kept[layer] = block.forward_watched(x)
+    wanted, watched = keep.states_of(len(blocks)), frozenset().union(*keep.heads)
+    means: dict[int, Tensor] = {}
+    states: dict[int, Tensor] = {}
+    sums: dict[frozenset[int], Tensor] = {}
+    for layer, block in enumerate(blocks[:-1]):
+        if layer in watched:
+            x, weights = block.forward_seen(x)
+            if layer in keep.attention:
+                means[layer] = weights.mean(dim=1)
+            for group in keep.heads:
+                if layer in group:
+                    sums[group] = sums[group].add_(weights) if group in sums else weights.clone()
+        elif layer in keep.attention:
+            x, means[layer] = block.forward_watched(x)
         else:
             x = block(x)
-    return Pass(vision, x, grid, kept)
+        if layer in wanted:
+            states[layer] = x
+    heads = {group: total.div_(len(group)) for group, total in sums.items()}
+    return Pass(vision, x, grid, means, states, heads)
+
+
+def _check_layers(keep: Keep, layers: int) -> None:
+    asked = keep.states.union(keep.attention, *keep.heads)
+    if any(not 0 <= layer < layers - 1 for layer in asked) or not 1 <= keep.entries <= layers:
+        raise InputError(
+            f"a method reads layers {sorted(asked)} and enters the last {keep.entries} blocks; these weights "
+            f"have {layers} layers, of which 0 to {layers - 2} lie before the last"
+        )
 
 
 def class_features(

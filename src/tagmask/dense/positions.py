@@ -20,6 +20,8 @@ __all__ = [
     "Positions",
     "bicubic_nudged",
     "bicubic_nudged_by_shape",
+    "bicubic_smooth",
+    "bilinear",
     "bilinear_half",
     "bilinear_half_always",
 ]
@@ -53,11 +55,7 @@ def bilinear_half(table: Float[Tensor, "m d"], grid: Size) -> Float[Tensor, "n d
 
     Source: TagCLIP as coded by its authors. The rounding moves logits by about 1e-3.
     """
-    side = _side(table)
-    if grid == (side, side):
-        return table
-    patches = F.interpolate(_as_image(table, side), size=grid, mode="bilinear", align_corners=False)
-    return _with_class_token(table, patches).half().float()
+    return table if grid == (_side(table),) * 2 else bilinear(table, grid).half().float()
 
 
 def bilinear_half_always(table: Float[Tensor, "m d"], grid: Size) -> Float[Tensor, "n d"]:
@@ -68,10 +66,37 @@ def bilinear_half_always(table: Float[Tensor, "m d"], grid: Size) -> Float[Tenso
     return bilinear_half(table, grid).half().float()
 
 
+def bicubic_smooth(table: Float[Tensor, "m d"], grid: Size) -> Float[Tensor, "n d"]:
+    """Bicubic to `grid`, smoothed where that is smaller; the stored grid is left as it is.
+
+    Source: GEM as coded by its authors.
+    """
+    side = _side(table)
+    if grid == (side, side):
+        return table
+    image = _as_image(table, side)
+    patches = F.interpolate(image, size=grid, mode="bicubic", align_corners=False, antialias=True)
+    return _with_class_token(table, patches)
+
+
+def bilinear(table: Float[Tensor, "m d"], grid: Size) -> Float[Tensor, "n d"]:
+    """Bilinear to `grid`; the stored grid is left as it is.
+
+    Source: CLIP Surgery as coded by its authors, for square grids; others are this project's extension.
+    """
+    side = _side(table)
+    if grid == (side, side):
+        return table
+    patches = F.interpolate(_as_image(table, side), size=grid, mode="bilinear", align_corners=False)
+    return _with_class_token(table, patches)
+
+
 POSITIONS: Mapping[str, Positions] = MappingProxyType(
     {
         "bicubic-nudged": bicubic_nudged,
         "bicubic-nudged-by-shape": bicubic_nudged_by_shape,
+        "bicubic-smooth": bicubic_smooth,
+        "bilinear": bilinear,
         "bilinear-half": bilinear_half,
     }
 )

@@ -153,7 +153,13 @@ def resize_matrix(source: int, target: int) -> Float[Tensor, "target source"]:
 
 
 def stitch_matrices(
-    windows: Windows, grid: Size, canvas: Size, target: Size, *, through_canvas: bool = True
+    windows: Windows,
+    grid: Size,
+    canvas: Size,
+    target: Size,
+    *,
+    through_canvas: bool = True,
+    padded: Size | None = None,
 ) -> tuple[Float[Tensor, "h0 rows"], Float[Tensor, "w0 cols"]]:
     """The maps Y, X that join the windows: `Y @ arrange(maps, windows) @ X.T` has size `target`.
 
@@ -168,6 +174,8 @@ def stitch_matrices(
         target: (h0, w0) of the result, usually the original image.
         through_canvas: False skips the canvas, one bilinear resize from the map straight to
             `target`; only for one window. True resizes twice, which gives other values.
+        padded: (h, w) of a window as it was looked at, where it was filled up on all sides; its map is
+            resized to that size, and what was added is cut off.
 
     Returns:
         Y (h0, rows of windows * gh) and X (w0, columns of windows * gw): float32 on the CPU,
@@ -189,8 +197,9 @@ def stitch_matrices(
             "plan the windows for the size of the image that was cut"
         )
     if through_canvas:
-        y = _stitch(windows.tops, windows.height, grid[0], canvas[0], target[0])
-        x = _stitch(windows.lefts, windows.width, grid[1], canvas[1], target[1])
+        seen = padded or (windows.height, windows.width)
+        y = _stitch(windows.tops, windows.height, grid[0], canvas[0], target[0], seen[0])
+        x = _stitch(windows.lefts, windows.width, grid[1], canvas[1], target[1], seen[1])
         return y, x
     if len(windows) > 1:
         raise InputError(
@@ -206,9 +215,10 @@ def _starts(side: int, crop: int, stride: int) -> tuple[int, ...]:
 
 
 def _stitch(
-    starts: Sequence[int], length: int, cells: int, canvas: int, target: int
+    starts: Sequence[int], length: int, cells: int, canvas: int, target: int, seen: int
 ) -> Float[Tensor, "target cells"]:
-    upsample = resize_matrix(cells, length).double()
+    before = (seen - length) // 2
+    upsample = resize_matrix(cells, seen)[before : before + length].double()
     joined = torch.zeros(canvas, len(starts) * cells, dtype=torch.float64)
     counts = torch.zeros(canvas, 1, dtype=torch.float64)
     for i, start in enumerate(starts):

@@ -7,15 +7,17 @@ In the paper's order: the image is scaled by its short side and cut into overlap
 through the frozen tower, whose last block attends by (query-query + key-key); each patch is compared with the
 words; the windows' maps are stretched and averaged, refined if asked for (PAMR), and become labels.
 
-The attention itself is one function of `dense.attention`; everything here is the harness around it, which the
+The attention itself is one function of `variants.sclip`; everything here is the harness around it, which the
 other dense methods share. As coded by the authors:
   * the softmax runs over *names*, not classes; a class then takes its best name;
   * images are scaled by OpenCV's fixed-point bilinear resize, to the bit;
   * pixels are normalised by the weights' statistics times 255, rounded to three decimals.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
 import numpy as np
 import torch
@@ -25,17 +27,18 @@ from torch.nn import functional as F
 
 from tagmask.checks import check_choice, check_number
 from tagmask.clip.load import Clip
-from tagmask.dense.attention import METHODS, dense_method
 from tagmask.dense.features import one_pass
-from tagmask.dense.positions import POSITIONS
+from tagmask.dense.positions import POSITIONS, Positions
 from tagmask.dense.prompts import Names, merge_names
 from tagmask.dense.resize import resize_cv2_linear, short_side_size
 from tagmask.dense.windows import Windows, arrange, plan_windows, resize_matrix, stitch_matrices, whole
 from tagmask.errors import InputError
 from tagmask.refine.pamr import check_pamr, halo, pamr
 from tagmask.types import Image, Images, Pixels, Size, TextFeatures
+from tagmask.variants.catalogue import METHODS, dense_rule
+from tagmask.variants.rule import DenseRule, Question, RuleSettings, patch_cosines
 
-__all__ = ["SclipSettings", "check_windows", "label", "segment", "window_cosines"]
+__all__ = ["SclipSettings", "check_windows", "cosine_maps", "label", "segment", "shared_cosine_maps"]
 
 _LONG_SIDE = 2048
 _WINDOWS_A_BATCH = 16
@@ -48,7 +51,7 @@ Strip = tuple[int, int, Float[Tensor, "c strip w"]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SclipSettings:
+class SclipSettings(RuleSettings):
     """Every number of the harness; the defaults are the authors' defaults."""
 
     method: str = "sclip"
@@ -59,8 +62,14 @@ class SclipSettings:
     """Side of a window in pixels; None looks at the whole image at once."""
     stride: int = 112
     """Pixels between windows."""
-    positions: str = "bicubic-nudged"
-    """How the position table follows the grid."""
+    two_resizes: bool = False
+    """A whole image's map goes to the scaled image's size first, as windows' maps do (NACLIP)."""
+    pad_windows: bool = False
+    """Windows are filled up to whole patches with zeros on all sides (ClearCLIP); else the rest is cut."""
+    positions: str | None = None
+    """How the position table follows the grid; None: as the method's authors do."""
+    positions_by_count: bool = True
+    """As coded: a grid with as many patches as the stored one reads it unchanged, whatever its shape."""
     logit_scale: float = 40.0
     """Multiplies cosines before the softmax over names."""
     prob_thd: float = 0.0
@@ -73,8 +82,10 @@ class SclipSettings:
     """Pixels between neighbours of the refinement."""
 
     def __post_init__(self) -> None:
+        RuleSettings.__post_init__(self)
         check_choice("method", self.method, tuple(METHODS))
-        check_choice("positions", self.positions, tuple(POSITIONS))
+        if self.positions is not None:
+            check_choice("positions", self.positions, tuple(POSITIONS))
         check_number("short_side", self.short_side, 1, _LONG_SIDE, whole=True)
         check_number("stride", self.stride, 1, whole=True)
         if self.crop is not None:
@@ -101,6 +112,8 @@ class CosineMaps:
     across: Float[Tensor, "w cols"]
     pixels: Float[Tensor, "3 hs ws"]
     """The scaled, normalised image the windows were cut from."""
+    hidden: Bool[Tensor, "h w"] | None = None
+    """Pixels that look into a window whose cosines are not numbers; None where there is no such window."""
 
     @property
     def size(self) -> Size:
@@ -111,8 +124,10 @@ class CosineMaps:
         """Rows top..bottom of the full-size averaged cosines."""
         down = self.down[top:bottom]
         if len(down) < self.cosines.shape[1]:  # a thin strip: the short side first
-            return (down @ self.cosines) @ self.across.T
-        return down @ (self.cosines @ self.across.T)
+            maps = (down @ self.cosines) @ self.across.T
+        else:
+            maps = down @ (self.cosines @ self.across.T)
+        return maps if self.hidden is None else maps.masked_fill(self.hidden[top:bottom], torch.nan)
 
 
 def check_windows(clip: Clip, settings: SclipSettings) -> None:
@@ -166,27 +181,69 @@ def cosine_maps(
     clip: Clip, images: Images, texts: TextFeatures, settings: SclipSettings
 ) -> Iterator[CosineMaps]:
     """Scale, cut, look, compare: windows of one size of all images share batches."""
+    return (maps for (maps,) in shared_cosine_maps(clip, images, texts, [settings]))
+
+
+def shared_cosine_maps(
+    clip: Clip, images: Images, texts: TextFeatures, methods: Sequence[SclipSettings]
+) -> Iterator[tuple[CosineMaps, ...]]:
+    """`cosine_maps` of several methods, which share all blocks but the last.
+
+    Args:
+        clip: the frozen model.
+        images: upright RGB of any sizes.
+        texts: unit features.
+        methods: settings that cut images alike; all but the first's sizes and windows are ignored.
+
+    Yields:
+        For each image its maps, one a method.
+    """
+    settings = methods[0]
     scaled = [scale_and_normalise(clip, image, settings.short_side) for image in images]
     plans = [_plan(pixels, settings) for pixels in scaled]
-    found: list[list[Tensor]] = [[] for _ in images]
+    found: list[list[list[Tensor]]] = [[[] for _ in methods] for _ in images]
     for size in dict.fromkeys((plan.height, plan.width) for plan in plans):
         group = [i for i, plan in enumerate(plans) if (plan.height, plan.width) == size]
         cuts = [(i, box) for i in group for box in plans[i].boxes]
         for start in range(0, len(cuts), _WINDOWS_A_BATCH):
             batch = cuts[start : start + _WINDOWS_A_BATCH]
             windows = torch.stack([scaled[i][:, y0:y1, x0:x1] for i, (x0, y0, x1, y1) in batch])
-            for (i, _), cosines in zip(batch, window_cosines(clip, windows, texts, settings), strict=True):
-                found[i].append(cosines)
-    for image, pixels, plan, maps in zip(images, scaled, plans, found, strict=True):
+            for m, cosines in enumerate(window_cosines(clip, windows, texts, methods)):
+                for (i, _), maps in zip(batch, cosines, strict=True):
+                    found[i][m].append(maps)
+    for image, pixels, plan, each in zip(images, scaled, plans, found, strict=True):
+        padded = _padded((plan.height, plan.width), clip.vision.patch) if settings.pad_windows else None
         down, across = stitch_matrices(
             plan,
-            (maps[0].shape[-2], maps[0].shape[-1]),
+            (each[0][0].shape[-2], each[0][0].shape[-1]),
             (pixels.shape[-2], pixels.shape[-1]),
             (image.shape[0], image.shape[1]),
-            through_canvas=settings.crop is not None,
+            through_canvas=settings.crop is not None or settings.two_resizes,
+            padded=padded,
         )
-        device = texts.device
-        yield CosineMaps(arrange(torch.stack(maps), plan), down.to(device), across.to(device), pixels)
+        down, across = down.to(texts.device), across.to(texts.device)
+        yield tuple(_stitched(torch.stack(maps), plan, down, across, pixels) for maps in each)
+
+
+def _stitched(
+    maps: Float[Tensor, "windows q gh gw"],
+    plan: Windows,
+    down: Float[Tensor, "h rows"],
+    across: Float[Tensor, "w cols"],
+    pixels: Float[Tensor, "3 hs ws"],
+) -> CosineMaps:
+    blind = maps.isnan().any(dim=(1, 2, 3)) if maps.isnan().any() else None
+    if blind is None:
+        return CosineMaps(arrange(maps, plan), down, across, pixels)
+    # Products would carry a NaN everywhere; only pixels that look into the window may be NaN.
+    unseen = arrange(blind[:, None, None, None].expand(-1, 1, *maps.shape[2:]).float(), plan)
+    hidden = (down @ unseen[0] @ across.T) > 0
+    return CosineMaps(arrange(maps.nan_to_num(0.0), plan), down, across, pixels, hidden)
+
+
+def _padded(size: Size, patch: int) -> Size:
+    h, w = (-(-side // patch) * patch for side in size)
+    return h, w
 
 
 def scale_and_normalise(clip: Clip, image: Image, short_side: int) -> Float[Tensor, "3 hs ws"]:
@@ -204,15 +261,37 @@ def scale_and_normalise(clip: Clip, image: Image, short_side: int) -> Float[Tens
 
 
 def window_cosines(
-    clip: Clip, windows: Pixels, texts: TextFeatures, settings: SclipSettings
-) -> Float[Tensor, "b q gh gw"]:
-    """Cosine of every patch with every text, under the settings' method."""
-    rule = POSITIONS[settings.positions]
-    state = one_pass(clip.vision, windows, rule)
-    tokens = state.finish(dense_method(settings.method).weights(state))
-    patches = F.normalize(tokens[:, 1:], dim=-1)
-    cosines = (patches @ texts.T).transpose(1, 2)
-    return cosines.reshape(*cosines.shape[:2], *state.grid)
+    clip: Clip, windows: Pixels, texts: TextFeatures, methods: Sequence[SclipSettings]
+) -> list[Float[Tensor, "b q gh gw"]]:
+    """Cosine of every patch with every text, under each settings' method."""
+    if methods[0].pad_windows:
+        windows = _fill_up(windows, clip.vision.patch)
+    vision = clip.vision
+    rules = [dense_rule(each.method, each, len(vision.blocks)) for each in methods]
+    tables = [_position_rule(each, rule) for each, rule in zip(methods, rules, strict=True)]
+    found: dict[int, Tensor] = {}
+    for table in dict.fromkeys(tables):
+        sharing = [i for i, other in enumerate(tables) if other is table]
+        state = one_pass(vision, windows, table, keep=reduce(or_, (rules[i].mid for i in sharing)))
+        for i in sharing:
+            cosines = patch_cosines(state, rules[i], Question(windows, texts, methods[i].logit_scale))
+            found[i] = cosines.reshape(*cosines.shape[:2], *state.grid)
+    return [found[i] for i in range(len(methods))]
+
+
+def _position_rule(settings: SclipSettings, rule: DenseRule) -> Positions:
+    name = settings.positions or rule.positions
+    if name == "bicubic-nudged" and not settings.positions_by_count:
+        name = "bicubic-nudged-by-shape"
+    return POSITIONS[name]
+
+
+def _fill_up(windows: Pixels, patch: int) -> Pixels:
+    """Zeros on all sides up to whole patches, the odd one below and on the right."""
+    h, w = windows.shape[-2:]
+    high, wide = _padded((h, w), patch)
+    top, left = (high - h) // 2, (wide - w) // 2
+    return F.pad(windows, (left, wide - w - left, top, high - h - top))
 
 
 def label(

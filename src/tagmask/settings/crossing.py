@@ -5,9 +5,10 @@ background. What is B's own comes from the recipe `B/D` if there is one, else fr
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from tagmask.settings.kinds import MaskRecipe, Recipe, TagMaskRecipe, own_masks, own_tag_masks
+from tagmask.variants.rule import RuleSettings
 
 __all__ = ["TAG_METHOD", "crossed"]
 
@@ -18,13 +19,24 @@ TAG_METHOD = "cls-seg"
 def crossed(
     base: MaskRecipe | TagMaskRecipe, method: object, known: Mapping[str, Recipe]
 ) -> MaskRecipe | TagMaskRecipe:
-    """The recipe turned into one of the other kind, if the method asked for is of that kind."""
+    """The recipe turned into one of the other kind, if the method asked for is of that kind.
+
+    Within a kind, the method's own numbers are taken from its recipe for that data set, if there is one.
+    """
     dataset = base.name.partition("/")[2]
     if isinstance(base, MaskRecipe) and method == TAG_METHOD:
         return _to_tags(base, known.get(f"{TAG_METHOD}/{dataset}"))
     if isinstance(base, TagMaskRecipe) and method not in (None, TAG_METHOD):
         return _to_words(base, str(method), known.get(f"{method}/{dataset}"))
+    if isinstance(base, MaskRecipe) and method is not None:
+        return _with_rule(base, str(method), known.get(f"{method}/{dataset}"))
     return base
+
+
+def _with_rule(base: MaskRecipe, method: str, found: Recipe | None) -> MaskRecipe:
+    own = found if isinstance(found, MaskRecipe) else RuleSettings()
+    numbers = {field.name: getattr(own, field.name) for field in fields(RuleSettings)}
+    return base if method == base.method else replace(base, **numbers)
 
 
 def _to_tags(base: MaskRecipe, found: Recipe | None) -> TagMaskRecipe:

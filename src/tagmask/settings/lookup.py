@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import TypeVar, cast
 
 from tagmask.checks import check_choice
@@ -54,7 +55,11 @@ def recipe(name: str) -> Recipe:
     if name not in known:
         near = get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise InputError(f"recipe {name!r} is unknown; {hint}the recipes are {', '.join(known)}")
+        methods = ", ".join(dict.fromkeys(other.partition("/")[0] for other in known))
+        raise InputError(
+            f"recipe {name!r} is unknown; {hint}recipes are METHOD/DATASET, such as sclip/voc21, of the "
+            f"methods {methods}; tagmask.recipes() lists all"
+        )
     return known[name]
 
 
@@ -116,12 +121,22 @@ def mask_recipe(
         made = _with_settings(base, _quirks(as_, published, corrected), rest)
         limits = {key: value for key, value in rest.items() if key in ("min_patches", "max_patches")}
         return replace(made, tagger=made.tagger and _quirky(made.tagger, as_, limits))
-    rules = ("bicubic-nudged", "bicubic-nudged-by-shape")
-    as_coded, mended = ({"positions": rule} for rule in rules)
-    dense = _with_settings(base, _quirks(as_, as_coded, mended), overrides)
+    dense = _with_settings(base, _quirks(as_, _AS_PUBLISHED, _CORRECTED), overrides)
     if dense.among == "tags":
         return replace(dense, tagger=_quirky(own_tags(dense.words, dense.background), as_, {}))
     return dense
+
+
+_AS_PUBLISHED: Mapping[str, object] = MappingProxyType(
+    {
+        "positions_by_count": True,
+        "short_path": True,
+        "square_outliers": True,
+        "zero_repair": True,
+        "absolute_layers": True,
+    }
+)
+_CORRECTED: Mapping[str, object] = MappingProxyType(dict.fromkeys(_AS_PUBLISHED, False))
 
 
 def _quirky(base: TagRecipe, as_: str | None, overrides: Mapping[str, object]) -> TagRecipe:
@@ -150,7 +165,8 @@ def _needed(own: _Own) -> _Own:
 def _of_kind(name: object, kind: type[_AnyRecipe], gives: str) -> _AnyRecipe:
     found = recipe(name) if isinstance(name, str) else name
     if not isinstance(found, kind):
-        known = ", ".join(name for name, other in all_recipes().items() if isinstance(other, kind))
+        fitting = (name for name, other in all_recipes().items() if isinstance(other, kind))
+        known = ", ".join(dict.fromkeys(name.partition("/")[0] + "/..." for name in fitting))
         shown = repr(found.name) if isinstance(found, Recipe) else repr(found)
         raise InputError(f"recipe {shown} does not give {gives}; those that do: {known}")
     return found

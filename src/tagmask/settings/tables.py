@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
+from tagmask.settings.family import family
 from tagmask.settings.kinds import MaskRecipe, Recipe, TagMaskRecipe, TagRecipe
 from tagmask.settings.words import read_list
 
@@ -17,6 +18,8 @@ __all__ = ["all_recipes"]
 def all_recipes() -> Mapping[str, Recipe]:
     """Every recipe by name."""
     recipes: list[Recipe] = [*_tagclip(), *_sclip(), *_sclip(pamr_steps=10)]
+    by_dataset = {recipe.name.partition("/")[2]: recipe for recipe in _sclip()}
+    recipes += [*family(by_dataset), *family(by_dataset, pamr_steps=10)]
     recipes += [*_cls_seg(), *_cls_seg(crf=True), *_clip_es(), *_clip_es(crf=True)]
     return MappingProxyType({recipe.name: recipe for recipe in recipes})
 

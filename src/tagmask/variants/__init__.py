@@ -1,0 +1,1 @@
+"""What each paper does in CLIP's last block: one paper, one file; `catalogue` lists them all."""

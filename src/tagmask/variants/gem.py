@@ -1,0 +1,48 @@
+"""GEM: a stream beside the ordinary one, which attends to whatever is alike by value, key and query.
+
+W. Bousselham et al. "Grounding Everything: Emerging Localization Properties in Vision-Language
+Transformers", CVPR 2024.
+"""
+
+import torch
+from torch.nn import functional as F
+
+from tagmask.dense.features import Keep, Pass
+from tagmask.types import Attention, Heads
+from tagmask.variants.rule import DenseRule, Layers, RuleSettings
+
+__all__ = ["GEM_BARE", "gem", "grounded"]
+
+_DEPTH = 6
+
+
+def grounded(x: Pass) -> Attention:
+    """The mean of three self-similarities, each gone through once more. Rows sum to 1.
+
+    For u of v, k, q, with unit rows: u' = softmax(b u uᵀ) u, made unit again; then softmax(b u' u'ᵀ). b is
+    the mean length of the tokens' normed states, of one image, over 8.
+    """
+    lengths = torch.linalg.vector_norm(x.z, dim=-1).mean(dim=1)
+    sharp = lengths * x.v.shape[-1] ** -0.5
+    total = None
+    for u in (x.v, x.k, x.q):
+        unit = F.normalize(u.float(), dim=-1)
+        unit = F.normalize(_alike(unit, sharp) @ unit, dim=-1)
+        part = _alike(unit, sharp)
+        total = part if total is None else total.add_(part)
+    assert total is not None  # there are three
+    return total.div_(3)
+
+
+def _alike(unit: Heads, sharp: torch.Tensor) -> Attention:
+    return torch.softmax(sharp[:, None, None, None] * (unit @ unit.transpose(-2, -1)), dim=-1)
+
+
+def gem(settings: RuleSettings, layers: Layers) -> DenseRule:
+    """GEM: the side stream runs beside the last six blocks of twelve."""
+    depth = layers.last(_DEPTH)
+    return DenseRule(grounded, depth=depth, mid=Keep(entries=depth), positions="bicubic-smooth")
+
+
+GEM_BARE = DenseRule(grounded, keep="bare", positions="bicubic-smooth")
+"""The last block's share of it alone (ClearCLIP's reading)."""

@@ -1,0 +1,35 @@
+"""NACLIP: pay attention to your neighbours.
+
+S. Hajimiri, I. Ben Ayed, J. Dolz. "Pay Attention to Your Neighbours: Training-Free Open-Vocabulary
+Semantic Segmentation", WACV 2025.
+"""
+
+import torch
+
+from tagmask.dense.features import Pass
+from tagmask.types import Attention
+from tagmask.variants.parts import gauss
+from tagmask.variants.rule import DenseRule, affinity
+
+__all__ = ["NACLIP", "NACLIP_NEIGHBOURS"]
+
+
+def neighbourly(x: Pass) -> Attention:
+    """softmax(k kᵀ / 8 + w): w is 1 for the patch itself and falls off over 5 patches. Rows sum to 1."""
+    return affinity(x.k, x.k, gauss(x.grid).to(x.k.device))
+
+
+def neighbours_only(x: Pass) -> Attention:
+    """softmax(w m): nearness alone, m the mean of |q_i| |k_j| / 8 over heads and pairs of tokens.
+
+    The authors' program takes that mean over the whole batch; here every image has its own.
+    """
+    lengths = [torch.linalg.vector_norm(part.float(), dim=-1).mean(dim=-1) for part in (x.q, x.k)]
+    mean = (lengths[0] * lengths[1]).mean(dim=-1) * x.q.shape[-1] ** -0.5
+    near = gauss(x.grid).to(x.q.device)
+    weights = torch.softmax(mean[:, None, None] * near, dim=-1)
+    return weights[:, None].expand(-1, x.block.attn.heads, -1, -1)
+
+
+NACLIP = DenseRule(neighbourly, keep="bare")
+NACLIP_NEIGHBOURS = DenseRule(neighbours_only, keep="bare")

@@ -1,0 +1,170 @@
+"""ResCLIP: the attention of middle layers, and the map of a first guess, mixed into a host's attention.
+
+    Y. Yang et al. "ResCLIP: Residual Attention for Training-free Dense Vision-language Inference", CVPR 2025.
+
+RCS (residual cross-correlation): the mean attention of layers 5 to 8 is mixed in after the softmax. SFR
+(semantic feedback): the labels of a first pass say which patches belong together, and that is mixed in before
+it. Everything happens in each window on its own.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from tagmask.dense.features import Keep, Pass
+from tagmask.refine.pamr import pamr
+from tagmask.types import Attention, Heads, Size
+from tagmask.variants.parts import gauss
+from tagmask.variants.rule import DenseRule, Layers, Making, Question, RuleSettings
+
+__all__ = ["feedback_map", "kinship", "patch_labels", "resclip"]
+
+_RESIDUAL = range(5, 9)
+_ROUNDS, _DILATIONS = 10, (8, 16)
+_SIGMA, _LENGTH = 5.0, 31
+
+Pairs = Callable[[Pass], Sequence[tuple[Heads, Heads]]]
+
+
+def _queries(x: Pass) -> Sequence[tuple[Heads, Heads]]:
+    return ((x.q, x.q),)
+
+
+def _keys(x: Pass) -> Sequence[tuple[Heads, Heads]]:
+    return ((x.k, x.k),)
+
+
+def _both(x: Pass) -> Sequence[tuple[Heads, Heads]]:
+    return ((x.q, x.q), (x.k, x.k))
+
+
+HOSTS: dict[str, tuple[Pairs, bool, str]] = {
+    "naclip": (_keys, True, "bare"),
+    "clearclip": (_queries, False, "bare"),
+    "sclip": (_both, False, "full"),
+}
+"""Whose products are the logits, whether near patches get a bonus, and which form of the block."""
+
+
+def resclip(host: str = "naclip", *, rcs: bool = True, sfr: bool = True) -> Making:
+    """ResCLIP on a host, whole or one of its halves."""
+    pairs, near, keep = HOSTS[host]
+
+    def make(settings: RuleSettings, layers: Layers) -> DenseRule:
+        middle = frozenset(map(layers, _RESIDUAL))
+
+        def weights(x: Pass) -> Attention:
+            total = sum(_attention(x, q, k, settings, near) for q, k in pairs(x))
+            assert isinstance(total, Tensor)  # every host has a pair
+            if not rcs:
+                return total
+            share = settings.rcs_share
+            return settings.rcs_scale * ((1 - share) * total + share * x.heads[middle])
+
+        def again(x: Pass, features: Float[Tensor, "b p e"], question: Question) -> Pass:
+            labels = patch_labels(features, x.grid, x.vision.patch, question, settings.temp_thd)
+            maps = [feedback_map(each, short_path=settings.short_path) for each in labels]
+            return x.carrying(x.tokens, torch.stack(maps)[:, None])
+
+        mid = Keep(heads=frozenset({middle} if rcs else ()))
+        return DenseRule(weights, keep=keep, mid=mid, again=again if sfr else None)
+
+    return make
+
+
+def _attention(x: Pass, q: Heads, k: Heads, settings: RuleSettings, near: bool) -> Attention:
+    logits = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).float()
+    if x.prior is not None:
+        # As coded, the map is rounded to half precision, and once more when it has been scaled.
+        pull = (settings.sfr_share * x.prior.half()).half().float()
+        logits = settings.sfr_scale * ((1 - settings.sfr_share) * logits + pull)
+    if near:
+        logits = logits + gauss(x.grid).to(logits.device)
+    return torch.softmax(logits, dim=-1)
+
+
+# -- Semantic feedback ---------------------------------------------------------------------------------------
+
+
+def patch_labels(
+    features: Float[Tensor, "b p e"], grid: Size, patch: int, question: Question, least: float
+) -> Int[Tensor, "b gh gw"]:
+    """The name that most pixels of each patch got in the first pass; the first name where they are unsure.
+
+    Cosines at the windows' size go through PAMR and a softmax over names; names count here, not classes.
+    """
+    gh, gw = grid
+    size = (question.pixels.shape[-2], question.pixels.shape[-1])
+    cosines = (F.normalize(features, dim=-1) @ question.texts.T).transpose(1, 2)
+    full = F.interpolate(
+        cosines.reshape(*cosines.shape[:2], gh, gw), size, mode="bilinear", align_corners=False
+    )
+    found = []
+    for maps, guide in zip(full, question.pixels, strict=True):
+        refined = pamr(maps, guide, steps=_ROUNDS, dilations=_DILATIONS)
+        sure, names = torch.softmax(refined * question.scale, dim=0).max(dim=0)
+        names = torch.where(sure < least, 0, names)[: gh * patch, : gw * patch]
+        cells = names.reshape(gh, patch, gw, patch).transpose(1, 2).reshape(gh * gw, patch * patch)
+        counts = F.one_hot(cells, len(maps)).sum(dim=1)
+        # Not argmax, which names no order among equals; the smallest name wins.
+        found.append(counts.max(dim=1).indices.view(gh, gw))
+    return torch.stack(found)
+
+
+def kinship(labels: Int[Tensor, "gh gw"], *, short_path: bool) -> Float[Tensor, "p p"]:
+    """1 for patches of one label, 0 for others; less where the straight way between two is not of that label.
+
+    Then it is exp(-d / s), with d the Chebyshev distance and s the grid's longer side less one.
+
+    Args:
+        labels: of the patches.
+        short_path: as coded, only the first d of s + 1 points of the way are looked at.
+    """
+    gh, gw = labels.shape
+    flat = labels.flatten()
+    same = flat[:, None] == flat
+    steps = max(gh, gw) - 1
+    if steps < 1:
+        return same.float()
+    distance = _chebyshev(gh, gw).to(flat.device)
+    broken = torch.zeros_like(same)
+    for k, (down, across) in enumerate(zip(_lines(gh, steps), _lines(gw, steps), strict=True)):
+        passed = (down[:, None, :, None] * gw + across[None, :, None, :]).reshape(gh * gw, gh * gw)
+        wrong = flat[passed.to(flat.device)] != flat[:, None]
+        broken |= wrong & (distance >= k) if short_path else wrong
+    faded = torch.exp(-distance / steps)
+    return torch.where(same, torch.where(broken, faded, 1.0), 0.0)
+
+
+def feedback_map(labels: Int[Tensor, "gh gw"], *, short_path: bool = True) -> Float[Tensor, "n n"]:
+    """Kinship, smoothed along the flattened patches, rows made to sum to 1, then 1 at its greatest.
+
+    The class token, which comes first, has zeros.
+    """
+    kin = kinship(labels, short_path=short_path)
+    length = min(len(kin), _LENGTH)
+    length += length % 2 == 0
+    offset = torch.arange(length, dtype=torch.float32, device=kin.device) - length // 2
+    kernel = torch.exp(-(offset**2) / (2 * _SIGMA**2))
+    smooth = F.conv1d(kin[:, None], (kernel / kernel.sum())[None, None], padding=length // 2)[:, 0]
+    shares = smooth / (smooth.sum(dim=1, keepdim=True) + 1e-8)
+    return F.pad(shares / shares.max(), (1, 0, 1, 0))
+
+
+@cache
+def _chebyshev(gh: int, gw: int) -> Float[Tensor, "p p"]:
+    rows = torch.arange(gh).repeat_interleave(gw)
+    columns = torch.arange(gw).repeat(gh)
+    return torch.maximum((rows[:, None] - rows).abs(), (columns[:, None] - columns).abs()).float()
+
+
+@cache
+def _lines(side: int, steps: int) -> tuple[Int[Tensor, "side side"], ...]:
+    """Between positions i and j of an axis: where one is after k of `steps` equal steps, to the nearest."""
+    places = torch.arange(side, dtype=torch.float32)
+    times = torch.linspace(0, 1, steps + 1)
+    return tuple((places[:, None] * (1 - t) + places * t).round().long() for t in times)

@@ -1,0 +1,208 @@
+"""The one form that all dense methods fit: a frozen trunk, and a small record of pure functions.
+
+    x            the pass before the last block (`dense.features.Pass`)
+    before       tokens repaired or aggregated first; several streams where a method has them
+    weights      the attention of each stream
+    keep         "full": residual and MLP stay; "bare": the attention's output alone
+    after        what is made of the streams' outputs
+    again        a second look at the last block, with a prior made from what the first one saw
+    scores       what is made of the cosines
+
+Blocks before the last are never altered, so any number of methods share one trunk.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from tagmask.checks import check_number
+from tagmask.dense.features import Keep, Pass
+from tagmask.types import Attention, Heads, Pixels, TextFeatures, Tokens
+
+__all__ = [
+    "Cosines",
+    "DenseRule",
+    "Layers",
+    "Question",
+    "RuleSettings",
+    "affinity",
+    "always",
+    "patch_cosines",
+    "patch_features",
+]
+
+Cosines = Float[Tensor, "b q p"]
+"""Of every text with every patch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleSettings:
+    """The numbers that some methods leave open; each is read by the methods it names and by no other."""
+
+    divisor: float = 2.0
+    """clip-sharp: logits are divided by it; CLIP's own is 8, smaller is sharper."""
+    local_window: int = 3
+    """clip-local: side of the square of patches that a patch sees; 1 is MaskCLIP."""
+    early_layer: int = 7
+    """clip-early: the layer whose attention the last block uses, of 12."""
+    ensemble: int = 1
+    """sclip-random: how many random projections are averaged."""
+    ensemble_seed: int = 0
+    """sclip-random: of the projections (NumPy's PCG64)."""
+    projection: str | None = None
+    """sclip-learned: a file written by `tagmask.variants.learned`."""
+    temp_thd: float = 0.1
+    """resclip: pixels whose first guess is under it count as name 0."""
+    rcs_scale: float = 2.0
+    """resclip: factor on the attention that was mixed with that of middle layers."""
+    rcs_share: float = 0.3
+    """resclip: share of the middle layers in it, 0..1."""
+    sfr_scale: float = 2.0
+    """resclip: factor on the logits that were mixed with the map of the first guess."""
+    sfr_share: float = 0.7
+    """resclip: share of the map in them, 0..1."""
+    short_path: bool = True
+    """resclip, as coded: only the first part of the line between two patches is tested."""
+    square_outliers: bool = False
+    """sc-clip, sfp, as published: outliers are placed as if the grid were square."""
+    zero_repair: bool = False
+    """sfp, as published: an outlier among outliers becomes zero, and its window not a number."""
+    absolute_layers: bool = False
+    """Towers that are deeper than 12 layers are read at the same layer numbers, as published."""
+
+    def __post_init__(self) -> None:
+        check_number("divisor", self.divisor, 1e-3)
+        check_number("local_window", self.local_window, 1, whole=True)
+        check_number("early_layer", self.early_layer, 0, 10, whole=True)
+        check_number("ensemble", self.ensemble, 1, 64, whole=True)
+        check_number("ensemble_seed", self.ensemble_seed, 0, whole=True)
+        for name in ("temp_thd", "rcs_share", "sfr_share"):
+            check_number(name, getattr(self, name), 0, 1)
+        for name in ("rcs_scale", "sfr_scale"):
+            check_number(name, getattr(self, name), 0)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Where the papers' layer numbers, written for 12 layers, lie in a tower.
+
+    The same share of the tower, or, with `absolute`, the same number.
+    """
+
+    count: int
+    absolute: bool = False
+
+    def __call__(self, layer: int) -> int:
+        """The tower's layer for layer 0..11 of 12; 10 and 11 are always the last two."""
+        if self.absolute or self.count == 12:
+            return min(layer, self.count - 2)
+        return self.count - 2 if layer == 10 else max((layer + 1) * self.count // 12 - 1, 0)
+
+    def last(self, blocks: int) -> int:
+        """How many last blocks stand for so many of 12."""
+        return min(blocks, self.count) if self.absolute else max(blocks * self.count // 12, 1)
+
+
+def _alone(x: Pass) -> tuple[Pass, ...]:
+    return (x,)
+
+
+def _first(x: Pass, streams: tuple[Pass, ...], outs: tuple[Tokens, ...]) -> Tokens:
+    return outs[0]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a second look at the last block may use beside the pass."""
+
+    pixels: Pixels
+    """The normalised windows."""
+    texts: TextFeatures
+    scale: float
+    """Of the cosines in the softmax over texts."""
+
+
+_NOTHING = Keep()
+
+
+@dataclass(frozen=True)
+class DenseRule:
+    """One method."""
+
+    weights: Callable[[Pass], Attention | None]
+    """Attention weights; None where each token takes its own value, so that q and k are never formed."""
+    second: Callable[[Pass], Attention | None] | None = None
+    """Attention weights of the second stream, where they differ from the first's."""
+    keep: str = "full"
+    """"full" or "bare"."""
+    mid: Keep = _NOTHING
+    """What the trunk must keep."""
+    depth: int = 1
+    """Over 1: a side stream sums the attention outputs of the last `depth` blocks, whose queries, keys and
+    values come from the ordinary stream; no MLP."""
+    before: Callable[[Pass], tuple[Pass, ...]] = _alone
+    after: Callable[[Pass, tuple[Pass, ...], tuple[Tokens, ...]], Tokens] = _first
+    again: Callable[[Pass, Float[Tensor, "b p e"], Question], Pass] | None = None
+    scores: Callable[[Pass, Cosines], Cosines] | None = None
+    positions: str = "bicubic-nudged"
+    """How its authors stretch the position table."""
+
+
+Making = Callable[[RuleSettings, Layers], DenseRule]
+
+
+def always(rule: DenseRule) -> Making:
+    """A rule that needs no settings."""
+
+    def make(settings: RuleSettings, layers: Layers) -> DenseRule:
+        return rule
+
+    return make
+
+
+def patch_features(x: Pass, rule: DenseRule, question: Question) -> Float[Tensor, "b p e"]:
+    """Each patch in the shared space, not normalised, as the rule sees it."""
+    features = _look(x, rule)
+    return features if rule.again is None else _look(rule.again(x, features, question), rule)
+
+
+def patch_cosines(x: Pass, rule: DenseRule, question: Question) -> Cosines:
+    """Cosine of every text with every patch, after whatever the rule makes of them."""
+    patches = F.normalize(patch_features(x, rule, question), dim=-1)
+    cosines = (patches @ question.texts.T).transpose(1, 2)
+    return cosines if rule.scores is None else rule.scores(x, cosines)
+
+
+def affinity(x: Heads, y: Heads, bias: Float[Tensor, "n n"] | None = None) -> Attention:
+    """softmax(x yᵀ / sqrt(64) + bias); rows sum to 1."""
+    logits = ((x * x.shape[-1] ** -0.5) @ y.transpose(-2, -1)).float()
+    return torch.softmax(logits if bias is None else logits + bias, dim=-1)
+
+
+def _look(x: Pass, rule: DenseRule) -> Float[Tensor, "b p e"]:
+    if rule.depth > 1:
+        tokens = _side_stream(x, rule)
+    else:
+        streams = rule.before(x)
+        outs = tuple(_block(stream, rule, i) for i, stream in enumerate(streams))
+        tokens = rule.after(x, streams, outs)
+    # The class token comes first where there is one.
+    return x.vision.project(tokens[:, -x.patches :])
+
+
+def _block(x: Pass, rule: DenseRule, stream: int) -> Tokens:
+    weights = rule.second(x) if stream and rule.second is not None else rule.weights(x)
+    return x.last_block(weights) if rule.keep == "full" else x.attended(weights).float()
+
+
+def _side_stream(x: Pass, rule: DenseRule) -> Tokens:
+    count = len(x.vision.blocks)
+    stream = x.entering(count - rule.depth).tokens
+    for layer in range(count - rule.depth, count):
+        at = x.entering(layer)
+        stream = stream + at.attended(rule.weights(at))
+    return stream

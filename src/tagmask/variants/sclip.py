@@ -1,0 +1,91 @@
+"""SCLIP's correlative self-attention, and its ablations.
+
+    F. Wang, J. Mei, A. Yuille. "SCLIP: Rethinking Self-Attention for Dense Vision-Language Inference",
+    ECCV 2024.
+
+A token attends to those with a like query and to those with a like key. The ablations ask what it takes: one
+of the two, no projection at all, random projections, a learned one.
+"""
+
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tagmask.dense.features import Pass
+from tagmask.types import Attention, Heads
+from tagmask.variants.rule import DenseRule, Layers, RuleSettings, affinity
+
+__all__ = ["SCLIP", "SCLIP_ABLATIONS", "SCLIP_BARE", "correlative", "random_ensemble"]
+
+
+def correlative(x: Pass) -> Attention:
+    """softmax(q qᵀ / 8) + softmax(k kᵀ / 8). Rows sum to 2, as coded."""
+    return affinity(x.q, x.q) + affinity(x.k, x.k)
+
+
+SCLIP = DenseRule(correlative)
+SCLIP_BARE = DenseRule(correlative, keep="bare")
+
+
+# -- Ablations -----------------------------------------------------------------------------------------------
+
+
+def query_only(x: Pass, times: int = 1) -> Attention:
+    """Attend to tokens with a like query. Rows sum to `times`."""
+    return affinity(x.q, x.q) * times
+
+
+def key_only(x: Pass, times: int = 1) -> Attention:
+    """Attend to tokens with a like key. Rows sum to `times`."""
+    return affinity(x.k, x.k) * times
+
+
+def unprojected(x: Pass) -> Attention:
+    """Attend to tokens that are alike before any projection, head by head. Rows sum to 1.
+
+    The paper gives softmax(X Xᵀ / t) without heads; split in heads with t = 8 is this project's reading.
+    """
+    z = x.block.attn.split(x.z)
+    return affinity(z, z)
+
+
+def unprojected_whole(x: Pass) -> Attention:
+    """The same without heads, as the paper writes it, with t the root of the width."""
+    z = x.z[:, None]
+    weights = affinity(z, z)
+    return weights.expand(-1, x.block.attn.heads, -1, -1)
+
+
+def random_ensemble(settings: RuleSettings, layers: Layers) -> DenseRule:
+    """The mean of softmax(z W Wᵀ zᵀ / 8) over random matrices W, head by head. Rows sum to 1."""
+
+    def weights(x: Pass) -> Attention:
+        width = x.z.shape[-1]
+        rng = np.random.Generator(np.random.PCG64(settings.ensemble_seed))
+        total: Tensor | None = None
+        for _ in range(settings.ensemble):
+            drawn = rng.standard_normal((width, width), dtype=np.float32) * width**-0.5
+            part = _through(x, torch.from_numpy(drawn).to(x.z.device))
+            total = part if total is None else total + part
+        assert total is not None  # an ensemble has at least one
+        return total / settings.ensemble
+
+    return DenseRule(weights)
+
+
+def _through(x: Pass, matrix: Float[Tensor, "d d"]) -> Attention:
+    projected: Heads = x.block.attn.split(x.z @ matrix)
+    return affinity(projected, projected)
+
+
+SCLIP_ABLATIONS = {
+    "sclip-q": DenseRule(query_only),
+    "sclip-k": DenseRule(key_only),
+    "sclip-q2": DenseRule(partial(query_only, times=2)),
+    "sclip-k2": DenseRule(partial(key_only, times=2)),
+    "sclip-identity": DenseRule(unprojected),
+    "sclip-identity-whole": DenseRule(unprojected_whole),
+}

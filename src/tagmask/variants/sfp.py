@@ -1,0 +1,78 @@
+"""SFP: SC-CLIP's plan with other outliers, those that the class token looks at more than they do themselves.
+
+S. Jin et al. "Feature Purification Matters: Suppressing Outlier Propagation for Training-Free
+Open-Vocabulary Semantic Segmentation", ICCV 2025.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from tagmask.dense.features import Keep, Pass
+from tagmask.types import Attention
+from tagmask.variants.parts import (
+    cut,
+    gram,
+    lone_outliers,
+    on_square_grid,
+    repair,
+    row_normalised,
+    similarity_softmax,
+)
+from tagmask.variants.rule import DenseRule, Layers, RuleSettings, affinity
+from tagmask.variants.sc_clip import JOINED, ODD_IN, SHARP, class_and_kin, joined_layers
+
+__all__ = ["class_outliers", "long_outliers", "sfp"]
+
+_MOST = 10
+_PULL = 1.5
+
+
+def class_outliers(x: Pass, layer: int) -> Bool[Tensor, "b p"]:
+    """Up to ten patches that the class token attends to, times 1.5, more than they do to themselves."""
+    attention = x.attention[layer]
+    pull = _PULL * attention[:, 0, 1:]
+    own = attention.diagonal(dim1=1, dim2=2)[:, 1:]
+    best = pull.masked_fill(pull <= own, -torch.inf).topk(min(_MOST, pull.shape[1]), dim=1)
+    return torch.zeros_like(pull, dtype=torch.bool).scatter(1, best.indices, best.values > -torch.inf)
+
+
+def long_outliers(x: Pass) -> Bool[Tensor, "b p"]:
+    """The ten patches of the greatest length."""
+    length = torch.linalg.vector_norm(x.tokens[:, 1:], dim=-1)
+    longest = length.topk(min(_MOST, length.shape[1]), dim=1).indices
+    return torch.zeros_like(length, dtype=torch.bool).scatter(1, longest, True)
+
+
+def sfp(settings: RuleSettings, layers: Layers, outliers: str = "class") -> DenseRule:
+    """SFP; `outliers` are "class" (the paper's), "length", or "lone" (SC-CLIP's)."""
+    alike, watched = layers(ODD_IN), layers(10)
+    find: dict[str, Callable[[Pass], Bool[Tensor, "b p"]]] = {
+        "class": partial(class_outliers, layer=watched),
+        "length": long_outliers,
+        "lone": lambda x: lone_outliers(x.tokens[:, 1:]),
+    }
+
+    def before(x: Pass) -> tuple[Pass, ...]:
+        odd = find[outliers](x)
+        odd = on_square_grid(odd, x.grid) if settings.square_outliers else odd
+        mend = partial(repair, odd=odd, grid=x.grid, zero=settings.zero_repair)
+        similar = cut(gram(mend(x.states[alike][:, 1:])))
+        mended = row_normalised(similar) @ mend(x.tokens[:, 1:])
+        prior = similarity_softmax(similar)[:, None]
+        return x.carrying(mended, prior), x.carrying(joined_layers(x, layers)[:, 1:], prior)
+
+    def weights(x: Pass) -> Attention:
+        assert x.prior is not None  # `before` made it
+        return (affinity(x.k, x.k) + affinity(x.q, x.q) + x.prior) / 3
+
+    def second(x: Pass) -> Attention:
+        assert x.prior is not None  # `before` made it
+        return x.prior.expand(-1, x.block.attn.heads, -1, -1)
+
+    states = frozenset(map(layers, (ODD_IN, SHARP, *JOINED)))
+    mid = Keep(states=states, attention=frozenset({watched} if outliers == "class" else ()))
+    return DenseRule(weights, second, keep="bare", mid=mid, before=before, after=class_and_kin(layers))
