@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tagmask.clip.load import Clip, load
-from tests.golden import make_images, make_weights, make_weights_sclip
+from tests.golden import make_images, make_weights, make_weights_sclip, make_weights_variants
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,6 +40,15 @@ def sclip_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "sclip.pt"
     torch.save({**tensors, **{name: torch.tensor(value) for name, value in scalars.items()}}, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def variants_model(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    """Another made-up 12-layer checkpoint."""
+    tensors = {name: torch.tensor(np.asarray(value)) for name, value in make_weights_variants.make().items()}
+    path = tmp_path_factory.mktemp("weights") / "variants.pt"
+    torch.save(tensors, path)
+    return load(path, device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 import tagmask
 from tagmask import __version__
 from tagmask.cli.main import app
-from tagmask.dense.attention import METHODS
+from tagmask.variants.catalogue import METHODS
 
 
 @pytest.fixture
@@ -332,10 +332,11 @@ def test_nothing_written_is_not_called_written(photos: Path, sclip_weights: Path
     assert "written to" not in result.stderr
 
 
-def test_the_method_option_names_every_method() -> None:
-    helped = " ".join(run("mask", "--help").stdout.replace("│", " ").split())
-    for method in METHODS:
-        assert method in helped
+def test_the_methods_command_names_every_method() -> None:
+    shown = run("methods").stdout
+    assert [line.split()[0] for line in shown.splitlines()] == list(tagmask.methods())
+    assert set(METHODS) < set(tagmask.methods())
+    assert "tagmask methods" in run("mask", "--help").stdout
 
 
 def test_corrected_top_and_activation(photos: Path, tagclip_weights: Path) -> None:

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from tagmask.clip.load import Clip
 from tagmask.clip.tokenizer import tokenize
-from tagmask.dense.attention import METHODS
 from tagmask.dense.features import one_pass
 from tagmask.dense.positions import bicubic_nudged
 from tagmask.dense.prompts import split_names, text_features
@@ -20,6 +19,8 @@ from tagmask.dense.resize import resize_cv2_linear
 from tagmask.papers import sclip
 from tagmask.settings.kinds import MaskRecipe
 from tagmask.settings.lookup import recipe
+from tagmask.variants.catalogue import dense_rule
+from tagmask.variants.rule import RuleSettings
 
 FOLDER = Path(__file__).parents[1] / "golden"
 GATE = FOLDER / "sclip_voc21_a.npz"
@@ -51,13 +52,13 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
     }
     for mode, method in MODES.items():
         state = one_pass(clip.vision, first, bicubic_nudged)
-        weights = METHODS[method].weights(state)
+        weights = dense_rule(method, RuleSettings(), 4).weights(state)
         tokens = state.last_block(weights)
         found[f"a.{mode}.tokens"] = tokens[0]
         found[f"a.{mode}.lnpost"] = clip.vision.ln_post(tokens)[0]
         if weights is not None:
             found[f"a.{mode}.attn_last"] = weights[0]
-        low = sclip.window_cosines(clip, first, texts, as_recipe("sclip/voc21", mode))
+        (low,) = sclip.window_cosines(clip, first, texts, [as_recipe("sclip/voc21", mode)])
         found[f"a.voc21.{mode}.crop_low"] = low[0]
         up = F.interpolate(low, size=(224, 224), mode="bilinear", align_corners=False)[0]
         found[f"a.voc21.{mode}.crop_up_sub"] = up[:, ::7, ::7]

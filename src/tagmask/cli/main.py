@@ -130,7 +130,7 @@ def mask(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="clip, maskclip, sclip, sclip-q, sclip-k, sclip-identity; cls-seg masks tags.",
+            help="sclip, sc-clip, naclip, clip, ... (`tagmask methods` lists all); cls-seg masks tags.",
         ),
     ] = None,
     only_tags: Annotated[
@@ -217,6 +217,27 @@ def doctor(
         from tagmask.cli.doctor import examine
 
         examine(words=words)
+
+
+@app.command()
+def methods() -> None:
+    """List every method, with a line on what it does and where it comes from."""
+    from tagmask.api import methods as known
+
+    for name, line in known().items():
+        typer.echo(f"{name:<22}{line}")
+
+
+@app.command()
+def recipes(
+    pattern: Annotated[str, typer.Argument(help="Only those with this in their name.")] = "",
+) -> None:
+    """List the recipes: the settings behind the rows of the papers' tables."""
+    from tagmask.settings.lookup import recipes as known
+
+    for name in known():
+        if pattern in name:
+            typer.echo(name)
 
 
 app.add_typer(weights_app, name="weights")

@@ -55,13 +55,13 @@ class Pass:
 
     vision: Vision = field(repr=False)
     tokens: Tokens = field(repr=False)
-    """The residual stream that enters the last block (float32)."""
+    """The residual stream that enters the last block (float32); n = m unless a method dropped tokens."""
     grid: Size
-    attention: Mapping[int, Float[Tensor, "b n n"]] = field(repr=False)
+    attention: Mapping[int, Float[Tensor, "b m m"]] = field(repr=False)
     """Head-averaged attention of the layers asked for; rows sum to 1, class token included."""
-    states: Mapping[int, Tokens] = field(repr=False, default_factory=dict)
+    states: Mapping[int, Float[Tensor, "b m d"]] = field(repr=False, default_factory=dict)
     """The stream after the layers asked for (float32)."""
-    heads: Mapping[frozenset[int], Attention] = field(repr=False, default_factory=dict)
+    heads: Mapping[frozenset[int], Float[Tensor, "b heads m m"]] = field(repr=False, default_factory=dict)
     """Attention averaged over each group of layers asked for, head by head; rows sum to 1."""
     layer: int = -1
     """The block that `tokens` enter; -1 is the last."""

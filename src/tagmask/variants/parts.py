@@ -13,6 +13,7 @@ __all__ = [
     "gauss",
     "gram",
     "lone_outliers",
+    "loneliness",
     "on_square_grid",
     "repair",
     "row_normalised",
@@ -25,7 +26,7 @@ _ODD = 0.95
 
 def gram(x: Tokens) -> Float[Tensor, "b n n"]:
     """Cosine of every token with every other."""
-    unit = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    unit: Tensor = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return unit @ unit.transpose(-2, -1)
 
 
@@ -59,11 +60,11 @@ def gauss(grid: Size, sigma: float = 5.0) -> Float[Tensor, "n n"]:
     return F.pad(near, (1, 0, 1, 0))
 
 
-def lone_outliers(patches: Float[Tensor, "b p d"]) -> Bool[Tensor, "b p"]:
-    """Patches whose neighbourhood is thin against that of their 30 nearest; about one in twenty.
+def loneliness(patches: Float[Tensor, "b p d"]) -> Float[Tensor, "b p"]:
+    """How thin each patch's neighbourhood is against that of its 30 nearest; about 1 for ordinary ones.
 
-    A patch's score is the distance to its 30th neighbour times the mean of its neighbours' inverse ones; the
-    odd ones lie over the 0.95 quantile (linear). Grids of 30 patches and fewer take all the others.
+    The (squared) distance to a patch's 30th neighbour, times the mean of its neighbours' inverse ones. Grids
+    of 30 patches and fewer take all the others.
 
     Source: SC-CLIP, as coded; it is called LOF there, and is what that becomes when a point's own distance
         serves as reach.
@@ -72,12 +73,16 @@ def lone_outliers(patches: Float[Tensor, "b p d"]) -> Bool[Tensor, "b p"]:
     distance = torch.cdist(patches, patches, compute_mode="donot_use_mm_for_euclid_dist") ** 2
     count = min(_NEIGHBOURS, patches.shape[1] - 1)
     if count < 1:
-        return torch.zeros(patches.shape[:2], dtype=torch.bool, device=patches.device)
+        return torch.ones_like(patches[..., 0])
     nearest = distance.topk(count + 1, dim=-1, largest=False)
     reach = nearest.values[..., -1]
     around = nearest.indices[..., 1:].flatten(1)
-    inverse = (1 / reach).gather(1, around).view(*reach.shape, count).mean(dim=-1)
-    score = reach * inverse
+    return reach * (1 / reach).gather(1, around).view(*reach.shape, count).mean(dim=-1)
+
+
+def lone_outliers(patches: Float[Tensor, "b p d"]) -> Bool[Tensor, "b p"]:
+    """The loneliest patches: those over the 0.95 quantile (linear) of their map."""
+    score = loneliness(patches)
     return score > torch.quantile(score, _ODD, dim=1, keepdim=True)
 
 

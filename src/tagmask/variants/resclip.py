@@ -7,7 +7,7 @@ RCS (residual cross-correlation): the mean attention of layers 5 to 8 is mixed i
 it. Everything happens in each window on its own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
 import torch
@@ -21,7 +21,7 @@ from tagmask.types import Attention, Heads, Size
 from tagmask.variants.parts import gauss
 from tagmask.variants.rule import DenseRule, Layers, Making, Question, RuleSettings
 
-__all__ = ["feedback_map", "kinship", "patch_labels", "resclip"]
+__all__ = ["feedback_map", "first_guess", "kinship", "patch_labels", "resclip"]
 
 _RESIDUAL = range(5, 9)
 _ROUNDS, _DILATIONS = 10, (8, 16)
@@ -66,9 +66,11 @@ def resclip(host: str = "naclip", *, rcs: bool = True, sfr: bool = True) -> Maki
             return settings.rcs_scale * ((1 - share) * total + share * x.heads[middle])
 
         def again(x: Pass, features: Float[Tensor, "b p e"], question: Question) -> Pass:
-            labels = patch_labels(features, x.grid, x.vision.patch, question, settings.temp_thd)
+            guesses = first_guess(features, x.grid, question)
+            labels = [patch_labels(each, x.grid, x.vision.patch, settings.temp_thd) for each in guesses]
             maps = [feedback_map(each, short_path=settings.short_path) for each in labels]
-            return x.carrying(x.tokens, torch.stack(maps)[:, None])
+            prior = torch.stack([F.pad(each / each.max(), (1, 0, 1, 0)) for each in maps])
+            return x.carrying(x.tokens, prior[:, None])
 
         mid = Keep(heads=frozenset({middle} if rcs else ()))
         return DenseRule(weights, keep=keep, mid=mid, again=again if sfr else None)
@@ -90,29 +92,31 @@ def _attention(x: Pass, q: Heads, k: Heads, settings: RuleSettings, near: bool) 
 # -- Semantic feedback ---------------------------------------------------------------------------------------
 
 
-def patch_labels(
-    features: Float[Tensor, "b p e"], grid: Size, patch: int, question: Question, least: float
-) -> Int[Tensor, "b gh gw"]:
-    """The name that most pixels of each patch got in the first pass; the first name where they are unsure.
-
-    Cosines at the windows' size go through PAMR and a softmax over names; names count here, not classes.
-    """
-    gh, gw = grid
+def first_guess(
+    features: Float[Tensor, "b p e"], grid: Size, question: Question
+) -> Iterator[Float[Tensor, "q h w"]]:
+    """Probability of each name at each pixel of each window: cosines, PAMR, softmax over names."""
     size = (question.pixels.shape[-2], question.pixels.shape[-1])
     cosines = (F.normalize(features, dim=-1) @ question.texts.T).transpose(1, 2)
-    full = F.interpolate(
-        cosines.reshape(*cosines.shape[:2], gh, gw), size, mode="bilinear", align_corners=False
-    )
-    found = []
-    for maps, guide in zip(full, question.pixels, strict=True):
-        refined = pamr(maps, guide, steps=_ROUNDS, dilations=_DILATIONS)
-        sure, names = torch.softmax(refined * question.scale, dim=0).max(dim=0)
-        names = torch.where(sure < least, 0, names)[: gh * patch, : gw * patch]
-        cells = names.reshape(gh, patch, gw, patch).transpose(1, 2).reshape(gh * gw, patch * patch)
-        counts = F.one_hot(cells, len(maps)).sum(dim=1)
-        # Not argmax, which names no order among equals; the smallest name wins.
-        found.append(counts.max(dim=1).indices.view(gh, gw))
-    return torch.stack(found)
+    for maps, guide in zip(cosines.reshape(*cosines.shape[:2], *grid), question.pixels, strict=True):
+        full = F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
+        refined = pamr(full, guide, steps=_ROUNDS, dilations=_DILATIONS)
+        yield torch.softmax(refined * question.scale, dim=0)
+
+
+def patch_labels(guess: Float[Tensor, "q h w"], grid: Size, patch: int, least: float) -> Int[Tensor, "gh gw"]:
+    """The name that most pixels of each patch have; the first name counts for pixels under `least`.
+
+    Names are meant, not classes. Of names that are equally frequent the first wins.
+    """
+    gh, gw = grid
+    sure, names = guess.max(dim=0)
+    names = torch.where(sure < least, 0, names)[: gh * patch, : gw * patch]
+    cells = names.reshape(gh, patch, gw, patch).transpose(1, 2).reshape(gh * gw, patch * patch)
+    counts = torch.zeros(gh * gw, len(guess), dtype=torch.int32, device=guess.device)
+    counts.scatter_add_(1, cells, torch.ones_like(cells, dtype=torch.int32))
+    # Not argmax, which promises no order among equals.
+    return counts.max(dim=1).indices.view(gh, gw)
 
 
 def kinship(labels: Int[Tensor, "gh gw"], *, short_path: bool) -> Float[Tensor, "p p"]:
@@ -140,19 +144,15 @@ def kinship(labels: Int[Tensor, "gh gw"], *, short_path: bool) -> Float[Tensor, 
     return torch.where(same, torch.where(broken, faded, 1.0), 0.0)
 
 
-def feedback_map(labels: Int[Tensor, "gh gw"], *, short_path: bool = True) -> Float[Tensor, "n n"]:
-    """Kinship, smoothed along the flattened patches, rows made to sum to 1, then 1 at its greatest.
-
-    The class token, which comes first, has zeros.
-    """
+def feedback_map(labels: Int[Tensor, "gh gw"], *, short_path: bool = True) -> Float[Tensor, "p p"]:
+    """Kinship, smoothed along the flattened patches, as coded; rows sum to 1."""
     kin = kinship(labels, short_path=short_path)
     length = min(len(kin), _LENGTH)
     length += length % 2 == 0
     offset = torch.arange(length, dtype=torch.float32, device=kin.device) - length // 2
     kernel = torch.exp(-(offset**2) / (2 * _SIGMA**2))
     smooth = F.conv1d(kin[:, None], (kernel / kernel.sum())[None, None], padding=length // 2)[:, 0]
-    shares = smooth / (smooth.sum(dim=1, keepdim=True) + 1e-8)
-    return F.pad(shares / shares.max(), (1, 0, 1, 0))
+    return smooth / (smooth.sum(dim=1, keepdim=True) + 1e-8)
 
 
 @cache

@@ -1,0 +1,295 @@
+"""Dense methods: formulas written naively, batches that change nothing, towers of other depths."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tagmask.clip.load import Clip
+from tagmask.dense.features import Keep, Pass, one_pass
+from tagmask.dense.positions import POSITIONS, bicubic_nudged
+from tagmask.errors import InputError
+from tagmask.variants.catalogue import METHODS, dense_rule
+from tagmask.variants.rule import Layers, Question, RuleSettings, patch_cosines, patch_features
+
+NONE = RuleSettings()
+LEARNED = {name for name in METHODS if name == "sclip-learned"}
+"""These need a file; they have tests of their own."""
+ROW_SUMS = {
+    "clip": 1.0,
+    "sclip": 2.0,
+    "sclip-q": 1.0,
+    "sclip-k": 1.0,
+    "sclip-q2": 2.0,
+    "sclip-k2": 2.0,
+    "sclip-identity": 1.0,
+    "clip-sharp": 1.0,
+    "clearclip": 1.0,
+    "clip-surgery": 1.0,
+}
+
+
+def naive(method: str, z: np.ndarray, weight: np.ndarray, bias: np.ndarray, head: int) -> np.ndarray:
+    """softmax(s x yT) of one head, entry by entry, in float64."""
+    width = z.shape[1]
+    rows = slice(64 * head, 64 * head + 64)
+    q, k, v = (
+        (z @ weight[i * width : (i + 1) * width].T + bias[i * width : (i + 1) * width])[:, rows]
+        for i in range(3)
+    )
+    pairs = {
+        "clip": [(q, k)],
+        "clip-sharp": [(4 * q, k)],
+        "sclip": [(q, q), (k, k)],
+        "sclip-q": [(q, q)],
+        "sclip-k": [(k, k)],
+        "sclip-q2": [(q, q), (q, q)],
+        "sclip-k2": [(k, k), (k, k)],
+        "sclip-identity": [(z[:, rows], z[:, rows])],
+        "clearclip": [(q, q)],
+        "clip-surgery": [(v, v)],
+    }[method]
+    total = np.zeros((len(z), len(z)))
+    for x, y in pairs:
+        for i in range(len(z)):
+            row = [math.exp(float(x[i] @ y[j]) / 8) for j in range(len(z))]
+            total[i] += np.array(row) / sum(row)
+    return total
+
+
+def rule_of(method: str, clip: Clip, settings: RuleSettings = NONE):
+    return dense_rule(method, settings, len(clip.vision.blocks))
+
+
+def look(method: str, clip: Clip, pixels: Tensor, settings: RuleSettings = NONE) -> Tensor:
+    rule = rule_of(method, clip, settings)
+    state = one_pass(clip.vision, pixels, POSITIONS[rule.positions], keep=rule.mid)
+    texts = F.normalize(torch.randn(5, state.vision.proj.shape[1], generator=_seeded(1)), dim=-1)
+    return patch_cosines(state, rule, Question(pixels, texts, 40.0))
+
+
+def _seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def state(sclip_model: Clip) -> Pass:
+    return one_pass(sclip_model.vision, torch.randn(2, 3, 48, 64, generator=_seeded(3)), bicubic_nudged)
+
+
+@pytest.mark.parametrize("method", ROW_SUMS)
+def test_weights_equal_the_formula(method: str, state: Pass, sclip_model: Clip) -> None:
+    weights = rule_of(method, sclip_model).weights(state)
+    assert weights is not None
+    attention = state.block.attn
+    weight, bias = attention.in_proj_weight.numpy(), attention.in_proj_bias.numpy()
+    for image in range(2):
+        for head in range(2):
+            expected = naive(
+                method, state.z[image].double().numpy(), weight.astype(float), bias.astype(float), head
+            )
+            np.testing.assert_allclose(weights[image, head].numpy(), expected, rtol=0, atol=1e-5)
+            np.testing.assert_allclose(expected.sum(axis=1), ROW_SUMS[method], rtol=1e-9)
+
+
+def test_value_only_equals_attention_to_oneself(state: Pass, sclip_model: Clip) -> None:
+    n = state.tokens.shape[1]
+    itself = torch.eye(n).expand(2, 2, n, n)
+    assert rule_of("maskclip", sclip_model).weights(state) is None
+    torch.testing.assert_close(state.finish(None), state.finish(itself), rtol=0, atol=1e-6)
+
+
+def test_value_only_never_forms_queries_and_keys(sclip_model: Clip) -> None:
+    fresh = one_pass(sclip_model.vision, torch.zeros(1, 3, 32, 32), bicubic_nudged)
+    fresh.finish(rule_of("maskclip", sclip_model).weights(fresh))
+    assert "v" in vars(fresh)
+    assert not {"q", "k"} & vars(fresh).keys()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("method", sorted(set(METHODS) - LEARNED))
+def test_a_batch_equals_one_at_a_time(method: str, variants_model: Clip) -> None:
+    pixels = torch.randn(3, 3, 64, 112, generator=_seeded(5))
+    together = look(method, variants_model, pixels)
+    for i in range(3):
+        torch.testing.assert_close(
+            look(method, variants_model, pixels[i : i + 1])[0], together[i], rtol=0, atol=1e-5
+        )
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("method", sorted(set(METHODS) - LEARNED))
+def test_methods_that_share_a_trunk_see_what_each_sees_alone(method: str, variants_model: Clip) -> None:
+    # Large enough that no two patches are equally odd, to within the last bits.
+    pixels = torch.randn(2, 3, 128, 112, generator=_seeded(6))
+    rule = rule_of(method, variants_model)
+    keep = Keep()
+    for other in sorted(set(METHODS) - LEARNED):
+        keep = keep | rule_of(other, variants_model).mid
+    texts = F.normalize(torch.randn(5, variants_model.vision.proj.shape[1], generator=_seeded(1)), dim=-1)
+    shared = one_pass(variants_model.vision, pixels, POSITIONS[rule.positions], keep=keep)
+    found = patch_cosines(shared, rule, Question(pixels, texts, 40.0))
+    torch.testing.assert_close(found, look(method, variants_model, pixels), rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("size", [(16, 16), (16, 80), (32, 32), (96, 32)])
+@pytest.mark.parametrize("method", sorted(set(METHODS) - LEARNED))
+def test_small_and_narrow_grids_have_numbers(
+    method: str, size: tuple[int, int], variants_model: Clip
+) -> None:
+    for pixels in (torch.randn(1, 3, *size, generator=_seeded(2)), torch.zeros(1, 3, *size)):
+        cosines = look(method, variants_model, pixels)
+        assert cosines.shape == (1, 5, size[0] * size[1] // 256)
+        assert torch.isfinite(cosines).all()
+
+
+# -- Settings ------------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def test_a_local_window_of_one_is_maskclip(variants_model: Clip) -> None:
+    pixels = torch.randn(2, 3, 64, 80, generator=_seeded(4))
+    local = look("clip-local", variants_model, pixels, RuleSettings(local_window=1))
+    torch.testing.assert_close(local, look("maskclip", variants_model, pixels), rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_local_window_as_large_as_the_grid_hides_the_class_token_only(variants_model: Clip) -> None:
+    pixels = torch.randn(1, 3, 48, 48, generator=_seeded(4))
+    rule = rule_of("clip-local", variants_model, RuleSettings(local_window=9))
+    weights = rule.weights(one_pass(variants_model.vision, pixels, bicubic_nudged))
+    assert weights is not None
+    assert (weights[:, :, 1:, 0] == 0).all()
+    assert (weights[:, :, 1:, 1:] > 0).all()
+    assert (weights[:, :, 0] > 0).all()
+
+
+@torch.inference_mode()
+def test_early_attention_is_that_layer_s(variants_model: Clip) -> None:
+    pixels = torch.randn(1, 3, 48, 48, generator=_seeded(4))
+    for layer in (0, 3, 10):
+        rule = rule_of("clip-early", variants_model, RuleSettings(early_layer=layer))
+        state = one_pass(variants_model.vision, pixels, bicubic_nudged, keep=rule.mid)
+        before = one_pass(variants_model.vision, pixels, bicubic_nudged, keep=Keep(entries=12))
+        block = variants_model.vision.blocks[layer]
+        x = before.states[layer - 1] if layer else _entry(variants_model, pixels)
+        q, k, _ = block.attn.qkv(block.ln_1(x))
+        expected = torch.softmax((q @ k.transpose(-2, -1)).float() / 8, dim=-1)
+        found = rule.weights(state)
+        assert found is not None
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def _entry(clip: Clip, pixels: Tensor) -> Tensor:
+    vision = clip.vision
+    grid = vision.grid_of((pixels.shape[-2], pixels.shape[-1]))
+    return vision.embed(pixels, bicubic_nudged(vision.positional_embedding, grid))
+
+
+@torch.inference_mode()
+def test_an_ensemble_is_the_mean_of_its_members(variants_model: Clip) -> None:
+    pixels = torch.randn(1, 3, 48, 48, generator=_seeded(4))
+    state = one_pass(variants_model.vision, pixels, bicubic_nudged)
+    rng = np.random.Generator(np.random.PCG64(3))
+    width = state.z.shape[-1]
+    parts = []
+    for _ in range(4):
+        w = torch.from_numpy(rng.standard_normal((width, width), dtype=np.float32) * width**-0.5)
+        y = (state.z @ w).reshape(1, -1, width // 64, 64).transpose(1, 2)
+        parts.append(torch.softmax(y @ y.transpose(-2, -1) / 8, dim=-1))
+    rule = rule_of("sclip-random", variants_model, RuleSettings(ensemble=4, ensemble_seed=3))
+    found = rule.weights(state)
+    assert found is not None
+    torch.testing.assert_close(found, torch.stack(parts).mean(dim=0), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"divisor": 0.0},
+        {"local_window": 0},
+        {"early_layer": 11},
+        {"ensemble": 0},
+        {"rcs_share": 1.5},
+        {"temp_thd": -0.1},
+    ],
+)
+def test_numbers_out_of_range_are_refused(settings: Mapping[str, float]) -> None:
+    with pytest.raises(InputError, match=next(iter(settings))):
+        RuleSettings(**settings)
+
+
+def test_layers_of_deeper_towers() -> None:
+    assert [Layers(12)(layer) for layer in range(11)] == list(range(11))
+    assert [Layers(24)(layer) for layer in (3, 5, 8, 10)] == [7, 11, 17, 22]
+    assert [Layers(24, absolute=True)(layer) for layer in (3, 5, 8, 10)] == [3, 5, 8, 10]
+    assert (Layers(24).last(6), Layers(24, absolute=True).last(6), Layers(4).last(6)) == (12, 6, 2)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("method", sorted(set(METHODS) - LEARNED))
+def test_a_shallow_tower_has_every_method(method: str, sclip_model: Clip) -> None:
+    pixels = torch.randn(1, 3, 64, 64, generator=_seeded(2))
+    assert torch.isfinite(look(method, sclip_model, pixels)).all()
+
+
+# -- The pass ------------------------------------------------------------------------------------------------
+
+
+def test_only_what_was_asked_for_is_kept(sclip_model: Clip) -> None:
+    pixels = torch.zeros(1, 3, 32, 32)
+    bare = one_pass(sclip_model.vision, pixels, bicubic_nudged)
+    assert (dict(bare.attention), dict(bare.states), dict(bare.heads)) == ({}, {}, {})
+    group = frozenset({0, 2})
+    keep = Keep(states=frozenset({1}), attention=frozenset({1}), heads=frozenset({group}))
+    kept = one_pass(sclip_model.vision, pixels, bicubic_nudged, keep=keep)
+    assert (set(kept.attention), set(kept.states), set(kept.heads)) == ({1}, {1}, {group})
+    torch.testing.assert_close(kept.attention[1].sum(dim=-1), torch.ones(1, 5))
+    torch.testing.assert_close(kept.heads[group].sum(dim=-1), torch.ones(1, 2, 5))
+
+
+def test_layers_that_are_not_there_are_refused(sclip_model: Clip) -> None:
+    with pytest.raises(InputError, match=r"layers \[9\].*these weights have 4 layers"):
+        one_pass(sclip_model.vision, torch.zeros(1, 3, 32, 32), bicubic_nudged, attention={9})
+
+
+def test_watching_changes_no_token(sclip_model: Clip) -> None:
+    pixels = torch.randn(1, 3, 64, 48, generator=_seeded(1))
+    plain = one_pass(sclip_model.vision, pixels, bicubic_nudged)
+    watched = one_pass(sclip_model.vision, pixels, bicubic_nudged, attention=frozenset(range(3)))
+    groups = frozenset(frozenset({layer}) for layer in range(3))
+    by_head = one_pass(sclip_model.vision, pixels, bicubic_nudged, keep=Keep(heads=groups))
+    for seen in (watched, by_head):
+        torch.testing.assert_close(plain.tokens, seen.tokens, rtol=0, atol=1e-5)
+    for layer in range(3):
+        mean = by_head.heads[frozenset({layer})].mean(dim=1)
+        torch.testing.assert_close(mean, watched.attention[layer], rtol=0, atol=1e-6)
+
+
+def test_entering_an_earlier_block_goes_on_as_the_tower_does(sclip_model: Clip) -> None:
+    pixels = torch.randn(1, 3, 64, 48, generator=_seeded(1))
+    with torch.inference_mode():
+        state = one_pass(sclip_model.vision, pixels, bicubic_nudged, keep=Keep(entries=3))
+        x = state.entering(1).tokens
+        for block in sclip_model.vision.blocks[1:-1]:
+            x = block(x)
+    torch.testing.assert_close(x, state.tokens, rtol=0, atol=1e-5)
+
+
+def test_features_have_no_class_token(variants_model: Clip) -> None:
+    pixels = torch.randn(1, 3, 64, 48, generator=_seeded(1))
+    for method in ("clip", "sc-clip", "gem"):
+        rule = rule_of(method, variants_model)
+        state = one_pass(variants_model.vision, pixels, bicubic_nudged, keep=rule.mid)
+        texts = torch.eye(variants_model.vision.proj.shape[1])
+        assert patch_features(state, rule, Question(pixels, texts, 40.0)).shape[:2] == (1, 12)
+
+
+def test_unknown_method_lists_the_known() -> None:
+    with pytest.raises(InputError, match="'slip' is unknown; give one of clip, clip-bare"):
+        dense_rule("slip", NONE, 12)
