@@ -14,7 +14,7 @@ import tagmask
 from tagmask.clip.load import Clip
 from tagmask.errors import ImageError, InputError, ShapeError
 from tagmask.papers import tagclip
-from tests.golden import make_weights
+from tests.golden import make_weights, make_weights_variants
 
 
 @pytest.fixture(scope="module")
@@ -340,3 +340,30 @@ def test_an_image_that_cannot_be_read_is_an_image_error(segmenter: tagmask.Segme
 def test_a_setting_of_the_other_kind_is_named(sclip_model: Clip) -> None:
     with pytest.raises(InputError, match="prob_thd is no setting of tagclip"):
         tagmask.Tagger(sclip_model, ["cat"], prob_thd=0.1)
+
+
+def test_deep_towers_are_said_to_be_read_otherwise(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tensors = make_weights_variants.make()
+    for name, value in list(tensors.items()):
+        if name.startswith("visual.transformer.resblocks."):
+            _, _, _, layer, rest = name.split(".", 4)
+            tensors[f"visual.transformer.resblocks.{int(layer) + 12}.{rest}"] = value
+    torch.save(
+        {name: torch.tensor(np.asarray(value)) for name, value in tensors.items()}, tmp_path / "deep.pt"
+    )
+    clip = tagmask.load(tmp_path / "deep.pt", activation="quickgelu")
+    picture = np.zeros((40, 60, 3), np.uint8)
+
+    def said(**settings: object) -> str:
+        caplog.clear()
+        made = tagmask.Segmenter(clip, recipe="sclip/voc20", templates=("{}.",), **settings)
+        assert made(picture).labels.shape == (40, 60)
+        return " ".join(record.getMessage() for record in caplog.records)
+
+    assert said(method="sclip") == ""
+    assert "naclip is weaker on large weights (published: VOC21 52.2 on L/14" in said(method="naclip")
+    scaled = said(method="sc-clip")
+    assert "sc-clip names layers of a 12-layer tower; " in scaled
+    assert "deep.pt has 24, of which those at the same share" in scaled
+    assert "weaker" not in scaled
+    assert said(method="sc-clip", as_="published") == ""

@@ -10,8 +10,10 @@ from PIL import Image as PILImage
 import tagmask
 from tagmask.api import _lists, _one_list
 from tagmask.clip.load import Clip
+from tagmask.dense.features import one_pass
 from tagmask.errors import InputError
 from tagmask.maskers import masker
+from tagmask.papers import sclip
 from tests.segmenters import BACKGROUND, KINDS, WORDS, made, scores_of
 
 
@@ -271,3 +273,41 @@ def test_one_row_of_patches_is_all_background_as_published(sclip_model: Clip) ->
     assert set(np.unique(published.labels)) == {0}
     corrected = tagmask.Segmenter(sclip_model, recipe=recipe, as_="corrected")(image, tags=[0, 7])
     assert set(np.unique(corrected.labels)) > {0}
+
+
+def test_methods_compared_are_as_each_alone(
+    variants_model: Clip, shapes: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = ["clip", "sclip", "resclip", "sc-clip", "gem"]
+    texts = {"templates": ("a photo of a {}.",), "short_side": 112, "crop": 112, "stride": 56}
+    base = tagmask.Segmenter(variants_model, recipe="sclip/voc20", **texts)
+    looks = _count_passes(monkeypatch)
+    found = base.compare(shapes[0], chosen, scores=True)
+    shared = len(looks)
+    assert list(found) == chosen
+    for method, seg in found.items():
+        alone = tagmask.Segmenter(variants_model, recipe="sclip/voc20", method=method, **texts)
+        expected = alone(shapes[0], scores=True)
+        np.testing.assert_allclose(seg.scores, expected.scores, rtol=0, atol=1e-5)
+    # GEM stretches the position table in another way and so has a pass of its own.
+    assert len(looks) - shared == len(chosen) * shared / 2
+
+
+def _count_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    looks: list[int] = []
+
+    def counted(*args: object, **kwargs: object) -> object:
+        looks.append(1)
+        return one_pass(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sclip, "one_pass", counted)
+    return looks
+
+
+def test_only_methods_of_a_kind_can_be_compared(variants_model: Clip, shapes: list[np.ndarray]) -> None:
+    dense = tagmask.Segmenter(variants_model, ["cat"], background=["sky"])
+    with pytest.raises(tagmask.TagmaskError, match="'cls-seg' is unknown; give one of clip"):
+        dense.compare(shapes[0], ["cls-seg"])
+    tagged = tagmask.Segmenter(variants_model, ["cat"], background=["sky"], method="cls-seg")
+    with pytest.raises(tagmask.TagmaskError, match="masks tags and has no last block to vary"):
+        tagged.compare(shapes[0], ["clip"])

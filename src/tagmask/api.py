@@ -6,19 +6,22 @@ from typing import TypeVar, overload
 
 import numpy as np
 
+from tagmask.checks import check_choice
 from tagmask.clip.load import Clip
+from tagmask.dense.features import Keep
 from tagmask.errors import InputError
 from tagmask.images import ImageSource, read_image
-from tagmask.maskers import TagSource, masker
+from tagmask.maskers import DenseMasker, Masked, TagSource, masker
 from tagmask.papers.tagclip import tag_cut
 from tagmask.results import Segmentation, Tags, nothing_label
 from tagmask.settings.kinds import MaskRecipe, TagMaskRecipe, TagRecipe
-from tagmask.settings.lookup import mask_recipe, tag_recipe
-from tagmask.variants.catalogue import METHODS
+from tagmask.settings.lookup import mask_recipe, tag_recipe, with_method
+from tagmask.variants.catalogue import METHODS, dense_rule
 
 __all__ = ["Segmenter", "Tagger", "methods"]
 
 _IMAGES_TOGETHER = 8
+_USUAL_LAYERS = 12
 
 _LOG = logging.getLogger(__name__)
 
@@ -137,6 +140,8 @@ class Segmenter:
         self.recipe = mask_recipe(recipe, words, background, as_, settings, clip.background)
         self._masker = masker(clip, self.recipe)
         _say_unknown(clip, self._masker.texts)
+        if isinstance(self.recipe, MaskRecipe):
+            _say_depth(clip, self.recipe)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -185,23 +190,60 @@ class Segmenter:
         groups = zip(_grouped(image), _grouped(lists), strict=True)
         return [found for group, known in groups for found in self._mask(group, known, scores)]
 
+    def compare(
+        self,
+        image: ImageSource,
+        methods: Sequence[str],
+        *,
+        tags: Sequence[int] | None = None,
+        scores: bool = False,
+    ) -> dict[str, Segmentation]:
+        """Mask one image under several methods, which share one pass through all blocks but the last.
+
+        Args:
+            image: path, encoded bytes, PIL image, or uint8 array (h, w, 3).
+            methods: names from `tagmask.methods()` that compare words with pixels. Sizes, windows,
+                thresholds and words stay this segmenter's; a method's own numbers are those of its recipe
+                for the same data set, if it has one.
+            tags: as in a call.
+            scores: as in a call.
+
+        Returns:
+            For each method what a segmenter with `method=` set to it would give.
+
+        Raises:
+            InputError: a method that is unknown or masks tags, or a segmenter that does.
+        """
+        own = self._masker
+        if not isinstance(own, DenseMasker):
+            raise InputError(
+                f"{self.recipe.name} masks tags and has no last block to vary; compare with a recipe such as "
+                "sclip/voc21"
+            )
+        for method in methods:
+            check_choice("method", method, tuple(METHODS))
+        recipes = [with_method(own.recipe, method) for method in methods]
+        nothing = nothing_label(len(self.words))
+        (found,) = own.compared([read_image(image)], [_one_list(tags)], nothing, scores, recipes)
+        return {method: self._result(masked) for method, masked in zip(methods, found, strict=True)}
+
     def _mask(
         self, sources: Sequence[ImageSource], tags: Sequence[Sequence[int] | None], keep_scores: bool
     ) -> list[Segmentation]:
         nothing = nothing_label(len(self.words))
         found = self._masker([read_image(source) for source in sources], tags, nothing, keep_scores)
-        dtype = np.uint8 if nothing == 255 else np.uint16
-        return [
-            Segmentation(
-                words=self.words,
-                labels=masked.labels.astype(dtype),
-                scores=masked.scores,
-                background=self._masker.background,
-                precision=self.clip.precision,
-                tags=masked.tags,
-            )
-            for masked in found
-        ]
+        return [self._result(masked) for masked in found]
+
+    def _result(self, masked: Masked) -> Segmentation:
+        dtype = np.uint8 if nothing_label(len(self.words)) == 255 else np.uint16
+        return Segmentation(
+            words=self.words,
+            labels=masked.labels.astype(dtype),
+            scores=masked.scores,
+            background=self._masker.background,
+            precision=self.clip.precision,
+            tags=masked.tags,
+        )
 
 
 def _one_list(tags: object) -> Sequence[int] | None:
@@ -242,6 +284,27 @@ def _say_unknown(clip: Clip, texts: Sequence[str]) -> None:
             clip.name,
             shown,
             len(known),
+        )
+
+
+def _say_depth(clip: Clip, recipe: MaskRecipe) -> None:
+    """Say what is known to be different on towers that are deeper than those the methods were made for."""
+    layers = len(clip.vision.blocks)
+    if layers <= _USUAL_LAYERS:
+        return
+    method = METHODS[recipe.method]
+    if method.large:
+        _LOG.warning(
+            "%s is weaker on large weights (published: %s); sc-clip is not.", recipe.method, method.large
+        )
+    rule = dense_rule(recipe.method, recipe, layers)
+    if (rule.mid != Keep() or rule.depth > 1) and not recipe.absolute_layers:
+        _LOG.warning(
+            "%s names layers of a 12-layer tower; %s has %d, of which those at the same share of the depth "
+            "are read (absolute_layers=True, or as_='published', reads the same numbers).",
+            recipe.method,
+            clip.name,
+            layers,
         )
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32, Integer
 from torch import Tensor
 
 from tagmask.clip.load import Clip
+from tagmask.dense.maps import CosineMaps
 from tagmask.dense.prompts import Names, split_names, text_features
 from tagmask.errors import InputError
 from tagmask.papers import clip_es, cls_seg, sclip
@@ -87,11 +88,29 @@ class DenseMasker:
         self, images: Images, tags: Sequence[Sequence[int] | None], nothing: int, keep_scores: bool
     ) -> list[Masked]:
         """Label every pixel of every image."""
+        return [masked for (masked,) in self.compared(images, tags, nothing, keep_scores, [self.recipe])]
+
+    @torch.inference_mode()
+    def compared(
+        self,
+        images: Images,
+        tags: Sequence[Sequence[int] | None],
+        nothing: int,
+        keep_scores: bool,
+        recipes: Sequence[MaskRecipe],
+    ) -> list[tuple[Masked, ...]]:
+        """Label every pixel under each of several recipes, which differ from this masker's in method only.
+
+        All of them read one pass through the blocks before the last.
+        """
         chosen = self._chosen(images, tags)
-        all_maps = sclip.cosine_maps(self.clip, images, self._features, self.recipe)
+        all_maps = sclip.shared_cosine_maps(self.clip, images, self._features, recipes)
         return [
-            self._label(image, maps, found, nothing, keep_scores)
-            for image, maps, found in zip(images, all_maps, chosen, strict=True)
+            tuple(
+                self._label(image, maps, found, nothing, keep_scores, recipe)
+                for maps, recipe in zip(each, recipes, strict=True)
+            )
+            for image, each, found in zip(images, all_maps, chosen, strict=True)
         ]
 
     def _chosen(self, images: Images, tags: Sequence[Sequence[int] | None]) -> list[tuple[int, ...] | None]:
@@ -107,12 +126,13 @@ class DenseMasker:
     def _label(
         self,
         image: Image,
-        maps: sclip.CosineMaps,
+        maps: CosineMaps,
         tags: tuple[int, ...] | None,
         nothing: int,
         keep_scores: bool,
+        recipe: MaskRecipe,
     ) -> Masked:
-        names, recipe = self._names, self.recipe
+        names = self._names
         kept = list(range(len(self.words)))
         if tags is not None:
             kept = sorted({tag + self.background for tag in tags} | ({0} if self.background else set()))
@@ -135,7 +155,7 @@ class DenseMasker:
             keep_scores=keep_scores or recipe.crf is not None,
         )
         if recipe.crf is not None and scores is not None:
-            labels, scores = self._agreed(image, labels, scores, nothing)
+            labels, scores = self._agreed(image, labels, scores, nothing, recipe)
         table = np.full(nothing + 1, nothing, np.int32)
         table[: len(kept)] = kept
         full = _spread(scores, kept, self.words, maps.size, keep_scores)
@@ -147,13 +167,14 @@ class DenseMasker:
         labels: Integer[np.ndarray, "h w"],
         scores: Float32[np.ndarray, "k h w"],
         nothing: int,
+        recipe: MaskRecipe,
     ) -> tuple[Integer[np.ndarray, "h w"], Float32[np.ndarray, "k h w"]]:
         """After the CRF. Pixels that were unsure (`prob_thd`) speak for the background, if there is one."""
         planes = torch.from_numpy(scores)
-        unsure = planes.amax(dim=0) < self.recipe.prob_thd
+        unsure = planes.amax(dim=0) < recipe.prob_thd
         if self.background:
-            planes[0][unsure] = self.recipe.prob_thd
-        agreed = _crf(planes, image, self.recipe.crf or "", wrapped=False)
+            planes[0][unsure] = recipe.prob_thd
+        agreed = _crf(planes, image, recipe.crf or "", wrapped=False)
         best = agreed.max(dim=0).indices.to(torch.int32).numpy()
         if not self.background:
             best = np.where(labels == nothing, np.int32(nothing), best)

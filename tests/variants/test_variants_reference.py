@@ -14,6 +14,7 @@ from torch.nn import functional as F
 import tagmask
 from tagmask.clip.load import Clip
 from tagmask.dense.features import Pass, one_pass
+from tagmask.dense.maps import CosineMaps
 from tagmask.dense.positions import POSITIONS
 from tagmask.dense.prompts import split_names, text_features
 from tagmask.dense.resize import resize_cv2_linear
@@ -116,7 +117,7 @@ class Reference:
         rule = dense_rule(method, self.settings(method), 12)
         return patch_cosines(self.state(method), rule, self.question(method))[0].view(-1, 14, 14)
 
-    def maps(self, key: str) -> tuple[sclip.CosineMaps, MaskRecipe]:
+    def maps(self, key: str) -> tuple[CosineMaps, MaskRecipe]:
         recipe = recipe_of(MAPS[key][0], **MAPS[key][1])
         texts = self.texts[key[3:5]]
         return next(iter(sclip.cosine_maps(self.clip, [self.image], texts, recipe))), recipe

@@ -28,10 +28,11 @@ from torch.nn import functional as F
 from tagmask.checks import check_choice, check_number
 from tagmask.clip.load import Clip
 from tagmask.dense.features import one_pass
+from tagmask.dense.maps import CosineMaps, stitched
 from tagmask.dense.positions import POSITIONS, Positions
 from tagmask.dense.prompts import Names, merge_names
 from tagmask.dense.resize import resize_cv2_linear, short_side_size
-from tagmask.dense.windows import Windows, arrange, plan_windows, resize_matrix, stitch_matrices, whole
+from tagmask.dense.windows import Windows, plan_windows, resize_matrix, stitch_matrices, whole
 from tagmask.errors import InputError
 from tagmask.refine.pamr import check_pamr, halo, pamr
 from tagmask.types import Image, Images, Pixels, Size, TextFeatures
@@ -100,34 +101,6 @@ class SclipSettings(RuleSettings):
         if self.area_thd is not None:
             check_number("area_thd", self.area_thd, 0, 1)
         check_pamr(self.pamr_steps, self.pamr_dilations)
-
-
-@dataclass(frozen=True, eq=False)
-class CosineMaps:
-    """The cosines of one image's windows, and the separable map that stitches them to full size."""
-
-    cosines: Float[Tensor, "q rows cols"]
-    """All windows' patches, window beside window."""
-    down: Float[Tensor, "h rows"]
-    across: Float[Tensor, "w cols"]
-    pixels: Float[Tensor, "3 hs ws"]
-    """The scaled, normalised image the windows were cut from."""
-    hidden: Bool[Tensor, "h w"] | None = None
-    """Pixels that look into a window whose cosines are not numbers; None where there is no such window."""
-
-    @property
-    def size(self) -> Size:
-        """(h, w) of the original image."""
-        return len(self.down), len(self.across)
-
-    def rows(self, top: int, bottom: int) -> Float[Tensor, "q strip w"]:
-        """Rows top..bottom of the full-size averaged cosines."""
-        down = self.down[top:bottom]
-        if len(down) < self.cosines.shape[1]:  # a thin strip: the short side first
-            maps = (down @ self.cosines) @ self.across.T
-        else:
-            maps = down @ (self.cosines @ self.across.T)
-        return maps if self.hidden is None else maps.masked_fill(self.hidden[top:bottom], torch.nan)
 
 
 def check_windows(clip: Clip, settings: SclipSettings) -> None:
@@ -222,23 +195,7 @@ def shared_cosine_maps(
             padded=padded,
         )
         down, across = down.to(texts.device), across.to(texts.device)
-        yield tuple(_stitched(torch.stack(maps), plan, down, across, pixels) for maps in each)
-
-
-def _stitched(
-    maps: Float[Tensor, "windows q gh gw"],
-    plan: Windows,
-    down: Float[Tensor, "h rows"],
-    across: Float[Tensor, "w cols"],
-    pixels: Float[Tensor, "3 hs ws"],
-) -> CosineMaps:
-    blind = maps.isnan().any(dim=(1, 2, 3)) if maps.isnan().any() else None
-    if blind is None:
-        return CosineMaps(arrange(maps, plan), down, across, pixels)
-    # Products would carry a NaN everywhere; only pixels that look into the window may be NaN.
-    unseen = arrange(blind[:, None, None, None].expand(-1, 1, *maps.shape[2:]).float(), plan)
-    hidden = (down @ unseen[0] @ across.T) > 0
-    return CosineMaps(arrange(maps.nan_to_num(0.0), plan), down, across, pixels, hidden)
+        yield tuple(stitched(torch.stack(maps), plan, down, across, pixels) for maps in each)
 
 
 def _padded(size: Size, patch: int) -> Size:

@@ -24,7 +24,7 @@ from tagmask.settings.kinds import (
 )
 from tagmask.settings.tables import all_recipes
 
-__all__ = ["mask_recipe", "recipe", "recipes", "tag_recipe"]
+__all__ = ["mask_recipe", "recipe", "recipes", "tag_recipe", "with_method"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -137,6 +137,13 @@ _AS_PUBLISHED: Mapping[str, object] = MappingProxyType(
     }
 )
 _CORRECTED: Mapping[str, object] = MappingProxyType(dict.fromkeys(_AS_PUBLISHED, False))
+
+
+def with_method(base: MaskRecipe, method: str) -> MaskRecipe:
+    """The recipe with another method that compares words with pixels, and that method's own numbers."""
+    found = crossed(base, method, all_recipes())
+    assert isinstance(found, MaskRecipe)  # the method is of the recipe's kind
+    return replace(found, method=method)
 
 
 def _quirky(base: TagRecipe, as_: str | None, overrides: Mapping[str, object]) -> TagRecipe:
