@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test lint format types imports unit parity parity-weights speed miniature tables clean
+.PHONY: demo test lint format types imports unit parity parity-weights parity-crf speed miniature tables clean
 
 demo: .venv/installed
 	$(BIN)/tagmask demo
@@ -40,6 +40,10 @@ parity: .venv/installed-test  # every array of the reference packs in ../shared/
 parity-weights: build/weights-parity/installed
 	build/weights-parity/bin/python -m pytest -q -m weights_parity -rA --no-header -p no:cacheprovider
 
+# pydensecrf2 is compiled on installation, and says neither that it needs Cython nor that it needs numpy.
+parity-crf: build/crf-parity/installed  # the dense CRF beside pydensecrf2's: labels, time, memory
+	build/crf-parity/bin/python -m benchmarks.crf
+
 speed: .venv/installed-test  # ratios against a plain transcription, on this machine
 	$(BIN)/python -m benchmarks.speed
 
@@ -69,6 +73,12 @@ clean:
 build/weights-parity/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv build/weights-parity
 	$(subst $(BIN),build/weights-parity/bin,$(PIP)) -e ".[test]" open_clip_torch transformers timm
+	touch $@
+
+build/crf-parity/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv build/crf-parity
+	$(subst $(BIN),build/crf-parity/bin,$(PIP)) -e . cython setuptools wheel
+	$(subst $(BIN),build/crf-parity/bin,$(PIP)) --no-build-isolation pydensecrf2
 	touch $@
 
 .venv/installed-test: .venv/bin/python pyproject.toml constraints.txt
