@@ -11,7 +11,7 @@ from PIL import Image
 
 from tagmask import __version__
 from tagmask.api import Segmenter, Tagger
-from tagmask.bench.miniature import objects_only
+from tagmask.bench.miniature.truth import objects_only
 from tagmask.cli.talk import bold, green, say, watched
 from tagmask.clip.load import Clip
 from tagmask.files import ensure_folder, write_bytes

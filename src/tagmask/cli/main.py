@@ -248,13 +248,19 @@ app.add_typer(bench, name="bench")
 
 @bench.command()
 def miniature(
-    scenes: Annotated[int, typer.Option(help="How many unseen scenes.", min=1)] = 300,
+    scenes: Annotated[int, typer.Option(help="How many unseen scenes.", min=1)] = 100,
+    table: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this table; may be repeated.")
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write each table as an SVG into this folder.")
+    ] = None,
     weights: Annotated[str, typer.Option(metavar="PATH", help="Weights to measure.")] = "miniature",
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
-    """The miniature world's tables (docs/miniature.md), as Markdown."""
+    """The papers' tables in the miniature world (docs/miniature.md), as Markdown."""
     with errors_reported():
         from tagmask.cli.benching import bench_miniature
 
-        bench_miniature(load_weights(weights, None, device, precision), scenes)
+        bench_miniature(load_weights(weights, None, device, precision), scenes, table or (), pictures)

@@ -1,0 +1,100 @@
+"""The measured tables as a page of Markdown, and each as a picture."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from numpy import ndarray
+
+from tagmask.bench.miniature.order import orders
+from tagmask.bench.miniature.spread import spread_of
+from tagmask.bench.miniature.tables import Table
+from tagmask.report.text import escaped
+
+__all__ = ["Measured", "markdown", "svg"]
+
+_ROW, _TOP, _LEFT, _RIGHT, _WIDTH = 22, 58, 210, 60, 760
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A table and what was measured of each of its rows."""
+
+    table: Table
+    unit: str
+    """"mAP" or "mIoU"."""
+    ours: tuple[Float[ndarray, " r"], ...]
+    """Percent; all scenes first, then draws of them."""
+
+
+def markdown(measured: Measured) -> Iterator[str]:
+    """Lines of Markdown: ours with its standard error, the paper's figure, whether the order is the same."""
+    table = measured.table
+    labels = [row.label for row in table.rows]
+    paper = [row.paper for row in table.rows]
+    yield f"### {table.title}"
+    yield ""
+    published = any(figure is not None for figure in paper)
+    if published:
+        yield f"| | {measured.unit} here | paper: {table.paper} | the paper's order |"
+        yield "|---|---|---|---|"
+    else:
+        yield f"| | {measured.unit} here |"
+        yield "|---|---|"
+    found = orders(labels, paper, measured.ours)
+    for label, figure, ours, order in zip(labels, paper, measured.ours, found, strict=True):
+        line = f"| {label} | {ours[0]:.1f} ± {spread_of(ours):.1f} |"
+        yield line + (f" {'' if figure is None else figure} | {order} |" if published else "")
+    for row, reason in table.why.items():
+        yield ""
+        yield f"*{row}*: {reason}"
+    if table.note:
+        yield ""
+        yield table.note
+    yield ""
+
+
+def svg(measured: Measured) -> str:
+    """Bars with their standard error, and a mark where the paper's figure lies."""
+    labels = [(row.label, row.paper) for row in measured.table.rows]
+    rows = list(zip(labels, measured.ours, strict=True))
+    height = _TOP + _ROW * len(rows) + 12
+    title = escaped(measured.table.title)
+    parts = [
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {_WIDTH} {height}' width='{_WIDTH}' "
+        f"height='{height}' role='img' aria-label='{title}'>",
+        "<style>svg{background:#fff}text{font:12px system-ui,sans-serif;fill:#222}.b{fill:#4269d0}"
+        ".t{font-size:15px;font-weight:600}.g{stroke:#e3e3e3}.e{stroke:#111;stroke-width:1.5}"
+        ".p{fill:none;stroke:#c0392b;stroke-width:2}</style>",
+        f"<text class='t' x='12' y='20'>{title}</text>",
+        f"<text x='12' y='38' fill-opacity='.7'>bars: {measured.unit} in the miniature world; "
+        "diamonds: the paper, on its own data</text>",
+    ]
+    for tick in range(0, 101, 20):
+        x = _x(tick)
+        parts.append(f"<line class='g' x1='{x}' x2='{x}' y1='{_TOP - 4}' y2='{height - 10}'/>")
+        parts.append(f"<text x='{x}' y='{height}' text-anchor='middle' font-size='10'>{tick}</text>")
+    for i, ((label, paper), ours) in enumerate(rows):
+        parts += _bar(label, float(ours[0]), spread_of(ours), paper, _TOP + _ROW * i)
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _bar(label: str, value: float, spread: float, paper: float | None, y: int) -> list[str]:
+    middle, length = y + 9, round(_x(value) - _LEFT, 1)
+    low, high = _x(value - spread), _x(value + spread)
+    parts = [
+        f"<text x='{_LEFT - 8}' y='{y + 13}' text-anchor='end'>{escaped(label)}</text>",
+        f"<rect class='b' x='{_LEFT}' y='{y + 3}' width='{length}' height='{_ROW - 9}'/>",
+        f"<line class='e' x1='{low}' x2='{high}' y1='{middle}' y2='{middle}'/>",
+        f"<text x='{high + 6}' y='{y + 13}'>{value:.1f}</text>",
+    ]
+    if paper is not None:
+        x = _x(paper)
+        parts.append(
+            f"<path class='p' d='M{x} {middle - 6}l5 6l-5 6l-5 -6z'><title>paper: {paper}</title></path>"
+        )
+    return parts
+
+
+def _x(percent: float) -> float:
+    return round(_LEFT + min(max(percent, 0.0), 100.0) / 100 * (_WIDTH - _LEFT - _RIGHT), 1)

@@ -1,0 +1,236 @@
+"""The papers' tables as far as they can be run without the papers' data, each row with the published figure.
+
+Figures are those of the first data set named in a table's column, in percent. A row without one is shown and
+takes no part in the comparison of orders.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tagmask.bench.miniature.measures import MaskWay, Settings, TagWay
+
+__all__ = ["MASK_TABLES", "TAG_TABLES", "MaskRow", "Table", "TagRow"]
+
+PAMR: Settings = (("pamr_steps", 10),)
+CRF: Settings = (("crf", "cls-seg"),)
+
+
+@dataclass(frozen=True)
+class TagRow:
+    """One way of tagging, and the mean average precision that its paper reports."""
+
+    label: str
+    way: TagWay
+    paper: float | None = None
+
+
+@dataclass(frozen=True)
+class MaskRow:
+    """One way of masking, and the mean IoU that its paper reports."""
+
+    label: str
+    way: MaskWay
+    paper: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that are to be compared with each other."""
+
+    name: str
+    title: str
+    paper: str
+    """What the published figures are of, and where they stand."""
+    rows: tuple[TagRow, ...] | tuple[MaskRow, ...]
+    why: Mapping[str, str] = field(default_factory=dict)
+    """Reasons, by row, for an order that is not the paper's."""
+    note: str = ""
+
+
+_PARTS: dict[str, Settings] = {
+    "coarse": (("dmar", False), ("cwr", False)),
+    "coarse + CWR": (("dmar", False),),
+    "coarse + DMAR": (("cwr", False),),
+    "coarse + DMAR + CWR": (),
+}
+
+
+TAG_TABLES: tuple[Table, ...] = (
+    Table(
+        "tagclip-1",
+        "TagCLIP, Table 1: the last self-attention",
+        "mAP on VOC2012 val",
+        (
+            TagRow("best patch, attention kept", TagWay(patches="clip"), 82.7),
+            TagRow("best patch, attention removed", TagWay(patches="maskclip"), 85.4),
+        ),
+    ),
+    Table(
+        "tagclip-2",
+        "TagCLIP, Table 2: tagging without training",
+        "mAP on VOC2007 test",
+        (
+            TagRow("CLIP, no softmax", TagWay((("method", "clip"),)), 79.5),
+            TagRow("CLIP", TagWay((("method", "clip-softmax"),)), 85.8),
+            TagRow("DPT, no softmax", TagWay((("method", "dpt"),)), 83.4),
+            TagRow("DPT", TagWay((("method", "dpt-softmax"),)), 86.2),
+            TagRow("CLIP Surgery", TagWay((("method", "clip-surgery"),)), 85.4),
+            TagRow("TagCLIP", TagWay(), 92.8),
+        ),
+    ),
+    Table(
+        "tagclip-4-tags",
+        "TagCLIP, Table 4: what each part brings, tags",
+        "mAP on VOC2012 val",
+        tuple(
+            TagRow(label, TagWay(parts), paper)
+            for (label, parts), paper in zip(_PARTS.items(), (85.4, 88.0, 93.9, 94.1), strict=True)
+        ),
+    ),
+    Table(
+        "tagclip-votes",
+        "TagCLIP's votes: layers, of 12, that must agree before an attention counts",
+        "no figures in a table",
+        tuple(
+            TagRow(f"{votes} of 12", TagWay((("cwr", False), ("votes", votes))))
+            for votes in (0, 2, 4, 6, 8, 10)
+        ),
+        note="The paper uses 4. Without the second look.",
+    ),
+)
+
+_FAMILY = {
+    "clip": 18.8,
+    "maskclip": 43.4,
+    "gem": 46.2,
+    "clearclip": 51.8,
+    "naclip": 58.9,
+    "sclip": 59.1,
+    "resclip": 61.1,
+    "sfp": 62.9,
+    "sc-clip": 64.6,
+    "clip-surgery": None,
+}
+"""VOC21 as the papers, or those that re-list them, have it; inputs, names and thresholds differ."""
+
+_ABLATION: dict[str, float | None] = {
+    "clip": 18.8,
+    "maskclip": 43.4,
+    "sclip-identity": None,
+    "sclip-identity-whole": None,
+    "sclip-random": 57.1,
+    "sclip-q": None,
+    "sclip-k": None,
+    "sclip-q2": None,
+    "sclip-k2": None,
+    "sclip": 59.1,
+}
+
+
+def _modes() -> tuple[MaskRow, ...]:
+    """SCLIP's sizes: short side, window and stride."""
+    settings = {
+        "224, windows 224 / 112": ((224, 224, 112), 56.5),
+        "336, windows 224 / 112 (the default)": ((336, 224, 112), 59.1),
+        "336, whole image": ((336, None, 112), None),
+        "448, windows 224 / 112": ((448, 224, 112), None),
+        "448, windows 448 / 224": ((448, 448, 224), 58.9),
+    }
+    return tuple(
+        MaskRow(label, MaskWay(settings=(("short_side", short), ("crop", crop), ("stride", stride))), paper)
+        for label, ((short, crop, stride), paper) in settings.items()
+    )
+
+
+MASK_TABLES: tuple[Table, ...] = (
+    Table(
+        "sclip-1",
+        "SCLIP, Table 1: attention in the last block, with and without PAMR",
+        "mIoU on VOC21",
+        (
+            MaskRow("CLIP", MaskWay("clip"), 18.8),
+            MaskRow("MaskCLIP", MaskWay("maskclip"), 43.4),
+            MaskRow("SCLIP", MaskWay("sclip"), 59.1),
+            MaskRow("CLIP + PAMR", MaskWay("clip", PAMR)),
+            MaskRow("MaskCLIP + PAMR", MaskWay("maskclip", PAMR)),
+            MaskRow("SCLIP + PAMR", MaskWay("sclip", PAMR), 61.7),
+            MaskRow("SCLIP + CRF", MaskWay("sclip", CRF)),
+        ),
+    ),
+    Table(
+        "sclip-2",
+        "SCLIP, Tables 2 and 3: what the attention is made of",
+        "mIoU on VOC21, as far as figures are known",
+        tuple(MaskRow(method, MaskWay(method), paper) for method, paper in _ABLATION.items())
+        + tuple(
+            MaskRow(f"sclip-random, {n} projections", MaskWay("sclip-random", (("ensemble", n),)))
+            for n in (4, 16)
+        ),
+        note="q2 and k2 are doubled, as the sum of two is: they tell the sum from the doubling.",
+    ),
+    Table(
+        "sclip-3",
+        "SCLIP, mending CLIP's own attention",
+        "no figures of VOC21; +2.9 for a divisor of 2",
+        (
+            MaskRow("clip", MaskWay("clip"), 18.8),
+            *(
+                MaskRow(f"clip-sharp, divisor {d}", MaskWay("clip-sharp", (("divisor", float(d)),)))
+                for d in (4, 2, 1)
+            ),
+            *(
+                MaskRow(f"clip-local, {w} x {w}", MaskWay("clip-local", (("local_window", w),)))
+                for w in (1, 3, 5)
+            ),
+            *(
+                MaskRow(f"clip-early, layer {layer}", MaskWay("clip-early", (("early_layer", layer),)))
+                for layer in (1, 4, 7, 10)
+            ),
+        ),
+    ),
+    Table("sclip-4", "SCLIP, Table 4: sizes and windows", "mIoU on VOC21", _modes()),
+    Table(
+        "family",
+        "The methods that came after, in one harness",
+        "mIoU on VOC21, each in its own protocol",
+        tuple(MaskRow(method, MaskWay(method), paper) for method, paper in _FAMILY.items()),
+    ),
+    Table(
+        "family-pamr",
+        "The same with PAMR",
+        "mIoU on VOC21",
+        tuple(
+            MaskRow(method, MaskWay(method, PAMR), {"sclip": 61.7, "naclip": 64.07}.get(method))
+            for method in _FAMILY
+        ),
+    ),
+    Table(
+        "family-tags",
+        "The same, choosing among the tags that TagCLIP finds",
+        "nowhere published",
+        tuple(MaskRow(method, MaskWay(method, tags="found")) for method in _FAMILY),
+    ),
+    Table(
+        "tagclip-4-masks",
+        "TagCLIP, Table 4: what each part brings, CLS-SEG's masks of the tags",
+        "mIoU on VOC2012 val",
+        tuple(
+            MaskRow(label, MaskWay("cls-seg", tags="found", tagger=parts), paper)
+            for (label, parts), paper in zip(_PARTS.items(), (30.9, 55.2, 63.7, 64.8), strict=True)
+        ),
+    ),
+    Table(
+        "cls-seg",
+        "CLS-SEG and CLIP-ES",
+        "mIoU on VOC2012 (val; train for true tags)",
+        (
+            MaskRow("MaskCLIP", MaskWay("maskclip"), 42.1),
+            MaskRow("CLIP Surgery", MaskWay("clip-surgery"), 41.5),
+            MaskRow("CLS-SEG", MaskWay("cls-seg", tags="found"), 64.8),
+            MaskRow("CLS-SEG + CRF", MaskWay("cls-seg", CRF, tags="found"), 68.7),
+            MaskRow("CLIP-ES (true tags)", MaskWay("cls-seg", tags="true"), 70.8),
+            MaskRow("CLIP-ES + CRF (true tags)", MaskWay("cls-seg", CRF, tags="true"), 75.0),
+            MaskRow("SCLIP (true tags)", MaskWay("sclip", tags="true")),
+        ),
+    ),
+)
