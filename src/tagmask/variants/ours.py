@@ -1,0 +1,31 @@
+"""Combinations that no paper has, which the common form makes one line each."""
+
+from dataclasses import replace
+
+from tagmask.dense.features import Pass
+from tagmask.types import Attention
+from tagmask.variants.parts import gauss
+from tagmask.variants.rule import DenseRule, Layers, RuleSettings, affinity
+from tagmask.variants.sc_clip import sc_clip
+
+__all__ = ["SCLIP_NEAR", "sc_clip_near"]
+
+
+def near_correlative(x: Pass) -> Attention:
+    """SCLIP's two affinities, each with NACLIP's bonus for near patches. Rows sum to 2."""
+    near = gauss(x.grid).to(x.q.device)
+    return affinity(x.q, x.q, near) + affinity(x.k, x.k, near)
+
+
+SCLIP_NEAR = DenseRule(near_correlative)
+
+
+def sc_clip_near(settings: RuleSettings, layers: Layers) -> DenseRule:
+    """SC-CLIP, whose keys get NACLIP's bonus for near patches."""
+
+    def weights(x: Pass) -> Attention:
+        assert x.prior is not None  # SC-CLIP's `before` made it
+        near = gauss(x.grid)[1:, 1:].to(x.k.device)  # no class token here
+        return (affinity(x.k, x.k, near) + x.prior) / 2
+
+    return replace(sc_clip(settings, layers), weights=weights)
