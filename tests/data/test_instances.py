@@ -17,7 +17,7 @@ SIZE = layouts.SIZE
 
 
 def drawn(*annotations: tuple[int, float, object], size: tuple[int, int] = SIZE) -> np.ndarray:
-    return draw_classes("a.jpg", size, json.dumps(annotations).encode())
+    return draw_classes("a.jpg", size, annotations)
 
 
 def test_tags_are_category_indices_not_ids(tmp_path: Path) -> None:
@@ -122,12 +122,43 @@ def test_the_shipped_list_has_masks_where_the_instances_are(
     assert "tags only, no masks" in caplog.text
 
 
+@pytest.mark.parametrize("indent", [None, 0, 3])
+def test_files_may_be_written_with_any_blanks_and_letters(tmp_path: Path, indent: int | None) -> None:
+    layouts.coco(tmp_path)
+    path = tmp_path / "annotations" / "instances_val2017.json"
+    before = [sample.read_mask() for sample in open_dataset("coco2017", tmp_path).samples]
+    whole = json.loads(path.read_text())
+    whole["images"][0]["file_name"] = "größe.jpg"
+    whole = {"info": {"annotations": [1]}, **whole, "licenses": []}
+    path.write_text(" \n" + json.dumps(whole, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
+    samples = open_dataset("coco2017", tmp_path).samples
+    assert samples[0].id == "größe"
+    for sample, labels in zip(samples, before, strict=True):
+        np.testing.assert_array_equal(sample.read_mask(), labels)
+
+
+def test_a_file_that_changes_under_a_run_is_an_error_of_its_images(tmp_path: Path) -> None:
+    layouts.coco(tmp_path)
+    path = tmp_path / "annotations" / "instances_val2017.json"
+    samples = open_dataset("coco2017", tmp_path).samples
+    path.write_text(" " + path.read_text())
+    with pytest.raises(ImageError, match=r"000000000139\.jpg: its annotations in .* cannot be read any more"):
+        samples[0].read_mask()
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         ("[1,", "is no JSON"),
-        ("[]", "is no instances file of COCO's"),
-        ('{"images": [], "annotations": [{}], "categories": []}', "has 0 categories; COCO has 80"),
+        ("[]", "is no JSON"),
+        ("", "is no JSON"),
+        ('{"annotations": [', "is no JSON"),
+        ('{"annotations": [{}', "is no instances file of COCO's"),
+        ('{"annotations": []', "is no JSON"),
+        ('{"annotations": [], ', "is no JSON"),
+        ('{"annotations": 3}', "is no instances file of COCO's"),
+        ('{"images": [], "annotations": [{}], "categories": []}', "is no instances file of COCO's: KeyError"),
+        ('{"images": [], "annotations": [ ], "categories": []}', "has 0 categories; COCO has 80"),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, content: str, said: str) -> None:

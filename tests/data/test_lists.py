@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tagmask.data.lists import read_ids, shipped_tags
+from tagmask.data.coco_stuff import STUFF
+from tagmask.data.lists import read_ids, read_tags, shipped_tags
 from tagmask.errors import InputError
 
 SPEC = Path(__file__).parents[3] / "shared" / "spec" / "imagesets"
+FOUND = SPEC.with_name("official_tags")
 
 
 def test_ids_are_first_fields_or_stems_of_paths(tmp_path: Path) -> None:
@@ -65,3 +67,24 @@ def test_shipped_lists_are_the_published_ones(name: str, file: str, classes: int
     lines = [line.split() for line in (SPEC / f"{file}.txt").read_text().splitlines()]
     published = [(image, tuple(sorted(map(int, fields)))) for image, *fields in lines]
     assert list(shipped_tags(name, classes).items()) == published
+
+
+@pytest.mark.skipif(not FOUND.is_dir(), reason="the authors' tags are not here")
+@pytest.mark.parametrize(
+    ("name", "file", "classes", "counts"),
+    [
+        ("voc2012_val", "voc2012_val", 20, (1656, 134, 491)),
+        ("coco2017_val", "coco2017_val", 80, (6035, 1646, 8596)),
+        ("coco-stuff_curated", "cocostuff_val", 171, (18369, 23686, 18224)),
+    ],
+)
+def test_tags_that_the_authors_found_meet_the_shipped_list(
+    name: str, file: str, classes: int, counts: tuple[int, int, int]
+) -> None:
+    found = read_tags(FOUND / f"{file}.txt", classes)
+    raw = shipped_tags(name, 182 if classes == 171 else classes)
+    true = {image: {STUFF[c] if classes == 171 else c for c in of} for image, of in raw.items()}
+    assert list(found) == list(true)
+    right = sum(len(true[image].intersection(of)) for image, of in found.items())
+    said, there = sum(map(len, found.values())), sum(map(len, true.values()))
+    assert (right, said - right, there - right) == counts

@@ -1,8 +1,7 @@
 """COCO's regions as pixels: polygons, and run lengths down the columns."""
 
-import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool
@@ -11,10 +10,14 @@ from tagmask.data.sample import Labels
 from tagmask.errors import ImageError, InputError
 from tagmask.types import Size
 
-__all__ = ["draw_classes", "run_lengths"]
+__all__ = ["Annotation", "draw_classes", "run_lengths"]
 
 
-def draw_classes(name: str, size: Size, annotations: bytes) -> Labels:
+Annotation: TypeAlias = tuple[int, int | float, Any]
+"""Class, area, and a region: polygons (lists of x, y, x, y, ...), or run lengths with their size."""
+
+
+def draw_classes(name: str, size: Size, annotations: Sequence[Annotation]) -> Labels:
     """An image's classes per pixel: 0 where there is no object, else 1 + its class.
 
     Larger objects are drawn first, equal ones in the file's order. COCO does not say which of overlapping
@@ -24,19 +27,19 @@ def draw_classes(name: str, size: Size, annotations: bytes) -> Labels:
     Args:
         name: of the image, for messages.
         size: (h, w).
-        annotations: JSON, a list of [class, area, segmentation].
+        annotations: class, area, and segmentation as COCO has it, of each object.
 
     Raises:
         InputError: a polygon, and pycocotools is not installed.
         ImageError: a region that is neither polygons nor run lengths of this size.
 
     Example:
-        >>> crowd = [7, 2, {"size": [2, 3], "counts": [1, 2, 3]}]
-        >>> draw_classes("a.jpg", (2, 3), json.dumps([crowd]).encode()).tolist()
+        >>> crowd = (7, 2, {"size": [2, 3], "counts": [1, 2, 3]})
+        >>> draw_classes("a.jpg", (2, 3), [crowd]).tolist()
         [[0, 8, 0], [8, 0, 0]]
     """
     labels = np.zeros(size, np.uint8)
-    for number, _, region in sorted(json.loads(annotations), key=lambda annotation: -annotation[1]):
+    for number, _, region in sorted(annotations, key=lambda annotation: -annotation[1]):
         try:
             for counts in _counts(region, size):
                 labels[_inside(counts, size)] = number + 1
