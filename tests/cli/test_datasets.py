@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from tagmask.cli.main import app
 from tagmask.data.catalogue import DATASETS
-from tagmask.data.prepare import CONVERTERS
+from tagmask.data.converters import CONVERTERS
 from tests.data import layouts
 
 

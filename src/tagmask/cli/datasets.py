@@ -27,7 +27,7 @@ def list_() -> None:
     """List the data sets, their splits (the first is meant where none is named), and what can be prepared."""
     with errors_reported():
         from tagmask.data.catalogue import DATASETS
-        from tagmask.data.prepare import CONVERTERS
+        from tagmask.data.converters import CONVERTERS
 
         for name, known in DATASETS.items():
             splits = ", ".join(f"{split} {count or ''}".strip() for split, count in known.splits.items())
@@ -74,7 +74,8 @@ def prepare(
     """
     with errors_reported():
         from tagmask.cli.talk import said_if_stopped, watched
-        from tagmask.data.prepare import convert, jobs_of
+        from tagmask.data.converters import jobs_of
+        from tagmask.data.prepare import convert
 
         jobs = jobs_of(name, root, split)
         made = failed = 0
