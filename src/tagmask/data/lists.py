@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
+from tagmask.checks import check_choice
 from tagmask.errors import InputError
 
 __all__ = ["parse_tags", "read_ids", "read_tags", "shipped_tags"]
@@ -66,6 +67,9 @@ def shipped_tags(name: str, classes: int) -> Mapping[str, tuple[int, ...]]:
         name: `voc2007_test`, `voc2012_val`, `coco2017_val` or `coco-stuff_curated` (raw ids, 0 to 181).
         classes: how many classes the list numbers.
 
+    Raises:
+        InputError: another name.
+
     Source:
         The lists that come with TagCLIP's program.
 
@@ -73,6 +77,7 @@ def shipped_tags(name: str, classes: int) -> Mapping[str, tuple[int, ...]]:
         >>> len(shipped_tags("voc2012_val", 20))
         1449
     """
+    check_choice("list of TagCLIP's", name, _SHIPPED)
     packed = (resources.files(__package__) / "published" / f"{name}.txt.gz").read_bytes()
     tags = parse_tags(gzip.decompress(packed).decode(), name, classes)
     return {image: tuple(sorted(of_image)) for image, of_image in tags.items()}
@@ -94,6 +99,8 @@ def _class(field: str, what: str, line: int, classes: int) -> int:
         )
     return tag
 
+
+_SHIPPED = ("voc2007_test", "voc2012_val", "coco2017_val", "coco-stuff_curated")
 
 _DIGITS = 9
 """A number as long as this is no class."""

@@ -67,7 +67,6 @@ def open_voc_tags(root: Path, year: str, split: str, difficult: Difficult = "pre
     words = read_list("voc_tag")
     masks = plain(len(words) + 1) if year == "2012" else None
     places = _mask_folder(home, split)
-    tags: Mapping[str, Sure] | None
     if split.startswith("tagclip-"):
         if difficult != "present":
             raise InputError(
@@ -75,7 +74,7 @@ def open_voc_tags(root: Path, year: str, split: str, difficult: Difficult = "pre
                 "Take the split without tagclip-, whose tags are read from Annotations."
             )
         listed = shipped_tags(f"voc{year}_{split.removeprefix('tagclip-')}", len(words))
-        tags = {id_: (of_image, ()) for id_, of_image in listed.items()}
+        tags: Mapping[str, Sure] = {id_: (of_image, ()) for id_, of_image in listed.items()}
         masks = masks if places.is_dir() else None
         ids: Sequence[str] = tuple(listed)
     else:
