@@ -12,13 +12,14 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import PIL.ExifTags
 import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tagmask.errors import ImageError
-from tagmask.images import decode, read_image
+from tagmask.images import decode, image_size, read_image
 
 LOSSLESS = ["PNG", "TIFF", "BMP", "WEBP"]
 
@@ -524,3 +525,23 @@ def test_decode_keeps_mode_and_orientation() -> None:
     assert (decode(data).mode, decode(data).size) == ("L", (3, 5))
     with pytest.raises(ImageError, match="not one of JPEG;"):
         decode(data, formats=("JPEG",))
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+def test_image_size_is_that_of_the_upright_pixels(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{ending}"
+    for orientation in range(1, 9):
+        exif = PIL.Image.Exif()
+        exif[PIL.ExifTags.Base.Orientation] = orientation
+        PIL.Image.new("RGB", (5, 3)).save(path, exif=exif)
+        assert image_size(path) == read_image(path).shape[:2]
+    path.write_bytes(b"")
+    with pytest.raises(ImageError, match="an empty file"):
+        image_size(path)
+
+
+def test_image_size_does_not_decode(tmp_path: Path) -> None:
+    path = tmp_path / "cut.png"
+    PIL.Image.fromarray(photo(40, 60)).save(path)
+    path.write_bytes(path.read_bytes()[:200])
+    assert image_size(path) == (40, 60)

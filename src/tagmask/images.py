@@ -18,11 +18,12 @@ import PIL.Image
 from PIL import ExifTags, ImageOps
 
 from tagmask.errors import ImageError
-from tagmask.types import Image
+from tagmask.types import Image, Size
 
 __all__ = [
     "ImageSource",
     "decode",
+    "image_size",
     "read_image",
 ]
 
@@ -104,6 +105,23 @@ def decode(source: str | os.PathLike[str] | bytes, formats: Sequence[str] = _FOR
         _check_size(image, what)
         _load(image, what)
     return image
+
+
+def image_size(source: str | os.PathLike[str]) -> Size:
+    """The upright size, (h, w), from a file's header; only a TIFF's pixels are decoded.
+
+    Raises:
+        ImageError: the file is absent, empty, or not a picture.
+    """
+    with _open(source) as stream:
+        image = _identify(stream, _name(source), _FORMATS)
+        # A PNG's reader looks for EXIF behind the pixels too, and would decode them on the way.
+        turned = (image.format != "PNG" or "exif" in image.info) and _orientation(image) > 4
+        if image.format != "TIFF":
+            return (image.width, image.height) if turned else (image.height, image.width)
+    # Whether a TIFF's size is already turned depends on Pillow's version.
+    height, width, _ = read_image(source).shape
+    return height, width
 
 
 def _name(source: str | os.PathLike[str] | bytes) -> str:

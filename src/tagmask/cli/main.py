@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tagmask import __version__
+from tagmask.cli.datasets import data_app
 from tagmask.cli.inputs import behind, lines, load_weights, needed
 from tagmask.cli.options import (
     ActivationOption,
@@ -241,6 +242,7 @@ def recipes(
 
 
 app.add_typer(weights_app, name="weights")
+app.add_typer(data_app, name="data")
 
 bench = typer.Typer(no_args_is_help=True, help="Measure: tables with known truth.")
 app.add_typer(bench, name="bench")

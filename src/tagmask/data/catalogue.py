@@ -1,0 +1,218 @@
+"""Every data set by name: how it is opened, which splits it has, where it comes from."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType
+
+from tagmask.checks import check_choice
+from tagmask.data.coco_stuff import open_coco_object, open_coco_stuff, open_coco_stuff10k
+from tagmask.data.instances import open_coco
+from tagmask.data.pairs import open_pairs
+from tagmask.data.sample import Dataset
+from tagmask.data.scenes import open_ade20k, open_cityscapes, open_context
+from tagmask.data.voc import open_voc_masks, open_voc_tags
+from tagmask.data.world import open_miniature
+from tagmask.errors import InputError
+
+__all__ = ["DATASETS", "Entry", "entry", "open_dataset", "split_of"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One data set, or one way of scoring it."""
+
+    about: str
+    """One line: what it gives."""
+    open: Callable[[Path, str], Dataset]
+    """From its root and the name of a split."""
+    splits: Mapping[str, int | None]
+    """How many images each has as published (None: any number); the first is meant where none is named."""
+    source: str
+    """Where to get it, in words."""
+    own_lists: bool = False
+    """Whether a list of the user's own, put where the others are, is a split too."""
+
+
+_VOC07_SPLITS = {"test": 4952, "trainval": 5011, "train": 2501, "val": 2510}
+_VOC12_SPLITS = {"val": 1449, "train": 1464, "trainval": 2913, "trainaug": 10582}
+_COCO17_SPLITS = {"val": 5000, "train": 118287}
+_VOC07 = "PASCAL VOC's site: VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar, unpacked side by side"
+_VOC12 = (
+    "PASCAL VOC's site: VOCtrainval_11-May-2012.tar; for trainaug also SBD's masks as index PNGs "
+    "(SegmentationClassAug) and its list trainaug.txt"
+)
+_CONTEXT = (
+    "PASCAL VOC's site: VOCtrainval_03-May-2010.tar; PASCAL-Context's site: trainval.tar.gz (MATLAB files) "
+    "and labels.txt, put into VOC2010, then `tagmask data prepare context ROOT`"
+)
+_COCO = "COCO's site: the images {0}2017.zip (2014: {0}2014.zip) and annotations_trainval2017.zip (2014)"
+_STUFF = "COCO's site: val2017.zip, train2017.zip; COCO-Stuff's page: stuffthingmaps_trainval2017.zip"
+_STUFF10K = (
+    "COCO-Stuff's page: cocostuff-10k-v1.1.zip (MATLAB files), then `tagmask data prepare coco-stuff10k ROOT`"
+)
+_ADE = "the MIT Scene Parsing Benchmark's site: ADEChallengeData2016.zip"
+_CITY = "Cityscapes' site, with an account: leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip"
+
+_ENTRIES = {
+    "voc2007": Entry(
+        "tags, 20 classes; difficult objects count as present (TagCLIP)",
+        lambda root, split: open_voc_tags(root, "2007", split, "present"),
+        _VOC07_SPLITS | {"tagclip-test": 4952},
+        _VOC07,
+        own_lists=True,
+    ),
+    "voc2007-devkit": Entry(
+        "tags, 20 classes; classes with only difficult objects are left out of scoring (the devkit)",
+        lambda root, split: open_voc_tags(root, "2007", split, "left out"),
+        _VOC07_SPLITS,
+        _VOC07,
+        own_lists=True,
+    ),
+    "voc2007-sure": Entry(
+        "tags, 20 classes; difficult objects count as absent (TaI-DPT)",
+        lambda root, split: open_voc_tags(root, "2007", split, "absent"),
+        _VOC07_SPLITS,
+        _VOC07,
+        own_lists=True,
+    ),
+    "voc2012": Entry(
+        "tags, 20 classes, and masks, 21, of the segmentation split; difficult objects count as present",
+        lambda root, split: open_voc_tags(root, "2012", split, "present"),
+        _VOC12_SPLITS | {"tagclip-val": 1449},
+        _VOC12,
+        own_lists=True,
+    ),
+    "voc21": Entry(
+        "masks, 20 classes and background",
+        lambda root, split: open_voc_masks(root, split, background=True),
+        _VOC12_SPLITS,
+        _VOC12,
+        own_lists=True,
+    ),
+    "voc20": Entry(
+        "masks, 20 classes; background pixels are not scored",
+        lambda root, split: open_voc_masks(root, split, background=False),
+        _VOC12_SPLITS,
+        _VOC12,
+        own_lists=True,
+    ),
+    "context60": Entry(
+        "masks, PASCAL Context's 59 classes and background",
+        lambda root, split: open_context(root, split, background=True),
+        {"val": 5105, "train": 4998},
+        _CONTEXT,
+    ),
+    "context59": Entry(
+        "masks, PASCAL Context's 59 classes; background pixels are not scored",
+        lambda root, split: open_context(root, split, background=False),
+        {"val": 5105, "train": 4998},
+        _CONTEXT,
+    ),
+    "coco2014": Entry(
+        "tags, 80 classes, and masks, 81, drawn from the instances",
+        lambda root, split: open_coco(root, "2014", split),
+        {"val": 40504, "train": 82783},
+        _COCO.format("val"),
+    ),
+    "coco2017": Entry(
+        "tags, 80 classes, and masks, 81, drawn from the instances",
+        lambda root, split: open_coco(root, "2017", split),
+        {**_COCO17_SPLITS, "tagclip-val": 4952},
+        _COCO.format("val"),
+    ),
+    "coco-object": Entry(
+        "masks, 80 classes and background, made from COCO-Stuff's (SCLIP)",
+        open_coco_object,
+        _COCO17_SPLITS,
+        _STUFF,
+    ),
+    "coco-stuff": Entry(
+        "masks, 171 classes; the split curated has tags too",
+        open_coco_stuff,
+        _COCO17_SPLITS | {"curated": 4172},
+        _STUFF,
+    ),
+    "coco-stuff27": Entry(
+        "masks, 27 groups of classes; tags, 171 (TagCLIP, CLS-SEG)",
+        lambda root, split: open_coco_stuff(root, split, coarse=True),
+        {"curated": 4172, **_COCO17_SPLITS},
+        _STUFF,
+    ),
+    "coco-stuff10k": Entry(
+        "masks, 171 classes, on images of COCO 2014",
+        open_coco_stuff10k,
+        {"test": 1000, "train": 9000},
+        _STUFF10K,
+    ),
+    "ade20k": Entry("masks, 150 classes", open_ade20k, {"val": 2000, "train": 20210}, _ADE),
+    "cityscapes": Entry("masks, 19 classes", open_cityscapes, {"val": 500, "train": 2975}, _CITY),
+    "folder": Entry(
+        "your own: images/, with masks/ (index PNGs), tags.txt or both, and classes.txt",
+        open_pairs,
+        {"all": None},
+        "your own images and masks",
+        own_lists=True,
+    ),
+    "miniature": Entry(
+        "drawn scenes with exact truth: tags, 24 classes, and masks, 25; needs no folder",
+        lambda _, split: open_miniature(split),
+        {"test": 300, "long": 5000},
+        "nowhere: it is drawn",
+    ),
+}
+
+DATASETS: Mapping[str, Entry] = MappingProxyType(_ENTRIES)
+"""Data sets by name."""
+
+
+def entry(name: str) -> Entry:
+    """The entry called `name`.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in DATASETS:
+        near = get_close_matches(name, DATASETS, n=3)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise InputError(f"data set {name!r} is unknown; {hint}they are {', '.join(DATASETS)}")
+    return DATASETS[name]
+
+
+def split_of(name: str, split: str | None) -> str:
+    """The split that is meant: the one named, else the data set's first.
+
+    Raises:
+        InputError: an unknown data set or split.
+    """
+    known = entry(name)
+    if split is None:
+        return next(iter(known.splits))
+    if not known.own_lists:
+        check_choice(f"split of {name}", split, tuple(known.splits))
+    return split
+
+
+def open_dataset(name: str, root: Path, split: str | None = None) -> Dataset:
+    """Open a data set: its lists and annotations are read, its images and masks when they are asked for.
+
+    Args:
+        name: one of `DATASETS`.
+        root: its folder; the folder above it mostly does too.
+        split: one of its splits; None is the one that papers report on.
+
+    Returns:
+        The data set. An image or mask that is absent or damaged shows when it is read, so that a run can
+        count it; `tagmask.data.check` finds all of them beforehand.
+
+    Raises:
+        InputError: an unknown name or split, or a folder without what the layout needs.
+
+    Example:
+        >>> scenes = open_dataset("miniature", Path())
+        >>> len(scenes.samples), scenes.samples[0].read_image().shape
+        (300, (240, 320, 3))
+    """
+    known, split = entry(name), split_of(name, split)
+    return replace(known.open(Path(root).expanduser(), split), name=name)

@@ -1,0 +1,90 @@
+"""Lists: what devkits and papers write, and what is shipped."""
+
+from pathlib import Path
+
+import pytest
+
+from tagmask.data.coco_stuff import STUFF
+from tagmask.data.lists import read_ids, read_tags, shipped_tags
+from tagmask.errors import InputError
+
+SPEC = Path(__file__).parents[3] / "shared" / "spec" / "imagesets"
+FOUND = SPEC.with_name("official_tags")
+
+
+def test_ids_are_first_fields_or_stems_of_paths(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("000012  1\n\n/JPEGImages/2007_000032.jpg /Aug/2007_000032.png\r\n000017 -1\n")
+    assert read_ids(path) == ("000012", "2007_000032", "000017")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("", "is empty"), ("a\nb\na\n", "names 'a' twice"), (None, "cannot be read")]
+)
+def test_lists_that_cannot_be_used(tmp_path: Path, text: str | None, said: str) -> None:
+    path = tmp_path / "list.txt"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=rf"list\.txt {said}"):
+        read_ids(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "images", "labels_per_image"),
+    [
+        ("voc2007_test", 20, 4952, 1.541),
+        ("voc2012_val", 20, 1449, 1.482),
+        ("coco2017_val", 80, 4952, 2.955),
+        ("coco-stuff_curated", 182, 4172, 8.771),
+    ],
+)
+def test_shipped_lists_have_the_published_counts(
+    name: str, classes: int, images: int, labels_per_image: float
+) -> None:
+    tags = shipped_tags(name, classes)
+    assert len(tags) == images
+    assert sum(map(len, tags.values())) / images == pytest.approx(labels_per_image, abs=5e-4)
+    assert all(of == tuple(sorted(of)) for of in tags.values())
+
+
+def test_difficult_objects_are_in_the_shipped_list_of_2007() -> None:
+    tags = shipped_tags("voc2007_test", 20)
+    images = [sum(c in of for of in tags.values()) for c in (0, 8, 14, 17)]
+    assert images == [205, 545, 2097, 355]  # aeroplane, chair, person, sofa
+
+
+@pytest.mark.skipif(not SPEC.is_dir(), reason="the lists as they were published are not here")
+@pytest.mark.parametrize(
+    ("name", "file", "classes"),
+    [
+        ("voc2007_test", "voc2007_test", 20),
+        ("voc2012_val", "voc2012_val", 20),
+        ("coco2017_val", "coco2017_val", 80),
+        ("coco-stuff_curated", "cocostuff_val", 182),
+    ],
+)
+def test_shipped_lists_are_the_published_ones(name: str, file: str, classes: int) -> None:
+    lines = [line.split() for line in (SPEC / f"{file}.txt").read_text().splitlines()]
+    published = [(image, tuple(sorted(map(int, fields)))) for image, *fields in lines]
+    assert list(shipped_tags(name, classes).items()) == published
+
+
+@pytest.mark.skipif(not FOUND.is_dir(), reason="the authors' tags are not here")
+@pytest.mark.parametrize(
+    ("name", "file", "classes", "counts"),
+    [
+        ("voc2012_val", "voc2012_val", 20, (1656, 134, 491)),
+        ("coco2017_val", "coco2017_val", 80, (6035, 1646, 8596)),
+        ("coco-stuff_curated", "cocostuff_val", 171, (18369, 23686, 18224)),
+    ],
+)
+def test_tags_that_the_authors_found_meet_the_shipped_list(
+    name: str, file: str, classes: int, counts: tuple[int, int, int]
+) -> None:
+    found = read_tags(FOUND / f"{file}.txt", classes)
+    raw = shipped_tags(name, 182 if classes == 171 else classes)
+    true = {image: {STUFF[c] if classes == 171 else c for c in of} for image, of in raw.items()}
+    assert list(found) == list(true)
+    right = sum(len(true[image].intersection(of)) for image, of in found.items())
+    said, there = sum(map(len, found.values())), sum(map(len, true.values()))
+    assert (right, said - right, there - right) == counts

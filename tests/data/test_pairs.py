@@ -1,0 +1,88 @@
+"""A user's own folder."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tagmask.data.catalogue import open_dataset
+from tagmask.errors import ImageError, InputError
+from tests.data import layouts
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    layouts.folder(tmp_path)
+    return tmp_path
+
+
+def test_images_masks_and_tags_meet_by_name(root: Path) -> None:
+    dataset = open_dataset("folder", root)
+    assert dataset.classes == ("background", "cat", "dog")
+    assert dataset.tag_classes == ("cat", "dog")
+    assert [(sample.id, sample.tags) for sample in dataset.samples] == [("a", (1,)), ("sub/b", (0, 1))]
+    np.testing.assert_array_equal(dataset.samples[0].read_mask(), layouts.rows(0, 2, 255))
+
+
+def test_a_list_picks_images_and_must_know_them(root: Path) -> None:
+    assert [sample.id for sample in open_dataset("folder", root, "val").samples] == ["sub/b"]
+    layouts.text(root / "test.txt", "a", "c")
+    with pytest.raises(InputError, match=r"1 of 2 ids of .*test\.txt have no image in .*such as 'c'"):
+        open_dataset("folder", root, "test")
+
+
+def test_masks_or_tags_may_be_missing_but_not_both(root: Path) -> None:
+    (root / "tags.txt").rename(root / "tags.old")
+    dataset = open_dataset("folder", root)
+    assert dataset.tag_classes == ()
+    assert dataset.samples[0].tags is None
+    (root / "masks").rename(root / "nothing")
+    with pytest.raises(InputError, match=r"There is neither .*masks nor .*tags\.txt"):
+        open_dataset("folder", root)
+    (root / "tags.old").rename(root / "tags.txt")
+    dataset = open_dataset("folder", root)
+    assert dataset.classes == ()
+    assert dataset.samples[0].read_mask is None
+    assert dataset.samples[0].tags == (1,)
+
+
+def test_without_a_background_tags_number_all_classes(root: Path) -> None:
+    layouts.text(root / "classes.txt", "sky", "cat", "dog")
+    assert open_dataset("folder", root).tag_classes == ("sky", "cat", "dog")
+
+
+def test_classes_may_come_from_a_mask_run(root: Path) -> None:
+    (root / "classes.txt").unlink()
+    classes = [{"index": 1, "name": "cat"}, {"index": 0, "name": "background"}, {"index": 2, "name": "dog"}]
+    (root / "classes.json").write_text(json.dumps({"classes": classes}))
+    assert open_dataset("folder", root).classes == ("background", "cat", "dog")
+    (root / "classes.json").write_text("{}")
+    with pytest.raises(InputError, match=r"classes\.json cannot be read"):
+        open_dataset("folder", root)
+    layouts.text(root / "classes.txt", "cat", "", "cat")
+    with pytest.raises(InputError, match=r"must name each class once"):
+        open_dataset("folder", root)
+
+
+def test_more_classes_than_a_byte_holds(root: Path) -> None:
+    from tagmask.files import write_bytes
+    from tagmask.masks import index_png
+
+    layouts.text(root / "classes.txt", *(f"class {i}" for i in range(300)))
+    labels = np.resize(np.array([299, 255, 65535], np.uint16), layouts.SIZE)
+    write_bytes(root / "masks" / "a.png", index_png(labels))
+    dataset = open_dataset("folder", root)
+    assert dataset.ignore == 65535
+    read = dataset.samples[0].read_mask()
+    assert read.dtype == np.uint16
+    np.testing.assert_array_equal(read, labels)
+    write_bytes(root / "masks" / "a.png", index_png(labels + np.uint16(1)))
+    with pytest.raises(ImageError, match="holds 300 in 16 pixels; its values are 0 to 299, 65535"):
+        dataset.samples[0].read_mask()
+
+
+def test_two_images_of_one_name_are_refused(root: Path) -> None:
+    layouts.photo(root / "images" / "a.jpg")
+    with pytest.raises(InputError, match=r"a\.png and .*a\.jpg share a name"):
+        open_dataset("folder", root)
