@@ -96,5 +96,5 @@ def _bar(label: str, value: float, spread: float, paper: float | None, y: int) -
     return parts
 
 
-def _x(percent: float) -> float:
+def _x(percent: int | float) -> float:
     return round(_LEFT + min(max(percent, 0.0), 100.0) / 100 * (_WIDTH - _LEFT - _RIGHT), 1)

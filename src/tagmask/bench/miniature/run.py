@@ -97,5 +97,6 @@ def class_iou(counts: Counts) -> Float[ndarray, " c"]:
     """Of each class, percent."""
     total = counts.sum(axis=0).astype(np.float64)
     right = total.diagonal()
-    iou: Float[ndarray, " c"] = 100 * right / (total.sum(axis=0) + total.sum(axis=1) - right)
+    with np.errstate(invalid="ignore"):  # a class that is nowhere has none
+        iou: Float[ndarray, " c"] = 100 * right / (total.sum(axis=0) + total.sum(axis=1) - right)
     return iou

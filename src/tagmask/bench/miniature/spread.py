@@ -40,7 +40,8 @@ def miou(counts: Counts, drawn: Draws) -> Float[ndarray, " r"]:
 def mean_ap(scores: Scores, truth: Bool[ndarray, "n c"], drawn: Draws) -> Float[ndarray, " r"]:
     """Mean average precision of each draw, in percent, over the classes that are in any of its scenes.
 
-    Area under the raw precision-recall steps; of scenes with one score, the first comes first.
+    Area under the raw precision-recall steps; of scenes with one score the first comes first, and a
+    scene that was drawn twice counts twice at once.
     """
     order = np.argsort(-scores, axis=0, kind="stable")
     totals = np.zeros(len(drawn))

@@ -1,0 +1,125 @@
+"""The tables of the miniature world: that they run, share work, and are written as they were measured."""
+
+import numpy as np
+import pytest
+
+import tagmask
+from tagmask.bench.miniature import measures
+from tagmask.bench.miniature.measures import MaskWay, TagWay, mask_counts, tag_scores
+from tagmask.bench.miniature.page import Measured, markdown, svg
+from tagmask.bench.miniature.run import class_iou, measure, table_names, tables, thresholds
+from tagmask.bench.miniature.tables import MASK_TABLES, TAG_TABLES, MaskRow, Table
+from tagmask.bench.miniature.truth import objects_only, present, scenes
+from tagmask.clip.load import Clip
+from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, Scene
+
+
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    return tagmask.load("miniature")
+
+
+@pytest.fixture(scope="module")
+def found() -> list[Scene]:
+    return scenes(2)
+
+
+def test_names_of_tables_and_rows_are_their_own() -> None:
+    assert len(set(table_names())) == len(table_names())
+    for table in (*TAG_TABLES, *MASK_TABLES):
+        assert len({row.label for row in table.rows}) == len(table.rows)
+        assert set(table.why) <= {row.label for row in table.rows}
+
+
+def test_counts_are_those_of_each_way_alone(clip: Clip, found: list[Scene]) -> None:
+    ways = {name: MaskWay(name) for name in ("clip", "sclip")} | {"true": MaskWay("sclip", tags="true")}
+    counts = mask_counts(clip, found, ways)
+    told = present(found)
+    for name in ("clip", "sclip", "true"):
+        method = "sclip" if name == "true" else name
+        segmenter = tagmask.Segmenter(clip, CLASS_NAMES, background=BACKGROUND_NAMES, method=method)
+        for i, scene in enumerate(found):
+            tags = np.flatnonzero(told[i]).tolist() if name == "true" else None
+            labels, truth = segmenter(scene.image, tags=tags).labels, objects_only(scene.labels)
+            expected = np.zeros((25, 25), np.int64)
+            np.add.at(expected, (truth, labels), 1)
+            # Methods that share a pass meet other roundings, which may turn a pixel over.
+            assert np.abs(counts[name][i] - expected).sum() <= 8
+
+
+def test_scores_are_the_tagger_s(clip: Clip, found: list[Scene]) -> None:
+    scores = tag_scores(clip, found, {"usual": TagWay(), "coarse": TagWay((("dmar", False), ("cwr", False)))})
+    tagger = tagmask.Tagger(clip, CLASS_NAMES, background=BACKGROUND_NAMES)
+    np.testing.assert_allclose(scores["usual"][1], tagger(found[1].image).scores, rtol=0, atol=1e-6)
+    # Best patches of the value path are TagCLIP's coarse scores.
+    patches = tag_scores(clip, found, {"patches": TagWay(patches="maskclip")})["patches"]
+    np.testing.assert_allclose(patches, scores["coarse"], rtol=0, atol=1e-5)
+
+
+def test_ways_in_common_are_measured_once(
+    clip: Clip, found: list[Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, ...]] = []
+    compare = tagmask.Segmenter.compare
+
+    def counted(self: tagmask.Segmenter, image: object, methods: list[str], **rest: object) -> object:
+        calls.append(tuple(methods))
+        return compare(self, image, methods, **rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(measures.Segmenter, "compare", counted)
+    small = measure(clip, found[:1], ["sclip-1"])
+    # Three methods without PAMR and three with it, each group in one pass; the row with a CRF is alone.
+    assert sorted(calls) == [("clip", "maskclip", "sclip")] * 2
+    (measured,) = tables(small)
+    assert [len(ours) for ours in measured.ours] == [201] * 7
+    assert len(class_iou(small.counts[MaskWay("sclip")])) == 25
+
+
+def test_a_threshold_takes_fewer_tags_the_higher_it_is(found: list[Scene]) -> None:
+    scores = np.random.default_rng(0).random((2, 24)).astype(np.float32)
+    taken = [at.tags for at in thresholds(scores, found)]
+    assert taken == sorted(taken, reverse=True)
+    assert taken[0] > taken[-1] >= 1
+
+
+@pytest.fixture
+def measured() -> Measured:
+    rows = (
+        MaskRow("a <b>", MaskWay("clip"), 20.0),
+        MaskRow("better", MaskWay(), 40.0),
+        MaskRow("own", MaskWay("gem")),
+    )
+    table = Table("t", "A table & more", "mIoU on X", rows, why={"better": "because"}, note="A note.")
+    ours = tuple(np.concatenate([[value], np.full(200, value)]) for value in (30.0, 25.0, 10.0))
+    return Measured(table, "mIoU", ours)
+
+
+def test_the_page(measured: Measured) -> None:
+    assert list(markdown(measured)) == [
+        "### A table & more",
+        "",
+        "| | mIoU here | paper: mIoU on X | the paper's order |",
+        "|---|---|---|---|",
+        "| a <b> | 30.0 ± 0.0 | 20.0 | no: over better |",
+        "| better | 25.0 ± 0.0 | 40.0 | no: under a <b> |",
+        "| own | 10.0 ± 0.0 |  |  |",
+        "",
+        "*better*: because",
+        "",
+        "A note.",
+        "",
+    ]
+
+
+def test_the_picture(measured: Measured) -> None:
+    drawn = svg(measured)
+    assert "a &lt;b&gt;" in drawn
+    assert "A table &amp; more" in drawn
+    assert drawn.count("class='b'") == 3
+    assert drawn.count("class='p'") == 2
+    widths = [
+        float(part.split("'")[0])
+        for part in drawn.split("class='b' x='210' y=")[1:]
+        for part in [part.split("width='")[1]]
+    ]
+    assert widths == sorted(widths, reverse=True)
