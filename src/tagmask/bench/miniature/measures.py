@@ -65,6 +65,9 @@ class MaskWay:
     """None: every word competes. "found": those that TagCLIP finds. "true": those that are there."""
     tagger: Settings = ()
     """Of the tagger, for "found"."""
+    names: str = "one"
+    """What it is asked for. "one": each class by its name; "four": by four names, itself and in three colours;
+    "uneven": every other class by four names, the rest by one."""
 
 
 def tag_scores(clip: Clip, found: Sequence[Scene], ways: Mapping[Key, TagWay]) -> dict[Key, Scores]:
@@ -88,7 +91,7 @@ def mask_counts(
     groups: dict[tuple[object, ...], list[Key]] = {}
     for key, way in ways.items():
         alone = way.method == "cls-seg" or _changes_rule(way)
-        same = (way.settings, way.tags, way.tagger, key if alone else None)
+        same = (way.settings, way.tags, way.tagger, way.names, key if alone else None)
         groups.setdefault(same, []).append(key)
     works = {}
     for keys in groups.values():
@@ -160,7 +163,13 @@ def _segmenter(clip: Clip, way: MaskWay) -> Segmenter:
         recipe = own_tag_masks(CLASS_NAMES, BACKGROUND_NAMES)
         tagger = replace(recipe.tagger or own_tags(CLASS_NAMES, BACKGROUND_NAMES), **dict(way.tagger))
         return Segmenter(clip, recipe=replace(recipe, tagger=tagger), **settings)
-    return Segmenter(clip, CLASS_NAMES, background=BACKGROUND_NAMES, method=way.method, **settings)
+    words = [_line(word, way.names, i) for i, word in enumerate(CLASS_NAMES)]
+    return Segmenter(clip, words, background=BACKGROUND_NAMES, method=way.method, **settings)
+
+
+def _line(word: str, names: str, i: int) -> str:
+    many = names == "four" or (names == "uneven" and i % 2 == 0)
+    return ", ".join([word, *(f"{colour} {word}" for colour in ("red", "blue", "green"))]) if many else word
 
 
 _RULE = {"divisor", "local_window", "early_layer", "ensemble", "ensemble_seed", "projection"}

@@ -211,6 +211,17 @@ MASK_TABLES: tuple[Table, ...] = (
         tuple(MaskRow(method, MaskWay(method, tags="found")) for method in _FAMILY),
     ),
     Table(
+        "names",
+        "A weakness of all of them: classes with more names than others",
+        "nowhere published",
+        (
+            MaskRow("each class by one name", MaskWay("sclip")),
+            MaskRow("each by four (itself, and in three colours)", MaskWay("sclip", names="four")),
+            MaskRow("every other class by four", MaskWay("sclip", names="uneven")),
+        ),
+        note="A class takes its best name, so more names are more chances.",
+    ),
+    Table(
         "tagclip-4-masks",
         "TagCLIP, Table 4: what each part brings, CLS-SEG's masks of the tags",
         "mIoU on VOC2012 val",
