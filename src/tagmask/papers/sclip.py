@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from tagmask.checks import check_choice, check_number
 from tagmask.clip.load import Clip
 from tagmask.dense.features import one_pass
+from tagmask.dense.joining import join
 from tagmask.dense.maps import CosineMaps, stitched
 from tagmask.dense.positions import POSITIONS, Positions
 from tagmask.dense.prompts import Names, merge_names
@@ -63,6 +64,9 @@ class SclipSettings(RuleSettings):
     """Side of a window in pixels; None looks at the whole image at once."""
     stride: int = 112
     """Pixels between windows."""
+    join: str = "maps"
+    """What windows are averaged as. "maps": each is looked at to the end, as published; "tokens": before the
+    last block, whose attention then spans the whole image (this project's own)."""
     two_resizes: bool = False
     """A whole image's map goes to the scaled image's size first, as windows' maps do (NACLIP)."""
     pad_windows: bool = False
@@ -85,6 +89,7 @@ class SclipSettings(RuleSettings):
     def __post_init__(self) -> None:
         RuleSettings.__post_init__(self)
         check_choice("method", self.method, tuple(METHODS))
+        check_choice("join", self.join, ("maps", "tokens"))
         if self.positions is not None:
             check_choice("positions", self.positions, tuple(POSITIONS))
         check_number("short_side", self.short_side, 1, _LONG_SIDE, whole=True)
@@ -174,6 +179,10 @@ def shared_cosine_maps(
     settings = methods[0]
     scaled = [scale_and_normalise(clip, image, settings.short_side) for image in images]
     plans = [_plan(pixels, settings) for pixels in scaled]
+    if settings.join == "tokens":
+        for image, pixels, plan in zip(images, scaled, plans, strict=True):
+            yield tuple(_joined_maps(clip, image, pixels, plan, texts, each) for each in methods)
+        return
     found: list[list[list[Tensor]]] = [[[] for _ in methods] for _ in images]
     for size in dict.fromkeys((plan.height, plan.width) for plan in plans):
         group = [i for i, plan in enumerate(plans) if (plan.height, plan.width) == size]
@@ -196,6 +205,27 @@ def shared_cosine_maps(
         )
         down, across = down.to(texts.device), across.to(texts.device)
         yield tuple(stitched(torch.stack(maps), plan, down, across, pixels) for maps in each)
+
+
+def _joined_maps(
+    clip: Clip,
+    image: Image,
+    pixels: Float[Tensor, "3 hs ws"],
+    plan: Windows,
+    texts: TextFeatures,
+    settings: SclipSettings,
+) -> CosineMaps:
+    rule = dense_rule(settings.method, settings, len(clip.vision.blocks))
+    table = _position_rule(settings, rule)
+    cuts = [pixels[:, y0:y1, x0:x1] for x0, y0, x1, y1 in plan.boxes]
+    batches = [cuts[start : start + _WINDOWS_A_BATCH] for start in range(0, len(cuts), _WINDOWS_A_BATCH)]
+    passes = [one_pass(clip.vision, torch.stack(batch), table, keep=rule.mid) for batch in batches]
+    state = join(passes, plan)
+    cosines = patch_cosines(state, rule, Question(pixels[None], texts, settings.logit_scale))[0]
+    size = (pixels.shape[-2], pixels.shape[-1])
+    down, across = stitch_matrices(whole(size), state.grid, size, (image.shape[0], image.shape[1]))
+    maps = cosines.reshape(-1, *state.grid)
+    return CosineMaps(maps, down.to(texts.device), across.to(texts.device), pixels)
 
 
 def _padded(size: Size, patch: int) -> Size:

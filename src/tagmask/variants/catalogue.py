@@ -13,7 +13,7 @@ from tagmask.variants import clip, maskclip, naclip, sclip
 from tagmask.variants.clearclip import CLEARCLIP
 from tagmask.variants.clip_surgery import clip_surgery
 from tagmask.variants.gem import GEM_BARE, gem
-from tagmask.variants.ours import SCLIP_NEAR, sc_clip_near
+from tagmask.variants.ours import sc_clip_near
 from tagmask.variants.resclip import resclip
 from tagmask.variants.rule import DenseRule, Layers, Making, RuleSettings, always
 from tagmask.variants.sc_clip import sc_clip
@@ -129,7 +129,6 @@ METHODS: Mapping[str, DenseMethod] = MappingProxyType(
         ),
         "sfp": DenseMethod(sfp, "SC-CLIP's plan with the class token's outliers", _SFP),
         "sfp-length": DenseMethod(partial(sfp, outliers="length"), "SFP with the longest patches", _SFP),
-        "sclip-near": DenseMethod(always(SCLIP_NEAR), "SCLIP with NACLIP's bonus for near patches", _OURS),
         "sc-clip-near": DenseMethod(sc_clip_near, "SC-CLIP with NACLIP's bonus for near patches", _OURS),
         "sfp-lone": DenseMethod(partial(sfp, outliers="lone"), "SFP with SC-CLIP's outliers", _SFP),
     }

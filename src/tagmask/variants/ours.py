@@ -8,16 +8,7 @@ from tagmask.variants.parts import gauss
 from tagmask.variants.rule import DenseRule, Layers, RuleSettings, affinity
 from tagmask.variants.sc_clip import sc_clip
 
-__all__ = ["SCLIP_NEAR", "sc_clip_near"]
-
-
-def near_correlative(x: Pass) -> Attention:
-    """SCLIP's two affinities, each with NACLIP's bonus for near patches. Rows sum to 2."""
-    near = gauss(x.grid).to(x.q.device)
-    return affinity(x.q, x.q, near) + affinity(x.k, x.k, near)
-
-
-SCLIP_NEAR = DenseRule(near_correlative)
+__all__ = ["sc_clip_near"]
 
 
 def sc_clip_near(settings: RuleSettings, layers: Layers) -> DenseRule:

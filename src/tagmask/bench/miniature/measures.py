@@ -66,7 +66,7 @@ class MaskWay:
     tagger: Settings = ()
     """Of the tagger, for "found"."""
     names: str = "one"
-    """What it is asked for. "one": each class by its name; "four": by four names, itself and in three colours;
+    """What it is asked for. "one": each class by its name; "four": by four, itself and in three colours;
     "uneven": every other class by four names, the rest by one."""
 
 
