@@ -11,7 +11,6 @@ from tagmask.clip.load import Clip
 from tagmask.clip.model import ACTIVATIONS, Text, Vision
 from tagmask.weak.model import WeakClip
 from tagmask.weak.settings import WeakSettings
-from tagmask.weak.trunk import name_ids
 
 SHARED = Path(__file__).parents[3] / "shared" / "golden" / "weakclip_golden.npz"
 GATE = Path(__file__).parents[1] / "golden" / "weakclip_small.npz"
@@ -73,5 +72,10 @@ def reference_model(clip: Clip, pack: Mapping[str, np.ndarray]) -> WeakClip:
     return model.eval()
 
 
-def words_ids(words: tuple[str, ...] = WORDS) -> torch.Tensor:
-    return name_ids(words)
+def decided(model: WeakClip, image: np.ndarray) -> WeakClip:
+    """Changed so that every class wins somewhere in the image, clearly."""
+    conv = model.decode_head.conv_seg
+    with torch.no_grad():
+        conv.weight *= 30
+        conv.bias -= model(model.normalise(image[None])).logits.mean(dim=(0, 2, 3))
+    return model

@@ -28,7 +28,7 @@ def batch():
 
 def naive_p(logits):
     p = np.zeros(logits.shape)
-    b, k, h, w = logits.shape
+    b, _, h, w = logits.shape
     for n in range(b):
         for y in range(h):
             for x in range(w):

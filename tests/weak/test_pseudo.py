@@ -6,7 +6,7 @@ from tagmask.errors import InputError, ShapeError
 from tagmask.refine.crf import CRF_SETTINGS, dense_crf
 from tagmask.weak.multiscale import Views, multiscale
 from tagmask.weak.pseudo import keys_only, labels, looking, predict, pseudo_mask
-from tests.weak.models import small_model
+from tests.weak.models import decided, small_model
 
 VIEWS = Views(scales=(0.5, 1.0), window=64, stride=40, short=80, together=3)
 IMAGE = np.random.default_rng(1).integers(0, 256, (60, 90, 3), dtype=np.uint8)
@@ -15,7 +15,7 @@ FIELD = CRF_SETTINGS["weakclip/voc"]
 
 @pytest.fixture(scope="module")
 def model(sclip_model):
-    return small_model(sclip_model)
+    return decided(small_model(sclip_model), IMAGE)
 
 
 def test_the_model_is_asked_as_it_answers_and_texts_are_encoded_once(model, monkeypatch):
@@ -37,6 +37,7 @@ def test_the_model_is_asked_as_it_answers_and_texts_are_encoded_once(model, monk
 def test_only_winners_are_kept_and_not_normalised_again(model):
     everything = multiscale(looking(model), IMAGE, VIEWS)
     planes, keys = predict(model, IMAGE, VIEWS)
+    assert len(keys) > 1
     assert keys == tuple(torch.unique(everything.argmax(0)).tolist())
     np.testing.assert_allclose(planes, everything[list(keys)], atol=1e-6)
 

@@ -36,7 +36,7 @@ from tagmask.weak.model import WeakClip
 from tagmask.weak.settings import WeakSettings
 from tagmask.weak.trunk import name_ids
 
-__all__ = ["load", "load_published", "save", "save_published"]
+__all__ = ["load", "load_published", "published_tensors", "save", "save_published"]
 
 _FORMAT: Final = "tagmask weakclip 1"
 _PUBLISHED: Final = (
@@ -146,11 +146,22 @@ def load_published(
 
 
 def save_published(model: WeakClip, path: str | os.PathLike[str]) -> None:
-    """Write a model in the authors' layout, CLIP included, with as many text position rows as are read.
+    """Write a model in the authors' layout, CLIP included.
+
+    Raises:
+        InputError: as `published_tensors`.
+        OutputError: the file cannot be written.
+    """
+    tensors = published_tensors(model)
+    with atomic_open(path) as file:
+        torch.save({"state_dict": tensors}, file)
+
+
+def published_tensors(model: WeakClip) -> dict[str, Tensor]:
+    """All tensors of a model under the authors' names, with as many text position rows as are read.
 
     Raises:
         InputError: the model lacks parts that the layout has, or its CLIP is not in float32.
-        OutputError: the file cannot be written.
     """
     if model.matching is None or model.settings.decoder != "guided":
         raise InputError("the authors' layout has a co-attention and a guided decoder; this model lacks them")
@@ -159,8 +170,7 @@ def save_published(model: WeakClip, path: str | os.PathLike[str]) -> None:
     tensors = {_published(name): tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     rows = model.ids.shape[1] + model.settings.contexts
     tensors["text_encoder.positional_embedding"] = tensors["text_encoder.positional_embedding"][:rows].clone()
-    with atomic_open(path) as file:
-        torch.save({"state_dict": tensors}, file)
+    return tensors
 
 
 def _own(name: str) -> bool:

@@ -93,7 +93,8 @@ def total(
     Args:
         model_output: of the model, float32.
         labels: (b, h, w), class of each pixel, `IGNORE` for none.
-        images: (b, 3, h, w) or (b, h, w, 3), the crops as the model saw them, RGB before normalisation; padding has the mean colour.
+        images: (b, 3, h, w) or (b, h, w, 3), the crops as the model saw them, RGB before normalisation;
+            padding has the mean colour.
         settings: left out, the paper's.
 
     Returns:
