@@ -18,6 +18,8 @@ _ENTRIES = 1 << 26
 """Of the matrices held at once, on an accelerator; elsewhere one image's is held."""
 _BLOCK = 1 << 18
 """Entries made at a time on a processor: they stay in its cache."""
+_FADED = 1e-6
+"""Classes that can change no message of any image by more than this are not passed on in a round."""
 _LARGEST = 128 * 128
 """Pixels of an image: its matrix takes 1 GiB."""
 
@@ -75,10 +77,16 @@ def _agreed(
         _fill(out, image, settings)
     scale = kernel.sum(-1).rsqrt_()[:, None]
     marginals = belief.softmax(1)
-    for _ in range(settings.rounds):
-        far = ((marginals.flatten(2) * scale) @ kernel).mul_(settings.colour_weight * scale).view_as(belief)
-        near = rows @ marginals @ columns
-        marginals = far.add_(near, alpha=settings.near_weight).add_(belief).softmax(1)
+    alive, reach = torch.arange(belief.shape[1], device=belief.device), 0.0
+    for done in range(settings.rounds):
+        sent = marginals[:, alive]
+        far = ((sent.flatten(2) * scale) @ kernel).mul_(settings.colour_weight * scale).view_as(sent)
+        heard = far.add_(rows @ sent @ columns, alpha=settings.near_weight)
+        if done == 0:
+            # All classes together send 1 everywhere: no value sent grows by more than what then arrives.
+            reach = float(heard.sum(1).max())
+        marginals = belief.index_add(1, alive, heard).softmax(1)
+        alive = (marginals.amax(dim=(0, 2, 3)) * reach > _FADED).nonzero()[:, 0]
     return marginals
 
 
