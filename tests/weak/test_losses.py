@@ -10,6 +10,7 @@ from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.weak import losses
 from tagmask.weak.losses import LossSettings
 from tagmask.weak.model import Looked
+from tests.weak.models import small_model
 
 K = 4
 
@@ -187,3 +188,25 @@ def test_settings_out_of_range_are_refused(settings, said):
 def test_no_term_at_all_is_refused():
     with pytest.raises(InputError, match="all 0"):
         LossSettings(0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("as_", ["published", "corrected"])
+def test_some_steps_on_one_batch_lower_the_loss(sclip_model, as_):
+    model = small_model(sclip_model, as_=as_).train()
+    optimiser = torch.optim.AdamW(model.parameter_groups("paper")[0]["params"], lr=2e-3)
+    labels = torch.zeros(2, 64, 64, dtype=torch.uint8)
+    labels[0, 16:48, 16:48], labels[1, :, 32:] = 1, 2
+    images = (80 * labels)[:, None].expand(-1, 3, -1, -1).contiguous()
+    pixels = model.normalise(images.permute(0, 2, 3, 1))
+    settings = LossSettings(size=16)
+    torch.manual_seed(0)
+    history = []
+    for _ in range(12):
+        terms = losses.total(model(pixels), labels, images, settings)
+        optimiser.zero_grad()
+        terms["total"].backward()
+        optimiser.step()
+        history.append({name: float(term.detach()) for name, term in terms.items()})
+    assert history[-1]["seed"] < 0.7 * history[0]["seed"]
+    assert history[-1]["contrast"] < history[0]["contrast"]
+    assert history[-1]["total"] < 0.8 * history[0]["total"]
