@@ -21,6 +21,7 @@ import torch
 
 from benchmarks.field import crf_cost
 from benchmarks.rows import ROWS, Row, Work
+from benchmarks.weakclip_rows import WEAK_ROWS, weakclip_memory
 from benchmarks.world import World, make_world, own_home
 
 __all__ = ["main"]
@@ -82,7 +83,8 @@ def main() -> None:
     """Measure the rows asked for and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=main.__doc__)
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="pairs a row, default 5")
-    names = (*ROWS, "crf")
+    rows = {**ROWS, **WEAK_ROWS}
+    names = (*rows, "crf", "weakclip-memory")
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=", ".join(names))
     asked = parser.parse_args()
 
@@ -93,9 +95,11 @@ def main() -> None:
             f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}; "
             f"auto is {world.clips[-1].precision}; load {os.getloadavg()[0]:.1f} at the start\n"
         )
-        notes = compare([ROWS[name] for name in chosen if name in ROWS], world, asked.repeats)
+        notes = compare([rows[name] for name in chosen if name in rows], world, asked.repeats)
     if "crf" in chosen:
         notes.append(crf_cost(asked.repeats))
+    if "weakclip-memory" in chosen:
+        notes.append(weakclip_memory())
     print("\n".join(notes))
 
 

@@ -24,7 +24,7 @@ from tagmask.errors import InputError, ShapeError
 from tagmask.refine.lattice import Lattice
 from tagmask.types import Image
 
-__all__ = ["CRF_SETTINGS", "CrfSettings", "caffe_wrapped", "dense_crf", "dense_crf_batch"]
+__all__ = ["CRF_SETTINGS", "KERNELS", "CrfSettings", "caffe_wrapped", "dense_crf", "dense_crf_batch"]
 
 KERNELS = ("lattice", "exact")
 

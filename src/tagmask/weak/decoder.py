@@ -1,0 +1,148 @@
+"""The decoder: a feature pyramid whose levels carry the score map, and a head that sums them.
+
+level  side    lateral            down            head, each unit 3 x 3 convolution, norm, ReLU
+1      h/4     1 x 1 to width     3 x 3           one unit
+2      h/8     1 x 1 to width     3 x 3           one unit, doubled
+3      h/16    1 x 1 to width     3 x 3           two units, each doubled
+4      h/32    1 x 1 to width     3 x 3           three units, each doubled
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tagmask.types import Size
+from tagmask.weak.pyramid import Maps, Pyramid
+
+__all__ = ["Fpn", "SemanticHead"]
+
+_UNITS = (1, 1, 2, 3)
+
+
+class _Conv(nn.Module):
+    """A convolution under the name that the authors' files have for it."""
+
+    def __init__(self, channels: int, out: int, side: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out, side, padding=side // 2)
+        _kaiming(self.conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(x)
+        return out
+
+
+class Fpn(nn.Module):
+    """Feature pyramid network: 1 x 1, sums from coarse to fine, 3 x 3. No norm, no activation.
+
+    Args:
+        channels: of the pyramid's maps.
+        scores: planes of the score map that every level carries beside its own; 0: none.
+        width: of the result.
+
+    Source:
+        Lin et al., CVPR 2017; WeakCLIP's text guidance is the score map among the inputs, as coded by its
+        authors.
+    """
+
+    def __init__(self, channels: int, scores: int, width: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.scores = scores
+        self.lateral_convs = nn.ModuleList(_Conv(channels + scores, width, 1) for _ in range(4))
+        self.fpn_convs = nn.ModuleList(_Conv(width, width, 3) for _ in range(4))
+
+    def forward(
+        self, pyramid: Pyramid, maps: Maps, scores: Float[Tensor, "b k gh gw"]
+    ) -> list[Float[Tensor, "b width _ _"]]:
+        """Four maps, finest first.
+
+        Equal to: make the pyramid, resize the scores to each level (bilinear, corners aligned), lay them
+        beside it, convolve. The convolution of what lies beside each other is the sum of two convolutions,
+        and the first of them is part of the pyramid's last step.
+
+        Args:
+            pyramid: of `channels`.
+            maps: its input.
+            scores: cosines; not looked at if `scores` is 0.
+        """
+        convs = [cast(_Conv, lateral).conv for lateral in self.lateral_convs]
+        own = [(conv.weight[:, : self.channels, 0, 0], cast(Tensor, conv.bias)) for conv in convs]
+        levels = pyramid.lateral(maps, own)
+        if self.scores:
+            levels = [
+                level + F.conv2d(_resized(scores, level, corners=True), conv.weight[:, self.channels :])
+                for level, conv in zip(levels, convs, strict=True)
+            ]
+        for fine, coarse in ((2, 3), (1, 2), (0, 1)):
+            size = levels[fine].shape[-2:]
+            levels[fine] = levels[fine] + F.interpolate(levels[coarse], size=size, mode="nearest")
+        return [conv(level) for conv, level in zip(self.fpn_convs, levels, strict=True)]
+
+
+class _Unit(nn.Module):
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(width)
+        _kaiming(self.conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(self.conv(x)), inplace=True)
+
+
+class SemanticHead(nn.Module):
+    """All levels to the finest one's size, summed, one plane a class.
+
+    Args:
+        channels: of each level.
+        width: of the units.
+        classes: planes of the result.
+        dropout: of whole planes before the last convolution.
+
+    Source:
+        Semantic FPN (Kirillov et al., CVPR 2019) as WeakCLIP's library has it: the doublings are bilinear,
+        align_corners off.
+    """
+
+    def __init__(self, channels: int, width: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.scale_heads = nn.ModuleList(
+            _scale_head(channels, width, units, doubled=level > 0) for level, units in enumerate(_UNITS)
+        )
+        self.dropout = nn.Dropout2d(dropout)
+        self.conv_seg = nn.Conv2d(width, classes, 1)
+
+    def forward(self, levels: Sequence[Float[Tensor, "b width _ _"]]) -> Float[Tensor, "b k _ _"]:
+        """Logits at the size of the first level."""
+        total = self.scale_heads[0](levels[0])
+        for head, level in zip(self.scale_heads[1:], levels[1:], strict=True):
+            total = total + _resized(head(level), total, corners=False)
+        out: Tensor = self.conv_seg(self.dropout(total))
+        return out
+
+
+def _scale_head(channels: int, width: int, units: int, *, doubled: bool) -> nn.Sequential:
+    # A doubling is a module of its own, so that units are counted as in the authors' files: 0, 2, 4.
+    parts: list[nn.Module] = []
+    for unit in range(units):
+        parts.append(_Unit(channels if unit == 0 else width, width))
+        if doubled:
+            parts.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
+    return nn.Sequential(*parts)
+
+
+def _resized(x: Tensor, like: Tensor, *, corners: bool) -> Tensor:
+    size: Size = (like.shape[-2], like.shape[-1])
+    if x.shape[-2:] == size:
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=corners)
+
+
+def _kaiming(conv: nn.Conv2d) -> None:
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)

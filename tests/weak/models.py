@@ -1,0 +1,81 @@
+"""Small WeakCLIPs for tests, and the reference values' weights under our names."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tagmask.clip.keys import Geometry
+from tagmask.clip.load import Clip
+from tagmask.clip.model import ACTIVATIONS, Text, Vision
+from tagmask.weak.model import WeakClip
+from tagmask.weak.settings import WeakSettings
+
+SHARED = Path(__file__).parents[3] / "shared" / "golden" / "weakclip_golden.npz"
+GATE = Path(__file__).parents[1] / "golden" / "weakclip_small.npz"
+
+VIT_B = Geometry(
+    vision_width=768,
+    vision_layers=12,
+    vision_heads=12,
+    patch=16,
+    grid=14,
+    embed=512,
+    text_width=512,
+    text_layers=12,
+    text_heads=8,
+    vocab=49408,
+    context=77,
+)
+
+WORDS = ("background", "cat", "potted plant")
+
+SMALL = WeakSettings(match_width=32, stored_side=6, fpn_width=16, head_width=8)
+"""Sizes of the reference values; the last two, which they do not reach, are free."""
+
+
+def small_model(clip: Clip, settings: WeakSettings = SMALL, as_: str | None = None) -> WeakClip:
+    """In evaluation, every weight that starts at a constant moved, so that it matters."""
+    model = WeakClip.of(clip, WORDS, settings, as_)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if not name.startswith(("vision.", "text.")) and tensor.ndim == 1:
+                tensor += 0.1 * torch.rand(tensor.shape, generator=generator)
+    return model.eval()
+
+
+def meta_model(words: int, settings: WeakSettings | None = None) -> WeakClip:
+    """Of the size of ViT-B/16, without values."""
+    with torch.device("meta"):
+        towers = Vision(VIT_B, ACTIVATIONS["quickgelu"]), Text(VIT_B, ACTIVATIONS["quickgelu"])
+        ids = torch.zeros(words, 5, dtype=torch.int64)
+        return WeakClip(*towers, VIT_B, ids, settings or WeakSettings())
+
+
+def reference_model(clip: Clip, pack: Mapping[str, np.ndarray]) -> WeakClip:
+    """With as many of the pack's weights as it holds."""
+    ids = torch.from_numpy(pack["ids"]).long()
+    model = WeakClip.of(clip, ids, SMALL)
+    ours = (("backbone.", "pyramid."), ("context_decoder.", "matching."))
+    weights = {}
+    for name in pack:
+        if name.startswith("w."):
+            new = name.removeprefix("w.")
+            for theirs, own in ours:
+                new = new.replace(theirs, own)
+            weights[new] = torch.from_numpy(pack[name])
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    assert not unexpected
+    assert len(missing) < len(model.state_dict())
+    return model.eval()
+
+
+def decided(model: WeakClip, image: np.ndarray) -> WeakClip:
+    """Changed so that every class wins somewhere in the image, clearly."""
+    conv = model.decode_head.conv_seg
+    with torch.no_grad():
+        conv.weight *= 30
+        conv.bias -= model(model.normalise(image[None])).logits.mean(dim=(0, 2, 3))
+    return model
