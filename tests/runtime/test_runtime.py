@@ -1,9 +1,11 @@
 import json
+import threading
+import time
 from pathlib import Path, PurePosixPath
 
 import pytest
 
-from tagmask.errors import ImageError, OutputError
+from tagmask.errors import ImageError, InputError, OutputError
 from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.jobs import run
 from tagmask.runtime.lines import json_lines, partial_path
@@ -19,7 +21,8 @@ IMAGES = [FoundImage(Path(name), PurePosixPath(name)) for name in ("a", "b", "c"
         RuntimeError("CUDA out of memory. Tried to allocate 4 TiB"),
     ],
 )
-def test_one_bad_image_never_stops_the_rest(full: Exception) -> None:
+@pytest.mark.parametrize("in_flight", [1, 2, 4])
+def test_one_bad_image_never_stops_the_rest(full: Exception, in_flight: int) -> None:
     def work(image: FoundImage) -> str:
         if image.path.name == "b":
             raise ImageError("b is no image")
@@ -27,20 +30,62 @@ def test_one_bad_image_never_stops_the_rest(full: Exception) -> None:
             raise full
         return image.path.name.upper()
 
-    outcomes = list(run(IMAGES, work))
+    outcomes = list(run(IMAGES, work, in_flight=in_flight))
     assert [outcome.result for outcome in outcomes] == ["A", None, None, "D"]
     errors = [outcome.error for outcome in outcomes]
     assert errors[:2] == [None, "b is no image"]
     assert str(errors[2]).startswith("not enough memory")
 
 
+@pytest.mark.parametrize("in_flight", [1, 3])
 @pytest.mark.parametrize("fault", [KeyError("x"), RuntimeError("shapes do not fit"), NotImplementedError()])
-def test_a_fault_of_the_program_is_not_hidden(fault: Exception) -> None:
+def test_a_fault_of_the_program_is_not_hidden(fault: Exception, in_flight: int) -> None:
     def work(image: FoundImage) -> str:
         raise fault
 
     with pytest.raises(type(fault)):
-        list(run(IMAGES, work))
+        list(run(IMAGES, work, in_flight=in_flight))
+
+
+def test_no_more_images_are_in_work_than_asked_for() -> None:
+    lock, now, most = threading.Lock(), [0], [0]
+
+    def work(image: FoundImage) -> str:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.02)
+        with lock:
+            now[0] -= 1
+        return image.path.name
+
+    many = [FoundImage(Path(str(i)), PurePosixPath(str(i))) for i in range(12)]
+    read = []
+    taken = (read.append(image) or image for image in many)
+    outcomes = run(taken, work, in_flight=3)
+    assert next(outcomes).result == "0"
+    assert len(read) <= 5  # the one given out, three in work, one that waits
+    assert [outcome.result for outcome in outcomes] == [str(i) for i in range(1, 12)]
+    assert most[0] == 3
+
+
+def test_images_not_begun_are_never_begun_when_the_reader_stops() -> None:
+    begun = []
+
+    def work(image: FoundImage) -> str:
+        begun.append(image)
+        return image.path.name
+
+    many = [FoundImage(Path(str(i)), PurePosixPath(str(i))) for i in range(50)]
+    outcomes = run(many, work, in_flight=2)
+    next(outcomes)
+    outcomes.close()
+    assert len(begun) <= 5
+
+
+def test_none_in_flight_is_refused() -> None:
+    with pytest.raises(InputError, match="in_flight is 0"):
+        next(run(IMAGES, lambda image: 1, in_flight=0))
 
 
 def test_images_are_worked_on_as_outcomes_are_read() -> None:

@@ -16,6 +16,7 @@ from tagmask.cli.options import (
     AsOption,
     Background,
     Device,
+    InFlight,
     NoBackground,
     Paths,
     Precision,
@@ -157,6 +158,7 @@ def mask(
     no_background: NoBackground = False,
     overlay: Annotated[bool, typer.Option(help="Also draw the masks over the photos.")] = True,
     as_: AsOption = None,
+    in_flight: InFlight = 1,
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
@@ -189,6 +191,7 @@ def mask(
             out=out,
             overlays=overlay,
             coco="coco" in mask_formats(format_),
+            in_flight=in_flight,
             tags=None if tags_file is None else read_tags(tags_file, len(checked.words)),
         )
     raise typer.Exit(1 if failed else 0)

@@ -34,6 +34,7 @@ def mask_images(
     overlays: bool,
     coco: bool,
     tags: Mapping[str, tuple[int, ...]] | None,
+    in_flight: int = 1,
 ) -> int:
     """Mask every image, print as they come, and return how many failed.
 
@@ -62,7 +63,7 @@ def mask_images(
 
     failed = 0
     with said_if_stopped(out):
-        for outcome in watched(run(images, work), len(images)):
+        for outcome in watched(run(images, work, in_flight=in_flight), len(images)):
             if outcome.result is None:
                 failed += 1
                 say_failed(outcome.image.path, outcome.error)

@@ -13,6 +13,7 @@ __all__ = [
     "AsOption",
     "Background",
     "Device",
+    "InFlight",
     "NoBackground",
     "Paths",
     "Precision",
@@ -107,6 +108,9 @@ NoBackground = Annotated[
 ActivationOption = Annotated[
     Activation | None,
     typer.Option(help="For weights that do not say: OpenAI's have quickgelu, most of open_clip's gelu."),
+]
+InFlight = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Images worked on at the same time; memory grows with them.")
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionOption = Annotated[
