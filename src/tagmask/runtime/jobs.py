@@ -54,7 +54,7 @@ def run(
     waiting = iter(images)
     running: deque[Future[Outcome[Result]]] = deque()
     try:
-        # One more than are worked on, so that no thread waits for the reader; no more, so that memory stays flat.
+        # One more than are worked on, so that no thread waits; no more, so that memory stays flat.
         running.extend(pool.submit(_outcome, image, work) for image in islice(waiting, in_flight + 1))
         while running:
             outcome = running.popleft().result()
