@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test lint format types imports unit parity parity-weights speed miniature tables clean
+.PHONY: demo test lint format types imports unit parity parity-weights students-test speed miniature tables clean
 
 demo: .venv/installed
 	$(BIN)/tagmask demo
@@ -40,6 +40,9 @@ parity: .venv/installed-test  # every array of the reference packs in ../shared/
 parity-weights: build/weights-parity/installed
 	build/weights-parity/bin/python -m pytest -q -m weights_parity -rA --no-header -p no:cacheprovider
 
+students-test: build/students/installed  # students of transformers; exported files, run with onnxruntime
+	build/students/bin/python -m pytest -q -m students -rP --no-header -p no:cacheprovider -p no:logging
+
 speed: .venv/installed-test  # ratios against a plain transcription, on this machine
 	$(BIN)/python -m benchmarks.speed
 
@@ -69,6 +72,11 @@ clean:
 build/weights-parity/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv build/weights-parity
 	$(subst $(BIN),build/weights-parity/bin,$(PIP)) -e ".[test]" open_clip_torch transformers timm
+	touch $@
+
+build/students/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv build/students
+	$(subst $(BIN),build/students/bin,$(PIP)) -e ".[test,students,export]"
 	touch $@
 
 .venv/installed-test: .venv/bin/python pyproject.toml constraints.txt
