@@ -8,7 +8,7 @@ the file are in its metadata, as JSON.
 
     input  `image`          "bytes" (the default): uint8 (b, h, w, 3), RGB, as NumPy and Pillow have it;
                             "normalised": float32 (b, 3, h, w), for pipelines that normalise themselves
-    output `labels`         uint8 (b, h, w); int32 from 256 classes on
+    output `labels`         uint8 (b, h, w); int32 from 257 classes on
            `probabilities`  float32 (b, k, h, w), of sum 1 over the classes
 """
 
