@@ -33,8 +33,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_program_with_tagmask(folder: Path) -> None:
     exec(compile(WITH_TAGMASK, "deploy.md", "exec"), {})
-    assert PILImage.open(folder / "mask.png").size == (100, 75)
-    assert PILImage.open(folder / "seen.png").size == (100, 75)
+    for name in ("mask.png", "seen.png"):
+        with PILImage.open(folder / name) as image:
+            assert image.size == (100, 75)
 
 
 def test_students_and_choices_are_all_told() -> None:
