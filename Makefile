@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test lint format types imports unit parity parity-weights parity-crf speed miniature tables clean
+.PHONY: demo test lint format types imports unit parity parity-weights parity-crf students-test speed miniature tables clean
 
 demo: .venv/installed
 	$(BIN)/tagmask demo
@@ -43,6 +43,9 @@ parity-weights: build/weights-parity/installed
 # pydensecrf2 is compiled on installation, and says neither that it needs Cython nor that it needs numpy.
 parity-crf: build/crf-parity/installed  # the dense CRF beside pydensecrf2's: labels, time, memory
 	build/crf-parity/bin/python -m benchmarks.crf
+
+students-test: build/students/installed  # students of transformers; exported files, run with onnxruntime
+	build/students/bin/python -m pytest -q -m students -rP --no-header -p no:cacheprovider -p no:logging
 
 speed: .venv/installed-test  # ratios against a plain transcription, on this machine
 	$(BIN)/python -m benchmarks.speed
@@ -79,6 +82,11 @@ build/crf-parity/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv build/crf-parity
 	$(subst $(BIN),build/crf-parity/bin,$(PIP)) -e . cython setuptools wheel
 	$(subst $(BIN),build/crf-parity/bin,$(PIP)) --no-build-isolation pydensecrf2
+	touch $@
+
+build/students/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv build/students
+	$(subst $(BIN),build/students/bin,$(PIP)) -e ".[test,students,export]"
 	touch $@
 
 .venv/installed-test: .venv/bin/python pyproject.toml constraints.txt

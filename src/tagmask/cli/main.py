@@ -244,6 +244,36 @@ def recipes(
             typer.echo(name)
 
 
+@app.command()
+def export(
+    student: Annotated[
+        Path, typer.Argument(help="A trained student.", metavar="STUDENT", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Argument(help="The ONNX file to write.", metavar="OUT.onnx", show_default=False)
+    ],
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="HxW", help="Fix height and width, as in 512x512; else both are free."),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Fix the number of images; else it is free.", min=1)
+    ] = None,
+    output: Annotated[
+        str, typer.Option(metavar="NAME", help="softmax: every class's probability; labels: the best class.")
+    ] = "softmax",
+    pixels: Annotated[
+        str, typer.Option(metavar="NAME", help="bytes: uint8 RGB; normalised: float32, done by the caller.")
+    ] = "bytes",
+    opset: Annotated[int, typer.Option(help="Of ONNX.", min=18)] = 18,
+) -> None:
+    """Write a trained student as ONNX, check it with onnxruntime, print where it is."""
+    with errors_reported():
+        from tagmask.cli.exporting import export_student, read_size
+
+        export_student(student, out, read_size(size), batch, output, pixels, opset)
+
+
 app.add_typer(weights_app, name="weights")
 app.add_typer(data_app, name="data")
 

@@ -1,0 +1,282 @@
+"""A trained student as ONNX: pixels in, labels or probabilities out, nothing else to know.
+
+    picture -> (x / 255 - mean) / std -> padded to the student's multiple -> student
+            -> enlarged to the picture -> softmax, or argmax
+
+All of it is in the graph. What the labels are called, their colours, mean, std and the version that wrote
+the file are in its metadata, as JSON.
+
+    input  `image`          "bytes" (the default): uint8 (b, h, w, 3), RGB, as NumPy and Pillow have it;
+                            "normalised": float32 (b, 3, h, w), for pipelines that normalise themselves
+    output `labels`         uint8 (b, h, w); int32 from 257 classes on
+           `probabilities`  float32 (b, k, h, w), of sum 1 over the classes
+"""
+
+import copy
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from jaxtyping import Float, Int32, UInt8
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tagmask import __version__
+from tagmask.checks import check_choice, check_number
+from tagmask.errors import InputError, OutputError, WeightsError
+from tagmask.files import write_bytes
+from tagmask.masks import palette
+from tagmask.types import Size
+from tagmask.weak.students.checkpoint import TrainedStudent
+
+__all__ = ["INPUTS", "OUTPUTS", "Deployed", "check_onnx", "export_onnx", "needs_onnx"]
+
+INPUTS: Final = ("bytes", "normalised")
+OUTPUTS: Final = ("softmax", "labels")
+OPSET: Final = 18
+"""Read by every runtime of 2023 and later."""
+LARGEST: Final = 1 << 31
+"""Bytes that one ONNX file may have."""
+
+
+class Deployed(nn.Module):
+    """A student with everything around it that a picture needs.
+
+    Args:
+        student: in evaluation mode.
+        output: "softmax" or "labels".
+        pixels: "bytes" or "normalised".
+    """
+
+    def __init__(self, student: TrainedStudent, output: str, pixels: str) -> None:
+        super().__init__()
+        self.net = student.net
+        self.output, self.pixels = output, pixels
+        self.multiple, self.aligned = student.card.kind.multiple, student.card.kind.aligned
+        self.small = len(student.card.words) <= 256
+        for name, values in (("mean", student.card.mean), ("std", student.card.std)):
+            self.register_buffer(name, torch.tensor(values)[:, None, None] * 255)
+
+    def forward(
+        self, image: UInt8[Tensor, "b h w 3"] | Float[Tensor, "b 3 h w"]
+    ) -> Float[Tensor, "b k h w"] | UInt8[Tensor, "b h w"] | Int32[Tensor, "b h w"]:
+        """Labels or probabilities at the picture's own size."""
+        if self.pixels == "bytes":
+            mean, std = self.get_buffer("mean"), self.get_buffer("std")
+            pixels = (image.permute(0, 3, 1, 2).float() - mean) / std
+        else:
+            pixels = image
+        h, w = pixels.shape[-2:]
+        if self.multiple > 1:
+            pixels = functional.pad(pixels, (0, -w % self.multiple, 0, -h % self.multiple))
+        logits: Tensor = functional.interpolate(
+            self.net(pixels), size=pixels.shape[-2:], mode="bilinear", align_corners=self.aligned
+        )
+        logits = logits[..., :h, :w]
+        if self.output == "softmax":
+            return logits.softmax(1)
+        return logits.argmax(1).to(torch.uint8 if self.small else torch.int32)
+
+
+def needs_onnx() -> None:
+    """Refuse early where the exporter is not installed.
+
+    Raises:
+        InputError: with the command that installs it.
+    """
+    missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"exporting needs {' and '.join(missing)}: pip install 'tagmask[export]'")
+
+
+def export_onnx(
+    student: TrainedStudent,
+    out: str | os.PathLike[str],
+    *,
+    size: Size | None = None,
+    batch: int | None = None,
+    output: str = "softmax",
+    pixels: str = "bytes",
+    opset: int = OPSET,
+) -> None:
+    """Write a student as one ONNX file, whole or not at all.
+
+    Args:
+        student: changed in nothing; its copy is exported, on the CPU, in float32.
+        out: where to.
+        size: (h, w) that the file shall be fixed to; None leaves both sides free.
+        batch: pictures that the file shall be fixed to; None leaves their number free.
+        output: "softmax" for probabilities, "labels" for the index of the largest.
+        pixels: "bytes" or "normalised", see above.
+        opset: of ONNX, 18 or more.
+
+    Raises:
+        InputError: onnx or onnxscript are not installed, or a setting out of range.
+        OutputError: the graph cannot be made, is too large for one file, or the file cannot be written.
+    """
+    _check(size, batch, output, pixels, opset)
+    needs_onnx()
+    net = copy.deepcopy(student.net).cpu().float().eval()
+    whole = Deployed(TrainedStudent(student.card, net), output, pixels).eval()
+    # Sides of the example are no multiples where they are free, so that padding is not taken for needless.
+    h, w = size or (3 * student.card.kind.multiple + 61, 4 * student.card.kind.multiple + 63)
+    example = _zeros(pixels, batch or 2, h, w)
+    free: dict[int, Any] = {0: torch.export.Dim.DYNAMIC} if batch is None else {}
+    if size is None:
+        first = 1 if pixels == "bytes" else 2
+        free |= {first: torch.export.Dim.DYNAMIC, first + 1: torch.export.Dim.DYNAMIC}
+    with _quiet():
+        try:
+            program: Any = torch.onnx.export(
+                whole,
+                (example,),
+                input_names=["image"],
+                output_names=["labels" if output == "labels" else "probabilities"],
+                dynamic_shapes={"image": free},
+                opset_version=opset,
+                dynamo=True,
+                verbose=False,
+            )
+        except Exception as error:  # the exporter's own errors are of many kinds
+            raise OutputError(
+                f"the student {student.card.student!r} cannot be written as ONNX of opset {opset}: "
+                f"{_reason(error)}. Try {'another opset' if size else 'a fixed size'}."
+            ) from error
+        model = program.model_proto
+    for key, value in _metadata(student, size, batch, output, pixels).items():
+        model.metadata_props.add(key=key, value=value)
+    if model.ByteSize() >= LARGEST:
+        raise OutputError(f"{out}: the student takes {model.ByteSize()} bytes; one ONNX file holds 2 GiB")
+    import_module("onnx").checker.check_model(model)
+    write_bytes(Path(out), model.SerializeToString())
+
+
+def check_onnx(path: str | os.PathLike[str], student: TrainedStudent, *, seed: int = 0) -> float:
+    """Run an exported file on random pictures, and compare with the student that it was made of.
+
+    Free sides and numbers are tried at several values, multiples of the student's and none.
+
+    Args:
+        path: of `export_onnx`.
+        student: the one exported.
+        seed: of the pictures.
+
+    Returns:
+        The greatest difference of a probability. Of a file that gives labels: how much less probable than the
+        student's best a label is at worst, 0 where all agree.
+
+    Raises:
+        InputError: onnxruntime is not installed.
+        WeightsError: the file cannot be run, or is no export of this package.
+    """
+    if find_spec("onnxruntime") is None:
+        raise InputError("running ONNX needs onnxruntime: pip install 'tagmask[export]'")
+    runtime = import_module("onnxruntime")
+    try:
+        session = runtime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+        told = session.get_modelmeta().custom_metadata_map
+        output, pixels = json.loads(told["output"]), json.loads(told["pixels"])
+    except Exception as error:  # a file may be anything
+        raise WeightsError(f"{path} cannot be run as an exported student: {error}") from error
+    net = copy.deepcopy(student.net).cpu().float().eval()
+    whole = Deployed(TrainedStudent(student.card, net), "softmax", pixels).eval()
+    generator = torch.Generator().manual_seed(seed)
+    worst = 0.0
+    for b, h, w in _tried(session.get_inputs()[0].shape, pixels, student.card.kind.multiple):
+        image = _random(pixels, b, h, w, generator)
+        with torch.no_grad():
+            wanted = whole(image)
+        given = torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+        if output == "labels":
+            chosen = wanted.gather(1, given.long()[:, None])[:, 0]
+            gap = wanted.amax(1) - chosen
+        else:
+            gap = (wanted - given).abs()
+        worst = max(worst, float(gap.max()))
+    return worst
+
+
+def _check(size: Size | None, batch: int | None, output: str, pixels: str, opset: int) -> None:
+    check_choice("output", output, OUTPUTS)
+    check_choice("pixels", pixels, INPUTS)
+    check_number("opset", opset, 18, 99, whole=True)
+    for side in size or ():
+        check_number("a side of size", side, 1, whole=True)
+    if batch is not None:
+        check_number("batch", batch, 1, whole=True)
+
+
+def _metadata(
+    student: TrainedStudent, size: Size | None, batch: int | None, output: str, pixels: str
+) -> dict[str, str]:
+    card = student.card
+    colours = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in palette(len(card.words)).tolist()]
+    told = {
+        "format": "tagmask-onnx/1",
+        "tagmask": __version__,
+        "student": card.student,
+        "classes": card.words,
+        "colours": colours,
+        "background": card.background,
+        "mean": card.mean,
+        "std": card.std,
+        "pixels": pixels,
+        "output": output,
+        "size": size,
+        "batch": batch,
+    }
+    return {key: json.dumps(value, ensure_ascii=False) for key, value in told.items()}
+
+
+def _zeros(pixels: str, b: int, h: int, w: int) -> Tensor:
+    return torch.zeros(b, h, w, 3, dtype=torch.uint8) if pixels == "bytes" else torch.zeros(b, 3, h, w)
+
+
+def _random(pixels: str, b: int, h: int, w: int, generator: torch.Generator) -> Tensor:
+    if pixels == "bytes":
+        return torch.randint(0, 256, (b, h, w, 3), dtype=torch.uint8, generator=generator)
+    return torch.randn(b, 3, h, w, generator=generator)
+
+
+def _tried(shape: list[int | str], pixels: str, multiple: int) -> Iterator[tuple[int, int, int]]:
+    """Batch and sides to try: what is fixed as it is, what is free small, odd, and a multiple."""
+    b, h, w = (shape[i] for i in ((0, 1, 2) if pixels == "bytes" else (0, 2, 3)))
+    free = ((1, 2 * multiple + 33, 3 * multiple + 17), (3, 4 * multiple + 64, 2 * multiple + 32))
+    seen = set()
+    for sizes in free:
+        one = tuple(
+            fixed if isinstance(fixed, int) else at for fixed, at in zip((b, h, w), sizes, strict=True)
+        )
+        if one not in seen:
+            seen.add(one)
+            yield one[0], one[1], one[2]
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what began it; the exporter wraps it in pages of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter speaks of torchvision, which nobody asked for, and warns of its own deprecated parts."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)

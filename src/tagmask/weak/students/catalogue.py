@@ -1,0 +1,137 @@
+"""The students by name, and how one is built."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import cast
+
+from torch import nn
+
+from tagmask.checks import check_choice, check_number
+from tagmask.errors import InputError
+from tagmask.weak.students.deeplab import DeepLab, deeplab_groups
+from tagmask.weak.students.deit import PATCH, DeitSmall
+from tagmask.weak.students.imagenet import load_imagenet
+from tagmask.weak.students.kinds import ParameterGroup, StudentKind, split_groups
+from tagmask.weak.students.segformer import SIZES, SegFormer
+from tagmask.weak.students.small import Small
+
+__all__ = ["STUDENTS", "build_student", "parameter_groups", "students"]
+
+MOST_CLASSES = 65535
+"""Labels are at most 16 bits wide."""
+
+
+def build_student(
+    name: str, classes: int, *, weights: Path | None = None, **settings: int | float
+) -> nn.Module:
+    """A student to be trained.
+
+    Args:
+        name: one of `STUDENTS`.
+        classes: labels that it tells apart, the background included where there is one.
+        weights: to start from. "deeplab-resnet38": a file of ImageNet weights of its trunk; "segformer-b0" to
+            "segformer-b2" and "deit-s": a folder in Hugging Face's form; "small" has none. Nothing is ever
+            downloaded. None: random weights (from torch's own generator: seed it first).
+        settings: of this student by name, see its class.
+
+    Returns:
+        A network in training mode; what it takes and gives is said by `StudentKind`.
+
+    Raises:
+        InputError: an unknown name or setting, a count of classes out of range, or no transformers package.
+        WeightsError: weights that cannot be used.
+
+    Example:
+        >>> import torch
+        >>> student = build_student("small", 3, width=8).eval()
+        >>> student(torch.zeros(1, 3, 64, 96)).shape
+        torch.Size([1, 3, 16, 24])
+    """
+    check_choice("student", name, tuple(STUDENTS))
+    check_number("classes", classes, 2, MOST_CLASSES, whole=True)
+    kind = STUDENTS[name]
+    for setting in settings:
+        if setting not in kind.settings:
+            known = f"give one of {', '.join(kind.settings)}" if kind.settings else "it has none"
+            raise InputError(f"the student {name!r} has no setting {setting!r}; {known}")
+    return kind.build(classes, weights, **settings)
+
+
+def parameter_groups(name: str, net: nn.Module) -> tuple[ParameterGroup, ...]:
+    """What of a student is trained, how fast relative to the recipe's rate, and whether it decays.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    check_choice("student", name, tuple(STUDENTS))
+    return STUDENTS[name].groups(net)
+
+
+def students() -> dict[str, str]:
+    """Every student by name, with a line on what it is and where it comes from."""
+    return {name: f"{kind.summary} ({kind.source})" for name, kind in STUDENTS.items()}
+
+
+def _small(classes: int, weights: Path | None, **settings: int | float) -> nn.Module:
+    if weights is not None:
+        raise InputError(
+            f"the student 'small' starts from random weights, not from {weights}; leave the weights out"
+        )
+    return Small(classes, **settings)  # type: ignore[arg-type]
+
+
+def _deeplab(classes: int, weights: Path | None, **settings: int | float) -> nn.Module:
+    net = DeepLab(classes, **settings)  # type: ignore[arg-type]
+    if weights is not None:
+        load_imagenet(net.trunk, weights)
+    return net
+
+
+def _segformer(name: str) -> StudentKind:
+    def build(classes: int, weights: Path | None) -> nn.Module:
+        return SegFormer(name, classes, weights)
+
+    return StudentKind(
+        summary=f"SegFormer on MiT-{name[-2:].upper()}; needs the extra `students`",
+        source="Xie et al., NeurIPS 2021",
+        build=build,
+        groups=lambda net: split_groups(net, [cast(SegFormer, net).net.decode_head], 10.0),  # type: ignore[list-item]
+        stride=4,
+        multiple=32,
+    )
+
+
+STUDENTS: Mapping[str, StudentKind] = MappingProxyType(
+    {
+        "small": StudentKind(
+            summary="light convolutional encoder-decoder for processors, 1.3 million parameters",
+            source="this project",
+            build=_small,
+            groups=lambda net: split_groups(net, [], 1.0),
+            stride=4,
+            multiple=32,
+            settings=("width", "expansion", "dropout"),
+        ),
+        "deeplab-resnet38": StudentKind(
+            summary="DeepLab v1 on WideResNet-38, as WeakCLIP's paper retrains it, 124 million parameters",
+            source="Wu et al., 2016; Zhu et al., IJCV 2024",
+            build=_deeplab,
+            groups=lambda net: deeplab_groups(cast(DeepLab, net)),
+            stride=8,
+            multiple=1,
+            aligned=True,
+            settings=("base", "hidden", "dropout"),
+        ),
+        **{name: _segformer(name) for name in SIZES},
+        "deit-s": StudentKind(
+            summary="plain vision transformer with a linear head; needs the extra `students`",
+            source="Touvron et al., ICML 2021",
+            build=DeitSmall,
+            groups=lambda net: split_groups(net, [cast(DeitSmall, net).head], 10.0),
+            stride=PATCH,
+            multiple=PATCH,
+        ),
+    }
+)
+"""Every student, by the name that checkpoints and commands know it by."""

@@ -1,0 +1,71 @@
+"""The light student: its shapes, its size by formula, and that it can learn at all."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from tagmask.errors import InputError
+from tagmask.weak.students.small import Small
+
+
+def by_formula(classes: int, width: int, expansion: int) -> int:
+    """Parameters, counted from the description and not from the modules."""
+    wide = [width, 3 * width // 2, 3 * width, 5 * width, 6 * width]
+    inner = wide[2]
+    total = 3 * 9 * width + 2 * width
+    for before, after, depth in zip(wide[:-1], wide[1:], (2, 3, 4, 2), strict=True):
+        for into in [before] + [after] * (depth - 1):
+            middle = expansion * into
+            total += into * middle + 25 * middle + middle * after + 2 * (2 * middle + after)
+    total += sum(each * inner + 2 * inner for each in wide[1:])  # sideways
+    total += wide[-1] * inner + inner  # mean of the picture
+    total += 3 * (9 * inner + 2 * inner + inner * inner + 2 * inner)  # mixes
+    return total + inner * classes + classes
+
+
+@pytest.mark.parametrize(("classes", "width", "expansion"), [(21, 32, 3), (2, 8, 2), (171, 16, 4)])
+def test_parameters(classes: int, width: int, expansion: int) -> None:
+    with torch.device("meta"):
+        net = Small(classes, width, expansion)
+    assert sum(p.numel() for p in net.parameters()) == by_formula(classes, width, expansion)
+
+
+def test_default_is_of_the_size_that_is_said() -> None:
+    assert 1.25e6 < by_formula(21, 32, 3) < 1.35e6
+
+
+@pytest.mark.parametrize("size", [(64, 96), (33, 47), (1, 200)])
+def test_logits_lie_on_one_quarter(size: tuple[int, int]) -> None:
+    logits = Small(4, width=8).eval()(torch.randn(2, 3, *size))
+    assert logits.shape == (2, 4, -(-size[0] // 4), -(-size[1] // 4))
+
+
+def test_every_part_takes_part() -> None:
+    net = Small(4, width=8).train()
+    net(torch.randn(2, 3, 64, 64)).square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in net.parameters())
+
+
+def test_it_learns_where_red_is() -> None:
+    torch.manual_seed(0)
+    labels = torch.zeros(4, 16, 16, dtype=torch.long)
+    for i, (y, x) in enumerate(((0, 0), (8, 0), (0, 8), (8, 8))):
+        labels[i, y : y + 8, x : x + 8] = 1
+    pixels = (
+        functional.interpolate(labels[:, None].float(), scale_factor=4)
+        * torch.tensor([2.0, -1, -1])[:, None, None]
+    )
+    net = Small(2, width=8, dropout=0.0)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=5e-3)
+    for _ in range(30):
+        optimizer.zero_grad()
+        functional.cross_entropy(net(pixels + 0.1 * torch.randn_like(pixels)), labels).backward()
+        optimizer.step()
+    right = (net(pixels).argmax(1) == labels).float().mean()
+    assert float(right) > 0.97
+
+
+@pytest.mark.parametrize(("name", "value"), [("width", 4), ("expansion", 0), ("dropout", 1.0)])
+def test_settings_out_of_range(name: str, value: int | float) -> None:
+    with pytest.raises(InputError, match=f"{name} is {value}"):
+        Small(3, **{name: value})
