@@ -15,7 +15,7 @@ from tagmask.clip.load import Clip
 from tagmask.dense.class_token import class_token
 from tagmask.dense.prompts import text_features
 from tagmask.papers import clip_surgery_tags, clip_tags, dpt, piaa, sparc
-from tagmask.papers.inputs import InputSettings, looks, to_pixels
+from tagmask.papers.inputs import InputSettings, batches, look, to_pixels
 from tagmask.papers.surgery_stream import surgery_tokens
 from tagmask.settings.words import read_list
 
@@ -75,9 +75,9 @@ def test_clip_with_and_without_softmax(
     names = [*read_list("voc_tag"), *read_list("background_voc")]
     texts = text_features(tagclip_model, names, templates)
     close(texts, pack[f"clip/{prompt}/text"], 2e-6)
-    [(places, state)] = looks(tagclip_model, shapes, CENTRE)
+    [(places, pixels)] = batches(tagclip_model, shapes, CENTRE)
     assert places == [0, 1, 2]
-    features = class_token(state)
+    features = class_token(look(tagclip_model, pixels))
     close(features, pack["clip/image_features"], 2e-6)
     logits = tagclip_model.logit_scale * clip_tags.cosines(features, texts)
     close(logits, pack[f"clip/{prompt}/logits"], 2e-5)
@@ -85,10 +85,10 @@ def test_clip_with_and_without_softmax(
         close(logits[:, :20], pack["clip/forward_logits_per_image"], 2e-5)
     # Over 45 texts, of which the 20 words are kept, and over these 20 alone.
     settings = clip_tags.ClipTagSettings(input="centre")
-    over_all = clip_tags.score(tagclip_model, state, texts, settings)[:, :20]
+    over_all = clip_tags.score(tagclip_model, pixels, texts, settings)[:, :20]
     close(over_all, pack[f"clip/{prompt}/softmax_all"], 2e-5)
     close(
-        clip_tags.score(tagclip_model, state, texts[:20], settings), pack[f"clip/{prompt}/softmax_fg"], 2e-5
+        clip_tags.score(tagclip_model, pixels, texts[:20], settings), pack[f"clip/{prompt}/softmax_fg"], 2e-5
     )
 
 

@@ -27,12 +27,11 @@ from torch.nn import functional as F
 from tagmask.checks import check_choice
 from tagmask.clip.load import Clip
 from tagmask.dense.class_token import class_token
-from tagmask.dense.features import Pass
-from tagmask.papers.inputs import InputSettings
+from tagmask.papers.inputs import InputSettings, look
 from tagmask.papers.surgery_stream import surgery_tokens
 from tagmask.types import Pixels, TextFeatures
 
-__all__ = ["SurgeryTagSettings", "feature_surgery", "patch_score", "score"]
+__all__ = ["SurgeryTagSettings", "feature_surgery", "score"]
 
 _TEMPERATURE = 2.0
 
@@ -71,12 +70,11 @@ def feature_surgery(tokens: Float[Tensor, "b n e"], texts: TextFeatures) -> Floa
     return weighted - weighted.mean(dim=-1, keepdim=True)
 
 
-def score(clip: Clip, state: Pass, texts: TextFeatures, settings: SurgeryTagSettings) -> Float[Tensor, "b K"]:
-    """S_0k of each image of a pass."""
-    return feature_surgery(class_token(state)[:, None], texts)[:, 0]
-
-
-def patch_score(clip: Clip, pixels: Pixels, texts: TextFeatures) -> Float[Tensor, "b K"]:
-    """max_i S_ik over the patches of the second stream."""
+def score(
+    clip: Clip, pixels: Pixels, texts: TextFeatures, settings: SurgeryTagSettings
+) -> Float[Tensor, "b K"]:
+    """S_0k of each image; with `pool="patches"`, max_i S_ik over the patches of the second stream."""
+    if settings.pool == "class":
+        return feature_surgery(class_token(look(clip, pixels))[:, None], texts)[:, 0]
     tokens = F.normalize(surgery_tokens(clip.vision, pixels), dim=-1)
     return feature_surgery(tokens, texts)[:, 1:].amax(dim=1)

@@ -21,9 +21,8 @@ from torch import Tensor
 
 from tagmask.clip.load import Clip
 from tagmask.dense.class_token import class_token
-from tagmask.dense.features import Pass
-from tagmask.papers.inputs import InputSettings
-from tagmask.types import TextFeatures
+from tagmask.papers.inputs import InputSettings, look
+from tagmask.types import Pixels, TextFeatures
 
 __all__ = ["ClipTagSettings", "cosines", "score", "softmax"]
 
@@ -51,7 +50,7 @@ def softmax(c: Float[Tensor, "*b q"], scale: float) -> Float[Tensor, "*b q"]:
     return torch.softmax(scale * c, dim=-1)
 
 
-def score(clip: Clip, state: Pass, texts: TextFeatures, settings: ClipTagSettings) -> Float[Tensor, "b q"]:
-    """Each text's score in each image of a pass."""
-    found = cosines(class_token(state), texts)
+def score(clip: Clip, pixels: Pixels, texts: TextFeatures, settings: ClipTagSettings) -> Float[Tensor, "b q"]:
+    """Each text's score in each image."""
+    found = cosines(class_token(look(clip, pixels)), texts)
     return softmax(found, clip.logit_scale) if settings.softmax else found

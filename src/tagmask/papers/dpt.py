@@ -27,9 +27,8 @@ from torch.nn import functional as F
 from tagmask.checks import check_choice, check_number
 from tagmask.clip.load import Clip
 from tagmask.dense.class_token import class_token
-from tagmask.dense.features import Pass
-from tagmask.papers.inputs import InputSettings
-from tagmask.types import TextFeatures
+from tagmask.papers.inputs import InputSettings, look
+from tagmask.types import Pixels, TextFeatures
 
 __all__ = ["DptSettings", "aggregate", "global_logits", "local_logits", "merge", "pooled", "score"]
 
@@ -79,8 +78,9 @@ def merge(
     return torch.softmax(mean, dim=-1) if settings.softmax == "merged" else mean
 
 
-def score(clip: Clip, state: Pass, texts: TextFeatures, settings: DptSettings) -> Float[Tensor, "b q"]:
-    """Each text's score in each image of a ViT's pass."""
+def score(clip: Clip, pixels: Pixels, texts: TextFeatures, settings: DptSettings) -> Float[Tensor, "b q"]:
+    """Each text's score in each image, by a ViT."""
+    state = look(clip, pixels)
     z = global_logits(class_token(state), texts, clip.logit_scale)
     local = local_logits(state.finish(None)[:, 1:], texts, clip.logit_scale)
     return merge(z, local, settings)

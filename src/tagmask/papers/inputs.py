@@ -25,7 +25,7 @@ from tagmask.papers import tagclip
 from tagmask.papers.tagclip import TagclipSettings
 from tagmask.types import Image, Images, Pixels
 
-__all__ = ["INPUTS", "InputSettings", "batches", "looks", "to_pixels"]
+__all__ = ["INPUTS", "InputSettings", "batches", "look", "to_pixels"]
 
 INPUTS = ("centre", "square", "native")
 
@@ -72,13 +72,12 @@ def batches(clip: Clip, images: Images, settings: InputSettings) -> Iterator[tup
         yield _stacked(alike)
 
 
-def looks(clip: Clip, images: Images, settings: InputSettings) -> Iterator[tuple[list[int], Pass]]:
-    """`batches` after all blocks but the last.
+def look(clip: Clip, pixels: Pixels) -> Pass:
+    """All blocks but the last.
 
     Positions as in TagCLIP: the stored table on the tower's own grid, else stretched bilinearly.
     """
-    for places, pixels in batches(clip, images, settings):
-        yield places, one_pass(clip.vision, pixels, bilinear_half)
+    return one_pass(clip.vision, pixels, bilinear_half)
 
 
 def _stacked(alike: Sequence[tuple[int, Tensor]]) -> tuple[list[int], Pixels]:
