@@ -49,7 +49,7 @@ def choose(
 
 
 def best_thresholds(
-    scores: Float[np.ndarray, "n f"], truth: Shaped[np.ndarray, "n f"]
+    scores: Float[np.ndarray, "n f"], truth: Shaped[np.ndarray, "..."]
 ) -> tuple[float | None, ...]:
     """Per word, the threshold that serves best on labelled images.
 
@@ -67,7 +67,7 @@ def best_thresholds(
 
     Example:
         >>> best_thresholds(np.float32([[0.9], [0.7], [0.2], [0.1]]), np.array([[1], [1], [0], [0]]))
-        (0.44999998807907104,)
+        (0.45,)
     """
     if scores.shape != truth.shape:
         raise ShapeError(
@@ -89,6 +89,12 @@ def _best(scores: Float[np.ndarray, " n"], present: Bool[np.ndarray, " n"]) -> f
     f1, gaps = np.where(possible, f1, -1.0), np.where(possible, gaps, -1.0)
     best = np.lexsort((taken, -gaps, -np.round(f1, 12)))[0]
     if best == len(ranked) - 1:
-        return float(np.nextafter(np.float32(ranked[-1]), np.float32(-np.inf)))
-    cut = float(np.float32((ranked[best] + ranked[best + 1]) / 2))
-    return cut if cut < ranked[best] else float(ranked[best + 1])  # neighbours in float32 have no middle
+        return _short(np.nextafter(np.float32(ranked[-1]), np.float32(-np.inf)))
+    cut = np.float32((ranked[best] + ranked[best + 1]) / 2)
+    # Neighbours in float32 have no middle.
+    return _short(cut if cut < ranked[best] else np.float32(ranked[best + 1]))
+
+
+def _short(value: np.float32) -> float:
+    """The number with the fewest digits that is this one in float32, for files that people read."""
+    return float(str(value))

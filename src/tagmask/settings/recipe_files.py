@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TypeGuard, get_args, get_origin, get_type_hints
+from typing import TypeGuard, cast, get_args, get_origin, get_type_hints
 
 from tagmask.errors import InputError
 from tagmask.files import write_bytes
@@ -79,7 +79,7 @@ def read_recipe(path: str | os.PathLike[str]) -> AnyTagRecipe:
     if not values["words"] or not values["templates"]:
         raise InputError(f"{path} has no words or no templates; give at least one of each")
     settings = {"name": method, **TAG_METHODS[method].settings, **values}
-    settings["thresholds"] = _thresholds(path, thresholds, values["words"])
+    settings["thresholds"] = _thresholds(path, thresholds, cast(tuple[str, ...], values["words"]))
     return kind(**settings)  # type: ignore[arg-type]  # keys and types checked above
 
 

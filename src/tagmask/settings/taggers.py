@@ -118,6 +118,7 @@ TAG_METHODS: Mapping[str, TagMethod] = MappingProxyType(
             kind=SurgeryTagRecipe,
             summary="cosines of the class token less what all words share",
             source="CLIP Surgery, Li et al., 2023",
+            own={"input": "native", **_PHOTOS},
         ),
         "dpt": TagMethod(
             kind=DptRecipe,
@@ -147,6 +148,8 @@ TAG_METHODS: Mapping[str, TagMethod] = MappingProxyType(
             kind=PiaaRecipe,
             summary="looks at all images first and learns what each word looks like there",
             source="PIAA, as coded by its authors",
+            # With VOC's factor the refinement empties words of small folders; with COCO's it never does.
+            own={"input": "native", "refine_scale": 0.01, **_PHOTOS},
             templates=("a photo of a {}",),
         ),
     }
