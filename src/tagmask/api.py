@@ -119,7 +119,7 @@ class Tagger:
         """A tagger that has looked at a set of images: "piaa" learns from them, "sparc" compares with them.
 
         Nobody needs to say what is in them. The result depends on the set and its order, not on how it is
-        read; images are read one at a time, so the set may be larger than memory.
+        read; images are read a few at a time, so the set may be larger than memory.
 
         Args:
             images: paths, bytes, PIL images or arrays, in any iterable.

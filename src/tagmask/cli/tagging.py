@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from tagmask.api import Tagger
+from tagmask.checks import check_number
 from tagmask.cli.talk import bold, green, said_if_stopped, say_failed, sum_up, watched
 from tagmask.errors import InputError
 from tagmask.results import Tags
@@ -25,9 +26,15 @@ __all__ = ["tag_images", "tag_settings"]
 def tag_settings(
     method: str | None, recipe: str | None, min_score: float | None, top: int | None, *, adapt: bool
 ) -> dict[str, object]:
-    """The recipe's fields that options set. Adapting means PIAA, unless something else is named."""
+    """The recipe's fields that options set. Adapting means PIAA, unless something else is named.
+
+    Raises:
+        InputError: a least score that TagCLIP's scores cannot have.
+    """
     if adapt and method is None and not (recipe and isinstance(lookup.recipe(recipe), _LEARNING)):
         method = "piaa"
+    if min_score is not None and recipe is None and method in (None, "tagclip"):
+        check_number("--min-score", min_score, 0, 1)
     given = {"method": method, "min_score": min_score, "top": top}
     return {name: value for name, value in given.items() if value is not None}
 
