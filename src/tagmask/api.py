@@ -1,21 +1,32 @@
 """Load once, call with images: `Tagger` and `Segmenter`."""
 
 import logging
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import replace
+from itertools import islice
 from typing import TypeVar, overload
 
 import numpy as np
+from jaxtyping import Float32
 
 from tagmask.checks import check_choice
 from tagmask.clip.load import Clip
+from tagmask.decisions import best_thresholds, choose, limits
 from tagmask.dense.features import Keep
 from tagmask.errors import InputError
 from tagmask.images import ImageSource, read_image
-from tagmask.maskers import DenseMasker, Masked, TagSource, masker
+from tagmask.maskers import DenseMasker, Masked, masker
+from tagmask.papers.clip_es import check_tags
 from tagmask.papers.tagclip import tag_cut
 from tagmask.results import Segmentation, Tags, nothing_label
-from tagmask.settings.kinds import MaskRecipe, TagMaskRecipe, TagRecipe
+from tagmask.settings.adaptations import Adaptation, read_adaptation
+from tagmask.settings.kinds import AnyTagRecipe, MaskRecipe, TagMaskRecipe
 from tagmask.settings.lookup import mask_recipe, tag_recipe, with_method
+from tagmask.settings.taggers import TAG_METHODS
+from tagmask.taggers import Piaa, Sparc, scorer
+from tagmask.types import Images
 from tagmask.variants.catalogue import METHODS, dense_rule
 
 __all__ = ["Segmenter", "Tagger", "methods"]
@@ -30,14 +41,16 @@ Item = TypeVar("Item")
 
 
 def methods() -> dict[str, str]:
-    """Every method by name, with a line on what it does and where it comes from."""
-    dense = {name: f"{method.summary} ({method.source})" for name, method in METHODS.items()}
-    return {
-        **dense,
-        "cls-seg": "tags, then a mask of each by Grad-CAM and affinity (CLS-SEG, in TagCLIP, Lin et al., "
-        "AAAI 2024, with CLIP-ES, Lin et al., CVPR 2023)",
-        "tagclip": "tags from refined patch scores (TagCLIP, Lin et al., AAAI 2024)",
-    }
+    """Every method by name: whether it gives masks or tags, what it does and where it comes from."""
+    found = {name: f"masks: {method.summary} ({method.source})" for name, method in METHODS.items()}
+    found["cls-seg"] = (
+        "masks: tags first, then each by Grad-CAM and affinity (CLS-SEG, in TagCLIP, Lin et al., AAAI 2024, "
+        "with CLIP-ES, Lin et al., CVPR 2023)"
+    )
+    for name, method in TAG_METHODS.items():
+        line = f"tags: {method.summary} ({method.source})"
+        found[name] = f"{found[name]}; {line}" if name in found else line
+    return found
 
 
 class Tagger:
@@ -46,14 +59,16 @@ class Tagger:
     Args:
         clip: from `tagmask.load`.
         words: one a class; "dog, puppy" is one class with two names.
-        recipe: a paper's settings, by name or as changed by you; `words` and `background` then replace
-            that recipe's names only.
+        recipe: a paper's settings, by name, in a file (`.toml`) or as changed by you; `words` and
+            `background` then replace that recipe's names only.
         background: names that compete with the words and are never tags; [] for none.
         as_: "published" keeps what the authors' program does where it looks unintended, "corrected" does not.
-        **settings: any field of the recipe by name, such as `min_score=0.1`, `top=3`, `cwr=False`.
+        adapter: what another tagger of this method has learnt (`adaptation`), or the file it was kept in.
+        **settings: `method="clip-softmax"` and the others of `tagmask.methods()` that give tags; any field of
+            the recipe by name, such as `min_score=0.1`, `top=3`, `cwr=False`.
 
     Raises:
-        InputError: unusable words, recipe or settings.
+        InputError: unusable words, recipe or settings, or an adapter that does not belong to them.
         TextTooLongError: a word that does not fit CLIP's 77 tokens.
     """
 
@@ -62,15 +77,18 @@ class Tagger:
         clip: Clip,
         words: Sequence[str] | None = None,
         *,
-        recipe: str | TagRecipe | None = None,
+        recipe: str | os.PathLike[str] | AnyTagRecipe | None = None,
         background: Sequence[str] | None = None,
         as_: str | None = None,
+        adapter: str | os.PathLike[str] | Adaptation | None = None,
         **settings: object,
     ) -> None:
         self.clip = clip
         self.recipe = tag_recipe(recipe, words, background, as_, settings, clip.background)
-        self._source = TagSource(clip, self.recipe)
-        _say_unknown(clip, self._source.tagging.names.texts)
+        learnt = read_adaptation(adapter) if isinstance(adapter, str | os.PathLike) else adapter
+        self.adaptation = learnt
+        self._source = scorer(clip, self.recipe, learnt)
+        _say_unknown(clip, self._source.texts)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -84,28 +102,97 @@ class Tagger:
     def __call__(self, image: ImageSource | list[Source] | tuple[Source, ...]) -> Tags | list[Tags]:
         """Tag one image, or a list of images together.
 
+        An image's tags do not depend on the others of the list, but for one method: "sparc" compares images,
+        so without `adapt` it wants a list, and takes that for the set to compare with.
+
         Args:
             image: path, encoded bytes, PIL image, or uint8 array (h, w, 3); or a list or tuple of these.
 
         Raises:
             ImageError: an image that cannot be read.
+            InputError: a method that looks at a set of images first, and has not (`adapt`).
         """
-        if isinstance(image, list | tuple):
-            return [tags for group in _grouped(image) for tags in self._tag(group)]
-        return self._tag([image])[0]
+        if not isinstance(image, list | tuple):
+            return self._tags(self._source.score(_read([image])))[0]
+        if isinstance(self._source, Sparc) and self.adaptation is None:
+            return self._tags(self._source.score_together(map(_read, _grouped(image))))
+        return [tags for group in _grouped(image) for tags in self._tags(self._source.score(_read(group)))]
 
-    def _tag(self, sources: Sequence[ImageSource]) -> list[Tags]:
-        images = [read_image(source) for source in sources]
-        return [
-            Tags(
-                words=self.words,
-                scores=scores,
-                chosen=self._source.choose(scores),
-                cut=tag_cut(scores, self.recipe.tag_tau),
-                precision=self.clip.precision,
+    def adapt(self, images: Iterable[ImageSource]) -> "Tagger":
+        """A tagger that has looked at a set of images: "piaa" learns from them, "sparc" compares with them.
+
+        Nobody needs to say what is in them. The result depends on the set and its order, not on how it is
+        read; images are read a few at a time, so the set may be larger than memory.
+
+        Args:
+            images: paths, bytes, PIL images or arrays, in any iterable.
+
+        Returns:
+            A new tagger; this one is as it was. Keep what it learnt with
+            `tagmask.settings.adaptations.write_adaptation(tagger.adaptation, "file.safetensors")`.
+
+        Raises:
+            InputError: a method that looks at one image at a time, or too few images.
+            ImageError: an image that cannot be read.
+        """
+        if not isinstance(self._source, Piaa | Sparc):
+            raise InputError(
+                f"{self.recipe.name} looks at one image at a time and learns nothing from a set; "
+                "give method='piaa' or method='sparc'"
             )
-            for scores in self._source.score(images)
-        ]
+        learnt = self._source.learn(map(_read, _chunks(images)))
+        return self._with(self.recipe, learnt)
+
+    def calibrate(
+        self, images: Sequence[ImageSource], tags: Sequence[Sequence[int]], *, tagged: Sequence[Tags] = ()
+    ) -> "Tagger":
+        """A tagger whose words have thresholds of their own, learnt from a few labelled images.
+
+        Per word, the threshold of the greatest F1 on these images (`tagmask.decisions.best_thresholds` has
+        the rule). Words that none or all of the images have keep the default. The new tagger's `recipe`
+        holds the thresholds; keep it with `tagmask.settings.recipe_files.write_recipe`.
+
+        Args:
+            images: as for tagging.
+            tags: of each image, the classes in it, counted from 0.
+            tagged: of each image, what this tagger said of it, if that is known already.
+
+        Raises:
+            InputError: lists of different lengths, no images, or tags that name no class.
+        """
+        if len(images) != len(tags) or not len(images):
+            raise InputError(
+                f"got {len(images)} images and tags of {len(tags)}; give one list of tags an image"
+            )
+        truth = np.zeros((len(tags), len(self.words)), dtype=bool)
+        for row, given in enumerate(tags):
+            found = _one_list(given) or ()
+            check_tags(found, len(self.words))
+            truth[row, list(found)] = True
+        scores = np.stack([each.scores for each in (tagged or self(list(images)))])
+        thresholds = best_thresholds(scores, truth)
+        return self._with(replace(self.recipe, thresholds=thresholds), self.adaptation)
+
+    def _with(self, recipe: AnyTagRecipe, learnt: Adaptation | None) -> "Tagger":
+        other = copy(self)
+        other.recipe, other.adaptation = recipe, learnt
+        other._source = scorer(self.clip, recipe, learnt)
+        return other
+
+    def _tags(self, found: Iterable[Float32[np.ndarray, " f"]]) -> list[Tags]:
+        return [self._chosen(scores) for scores in found]
+
+    def _chosen(self, scores: Float32[np.ndarray, " f"]) -> Tags:
+        recipe = self.recipe
+        rule = (scores, recipe.tag_tau, recipe.thresholds)
+        return Tags(
+            words=self.words,
+            scores=scores,
+            chosen=choose(*rule, min_score=recipe.min_score, top=recipe.top),
+            cut=tag_cut(scores, recipe.tag_tau),
+            precision=self.clip.precision,
+            cuts=tuple(limits(*rule).tolist()) if recipe.thresholds else None,
+        )
 
 
 class Segmenter:
@@ -306,6 +393,16 @@ def _say_depth(clip: Clip, recipe: MaskRecipe) -> None:
             clip.name,
             layers,
         )
+
+
+def _read(sources: Iterable[ImageSource]) -> Images:
+    return [read_image(source) for source in sources]
+
+
+def _chunks(items: Iterable[Item]) -> Iterator[Sequence[Item]]:
+    left = iter(items)
+    while chunk := list(islice(left, _IMAGES_TOGETHER)):
+        yield chunk
 
 
 def _grouped(items: Sequence[Item]) -> list[Sequence[Item]]:

@@ -13,11 +13,12 @@ from jaxtyping import Float, Float32, Integer
 from torch import Tensor
 
 from tagmask.clip.load import Clip
+from tagmask.decisions import choose
 from tagmask.dense.maps import CosineMaps
 from tagmask.dense.prompts import Names, split_names, text_features
 from tagmask.errors import InputError
 from tagmask.papers import clip_es, cls_seg, sclip
-from tagmask.papers.tagclip import choose_tags, score_images
+from tagmask.papers.tagclip import score_images
 from tagmask.refine.crf import CRF_SETTINGS, caffe_wrapped, dense_crf
 from tagmask.refine.pamr import pamr
 from tagmask.settings.kinds import MaskRecipe, TagMaskRecipe, TagRecipe, own_tags
@@ -52,6 +53,11 @@ class TagSource:
         """What each class is called."""
         return self.tagging.names.classes[: self.tagging.foreground]
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that is asked with."""
+        return self.tagging.names.texts
+
     def score(self, images: Images) -> list[Float32[np.ndarray, " f"]]:
         """Final score of each class in each image."""
         asked = self.tagging
@@ -60,7 +66,7 @@ class TagSource:
     def choose(self, scores: Float32[np.ndarray, " f"]) -> tuple[int, ...]:
         """Classes taken as present."""
         recipe = self.recipe
-        return choose_tags(scores, recipe.tag_tau, min_score=recipe.min_score, top=recipe.top)
+        return choose(scores, recipe.tag_tau, recipe.thresholds, min_score=recipe.min_score, top=recipe.top)
 
 
 # -- Every word with every pixel -----------------------------------------------------------------------------

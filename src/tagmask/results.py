@@ -23,13 +23,16 @@ class Tags:
     words: tuple[str, ...]
     """What each class is called. Foreground classes only."""
     scores: Float[np.ndarray, " c"]
-    """Final score of each class, 0..1, float32; to be compared within one image."""
+    """Final score of each class, float32. Its range is the method's own: 0..1 for TagCLIP, PIAA and all with
+    softmax; cosines for CLIP; others any number. To be compared within one image, unless calibrated."""
     chosen: tuple[int, ...]
     """Classes taken as present, ascending, counted from 0."""
     cut: float
     """The score that the relative rule asked tags to exceed."""
     precision: str
     """Precision of the matrix products that ran."""
+    cuts: tuple[float, ...] | None = None
+    """The score that each class had to exceed, where words have thresholds of their own."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -36,6 +36,11 @@ def test_names() -> None:
     expected += [
         f"{method}/{name}" for method in ("clip-es", "clip-es+crf") for name in ("voc2012", "coco2014")
     ]
+    four, five = ["voc2007", "voc2012", "coco2014", "coco2017"], ["nus-wide"]
+    expected += [f"{method}/{name}" for method in ("clip", "clip-softmax") for name in four]
+    taggers = ("clip-surgery", "dpt", "dpt-softmax", "sparc")
+    expected += [f"{method}/{name}" for method in taggers for name in four + five]
+    expected += [f"piaa/{name}" for name in ("voc2007", "voc2012", "coco2014", "nus-wide")]
     assert sorted(recipes()) == sorted(expected)
 
 

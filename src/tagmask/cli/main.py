@@ -63,14 +63,53 @@ def _root(
 
 @app.command()
 def tag(
-    paths: Paths,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Image files, or folders to look through.", metavar="PATHS", show_default=False),
+    ] = None,
     word: Words = None,
     weights: Weights = None,
     activation: ActivationOption = None,
     recipe: RecipeName = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="clip, clip-softmax, clip-surgery, dpt, dpt-softmax, tagclip; sparc and piaa need --adapt.",
+        ),
+    ] = None,
+    adapt: Annotated[
+        bool,
+        typer.Option(
+            "--adapt", help="Look at all images first and learn from them, without labels (--method piaa)."
+        ),
+    ] = False,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --adapt: keep what was learnt. Without: use what was kept."),
+    ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Learn a threshold for each word from a few labelled images: DIR, and its tags.txt.",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Of --calibrate, if not DIR/tags.txt: lines 'IMAGE INDEX INDEX ...'."
+        ),
+    ] = None,
+    save_recipe: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep words, settings and thresholds, for --recipe FILE (.toml)."),
+    ] = None,
     background: Background = None,
     no_background: NoBackground = False,
-    min_score: Annotated[float, typer.Option(help="Tags have at least this score.", min=0, max=1)] = 0.0,
+    min_score: Annotated[
+        float | None, typer.Option(help="Tags have at least this score.", show_default=False)
+    ] = None,
     top: Annotated[int | None, typer.Option(help="At most so many tags an image.", min=1)] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object an image, no table.")
@@ -90,31 +129,30 @@ def tag(
     """Say which of the words are in each image.
 
     Prints every word's score beside the cut that tags must exceed: half way from the image's lowest score to
-    its highest. So there is always a best word, even if it is not there; --min-score asks for more.
+    its highest. So there is always a best word, even if it is not there; --min-score asks for more, and
+    --calibrate learns how much (docs/tagging.md).
     """
     with errors_reported():
         from tagmask.api import Tagger
-        from tagmask.cli.tagging import tag_images
+        from tagmask.cli.learning import Learning
+        from tagmask.cli.tagging import tag_images, tag_settings
         from tagmask.runtime.folders import find_images
         from tagmask.settings.lookup import tag_recipe
 
-        asked: dict[str, object] = {"min_score": min_score, "top": top}
+        asked = tag_settings(method, recipe, min_score, top, adapt=adapt)
         words, around = needed(lines(word), recipe), behind(background, no_background)
         quirks = as_ and as_.value
         checked = tag_recipe(recipe, words, around, quirks, asked)  # before anything is loaded
+        found = find_images(paths) if paths else []
+        learning = Learning(found, adapt, adapter, calibrate, labels, save_recipe)
+        learning.check(checked)
 
         def tagger() -> Tagger:
             clip = load_weights(weights, activation, device, precision)
             own = None if recipe else tag_recipe(None, words, around, quirks, asked, clip.background)
-            return Tagger(clip, recipe=own or checked)
+            return learning.done(Tagger(clip, recipe=own or checked, adapter=learning.kept))
 
-        failed = tag_images(
-            find_images(paths),
-            tagger,
-            as_json=as_json,
-            out=out,
-            paper=format_ is TagFormat.paper,
-        )
+        failed = tag_images(found, tagger, as_json=as_json, out=out, paper=format_ is TagFormat.paper)
     raise typer.Exit(1 if failed else 0)
 
 

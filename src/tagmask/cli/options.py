@@ -90,7 +90,8 @@ Weights = Annotated[
 RecipeName = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="A paper's settings and words, such as tagclip/voc2012 or sclip/voc21."
+        metavar="NAME",
+        help="A paper's settings and words, such as tagclip/voc2012 or sclip/voc21; for tags, FILE.toml too.",
     ),
 ]
 Background = Annotated[

@@ -2,13 +2,14 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import typer
 
 from tagmask.api import Tagger
+from tagmask.checks import check_number
 from tagmask.cli.talk import bold, green, said_if_stopped, say_failed, sum_up, watched
 from tagmask.errors import InputError
 from tagmask.results import Tags
@@ -16,8 +17,29 @@ from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.jobs import Outcome, run
 from tagmask.runtime.lines import json_lines, partial_path
 from tagmask.runtime.tagfiles import check_names, tag_lines
+from tagmask.settings import lookup
+from tagmask.settings.taggers import PiaaRecipe, SparcRecipe
 
-__all__ = ["tag_images"]
+__all__ = ["tag_images", "tag_settings"]
+
+
+def tag_settings(
+    method: str | None, recipe: str | None, min_score: float | None, top: int | None, *, adapt: bool
+) -> dict[str, object]:
+    """The recipe's fields that options set. Adapting means PIAA, unless something else is named.
+
+    Raises:
+        InputError: a least score that TagCLIP's scores cannot have.
+    """
+    if adapt and method is None and not (recipe and isinstance(lookup.recipe(recipe), _LEARNING)):
+        method = "piaa"
+    if min_score is not None and recipe is None and method in (None, "tagclip"):
+        check_number("--min-score", min_score, 0, 1)
+    given = {"method": method, "min_score": min_score, "top": top}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+_LEARNING = (PiaaRecipe, SparcRecipe)
 
 
 def tag_images(
@@ -34,6 +56,9 @@ def tag_images(
         raise InputError("--format paper is for --out; give --out tags.txt")
     if paper:
         check_names([image.path.stem for image in images])
+    if not images:
+        make()
+        return 0
     with _kept(out, paper=paper) as keep:
         tagger = make()
         with said_if_stopped(out and partial_path(out)):
@@ -80,8 +105,16 @@ def _record(outcome: Outcome[Tags]) -> dict[str, object]:
     if outcome.result is None:
         return {"path": path, "error": outcome.error}
     tags = outcome.result
-    scores = {word: round(float(score), 6) for word, score in zip(tags.words, tags.scores, strict=True)}
-    return {"path": path, "tags": list(tags.names), "scores": scores, "cut": round(tags.cut, 6)}
+    record: dict[str, object] = {"path": path, "tags": list(tags.names)}
+    record["scores"] = _rounded(tags.words, tags.scores.tolist())
+    record["cut"] = round(tags.cut, 6)
+    if tags.cuts is not None:
+        record["cuts"] = _rounded(tags.words, tags.cuts)
+    return record
+
+
+def _rounded(words: Sequence[str], values: Iterable[float]) -> dict[str, float]:
+    return {word: round(float(value), 6) for word, value in zip(words, values, strict=True)}
 
 
 def _table(path: str, tags: Tags) -> str:
@@ -89,6 +122,8 @@ def _table(path: str, tags: Tags) -> str:
     found = ", ".join(tags.names) or "none of the words"
     rows = [f"{bold(path)}: {found}"]
     order = sorted(range(len(tags.words)), key=lambda c: (-float(tags.scores[c]), c))
+    if tags.cuts is not None:
+        return "\n".join([*rows, *(f"{_row(tags, c)}  (over {tags.cuts[c]:.3f})" for c in order)])
     above = [c for c in order if tags.scores[c] > tags.cut]
     for c in above:
         rows.append(_row(tags, c))

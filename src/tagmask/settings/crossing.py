@@ -7,10 +7,20 @@ background. What is B's own comes from the recipe `B/D` if there is one, else fr
 from collections.abc import Mapping
 from dataclasses import fields, replace
 
-from tagmask.settings.kinds import MaskRecipe, Recipe, TagMaskRecipe, own_masks, own_tag_masks
+from tagmask.papers.inputs import InputSettings
+from tagmask.settings.kinds import (
+    AnyTagRecipe,
+    MaskRecipe,
+    Recipe,
+    TagMaskRecipe,
+    TagRecipe,
+    own_masks,
+    own_tag_masks,
+)
+from tagmask.settings.taggers import own_recipe
 from tagmask.variants.rule import RuleSettings
 
-__all__ = ["TAG_METHOD", "crossed"]
+__all__ = ["TAG_METHOD", "crossed", "tags_crossed"]
 
 TAG_METHOD = "cls-seg"
 """The method, among those that mask, that masks tags."""
@@ -37,6 +47,39 @@ def _with_rule(base: MaskRecipe, method: str, found: Recipe | None) -> MaskRecip
     own = found if isinstance(found, MaskRecipe) else RuleSettings()
     numbers = {field.name: getattr(own, field.name) for field in fields(RuleSettings)}
     return base if method == base.method else replace(base, **numbers)
+
+
+def tags_crossed(base: AnyTagRecipe, method: object, known: Mapping[str, Recipe]) -> AnyTagRecipe:
+    """The tag recipe turned into another method's: names, templates and image size stay.
+
+    Raises:
+        InputError: no such method.
+    """
+    own, _, dataset = base.name.partition("/")
+    if method == own:
+        return base
+    found = known.get(f"{method}/{dataset}")
+    settings = found if isinstance(found, AnyTagRecipe) else own_recipe(method, base.words, base.background)
+    return replace(
+        settings,
+        name=f"{method} on {base.name}",
+        words=base.words,
+        background=base.background,
+        templates=base.templates,
+        min_score=base.min_score,
+        top=base.top,
+        **_image_size(base, settings),  # type: ignore[arg-type]  # fields of these kinds
+    )
+
+
+def _image_size(base: AnyTagRecipe, settings: AnyTagRecipe) -> dict[str, object]:
+    """How the one brings an image to the tower, as far as the other can."""
+    if not isinstance(base, TagRecipe | InputSettings):
+        return {}
+    patches: dict[str, object] = {"min_patches": base.min_patches, "max_patches": base.max_patches}
+    if isinstance(settings, InputSettings):
+        return {"input": base.input if isinstance(base, InputSettings) else "native", **patches}
+    return patches
 
 
 def _to_tags(base: MaskRecipe, found: Recipe | None) -> TagMaskRecipe:

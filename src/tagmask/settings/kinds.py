@@ -3,8 +3,10 @@
 Own words get a recipe too, made here; those of the papers are in `tables`.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from tagmask.checks import check_choice, check_number
 from tagmask.errors import InputError
@@ -16,6 +18,7 @@ from tagmask.refine.pamr import check_pamr
 from tagmask.settings.words import read_list
 
 __all__ = [
+    "AnyTagRecipe",
     "MaskRecipe",
     "Recipe",
     "TagMaskRecipe",
@@ -24,15 +27,18 @@ __all__ = [
     "own_masks",
     "own_tag_masks",
     "own_tags",
+    "without",
 ]
+
+_TagRecipe = TypeVar("_TagRecipe", bound="AnyTagRecipe")
 
 ORIGAMI = "a clean origami {}."
 """The sentence that CLIP-ES asks with."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TagRecipe(TagclipSettings):
-    """Everything a `Tagger` needs beside the weights."""
+class AnyTagRecipe:
+    """What every recipe of a `Tagger` holds; each method adds its own numbers."""
 
     name: str
     words: tuple[str, ...]
@@ -41,20 +47,45 @@ class TagRecipe(TagclipSettings):
     """Names that compete in the softmax and are never tags."""
     templates: tuple[str, ...]
     """Sentences of the prompt ensemble."""
-    min_score: float = 0.0
+    min_score: float | None = None
     """Tags have at least this score, whatever the others have."""
     top: int | None = None
     """At most so many tags."""
+    tag_tau: float = 0.5
+    """Tags score above this share of the image's range of scores, where no threshold is given."""
+    thresholds: tuple[float | None, ...] = ()
+    """The score that each word must exceed, as learnt from labelled images; None, or none at all: the image's
+    own range decides."""
+
+    def __post_init__(self) -> None:
+        check_number("tag_tau", self.tag_tau, 0, 1)
+        if self.min_score is not None:
+            check_number("min_score", self.min_score, -math.inf)
+        if self.top is not None:
+            check_number("top", self.top, 1, whole=True)
+        if self.thresholds and len(self.thresholds) != len(self.words):
+            raise InputError(
+                f"got {len(self.thresholds)} thresholds for {len(self.words)} words; give one a word, or none"
+            )
+        for threshold in self.thresholds:
+            if threshold is not None:
+                check_number("a threshold", threshold, -math.inf)
+
+    def with_names(self: _TagRecipe, words: tuple[str, ...], background: tuple[str, ...]) -> _TagRecipe:
+        """The same settings for other names; thresholds stay with the words they were learnt for."""
+        kept = self.thresholds if (words, background) == (self.words, self.background) else ()
+        return replace(self, words=words, background=background, thresholds=kept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagRecipe(TagclipSettings, AnyTagRecipe):
+    """Everything that tagging by TagCLIP needs beside the weights."""
 
     def __post_init__(self) -> None:
         TagclipSettings.__post_init__(self)
-        check_number("min_score", self.min_score, 0, 1)
-        if self.top is not None:
-            check_number("top", self.top, 1, whole=True)
-
-    def with_names(self, words: tuple[str, ...], background: tuple[str, ...]) -> "TagRecipe":
-        """The same settings for other names."""
-        return replace(self, words=words, background=background)
+        AnyTagRecipe.__post_init__(self)
+        if self.min_score is not None:
+            check_number("min_score", self.min_score, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +160,7 @@ class TagMaskRecipe(ClipEsSettings):
         )
 
 
-Recipe = TagRecipe | MaskRecipe | TagMaskRecipe
+Recipe = AnyTagRecipe | MaskRecipe | TagMaskRecipe
 
 
 def _check_crf(name: str | None) -> None:
@@ -147,7 +178,7 @@ def own_tags(
     photos, at most 1200 patches (480 x 640 pixels with patches of 16), at least 196.
     """
     if background is None:
-        background = _without(usual or read_list("background_voc"), words)
+        background = without(usual or read_list("background_voc"), words)
     templates = read_list("prompts_tag85")
     return TagRecipe(
         name="tagclip",
@@ -170,7 +201,7 @@ def own_masks(
     threshold: every pixel gets the word it resembles most.
     """
     if background is None:
-        background = _without(usual or _coco_object_background(), words)
+        background = without(usual or _coco_object_background(), words)
     return MaskRecipe(
         name="sclip",
         words=words,
@@ -208,7 +239,7 @@ def names_in(lines: Iterable[str]) -> set[str]:
     return {name.strip().casefold() for line in lines for name in line.split(", ")}
 
 
-def _without(background: tuple[str, ...], words: tuple[str, ...]) -> tuple[str, ...]:
+def without(background: tuple[str, ...], words: tuple[str, ...]) -> tuple[str, ...]:
     """Background names less those that are asked for as words."""
     asked = names_in(words)
     return tuple(name for name in background if name.casefold() not in asked)

@@ -5,14 +5,16 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
+from os import PathLike
 from types import MappingProxyType
 from typing import TypeVar, cast
 
 from tagmask.checks import check_choice
 from tagmask.clip.tokenizer import clean
 from tagmask.errors import InputError
-from tagmask.settings.crossing import TAG_METHOD, crossed
+from tagmask.settings.crossing import TAG_METHOD, crossed, tags_crossed
 from tagmask.settings.kinds import (
+    AnyTagRecipe,
     MaskRecipe,
     Recipe,
     TagMaskRecipe,
@@ -22,13 +24,16 @@ from tagmask.settings.kinds import (
     own_tag_masks,
     own_tags,
 )
+from tagmask.settings.recipe_files import is_file, read_recipe
 from tagmask.settings.tables import all_recipes
+from tagmask.settings.taggers import PiaaRecipe, own_recipe
 
 __all__ = ["mask_recipe", "recipe", "recipes", "tag_recipe", "with_method"]
 
 _LOG = logging.getLogger(__name__)
 
 _AnyRecipe = TypeVar("_AnyRecipe", bound=Recipe)
+_AnyTags = TypeVar("_AnyTags", bound=AnyTagRecipe)
 
 
 def recipes() -> tuple[str, ...]:
@@ -41,17 +46,19 @@ def recipes() -> tuple[str, ...]:
     return tuple(all_recipes())
 
 
-def recipe(name: str) -> Recipe:
-    """The recipe called `name`, a frozen dataclass.
+def recipe(name: str | PathLike[str]) -> Recipe:
+    """The recipe called `name`, or kept in the file of that name (`.toml`): a frozen dataclass.
 
     Raises:
-        InputError: no such recipe.
+        InputError: no such recipe, or a file that is none.
 
     Example:
         >>> recipe("sclip/voc21").logit_scale
         65.0
     """
-    known = all_recipes()
+    if is_file(name):
+        return read_recipe(name)
+    name, known = str(name), all_recipes()
     if name not in known:
         near = get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
@@ -64,26 +71,30 @@ def recipe(name: str) -> Recipe:
 
 
 def tag_recipe(
-    name: str | TagRecipe | None,
+    name: str | PathLike[str] | AnyTagRecipe | None,
     words: Sequence[str] | None,
     background: Sequence[str] | None,
     as_: str | None,
     overrides: Mapping[str, object],
     usual: tuple[str, ...] = (),
-) -> TagRecipe:
-    """The recipe of a `Tagger`: a paper's, or one for own words; then words, quirks, single settings.
+) -> AnyTagRecipe:
+    """The recipe of a `Tagger`: a paper's, or one for own words; then method, words, quirks, single settings.
 
-    `usual` are the weights' own background words, for own words that come without any.
+    A method other than the recipe's leaves names, templates and image size as they are. `usual` are the
+    weights' own background words, for own words that come without any.
 
     Raises:
         InputError: no words and no recipe, or anything in them that cannot be used.
     """
     own = _checked(words, background)
-    if name is not None:
-        base = _with_names(_of_kind(name, TagRecipe, "tags"), own)
-    else:
-        base = own_tags(*_needed(own), usual)
-    return _quirky(base, as_, overrides)
+    method = overrides.get("method")
+    rest = {key: value for key, value in overrides.items() if key != "method"}
+    if name is None:
+        return _quirky(own_recipe(method or "tagclip", *_needed(own), usual), as_, rest)
+    base = _of_kind(name, AnyTagRecipe, "tags")
+    if method is not None:
+        base = tags_crossed(base, method, all_recipes())
+    return _quirky(_with_names(base, own), as_, rest)
 
 
 def mask_recipe(
@@ -146,9 +157,14 @@ def with_method(base: MaskRecipe, method: str) -> MaskRecipe:
     return replace(found, method=method)
 
 
-def _quirky(base: TagRecipe, as_: str | None, overrides: Mapping[str, object]) -> TagRecipe:
+def _quirky(base: _AnyTags, as_: str | None, overrides: Mapping[str, object]) -> _AnyTags:
     """A tag recipe with the quirks asked for."""
-    published, corrected = ({"early_exit": quirk, "lose_border": quirk} for quirk in (True, False))
+    quirks: tuple[str, ...] = ()
+    if isinstance(base, TagRecipe):
+        quirks = ("early_exit", "lose_border")
+    elif isinstance(base, PiaaRecipe):
+        quirks = ("compat",)
+    published, corrected = (dict.fromkeys(quirks, value) for value in (True, False))
     return _with_settings(base, _quirks(as_, published, corrected), overrides)
 
 
@@ -170,7 +186,7 @@ def _needed(own: _Own) -> _Own:
 
 
 def _of_kind(name: object, kind: type[_AnyRecipe], gives: str) -> _AnyRecipe:
-    found = recipe(name) if isinstance(name, str) else name
+    found = recipe(name) if isinstance(name, str | PathLike) else name
     if not isinstance(found, kind):
         fitting = (name for name, other in all_recipes().items() if isinstance(other, kind))
         known = ", ".join(dict.fromkeys(name.partition("/")[0] + "/..." for name in fitting))

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from tagmask.settings.family import family
 from tagmask.settings.kinds import MaskRecipe, Recipe, TagMaskRecipe, TagRecipe
+from tagmask.settings.tag_tables import tagger_recipes
 from tagmask.settings.words import read_list
 
 __all__ = ["all_recipes"]
@@ -17,7 +18,7 @@ __all__ = ["all_recipes"]
 @cache
 def all_recipes() -> Mapping[str, Recipe]:
     """Every recipe by name."""
-    recipes: list[Recipe] = [*_tagclip(), *_sclip(), *_sclip(pamr_steps=10)]
+    recipes: list[Recipe] = [*_tagclip(), *tagger_recipes(), *_sclip(), *_sclip(pamr_steps=10)]
     by_dataset = {recipe.name.partition("/")[2]: recipe for recipe in _sclip()}
     recipes += [*family(by_dataset), *family(by_dataset, pamr_steps=10)]
     recipes += [*_cls_seg(), *_cls_seg(crf=True), *_clip_es(), *_clip_es(crf=True)]

@@ -1,0 +1,56 @@
+"""CLIP as a tagger: how near the class token is to each word, without and with softmax.
+
+    A. Radford et al. "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021.
+    With and without softmax as a multi-label baseline: TagCLIP, Lin et al., AAAI 2024.
+
+    f    (b, e) class tokens of the unaltered tower, unit rows      T    (q, e) texts, unit rows
+    s    the logit scale, about 100 for OpenAI's weights
+
+Softmax compares the words of one image with each other. It keeps their order, and changes that of the images
+within a word: this is all that separates the two rows in the paper's table.
+
+No released program makes those rows. Input, prompts and whether background names share in the softmax are
+settings here; the defaults are TagCLIP's own.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tagmask.clip.load import Clip
+from tagmask.dense.class_token import class_token
+from tagmask.papers.inputs import InputSettings, look
+from tagmask.types import Pixels, TextFeatures
+
+__all__ = ["ClipTagSettings", "cosines", "score", "softmax"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipTagSettings(InputSettings):
+    """Every number of the method."""
+
+    softmax: bool = True
+    """Compare the words of an image with each other; False leaves cosines."""
+
+
+def cosines(f: Float[Tensor, "b e"], texts: TextFeatures) -> Float[Tensor, "b q"]:
+    """c_k = f · T_k, -1..1."""
+    return f @ texts.T
+
+
+def softmax(c: Float[Tensor, "*b q"], scale: float) -> Float[Tensor, "*b q"]:
+    """exp(s c_k) / Σ_j exp(s c_j): 0..1, rows sum to 1.
+
+    Example:
+        >>> softmax(torch.tensor([0.2, 0.2, 0.2]), 100.0)
+        tensor([0.3333, 0.3333, 0.3333])
+    """
+    return torch.softmax(scale * c, dim=-1)
+
+
+def score(clip: Clip, pixels: Pixels, texts: TextFeatures, settings: ClipTagSettings) -> Float[Tensor, "b q"]:
+    """Each text's score in each image."""
+    found = cosines(class_token(look(clip, pixels)), texts)
+    return softmax(found, clip.logit_scale) if settings.softmax else found

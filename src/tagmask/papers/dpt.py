@@ -1,0 +1,114 @@
+"""DPT's inference with plain prompts: what the whole image says, and what its places say, half and half.
+
+    Z. Guo, B. Dong, Z. Ji, J. Bai, Y. Guo, W. Zuo.
+    "Texts as Images in Prompt Tuning for Multi-Label Image Recognition" (TaI-DPT), CVPR 2023.
+
+    ĝ    (b, e) the image's own feature, unit           l̂   (b, p, e) features of its places, unit
+    T    (q, e) texts, unit                             s   the logit scale
+
+    z_k = s ĝ·T_k        z_ik = s l̂_i·T_k        local_k = Σ_i softmax_i(z_ik) z_ik        (z + local) / 2
+
+Nothing is learned here: these are the authors' formulas with the sentence "a photo of a {}." in place of
+their learned prompts, which is what TagCLIP's table calls CLIP-DPT.
+
+The authors' tower is a ResNet-50, whose two features `pooled` gives. Departure: tagmask loads ViTs, where ĝ
+is the class token and l̂ the value path of the last block, residual and MLP kept, as in TagCLIP. Where the
+softmax of TagCLIP's "with softmax" row sits was not published: `softmax` offers both places.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from tagmask.checks import check_choice, check_number
+from tagmask.clip.load import Clip
+from tagmask.dense.class_token import class_token
+from tagmask.papers.inputs import InputSettings, look
+from tagmask.types import Pixels, TextFeatures
+
+__all__ = ["DptSettings", "aggregate", "global_logits", "local_logits", "merge", "pooled", "score"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DptSettings(InputSettings):
+    """Every number of the method."""
+
+    local_weight: float = 0.5
+    """Weight of the local score beside the global one."""
+    softmax: str = "none"
+    """Over the words: "none"; "each", of both scores before they are merged; "merged", of their mean."""
+
+    def __post_init__(self) -> None:
+        InputSettings.__post_init__(self)
+        check_number("local_weight", self.local_weight, 0, 1)
+        check_choice("softmax", self.softmax, ("none", "each", "merged"))
+
+
+def global_logits(g: Float[Tensor, "b e"], texts: TextFeatures, scale: float) -> Float[Tensor, "b q"]:
+    """z_k = s ĝ·T_k."""
+    return scale * F.normalize(g, dim=-1) @ texts.T
+
+
+def local_logits(l: Float[Tensor, "b p e"], texts: TextFeatures, scale: float) -> Float[Tensor, "b q"]:  # noqa: E741
+    """Σ_i softmax_i(z_ik) z_ik over z_ik = s l̂_i·T_k."""
+    return aggregate(scale * F.normalize(l, dim=-1) @ texts.T)
+
+
+def aggregate(z: Float[Tensor, "b p q"]) -> Float[Tensor, "b q"]:
+    """Each text's mean over the places, weighted by where it is strongest: softmax over places, not texts.
+
+    Example:
+        >>> aggregate(torch.tensor([[[0.0], [0.0], [30.0]]]))
+        tensor([[30.]])
+    """
+    return (torch.softmax(z, dim=1) * z).sum(dim=1)
+
+
+def merge(
+    z: Float[Tensor, "b q"], local: Float[Tensor, "b q"], settings: DptSettings
+) -> Float[Tensor, "b q"]:
+    """The weighted mean of both, with the softmax where the settings want it."""
+    if settings.softmax == "each":
+        z, local = torch.softmax(z, dim=-1), torch.softmax(local, dim=-1)
+    mean = (1 - settings.local_weight) * z + settings.local_weight * local
+    return torch.softmax(mean, dim=-1) if settings.softmax == "merged" else mean
+
+
+def score(clip: Clip, pixels: Pixels, texts: TextFeatures, settings: DptSettings) -> Float[Tensor, "b q"]:
+    """Each text's score in each image, by a ViT."""
+    state = look(clip, pixels)
+    z = global_logits(class_token(state), texts, clip.logit_scale)
+    local = local_logits(state.finish(None)[:, 1:], texts, clip.logit_scale)
+    return merge(z, local, settings)
+
+
+def pooled(
+    x: Float[Tensor, "b d h w"], weights: Mapping[str, Tensor], *, head_width: int = 64
+) -> tuple[Float[Tensor, "b e"], Float[Tensor, "b p e"]]:
+    """The global and local features of the authors' tower: a CLIP ResNet's last map through its pooling.
+
+    Args:
+        x: the trunk's output, on the grid that the position table was made for.
+        weights: the attention pooling's tensors by name: `positional_embedding`, and `q_proj`, `k_proj`,
+            `v_proj`, `c_proj`, each with `.weight` and `.bias`.
+        head_width: channels of a head.
+
+    Returns:
+        g, which the mean of all places gathers by attention; and l, the value path of every place, which sees
+        neither positions nor other places.
+    """
+
+    def linear(name: str, of: Tensor) -> Tensor:
+        return F.linear(of, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    places = x.flatten(2).transpose(1, 2)
+    tokens = torch.cat([places.mean(dim=1, keepdim=True), places], dim=1) + weights["positional_embedding"]
+    parts = [linear("q_proj", tokens[:, :1]), linear("k_proj", tokens), linear("v_proj", tokens)]
+    q, k, v = (part.unflatten(-1, (-1, head_width)).transpose(1, 2) for part in parts)
+    attention = torch.softmax(q @ k.transpose(-2, -1) * head_width**-0.5, dim=-1)
+    gathered = (attention @ v).transpose(1, 2).flatten(2)[:, 0]
+    return linear("c_proj", gathered), linear("c_proj", linear("v_proj", places))

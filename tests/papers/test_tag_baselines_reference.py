@@ -1,0 +1,224 @@
+"""Tagging baselines against recorded values of their authors' programs: every array of the pack."""
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tagmask.bench.metrics import average_precision
+from tagmask.clip.load import Clip
+from tagmask.dense.class_token import class_token
+from tagmask.dense.prompts import text_features
+from tagmask.papers import clip_surgery_tags, clip_tags, dpt, piaa, sparc
+from tagmask.papers.inputs import InputSettings, batches, look, to_pixels
+from tagmask.papers.surgery_stream import surgery_tokens
+from tagmask.settings.words import read_list
+
+SHARED = Path(__file__).parents[3] / "shared" / "golden"
+
+pytestmark = pytest.mark.parity
+
+
+class Pack(dict[str, np.ndarray]):
+    """The arrays, and which of them were read."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        super().__init__(arrays)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+
+@pytest.fixture(scope="module")
+def pack() -> Pack:
+    return Pack(np.load(SHARED / "tags.npz"))
+
+
+@pytest.fixture(scope="module")
+def inputs() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("tags_inputs", SHARED / "tags_inputs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def close(ours: object, reference: np.ndarray, atol: float) -> None:
+    np.testing.assert_allclose(np.asarray(ours), reference, rtol=0, atol=atol)
+
+
+# -- CLIP ------------------------------------------------------------------------------------------------
+
+CENTRE = InputSettings(input="centre")
+
+
+def test_images_are_prepared_alike(pack: Pack, tagclip_model: Clip, shapes: list[np.ndarray]) -> None:
+    pixels = torch.stack([to_pixels(tagclip_model, image, CENTRE) for image in shapes])
+    close(pixels[..., ::8, ::8], pack["clip/image224"], 1e-6)
+    np.testing.assert_allclose(pixels.double().sum(dim=(1, 2, 3)), pack["clip/image_sum"], rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("prompt", ["plain", "ens85"])
+@torch.inference_mode()
+def test_clip_with_and_without_softmax(
+    pack: Pack, tagclip_model: Clip, shapes: list[np.ndarray], prompt: str
+) -> None:
+    templates = ["a photo of a {}."] if prompt == "plain" else read_list("prompts_tag85")
+    names = [*read_list("voc_tag"), *read_list("background_voc")]
+    texts = text_features(tagclip_model, names, templates)
+    close(texts, pack[f"clip/{prompt}/text"], 2e-6)
+    [(places, pixels)] = batches(tagclip_model, shapes, CENTRE)
+    assert places == [0, 1, 2]
+    features = class_token(look(tagclip_model, pixels))
+    close(features, pack["clip/image_features"], 2e-6)
+    logits = tagclip_model.logit_scale * clip_tags.cosines(features, texts)
+    close(logits, pack[f"clip/{prompt}/logits"], 2e-5)
+    if prompt == "plain":
+        close(logits[:, :20], pack["clip/forward_logits_per_image"], 2e-5)
+    # Over 45 texts, of which the 20 words are kept, and over these 20 alone.
+    settings = clip_tags.ClipTagSettings(input="centre")
+    over_all = clip_tags.score(tagclip_model, pixels, texts, settings)[:, :20]
+    close(over_all, pack[f"clip/{prompt}/softmax_all"], 2e-5)
+    close(
+        clip_tags.score(tagclip_model, pixels, texts[:20], settings), pack[f"clip/{prompt}/softmax_fg"], 2e-5
+    )
+
+
+# -- DPT -------------------------------------------------------------------------------------------------
+
+
+def test_dpt(pack: Pack) -> None:
+    prefix = "dpt/w/visual.attnpool."
+    weights = {
+        name.removeprefix(prefix): torch.from_numpy(pack[name]) for name in pack if name.startswith(prefix)
+    }
+    g, l = dpt.pooled(torch.from_numpy(pack["dpt/layer4"]), weights)  # noqa: E741
+    close(g, pack["dpt/global_feature"], 5e-6)
+    close(l.transpose(0, 1), pack["dpt/local_features"], 5e-6)
+    texts = torch.from_numpy(pack["dpt/text"])
+    scale = float(np.exp(3.3))
+    z, local = dpt.global_logits(g, texts, scale), dpt.local_logits(l, texts, scale)
+    close(z, pack["dpt/logits_global"], 5e-5)
+    close(local, pack["dpt/logits_local"], 5e-5)
+    close(dpt.merge(z, local, dpt.DptSettings()), pack["dpt/merged"], 5e-5)
+
+
+# -- CLIP Surgery ----------------------------------------------------------------------------------------
+
+
+def surgery_images(inputs: ModuleType) -> torch.Tensor:
+    """Noise, smoothed by a wrapped mean of three, three times along each axis, to deviation 1."""
+    x = inputs.u("csimg", (2, 3, 224, 224))
+    for _ in range(3):
+        for axis in (2, 3):
+            x = (np.roll(x, 1, axis) + x + np.roll(x, -1, axis)) / 3
+    return torch.from_numpy((x / x.std(ddof=1)).astype(np.float32))
+
+
+@torch.inference_mode()
+def test_clip_surgery(pack: Pack, inputs: ModuleType, tagclip_model: Clip) -> None:
+    pixels = surgery_images(inputs)
+    close(pixels[..., ::8, ::8], pack["surgery/image_std1"], 1e-5)
+    tokens = F.normalize(surgery_tokens(tagclip_model.vision, pixels), dim=-1)
+    close(tokens, pack["surgery/features"], 1e-4)
+    texts = torch.from_numpy(pack["clip/ens85/text"][:20])
+    close(clip_surgery_tags.feature_surgery(tokens, texts), pack["surgery/similarity"], 1e-4)
+
+
+# -- PIAA ------------------------------------------------------------------------------------------------
+
+SETTINGS = {
+    "voc": piaa.PiaaSettings(
+        refine_scale=100.0, class_scale=80.0, patch_scale=200.0, bank_size=32, compat=True
+    ),
+    "mid": piaa.PiaaSettings(
+        refine_scale=0.1, class_scale=80.0, patch_scale=200.0, bank_size=32, compat=True
+    ),
+    "drop": piaa.PiaaSettings(
+        refine_scale=2.0, class_scale=80.0, patch_scale=200.0, bank_size=1000, compat=True
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def world(inputs: ModuleType, pack: Pack) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = inputs.piaa()
+    for name, array in found.items():
+        recorded = pack[f"piaa/in/{name}"]
+        np.testing.assert_array_equal(array[: len(recorded)], recorded)
+    np.testing.assert_array_equal(found["test_labels"], pack["piaa/test_labels"])
+    return found
+
+
+def unit(array: np.ndarray) -> torch.Tensor:
+    return F.normalize(torch.from_numpy(array), dim=-1)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_piaa(pack: Pack, world: dict[str, np.ndarray], name: str) -> None:
+    settings, texts = SETTINGS[name], torch.from_numpy(world["text"])
+    bank = piaa.empty_bank(texts)
+    for image in unit(world["train_patches"]):
+        bank = piaa.grow(bank, image, texts, settings)
+    one, two = f"piaa/{name}/stage1", f"piaa/{name}/stage2"
+    close(bank.features, pack[f"{one}/features"], 1e-6)
+    first = piaa.fit(bank.features, bank.probabilities, bank.owners, texts)
+    close(first.adapter.weight, pack[f"{one}/W"], 5e-3)
+    close(first.adapter.bias, pack[f"{one}/b"], 5e-3)
+    kept, _, owners = piaa.refine(bank, first.adapter, settings)
+    order = torch.argsort(owners[kept], stable=True)
+    close(bank.features[kept][order], pack[f"{two}/features"], 1e-6)
+    found = piaa.adapt(bank, texts, settings)
+    np.testing.assert_array_equal(found.seen, pack[f"{one}/count"])
+    np.testing.assert_array_equal(found.kept, pack[f"{two}/count"])
+    close(found.adapter.weight, pack[f"{two}/W"], 5e-3)
+    close(found.adapter.bias, pack[f"{two}/b"], 5e-3)
+    scores = piaa.score(
+        unit(world["test_patches"]), unit(world["test_cls"]), texts, found.adapter, settings
+    ).numpy()
+    close(scores, pack[f"piaa/{name}/scores"], 2e-5)
+    precision = 100 * average_precision(scores.astype(np.float64), world["test_labels"])
+    close(precision, pack[f"piaa/{name}/ap"], 1e-4)
+    close(precision.mean(), pack[f"piaa/{name}/map"], 1e-4)
+
+
+def test_piaa_words_of_patches(pack: Pack) -> None:
+    logits = torch.from_numpy(pack["piaa/helper/in"])
+    close(piaa.patch_words(logits, piaa.PiaaSettings()), pack["piaa/helper/out"], 1e-6)
+
+
+# -- SPARC -----------------------------------------------------------------------------------------------
+
+
+def test_sparc(pack: Pack, inputs: ModuleType) -> None:
+    given = inputs.sparc()
+    for name, array in given.items():
+        np.testing.assert_array_equal(array, pack[f"sparc/in/{name}"])
+    mentions = sparc.match(inputs.SPARC_PROMPTS, inputs.SPARC_CLASSES)
+    np.testing.assert_array_equal(mentions, pack["sparc/match"].astype(bool))
+    found = sparc.Cosines(given["ens"], given["simple"], given["comp"])
+    reference = sparc.learn(found, mentions)
+    singles, compounds = sparc.normalised(found, reference)
+    close(singles, pack["sparc/ens_norm"], 1e-12)
+    close(compounds, pack["sparc/comp_norm"], 1e-12)
+    close(sparc.fuse(singles, compounds, mentions, reference), pack["sparc/pca_fused"], 1e-12)
+    scores = sparc.apply(found, mentions, reference, sparc.SparcSettings())
+    close(scores, pack["sparc/final"], 1e-12)
+    close(average_precision(scores, given["labels"]), pack["sparc/ap"], 1e-8)
+
+
+def test_every_array_is_compared(pack: Pack) -> None:
+    """Metrics are bench's; nothing here reads a ResNet's image, its text-tower shapes or unused inputs."""
+    if not pack.read:
+        pytest.skip("run with the rest of this file, which does the comparing")
+    elsewhere = {"dpt/image", "dpt/shapes"}
+    left = {name for name in pack if not name.startswith("metrics/")} - pack.read - elsewhere
+    assert left == set()
