@@ -15,7 +15,7 @@ from tagmask.dense.positions import bilinear_half
 from tagmask.errors import InputError
 from tagmask.papers import clip_surgery_tags, clip_tags, dpt
 from tagmask.papers.inputs import look
-from tagmask.papers.surgery_stream import surgery_tokens
+from tagmask.variants.clip_surgery import feature_surgery, surgery_tokens
 
 
 def units(seed: int, *shape: int) -> Tensor:
@@ -67,7 +67,7 @@ def test_the_softmax_of_dpt_has_its_place() -> None:
 
 def test_feature_surgery_takes_away_what_all_texts_share() -> None:
     tokens = units(5, 2, 6, 64)
-    found = clip_surgery_tags.feature_surgery(tokens, TEXTS)
+    found = feature_surgery(tokens, TEXTS)
     for b in range(2):
         c = [[float(tokens[b, i] @ TEXTS[k]) for k in range(5)] for i in range(6)]
         total = sum(math.exp(2 * each) for each in c[0])
@@ -101,19 +101,24 @@ def test_the_second_stream_by_hand(tagclip_model: Clip) -> None:
         n = n + block.attn.out_proj(mixed)
         o = block(o)
     n[:, 0] = o[:, 0]
-    torch.testing.assert_close(surgery_tokens(vision, pixels), vision.project(n), rtol=0, atol=2e-5)
+    torch.testing.assert_close(
+        surgery_tokens(vision, pixels, bilinear_half),
+        F.normalize(vision.project(n), dim=-1),
+        rtol=0,
+        atol=2e-5,
+    )
 
 
 @torch.inference_mode()
 def test_the_second_streams_class_token_is_the_towers_own(tagclip_model: Clip) -> None:
     pixels = images(7)
-    token = F.normalize(surgery_tokens(tagclip_model.vision, pixels)[:, 0], dim=-1)
+    token = F.normalize(surgery_tokens(tagclip_model.vision, pixels, bilinear_half)[:, 0], dim=-1)
     torch.testing.assert_close(token, class_token(look(tagclip_model, pixels)), rtol=0, atol=2e-6)
     by_class = clip_surgery_tags.score(
         tagclip_model, pixels, TEXTS, clip_surgery_tags.SurgeryTagSettings(pool="class")
     )
-    whole = clip_surgery_tags.feature_surgery(
-        F.normalize(surgery_tokens(tagclip_model.vision, pixels), dim=-1), TEXTS
+    whole = feature_surgery(
+        F.normalize(surgery_tokens(tagclip_model.vision, pixels, bilinear_half), dim=-1), TEXTS
     )
     torch.testing.assert_close(by_class, whole[:, 0], rtol=0, atol=1e-5)
     by_patch = clip_surgery_tags.score(

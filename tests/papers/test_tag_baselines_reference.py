@@ -14,10 +14,10 @@ from tagmask.bench.metrics import average_precision
 from tagmask.clip.load import Clip
 from tagmask.dense.class_token import class_token
 from tagmask.dense.prompts import text_features
-from tagmask.papers import clip_surgery_tags, clip_tags, dpt, piaa, sparc
+from tagmask.papers import clip_tags, dpt, piaa, sparc
 from tagmask.papers.inputs import InputSettings, batches, look, to_pixels
-from tagmask.papers.surgery_stream import surgery_tokens
 from tagmask.settings.words import read_list
+from tagmask.variants.clip_surgery import feature_surgery, surgery_tokens
 
 SHARED = Path(__file__).parents[3] / "shared" / "golden"
 
@@ -130,7 +130,7 @@ def test_clip_surgery(pack: Pack, inputs: ModuleType, tagclip_model: Clip) -> No
     tokens = F.normalize(surgery_tokens(tagclip_model.vision, pixels), dim=-1)
     close(tokens, pack["surgery/features"], 1e-4)
     texts = torch.from_numpy(pack["clip/ens85/text"][:20])
-    close(clip_surgery_tags.feature_surgery(tokens, texts), pack["surgery/similarity"], 1e-4)
+    close(feature_surgery(tokens, texts), pack["surgery/similarity"], 1e-4)
 
 
 # -- PIAA ------------------------------------------------------------------------------------------------

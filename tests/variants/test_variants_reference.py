@@ -160,13 +160,16 @@ class Reference:
         return gem.heat_maps(cosines.reshape(-1, *state.grid), (336, 448))
 
     def surgery_map(self) -> Tensor:
-        scores = clip_surgery.feature_surgery(self.surgery_tokens()[None], self.texts["20"])[0, 1:]
+        scores = clip_surgery.feature_surgery(self.unit_tokens(), self.texts["20"])[0, 1:]
         scores = (scores - scores.amin(dim=0)) / (scores.amax(dim=0) - scores.amin(dim=0))
         return scores.T.reshape(-1, 14, 14)
 
     def points(self) -> tuple[list[tuple[int, int]], list[int]]:
         best, worst = clip_surgery.points(self.surgery_map()[3], (90, 120))
         return best + worst, [1] * len(best) + [0] * len(worst)
+
+    def unit_tokens(self) -> Tensor:
+        return clip_surgery.surgery_tokens(self.clip.vision, self.window)
 
     def surgery_tokens(self) -> Tensor:
         state = self.state("clip-surgery")
@@ -204,9 +207,7 @@ def by_name(reference: Reference, pack: Mapping[str, np.ndarray]) -> dict[str, C
         ),
         "gem.feat_ori": lambda: reference.state("gem").finish(vanilla(reference.state("gem")))[0],
         "surgery.tokens": reference.surgery_tokens,
-        "surgery.fs": lambda: clip_surgery.feature_surgery(
-            reference.surgery_tokens()[None], reference.texts["20"]
-        )[0],
+        "surgery.fs": lambda: clip_surgery.feature_surgery(reference.unit_tokens(), reference.texts["20"])[0],
         "surgery.map_sub": lambda: F.interpolate(reference.surgery_map()[None], (90, 120), mode="bilinear")[
             0, :, ::3, ::3
         ].permute(1, 2, 0),
@@ -217,7 +218,7 @@ def by_name(reference: Reference, pack: Mapping[str, np.ndarray]) -> dict[str, C
         ),
         "surgery.text_empty": lambda: text_features(reference.clip, ("",), read_list("prompts_tag85")),
         "surgery.fs_single": lambda: clip_surgery.redundancy_free(
-            reference.surgery_tokens()[None],
+            reference.unit_tokens(),
             torch.from_numpy(pack["surgery.text85_first4"]),
             torch.from_numpy(pack["surgery.text_empty"])[0],
         )[0],

@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tagmask.checks import check_number
-from tagmask.dense.features import Keep, Pass
-from tagmask.types import Attention, Size, TextFeatures
-from tagmask.variants.rule import DenseRule, Layers, RuleSettings, affinity
+from tagmask.clip.model import Vision
+from tagmask.dense.features import Keep, Pass, one_pass
+from tagmask.dense.positions import Positions, bilinear
+from tagmask.types import Attention, Pixels, Size, TextFeatures
+from tagmask.variants.rule import DenseRule, Layers, RuleSettings, affinity, patch_features
 
-__all__ = ["clip_surgery", "feature_surgery", "points", "redundancy_free"]
+__all__ = ["clip_surgery", "feature_surgery", "points", "redundancy_free", "surgery_tokens"]
 
 _DEPTH = 6
 
@@ -30,17 +32,34 @@ def clip_surgery(settings: RuleSettings, layers: Layers) -> DenseRule:
     return DenseRule(by_value, depth=depth, mid=Keep(entries=depth), positions="bilinear")
 
 
+def surgery_tokens(vision: Vision, pixels: Pixels, positions: Positions = bilinear) -> Float[Tensor, "b n e"]:
+    """Unit tokens in the shared space: the ordinary stream's class token, then the side stream's patches."""
+    rule = clip_surgery(RuleSettings(), Layers(len(vision.blocks)))
+    x = one_pass(vision, pixels, positions, keep=rule.mid)
+    first = x.finish(affinity(x.q, x.k))[:, :1]
+    return F.normalize(torch.cat([first, patch_features(x, rule)], dim=1), dim=-1)
+
+
 def feature_surgery(tokens: Float[Tensor, "b n e"], texts: TextFeatures) -> Float[Tensor, "b n q"]:
     """Scores with what all texts share taken out.
 
     With cosines c (the class token is row 0): p = softmax over texts of 2 c_0, w = p / mean p, and the score
-    is w c less its mean over texts. So every text's score depends on the whole list.
+    is w c less its mean over texts. So every text's score depends on the whole list. (The authors form the
+    products of all tokens, texts and channels and sum them, and images of a batch mix there.)
 
     Args:
-        tokens: class token of the ordinary stream, then patches of the side stream, in the shared space.
-        texts: unit features.
+        tokens: unit rows, the class token first.
+        texts: unit rows; with one text nothing is left, since it shares all with itself.
+
+    Returns:
+        Sums over the texts are 0 at every token; about -0.1..0.1.
+
+    Example:
+        >>> tokens = torch.nn.functional.normalize(torch.ones(1, 3, 4), dim=-1)
+        >>> feature_surgery(tokens, tokens[0, :1]).abs().max()
+        tensor(0.)
     """
-    cosines = F.normalize(tokens, dim=-1) @ texts.T
+    cosines = tokens @ texts.T
     share = torch.softmax(2 * cosines[:, :1], dim=-1)
     weighed = share / share.mean(dim=-1, keepdim=True) * cosines
     return weighed - weighed.mean(dim=-1, keepdim=True)
@@ -49,8 +68,8 @@ def feature_surgery(tokens: Float[Tensor, "b n e"], texts: TextFeatures) -> Floa
 def redundancy_free(
     tokens: Float[Tensor, "b n e"], texts: TextFeatures, empty: Float[Tensor, " e"]
 ) -> Float[Tensor, "b n q"]:
-    """Scores of texts on their own: cosines less that of the empty text."""
-    return F.normalize(tokens, dim=-1) @ (texts - empty).T
+    """Scores of texts on their own: cosines less that of the empty text. All are unit rows."""
+    return tokens @ (texts - empty).T
 
 
 def points(

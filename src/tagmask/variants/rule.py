@@ -164,10 +164,15 @@ def always(rule: DenseRule) -> Making:
     return make
 
 
-def patch_features(x: Pass, rule: DenseRule, question: Question) -> Float[Tensor, "b p e"]:
-    """Each patch in the shared space, not normalised, as the rule sees it."""
+def patch_features(x: Pass, rule: DenseRule, question: Question | None = None) -> Float[Tensor, "b p e"]:
+    """Each patch in the shared space, not normalised, as the rule sees it.
+
+    A rule that looks again does so if it is told what is asked.
+    """
     features = _look(x, rule)
-    return features if rule.again is None else _look(rule.again(x, features, question), rule)
+    if rule.again is None or question is None:
+        return features
+    return _look(rule.again(x, features, question), rule)
 
 
 def patch_cosines(x: Pass, rule: DenseRule, question: Question) -> Cosines:
