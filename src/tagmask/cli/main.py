@@ -25,6 +25,7 @@ from tagmask.cli.options import (
     Weights,
     Words,
 )
+from tagmask.cli.projecting import projection
 from tagmask.cli.talk import errors_reported
 from tagmask.cli.weights import weights_app
 
@@ -241,6 +242,10 @@ def recipes(
 
 
 app.add_typer(weights_app, name="weights")
+
+train = typer.Typer(no_args_is_help=True, help="Learn from images of your own.")
+train.command()(projection)
+app.add_typer(train, name="train")
 
 bench = typer.Typer(no_args_is_help=True, help="Measure: tables with known truth.")
 app.add_typer(bench, name="bench")

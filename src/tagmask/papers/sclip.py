@@ -35,7 +35,7 @@ from tagmask.dense.windows import Windows, arrange, plan_windows, resize_matrix,
 from tagmask.errors import InputError
 from tagmask.refine.pamr import check_pamr, halo, pamr
 from tagmask.types import Image, Images, Pixels, Size, TextFeatures
-from tagmask.variants.catalogue import METHODS, dense_rule
+from tagmask.variants.catalogue import METHODS, check_method, dense_rule
 from tagmask.variants.rule import DenseRule, Question, RuleSettings, patch_cosines
 
 __all__ = ["SclipSettings", "check_windows", "cosine_maps", "label", "segment", "shared_cosine_maps"]
@@ -131,16 +131,17 @@ class CosineMaps:
 
 
 def check_windows(clip: Clip, settings: SclipSettings) -> None:
-    """Refuse windows that hold no patch of these weights.
+    """Refuse windows that hold no patch of these weights, and a method's settings that do not fit them.
 
     Raises:
-        InputError: naming both sizes.
+        InputError: naming both sides.
     """
     if settings.crop is not None and settings.crop < clip.vision.patch:
         raise InputError(
             f"crop is {settings.crop} pixels and a patch of these weights has {clip.vision.patch}; "
             "give at least that"
         )
+    check_method(settings.method, settings, clip.vision)
 
 
 @torch.inference_mode()
@@ -201,6 +202,7 @@ def shared_cosine_maps(
     settings = methods[0]
     scaled = [scale_and_normalise(clip, image, settings.short_side) for image in images]
     plans = [_plan(pixels, settings) for pixels in scaled]
+    rules = [dense_rule(each.method, each, len(clip.vision.blocks)) for each in methods]
     found: list[list[list[Tensor]]] = [[[] for _ in methods] for _ in images]
     for size in dict.fromkeys((plan.height, plan.width) for plan in plans):
         group = [i for i, plan in enumerate(plans) if (plan.height, plan.width) == size]
@@ -208,7 +210,7 @@ def shared_cosine_maps(
         for start in range(0, len(cuts), _WINDOWS_A_BATCH):
             batch = cuts[start : start + _WINDOWS_A_BATCH]
             windows = torch.stack([scaled[i][:, y0:y1, x0:x1] for i, (x0, y0, x1, y1) in batch])
-            for m, cosines in enumerate(window_cosines(clip, windows, texts, methods)):
+            for m, cosines in enumerate(window_cosines(clip, windows, texts, methods, rules)):
                 for (i, _), maps in zip(batch, cosines, strict=True):
                     found[i][m].append(maps)
     for image, pixels, plan, each in zip(images, scaled, plans, found, strict=True):
@@ -261,13 +263,16 @@ def scale_and_normalise(clip: Clip, image: Image, short_side: int) -> Float[Tens
 
 
 def window_cosines(
-    clip: Clip, windows: Pixels, texts: TextFeatures, methods: Sequence[SclipSettings]
+    clip: Clip,
+    windows: Pixels,
+    texts: TextFeatures,
+    methods: Sequence[SclipSettings],
+    rules: Sequence[DenseRule],
 ) -> list[Float[Tensor, "b q gh gw"]]:
-    """Cosine of every patch with every text, under each settings' method."""
+    """Cosine of every patch with every text, under each settings' method, whose rules are given."""
     if methods[0].pad_windows:
         windows = _fill_up(windows, clip.vision.patch)
     vision = clip.vision
-    rules = [dense_rule(each.method, each, len(vision.blocks)) for each in methods]
     tables = [_position_rule(each, rule) for each, rule in zip(methods, rules, strict=True)]
     found: dict[int, Tensor] = {}
     for table in dict.fromkeys(tables):
