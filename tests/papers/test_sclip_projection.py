@@ -118,12 +118,12 @@ def test_windows_keep_pixels_and_labels_together() -> None:
     rng = np.random.default_rng(0)
     flips = set()
     for _ in range(20):
-        cut, truth = sclip_projection._window(pixels, labels, 8, rng)
+        cut, truth = sclip_projection._window((pixels, labels), 8, rng)
         assert cut.shape == (3, 8, 8)
         assert torch.equal(cut[0].long(), truth)
         flips.add(bool(truth[0, 0] > truth[0, 1]))
     assert flips == {True, False}
-    cut, truth = sclip_projection._window(pixels, labels, 10, rng)
+    cut, truth = sclip_projection._window((pixels, labels), 10, rng)
     assert (truth[:, 9] == IGNORE).all()
     assert (cut[:, :, 9] == 0).all()
     assert (truth[:, :9] != IGNORE).all()

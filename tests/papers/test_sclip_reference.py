@@ -58,8 +58,9 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
         found[f"a.{mode}.lnpost"] = clip.vision.ln_post(tokens)[0]
         if weights is not None:
             found[f"a.{mode}.attn_last"] = weights[0]
-        recipe = as_recipe("sclip/voc21", mode)
-        (low,) = sclip.window_cosines(clip, first, texts, [recipe], [dense_rule(mode, recipe, 4)])
+        harness = as_recipe("sclip/voc21", mode)
+        rule = dense_rule(harness.method, harness, 4)
+        (low,) = sclip.window_cosines(clip, first, texts, [harness], [rule])
         found[f"a.voc21.{mode}.crop_low"] = low[0]
         up = F.interpolate(low, size=(224, 224), mode="bilinear", align_corners=False)[0]
         found[f"a.voc21.{mode}.crop_up_sub"] = up[:, ::7, ::7]

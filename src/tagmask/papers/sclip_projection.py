@@ -112,7 +112,7 @@ def train_projection(
     losses = []
     for step in range(1, settings.steps + 1):
         chosen = rng.integers(len(drawn), size=settings.batch)
-        cuts = [_window(*drawn[i], settings.crop, rng) for i in chosen]
+        cuts = [_window(drawn[i], settings.crop, rng) for i in chosen]
         pixels, labels = (torch.stack(parts) for parts in zip(*cuts, strict=True))
         logits = class_logits(clip, pixels, names, texts, matrix, bias) * settings.logit_scale
         loss = pixel_loss(logits, labels)
@@ -162,7 +162,8 @@ def pixel_loss(logits: Float[Tensor, "b c h w"], labels: Int64[Tensor, "b h w"])
 
 # -- Images and windows --------------------------------------------------------------------------------------
 
-_Scaled = tuple[Float[Tensor, "3 hs ws"], Int64[Tensor, "hs ws"]]
+_Scaled = tuple[Float[Tensor, "3 _ _"], Int64[Tensor, "_ _"]]
+"""Normalised pixels, and the class of each."""
 
 
 def _draw(samples: Iterable[Sample], settings: ProjectionSettings, rng: np.random.Generator) -> list[Sample]:
@@ -199,13 +200,13 @@ def _nearest(labels: Integer[np.ndarray, "h w"], size: Size) -> Integer[np.ndarr
     rows, columns = (
         (np.arange(wanted) + 0.5) * given // wanted for wanted, given in zip(size, labels.shape, strict=True)
     )
-    return labels[rows.astype(int)[:, None], columns.astype(int)]
+    near: Integer[np.ndarray, "h1 w1"] = labels[rows.astype(int)[:, None], columns.astype(int)]
+    return near
 
 
-def _window(
-    pixels: Float[Tensor, "3 h w"], labels: Int64[Tensor, "h w"], crop: int, rng: np.random.Generator
-) -> _Scaled:
+def _window(sample: _Scaled, crop: int, rng: np.random.Generator) -> _Scaled:
     """A random square, flipped half of the time; what lies outside the image is zero and has no class."""
+    pixels, labels = sample
     h, w = labels.shape
     top, left = (int(rng.integers(max(side - crop, 0) + 1)) for side in (h, w))
     cut = pixels[:, top : top + crop, left : left + crop]
