@@ -17,7 +17,7 @@ from tagmask.decisions import choose
 from tagmask.dense.maps import CosineMaps
 from tagmask.dense.prompts import Names, split_names, text_features
 from tagmask.errors import InputError
-from tagmask.papers import clip_es, cls_seg, sclip
+from tagmask.papers import clip_es, cls_seg, sclip, sclip_windows
 from tagmask.papers.tagclip import score_images
 from tagmask.refine.crf import CRF_SETTINGS, caffe_wrapped, dense_crf
 from tagmask.refine.pamr import pamr
@@ -76,7 +76,7 @@ class DenseMasker:
     """SCLIP and its kin; all words, or those of the image's tags, compete in every pixel."""
 
     def __init__(self, clip: Clip, recipe: MaskRecipe) -> None:
-        sclip.check_windows(clip, recipe)
+        sclip_windows.check_windows(clip, recipe)
         self.clip, self.recipe = clip, recipe
         self.background = bool(recipe.background)
         behind = [", ".join(recipe.background)] if recipe.background else []
@@ -110,7 +110,7 @@ class DenseMasker:
         All of them read one pass through the blocks before the last.
         """
         chosen = self._chosen(images, tags)
-        all_maps = sclip.shared_cosine_maps(self.clip, images, self._features, recipes)
+        all_maps = sclip_windows.shared_cosine_maps(self.clip, images, self._features, recipes)
         return [
             tuple(
                 self._label(image, maps, found, nothing, keep_scores, recipe)

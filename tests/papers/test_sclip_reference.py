@@ -16,7 +16,7 @@ from tagmask.dense.features import one_pass
 from tagmask.dense.positions import bicubic_nudged
 from tagmask.dense.prompts import split_names, text_features
 from tagmask.dense.resize import resize_cv2_linear
-from tagmask.papers import sclip
+from tagmask.papers import sclip, sclip_windows
 from tagmask.settings.kinds import MaskRecipe
 from tagmask.settings.lookup import recipe
 from tagmask.variants.catalogue import dense_rule
@@ -42,7 +42,7 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
     voc21 = as_recipe("sclip/voc21", "csa")
     names = split_names([", ".join(voc21.background), *voc21.words])
     texts = text_features(clip, names.texts, voc21.templates)
-    pixels = sclip.scale_and_normalise(clip, image, 336)
+    pixels = sclip_windows.scale_and_normalise(clip, image, 336)
     first = pixels[None, :, :224, :224]
     found = {
         "a.resized_rgb": resize_cv2_linear(image, (336, 448)),
@@ -58,13 +58,15 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
         found[f"a.{mode}.lnpost"] = clip.vision.ln_post(tokens)[0]
         if weights is not None:
             found[f"a.{mode}.attn_last"] = weights[0]
-        (low,) = sclip.window_cosines(clip, first, texts, [as_recipe("sclip/voc21", mode)])
+        harness = as_recipe("sclip/voc21", mode)
+        rule = dense_rule(harness.method, harness, 4)
+        (low,) = sclip_windows.window_cosines(clip, first, texts, [harness], [rule])
         found[f"a.voc21.{mode}.crop_low"] = low[0]
         up = F.interpolate(low, size=(224, 224), mode="bilinear", align_corners=False)[0]
         found[f"a.voc21.{mode}.crop_up_sub"] = up[:, ::7, ::7]
         for how, name in REFINED.items():
             settings = as_recipe(name, mode)
-            maps = next(iter(sclip.cosine_maps(clip, [image], texts, settings)))
+            maps = next(iter(sclip_windows.cosine_maps(clip, [image], texts, settings)))
             cosines = sclip.refined_rows(maps, settings, 0, maps.size[0])
             key = f"a.voc21.{mode}.{how}"
             found[f"{key}.slide"] = cosines[:, ::3, ::3]

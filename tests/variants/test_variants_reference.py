@@ -18,7 +18,7 @@ from tagmask.dense.maps import CosineMaps
 from tagmask.dense.positions import POSITIONS
 from tagmask.dense.prompts import split_names, text_features
 from tagmask.dense.resize import resize_cv2_linear
-from tagmask.papers import sclip
+from tagmask.papers import sclip, sclip_windows
 from tagmask.settings.kinds import MaskRecipe
 from tagmask.settings.lookup import mask_recipe
 from tagmask.settings.words import read_list
@@ -93,7 +93,7 @@ class Reference:
         self.clip, self.image = clip, image
         self.voc20, self.voc21 = recipe_of("sclip/voc20"), recipe_of("sclip/voc21")
         self.texts = {"20": self._texts(self.voc20), "21": self._texts(self.voc21)}
-        self.window = sclip.scale_and_normalise(clip, image, 336)[None, :, :224, :224]
+        self.window = sclip_windows.scale_and_normalise(clip, image, 336)[None, :, :224, :224]
 
     def _texts(self, recipe: MaskRecipe) -> Tensor:
         behind = [", ".join(recipe.background)] if recipe.background else []
@@ -120,7 +120,7 @@ class Reference:
     def maps(self, key: str) -> tuple[CosineMaps, MaskRecipe]:
         recipe = recipe_of(MAPS[key][0], **MAPS[key][1])
         texts = self.texts[key[3:5]]
-        return next(iter(sclip.cosine_maps(self.clip, [self.image], texts, recipe))), recipe
+        return next(iter(sclip_windows.cosine_maps(self.clip, [self.image], texts, recipe))), recipe
 
     def slide(self, key: str) -> Tensor:
         maps, recipe = self.maps(key)
@@ -137,7 +137,7 @@ class Reference:
 
     def patch_labels(self, *, whole: bool) -> Tensor:
         recipe = recipe_of("resclip/voc20")
-        window = sclip.scale_and_normalise(self.clip, self.image, 336)[None] if whole else self.window
+        window = sclip_windows.scale_and_normalise(self.clip, self.image, 336)[None] if whole else self.window
         guess, state = self.first_guess(window)
         return resclip.patch_labels(guess, state.grid, 16, recipe.temp_thd)
 
@@ -153,7 +153,7 @@ class Reference:
         return text_features(self.clip, names, ("a photo of a {}.",))
 
     def gem_maps(self) -> Tensor:
-        window = sclip.scale_and_normalise(self.clip, self.image, 336)[None]
+        window = sclip_windows.scale_and_normalise(self.clip, self.image, 336)[None]
         rule = dense_rule("gem", self.settings("gem"), 12)
         state = one_pass(self.clip.vision, window, POSITIONS[rule.positions], keep=rule.mid)
         cosines = patch_cosines(state, rule, Question(window, self.gem_texts(), 40.0))[0]

@@ -27,6 +27,7 @@ from tagmask.cli.options import (
     Weights,
     Words,
 )
+from tagmask.cli.projecting import projection
 from tagmask.cli.talk import errors_reported
 from tagmask.cli.weights import weights_app
 
@@ -314,6 +315,10 @@ def export(
 
 app.add_typer(weights_app, name="weights")
 app.add_typer(data_app, name="data")
+
+train = typer.Typer(no_args_is_help=True, help="Learn from images of your own.")
+train.command()(projection)
+app.add_typer(train, name="train")
 
 bench = typer.Typer(no_args_is_help=True, help="Measure: tables with known truth.")
 app.add_typer(bench, name="bench")

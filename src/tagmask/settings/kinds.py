@@ -11,7 +11,7 @@ from typing import TypeVar
 from tagmask.checks import check_choice, check_number
 from tagmask.errors import InputError
 from tagmask.papers.clip_es import ClipEsSettings
-from tagmask.papers.sclip import SclipSettings
+from tagmask.papers.sclip_windows import SclipSettings
 from tagmask.papers.tagclip import TagclipSettings
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.refine.pamr import check_pamr

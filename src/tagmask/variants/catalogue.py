@@ -3,23 +3,25 @@
 A method is one line here: how its rule is made, what it does, and where it comes from.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
 from tagmask.checks import check_choice
+from tagmask.clip.model import Vision
 from tagmask.variants import clip, maskclip, naclip, sclip
 from tagmask.variants.clearclip import CLEARCLIP
 from tagmask.variants.clip_surgery import clip_surgery
 from tagmask.variants.gem import GEM_BARE, gem
+from tagmask.variants.learned import check_projection, learned
 from tagmask.variants.ours import sc_clip_near
 from tagmask.variants.resclip import resclip
 from tagmask.variants.rule import DenseRule, Layers, Making, RuleSettings, always
 from tagmask.variants.sc_clip import sc_clip
 from tagmask.variants.sfp import sfp
 
-__all__ = ["METHODS", "DenseMethod", "dense_rule"]
+__all__ = ["METHODS", "DenseMethod", "check_method", "dense_rule"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class DenseMethod:
     source: str
     large: str = ""
     """What is published of it on ViT-L/14, where that is below ViT-B/16."""
+    check: Callable[[RuleSettings, Vision], None] | None = None
+    """Refuses settings that do not fit the weights, where a method has such."""
 
 
 _CLIP = "CLIP, Radford et al., ICML 2021"
@@ -81,6 +85,12 @@ METHODS: Mapping[str, DenseMethod] = MappingProxyType(
         },
         "sclip-random": DenseMethod(
             sclip.random_ensemble, "attention through random projections", f"{_SCLIP}, ablation"
+        ),
+        "sclip-learned": DenseMethod(
+            learned,
+            "attention through one projection, learned from a few labelled images",
+            f"{_SCLIP}, ablation",
+            check=check_projection,
         ),
         "clip-surgery": DenseMethod(
             clip_surgery,
@@ -143,3 +153,15 @@ def dense_rule(name: str, settings: RuleSettings, layers: int) -> DenseRule:
     """
     check_choice("method", name, tuple(METHODS))
     return METHODS[name].make(settings, Layers(layers, settings.absolute_layers))
+
+
+def check_method(name: str, settings: RuleSettings, vision: Vision) -> None:
+    """See that the method called `name` can run on these weights, before any image is looked at.
+
+    Raises:
+        InputError: no such method, or its settings do not fit.
+    """
+    check_choice("method", name, tuple(METHODS))
+    check = METHODS[name].check
+    if check is not None:
+        check(settings, vision)
