@@ -16,8 +16,6 @@ other dense methods share. As coded by the authors:
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
 
 import numpy as np
 import torch
@@ -27,7 +25,6 @@ from torch.nn import functional as F
 
 from tagmask.checks import check_choice, check_number
 from tagmask.clip.load import Clip
-from tagmask.dense.features import one_pass
 from tagmask.dense.positions import POSITIONS, Positions
 from tagmask.dense.prompts import Names, merge_names
 from tagmask.dense.resize import resize_cv2_linear, short_side_size
@@ -36,9 +33,18 @@ from tagmask.errors import InputError
 from tagmask.refine.pamr import check_pamr, halo, pamr
 from tagmask.types import Image, Images, Pixels, Size, TextFeatures
 from tagmask.variants.catalogue import METHODS, dense_rule
-from tagmask.variants.rule import DenseRule, Question, RuleSettings, patch_cosines
+from tagmask.variants.rule import DenseRule, Question, RuleSettings, patch_cosines, shared_passes
 
-__all__ = ["SclipSettings", "check_windows", "cosine_maps", "label", "segment", "shared_cosine_maps"]
+__all__ = [
+    "SclipSettings",
+    "check_windows",
+    "cosine_maps",
+    "label",
+    "position_rule",
+    "scale_and_normalise",
+    "segment",
+    "shared_cosine_maps",
+]
 
 _LONG_SIDE = 2048
 _WINDOWS_A_BATCH = 16
@@ -268,18 +274,16 @@ def window_cosines(
         windows = _fill_up(windows, clip.vision.patch)
     vision = clip.vision
     rules = [dense_rule(each.method, each, len(vision.blocks)) for each in methods]
-    tables = [_position_rule(each, rule) for each, rule in zip(methods, rules, strict=True)]
+    tables = [position_rule(each, rule) for each, rule in zip(methods, rules, strict=True)]
     found: dict[int, Tensor] = {}
-    for table in dict.fromkeys(tables):
-        sharing = [i for i, other in enumerate(tables) if other is table]
-        state = one_pass(vision, windows, table, keep=reduce(or_, (rules[i].mid for i in sharing)))
-        for i in sharing:
-            cosines = patch_cosines(state, rules[i], Question(windows, texts, methods[i].logit_scale))
-            found[i] = cosines.reshape(*cosines.shape[:2], *state.grid)
+    for i, state in shared_passes(vision, windows, rules, tables):
+        cosines = patch_cosines(state, rules[i], Question(windows, texts, methods[i].logit_scale))
+        found[i] = cosines.reshape(*cosines.shape[:2], *state.grid)
     return [found[i] for i in range(len(methods))]
 
 
-def _position_rule(settings: SclipSettings, rule: DenseRule) -> Positions:
+def position_rule(settings: SclipSettings, rule: DenseRule) -> Positions:
+    """How a rule's position table follows the grid, under these settings."""
     name = settings.positions or rule.positions
     if name == "bicubic-nudged" and not settings.positions_by_count:
         name = "bicubic-nudged-by-shape"
