@@ -26,6 +26,16 @@ def test_pictures_stand_in_columns_below_their_headings() -> None:
     assert (sheet[: y0 - 1] < 128).any()
 
 
+def test_narrow_pictures_leave_room_for_names() -> None:
+    narrow = np.full((50, 2, 3), (255, 0, 0), np.uint8)
+    name = "a name that is much longer than its picture is wide"
+    sheet = np.asarray(picture_sheet([Heading(name), Heading("b")], [Row((narrow, narrow))]))
+    columns = np.flatnonzero((sheet == (255, 0, 0)).all(axis=2).any(axis=0))
+    assert columns[:2].tolist() == [20, 21]
+    written = np.flatnonzero((sheet[20:38, : columns[2]] < 128).any(axis=(0, 2)))
+    assert 200 < written.max() < columns[2] - 5
+
+
 def test_a_sheet_needs_a_picture_for_every_heading() -> None:
     for headings, rows in (([Heading("a")], []), ([], [Row(())]), ([Heading("a")], [Row((RED, BLUE))])):
         with pytest.raises(ShapeError, match="give at least one row and one column"):

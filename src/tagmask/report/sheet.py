@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import TypeAlias, cast
 
 import numpy as np
@@ -22,6 +23,8 @@ _EDGE, _GAP = 20, 10
 """Around the sheet and between pictures, in pixels."""
 _NAME, _NOTE = 16, 12
 """Sizes of letters, in pixels."""
+_LEAST = 100
+"""Width of a column, in pixels, so that notes below its name stay readable."""
 _LINE = 1.3
 """Height of a line, in sizes of letters."""
 
@@ -71,7 +74,7 @@ def picture_sheet(headings: Sequence[Heading], rows: Sequence[Row]) -> PIL.Image
 
     Args:
         headings: one a column. The font knows Latin letters.
-        rows: with as many cells. A column is as wide as its widest cell.
+        rows: with as many cells. A column is as wide as its widest cell, and its name.
 
     Raises:
         ShapeError: a row with more or fewer cells than there are headings, or no column or row.
@@ -81,7 +84,10 @@ def picture_sheet(headings: Sequence[Heading], rows: Sequence[Row]) -> PIL.Image
             f"rows hold {[len(row.cells) for row in rows]} pictures and there are {len(headings)} headings; "
             "give at least one row and one column, and a picture for each"
         )
-    widths = [max(row.cells[i].shape[1] for row in rows) for i in range(len(headings))]
+    widths = [
+        max(_LEAST, ceil(_font(_NAME).getlength(heading.name)), *(row.cells[i].shape[1] for row in rows))
+        for i, heading in enumerate(headings)
+    ]
     heights = [max(cell.shape[0] for cell in row.cells) for row in rows]
     below = [round(2 * _NOTE * _LINE) if row.caption else _GAP for row in rows]
     notes = [_wrapped(heading.note, width) for heading, width in zip(headings, widths, strict=True)]
