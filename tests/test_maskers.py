@@ -13,7 +13,7 @@ from tagmask.clip.load import Clip
 from tagmask.dense.features import one_pass
 from tagmask.errors import InputError
 from tagmask.maskers import masker
-from tagmask.papers import sclip_windows
+from tagmask.variants import rule
 from tests.segmenters import BACKGROUND, KINDS, WORDS, made, scores_of
 
 
@@ -300,7 +300,7 @@ def _count_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         looks.append(1)
         return one_pass(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sclip_windows, "one_pass", counted)
+    monkeypatch.setattr(rule, "one_pass", counted)
     return looks
 
 

@@ -12,18 +12,22 @@ from PIL import Image
 from tagmask import __version__
 from tagmask.api import Segmenter, Tagger
 from tagmask.bench.miniature.truth import objects_only
+from tagmask.cli.looking import USUAL
 from tagmask.cli.talk import bold, green, say, watched
 from tagmask.clip.load import Clip
 from tagmask.files import ensure_folder, write_bytes
+from tagmask.looking import patch_attention
 from tagmask.miniature.scenes import CLASS_NAMES, COLOURS, Scene
 from tagmask.miniature.trials import unseen_scene
-from tagmask.report import Sight, render
+from tagmask.report import Look, Sight, render
 from tagmask.results import Segmentation, Tags
 
 __all__ = ["show"]
 
 _SEEDS = (1, 2, 3, 5, 6, 7, 9, 10)
 """Unseen scenes with a few objects each; chosen for variety, before any model had seen them."""
+_LOOK_SEED, _LOOK_POINTS = 10, ((210, 65), (95, 228))
+"""The scene whose patches are asked where they look, the last of those above; the large hat, the plane."""
 _QUALITY = 90
 
 
@@ -66,7 +70,8 @@ def show(clip: Clip, out: Path) -> None:
         "Command": "tagmask demo",
     }
     page = out / "report.html"
-    write_bytes(page, render("What tagmask sees", _LEAD, sights, facts).encode())
+    looks = [("What one square listens to", _LOOK_LEAD, _look(clip))]
+    write_bytes(page, render("What tagmask sees", _LEAD, sights, facts, looks).encode())
     typer.echo("")
     typer.echo(bold(f"Open {page} in a browser."))
     say(
@@ -82,6 +87,18 @@ _LEAD = (
     "given: the tags say which of them it finds in a picture, the masks say where. Since the pictures are "
     "drawn the truth is known exactly, and stands beside what was found."
 )
+
+
+_LOOK_LEAD = (
+    "The model sees a picture as small squares, and before it says what a square shows, the square listens "
+    "to others. The ring marks one square; warm is what it listens to. As trained (clip) that is much of the "
+    "picture. Methods that make masks change this, in the last layer: a square on a hat listens to the hat."
+)
+
+
+def _look(clip: Clip) -> Look:
+    image = unseen_scene(_LOOK_SEED).image
+    return Look(image, _LOOK_POINTS, USUAL, patch_attention(clip, image, _LOOK_POINTS, USUAL))
 
 
 def _write(out: Path, name: str, scene: Scene, masks: Segmentation) -> None:

@@ -237,6 +237,56 @@ def mask(
 
 
 @app.command()
+def look(
+    image: Annotated[Path, typer.Argument(help="An image file.", metavar="IMAGE", show_default=False)],
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--at",
+            metavar="X,Y",
+            help="A point, in pixels from the left and from the top; repeat it. Left out: the middle.",
+        ),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help="One of `tagmask methods`; repeat it. Left out: clip, maskclip, sclip, naclip, sc-clip.",
+        ),
+    ] = None,
+    word: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--word", "-w", metavar="WORD", help="For resclip only, which looks with words in mind."
+        ),
+    ] = None,
+    weights: Weights = None,
+    activation: ActivationOption = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The picture to write, .png or .jpg.")
+    ] = Path("look.png"),
+    device: Device = "auto",
+    precision: PrecisionOption = Precision.auto,
+) -> None:
+    """Draw where the patch at a point looks: the last block's attention under each method.
+
+    A row a point, a column a method. Warm is what the patch takes most from, in shares of its strongest.
+    """
+    with errors_reported():
+        from tagmask.cli.looking import look_at
+
+        look_at(
+            image,
+            at or (),
+            method or (),
+            lines(word),
+            lambda: load_weights(weights, activation, device, precision),
+            out,
+        )
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write to.")] = Path(
         "demo"

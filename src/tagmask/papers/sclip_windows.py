@@ -5,8 +5,6 @@ All dense methods share it, and methods that share a trunk look at the same wind
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
 
 import torch
 from jaxtyping import Float
@@ -25,12 +23,13 @@ from tagmask.errors import InputError
 from tagmask.refine.pamr import check_pamr
 from tagmask.types import Image, Images, Pixels, Size, TextFeatures
 from tagmask.variants.catalogue import METHODS, check_method, dense_rule
-from tagmask.variants.rule import DenseRule, Question, RuleSettings, patch_cosines
+from tagmask.variants.rule import DenseRule, Question, RuleSettings, patch_cosines, shared_passes
 
 __all__ = [
     "SclipSettings",
     "check_windows",
     "cosine_maps",
+    "position_rule",
     "scale_and_normalise",
     "shared_cosine_maps",
     "window_cosines",
@@ -172,7 +171,7 @@ def _joined_maps(
     settings: SclipSettings,
 ) -> CosineMaps:
     rule = dense_rule(settings.method, settings, len(clip.vision.blocks))
-    table = _position_rule(settings, rule)
+    table = position_rule(settings, rule)
     cuts = [pixels[:, y0:y1, x0:x1] for x0, y0, x1, y1 in plan.boxes]
     batches = [cuts[start : start + _WINDOWS_A_BATCH] for start in range(0, len(cuts), _WINDOWS_A_BATCH)]
     passes = [one_pass(clip.vision, torch.stack(batch), table, keep=rule.mid) for batch in batches]
@@ -213,19 +212,16 @@ def window_cosines(
     """Cosine of every patch with every text, under each settings' method, whose rules are given."""
     if methods[0].pad_windows:
         windows = _fill_up(windows, clip.vision.patch)
-    vision = clip.vision
-    tables = [_position_rule(each, rule) for each, rule in zip(methods, rules, strict=True)]
+    tables = [position_rule(each, rule) for each, rule in zip(methods, rules, strict=True)]
     found: dict[int, Tensor] = {}
-    for table in dict.fromkeys(tables):
-        sharing = [i for i, other in enumerate(tables) if other is table]
-        state = one_pass(vision, windows, table, keep=reduce(or_, (rules[i].mid for i in sharing)))
-        for i in sharing:
-            cosines = patch_cosines(state, rules[i], Question(windows, texts, methods[i].logit_scale))
-            found[i] = cosines.reshape(*cosines.shape[:2], *state.grid)
+    for i, state in shared_passes(clip.vision, windows, rules, tables):
+        cosines = patch_cosines(state, rules[i], Question(windows, texts, methods[i].logit_scale))
+        found[i] = cosines.reshape(*cosines.shape[:2], *state.grid)
     return [found[i] for i in range(len(methods))]
 
 
-def _position_rule(settings: SclipSettings, rule: DenseRule) -> Positions:
+def position_rule(settings: SclipSettings, rule: DenseRule) -> Positions:
+    """How a rule's position table follows the grid, under these settings."""
     name = settings.positions or rule.positions
     if name == "bicubic-nudged" and not settings.positions_by_count:
         name = "bicubic-nudged-by-shape"

@@ -9,8 +9,9 @@ from jaxtyping import Float, UInt8
 
 from tagmask.errors import ShapeError
 from tagmask.report.text import data_uri, escaped
+from tagmask.types import Image
 
-__all__ = ["heat_strip"]
+__all__ = ["heat_strip", "warmed"]
 
 _LONGEST = 160
 _COLD, _WARM = np.array([86, 108, 160.0]), np.array([255, 206, 64.0])
@@ -45,11 +46,21 @@ def _picture(image: UInt8[np.ndarray, "h w 3"], scores: Float[np.ndarray, "_ _"]
             "give one of the picture's size"
         )
     step = -(-max(scores.shape) // _LONGEST)
-    grey = image[::step, ::step].mean(axis=2, keepdims=True)
-    warmth = np.clip(np.nan_to_num(scores[::step, ::step]), 0, 1)[..., None]
-    colour = _COLD + (_WARM - _COLD) * warmth
-    # The picture stays readable: its light modulates the colour.
-    shown = colour * (0.5 + 0.5 * grey / 255)
     file = io.BytesIO()
-    PIL.Image.fromarray(shown.astype(np.uint8)).save(file, "JPEG", quality=85, optimize=True)
+    shown = PIL.Image.fromarray(warmed(image[::step, ::step], scores[::step, ::step]))
+    shown.save(file, "JPEG", quality=85, optimize=True)
     return data_uri("image/jpeg", file.getvalue())
+
+
+def warmed(image: Image, scores: Float[np.ndarray, "h w"]) -> Image:
+    """The picture in cold and warm: scores of 0 are blue, of 1 yellow.
+
+    The picture stays readable: its light modulates the colour, of warm places less, so that they stand out of
+    the dark too.
+    """
+    light = image.mean(axis=2, keepdims=True) / 255
+    warmth = np.clip(np.nan_to_num(scores), 0, 1)[..., None]
+    colour = _COLD + (_WARM - _COLD) * warmth
+    least = 0.5 + 0.3 * warmth
+    shown: Image = (colour * (least + (1 - least) * light)).astype(np.uint8)
+    return shown

@@ -8,6 +8,7 @@ from importlib.resources import files
 import numpy as np
 
 from tagmask.masks import overlay_colours
+from tagmask.report.attention import Look, look_section
 from tagmask.report.card import card
 from tagmask.report.sight import Sight, made
 from tagmask.report.switches import maker_switch, view_switch
@@ -16,7 +17,13 @@ from tagmask.report.text import escaped
 __all__ = ["render"]
 
 
-def render(title: str, lead: str, sights: Sequence[Sight], facts: Mapping[str, str]) -> str:
+def render(
+    title: str,
+    lead: str,
+    sights: Sequence[Sight],
+    facts: Mapping[str, str],
+    looks: Sequence[tuple[str, str, Look]] = (),
+) -> str:
     """A page that shows pictures and what was found in them, whole in itself.
 
     Pictures are written into the page, at most 800 pixels long, and regions as outlines, so that the page
@@ -29,6 +36,7 @@ def render(title: str, lead: str, sights: Sequence[Sight], facts: Mapping[str, s
         sights: the pictures, in the order in which they are shown. What they show is not changed.
         facts: what the reader may want to know of the run, e.g. {"weights": "...", "time": "3.2 s"}; the
             value of "command" is set as code.
+        looks: shown below the pictures, each with a title and a sentence or two.
 
     Returns:
         HTML; write it as UTF-8.
@@ -42,6 +50,7 @@ def render(title: str, lead: str, sights: Sequence[Sight], facts: Mapping[str, s
     frame = _frame(sights)
     cards = "".join(card(i, sight, colours, frame) for i, sight in enumerate(sights))
     makers = list(dict.fromkeys(by for sight in sights for by, _ in made(sight)))
+    attention = "".join(look_section(look, name, said) for name, said, look in looks)
     script = _part("page.js")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -52,7 +61,7 @@ def render(title: str, lead: str, sights: Sequence[Sight], facts: Mapping[str, s
         f"<style>\n{_part('style.css')}{_choices(sights)}.sheet{{--frame:{frame:.4f}}}\n</style>\n</head>\n"
         f'<body>\n<header class="top"><h1>{escaped(title)}</h1>\n<p class="lead">{escaped(lead)}</p>\n'
         f"{_facts(facts)}</header>\n{_for_all(makers) if len(sights) > 1 else ''}"
-        f'<main class="sheet">\n{cards}</main>\n'
+        f'<main>\n<div class="sheet">\n{cards}</div>\n{attention}</main>\n'
         '<footer class="foot"><p>Shares count pixels. Scores are compared within one picture. '
         "This page is one file and fetches nothing.</p></footer>\n"
         f"<script>{script}</script>\n</body>\n</html>\n"

@@ -11,8 +11,10 @@
 Blocks before the last are never altered, so any number of methods share one trunk.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
 import torch
 from jaxtyping import Float
@@ -20,7 +22,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tagmask.checks import check_number
-from tagmask.dense.features import Keep, Pass
+from tagmask.clip.model import Vision
+from tagmask.dense.features import Keep, Pass, one_pass
+from tagmask.dense.positions import Positions
 from tagmask.types import Attention, Heads, Pixels, TextFeatures, Tokens
 
 __all__ = [
@@ -31,8 +35,10 @@ __all__ = [
     "RuleSettings",
     "affinity",
     "always",
+    "block_attention",
     "patch_cosines",
     "patch_features",
+    "shared_passes",
 ]
 
 Cosines = Float[Tensor, "b q p"]
@@ -162,6 +168,34 @@ def always(rule: DenseRule) -> Making:
         return rule
 
     return make
+
+
+def shared_passes(
+    vision: Vision, pixels: Pixels, rules: Sequence[DenseRule], tables: Sequence[Positions]
+) -> Iterator[tuple[int, Pass]]:
+    """The pass that each rule starts from: one for all rules that stretch the position table alike.
+
+    Yields:
+        Each rule's index, once, and its pass.
+    """
+    for table in dict.fromkeys(tables):
+        sharing = [i for i, other in enumerate(tables) if other is table]
+        x = one_pass(vision, pixels, table, keep=reduce(or_, (rules[i].mid for i in sharing)))
+        for i in sharing:
+            yield i, x
+
+
+def block_attention(x: Pass, rule: DenseRule, question: Question | None = None) -> Attention | None:
+    """The last block's attention as the rule has it, of its first stream; None where it is the identity.
+
+    Args:
+        x: before the last block.
+        rule: the method.
+        question: what a second look asks for. None: the attention of the first look.
+    """
+    if rule.again is not None and question is not None:
+        x = rule.again(x, _look(x, rule), question)
+    return rule.weights(rule.before(x)[0])
 
 
 def patch_features(x: Pass, rule: DenseRule, question: Question | None = None) -> Float[Tensor, "b p e"]:
