@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tagmask.api import Segmenter, Tagger
-from tagmask.bench.metrics import ConfusionMatrix, mean_average_precision
+from tagmask.bench.metrics import ConfusionMatrix
+from tagmask.bench.tag_metrics import mean_average_precision
 from tagmask.clip.load import Clip
 from tagmask.dense.features import class_features
 from tagmask.dense.prompts import text_features
