@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tagmask import __version__
+from tagmask.cli.benching_app import bench_app
 from tagmask.cli.inputs import behind, lines, load_weights, needed
 from tagmask.cli.options import (
     ActivationOption,
@@ -221,19 +222,4 @@ def doctor(
 
 app.add_typer(weights_app, name="weights")
 
-bench = typer.Typer(no_args_is_help=True, help="Measure: tables with known truth.")
-app.add_typer(bench, name="bench")
-
-
-@bench.command()
-def miniature(
-    scenes: Annotated[int, typer.Option(help="How many unseen scenes.", min=1)] = 300,
-    weights: Annotated[str, typer.Option(metavar="PATH", help="Weights to measure.")] = "miniature",
-    device: Device = "auto",
-    precision: PrecisionOption = Precision.auto,
-) -> None:
-    """The miniature world's tables (docs/miniature.md), as Markdown."""
-    with errors_reported():
-        from tagmask.cli.benching import bench_miniature
-
-        bench_miniature(load_weights(weights, None, device, precision), scenes)
+app.add_typer(bench_app, name="bench")

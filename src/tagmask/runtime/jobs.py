@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 from tagmask.errors import TagmaskError
 from tagmask.runtime.folders import FoundImage
 
-__all__ = ["Outcome", "run"]
+__all__ = ["Outcome", "out_of_memory", "run"]
 
 Result = TypeVar("Result")
 
@@ -33,12 +33,13 @@ def run(images: Iterable[FoundImage], work: Callable[[FoundImage], Result]) -> I
         except TagmaskError as error:
             yield Outcome(image, None, str(error))
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             yield Outcome(image, None, "not enough memory for this image; reduce it, or use another device")
 
 
-def _out_of_memory(error: MemoryError | RuntimeError) -> bool:
+def out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Whether an error says that the memory, of whatever device, is full."""
     # torch has a type of its own for a full GPU, but reports a full main memory as a plain RuntimeError.
     said = str(error).lower()
     return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
