@@ -1,7 +1,7 @@
 """Results image by image, in a file that outlives the run that writes it.
 
-The first line says what the results are of; each further line is one image. A line is written in one piece, so
-a run that is killed leaves at most one torn line, at the end, which the next run takes away. The number of a
+The first line says what the results are of, each further line is one image. A line is written in one piece: a
+run that is killed leaves at most one torn line, at the end, which the next run takes away. The number of a
 run is always computed from this file: whether it was written at once or in parts cannot matter.
 """
 
