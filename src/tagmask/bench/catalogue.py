@@ -35,10 +35,11 @@ class Column:
     recipe: str = ""
     """What stands for the data set in the recipes' names."""
     average: Average = "union"
-    unsure: str = "ignored"
     groups: str | None = None
+    labelled: bool = False
+    """Images in which no class is present are left out."""
     images: int | None = None
-    """How many the papers' list has."""
+    """How many the papers' list has, where that is settled."""
     needs: str = ""
     """For people."""
 
@@ -109,11 +110,15 @@ def table(name: str) -> Table:
 
 
 def cells(pattern: str | None = None) -> Iterator[Cell]:
-    """Every figure, or those whose table, row, column or recipe holds `pattern` (with * and ?)."""
+    """Every figure, or those whose table, row, column or recipe holds `pattern` (with * and ?).
+
+    Where our sources hold no figure, the cell is there if it can be measured.
+    """
     for each in all_tables().values():
         for cell in each.cells:
             told = (cell.table, cell.row, cell.column.key, cell.column.label, cell.recipe or "")
-            if pattern is None or any(fnmatchcase(t.casefold(), f"*{pattern.casefold()}*") for t in told):
+            fits = pattern is None or any(fnmatchcase(t.casefold(), f"*{pattern.casefold()}*") for t in told)
+            if fits and (cell.figure is not None or protocol_of(cell) is not None):
                 yield cell
 
 
@@ -128,7 +133,6 @@ def protocol_of(cell: Cell) -> Protocol | None:
             recipe=made_recipe(cell.recipe, parsed_settings(cell.settings)),
             metric=column.metric,
             average=column.average,
-            unsure=column.unsure,
             groups=column.groups,
         )
     except InputError:  # a method or a setting of a later version, or another kind of recipe

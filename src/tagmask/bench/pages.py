@@ -93,7 +93,6 @@ def _result(found: Finding) -> dict[str, Any]:
         "value": _json(summary.scores[protocol.metric]),
         "partial": list(summary.partial),
         "average": protocol.average,
-        "unsure": protocol.unsure,
         "groups": protocol.groups,
         "scores": {key: _json(value) for key, value in summary.scores.items()},
         "classes": {key: _json(value) for key, value in summary.classes.items()},

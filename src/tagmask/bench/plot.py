@@ -33,7 +33,7 @@ def bars_svg(title: str, values: Mapping[str, float], mean: float) -> str:
         f"<text class='t' x='12' y='20'>{escaped(title)}</text>",
     ]
     for tick in range(0, 101, 20):
-        x = _x(tick)
+        x = _x(float(tick))
         parts.append(f"<line class='g' x1='{x}' x2='{x}' y1='{_TOP - 4}' y2='{height - 12}'/>")
         parts.append(f"<text x='{x}' y='{_TOP - 10}' text-anchor='middle'>{tick}</text>")
     for row, name in enumerate(order):

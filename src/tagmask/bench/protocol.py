@@ -12,7 +12,7 @@ from tagmask.errors import InputError
 from tagmask.settings.kinds import Recipe, TagMaskRecipe, TagRecipe
 from tagmask.settings.lookup import mask_recipe, recipe, tag_recipe
 
-__all__ = ["MASK_METRICS", "METRICS", "TAG_METRICS", "UNSURE", "Protocol", "made_recipe", "parsed_settings"]
+__all__ = ["MASK_METRICS", "METRICS", "TAG_METRICS", "Protocol", "made_recipe", "parsed_settings"]
 
 MASK_METRICS = ("miou",)
 TAG_METRICS = ("map", "precision", "recall", "f1")
@@ -24,9 +24,6 @@ METRICS: Mapping[str, str] = {
     "f1": "F1",
 }
 """What people call them; all in percent."""
-
-UNSURE = ("present", "absent", "ignored")
-"""What becomes of classes that an image's labels are unsure of, as VOC is of difficult objects."""
 
 Value: TypeAlias = object
 _TAGGER = "tagger."
@@ -40,8 +37,6 @@ class Protocol:
     metric: str = "miou"
     average: Average = "union"
     """Of the classes' IoU: over those that truth or masks hold, or those that the truth holds."""
-    unsure: str = "ignored"
-    """Classes an image's labels are unsure of are "present", "absent" or "ignored"."""
     groups: str | None = None
     """Coarser classes (`groups.GROUPS`) that masks and truth are counted by."""
 
@@ -52,7 +47,6 @@ class Protocol:
                 f"{self.recipe.name} is scored by {', '.join(wanted)}, and {self.metric!r} was asked for"
             )
         check_choice("average", self.average, ("union", "truth"))
-        check_choice("unsure", self.unsure, UNSURE)
         if self.groups is not None:
             check_choice("groups", self.groups, tuple(GROUPS))
 

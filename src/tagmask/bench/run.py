@@ -19,7 +19,7 @@ from tagmask.bench.journal import Record
 from tagmask.bench.metrics import ConfusionMatrix
 from tagmask.checks import check_number
 from tagmask.data.sample import Dataset, Sample
-from tagmask.errors import InputError, TagmaskError
+from tagmask.errors import InputError, ShapeError, TagmaskError
 from tagmask.runtime.jobs import out_of_memory
 from tagmask.types import Image
 
@@ -32,16 +32,13 @@ Scorer = Callable[[Sample], Record]
 Read = TypeVar("Read")
 
 
-def mask_scorer(
-    segmenter: Segmenter, dataset: Dataset, *, told: bool = False, unsure_too: bool = False
-) -> Scorer:
+def mask_scorer(segmenter: Segmenter, dataset: Dataset, *, told: bool = False) -> Scorer:
     """Mask an image and count its pixels by true and predicted class.
 
     Args:
         segmenter: its labels are those of `dataset.classes`, in that order.
         dataset: whose samples will be scored.
         told: the method is told each image's true tags.
-        unsure_too: those that the labels are unsure of among them.
 
     Raises:
         InputError: the segmenter's labels are not as many as the data set's classes.
@@ -55,7 +52,7 @@ def mask_scorer(
         if told:
             if sample.tags is None:
                 return Record(id=sample.id, failed="tags", reason="its true tags are not known")
-            tags = sorted({*sample.tags, *(sample.unsure if unsure_too else ())})
+            tags = list(sample.tags)
         if sample.read_mask is None:
             return Record(id=sample.id, failed="mask", reason="it has no mask")
         try:
@@ -114,7 +111,7 @@ class _UnreadableError(TagmaskError):
 
     def __init__(self, what: str, error: Exception) -> None:
         super().__init__(str(error) or type(error).__name__)
-        self.what = what
+        self.what = "size" if isinstance(error, ShapeError) else what
 
 
 def _read(what: str, read: Callable[[], Read]) -> Read:

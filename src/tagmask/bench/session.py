@@ -68,7 +68,7 @@ def _scorer(clip: Clip, protocol: Protocol, dataset: Dataset) -> Callable[..., R
     if isinstance(recipe, TagRecipe):
         return tag_scorer(Tagger(clip, recipe=recipe), dataset)
     segmenter = Segmenter(clip, recipe=recipe)
-    return mask_scorer(segmenter, dataset, told=protocol.told, unsure_too=protocol.unsure == "present")
+    return mask_scorer(segmenter, dataset, told=protocol.told)
 
 
 def described(clip: Clip, protocol: Protocol, dataset: Dataset) -> Mapping[str, Any]:
@@ -86,7 +86,7 @@ def described(clip: Clip, protocol: Protocol, dataset: Dataset) -> Mapping[str, 
     return {
         "tagmask": __version__,
         "recipe": asdict(protocol.recipe),
-        "true tags": _told(protocol),
+        "true tags": protocol.told,
         "weights": {
             "sha256": _files_hash(clip.files),
             "activation": clip.activation,
@@ -103,12 +103,6 @@ def described(clip: Clip, protocol: Protocol, dataset: Dataset) -> Mapping[str, 
             "ids": hashlib.sha256("\n".join(ids).encode("utf-8", "surrogateescape")).hexdigest(),
         },
     }
-
-
-def _told(protocol: Protocol) -> str | None:
-    if not protocol.told:
-        return None
-    return "all" if protocol.unsure == "present" else "sure ones"
 
 
 def _files_hash(files: Iterable[Path]) -> str:

@@ -82,7 +82,7 @@ def summarised(
     asked = list(islice(dataset.samples, limit))
     known = {sample.id: i for i, sample in enumerate(dataset.samples)}
     failures: dict[str, Failure] = {}
-    counter = _Tags(dataset, protocol) if protocol.tags else _Masks(dataset, protocol)
+    counter = _Tags(dataset) if protocol.tags else _Masks(dataset, protocol)
     seen: set[str] = set()
     for record in read_journal(journal):
         if record.id in seen or record.id not in known:
@@ -154,9 +154,9 @@ class _Masks:
 class _Tags:
     """Scores and choices of all images."""
 
-    def __init__(self, dataset: Dataset, protocol: Protocol) -> None:
+    def __init__(self, dataset: Dataset) -> None:
         self.count = 0
-        self._protocol, self._names = protocol, dataset.tag_classes
+        self._names = dataset.tag_classes
         size = (len(dataset.samples), len(dataset.tag_classes))
         self._scores: Float32[np.ndarray, "i c"] = np.zeros(size, np.float32)
         self._chosen, self._truth, self._unsure = (np.zeros(size, bool) for _ in range(3))
@@ -172,10 +172,7 @@ class _Tags:
         self._scores[place] = record.scores
         self._chosen[place, list(record.chosen)] = True
         self._truth[place, list(sample.tags or ())] = True
-        if self._protocol.unsure == "present":
-            self._truth[place, list(sample.unsure)] = True
-        elif self._protocol.unsure == "ignored":
-            self._unsure[place, list(sample.unsure)] = True
+        self._unsure[place, list(sample.unsure)] = True
         self.count += 1
 
     def result(self) -> tuple[dict[str, float], dict[str, float]]:

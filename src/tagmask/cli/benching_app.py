@@ -24,9 +24,11 @@ __all__ = ["bench_app"]
 class _RecipeFirst(TyperGroup):
     """`tagmask bench METHOD/DATASET` is short for `tagmask bench run METHOD/DATASET`."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+    def parse_args(self, ctx: object, args: list[str]) -> list[str]:
+        """See that a recipe's name is taken for one."""
         named = bool(args) and "/" in args[0] and not args[0].startswith("-")
-        return super().parse_args(ctx, ["run", *args] if named else args)
+        # The context's class is another one in each version of typer.
+        return super().parse_args(ctx, ["run", *args] if named else args)  # type: ignore[arg-type]
 
 
 bench_app = typer.Typer(

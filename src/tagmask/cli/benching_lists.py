@@ -43,7 +43,8 @@ def show_figures(pattern: str | None, *, as_json: bool) -> None:
             typer.echo(f"  {line}")
         columns = {cell.column.key: cell.column for cell in shown if cell.column.needs}
         for column in columns.values():
-            typer.echo(f"  {column.label} needs {column.needs}, {column.images} images")
+            images = f", {column.images} images" if column.images else ""
+            typer.echo(f"  {column.label} needs {column.needs}{images}")
         typer.echo("")
     say(f"{len(found)} figures, {sum(cell.command is not None for cell in found)} of them can be run here")
 

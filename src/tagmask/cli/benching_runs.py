@@ -57,6 +57,8 @@ class Request:
     split: str | None
     images: int | None
     """How many the papers' list has; None for other data."""
+    labelled: bool
+    """Images in which no class is present are left out."""
 
     @classmethod
     def of(
@@ -87,7 +89,6 @@ class Request:
             recipe=made,
             metric=column.metric,
             average=column.average,
-            unsure=column.unsure,
             groups=column.groups,
         )
         quirks = [] if as_ is None else [f"as={as_}"]
@@ -97,6 +98,7 @@ class Request:
             data=dataset or str(column.data),
             split=split or column.split,
             images=column.images if usual else None,
+            labelled=column.labelled and usual,
         )
 
     @property
@@ -197,7 +199,10 @@ def _opened(roots: Roots, request: Request) -> Dataset:
     # Readers of files are looked up when one is needed: `bench list` needs none.
     module = import_module("tagmask.data.catalogue")
     opened = cast("Callable[[str, Path, str | None], Dataset]", module.open_dataset)
-    return opened(request.data, root, request.split)
+    dataset = opened(request.data, root, request.split)
+    if not request.labelled:
+        return dataset
+    return replace(dataset, samples=[sample for sample in dataset.samples if sample.tags])
 
 
 def _told_of_failures(records: Iterable[Record], total: int) -> Iterator[Record]:
@@ -251,4 +256,5 @@ def _request(cell: Cell) -> Request | None:
         data=column.data,
         split=column.split,
         images=column.images,
+        labelled=column.labelled,
     )
