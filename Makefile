@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test lint format types imports unit parity parity-weights speed miniature tables clean
+.PHONY: demo test lint format types imports unit parity parity-weights parity-metrics speed memory miniature tables clean
 
 demo: .venv/installed
 	$(BIN)/tagmask demo
@@ -40,8 +40,14 @@ parity: .venv/installed-test  # every array of the reference packs in ../shared/
 parity-weights: build/weights-parity/installed
 	build/weights-parity/bin/python -m pytest -q -m weights_parity -rA --no-header -p no:cacheprovider
 
+parity-metrics: build/metrics-parity/installed
+	build/metrics-parity/bin/python -m pytest -q -m metrics_parity -rA --no-header -p no:cacheprovider
+
 speed: .venv/installed-test  # ratios against a plain transcription, on this machine
 	$(BIN)/python -m benchmarks.speed
+
+memory: .venv/installed-test  # the curve of a benchmark run over 5,000 images
+	$(BIN)/python -m benchmarks.memory
 
 # Threads that wait asleep cost little when the machine has other work too; spinning ones, the default, a lot.
 miniature: .venv/installed  # train the bundled model anew: 78 processor minutes; resumes; pictures: 8 GB in build/
@@ -69,6 +75,11 @@ clean:
 build/weights-parity/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv build/weights-parity
 	$(subst $(BIN),build/weights-parity/bin,$(PIP)) -e ".[test]" open_clip_torch transformers timm
+	touch $@
+
+build/metrics-parity/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv build/metrics-parity
+	$(subst $(BIN),build/metrics-parity/bin,$(PIP)) -e ".[test]" scikit-learn torchmetrics
 	touch $@
 
 .venv/installed-test: .venv/bin/python pyproject.toml constraints.txt

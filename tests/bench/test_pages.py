@@ -86,6 +86,7 @@ def test_a_run_leaves_pages(tmp_path: Path, summary: Summary) -> None:
     assert "| cat \\| dog | 29.27 |" in page
     assert "| ship | - |" in page
     assert "Note: other weights." in page
+    assert ("| paper | ours (partial) | difference |" in page) == bool(summary.partial)
     assert ("| a\\|b | mask of another size | its mask is (2, 2) (h, w) |" in page) == bool(summary.failures)
     ElementTree.parse(tmp_path / "classes.svg")
     assert ("partial" in (tmp_path / "classes.svg").read_text()) == bool(summary.partial)

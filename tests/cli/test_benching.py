@@ -113,6 +113,7 @@ def test_figures_of_the_paper_stand_beside_ours(
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[0].startswith("tagclip/voc2012 on voc2012, 3 images: mAP ")
+    assert any("paper 94.1  ours " in line and " (partial)  difference " in line for line in lines)
     assert any("paper 94.1" in line and "tagclip-4, both" in line and "[paper]" in line for line in lines)
     assert ablation.exit_code == 0, ablation.output
     rows = [line for line in ablation.stdout.splitlines() if line.startswith("| ")]

@@ -124,7 +124,8 @@ def _page(found: Finding) -> list[str]:
     if note := found.about.get("note"):
         lines += [f"Note: {note}.", ""]
     if found.comparisons:
-        lines += ["| table | row | score | paper | ours | difference |", "|---|---|---|---|---|---|"]
+        ours = "ours (partial)" if summary.partial else "ours"
+        lines += [f"| table | row | score | paper | {ours} | difference |", "|---|---|---|---|---|---|"]
         lines += [
             f"| {each.cell.table} | {_cell(each.cell.row)} | {METRICS[each.cell.column.metric]} "
             f"| {each.cell.figure:g} {each.cell.source} | {_shown(each.ours)} "

@@ -152,16 +152,16 @@ def run_one(bench: Bench, request: Request) -> int:
     found = _run(bench, request)
     typer.echo(headline(found))
     for each in found.comparisons:
-        typer.echo(_beside(each))
+        typer.echo(_beside(each, partial=bool(found.summary.partial)))
     say(f"written to {bench.out / request.folder}")
     return len(found.summary.failures)
 
 
-def _beside(each: Comparison) -> str:
-    cell = each.cell
+def _beside(each: Comparison, *, partial: bool) -> str:
+    cell, mark = each.cell, " (partial)" if partial else ""
     note = f"; {cell.note}" if cell.note else ""
     return (
-        f"  paper {cell.figure:g}  ours {each.ours:.2f}  difference {each.difference:+.2f}  "
+        f"  paper {cell.figure:g}  ours {each.ours:.2f}{mark}  difference {each.difference:+.2f}  "
         f"{cell.table}, {cell.row}, {cell.column.label} {cell.source}{note}"
     )
 

@@ -1,1 +1,1 @@
-"""Data sets: folders of a benchmark in their published layout -> images, tags, masks."""
+"""Benchmarks' folders as they lie on disk, read lazily as samples: an image, its tags, its mask."""
