@@ -1,7 +1,7 @@
 """Scores equal to those of scikit-learn and torchmetrics, where they mean the same (make parity-metrics).
 
-They do not where a class is in no image or never predicted (conventions differ), nor in F1 over classes and images,
-which here is that of the mean precision and recall, as in the papers, and there the mean of F1s.
+They do not where a class is in no image or never predicted (conventions differ), nor in F1 over classes and
+images, which here is that of the mean precision and recall, as in the papers, and there the mean of F1s.
 """
 
 import numpy as np
