@@ -1,7 +1,7 @@
 """Memory of a benchmark run over thousands of images: `python -m benchmarks.memory`.
 
-Photos of many sizes are drawn, masked by the bundled model, and scored, as `tagmask bench run` does it. Now and
-then the process's memory is noted; a run that kept images, masks or scores of its past would show a slope.
+Photos of many sizes are drawn, masked by the bundled model, and scored, as `tagmask bench run` does it. Now
+and then the process's memory is noted: a run that kept images, masks or scores would show a slope.
 """
 
 import argparse

@@ -204,6 +204,25 @@ def test_folders_are_given_for_all_or_one_by_one(tmp_path: Path, opened: Asked) 
     assert "--data is given twice" in twice.stderr
 
 
+def test_rows_whose_data_is_not_there_are_left_out_of_a_table(tmp_path: Path, opened: Asked) -> None:
+    options = ("--weights", "miniature", "-o", tmp_path / "out")
+    result = run("bench", "table", "sclip-4", "--data", f"voc20={tmp_path / 'data'}", *options)
+    assert result.exit_code == 1
+    assert "| mode 1: short side 224 | 56.5 / not run |" in result.stdout
+    assert "| TCL | 51.2 |" in result.stdout
+    assert result.stderr.count("not run: no folder is given for voc21; give --data voc21=ROOT") == 3
+    assert opened == []
+
+
+def test_refinements_are_settings(tmp_path: Path, opened: Asked) -> None:
+    result = bench(tmp_path, "run", "sclip/voc21", *MASK_QUICK, "--refine", "pamr", "--limit", 1)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("sclip/voc21 pamr_steps=10 crf=none templates=")
+    (folder,) = (tmp_path / "out").iterdir()
+    about = json.loads((folder / "result.json").read_text())["about"]
+    assert (about["recipe"]["pamr_steps"], about["recipe"]["crf"]) == (10, None)
+
+
 def test_the_list_shows_figures_sources_and_commands() -> None:
     result = run("bench", "list", "tagclip-4")
     assert result.exit_code == 0

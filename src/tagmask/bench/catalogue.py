@@ -79,7 +79,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[str, ...]
     cells: tuple[Cell, ...]
-    """Row by row, those whose figure is neither known nor can be measured left out."""
+    """Row by row; a place without a figure is there if a recipe is named that should give it."""
 
 
 @cache

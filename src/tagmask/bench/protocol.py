@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TypeAlias
 
 from tagmask.bench.groups import GROUPS
@@ -16,13 +17,9 @@ __all__ = ["MASK_METRICS", "METRICS", "TAG_METRICS", "Protocol", "made_recipe", 
 
 MASK_METRICS = ("miou",)
 TAG_METRICS = ("map", "precision", "recall", "f1")
-METRICS: Mapping[str, str] = {
-    "miou": "mIoU",
-    "map": "mAP",
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F1",
-}
+METRICS: Mapping[str, str] = MappingProxyType(
+    {"miou": "mIoU", "map": "mAP", "precision": "precision", "recall": "recall", "f1": "F1"}
+)
 """What people call them; all in percent."""
 
 Value: TypeAlias = object

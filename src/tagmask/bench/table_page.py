@@ -34,10 +34,10 @@ def table_page(table: Table, results: Results) -> str:
 
 
 def _shown(cell: Cell | None, results: Results) -> str:
-    if cell is None:
+    result = None if cell is None else results.get(cell)
+    if cell is None or (cell.figure is None and result is None):
         return ""
     printed = "?" if cell.figure is None else f"{cell.figure:g}"
-    result = results.get(cell)
     if result is None:
         return printed
     if isinstance(result, str):

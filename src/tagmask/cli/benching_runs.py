@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import cast
 
 import typer
@@ -121,11 +122,13 @@ class Request:
             yield self.split
 
 
-_REFINED: Mapping[Refine | None, tuple[str, ...]] = {
-    Refine.none: ("pamr_steps=0", "crf=none"),
-    Refine.pamr: ("pamr_steps=10", "crf=none"),
-    Refine.crf: ("pamr_steps=0", "crf=cls-seg"),
-}
+_REFINED: Mapping[Refine | None, tuple[str, ...]] = MappingProxyType(
+    {
+        Refine.none: ("pamr_steps=0", "crf=none"),
+        Refine.pamr: ("pamr_steps=10", "crf=none"),
+        Refine.crf: ("pamr_steps=0", "crf=cls-seg"),
+    }
+)
 
 
 def roots_of(given: Sequence[str]) -> Roots:
