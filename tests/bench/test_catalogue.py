@@ -138,3 +138,12 @@ def test_figures_are_found_by_parts_of_names() -> None:
 def test_unknown_tables_are_refused() -> None:
     with pytest.raises(InputError, match="did you mean tagclip-4"):
         table("tagclip-44")
+
+
+def test_what_is_measured_on_is_what_the_readers_open() -> None:
+    catalogue = pytest.importorskip("tagmask.data.catalogue")
+    for column in {cell.column for cell in cells() if cell.column.data is not None}:
+        split = catalogue.split_of(column.data, column.split)
+        images = catalogue.DATASETS[column.data].splits[split]
+        # Where images without labels are left out there are fewer; PASCAL Context's list is not settled.
+        assert column.images in (images, None) or (column.labelled and column.images < images), column
