@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test lint format types imports unit parity parity-weights parity-crf students-test speed miniature tables clean
+.PHONY: demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test speed memory miniature tables clean
 
 demo: .venv/installed
 	$(BIN)/tagmask demo
@@ -47,8 +47,14 @@ parity-crf: build/crf-parity/installed  # the dense CRF beside pydensecrf2's: la
 students-test: build/students/installed  # students of transformers; exported files, run with onnxruntime
 	build/students/bin/python -m pytest -q -m students -rP --no-header -p no:cacheprovider -p no:logging
 
+parity-metrics: build/metrics-parity/installed
+	build/metrics-parity/bin/python -m pytest -q -m metrics_parity -rA --no-header -p no:cacheprovider
+
 speed: .venv/installed-test  # ratios against a plain transcription, on this machine
 	$(BIN)/python -m benchmarks.speed
+
+memory: .venv/installed-test  # the curve of a benchmark run over 5,000 images
+	$(BIN)/python -m benchmarks.memory
 
 # Threads that wait asleep cost little when the machine has other work too; spinning ones, the default, a lot.
 miniature: .venv/installed  # train the bundled model anew: 78 processor minutes; resumes; pictures: 8 GB in build/
@@ -87,6 +93,11 @@ build/crf-parity/installed: pyproject.toml constraints.txt
 build/students/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv build/students
 	$(subst $(BIN),build/students/bin,$(PIP)) -e ".[test,students,export]"
+	touch $@
+
+build/metrics-parity/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv build/metrics-parity
+	$(subst $(BIN),build/metrics-parity/bin,$(PIP)) -e ".[test]" scikit-learn torchmetrics
 	touch $@
 
 .venv/installed-test: .venv/bin/python pyproject.toml constraints.txt

@@ -44,3 +44,10 @@ def test_numbers_beside_the_label_maps_are_the_same() -> None:
 def test_the_class_token_is_the_recorded_one() -> None:
     held = np.load(GATE / "units_model.npz")["clip/img2_cls_unit"]
     np.testing.assert_array_equal(held, np.load(SHARED / "tags.npz")["clip/image_features"][2])
+
+
+@pytest.mark.parity
+def test_scores_of_tags_are_the_recorded_ones() -> None:
+    held, pack = np.load(GATE / "tag_metrics.npz"), np.load(SHARED / "tags.npz")
+    for name in held.files:
+        np.testing.assert_array_equal(held[name], pack[f"metrics/{name}"])

@@ -1,30 +1,22 @@
-"""How good labels and tags are: IoU of masks, average precision and F1 of tags.
+"""How good masks are: intersection over union, from counts that can be added up.
 
-numpy only, so that results can be scored where no model runs.
+numpy only, so that results can be scored where no model runs. Tags are scored in `tag_metrics`.
 """
 
-from typing import Literal, NamedTuple, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Integer, Num, Shaped
+from jaxtyping import Float, Int, Integer, Num
 
 from tagmask.errors import InputError, ShapeError
 
-__all__ = [
-    "F1",
-    "ConfusionMatrix",
-    "F1Scores",
-    "average_precision",
-    "f1_of_decisions",
-    "f1_scores",
-    "mean_average_precision",
-    "over_relative_threshold",
-    "reduce_zero",
-]
+__all__ = ["Average", "Cell", "ConfusionMatrix", "reduce_zero"]
 
 Average: TypeAlias = Literal["union", "truth"]
-Truth: TypeAlias = Shaped[np.ndarray, "images classes"]
-"""True or non-zero where the class is in the image."""
+
+Cell: TypeAlias = tuple[int, int, int]
+"""True class, predicted class (the number of classes where that is none), pixels."""
 
 
 class ConfusionMatrix:
@@ -83,6 +75,45 @@ class ConfusionMatrix:
         width = self.classes + 1
         self._counts += np.bincount(true * width + seen, minlength=self._counts.size).reshape(-1, width)
 
+    def cells(self) -> list[Cell]:
+        """All counts that are not zero: few for one image, however many classes there are."""
+        true, seen = np.nonzero(self._counts)
+        pixels = self._counts[true, seen]
+        return list(zip(true.tolist(), seen.tolist(), pixels.tolist(), strict=True))
+
+    def add(self, cells: Iterable[Sequence[int]]) -> None:
+        """Add counts that were made elsewhere, as `cells` gives them.
+
+        Raises:
+            InputError: a cell that this matrix does not have, or a count below 0.
+        """
+        for true, seen, pixels in cells:
+            if not (0 <= true < self.classes and 0 <= seen <= self.classes and pixels >= 0):
+                raise InputError(
+                    f"got the count {[true, seen, pixels]} for {self.classes} classes; wanted are a true "
+                    f"class, a predicted class (or {self.classes} for none) and a number of pixels"
+                )
+            self._counts[true, seen] += pixels
+
+    def grouped(self, groups: Sequence[int], count: int) -> "ConfusionMatrix":
+        """The same pixels counted by coarser classes.
+
+        Args:
+            groups: of each class, the coarser class it belongs to.
+            count: how many coarser classes there are.
+
+        Raises:
+            InputError: not one group a class, or a group outside 0 .. count - 1.
+        """
+        if len(groups) != self.classes or not all(0 <= group < count for group in groups):
+            raise InputError(
+                f"got {len(groups)} groups for {self.classes} classes; give each one of 0 to {count - 1}"
+            )
+        coarse = ConfusionMatrix(count, self.ignore)
+        table = np.array([*groups, count])
+        np.add.at(coarse._counts, (table[:-1, None], table[None, :]), self._counts)
+        return coarse
+
     @property
     def matrix(self) -> Int[np.ndarray, "classes classes"]:
         """Pixels by true class (rows) and predicted class; answers that are no class are left out."""
@@ -138,128 +169,8 @@ def reduce_zero(truth: Integer[np.ndarray, "*size"]) -> Integer[np.ndarray, "*si
     return np.where((truth == 0) | (truth == 255), 255, truth - 1).astype(truth.dtype)
 
 
-def average_precision(
-    scores: Float[np.ndarray, "images classes"], truth: Truth
-) -> Float[np.ndarray, " classes"]:
-    """Average precision per class: the mean, over its images, of the precision at their rank.
-
-    Args:
-        scores: any real numbers; only their order within a class matters. Of equal scores the
-            earlier image ranks first.
-        truth: which classes are in which images.
-
-    Returns:
-        0..1 per class; 0 for a class that is in no image.
-
-    Raises:
-        ShapeError: `scores` and `truth` differ in shape.
-
-    Source:
-        All-point average precision without interpolation, as coded by the authors of TagCLIP
-        (AAAI 2024), whose order of equal scores is undefined.
-
-    Example:
-        >>> average_precision(np.array([[0.9], [0.8], [0.1]]), np.array([[1], [0], [1]])).round(4).tolist()
-        [0.8333]
-    """
-    _require_same(scores, truth)
-    order = np.argsort(-scores, axis=0, kind="stable")
-    hits = np.take_along_axis(truth != 0, order, axis=0)
-    precision = hits.cumsum(0) / np.arange(1, len(hits) + 1)[:, None]
-    return _ratio((precision * hits).sum(0), hits.sum(0), otherwise=0.0)
-
-
-def mean_average_precision(scores: Float[np.ndarray, "images classes"], truth: Truth) -> float:
-    """Mean of `average_precision` over all classes, those in no image (0) included.
-
-    Raises:
-        ShapeError: `scores` and `truth` differ in shape.
-    """
-    return float(average_precision(scores, truth).mean())
-
-
-class F1(NamedTuple):
-    """All 0..1; `f1` is the harmonic mean of the other two, 0 where both are 0."""
-
-    f1: float
-    precision: float
-    recall: float
-
-
-class F1Scores(NamedTuple):
-    """Three ways to average the same decisions."""
-
-    overall: F1
-    """Decisions of all images and classes pooled."""
-    per_class: F1
-    """Precision and recall of each class, their means over the classes, then F1 of the means."""
-    per_sample: F1
-    """The same over the images."""
-
-
-def over_relative_threshold(
-    scores: Float[np.ndarray, "images classes"], tau: float
-) -> Bool[np.ndarray, "images classes"]:
-    """Take the classes over lo + tau * (hi - lo), where lo and hi are the image's extreme scores.
-
-    Strictly over: an image whose scores are all equal gets no class.
-    """
-    low, high = scores.min(1, keepdims=True), scores.max(1, keepdims=True)
-    over: Bool[np.ndarray, "images classes"] = scores > low + tau * (high - low)
-    return over
-
-
-def f1_scores(scores: Float[np.ndarray, "images classes"], truth: Truth, tau: float) -> F1Scores:
-    """F1, precision and recall of the tags chosen by each image's relative threshold.
-
-    Args:
-        scores: any real numbers.
-        truth: which classes are in which images.
-        tau: place of the threshold between the image's least (0) and greatest (1) score.
-
-    Raises:
-        ShapeError: `scores` and `truth` differ in shape.
-
-    Source:
-        As coded by the authors of TagCLIP (AAAI 2024).
-    """
-    return f1_of_decisions(over_relative_threshold(scores, tau), truth)
-
-
-def f1_of_decisions(chosen: Bool[np.ndarray, "images classes"], truth: Truth) -> F1Scores:
-    """F1, precision and recall of given decisions.
-
-    A class that is never chosen has precision 0, one that is in no image has recall 0, and
-    both stay in the means; images alike.
-
-    Raises:
-        ShapeError: `chosen` and `truth` differ in shape.
-
-    Example:
-        >>> f1_of_decisions(np.array([[True, True]]), np.array([[1, 0]])).overall
-        F1(f1=0.6666666666666666, precision=0.5, recall=1.0)
-    """
-    _require_same(chosen, truth)
-    present = truth != 0
-    right = chosen & present
-    return F1Scores(
-        _f1(*(a.reshape(-1).sum(keepdims=True) for a in (right, chosen, present))),
-        _f1(*(a.sum(0) for a in (right, chosen, present))),
-        _f1(*(a.sum(1) for a in (right, chosen, present))),
-    )
-
-
-def _f1(right: Int[np.ndarray, " n"], chosen: Int[np.ndarray, " n"], present: Int[np.ndarray, " n"]) -> F1:
-    precision = float(_ratio(right, chosen, otherwise=0.0).mean())
-    recall = float(_ratio(right, present, otherwise=0.0).mean())
-    both = precision + recall
-    return F1(2 * precision * recall / both if both else 0.0, precision, recall)
-
-
-def _ratio(
-    part: Num[np.ndarray, " n"], total: Num[np.ndarray, " n"], otherwise: float = np.nan
-) -> Float[np.ndarray, " n"]:
-    ratio = np.full(len(total), otherwise)
+def _ratio(part: Num[np.ndarray, " n"], total: Num[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    ratio = np.full(len(total), np.nan)
     np.divide(part, total, out=ratio, where=total > 0)
     return ratio
 
@@ -267,10 +178,3 @@ def _ratio(
 def _mean(values: Float[np.ndarray, " n"]) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
-
-
-def _require_same(given: Shaped[np.ndarray, "..."], truth: Shaped[np.ndarray, "..."]) -> None:
-    if given.shape != truth.shape:
-        raise ShapeError(
-            f"got {given.shape} for a truth of {truth.shape}; both are (images, classes), in the same order"
-        )

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from tagmask.api import Tagger
-from tagmask.bench.metrics import f1_of_decisions
+from tagmask.bench.tag_metrics import f1_of_decisions
 from tagmask.cli.talk import say, watched
 from tagmask.errors import InputError, TagmaskError
 from tagmask.images import read_image

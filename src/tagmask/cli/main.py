@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tagmask import __version__
+from tagmask.cli.benching_app import bench_app
 from tagmask.cli.datasets import data_app
 from tagmask.cli.inputs import behind, lines, load_weights, needed
 from tagmask.cli.options import (
@@ -370,25 +371,4 @@ train = typer.Typer(no_args_is_help=True, help="Learn from images of your own.")
 train.command()(projection)
 app.add_typer(train, name="train")
 
-bench = typer.Typer(no_args_is_help=True, help="Measure: tables with known truth.")
-app.add_typer(bench, name="bench")
-
-
-@bench.command()
-def miniature(
-    scenes: Annotated[int, typer.Option(help="How many unseen scenes.", min=1)] = 100,
-    table: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only this table; may be repeated.")
-    ] = None,
-    pictures: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write each table as an SVG into this folder.")
-    ] = None,
-    weights: Annotated[str, typer.Option(metavar="PATH", help="Weights to measure.")] = "miniature",
-    device: Device = "auto",
-    precision: PrecisionOption = Precision.auto,
-) -> None:
-    """The papers' tables in the miniature world (docs/miniature.md), as Markdown."""
-    with errors_reported():
-        from tagmask.cli.benching import bench_miniature
-
-        bench_miniature(load_weights(weights, None, device, precision), scenes, table or (), pictures)
+app.add_typer(bench_app, name="bench")

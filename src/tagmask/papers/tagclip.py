@@ -38,6 +38,7 @@ from tagmask.dense.features import Pass, class_features, one_pass
 from tagmask.dense.positions import bilinear_half
 from tagmask.dense.prompts import Names, merge_names
 from tagmask.errors import InputError
+from tagmask.papers.tag_rule import choose_tags, tag_cut
 from tagmask.types import Image, Images, Pixels, Size, TextFeatures
 
 __all__ = ["TagclipSettings", "choose_tags", "score_images", "tag_cut"]
@@ -355,38 +356,6 @@ def candidate_crop(
     crop = F.interpolate(part, size=(side * patch, side * patch), mode="bilinear", align_corners=False)
     cells = local.candidates.masks[index, y0:y1, x0:x1].float()[None, None]
     return crop[0], F.interpolate(cells, size=(side, side), mode="nearest")[0, 0] > 0
-
-
-# -- Tags ------------------------------------------------------------------------------------------------
-
-
-def tag_cut(scores: Float[np.ndarray, " f"], tau: float) -> float:
-    """The score a tag must exceed: `tau` of the way from the image's lowest final score to its highest."""
-    low, high = np.float32(scores.min()), np.float32(scores.max())
-    return float(low + np.float32(tau) * (high - low))
-
-
-def choose_tags(
-    scores: Float[np.ndarray, " f"], tau: float, *, min_score: float = 0.0, top: int | None = None
-) -> tuple[int, ...]:
-    """Classes taken as present, ascending.
-
-    By the paper's rule there is always at least one: the best, if none is above the cut. `min_score` and
-    `top` then take away classes under a score and all but the best few; nothing may be left.
-
-    Example:
-        >>> choose_tags(np.float32([0.1, 0.7, 0.5]), 0.5)
-        (1, 2)
-        >>> choose_tags(np.float32([0.1, 0.7, 0.5]), 0.5, min_score=0.6)
-        (1,)
-    """
-    chosen = np.flatnonzero(scores > np.float32(tag_cut(scores, tau)))
-    if not len(chosen):
-        chosen = np.array([scores.argmax()])
-    chosen = chosen[scores[chosen] >= min_score]
-    if top is not None:
-        chosen = chosen[np.argsort(-scores[chosen], kind="stable")][:top]
-    return tuple(sorted(int(c) for c in chosen))
 
 
 def _stretch(maps: Float[Tensor, "c gh gw"]) -> Float[Tensor, "c gh gw"]:

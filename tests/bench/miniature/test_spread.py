@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from tagmask.bench.metrics import ConfusionMatrix, mean_average_precision
+from tagmask.bench.metrics import ConfusionMatrix
 from tagmask.bench.miniature.order import orders
 from tagmask.bench.miniature.spread import draws, mean_ap, miou, spread_of, verdict
+from tagmask.bench.tag_metrics import mean_average_precision
 
 
 @pytest.fixture

@@ -1,0 +1,129 @@
+"""Memory of a benchmark run over thousands of images: `python -m benchmarks.memory`.
+
+Photos of many sizes are drawn, masked by the bundled model, and scored, as `tagmask bench run` does it. Now
+and then the process's memory is noted: a run that kept images, masks or scores would show a slope.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+import tagmask
+from tagmask.bench.journal import Record
+from tagmask.bench.protocol import Protocol
+from tagmask.bench.session import Run, measured
+from tagmask.data.sample import Dataset, Sample
+from tagmask.settings.kinds import own_masks, own_tags
+from tagmask.types import Image
+
+WORDS = ("tree", "flower", "fish", "bird", "cat", "car", "boat", "house", "cup", "star")
+BACKGROUND = ("grass", "sand", "water", "sky")
+NOTES = 20
+"""How often memory is noted."""
+
+
+def main() -> None:
+    """Measure masks, then tags, and print both curves."""
+    parser = argparse.ArgumentParser(description="Memory of a benchmark run over thousands of images")
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--workers", type=int, default=1)
+    asked = parser.parse_args()
+    clip = tagmask.load("miniature", device="cpu")
+    for name, protocol in protocols().items():
+        began = time.monotonic()
+        curve = run_of(clip, protocol, asked.images, asked.workers)
+        seconds = time.monotonic() - began
+        half = [mebibytes for image, mebibytes in curve if image >= asked.images // 2]
+        change = half[-1] - half[0]
+        print(f"{name}, {asked.images} images, {asked.workers} workers, {seconds:.0f} s")
+        print_curve(curve)
+        print(
+            f"second half: {min(half):.1f} to {max(half):.1f} MiB, from start to end {change:+.1f}",
+            flush=True,
+        )
+
+
+def protocols() -> dict[str, Protocol]:
+    """What is measured: small windows and one sentence a word, since memory, not the score, is looked at."""
+    masks = replace(own_masks(WORDS, BACKGROUND), templates=("a {}.",), short_side=64, crop=64, stride=64)
+    tags = replace(
+        own_tags(WORDS, BACKGROUND), templates=("a {}.",), min_patches=1, max_patches=64, cwr=False
+    )
+    return {"masks": Protocol(recipe=masks), "tags": Protocol(recipe=tags, metric="map")}
+
+
+def drawn(count: int) -> Dataset:
+    """Photos of noise, in sizes from 96 x 128 to 192 x 256."""
+    samples = [
+        Sample(
+            id=f"{seed:012d}",
+            read_image=partial(photo, seed),
+            tags=(seed % len(WORDS),),
+            read_mask=partial(truth, seed),
+        )
+        for seed in range(count)
+    ]
+    return Dataset(name="noise", classes=("background", *WORDS), tag_classes=WORDS, samples=samples)
+
+
+def photo(seed: int) -> Image:
+    """Coarse noise, enlarged."""
+    height, width = size(seed)
+    coarse = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+    return coarse.repeat(8, axis=0).repeat(8, axis=1)
+
+
+def truth(seed: int) -> np.ndarray:
+    """Labels as coarse as the photo."""
+    height, width = size(seed)
+    labels = np.random.default_rng(seed + 1).integers(0, 1 + len(WORDS), (height // 8, width // 8), np.uint8)
+    return labels.repeat(8, axis=0).repeat(8, axis=1)
+
+
+def size(seed: int) -> tuple[int, int]:
+    """(h, w), multiples of 8."""
+    rng = np.random.default_rng(seed + 2)
+    return int(rng.integers(12, 25)) * 8, int(rng.integers(16, 33)) * 8
+
+
+def run_of(clip: tagmask.Clip, protocol: Protocol, images: int, workers: int) -> list[tuple[int, float]]:
+    """(images done, MiB in memory) along one run."""
+    curve: list[tuple[int, float]] = []
+
+    def noted(records: Iterable[Record], total: int) -> Iterator[Record]:
+        for done, record in enumerate(records, start=1):
+            yield record
+            if done % max(1, total // NOTES) == 0:
+                curve.append((done, resident()))
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(protocol=protocol, dataset=drawn(images))
+        found = measured(clip, run, Path(folder), workers=workers, watch=noted)
+        size_of_file = (Path(folder) / "images.jsonl").stat().st_size / 1e6
+    print(json.dumps({"scored": found.scored, "partial": list(found.partial), "results in MB": size_of_file}))
+    return curve
+
+
+def resident() -> float:
+    """MiB of this process in memory (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def print_curve(curve: list[tuple[int, float]]) -> None:
+    """One line a note, with a bar."""
+    top = max(mebibytes for _, mebibytes in curve)
+    for image, mebibytes in curve:
+        print(f"{image:>7} images  {mebibytes:7.1f} MiB  {'#' * round(50 * mebibytes / top)}")
+
+
+if __name__ == "__main__":
+    main()

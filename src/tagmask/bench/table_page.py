@@ -1,0 +1,89 @@
+"""A whole table with ours beside the paper's figures."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from tagmask.bench.catalogue import Cell, Table
+from tagmask.bench.protocol import METRICS
+from tagmask.bench.summary import Summary
+
+__all__ = ["table_page", "table_record"]
+
+Results = Mapping[Cell, Summary | str]
+"""What each cell that was run gave: a summary, or why there is none."""
+
+
+def table_page(table: Table, results: Results) -> str:
+    """Markdown: "paper / ours (difference)" where both are known; "*" where ours is of a part of the set."""
+    heads = [f"{column.label}, {METRICS.get(column.metric, column.metric)}" for column in table.columns]
+    lines = [
+        f"## {table.name}: {table.title}",
+        "",
+        f"{table.paper}. Paper / ours (difference); a figure alone is cited; * is of a part of the set.",
+        "",
+        "| | " + " | ".join(heads) + " |",
+        "|---|" + "---|" * len(heads),
+    ]
+    by_place = {(cell.row, cell.column.key): cell for cell in table.cells}
+    for row in table.rows:
+        shown = [_shown(by_place.get((row, column.key)), results) for column in table.columns]
+        lines.append(f"| {row} | " + " | ".join(shown) + " |")
+    notes = [f"* {note}" for note in _notes(table, results)]
+    return "\n".join([*lines, *([""] if notes else []), *notes])
+
+
+def _shown(cell: Cell | None, results: Results) -> str:
+    result = None if cell is None else results.get(cell)
+    if cell is None or (cell.figure is None and result is None):
+        return ""
+    printed = "?" if cell.figure is None else f"{cell.figure:g}"
+    if result is None:
+        return printed
+    if isinstance(result, str):
+        return f"{printed} / not run"
+    ours = result.scores[cell.column.metric]
+    mark = "*" if result.partial else ""
+    if math.isnan(ours):
+        return f"{printed} / -{mark}"
+    gap = "" if cell.figure is None else f" ({ours - cell.figure:+.2f})"
+    return f"{printed} / {ours:.2f}{mark}{gap}"
+
+
+def _notes(table: Table, results: Results) -> list[str]:
+    notes = [f"{cell.row}: {cell.note}" for cell in table.cells if cell.note]
+    for cell, result in results.items():
+        where = f"{cell.row}, {cell.column.label}"
+        if isinstance(result, str):
+            notes.append(f"{where}: not run: {result}")
+        elif result.partial:
+            notes.append(f"{where}: partial: {'; '.join(result.partial)}")
+    return list(dict.fromkeys(notes))
+
+
+def table_record(table: Table, results: Results) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "table": table.name,
+        "title": table.title,
+        "paper": table.paper,
+        "figures": [_record(cell, results.get(cell)) for cell in table.cells],
+    }
+
+
+def _record(cell: Cell, result: Summary | str | None) -> dict[str, Any]:
+    said: dict[str, Any] = {
+        "row": cell.row,
+        "column": cell.column.key,
+        "metric": cell.column.metric,
+        "figure": cell.figure,
+        "source": cell.source,
+        "recipe": cell.recipe,
+        "settings": list(cell.settings),
+    }
+    if isinstance(result, str):
+        said["not run"] = result
+    elif result is not None:
+        ours = result.scores[cell.column.metric]
+        said |= {"ours": None if math.isnan(ours) else ours, "partial": list(result.partial)}
+    return said

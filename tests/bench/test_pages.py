@@ -1,0 +1,129 @@
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tagmask.bench.catalogue import Cell, Column, Table
+from tagmask.bench.pages import Finding, compared, headline, write_pages
+from tagmask.bench.protocol import Protocol
+from tagmask.bench.summary import Failure, Summary
+from tagmask.bench.table_page import table_page, table_record
+from tagmask.settings.lookup import recipe
+
+SUMMARY = Summary(
+    scores={"miou": 59.6349, "pixel accuracy": 80.0, "mean accuracy": math.nan},
+    classes={"background": 90.0, "cat | dog": 29.27, "ship": math.nan},
+    scored=1449,
+    asked=1449,
+    failures=(),
+    partial=(),
+)
+PART = replace(
+    SUMMARY,
+    scored=38,
+    failures=(Failure("a|b", "size", "its mask is (2, 2)\n(h, w)"),),
+    partial=("1 of 39 images failed: 1 mask of another size", "the first 39 of 1449 images were asked for"),
+)
+COLUMN = Column(key="voc21", label="VOC21", metric="miou", data="voc21")
+
+
+def cell(row: str, figure: float | None, **changed: object) -> Cell:
+    made = Cell(
+        table="sclip-1",
+        row=row,
+        column=COLUMN,
+        figure=figure,
+        source="[paper]",
+        recipe=None,
+        settings=(),
+        note="",
+    )
+    return replace(made, **changed)  # type: ignore[arg-type]
+
+
+def finding(summary: Summary) -> Finding:
+    return Finding(
+        name="sclip/voc21",
+        data="voc21",
+        protocol=Protocol(recipe=recipe("sclip/voc21")),
+        summary=summary,
+        comparisons=compared(summary, [cell("SCLIP", 59.1), cell("SCLIP, again", 60.0)]),
+        about={"weights": "1", "note": "other weights"},
+    )
+
+
+def test_the_headline_says_what_the_number_is_of() -> None:
+    assert headline(finding(SUMMARY)) == "sclip/voc21 on voc21, 1449 images: mIoU 59.63"
+    assert headline(finding(PART)) == (
+        "sclip/voc21 on voc21, 38 images: mIoU 59.63 "
+        "(partial: 1 of 39 images failed: 1 mask of another size; the first 39 of 1449 images were asked for)"
+    )
+    nothing = replace(PART, scores={"miou": math.nan})
+    assert "mIoU unknown (partial" in headline(finding(nothing))
+
+
+def test_figures_are_compared_with_the_score_they_are_of() -> None:
+    scores = {"map": 94.0, "f1": 84.0}
+    asked = [cell(m, f, column=replace(COLUMN, metric=m)) for m, f in (("map", 94.1), ("f1", 84.12))]
+    found = compared(replace(SUMMARY, scores=scores), [*asked, cell("c", 50.0)])
+    assert [round(each.difference, 2) for each in found] == [-0.1, -0.12]
+
+
+@pytest.mark.parametrize("summary", [SUMMARY, PART])
+def test_a_run_leaves_pages(tmp_path: Path, summary: Summary) -> None:
+    write_pages(tmp_path, finding(summary))
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["value"] == summary.scores["miou"]
+    assert result["scores"]["mean accuracy"] is None
+    assert result["partial"] == list(summary.partial)
+    assert result["images"]["failed"] == [f.__dict__ for f in summary.failures]
+    assert [round(each["difference"], 4) for each in result["published"]] == [0.5349, -0.3651]
+    page = (tmp_path / "result.md").read_text()
+    assert "| sclip-1 | SCLIP | mIoU | 59.1 [paper] | 59.63 | +0.53 |" in page
+    assert "| cat \\| dog | 29.27 |" in page
+    assert "| ship | - |" in page
+    assert "Note: other weights." in page
+    assert ("| paper | ours (partial) | difference |" in page) == bool(summary.partial)
+    assert ("| a\\|b | mask of another size | its mask is (2, 2) (h, w) |" in page) == bool(summary.failures)
+    ElementTree.parse(tmp_path / "classes.svg")
+    assert ("partial" in (tmp_path / "classes.svg").read_text()) == bool(summary.partial)
+
+
+RUN, CITED, LOST, PARTLY = (
+    cell("ours", 59.1),
+    cell("cited", 51.2),
+    cell("no data", 12.0),
+    cell("partly", None),
+)
+TABLE = Table(
+    name="sclip-1",
+    title="Segmentation",
+    paper="SCLIP",
+    columns=(COLUMN, replace(COLUMN, key="empty", label="Empty")),
+    rows=("ours", "cited", "no data", "partly", "later"),
+    cells=(RUN, CITED, LOST, replace(PARTLY, note="no figure"), cell("later", None)),
+)
+RESULTS = {RUN: SUMMARY, LOST: "there is no folder", TABLE.cells[3]: PART}
+
+
+def test_tables_show_ours_beside_the_paper_s() -> None:
+    page = table_page(TABLE, RESULTS).splitlines()
+    assert "| | VOC21, mIoU | Empty, mIoU |" in page
+    assert "| ours | 59.1 / 59.63 (+0.53) |  |" in page
+    assert "| cited | 51.2 |  |" in page
+    assert "| no data | 12 / not run |  |" in page
+    assert "| partly | ? / 59.63* |  |" in page
+    assert "* no data, VOC21: not run: there is no folder" in page
+    assert "| later |  |  |" in page
+    assert "* partly: no figure" in page
+    assert any(line.startswith("* partly, VOC21: partial: 1 of 39 images failed") for line in page)
+
+
+def test_tables_are_kept_for_programs() -> None:
+    record = json.loads(json.dumps(table_record(TABLE, RESULTS), allow_nan=False))
+    assert [each.get("ours") for each in record["figures"]] == [59.6349, None, None, 59.6349, None]
+    assert record["figures"][2]["not run"] == "there is no folder"
+    assert record["figures"][3]["partial"] == list(PART.partial)
