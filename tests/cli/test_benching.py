@@ -6,13 +6,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from tagmask.bench import catalogue, protocol
+from tagmask.cli import benching_runs
 from tagmask.cli.main import app
 from tagmask.data.sample import Dataset, Sample
 from tagmask.errors import ImageError, InputError
@@ -61,9 +61,7 @@ def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Asked:
             samples=samples if name == "coco2014" else samples[:3],
         )
 
-    module = ModuleType("tagmask.data.catalogue")
-    module.open_dataset = open_dataset  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "tagmask.data.catalogue", module)
+    monkeypatch.setattr(benching_runs, "open_dataset", open_dataset)
     (tmp_path / "data").mkdir()
     return asked
 
@@ -143,13 +141,13 @@ def test_a_run_goes_on_only_if_asked(tmp_path: Path, opened: Asked) -> None:
 def test_failed_images_are_named_and_the_exit_code_says_so(
     tmp_path: Path, opened: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = sys.modules["tagmask.data.catalogue"].open_dataset
+    whole = benching_runs.open_dataset
 
     def with_one_bad(name: str, root: Path, split: str | None = None) -> Dataset:
         found = whole(name, root, split)
         return replace(found, samples=[*found.samples, replace(found.samples[0], id="bad", read_image=bad)])
 
-    monkeypatch.setattr(sys.modules["tagmask.data.catalogue"], "open_dataset", with_one_bad)
+    monkeypatch.setattr(benching_runs, "open_dataset", with_one_bad)
     result = bench(tmp_path, "sclip/voc21", *MASK_QUICK)
     assert result.exit_code == 1
     assert "failed: bad: photo.jpg is damaged or cut short" in result.stderr

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tagmask.bench.metrics import average_precision
+from tagmask.bench.tag_metrics import average_precision
 from tagmask.clip.load import Clip
 from tagmask.dense.class_token import class_token
 from tagmask.dense.prompts import text_features

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from types import MappingProxyType
+
+from tagmask.checks import check_choice
+from tagmask.data.coco_stuff import coarse_names, raw_ids
 
 __all__ = ["GROUPS", "Groups", "coco_stuff_from_raw", "grouping"]
 
@@ -29,21 +31,12 @@ def grouping(name: str) -> Groups:
         >>> len(groups.members), groups.names[groups.members[0]]
         (171, 'person')
     """
-    by_class = {index: group for _, index, group in _coco_stuff() if index is not None}
-    names = tuple(_text(f"{name.replace('-', '_')}.txt").splitlines())
-    return Groups(names, tuple(by_class[index] for index in sorted(by_class)))
+    check_choice("groups", name, tuple(GROUPS))
+    by_class = {index: group for _, index, group in raw_ids() if index is not None}
+    return Groups(coarse_names(), tuple(by_class[index] for index in sorted(by_class)))
 
 
 @cache
 def coco_stuff_from_raw() -> Mapping[int, int]:
     """Class 0 .. 170 of each raw id (0 .. 181) that COCO-Stuff's files use; eleven raw ids are never used."""
-    return MappingProxyType({raw: index for raw, index, _ in _coco_stuff() if index is not None})
-
-
-def _coco_stuff() -> list[tuple[int, int | None, int]]:
-    rows = [line.split("\t") for line in _text("coco_stuff_ids.tsv").splitlines()[1:]]
-    return [(int(raw), None if index == "-" else int(index), int(group)) for raw, index, group in rows]
-
-
-def _text(file: str) -> str:
-    return (resources.files(__package__) / "figures" / file).read_text(encoding="utf-8")
+    return MappingProxyType({raw: index for raw, index, _ in raw_ids() if index is not None})

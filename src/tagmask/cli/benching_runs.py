@@ -3,12 +3,10 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import cast
 
 import typer
 
@@ -22,6 +20,7 @@ from tagmask.bench.table_page import table_page, table_record
 from tagmask.cli.options import Refine
 from tagmask.cli.talk import said_if_stopped, say, watched
 from tagmask.clip.load import Clip
+from tagmask.data.catalogue import open_dataset
 from tagmask.data.sample import Dataset
 from tagmask.errors import InputError, TagmaskError
 from tagmask.files import ensure_folder, write_bytes
@@ -199,10 +198,7 @@ def _opened(roots: Roots, request: Request) -> Dataset:
     root = roots.get(request.data, roots.get(None))
     if root is None:
         raise InputError(f"no folder is given for {request.data}; give --data {request.data}=ROOT")
-    # Readers of files are looked up when one is needed: `bench list` needs none.
-    module = import_module("tagmask.data.catalogue")
-    opened = cast("Callable[[str, Path, str | None], Dataset]", module.open_dataset)
-    dataset = opened(request.data, root, request.split)
+    dataset = open_dataset(request.data, root, request.split)
     if not request.labelled:
         return dataset
     return replace(dataset, samples=[sample for sample in dataset.samples if sample.tags])

@@ -32,6 +32,7 @@ __all__ = [
     "open_coco_object",
     "open_coco_stuff",
     "open_coco_stuff10k",
+    "raw_ids",
     "raw_masks",
 ]
 
@@ -49,7 +50,7 @@ MADE: Mapping[str, str] = {"coco-stuff": "_labelTrainIds", "coco-object": "_inst
 
 
 @cache
-def _ids() -> tuple[tuple[int, int | None, int], ...]:
+def raw_ids() -> tuple[tuple[int, int | None, int], ...]:
     """Raw id, class of 171 (None: never given), group of 27."""
     text = (resources.files(__package__) / "published" / "cocostuff_ids.tsv").read_text(encoding="utf-8")
     rows = [line.split("\t") for line in text.splitlines()[1:]]
@@ -57,17 +58,17 @@ def _ids() -> tuple[tuple[int, int | None, int], ...]:
 
 
 def _stuff() -> Codes:
-    return codes({raw: index for raw, index, _ in _ids() if index is not None})
+    return codes({raw: index for raw, index, _ in raw_ids() if index is not None})
 
 
 def _coarse() -> Codes:
-    return codes({raw: coarse for raw, index, coarse in _ids() if index is not None})
+    return codes({raw: coarse for raw, index, coarse in raw_ids() if index is not None})
 
 
 def _object() -> Codes:
     """As SCLIP's configuration has it: things 1 to 80; all else, unlabelled pixels too, is background."""
-    things = {raw: index + 1 for raw, index, _ in _ids() if index is not None and index < 80}
-    return codes({255: 0} | {raw: 0 for raw, _, _ in _ids() if raw > 90} | things)
+    things = {raw: index + 1 for raw, index, _ in raw_ids() if index is not None and index < 80}
+    return codes({255: 0} | {raw: 0 for raw, _, _ in raw_ids() if raw > 90} | things)
 
 
 STUFF, COARSE, OBJECT = _stuff(), _coarse(), _object()
@@ -100,7 +101,7 @@ def open_coco_stuff(root: Path, split: str, *, coarse: bool = False) -> Dataset:
     part = "train2017" if split == "train" else "val2017"
     listed: Mapping[str, tuple[int, ...]] | None = None
     if split == "curated":
-        raw = shipped_tags("coco-stuff_curated", len(_ids()))
+        raw = shipped_tags("coco-stuff_curated", len(raw_ids()))
         listed = {id_: tuple(STUFF[tag] for tag in of_image) for id_, of_image in raw.items()}
     words = read_list("cocostuff171_tag")
     name, meaning = ("coco-stuff27", COARSE) if coarse else ("coco-stuff", STUFF)
