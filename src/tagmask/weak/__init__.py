@@ -1,0 +1,1 @@
+"""From weak labels to a segmenter: seeds, WeakCLIP, pseudo-masks, students, and what trains them."""
