@@ -22,7 +22,7 @@ from tagmask.files import unwritable
 from tagmask.weak import saving
 from tagmask.weak.loop import Report, fit
 from tagmask.weak.samples import Batch, Sample, batches, drawn
-from tagmask.weak.saving import load_trained, read_checkpoint
+from tagmask.weak.saving import read_checkpoint
 from tagmask.weak.stages import read_facts
 from tagmask.weak.trainlog import read_log
 from tests.weak.tiny import TinySamples, TinyTask, config
@@ -77,11 +77,6 @@ def test_only_what_is_trained_is_kept(whole: Path) -> None:
     assert "1.weight" in held
     assert "2.running_mean" in held
     assert "0.weight" not in held
-    task = TinyTask()
-    before = task.model[0].weight.clone()
-    load_trained(task.model, whole / "model.safetensors")
-    assert torch.equal(task.model[0].weight, before)
-    assert torch.equal(task.model[1].weight, held["1.weight"])
 
 
 def test_groups_have_rates_and_decay_of_their_own(tmp_path: Path) -> None:
@@ -155,9 +150,7 @@ def test_a_finished_run_is_not_done_again(whole: Path) -> None:
         def losses(self, batch: Batch) -> dict[str, Tensor]:
             raise AssertionError("no step is left")
 
-    task = Never()
-    fit(task, TinySamples(), config(), whole)
-    assert torch.equal(task.model[1].weight, load_file(whole / "model.safetensors")["1.weight"])
+    assert fit(Never(), TinySamples(), config(), whole) == whole / "model.safetensors"
 
 
 def test_other_settings_or_weights_are_refused(whole: Path) -> None:

@@ -1,5 +1,6 @@
 """Pictures with their seeds: paired by name, checked, cropped alike wherever they are cropped."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def samples(data: Path, **paths: Path) -> SeedSamples:
+def samples(data: Path) -> SeedSamples:
     return SeedSamples(find_pairs(data / "images", data / "seeds"), 3, SMALL, 0)
 
 
@@ -73,6 +74,14 @@ def test_a_crop_follows_from_seed_epoch_and_picture_alone(data: Path) -> None:
     assert np.array_equal(first.crop.pixels, again.crop.pixels)
     assert not np.array_equal(first.crop.pixels, later.crop.pixels)
     assert first.name == "b"
+
+
+def test_views_come_again(data: Path) -> None:
+    pairs = find_pairs(data / "images", data / "seeds")
+    few = SeedSamples(pairs, 3, replace(SMALL, views=3), 0)
+    first, second, again = (few.sample(epoch, 0).crop.pixels for epoch in (0, 1, 3))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, second)
 
 
 def test_workers_change_nothing(data: Path) -> None:

@@ -111,14 +111,18 @@ class AugmentSettings:
     """Brightness, contrast, saturation and hue, each with chance one half."""
     jitter: int = 0
     """Hue, saturation and value are moved by up to so much, of 180, 255 and 255."""
+    views: int = 0
+    """How many crops of a picture there are before they come again; 0: every epoch has new ones. A few make
+    it worth keeping a fixed CLIP's features (`run.cache_gb`)."""
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    """Subtracted from pixels in 0..255."""
+    """Subtracted from pixels in 0..255; a WeakCLIP says its own."""
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
 
     def __post_init__(self) -> None:
         check_choice("augment.order", self.order, ("weakclip", "student"))
         check_choice("augment.interpolation", self.interpolation, ("linear", "cubic"))
         check_number("augment.crop", self.crop, 1, whole=True)
+        check_number("augment.views", self.views, 0, whole=True)
         check_number("augment.base_short", self.base_short, 0, whole=True)
         check_number("augment.base_long", self.base_long, 1, whole=True)
         check_number("augment.crop_most", self.crop_most, 0, 1)
@@ -144,6 +148,10 @@ class LossSettings:
     """Temperature of that."""
     size: int = 64
     """Side, in pixels, at which the first two are taken."""
+    field: str = "weakclip/loss"
+    """The CRF's settings, by their name in `refine.crf.CRF_SETTINGS`."""
+    kernel: str = "exact"
+    """The CRF's sums: "exact", over all pairs of pixels, or "lattice"."""
 
     def __post_init__(self) -> None:
         for name in ("seed", "crf", "contrast"):
@@ -222,6 +230,8 @@ class RunSettings:
     """Steps between models that are kept beside the last one; 0: none."""
     picture_every: int = 500
     """Steps between sample pictures; 0: none."""
+    cache_gb: float = 0.0
+    """Disk that a fixed CLIP's features may take in the run's folder; 0: they are made each time."""
     tensorboard: bool = False
     """Also log for TensorBoard, where that is installed."""
 
@@ -230,6 +240,7 @@ class RunSettings:
         check_choice("run.precision", self.precision, ("float32", "bfloat16"))
         for name in ("log_every", "checkpoint_every"):
             check_number(f"run.{name}", getattr(self, name), 1, whole=True)
+        check_number("run.cache_gb", self.cache_gb, 0)
         for name in ("keep_every", "picture_every"):
             check_number(f"run.{name}", getattr(self, name), 0, whole=True)
 
@@ -265,6 +276,7 @@ _MAY_CHANGE = frozenset(
         "run.checkpoint_every",
         "run.keep_every",
         "run.picture_every",
+        "run.cache_gb",
         "run.tensorboard",
     }
 )

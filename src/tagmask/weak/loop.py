@@ -24,16 +24,9 @@ from tagmask.files import write_bytes
 from tagmask.weak.config import OptimiserSettings, TrainConfig
 from tagmask.weak.distributed import Ranks, averaged, in_step, joined, wait_for_all
 from tagmask.weak.samples import Batch, Samples, batches
-from tagmask.weak.saving import (
-    fill,
-    frozen_hash,
-    load_trained,
-    read_checkpoint,
-    save_trained,
-    write_checkpoint,
-)
+from tagmask.weak.saving import fill, frozen_hash, read_checkpoint, write_checkpoint
 from tagmask.weak.schedules import rate
-from tagmask.weak.stages import Stage, stage_opened
+from tagmask.weak.stages import stage_opened
 from tagmask.weak.trainlog import TrainLog
 
 __all__ = ["MODEL_FILE", "Group", "Report", "Task", "fit"]
@@ -77,6 +70,10 @@ class Task(Protocol):
         """Something to look at; None for nothing. Leaves the model as it was."""
         ...
 
+    def save(self, path: Path) -> None:
+        """Write the model for those who use it, whole or not at all."""
+        ...
+
 
 @dataclass(frozen=True)
 class Report:
@@ -117,7 +114,7 @@ def fit(
         watch: called now and then, in the first process.
 
     Returns:
-        The model's file. The task's model is left trained, in evaluation mode.
+        The model's file, as the task saves it. Where the run was finished already, nothing is done.
 
     Raises:
         TrainingError: a loss or a gradient is no number. The last checkpoint, before that, is kept.
@@ -132,20 +129,14 @@ def fit(
         with opened if ranks.first else nullcontext() as stage:
             wait_for_all(ranks)  # the first one has looked at the folder
             path = folder / MODEL_FILE
-            if path.exists():
-                load_trained(task.model, path)
-            else:
+            if not path.exists():
                 _Run(task, samples, config, folder, ranks, device).all_steps(watch)
-                _finish(task.model, path, config, stage)
+            if stage is not None and not stage.finished:
+                task.model.eval()
+                task.save(path)
+                stage.finish(steps=config.schedule.steps)
             wait_for_all(ranks)
-    task.model.eval()
     return path
-
-
-def _finish(model: nn.Module, path: Path, config: TrainConfig, stage: Stage | None) -> None:
-    if stage is not None:
-        save_trained(path, model, {"kind": config.model.kind})
-        stage.finish(steps=config.schedule.steps)
 
 
 @contextmanager
@@ -246,7 +237,7 @@ class _Run:
         ]
         for own, lr in zip(self.optimiser.param_groups, rates, strict=True):
             own["lr"] = lr
-        self.optimiser.zero_grad(set_to_none=True)
+        self.task.model.zero_grad(set_to_none=True)  # of weights that no group has, too
         short = settings.run.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=short):
             losses = self.losses(batch)
@@ -293,7 +284,7 @@ class _Run:
                 write_bytes(self.folder / "pictures" / f"{name}.jpg", buffer.getvalue())
         if run.keep_every and self.done % run.keep_every == 0:
             path = self.folder / "models" / f"{name}.safetensors"
-            save_trained(path, self.task.model, {"kind": self.config.model.kind})
+            self.task.save(path)
 
 
 def _chance(seed: int, step: int, rank: int) -> int:

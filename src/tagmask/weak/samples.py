@@ -173,7 +173,8 @@ class SeedSamples:
                 "(h, w); "
                 "give seeds of the pictures' own size"
             )
-        rng = np.random.default_rng((_CROPS, self._seed, epoch, index))
+        views = self._settings.views
+        rng = np.random.default_rng((_CROPS, self._seed, epoch % views if views else epoch, index))
         return Sample(pair.name, augmented(image, labels, self._settings, rng))
 
 
@@ -233,7 +234,7 @@ def batches(
     else:
         made = DataLoader(
             stream,
-            batch_sampler=own,
+            batch_sampler=[list(positions) for positions in own],
             num_workers=workers,
             collate_fn=_together,
             generator=torch.Generator(),  # its own: drawing from the shared one would change what follows

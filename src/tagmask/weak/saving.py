@@ -1,7 +1,4 @@
-"""Checkpoints: whole or not there, and read without running what is in them.
-
-    checkpoint.pt       what is trained, the optimiser, the step; the last one is kept
-    model.safetensors   what was trained, and what it was trained with
+"""Checkpoints to go on from: whole or not there, and read without running what is in them.
 
 Weights that are not trained are left out: a frozen CLIP is read again from its own file.
 """
@@ -14,22 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from tagmask.errors import WeightsError
-from tagmask.files import atomic_open, write_bytes
+from tagmask.files import atomic_open
 
-__all__ = [
-    "Checkpoint",
-    "frozen_hash",
-    "load_trained",
-    "read_checkpoint",
-    "save_trained",
-    "trained",
-    "write_checkpoint",
-]
+__all__ = ["Checkpoint", "fill", "frozen_hash", "read_checkpoint", "trained", "write_checkpoint"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,32 +75,6 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
         raise WeightsError(
             f"{path} cannot be read as a checkpoint: {error}; remove its folder to begin anew"
         ) from error
-
-
-def save_trained(path: Path, model: nn.Module, metadata: Mapping[str, str]) -> None:
-    """Write what was trained as safetensors.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    tensors = {name: value.detach().cpu().contiguous() for name, value in trained(model).items()}
-    write_bytes(path, save(tensors, dict(metadata)))
-
-
-def load_trained(model: nn.Module, path: Path) -> Mapping[str, str]:
-    """Fill a model with what was trained, and return the file's metadata.
-
-    Raises:
-        WeightsError: the file is absent or damaged, or holds another model's weights.
-    """
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            metadata = dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} cannot be read as a trained model: {error}; train it again") from error
-    fill(model, held, path)
-    return metadata
 
 
 def fill(model: nn.Module, held: Mapping[str, Tensor], path: Path) -> None:
