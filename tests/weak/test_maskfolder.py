@@ -18,7 +18,8 @@ from tagmask.errors import InputError, OutputError
 from tagmask.masks import index_png, read_index_png
 from tagmask.runtime.folders import FoundImage, find_images
 from tagmask.weak import maskfolder
-from tagmask.weak.maskfolder import MaskSource, mask_file, read_mask, words_of, write_masks
+from tagmask.weak.maskfolder import MaskSource, left_out, mask_file, read_mask, words_of, write_masks
+from tagmask.weak.samples import find_pairs
 from tagmask.weak.seeds import from_cams, from_masks, from_segmenter, swept
 from tests.segmenters import made
 
@@ -93,6 +94,18 @@ def test_one_bad_picture_does_not_stop_the_rest(photos: Path, tmp_path: Path) ->
     assert [outcome.result is None for outcome in outcomes] == [False, True, False]
     assert "holds label 9, and there are 3 classes" in str(outcomes[1].error)
     assert not mask_file(tmp_path / "seeds", "b").exists()
+    assert left_out(tmp_path / "seeds") == {"b"}
+    assert [pair.name for pair in find_pairs(photos, tmp_path / "seeds")] == ["a", "sub/c"]
+    list(write_masks(find_images([photos]), source(ones), tmp_path / "seeds"))
+    assert left_out(tmp_path / "seeds") == frozenset()
+
+
+def test_a_folder_without_any_mask_is_not_finished(photos: Path, tmp_path: Path) -> None:
+    def make(image: FoundImage) -> np.ndarray:
+        raise InputError("nothing to see")
+
+    outcomes = list(write_masks(find_images([photos]), source(make), tmp_path / "seeds"))
+    assert all(outcome.error == "nothing to see" for outcome in outcomes)
     with pytest.raises(InputError, match="not all there"):
         words_of(tmp_path / "seeds")
 

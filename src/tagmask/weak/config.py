@@ -78,7 +78,7 @@ class DataSettings:
     batch: int = 16
     """Pictures a step, over all processes."""
     workers: int = 0
-    """Processes that prepare pictures; 0: the training process does."""
+    """Processes that prepare pictures, no more than there are processors; 0: the training process does."""
     check: bool = True
     """Read every seed before the first step, so that a bad one stops the run at once."""
 

@@ -7,6 +7,7 @@ So a run that was killed and taken up again gives the losses, and the model, of 
 """
 
 import io
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -224,7 +225,7 @@ class _Run:
             self.samples,
             self.config.run.seed,
             [range(start, start + own) for start in starts],
-            workers=self.config.data.workers,
+            workers=min(self.config.data.workers, _processors() // self.ranks.world),
             pin=self.device.type == "cuda",
         )
 
@@ -285,6 +286,11 @@ class _Run:
         if run.keep_every and self.done % run.keep_every == 0:
             path = self.folder / "models" / f"{name}.safetensors"
             self.task.save(path)
+
+
+def _processors() -> int:
+    """Those that this process may use; workers beyond them only wait for each other."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _chance(seed: int, step: int, rank: int) -> int:

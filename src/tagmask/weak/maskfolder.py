@@ -20,7 +20,7 @@ from tagmask.runtime.folders import FoundImage, output_names
 from tagmask.runtime.jobs import Outcome, run
 from tagmask.weak.stages import read_stage, stage_opened
 
-__all__ = ["Mask", "MaskSource", "file_hash", "mask_file", "read_mask", "words_of", "write_masks"]
+__all__ = ["Mask", "MaskSource", "file_hash", "left_out", "mask_file", "read_mask", "words_of", "write_masks"]
 
 Mask: TypeAlias = UInt8[np.ndarray, "_ _"]
 
@@ -43,7 +43,7 @@ def write_masks(images: Sequence[FoundImage], source: MaskSource, folder: Path) 
     """Write the mask of every picture, as the iterator is read; those that are there are kept.
 
     Each file is whole or not there, so a run that was stopped at any moment goes on where it was. One bad
-    picture does not stop the rest; the folder is finished when every picture has its mask.
+    picture does not stop the rest: the folder says that it was left out, and another run tries it again.
 
     Args:
         images: the pictures.
@@ -54,28 +54,30 @@ def write_masks(images: Sequence[FoundImage], source: MaskSource, folder: Path) 
         InputError: the folder was begun with other settings, or a picture's mask would have two owners.
         OutputError: a mask cannot be written: the disk is full, or the folder is not to be written to.
     """
-    names = [str(name) for name in output_names(images)]
     settings = {"words": list(source.words), **source.settings}
     with stage_opened(folder, source.kind, settings, {"words": list(source.words)}) as stage:
-        files = {image: mask_file(folder, name) for image, name in zip(images, names, strict=True)}
-        failed = 0
+        mask_names = dict(zip(images, map(str, output_names(images)), strict=True))
+        missed: list[str] = []
 
-        def work(image: FoundImage) -> Path:
-            if not files[image].exists():
-                mask = _checked(source.make(image), len(source.words), str(image.path))
-                contents[0] = index_png(mask)
-            return files[image]
+        def work(image: FoundImage) -> tuple[Path, bytes | None]:
+            file = mask_file(folder, mask_names[image])
+            if file.exists():
+                return file, None
+            return file, index_png(_checked(source.make(image), len(source.words), str(image.path)))
 
-        contents: list[bytes | None] = [None]
         for outcome in run(images, work):
-            failed += outcome.result is None
-            # Outside `run`: what cannot be written stops the run, while a bad picture does not.
-            if outcome.result is not None and contents[0] is not None:
-                write_bytes(outcome.result, contents[0])
-            contents[0] = None
-            yield outcome
-        if not failed:
-            stage.finish(masks=len(images))
+            if outcome.result is None:
+                missed.append(mask_names[outcome.image])
+                yield Outcome(outcome.image, None, outcome.error)
+                continue
+            file, content = outcome.result
+            if (
+                content is not None
+            ):  # written here, since a full disk stops the run, while a bad picture does not
+                write_bytes(file, content)
+            yield Outcome(outcome.image, file, None)
+        if len(missed) < len(images):
+            stage.finish(left_out=missed)
 
 
 def mask_file(folder: Path, name: str) -> Path:
@@ -102,6 +104,13 @@ def words_of(folder: Path) -> tuple[str, ...]:
         )
     words = stage.facts.get("words")
     return tuple(str(word) for word in words) if isinstance(words, list) else ()
+
+
+def left_out(folder: Path) -> frozenset[str]:
+    """Names of the pictures that no mask could be made of."""
+    stage = read_stage(folder)
+    names = [] if stage is None else stage.facts.get("left_out")
+    return frozenset(str(name) for name in names) if isinstance(names, list) else frozenset()
 
 
 def read_mask(file: Path, classes: int) -> Mask:

@@ -22,7 +22,7 @@ from tagmask.images import read_image
 from tagmask.runtime.folders import find_images, output_names
 from tagmask.weak.augment import Crop, augmented
 from tagmask.weak.config import AugmentSettings
-from tagmask.weak.maskfolder import mask_file, read_mask
+from tagmask.weak.maskfolder import left_out, mask_file, read_mask
 
 __all__ = [
     "Batch",
@@ -91,7 +91,7 @@ def find_pairs(images: Path, seeds: Path, lists: Sequence[Path] = ()) -> tuple[P
         images: folder of pictures.
         seeds: folder of index PNGs, or one that tagmask wrote.
         lists: files of image names, one a line (what follows a blank is left aside), in order; a name may
-            come twice. None: all pictures.
+            come twice. None: all pictures. Those that the seeds' folder says it left out are passed over.
 
     Raises:
         InputError: a folder without pictures, or a list that cannot be read or names one that is not there.
@@ -105,7 +105,8 @@ def find_pairs(images: Path, seeds: Path, lists: Sequence[Path] = ()) -> tuple[P
             near = get_close_matches(name, paths, n=1)
             hint = f"; did they mean {near[0]}?" if near else ""
             raise InputError(f"the lists name {name}, and there is no such picture below {images}{hint}")
-    return tuple(Pair(name, paths[name], mask_file(seeds, name)) for name in wanted)
+    missing = left_out(seeds)
+    return tuple(Pair(name, paths[name], mask_file(seeds, name)) for name in wanted if name not in missing)
 
 
 def _listed(file: Path) -> list[str]:
