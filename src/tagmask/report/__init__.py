@@ -1,6 +1,7 @@
 """A page to look at: what was found in each picture, in one HTML file that needs nothing else."""
 
+from tagmask.report.curves import Curve, Curves
 from tagmask.report.page import render
 from tagmask.report.sight import Sight
 
-__all__ = ["Sight", "render"]
+__all__ = ["Curve", "Curves", "Sight", "render"]
