@@ -60,11 +60,10 @@ def test_pictures_without_a_mask_are_passed_over(run: Path) -> None:
     (run / "photos" / "3.png").write_bytes(b"no picture")
     html = run_page(find_images([run / "photos"]), {"seeds": run / "seeds"}, {}, None, {})
     assert html.count("<article") == 3
+    (run / "new").mkdir()
+    begun = '{"kind": "seeds", "settings": {}, "facts": {"words": []}, "finished": false}'
+    (run / "new" / "stage.json").write_text(begun)
     with pytest.raises(InputError, match="not all there"):
-        (run / "new").mkdir()
-        (run / "new" / "stage.json").write_text(
-            '{"kind": "seeds", "settings": {}, "facts": {"words": []}, "finished": false}'
-        )
         run_page(find_images([run / "photos"]), {"seeds": run / "new"}, {}, None, {})
 
 

@@ -26,6 +26,7 @@ from tagmask.cli.options import (
     Words,
 )
 from tagmask.cli.talk import errors_reported
+from tagmask.cli.training import train_app
 from tagmask.cli.weights import weights_app
 
 __all__ = ["app", "main"]
@@ -220,6 +221,7 @@ def doctor(
 
 
 app.add_typer(weights_app, name="weights")
+app.add_typer(train_app, name="train")
 
 bench = typer.Typer(no_args_is_help=True, help="Measure: tables with known truth.")
 app.add_typer(bench, name="bench")

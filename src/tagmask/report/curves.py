@@ -73,7 +73,7 @@ def _chart(chart: Curves) -> str:
         f'<line x1="{_LEFT}" x2="{_WIDTH - 8}" y1="{y}" y2="{y}"/>'
         f'<text x="{_LEFT - 6}" y="{y}" dy=".32em" text-anchor="end">{tick:g}</text>'
         for tick in ticks
-        for y in [place(0, tick).split(",")[1]]
+        for y in [place(0.0, tick).split(",")[1]]
     )
     ends = (
         f'<text x="{_LEFT}" y="{_HEIGHT - 6}">0</text>'
@@ -119,4 +119,4 @@ def _ticks(low: float, high: float) -> list[float]:
     unit = 10 ** math.floor(math.log10(span / 4))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor * 4 >= span * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(max(high, low + step) / step - 1e-9)
-    return [round(step * i, 12) for i in range(first, last + 1)]
+    return [round(float(step * i), 12) for i in range(first, last + 1)]

@@ -60,8 +60,8 @@ def run_page(
 
 
 _LEAD = (
-    "The words and the pictures were all that was given. A frozen CLIP made the first masks, WeakCLIP learned "
-    "from them and masked the pictures again, and a student learned from that: it needs neither CLIP nor words."
+    "Words and pictures were all that was given. A frozen CLIP made the first masks; WeakCLIP learned from "
+    "them and masked the pictures again; a student learned from that, and needs neither CLIP nor words."
 )
 
 
