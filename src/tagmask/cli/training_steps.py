@@ -22,6 +22,7 @@ from tagmask.runtime.tagfiles import read_tags
 from tagmask.settings.lookup import mask_recipe
 from tagmask.weak.config import TrainConfig
 from tagmask.weak.config_files import load_config, with_settings
+from tagmask.weak.distributed import ranks_here
 from tagmask.weak.loop import Report
 from tagmask.weak.maskfolder import MaskSource, write_masks
 from tagmask.weak.seeds import from_cams, from_masks, from_segmenter, swept
@@ -160,14 +161,20 @@ def run_weakclip(
         config = with_settings(config, [f"model.weights={weights or DEFAULT_WEIGHTS}"])
     with said_if_stopped(out), training_shown("WeakCLIP") as watch:
         path = train_weakclip(config, out, watch)
-    typer.echo(str(path))
+    _say_where(path)
 
 
 def run_student(source: str, out: Path, places: Mapping[str, Path | None], changes: Sequence[str]) -> None:
     """Train a student, say how it goes, print where it is."""
     with said_if_stopped(out), training_shown("student") as watch:
         path = train_student(settings_of(source, places, changes), out, watch)
-    typer.echo(str(path))
+    _say_where(path)
+
+
+def _say_where(path: Path) -> None:
+    """Once, however many processes there are."""
+    if ranks_here().first:
+        typer.echo(str(path))
 
 
 def settings_of(source: str, places: Mapping[str, Path | None], changes: Sequence[str]) -> TrainConfig:

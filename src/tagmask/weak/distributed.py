@@ -71,15 +71,20 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         distributed.destroy_process_group()
 
 
-def in_step(module: nn.Module, ranks: Ranks, device: torch.device) -> nn.Module:
+def in_step(module: nn.Module, ranks: Ranks, device: torch.device, *, idle: bool = False) -> nn.Module:
     """A module whose gradients are the mean over all processes.
 
-    Parameters that a loss does not reach are allowed, since a term may be switched off.
+    Args:
+        module: what is called once a step.
+        ranks: how many there are.
+        device: where it is.
+        idle: some parameters that take gradients may get none, as where a loss is switched off. Looking for
+            them takes time in every step.
     """
     if ranks.world == 1:
         return module
     places = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(module, device_ids=places, find_unused_parameters=True)
+    return DistributedDataParallel(module, device_ids=places, find_unused_parameters=idle)
 
 
 def averaged(values: Mapping[str, Tensor], ranks: Ranks) -> dict[str, float]:

@@ -180,7 +180,8 @@ class _Run:
         if ranks.world > 1 and device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(task.model)
         self.done = self._restore()
-        self.losses = in_step(_Losses(task), ranks, device)
+        idle = config.loss.seed == config.loss.crf == 0  # then nothing reaches WeakCLIP's decoder
+        self.losses = in_step(_Losses(task), ranks, device, idle=idle)
 
     def _restore(self) -> int:
         path = self.folder / _CHECKPOINT
