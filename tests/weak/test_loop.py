@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -153,6 +154,24 @@ def test_a_finished_run_is_not_done_again(whole: Path) -> None:
     assert fit(Never(), TinySamples(), config(), whole) == whole / "model.safetensors"
 
 
+def test_killed_between_the_model_and_the_word_that_it_is_there(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    stage = tmp_path / "run" / "stage.json"
+    stage.write_text(stage.read_text().replace('"finished": true', '"finished": false'))
+    task = TinyTask()
+    task.model[1].weight.data += 1
+    fit(task, TinySamples(), config(), tmp_path / "run")
+    assert_same_run(whole, tmp_path / "run")
+    assert read_facts(tmp_path / "run", "weakclip")["steps"] == 40
+
+
+def test_other_seeds_are_refused(tmp_path: Path) -> None:
+    one = config("steps=1", "warmup=0")
+    fit(TinyTask(), TinySamples(), one, tmp_path, inputs={"masks": "abc"})
+    with pytest.raises(InputError, match='masks was "abc", is "def"'):
+        fit(TinyTask(), TinySamples(), one, tmp_path, inputs={"masks": "def"})
+
+
 def test_other_settings_or_weights_are_refused(whole: Path) -> None:
     with pytest.raises(InputError, match=r"optimiser\.lr was 0\.01, is 0\.02"):
         fit(TinyTask(), TinySamples(), config("lr=0.02"), whole)
@@ -252,7 +271,11 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
         port = str(free.getsockname()[1])
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
     both = [start(tmp_path / "two", "shared", RANK=str(r), LOCAL_RANK=str(r), **shared) for r in range(2)]
-    said = [process.communicate(timeout=60)[0] for process in both]
+    try:
+        said = [process.communicate(timeout=300)[0] for process in both]
+    finally:
+        for process in both:
+            process.kill()
     assert [process.returncode for process in both] == [0, 0]
     assert said[1] == ""  # the first one talks
     one, two = read_log(tmp_path / "one"), read_log(tmp_path / "two")

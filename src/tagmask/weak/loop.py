@@ -98,6 +98,7 @@ def fit(
     config: TrainConfig,
     folder: Path,
     *,
+    inputs: Mapping[str, object] | None = None,
     facts: Mapping[str, object] | None = None,
     watch: Callable[[Report], None] | None = None,
 ) -> Path:
@@ -111,6 +112,7 @@ def fit(
         samples: training crops.
         config: how; what decides the outcome must be the same when a run is taken up again.
         folder: where to.
+        inputs: what else decides the outcome, for JSON: a hash of the seeds, say; it must stay the same too.
         facts: kept in the folder for those who use the model.
         watch: called now and then, in the first process.
 
@@ -125,16 +127,17 @@ def fit(
     """
     device = next(task.model.parameters()).device
     with joined(device) as ranks, _own_chance(device):
-        decisive = {**config.decisive(), "frozen": frozen_hash(task.model)}
+        decisive = {**config.decisive(), **(inputs or {}), "frozen": frozen_hash(task.model)}
         opened = stage_opened(folder, config.model.kind, decisive, facts or {})
         with opened if ranks.first else nullcontext() as stage:
             wait_for_all(ranks)  # the first one has looked at the folder
             path = folder / MODEL_FILE
-            if not path.exists():
+            if not path.exists():  # it is whole or not there: where it is, all steps were done
                 _Run(task, samples, config, folder, ranks, device).all_steps(watch)
-            if stage is not None and not stage.finished:
                 task.model.eval()
-                task.save(path)
+                if ranks.first:
+                    task.save(path)
+            if stage is not None and not stage.finished:
                 stage.finish(steps=config.schedule.steps)
             wait_for_all(ranks)
     return path
@@ -275,9 +278,6 @@ class _Run:
     def _keep(self, batch: Batch, log: TrainLog, last: bool) -> None:
         """Checkpoints, sample pictures and models on the way, when they are due."""
         run, name = self.config.run, f"step-{self.done:06d}"
-        if last or self.done % run.checkpoint_every == 0:
-            log.flush()  # first, so that no row before a checkpoint is ever missing
-            write_checkpoint(self.folder / _CHECKPOINT, self.done, self.task.model, self.optimiser)
         if run.picture_every and self.done % run.picture_every == 0:
             picture = self.task.picture(batch)
             if picture is not None:
@@ -287,6 +287,10 @@ class _Run:
         if run.keep_every and self.done % run.keep_every == 0:
             path = self.folder / "models" / f"{name}.safetensors"
             self.task.save(path)
+        # Last, so that what else was due is there, or will be done again.
+        if last or self.done % run.checkpoint_every == 0:
+            log.flush()  # before it, so that no row before a checkpoint is ever missing
+            write_checkpoint(self.folder / _CHECKPOINT, self.done, self.task.model, self.optimiser)
 
 
 def _processors() -> int:

@@ -19,7 +19,7 @@ from tagmask.images import read_image
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.runtime.folders import FoundImage
 from tagmask.weak import checkpoints
-from tagmask.weak.config import TrainConfig
+from tagmask.weak.config import TrainConfig, fingerprint
 from tagmask.weak.distributed import ranks_here
 from tagmask.weak.feature_cache import FeatureCache
 from tagmask.weak.loop import MODEL_FILE, Report, fit
@@ -30,7 +30,7 @@ from tagmask.weak.pseudo import pseudo_mask
 from tagmask.weak.samples import Pair, SeedSamples, check_seeds, find_pairs
 from tagmask.weak.saving import frozen_hash
 from tagmask.weak.settings import WeakSettings
-from tagmask.weak.stages import read_facts
+from tagmask.weak.stages import read_facts, read_stage
 from tagmask.weak.students.catalogue import build_student
 from tagmask.weak.students.checkpoint import StudentCard, TrainedStudent
 from tagmask.weak.tasks import StudentTask, WeakClipTask
@@ -72,7 +72,7 @@ def train_weakclip(config: TrainConfig, folder: Path, watch: Watch | None = None
     samples = SeedSamples(pairs, len(config.model.words), config.augment, config.run.seed)
     sizes = {name: getattr(config.augment, name) for name in ("crop", "base_short", "base_long")}
     facts = {"words": list(config.model.words), "weights": config.model.weights, **sizes}
-    return fit(task, samples, config, folder, facts=facts, watch=watch)
+    return fit(task, samples, config, folder, inputs=_inputs(config, pairs), facts=facts, watch=watch)
 
 
 def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None) -> Path:
@@ -93,9 +93,7 @@ def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None)
     words, weights = config.model.words, config.model.weights
     with torch.random.fork_rng([]):
         torch.manual_seed(config.run.seed)
-        net = build_student(
-            config.model.kind, len(words), weights=Path(weights).expanduser() if weights else None
-        )
+        net = build_student(config.model.kind, len(words), weights=Path(weights) if weights else None)
     mean, std = (
         (first / 255, second / 255, third / 255)
         for first, second, third in (config.augment.mean, config.augment.std)
@@ -103,7 +101,8 @@ def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None)
     card = StudentCard(student=config.model.kind, words=words, background=True, mean=mean, std=std)
     task = StudentTask(TrainedStudent(card, net.to(_device(config))), config)
     samples = SeedSamples(pairs, len(words), config.augment, config.run.seed)
-    return fit(task, samples, config, folder, facts={"words": list(words)}, watch=watch)
+    facts = {"words": list(words)}
+    return fit(task, samples, config, folder, inputs=_inputs(config, pairs), facts=facts, watch=watch)
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,7 @@ def _with_data(config: TrainConfig) -> tuple[TrainConfig, tuple[Pair, ...]]:
     for name in ("images", "seeds"):
         if not getattr(config.data, name):
             raise InputError(f"data.{name} is empty; give a folder, as in --set {name}=FOLDER")
-    seeds = Path(config.data.seeds).expanduser()
+    images, seeds = (_settled(place) for place in (config.data.images, config.data.seeds))
     told = words_of(seeds)
     words = config.model.words or told
     if len(words) < 2:
@@ -206,12 +205,31 @@ def _with_data(config: TrainConfig) -> tuple[TrainConfig, tuple[Pair, ...]]:
         )
     if told and len(told) != len(words):
         raise InputError(f"model.words are {len(words)} and {seeds} was made with {len(told)} words")
-    pairs = find_pairs(
-        Path(config.data.images).expanduser(), seeds, [Path(file) for file in config.data.lists]
-    )
+    pairs = find_pairs(images, seeds, [Path(file) for file in config.data.lists])
     if config.data.check and ranks_here().first:
         check_seeds(pairs, len(words))
-    return replace(config, model=replace(config.model, words=words)), pairs
+    weights = config.model.weights
+    if weights and Path(weights).expanduser().exists():
+        weights = str(_settled(weights))
+    return replace(
+        config,
+        model=replace(config.model, words=words, weights=weights),
+        data=replace(config.data, images=str(images), seeds=str(seeds)),
+    ), pairs
+
+
+def _settled(place: str) -> Path:
+    """A path that means the same wherever a run is taken up again."""
+    return Path(place).expanduser().resolve()
+
+
+def _inputs(config: TrainConfig, pairs: Sequence[Pair]) -> dict[str, object]:
+    """What a run is fed with, beside its settings: which pictures, and how their masks were made."""
+    stage = read_stage(Path(config.data.seeds))
+    return {
+        "pictures": f"{len(pairs)} ({fingerprint({'names': [pair.name for pair in pairs]})})",
+        "masks": None if stage is None else fingerprint(stage.settings),
+    }
 
 
 def _device(config: TrainConfig) -> str:
