@@ -18,6 +18,9 @@ def test_shipped_settings_are_the_papers() -> None:
     assert len(coco.model.words) == 81
     assert (coco.data.batch, coco.schedule.steps) == (24, 40000)
     assert coco.optimiser == voc.optimiser
+    raw = load_config("weakclip/coco-raw91").model.words
+    assert (len(raw), raw[13], raw[90]) == (91, "stop sign", "toothbrush")
+    assert [word for word in raw if word in coco.model.words] == list(coco.model.words)
     deeplab = load_config("student/deeplab")
     assert (deeplab.optimiser.kind, deeplab.optimiser.momentum, deeplab.schedule.over) == ("sgd", 0.9, 1)
     assert deeplab.augment.ratio == (0.5, 1.5)

@@ -44,9 +44,10 @@ class ModelSettings:
     words: tuple[str, ...] = ()
     """Class names by index, background first; empty: those of the seeds folder."""
     freeze: str = "paper"
-    """"paper": CLIP is fixed and the adapter trained; "repo": as the authors' program has it."""
-    as_: str = "corrected"
-    """"published" keeps what the authors' program does where it looks unintended."""
+    """"paper": CLIP is fixed and the adapter trained; "repo": as the authors' program has it; "none": all is
+    trained."""
+    as_: str = "published"
+    """"published" keeps what the authors' program does where it looks unintended; "corrected" does not."""
     contexts: int = 8
     """WeakCLIP's learnable vectors before each name; 0: the plain names."""
     co_attention: bool = True
@@ -55,7 +56,7 @@ class ModelSettings:
     """WeakCLIP's: "guided", "plain" (scores are not shown to it) or "none"."""
 
     def __post_init__(self) -> None:
-        check_choice("model.freeze", self.freeze, ("paper", "repo"))
+        check_choice("model.freeze", self.freeze, ("paper", "repo", "none"))
         check_choice("model.as_", self.as_, ("published", "corrected"))
         check_choice("model.decoder", self.decoder, ("guided", "plain", "none"))
         check_number("model.contexts", self.contexts, 0, 64, whole=True)
