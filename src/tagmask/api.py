@@ -11,10 +11,10 @@ from typing import TypeVar, overload
 import numpy as np
 from jaxtyping import Float32
 
+from tagmask.cautions import say_depth, say_unknown
 from tagmask.checks import check_choice
 from tagmask.clip.load import Clip
 from tagmask.decisions import best_thresholds, choose, limits
-from tagmask.dense.features import Keep
 from tagmask.errors import InputError
 from tagmask.images import ImageSource, read_image
 from tagmask.maskers import DenseMasker, Masked, masker
@@ -27,12 +27,11 @@ from tagmask.settings.lookup import mask_recipe, tag_recipe, with_method
 from tagmask.settings.taggers import TAG_METHODS
 from tagmask.taggers import Piaa, Sparc, scorer
 from tagmask.types import Images
-from tagmask.variants.catalogue import METHODS, dense_rule
+from tagmask.variants.catalogue import METHODS
 
 __all__ = ["Segmenter", "Tagger", "methods"]
 
 _IMAGES_TOGETHER = 8
-_USUAL_LAYERS = 12
 
 _LOG = logging.getLogger(__name__)
 
@@ -88,7 +87,7 @@ class Tagger:
         learnt = read_adaptation(adapter) if isinstance(adapter, str | os.PathLike) else adapter
         self.adaptation = learnt
         self._source = scorer(clip, self.recipe, learnt)
-        _say_unknown(clip, self._source.texts)
+        say_unknown(clip, self._source.texts)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -226,9 +225,9 @@ class Segmenter:
         self.clip = clip
         self.recipe = mask_recipe(recipe, words, background, as_, settings, clip.background)
         self._masker = masker(clip, self.recipe)
-        _say_unknown(clip, self._masker.texts)
+        say_unknown(clip, self._masker.texts)
         if isinstance(self.recipe, MaskRecipe):
-            _say_depth(clip, self.recipe)
+            say_depth(clip, self.recipe)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -355,44 +354,6 @@ def _lists(tags: object, images: int) -> Sequence[Sequence[int] | None]:
             f"tags of {images} images are {tags!r}; give one list an image, as in tags=[[0, 5], [2]]"
         )
     return [_one_list(each) for each in tags]
-
-
-def _say_unknown(clip: Clip, texts: Sequence[str]) -> None:
-    """Say which words the weights cannot know, where their file tells what they saw."""
-    known = clip.known_words
-    if known is None:
-        return
-    strange = [text for text in texts if not known.issuperset(text.casefold().split())]
-    if strange:
-        shown = ", ".join(strange[:8]) + (f" and {len(strange) - 8} more" if len(strange) > 8 else "")
-        _LOG.warning(
-            "%s never saw: %s. What it answers about them means nothing; it knows %d words, "
-            "listed by `tagmask doctor --words`, and weights such as ViT-B-16.pt know nearly all.",
-            clip.name,
-            shown,
-            len(known),
-        )
-
-
-def _say_depth(clip: Clip, recipe: MaskRecipe) -> None:
-    """Say what is known to be different on towers that are deeper than those the methods were made for."""
-    layers = len(clip.vision.blocks)
-    if layers <= _USUAL_LAYERS:
-        return
-    method = METHODS[recipe.method]
-    if method.large:
-        _LOG.warning(
-            "%s is weaker on large weights (published: %s); sc-clip is not.", recipe.method, method.large
-        )
-    rule = dense_rule(recipe.method, recipe, layers)
-    if (rule.mid != Keep() or rule.depth > 1) and not recipe.absolute_layers:
-        _LOG.warning(
-            "%s names layers of a 12-layer tower; %s has %d, of which those at the same share of the depth "
-            "are read (absolute_layers=True, or as_='published', reads the same numbers).",
-            recipe.method,
-            clip.name,
-            layers,
-        )
 
 
 def _read(sources: Iterable[ImageSource]) -> Images:

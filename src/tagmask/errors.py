@@ -7,7 +7,8 @@
     ├── ImageError                        an image that cannot be read
     ├── WeightsError                      weights that are absent, damaged, unsafe or not a CLIP ViT
     │   └── DownloadError                 weights that are to be had from elsewhere, which cannot be reached
-    └── OutputError                       a result that cannot be written
+    ├── OutputError                       a result that cannot be written
+    └── TrainingError                     a training run that cannot go on
 
 Each message says what was given, what was wanted and what to do.
 """
@@ -20,6 +21,7 @@ __all__ = [
     "ShapeError",
     "TagmaskError",
     "TextTooLongError",
+    "TrainingError",
     "WeightsError",
 ]
 
@@ -54,3 +56,7 @@ class DownloadError(WeightsError):
 
 class OutputError(TagmaskError):
     """A result that cannot be written."""
+
+
+class TrainingError(TagmaskError):
+    """A training run that cannot go on: a loss that is no number."""

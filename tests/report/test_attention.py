@@ -68,7 +68,7 @@ def test_a_sheet_has_a_row_a_point_and_a_column_a_method() -> None:
 
 
 def test_the_page_shows_looks_below_the_sights_and_stays_whole() -> None:
-    html = render("t", "l", [], {}, [("Where it looks", "Said.", look())])
+    html = render("t", "l", [], {}, looks=[("Where it looks", "Said.", look())])
     page = Page(html)
     assert "Where it looks" in page.text
     assert len(page.all("section", "look")) == 1

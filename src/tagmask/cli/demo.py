@@ -71,7 +71,7 @@ def show(clip: Clip, out: Path) -> None:
     }
     page = out / "report.html"
     looks = [("What one square listens to", _LOOK_LEAD, _look(clip))]
-    write_bytes(page, render("What tagmask sees", _LEAD, sights, facts, looks).encode())
+    write_bytes(page, render("What tagmask sees", _LEAD, sights, facts, looks=looks).encode())
     typer.echo("")
     typer.echo(bold(f"Open {page} in a browser."))
     say(

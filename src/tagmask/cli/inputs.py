@@ -11,9 +11,10 @@ from tagmask.errors import InputError, WeightsError
 if TYPE_CHECKING:
     from tagmask.clip.load import Clip
 
-__all__ = ["behind", "lines", "load_weights", "needed"]
+__all__ = ["DEFAULT_WEIGHTS", "behind", "lines", "load_weights", "needed"]
 
-_DEFAULT_WEIGHTS = "ViT-B-16:openai"
+DEFAULT_WEIGHTS = "ViT-B-16:openai"
+"""Where none are named."""
 
 
 def lines(given: Sequence[str] | None) -> list[str] | None:
@@ -86,7 +87,7 @@ def load_weights(
     try:
         with downloads_shown() as progress:
             clip = load(
-                weights or _DEFAULT_WEIGHTS,
+                weights or DEFAULT_WEIGHTS,
                 device=device,
                 precision=precision.value,
                 activation=activation and activation.value,

@@ -30,6 +30,7 @@ from tagmask.cli.options import (
 )
 from tagmask.cli.projecting import projection
 from tagmask.cli.talk import errors_reported
+from tagmask.cli.training import train_app
 from tagmask.cli.weights import weights_app
 
 __all__ = ["app", "main"]
@@ -367,8 +368,7 @@ def export(
 app.add_typer(weights_app, name="weights")
 app.add_typer(data_app, name="data")
 
-train = typer.Typer(no_args_is_help=True, help="Learn from images of your own.")
-train.command()(projection)
-app.add_typer(train, name="train")
+train_app.command()(projection)
+app.add_typer(train_app, name="train")
 
 app.add_typer(bench_app, name="bench")

@@ -1,7 +1,8 @@
 """A page to look at: what was found in each picture, in one HTML file that needs nothing else."""
 
 from tagmask.report.attention import Look
+from tagmask.report.curves import Curve, Curves
 from tagmask.report.page import render
 from tagmask.report.sight import Sight
 
-__all__ = ["Look", "Sight", "render"]
+__all__ = ["Curve", "Curves", "Look", "Sight", "render"]

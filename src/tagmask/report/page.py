@@ -10,6 +10,7 @@ import numpy as np
 from tagmask.masks import overlay_colours
 from tagmask.report.attention import Look, look_section
 from tagmask.report.card import card
+from tagmask.report.curves import Curves, curve_charts
 from tagmask.report.sight import Sight, made
 from tagmask.report.switches import maker_switch, view_switch
 from tagmask.report.text import escaped
@@ -22,7 +23,9 @@ def render(
     lead: str,
     sights: Sequence[Sight],
     facts: Mapping[str, str],
+    *,
     looks: Sequence[tuple[str, str, Look]] = (),
+    charts: Sequence[Curves] = (),
 ) -> str:
     """A page that shows pictures and what was found in them, whole in itself.
 
@@ -37,12 +40,14 @@ def render(
         facts: what the reader may want to know of the run, e.g. {"weights": "...", "time": "3.2 s"}; the
             value of "command" is set as code.
         looks: shown below the pictures, each with a title and a sentence or two.
+        charts: how numbers went over time, shown above the pictures.
 
     Returns:
         HTML; write it as UTF-8.
 
     Raises:
-        ShapeError: labels that are not of their picture's size, or not one score per word.
+        ShapeError: labels that are not of their picture's size, not one score per word, or not one value per
+            place of a chart.
         InputError: a label without a word.
     """
     counts = [len({w for _, s in made(sight) for w in s.words}) for sight in sights]
@@ -60,7 +65,7 @@ def render(
         f"<title>{escaped(title)}</title>\n"
         f"<style>\n{_part('style.css')}{_choices(sights)}.sheet{{--frame:{frame:.4f}}}\n</style>\n</head>\n"
         f'<body>\n<header class="top"><h1>{escaped(title)}</h1>\n<p class="lead">{escaped(lead)}</p>\n'
-        f"{_facts(facts)}</header>\n{_for_all(makers) if len(sights) > 1 else ''}"
+        f"{_facts(facts)}</header>\n{curve_charts(charts)}{_for_all(makers) if len(sights) > 1 else ''}"
         f'<main>\n<div class="sheet">\n{cards}</div>\n{attention}</main>\n'
         '<footer class="foot"><p>Shares count pixels. Scores are compared within one picture. '
         "This page is one file and fetches nothing.</p></footer>\n"

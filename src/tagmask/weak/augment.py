@@ -1,0 +1,179 @@
+"""From a picture and its labels to a training crop: pure functions of a NumPy generator.
+
+    resize -> crop -> flip -> colours -> normalise -> pad            (WeakCLIP)
+    jitter -> flip -> resize -> normalise -> crop, padded            (students)
+
+Pictures are uint8 RGB (h, w, 3), labels uint8 (h, w), 255 for nothing. All that is drawn at random is drawn
+from the generator given, so the same generator gives the same crop in any process.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8
+from torch.nn.functional import interpolate
+
+from tagmask.dense.resize import resize_cv2_linear, short_side_size
+from tagmask.types import Size
+from tagmask.weak.colours import distorted, jittered
+from tagmask.weak.config import AugmentSettings
+
+__all__ = ["IGNORED", "Crop", "Labels", "Picture", "augmented", "resized_nearest"]
+
+IGNORED = 255
+"""The label of what is no class: outside the picture, or not known."""
+
+_TRIES = 10
+
+Picture: TypeAlias = UInt8[np.ndarray, "_ _ 3"]
+"""Upright RGB, 0..255, of any size."""
+Labels: TypeAlias = UInt8[np.ndarray, "_ _"]
+"""Class per pixel, of any size."""
+
+
+class Crop(NamedTuple):
+    """What a model is trained on."""
+
+    pixels: Float32[np.ndarray, "3 h w"]
+    """Normalised; 0 outside the picture."""
+    labels: UInt8[np.ndarray, "h w"]
+    """Class per pixel; 255 outside the picture."""
+
+
+def augmented(image: Picture, labels: Labels, settings: AugmentSettings, rng: np.random.Generator) -> Crop:
+    """Draw a training crop of a picture.
+
+    Args:
+        image: upright RGB.
+        labels: class per pixel, at the image's size.
+        settings: what is done, and how much of it.
+        rng: all chance comes from it.
+
+    Returns:
+        A square crop of side `settings.crop`.
+
+    Source:
+        WeakCLIP (Zhu et al., IJCV 2024), sections 4 and 6, as coded by the authors. Departures: colours are
+        turned in floating point, cubic resizes rounded once; both differ from OpenCV's by one level at most
+        here and there.
+    """
+    return _ORDERS[settings.order](image, labels, settings, rng)
+
+
+def _weakclip(image: Picture, labels: Labels, settings: AugmentSettings, rng: np.random.Generator) -> Crop:
+    ratio = float(rng.uniform(*settings.ratio))
+    image, labels = _resized(image, labels, settings, ratio)
+    top, left = _place(labels, settings, rng)
+    window = (slice(top, top + settings.crop), slice(left, left + settings.crop))
+    image, labels = image[window], labels[window]
+    image, labels = _flipped(image, labels, settings.flip, rng)
+    if settings.distort:
+        image = distorted(image, rng)
+    if settings.jitter:
+        image = jittered(image, settings.jitter, rng)
+    return _padded(_normalised(image, settings), labels, settings.crop, (0, 0))
+
+
+def _student(image: Picture, labels: Labels, settings: AugmentSettings, rng: np.random.Generator) -> Crop:
+    if settings.jitter:
+        image = jittered(image, settings.jitter, rng)
+    if settings.distort:
+        image = distorted(image, rng)
+    image, labels = _flipped(image, labels, settings.flip, rng)
+    image, labels = _resized(image, labels, settings, float(rng.uniform(*settings.ratio)))
+    pixels = _normalised(image, settings)
+    h, w = labels.shape
+    # A picture smaller than the crop lies anywhere in it; a larger one is cut anywhere.
+    corner = (
+        int(rng.integers(max(settings.crop - h, 0) + 1)),
+        int(rng.integers(max(settings.crop - w, 0) + 1)),
+    )
+    top, left = _place(labels, settings, rng)
+    window = (slice(top, top + settings.crop), slice(left, left + settings.crop))
+    return _padded(pixels[:, *window], labels[window], settings.crop, corner)
+
+
+_ORDERS: Mapping[str, Callable[[Picture, Labels, AugmentSettings, np.random.Generator], Crop]] = (
+    MappingProxyType({"weakclip": _weakclip, "student": _student})
+)
+
+
+def resized_nearest(labels: Labels, size: Size) -> Labels:
+    """Labels at another size, each taken from one pixel, floor(i * scale), as OpenCV and PyTorch do.
+
+    Example:
+        >>> resized_nearest(np.array([[1, 2, 3, 4]], np.uint8), (1, 2)).tolist()
+        [[1, 3]]
+    """
+    # whole numbers, where a product of floats may fall just short of one
+    rows, columns = (np.arange(new) * old // new for old, new in zip(labels.shape, size, strict=True))
+    picked: Labels = labels[np.ix_(rows, columns)]
+    return picked
+
+
+def _resized(
+    image: Picture, labels: Labels, settings: AugmentSettings, ratio: float
+) -> tuple[Picture, Labels]:
+    size = image.shape[0], image.shape[1]
+    if settings.base_short:
+        short, long = (max(int(side * ratio), 1) for side in (settings.base_short, settings.base_long))
+        size = short_side_size(size, short, long)
+    else:
+        size = max(round(size[0] * ratio), 1), max(round(size[1] * ratio), 1)
+    if size == image.shape[:2]:
+        return image, labels
+    bigger = resize_cv2_linear(image, size) if settings.interpolation == "linear" else _cubic(image, size)
+    return bigger, resized_nearest(labels, size)
+
+
+def _cubic(image: Picture, size: Size) -> Picture:
+    planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float()[None]
+    resized = interpolate(planes, size, mode="bicubic", align_corners=False)[0]
+    rounded = resized.round_().clamp_(0, 255).to(torch.uint8)
+    picture: Picture = np.ascontiguousarray(rounded.numpy().transpose(1, 2, 0))
+    return picture
+
+
+def _place(labels: Labels, settings: AugmentSettings, rng: np.random.Generator) -> tuple[int, int]:
+    """Top and left of a crop, drawn again up to ten times while one class fills it too far."""
+    h, w = labels.shape
+    top = left = 0
+    for attempt in range(_TRIES + 1):
+        top = int(rng.integers(max(h - settings.crop, 0) + 1))
+        left = int(rng.integers(max(w - settings.crop, 0) + 1))
+        part = labels[top : top + settings.crop, left : left + settings.crop]
+        if settings.crop_most >= 1 or attempt == _TRIES or _mixed(part, settings.crop_most):
+            break
+    return top, left
+
+
+def _mixed(labels: Labels, most: float) -> bool:
+    counts = np.bincount(labels.ravel(), minlength=IGNORED + 1)[:IGNORED]
+    return bool((counts > 0).sum() > 1 and counts.max() < most * counts.sum())
+
+
+def _flipped(
+    image: Picture, labels: Labels, chance: float, rng: np.random.Generator
+) -> tuple[Picture, Labels]:
+    if rng.random() < chance:
+        return image[:, ::-1], labels[:, ::-1]
+    return image, labels
+
+
+def _normalised(image: Picture, settings: AugmentSettings) -> Float32[np.ndarray, "3 _ _"]:
+    mean, std = np.asarray(settings.mean, np.float32), np.asarray(settings.std, np.float32)
+    pixels: Float32[np.ndarray, "3 _ _"] = ((image.astype(np.float32) - mean) / std).transpose(2, 0, 1)
+    return pixels
+
+
+def _padded(pixels: Float[np.ndarray, "3 h w"], labels: Labels, side: int, corner: Size) -> Crop:
+    h, w = labels.shape
+    window = (slice(corner[0], corner[0] + h), slice(corner[1], corner[1] + w))
+    frame = np.zeros((3, side, side), np.float32)
+    frame[:, *window] = pixels
+    around = np.full((side, side), IGNORED, np.uint8)
+    around[window] = labels
+    return Crop(frame, around)

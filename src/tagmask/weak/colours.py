@@ -1,0 +1,98 @@
+"""Changes of colour for training pictures: OpenCV's 8-bit hue, saturation and value, in NumPy.
+
+hue 0..179 (two degrees a level)    saturation, value 0..255
+"""
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from tagmask.types import Image
+
+__all__ = ["distorted", "from_hsv", "jittered", "to_hsv"]
+
+_HUES = 180
+
+
+def to_hsv(image: Image) -> UInt8[np.ndarray, "h w 3"]:
+    """Hue, saturation and value, rounded to 8 bits as OpenCV scales them.
+
+    Example:
+        >>> to_hsv(np.array([[[255, 0, 0], [0, 128, 128]]], np.uint8)).tolist()
+        [[[0, 255, 255], [90, 255, 128]]]
+    """
+    rgb = image.astype(np.float32)
+    value = rgb.max(axis=-1)
+    spread = value - rgb.min(axis=-1)
+    part = np.where(spread > 0, spread, np.float32(1))
+    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+    hue = np.where(
+        value == red,
+        (green - blue) / part,
+        np.where(value == green, 2 + (blue - red) / part, 4 + (red - green) / part),
+    )
+    hue = np.where(spread > 0, np.rint(30 * hue) % _HUES, 0)
+    saturation = np.where(value > 0, 255 * spread / np.maximum(value, 1), 0)
+    stacked: UInt8[np.ndarray, "h w 3"] = np.stack([hue, np.rint(saturation), value], axis=-1).astype(
+        np.uint8
+    )
+    return stacked
+
+
+def from_hsv(hsv: UInt8[np.ndarray, "h w 3"]) -> Image:
+    """RGB of 8-bit hue, saturation and value.
+
+    Example:
+        >>> from_hsv(np.array([[[90, 255, 128]]], np.uint8)).tolist()
+        [[[0, 128, 128]]]
+    """
+    hue = hsv[..., 0].astype(np.float32) * np.float32(6 / _HUES)
+    saturation = hsv[..., 1].astype(np.float32) / 255
+    value = hsv[..., 2].astype(np.float32)
+    planes = []
+    for shift in (5, 3, 1):  # red, green, blue: one ramp, shifted by a third of the circle
+        place = (shift + hue) % 6
+        ramp = np.clip(np.minimum(place, 4 - place), 0, 1)
+        planes.append(np.rint(value - value * saturation * ramp))
+    picture: Image = np.stack(planes, axis=-1).astype(np.uint8)
+    return picture
+
+
+def distorted(image: Image, rng: np.random.Generator) -> Image:
+    """Brightness by up to 32, contrast and saturation by 0.5 to 1.5, hue by up to 18; each at even odds.
+
+    Contrast comes before or after saturation and hue, at even odds. Each change is cut to 0..255.
+
+    Source:
+        Photometric distortion as in mmseg 0.19, which the authors of WeakCLIP use.
+    """
+    if rng.random() < 0.5:
+        image = _scaled(image, 1.0, rng.uniform(-32, 32))
+    contrast_last = rng.random() < 0.5
+    if not contrast_last and rng.random() < 0.5:
+        image = _scaled(image, rng.uniform(0.5, 1.5), 0.0)
+    saturate, turn = rng.random() < 0.5, rng.random() < 0.5
+    if saturate or turn:
+        hsv = to_hsv(image)
+        if saturate:
+            hsv[..., 1] = _scaled(hsv[..., 1], rng.uniform(0.5, 1.5), 0.0)
+        if turn:
+            hsv[..., 0] = (hsv[..., 0].astype(np.int16) + int(rng.integers(-18, 18))) % _HUES
+        image = from_hsv(hsv)
+    if contrast_last and rng.random() < 0.5:
+        image = _scaled(image, rng.uniform(0.5, 1.5), 0.0)
+    return image
+
+
+def jittered(image: Image, most: int, rng: np.random.Generator) -> Image:
+    """Hue (round the circle), saturation and value (cut to 0..255), each moved by up to `most` levels."""
+    hsv = to_hsv(image).astype(np.int16)
+    hue, saturation, value = rng.integers(-most, most + 1, 3).tolist()
+    hsv[..., 0] = (hsv[..., 0] + hue) % _HUES
+    hsv[..., 1:] = np.clip(hsv[..., 1:] + np.array([saturation, value], np.int16), 0, 255)
+    return from_hsv(hsv.astype(np.uint8))
+
+
+def _scaled(values: UInt8[np.ndarray, "..."], factor: float, shift: float) -> UInt8[np.ndarray, "..."]:
+    moved: Float32[np.ndarray, "..."] = values.astype(np.float32) * np.float32(factor) + np.float32(shift)
+    cut: UInt8[np.ndarray, "..."] = np.clip(moved, 0, 255).astype(np.uint8)
+    return cut

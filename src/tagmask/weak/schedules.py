@@ -1,0 +1,64 @@
+"""The learning rate over steps: pure functions, then the one that reads settings.
+
+t  steps done, from 0        T  steps in all        base  a group's own rate
+"""
+
+import math
+
+from tagmask.weak.config import ScheduleSettings
+
+__all__ = ["cosine", "polynomial", "rate", "warm_share"]
+
+
+def cosine(base: float, floor: float, t: int, T: int) -> float:
+    """Half a cosine from `base` to `floor`; upwards where the base is lower.
+
+    Example:
+        >>> cosine(1.0, 0.0, 0, 10), cosine(1.0, 0.0, 5, 10), cosine(0.0, 1e-6, 10, 10)
+        (1.0, 0.5, 1e-06)
+    """
+    return floor + (base - floor) * 0.5 * (1 + math.cos(math.pi * min(t, T) / T))
+
+
+def polynomial(base: float, floor: float, t: int, T: int, power: float) -> float:
+    """A power of the share of steps that are left, from `base` to `floor`.
+
+    Example:
+        >>> polynomial(1.0, 0.0, 3, 4, 2.0)
+        0.0625
+    """
+    return floor + (base - floor) * float((1 - min(t, T) / T) ** power)
+
+
+def warm_share(t: int, steps: int, ratio: float) -> float:
+    """Share of the curve during the first `steps`: linear from `ratio` to 1.
+
+    Example:
+        >>> warm_share(0, 100, 0.5), warm_share(50, 100, 0.5), warm_share(100, 100, 0.5)
+        (0.5, 0.75, 1.0)
+    """
+    return 1.0 if t >= steps else 1 - (1 - t / steps) * (1 - ratio)
+
+
+def rate(settings: ScheduleSettings, base: float, t: int) -> float:
+    """Learning rate of a group at step t.
+
+    Every group is drawn towards the same floor, so that one of base 0 does not stay there: it rises to the
+    floor. That is how the authors' program treats CLIP's weights, which it means to fix.
+
+    Args:
+        settings: which curve.
+        base: the group's own rate, before any curve.
+        t: steps done.
+
+    Source:
+        WeakCLIP (Zhu et al., IJCV 2024), section 4, as coded by the authors.
+    """
+    match settings.kind:
+        case "cosine":
+            value = cosine(base, settings.floor, t, settings.steps)
+        case "poly":
+            value = polynomial(base, settings.floor, t, settings.steps + settings.over, settings.power)
+        case _:
+            value = base
+    return value * warm_share(t, settings.warmup, settings.warmup_ratio)

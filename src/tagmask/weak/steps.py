@@ -1,0 +1,251 @@
+"""The steps from seeds to a student, each in a folder of its own: where the parts of `weak/` meet.
+
+pictures, seeds      -> train_weakclip -> FOLDER/model.safetensors
+pictures, a WeakCLIP -> pseudo_source  -> masks, by `maskfolder.write_masks`
+pictures, masks      -> train_student  -> FOLDER/model.safetensors
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from tagmask.checks import check_choice, check_number
+from tagmask.clip.hardware import choose_device
+from tagmask.clip.load import Clip, load
+from tagmask.errors import InputError
+from tagmask.images import read_image
+from tagmask.refine.crf import CRF_SETTINGS
+from tagmask.runtime.folders import FoundImage
+from tagmask.weak import checkpoints
+from tagmask.weak.config import TrainConfig, fingerprint
+from tagmask.weak.distributed import ranks_here
+from tagmask.weak.feature_cache import FeatureCache
+from tagmask.weak.loop import MODEL_FILE, Report, fit
+from tagmask.weak.maskfolder import Mask, MaskSource, file_hash, words_of
+from tagmask.weak.model import WeakClip
+from tagmask.weak.multiscale import Views
+from tagmask.weak.pseudo import pseudo_mask
+from tagmask.weak.samples import Pair, SeedSamples, check_seeds, find_pairs
+from tagmask.weak.saving import frozen_hash
+from tagmask.weak.settings import WeakSettings
+from tagmask.weak.stages import read_facts, read_stage
+from tagmask.weak.students.catalogue import build_student
+from tagmask.weak.students.checkpoint import StudentCard, TrainedStudent
+from tagmask.weak.tasks import StudentTask, WeakClipTask
+
+__all__ = ["PseudoSettings", "pseudo_source", "train_student", "train_weakclip", "trained_weakclip"]
+
+Watch = Callable[[Report], None]
+
+_GB = 10**9
+
+
+def train_weakclip(config: TrainConfig, folder: Path, watch: Watch | None = None) -> Path:
+    """Train a WeakCLIP on seeds, or go on with it.
+
+    Args:
+        config: `model.kind` is "weakclip"; pictures, seeds and CLIP's weights are named.
+        folder: where to; see `loop.fit`.
+        watch: called now and then with how it stands.
+
+    Returns:
+        The model's file.
+
+    Raises:
+        TagmaskError: see `loop.fit`; bad seeds are all named before anything is trained.
+    """
+    check_choice("model.kind", config.model.kind, ("weakclip",))
+    if not config.model.weights:
+        raise InputError("model.weights is empty; give CLIP's, as in --set weights=miniature")
+    config, pairs = _with_data(config)
+    clip = load(config.model.weights, device=_device(config), precision="float32")
+    parts = WeakSettings(
+        contexts=config.model.contexts,
+        co_attention=config.model.co_attention,
+        decoder=config.model.decoder,
+    )
+    model = WeakClip.of(clip, config.model.words, parts, config.model.as_, seed=config.run.seed)
+    config = replace(config, augment=replace(config.augment, mean=model.mean, std=model.std))
+    task = WeakClipTask(model, config, _cache(config, model, folder))
+    samples = SeedSamples(pairs, len(config.model.words), config.augment, config.run.seed)
+    sizes = {name: getattr(config.augment, name) for name in ("crop", "base_short", "base_long")}
+    facts = {"words": list(config.model.words), "weights": config.model.weights, **sizes}
+    return fit(task, samples, config, folder, inputs=_inputs(config, pairs), facts=facts, watch=watch)
+
+
+def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None) -> Path:
+    """Train a student on masks, or go on with it.
+
+    Args:
+        config: `model.kind` is a student's name; pictures and masks are named.
+        folder: where to; see `loop.fit`.
+        watch: called now and then with how it stands.
+
+    Returns:
+        The student's file.
+
+    Raises:
+        TagmaskError: see `loop.fit`; bad masks are all named before anything is trained.
+    """
+    config, pairs = _with_data(config)
+    words, weights = config.model.words, config.model.weights
+    with torch.random.fork_rng([]):
+        torch.manual_seed(config.run.seed)
+        net = build_student(config.model.kind, len(words), weights=Path(weights) if weights else None)
+    mean, std = (
+        (first / 255, second / 255, third / 255)
+        for first, second, third in (config.augment.mean, config.augment.std)
+    )
+    card = StudentCard(student=config.model.kind, words=words, background=True, mean=mean, std=std)
+    task = StudentTask(TrainedStudent(card, net.to(_device(config))), config)
+    samples = SeedSamples(pairs, len(words), config.augment, config.run.seed)
+    facts = {"words": list(words)}
+    return fit(task, samples, config, folder, inputs=_inputs(config, pairs), facts=facts, watch=watch)
+
+
+@dataclass(frozen=True)
+class PseudoSettings:
+    """How a trained WeakCLIP looks at its training pictures once more."""
+
+    scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+    flip: bool = True
+    """Every size a second time, mirrored."""
+    crf: str | None = "weakclip/voc"
+    """Settings of the dense CRF, by name; None: no CRF."""
+
+    def __post_init__(self) -> None:
+        if not self.scales:
+            raise InputError("scales are empty; give at least one, as in (1.0,)")
+        for scale in self.scales:
+            check_number("scales", scale, 0.01, 100)
+        if self.crf is not None:
+            check_choice("crf", self.crf, tuple(CRF_SETTINGS))
+
+
+def trained_weakclip(run: Path, *, device: str = "auto", precision: str = "float32") -> WeakClip:
+    """The model that a finished run left, in evaluation mode.
+
+    Raises:
+        InputError: the folder holds no finished run of WeakCLIP.
+        WeightsError: its file, or CLIP's, cannot be used.
+    """
+    facts = read_facts(run, "weakclip")
+    clip: Clip = load(str(facts["weights"]), device=device, precision=precision)
+    return checkpoints.load(run / MODEL_FILE, clip)
+
+
+def pseudo_source(
+    run: Path,
+    settings: PseudoSettings,
+    *,
+    device: str = "auto",
+    precision: str = "float32",
+    tags: Mapping[str, Sequence[int]] | None = None,
+) -> MaskSource:
+    """Pseudo-masks by a trained WeakCLIP: windows as large as its crops, at several sizes, then a CRF.
+
+    Args:
+        run: folder of the finished run.
+        settings: sizes and CRF.
+        device: as `tagmask.load` takes it.
+        precision: likewise.
+        tags: classes that are in each picture, by its name without folder and ending, counted from 0 without
+            the background: no others are looked for. The paper does without.
+
+    Raises:
+        InputError: the folder holds no finished run of WeakCLIP.
+        WeightsError: its file, or CLIP's, cannot be used.
+    """
+    facts = read_facts(run, "weakclip")
+    model = trained_weakclip(run, device=device, precision=precision)
+    crop, short, long = (int(str(facts[name])) for name in ("crop", "base_short", "base_long"))
+    views = Views(
+        scales=settings.scales,
+        flip=settings.flip,
+        window=crop,
+        stride=max(crop * 2 // 3, 1),
+        short=short or None,
+        long=long,
+    )
+    field = None if settings.crf is None else CRF_SETTINGS[settings.crf]
+
+    def make(image: FoundImage) -> Mask:
+        present = None if tags is None else (0, *(tag + 1 for tag in _tags_of(image, tags)))
+        mask: Mask = pseudo_mask(model, read_image(image.path), field, views, present=present)
+        return mask
+
+    decisive = {
+        "model": file_hash(run / MODEL_FILE),
+        "precision": precision,
+        "tags": None if tags is None else {name: list(own) for name, own in tags.items()},
+        **asdict(settings),
+    }
+    return MaskSource("pseudo", model.words, decisive, make)
+
+
+def _tags_of(image: FoundImage, tags: Mapping[str, Sequence[int]]) -> Sequence[int]:
+    if image.path.stem not in tags:
+        raise InputError(f"no tags are given for {image.path.stem!r}; add a line for it")
+    return tags[image.path.stem]
+
+
+def _with_data(config: TrainConfig) -> tuple[TrainConfig, tuple[Pair, ...]]:
+    """The settings with their words, and the pairs they name, checked."""
+    for name in ("images", "seeds"):
+        if not getattr(config.data, name):
+            raise InputError(f"data.{name} is empty; give a folder, as in --set {name}=FOLDER")
+    images, seeds = (_settled(place) for place in (config.data.images, config.data.seeds))
+    told = words_of(seeds)
+    words = config.model.words or told
+    if len(words) < 2:
+        raise InputError(
+            f"nothing says what the labels in {seeds} are called; give model.words, the background first"
+        )
+    if told and len(told) != len(words):
+        raise InputError(f"model.words are {len(words)} and {seeds} was made with {len(told)} words")
+    pairs = find_pairs(images, seeds, [Path(file) for file in config.data.lists])
+    if config.data.check and ranks_here().first:
+        check_seeds(pairs, len(words))
+    weights = config.model.weights
+    if weights and Path(weights).expanduser().exists():
+        weights = str(_settled(weights))
+    return replace(
+        config,
+        model=replace(config.model, words=words, weights=weights),
+        data=replace(config.data, images=str(images), seeds=str(seeds)),
+    ), pairs
+
+
+def _settled(place: str) -> Path:
+    """A path that means the same wherever a run is taken up again."""
+    return Path(place).expanduser().resolve()
+
+
+def _inputs(config: TrainConfig, pairs: Sequence[Pair]) -> dict[str, object]:
+    """What a run is fed with, beside its settings: which pictures, and how their masks were made."""
+    stage = read_stage(Path(config.data.seeds))
+    return {
+        "pictures": f"{len(pairs)} ({fingerprint({'names': [pair.name for pair in pairs]})})",
+        "masks": None if stage is None else fingerprint(stage.settings),
+    }
+
+
+def _device(config: TrainConfig) -> str:
+    """The device asked for; with several processes, each the GPU of its own rank."""
+    device = choose_device(config.run.device)
+    ranks = ranks_here()
+    if device.type != "cuda" or ranks.world == 1:
+        return str(device)
+    torch.cuda.set_device(ranks.local)
+    return f"cuda:{ranks.local}"
+
+
+def _cache(config: TrainConfig, model: WeakClip, folder: Path) -> FeatureCache | None:
+    """Features are worth keeping only where crops come again; all processes share them."""
+    if not config.run.cache_gb or not config.augment.views or config.model.freeze != "paper":
+        return None
+    limit = int(config.run.cache_gb * _GB) // ranks_here().world
+    model.parameter_groups(config.model.freeze)  # says what is fixed
+    return FeatureCache(folder / "features", frozen_hash(model), limit)

@@ -1,0 +1,124 @@
+"""Activation maps from files: read without running anything, swept as one by one."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tagmask.errors import InputError, ShapeError
+from tagmask.weak.cams import THRESHOLDS, Sweep, cam_labels, read_cams, sweep
+
+
+def some_maps(seed: int, classes: tuple[int, ...], size: tuple[int, int] = (13, 17)) -> dict[int, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {kind: rng.random(size).astype(np.float32).round(2) for kind in classes}
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_a_dict_of_maps_is_read(tmp_path: Path, protocol: int) -> None:
+    maps = {np.int64(3): some_maps(0, (0,))[0], 1: some_maps(1, (0,))[0]}
+    file = tmp_path / "a.npy"
+    array = np.empty((), object)
+    array[()] = maps
+    np.save(file, array)
+    header = file.read_bytes().partition(b"\n")[0] + b"\n"
+    file.write_bytes(header + pickle.dumps(array, protocol=protocol))
+    read = read_cams(file, 4)
+    assert list(read) == [1, 3]
+    assert np.array_equal(read[3], maps[np.int64(3)])
+
+
+def test_what_numpy_saves_is_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array({0: np.ones((2, 3), np.float16)}, object))
+    assert read_cams(tmp_path / "a.npy", 1)[0].dtype == np.float32
+
+
+class Trap:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_file_that_asks_to_run_code_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array({0: Trap(tmp_path / "made")}, object))
+    with pytest.raises(InputError, match=r"refused: it asks to run posix\.mkdir"):
+        read_cams(tmp_path / "a.npy", 1)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        ([1, 2], "holds list; wanted is a dict"),
+        ({5: np.ones((2, 2))}, "class 5; wanted are numbers from 0 to 4"),
+        ({"cat": np.ones((2, 2))}, "class 'cat'"),
+        ({0: np.ones((2, 2), np.uint8)}, "wanted are floats"),
+        ({0: np.ones(3)}, "wanted are floats"),
+        ({0: np.full((2, 2), np.nan)}, "no numbers"),
+    ],
+)
+def test_what_is_no_dict_of_maps_is_refused(tmp_path: Path, held: object, message: str) -> None:
+    array = np.empty((), object)
+    array[()] = held
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(InputError, match=message):
+        read_cams(tmp_path / "a.npy", 5)
+
+
+def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array(some_maps(0, (0,)), object))
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-40])
+    np.save(tmp_path / "plain.npy", np.ones((2, 2)))
+    (tmp_path / "text.npy").write_text("maps")
+    for name, message in (("cut", "cut.npy"), ("plain", "float64"), ("text", "text.npy"), ("no", "no file")):
+        with pytest.raises(InputError, match=message):
+            read_cams(tmp_path / f"{name}.npy", 1)
+
+
+def test_labels_are_the_best_of_background_and_maps() -> None:
+    maps = some_maps(3, (0, 2, 5))
+    stack = np.stack([np.full((13, 17), 0.4, np.float32), *(maps[kind] for kind in (0, 2, 5))])
+    wanted = np.array([0, 1, 3, 6])[stack.argmax(axis=0)]
+    assert np.array_equal(cam_labels(maps, 0.4, (13, 17)), wanted)
+    with pytest.raises(ShapeError, match="the picture's own size"):
+        cam_labels(maps, 0.4, (17, 13))
+
+
+def test_the_sweep_equals_trying_each_threshold() -> None:
+    rng = np.random.default_rng(0)
+    pairs = []
+    for seed, kinds in ((0, (0, 2)), (1, (1,)), (2, (0, 1, 2))):
+        truth = rng.integers(0, 4, (13, 17)).astype(np.uint8)
+        truth[rng.random(truth.shape) < 0.1] = 255
+        pairs.append((some_maps(seed, kinds), truth))
+    wanted = []
+    for threshold in THRESHOLDS:
+        found = [cam_labels(maps, threshold, (13, 17)) for maps, _ in pairs]
+        shares = []
+        for kind in range(5):  # class 4 is nowhere
+            both = either = 0
+            for labels, (_, truth) in zip(found, pairs, strict=True):
+                known = truth != 255
+                both += int(((labels == kind) & (truth == kind) & known).sum())
+                either += int((((labels == kind) | (truth == kind)) & known).sum())
+            if either:
+                shares.append(both / either)
+        wanted.append(np.mean(shares))
+    assert sweep(pairs, 4).miou == pytest.approx(wanted)
+
+
+def test_both_ways_of_stopping() -> None:
+    rise = Sweep((0.1, 0.3, 0.2, *[0.4] * 57))
+    assert (rise.first_peak, rise.best) == (0.01, 0.03)
+    assert Sweep(tuple(i / 60 for i in range(60))).first_peak == 0.59
+
+
+def test_a_truth_with_an_unknown_class_is_refused() -> None:
+    with pytest.raises(InputError, match="true label is 9; wanted are 0 to 3"):
+        sweep([(some_maps(0, (0,)), np.full((13, 17), 9, np.uint8))], 3)
+    with pytest.raises(InputError, match="needs some of both"):
+        sweep([], 3)

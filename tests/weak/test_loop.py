@@ -1,0 +1,318 @@
+"""The training loop: learns, stops, goes on; killed, it gives what it would have given."""
+
+import errno
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tagmask.errors import InputError, OutputError, TrainingError, WeightsError
+from tagmask.files import unwritable
+from tagmask.weak import saving
+from tagmask.weak.loop import Report, fit
+from tagmask.weak.samples import Batch, Sample, batches, drawn
+from tagmask.weak.saving import read_checkpoint
+from tagmask.weak.stages import read_facts
+from tagmask.weak.trainlog import read_log
+from tests.weak.tiny import TinySamples, TinyTask, config
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    fit(TinyTask(), TinySamples(), config(), folder, facts={"words": ["a", "b", "c"]})
+    return folder
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert read_log(one) == read_log(other)
+    first, second = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def start(folder: Path, kind: str, **environment: str) -> "subprocess.Popen[str]":
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.weak.tiny", str(folder), kind],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+def test_it_learns_and_says_so(whole: Path) -> None:
+    rows = read_log(whole)
+    assert [row["step"] for row in rows] == list(range(1, 41))
+    assert set(rows[0]) == {"step", "entropy", "size", "total", "gradient", "lr"}
+    assert np.mean([row["entropy"] for row in rows[-8:]]) < 0.8 * np.mean(
+        [row["entropy"] for row in rows[:4]]
+    )
+    assert rows[5]["lr"] == pytest.approx(0.01, rel=0.05)
+    assert rows[0]["lr"] < 1e-7
+    assert sorted(file.name for file in (whole / "pictures").iterdir()) == [
+        "step-000020.jpg",
+        "step-000040.jpg",
+    ]
+    assert read_facts(whole, "weakclip") == {"words": ["a", "b", "c"], "steps": 40}
+
+
+def test_only_what_is_trained_is_kept(whole: Path) -> None:
+    held = load_file(whole / "model.safetensors")
+    assert "1.weight" in held
+    assert "2.running_mean" in held
+    assert "0.weight" not in held
+
+
+def test_groups_have_rates_and_decay_of_their_own(tmp_path: Path) -> None:
+    task = TinyTask(dropout=0.0)
+    before = {name: value.clone() for name, value in task.model.state_dict().items()}
+    one = config(
+        "steps=1", "warmup=0", "optimiser.kind=sgd", "lr=0.01", "weight_decay=0.5", "schedule.kind=constant"
+    )
+    fit(task, TinySamples(), one, tmp_path)
+    fresh = TinyTask(dropout=0.0)
+    fresh.model.train()
+    (batch,) = batches(TinySamples(), 504, [range(4)])
+    fresh.losses(batch)["total"].backward()
+    head, rest = fresh.model[5].weight, fresh.model[1].weight
+    wanted_head = before["5.weight"] - 0.03 * head.grad
+    wanted_rest = before["1.weight"] - 0.01 * (rest.grad + 0.5 * before["1.weight"])
+    assert torch.allclose(task.model[5].weight, wanted_head, atol=1e-7)
+    assert torch.allclose(task.model[1].weight, wanted_rest, atol=1e-7)
+
+
+def test_gradients_are_clipped(tmp_path: Path) -> None:
+    task = TinyTask(dropout=0.0)
+    before = torch.cat([p.detach().flatten() for group in task.groups()[:1] for p in group.parameters])
+    one = config("steps=1", "warmup=0", "optimiser.kind=sgd", "lr=1", "weight_decay=0", "optimiser.clip=1e-3")
+    fit(task, TinySamples(), one, tmp_path)
+    after = torch.cat([p.detach().flatten() for group in task.groups()[:1] for p in group.parameters])
+    assert 1e-5 < float((after - before).norm()) <= 1.001e-3
+    assert read_log(tmp_path)[0]["gradient"] > 0.01
+
+
+def test_killed_in_the_middle_and_taken_up_again(whole: Path, tmp_path: Path) -> None:
+    process = start(tmp_path, "slow")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) >= 16:
+            break
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    held = read_checkpoint(tmp_path / "checkpoint.pt")
+    assert held is not None
+    assert 10 <= held.step < 40
+    assert not (tmp_path / "model.safetensors").exists()
+    fit(TinyTask(), TinySamples(), config(), tmp_path)
+    assert_same_run(whole, tmp_path)
+
+
+def test_stopped_between_checkpoints(whole: Path, tmp_path: Path) -> None:
+    class Stopped(TinyTask):
+        steps = 0
+
+        def losses(self, batch: Batch) -> dict[str, Tensor]:
+            self.steps += 1
+            if self.steps == 27:
+                raise KeyboardInterrupt
+            return super().losses(batch)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(Stopped(), TinySamples(), config(), tmp_path)
+    with (tmp_path / "log.csv").open("a") as log:
+        log.write("27,0.1,0.")  # as a kill leaves it
+    reports: list[Report] = []
+    fit(TinyTask(), TinySamples(), config("workers=1"), tmp_path, watch=reports.append)
+    assert reports[0].step == 24
+    assert reports[-1].seconds_left == 0
+    assert_same_run(whole, tmp_path)
+
+
+def test_a_finished_run_is_not_done_again(whole: Path) -> None:
+    class Never(TinyTask):
+        def losses(self, batch: Batch) -> dict[str, Tensor]:
+            raise AssertionError("no step is left")
+
+    assert fit(Never(), TinySamples(), config(), whole) == whole / "model.safetensors"
+
+
+def test_killed_between_the_model_and_the_word_that_it_is_there(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    stage = tmp_path / "run" / "stage.json"
+    stage.write_text(stage.read_text().replace('"finished": true', '"finished": false'))
+    task = TinyTask()
+    task.model[1].weight.data += 1
+    fit(task, TinySamples(), config(), tmp_path / "run")
+    assert_same_run(whole, tmp_path / "run")
+    assert read_facts(tmp_path / "run", "weakclip")["steps"] == 40
+
+
+def test_other_seeds_are_refused(tmp_path: Path) -> None:
+    one = config("steps=1", "warmup=0")
+    fit(TinyTask(), TinySamples(), one, tmp_path, inputs={"masks": "abc"})
+    with pytest.raises(InputError, match='masks was "abc", is "def"'):
+        fit(TinyTask(), TinySamples(), one, tmp_path, inputs={"masks": "def"})
+
+
+def test_other_settings_or_weights_are_refused(whole: Path) -> None:
+    with pytest.raises(InputError, match=r"optimiser\.lr was 0\.01, is 0\.02"):
+        fit(TinyTask(), TinySamples(), config("lr=0.02"), whole)
+    task = TinyTask()
+    task.model[0].weight.data += 1
+    with pytest.raises(InputError, match="frozen was"):
+        fit(task, TinySamples(), config(), whole)
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(where: str, tmp_path: Path) -> None:
+    class Diverging(TinyTask):
+        steps = 0
+
+        def losses(self, batch: Batch) -> dict[str, Tensor]:
+            self.steps += 1
+            losses = super().losses(batch)
+            if self.steps == 14:
+                bad = self.model[1].weight.sum() * 0
+                broken = bad / 0 if where == "loss" else (bad.abs() + 0).sqrt()
+                losses["total"] = losses["total"] + broken
+            return losses
+
+    with pytest.raises(
+        TrainingError, match=r"step 14 of .* gave no number .*nan.*checkpoint of step 10 is kept"
+    ):
+        fit(Diverging(), TinySamples(), config(), tmp_path)
+    held = read_checkpoint(tmp_path / "checkpoint.pt")
+    assert held is not None
+    assert all(torch.isfinite(value).all() for value in held.model.values())
+    assert len(read_log(tmp_path)) == 13
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_full_disk_stops_with_the_reason_and_keeps_the_last_checkpoint(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, written = saving.atomic_open, []
+
+    @contextmanager
+    def full(path: Path) -> Iterator[BinaryIO]:
+        written.append(path)
+        if len(written) == 2:
+            raise unwritable(path, OSError(errno.ENOSPC, "No space left on device"))
+        with real(path) as file:
+            yield file
+
+    monkeypatch.setattr(saving, "atomic_open", full)
+    with pytest.raises(OutputError, match=r"checkpoint\.pt cannot be written: No space left on device"):
+        fit(TinyTask(), TinySamples(), config(), tmp_path)
+    held = read_checkpoint(tmp_path / "checkpoint.pt")
+    assert held is not None
+    assert held.step == 10
+    monkeypatch.undo()
+    fit(TinyTask(), TinySamples(), config(), tmp_path)
+    assert_same_run(whole, tmp_path)
+
+
+def test_a_full_disk_under_the_log_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.open
+
+    def full(self: Path, mode: str = "r", *rest: object, **more: object) -> object:
+        if self.name == "log.csv" and mode == "ab":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, mode, *rest, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(OutputError, match=r"log\.csv cannot be written: No space left"):
+        fit(TinyTask(), TinySamples(), config(), tmp_path)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    fit(TinyTask(), TinySamples(), config(), tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    file = tmp_path / "checkpoint.pt"
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(WeightsError, match=r"checkpoint\.pt cannot be read.*remove its folder"):
+        fit(TinyTask(), TinySamples(), config(), tmp_path)
+
+
+def test_a_bad_sample_stops_with_its_own_error_also_from_a_worker(tmp_path: Path) -> None:
+    class Bad(TinySamples):
+        def sample(self, epoch: int, index: int) -> Sample:
+            if index == 3:
+                raise InputError("the mask of picture-3 holds label 9")
+            return super().sample(epoch, index)
+
+    for workers in (0, 1):
+        with pytest.raises(InputError, match=r"^the mask of picture-3 holds label 9$"):
+            fit(TinyTask(), Bad(), config(f"workers={workers}"), tmp_path / str(workers))
+
+
+def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
+    fit(TinyTask(dropout=0.0, norm=False), TinySamples(), config(), tmp_path / "one")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    both = [start(tmp_path / "two", "shared", RANK=str(r), LOCAL_RANK=str(r), **shared) for r in range(2)]
+    try:
+        said = [process.communicate(timeout=300)[0] for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert [process.returncode for process in both] == [0, 0]
+    assert said[1] == ""  # the first one talks
+    one, two = read_log(tmp_path / "one"), read_log(tmp_path / "two")
+    assert len(two) == 40
+    for alone, together in zip(one, two, strict=True):
+        assert together == pytest.approx(alone, rel=1e-4, abs=1e-6)
+    first = load_file(tmp_path / "one" / "model.safetensors")
+    second = load_file(tmp_path / "two" / "model.safetensors")
+    assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
+
+
+def test_batches_that_processes_cannot_share_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tagmask.weak.distributed import Ranks
+
+    with pytest.raises(InputError, match="which 3 processes cannot share evenly; give a multiple of 3"):
+        Ranks(0, 3).share_of(4)
+
+
+def test_every_epoch_is_a_new_order_of_all_pictures() -> None:
+    epochs = [[drawn(7 * e + p, 7, seed=1) for p in range(7)] for e in range(3)]
+    for number, epoch in enumerate(epochs):
+        assert {e for e, _ in epoch} == {number}
+        assert sorted(index for _, index in epoch) == list(range(7))
+    assert len({tuple(index for _, index in epoch) for epoch in epochs}) == 3
+
+
+def test_short_precision_trains_too(tmp_path: Path) -> None:
+    task = TinyTask()
+    fit(task, TinySamples(), config("precision=bfloat16"), tmp_path)
+    rows = read_log(tmp_path)
+    assert rows[-1]["entropy"] < rows[0]["entropy"]
+    assert task.model[1].weight.dtype == torch.float32
+
+
+def test_tensorboard_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tagmask.weak.trainlog.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'tagmask\[tensorboard\]'"):
+        fit(TinyTask(), TinySamples(), config("tensorboard=true"), tmp_path)

@@ -1,0 +1,106 @@
+"""From pictures with seeds to a student, in a few steps each, on drawn scenes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+from tagmask.errors import InputError
+from tagmask.masks import index_png, read_index_png
+from tagmask.miniature.scenes import CLASS_NAMES
+from tagmask.miniature.trials import unseen_scene
+from tagmask.runtime.folders import find_images
+from tagmask.weak.config import TrainConfig
+from tagmask.weak.config_files import load_config, with_settings
+from tagmask.weak.loop import Report
+from tagmask.weak.maskfolder import left_out, mask_file, words_of, write_masks
+from tagmask.weak.seeds import from_masks
+from tagmask.weak.steps import PseudoSettings, pseudo_source, train_student, train_weakclip
+from tagmask.weak.students.checkpoint import load_student
+
+WORDS = ("background", *CLASS_NAMES)
+QUICK = ["steps=2", "batch=2", "crop=64", "base_short=64", "base_long=128", "warmup=0", "device=cpu"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three scenes below images/, their true masks, taken for seeds, below seeds/."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "images").mkdir()
+    (folder / "truth").mkdir()
+    for seed in (1, 2, 3):
+        scene = unseen_scene(seed)
+        PILImage.fromarray(scene.image).save(folder / "images" / f"{seed}.png")
+        labels = np.where(scene.labels < len(WORDS), scene.labels, 0).astype(np.uint8)
+        (folder / "truth" / f"{seed}.png").write_bytes(index_png(labels))
+    images = find_images([folder / "images"])
+    assert all(
+        not o.error for o in write_masks(images, from_masks(folder / "truth", WORDS), folder / "seeds")
+    )
+    return folder
+
+
+def config(data: Path, name: str, masks: str, *changes: str) -> TrainConfig:
+    places = [f"images={data / 'images'}", f"data.seeds={data / masks}"]
+    return with_settings(load_config(name), [*QUICK, *places, *changes])
+
+
+def test_from_seeds_to_a_student(data: Path) -> None:
+    reports: list[Report] = []
+    weak = config(
+        data, "weakclip/miniature", "seeds", "log_every=1", "views=1", "cache_gb=1", "picture_every=2"
+    )
+    train_weakclip(weak, data / "weakclip", reports.append)
+    assert [report.step for report in reports] == [1, 2]
+    assert set(reports[0].losses) == {"seed", "crf", "contrast", "total"}
+    assert list((data / "weakclip" / "features").rglob("*.safetensors"))
+    assert list((data / "weakclip" / "pictures").iterdir())
+
+    images = find_images([data / "images"])
+    source = pseudo_source(data / "weakclip", PseudoSettings(scales=(1.0,), crf=None), device="cpu")
+    assert all(outcome.error is None for outcome in write_masks(images, source, data / "pseudo"))
+    assert words_of(data / "pseudo") == WORDS
+    mask = read_index_png(mask_file(data / "pseudo", "1"))
+    assert mask.shape == read_index_png(data / "truth" / "1.png").shape
+
+    train_student(config(data, "student/small", "pseudo"), data / "student")
+    trained = load_student(data / "student" / "model.safetensors")
+    assert trained.card.words == WORDS
+    assert trained.card.mean == pytest.approx((0.485, 0.456, 0.406), abs=1e-3)
+
+
+def test_pseudo_masks_of_given_tags_hold_no_others(data: Path, tmp_path: Path) -> None:
+    if not (data / "weakclip" / "model.safetensors").exists():
+        train_weakclip(config(data, "weakclip/miniature", "seeds"), data / "weakclip")
+    tags = {"1": (3,), "2": (0, 5)}
+    settings = PseudoSettings(scales=(1.0,), flip=False, crf="weakclip/voc")
+    source = pseudo_source(data / "weakclip", settings, device="cpu", tags=tags)
+    outcomes = list(write_masks(find_images([data / "images"]), source, tmp_path))
+    assert set(np.unique(read_index_png(mask_file(tmp_path, "1")))) <= {0, 4}
+    assert set(np.unique(read_index_png(mask_file(tmp_path, "2")))) <= {0, 1, 6}
+    assert "no tags are given for '3'" in str(outcomes[2].error)
+    assert left_out(tmp_path) == {"3"}
+
+
+@pytest.mark.parametrize(
+    ("masks", "changes", "message"),
+    [
+        ("truth", [], "nothing says what the labels .* are called"),
+        ("seeds", ['words=["background", "dog"]'], "model.words are 2 and .* was made with"),
+        ("truth", ['words=["background", "dog"]'], "3 of 3 seeds cannot be used: .*holds label"),
+        ("seeds", ["weights="], "model.weights is empty"),
+        ("seeds", ["images="], "data.images is empty; give a folder"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_first(
+    data: Path, tmp_path: Path, masks: str, changes: list[str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        train_weakclip(config(data, "weakclip/miniature", masks, *changes), tmp_path)
+    assert not (tmp_path / "stage.json").exists()
+
+
+def test_an_unfinished_run_gives_no_pseudo_masks(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no stage; wanted is one of kind weakclip"):
+        pseudo_source(tmp_path, PseudoSettings())

@@ -1,0 +1,103 @@
+"""A run so small that it takes a moment: as a task for tests, and as a program that tests start and kill."""
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from tagmask.files import write_bytes
+from tagmask.weak.augment import Crop
+from tagmask.weak.config import TrainConfig
+from tagmask.weak.config_files import with_settings
+from tagmask.weak.loop import Group, Report, fit
+from tagmask.weak.samples import Batch, Sample
+from tagmask.weak.saving import trained
+
+CLASSES = 3
+
+
+class TinySamples:
+    """Made-up crops: what is bright is a class."""
+
+    def __len__(self) -> int:
+        return 7
+
+    def sample(self, epoch: int, index: int) -> Sample:
+        rng = np.random.default_rng((epoch, index))
+        pixels = rng.standard_normal((3, 8, 8)).astype(np.float32)
+        labels = pixels.argmax(axis=0).astype(np.uint8)
+        labels[0] = 255
+        return Sample(f"picture-{index}", Crop(pixels, labels))
+
+
+class TinyTask:
+    """A few convolutions, part of them frozen."""
+
+    def __init__(self, *, dropout: float = 0.1, norm: bool = True) -> None:
+        torch.manual_seed(0)
+        self.model = nn.Sequential(
+            nn.Conv2d(3, 6, 1),
+            nn.Conv2d(6, 6, 3, padding=1),
+            nn.BatchNorm2d(6) if norm else nn.Identity(),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Conv2d(6, CLASSES, 1),
+        )
+        self.model[0].requires_grad_(False)
+
+    def groups(self) -> list[Group]:
+        head = list(self.model[5].parameters())
+        rest = list(self.model[1:5].parameters())
+        return [Group("rest", rest), Group("head", head, factor=3.0, decays=False)]
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        logits = self.model(batch.pixels)
+        # per picture, so that processes that share a batch agree with one that has it all
+        each = cross_entropy(logits, batch.labels, ignore_index=255, reduction="none").sum(dim=(1, 2)) / 56
+        size = logits.square().mean()
+        return {"entropy": each.mean(), "size": size, "total": each.mean() + 0.01 * size}
+
+    def picture(self, batch: Batch) -> PIL.Image.Image | None:
+        return PIL.Image.new("RGB", (8, 8))
+
+    def save(self, path: Path) -> None:
+        write_bytes(path, save(trained(self.model)))
+
+
+class SlowTask(TinyTask):
+    """One that waits, where a test is to kill it in the middle."""
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        time.sleep(0.02)
+        return super().losses(batch)
+
+
+def config(*changes: str) -> TrainConfig:
+    usual = [
+        "steps=40", "warmup=5", "batch=4", "optimiser.lr=0.01", "log_every=4", "checkpoint_every=10",
+        "picture_every=20", "floor=1e-4", "device=cpu",
+    ]  # fmt: skip
+    return with_settings(replace(TrainConfig()), [*usual, *changes])
+
+
+def main(folder: Path, kind: str) -> None:
+    """Train in `folder`: "slow" to be killed, "shared" with what many processes can agree on."""
+    torch.set_num_threads(1)
+    task = SlowTask() if kind == "slow" else TinyTask(dropout=0.0, norm=False)
+
+    def say(report: Report) -> None:
+        sys.stdout.write(f"{report.step}\n")
+        sys.stdout.flush()
+
+    fit(task, TinySamples(), config(), folder, watch=say)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
