@@ -1,6 +1,5 @@
 """Load once, call with images: `Tagger` and `Segmenter`."""
 
-import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
@@ -33,7 +32,6 @@ __all__ = ["Segmenter", "Tagger", "methods"]
 
 _IMAGES_TOGETHER = 8
 
-_LOG = logging.getLogger(__name__)
 
 Source = TypeVar("Source", bound=ImageSource)
 Item = TypeVar("Item")
