@@ -5,7 +5,7 @@ all of them to 1/4 and mixes them.
 
 Source:
     Xie et al., "SegFormer" (NeurIPS 2021). WeakCLIP's paper names MiT-B2 without saying how; its recipe here
-    is this project's choice (`tagmask.weak.students.recipes`).
+    is this project's choice (`configs/student/segformer-b2.toml`).
 """
 
 from collections.abc import Mapping
