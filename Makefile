@@ -57,7 +57,7 @@ memory: .venv/installed-test  # the curve of a benchmark run over 5,000 images
 	$(BIN)/python -m benchmarks.memory
 
 # Threads that wait asleep cost little when the machine has other work too; spinning ones, the default, a lot.
-miniature: .venv/installed  # train the bundled model anew: 78 processor minutes; resumes; pictures: 8 GB in build/
+miniature: .venv/installed  # train the bundled model anew: 130 processor minutes; resumes; pictures: 8 GB in build/
 	mkdir -p build/miniature
 	OMP_WAIT_POLICY=passive nice $(BIN)/python -m tagmask.miniature.training.pretrain \
 		build/miniature src/tagmask/miniature/miniature.safetensors

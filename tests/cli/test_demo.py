@@ -74,9 +74,18 @@ def test_strange_words_are_pointed_out_once(run: CliRunner, tmp_path: Path) -> N
     assert "never saw" not in calm.stderr
 
 
-def test_bench_prints_tables(run: CliRunner) -> None:
-    result = run.invoke(app, ["bench", "miniature", "--scenes", "3"], catch_exceptions=False)
+def test_bench_prints_tables(run: CliRunner, tmp_path: Path) -> None:
+    asked = ["bench", "miniature", "--scenes", "3", "--table", "sclip-1", "--table", "tagclip-4-tags"]
+    result = run.invoke(app, [*asked, "--pictures", str(tmp_path)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert "| SCLIP + PAMR |" in result.stdout
-    assert "| TagCLIP, both |" in result.stdout
+    assert "| coarse + DMAR + CWR |" in result.stdout
     assert "| background |" in result.stdout
+    names = sorted(path.name for path in tmp_path.glob("*.svg"))
+    assert names == ["miniature-sclip-1.svg", "miniature-tagclip-4-tags.svg"]
+
+
+def test_a_table_that_is_none_is_refused(run: CliRunner) -> None:
+    result = run.invoke(app, ["bench", "miniature", "--table", "sclip-9"])
+    assert result.exit_code == 2
+    assert "table 'sclip-9' is unknown; give one of tagclip-1" in result.stderr

@@ -38,27 +38,29 @@ def show(clip: Clip, out: Path) -> None:
     tagger = Tagger(clip, CLASS_NAMES)
     segmenter = Segmenter(clip, CLASS_NAMES)
     refined = Segmenter(clip, CLASS_NAMES, pamr_steps=10)
-    tagged = Segmenter(clip, CLASS_NAMES, method="cls-seg")
+    tagged = Segmenter(clip, CLASS_NAMES, method="cls-seg", crf="cls-seg")
+    activation = Segmenter(clip, CLASS_NAMES, method="cls-seg")
     sights = []
     scenes = [unseen_scene(seed) for seed in _SEEDS]
     width = 2 + max(len(_drawn(scene)) for scene in scenes)
+    typer.echo("Tags by TagCLIP, masks of them by CLS-SEG and a CRF; SCLIP's are in the report.")
     typer.echo(f"{'picture':<10}{'pixels right':<14}{'drawn':<{width}}tags found")
     for number, scene in watched(list(enumerate(scenes, start=1)), len(scenes)):
         name = f"scene-{number}"
         tags, masks, smooth = tagger(scene.image), segmenter(scene.image), refined(scene.image)
-        of_tags = tagged(scene.image, scores=True)
-        _write(out, name, scene, masks)
-        typer.echo(_row(name, scene, tags, masks, width))
+        of_tags = tagged(scene.image)
+        _write(out, name, scene, of_tags)
+        typer.echo(_row(name, scene, tags, of_tags, width))
         truth = Segmentation(segmenter.words, objects_only(scene.labels), None, True, clip.precision)
         sights.append(
             Sight(
                 name=name,
                 image=scene.image,
                 tags=tags,
-                segmentations=(("SCLIP", masks), ("SCLIP + PAMR", smooth), ("CLS-SEG", of_tags)),
+                segmentations=(("CLS-SEG + CRF", of_tags), ("SCLIP + PAMR", smooth), ("SCLIP", masks)),
                 truth=truth,
                 note=f"Drawn: {_drawn(scene)}.",
-                maps=_maps(of_tags),
+                maps=_maps(activation(scene.image, tags=of_tags.tags, scores=True)),
             )
         )
     spent = time.monotonic() - began

@@ -30,7 +30,7 @@ from tagmask.variants.rule import Question, RuleSettings, patch_cosines
 
 __all__ = ["Counts", "MaskWay", "Scores", "Settings", "TagWay", "mask_counts", "tag_scores"]
 
-Counts = Int[ndarray, "n c c"]
+Counts = Int[ndarray, "n k k"]
 """For each scene: pixels by true class and answer."""
 
 Scores = Float32[ndarray, "n c"]
@@ -144,7 +144,7 @@ def _counts(
 ) -> list[Counts]:
     methods = [way.method for way in ways]
     segmenter = _segmenter(clip, ways[0])
-    rows: list[list[Int[ndarray, "c c"]]] = [[] for _ in ways]
+    rows: list[list[Int[ndarray, "k k"]]] = [[] for _ in ways]
     for scene, known in zip(found, tags, strict=True):
         if len(ways) > 1:
             labels = [seg.labels for seg in segmenter.compare(scene.image, methods, tags=known).values()]
