@@ -1,0 +1,72 @@
+"""Time of one 224 x 224 window under every method, against CLIP's own last block.
+
+    python -m benchmarks.methods [--repeats N]
+
+Made-up weights of ViT-B/16's size, float32, 30 texts, one window at a time, one thread. Each repeat times a
+method right after `clip`; the median of the ratios is shown. "Alone" runs the whole tower; "added" is the
+share of such a run that a method costs where another has run the blocks before the last
+(`Segmenter.compare`).
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from benchmarks.world import make_world
+from tagmask.dense.features import one_pass
+from tagmask.dense.positions import POSITIONS
+from tagmask.variants.catalogue import METHODS, dense_rule
+from tagmask.variants.rule import Question, RuleSettings, patch_cosines
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long it takes, once."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    repeats = parser.parse_args().repeats
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        clip = make_world(Path(scratch)).clips[0]
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn(1, 3, 224, 224, generator=generator)
+    texts = F.normalize(torch.randn(30, clip.geometry.embed, generator=generator), dim=-1)
+    question = Question(pixels, texts, 40.0)
+    settings, layers = RuleSettings(), len(clip.vision.blocks)
+
+    def alone(name: str) -> None:
+        rule = dense_rule(name, settings, layers)
+        state = one_pass(clip.vision, pixels, POSITIONS[rule.positions], keep=rule.mid)
+        patch_cosines(state, rule, question)
+
+    alone("clip")
+    print("| method | alone | added |\n|---|---|---|")
+    for name in METHODS:
+        if METHODS[name].check is not None:
+            continue  # needs a file
+        rule = dense_rule(name, settings, layers)
+        alone(name)
+        ratios, shares = [], []
+        for _ in range(repeats):
+            usual = seconds(lambda: alone("clip"))
+            ratios.append(seconds(lambda own=name: alone(own)) / usual)
+            state = one_pass(clip.vision, pixels, POSITIONS[rule.positions], keep=rule.mid)
+            shares.append(seconds(lambda x=state, own=rule: patch_cosines(x, own, question)) / usual)
+        print(f"| `{name}` | {statistics.median(ratios):.2f} | {statistics.median(shares):.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
