@@ -31,8 +31,8 @@ from tagmask.types import Images, TextFeatures
 
 __all__ = ["label", "segment"]
 
-_STRIP = 2**25
-"""Numbers in one strip of full-resolution maps: 128 MiB in float32."""
+_STRIP = 2**24
+"""Numbers in one strip of full-resolution maps: 64 MiB in float32."""
 
 
 Strip = tuple[int, int, Float[Tensor, "c strip w"]]
