@@ -23,6 +23,7 @@ WORDS = ("background", "cat", "chien à poils longs", "bird", "dog")
 BOUND = 1e-5
 SETTINGS: dict[str, dict[str, int]] = {
     "small": {"width": 8},
+    "clip": {"width": 64, "layers": 4, "grid": 3, "inner": 8},
     "deeplab-resnet38": {"base": 1, "hidden": 8},
     "segformer-b0": {},
     "deit-s": {},
@@ -43,7 +44,7 @@ def picture(h: int, w: int) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (h, w, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("name", ["small", "deeplab-resnet38"])
+@pytest.mark.parametrize("name", ["small", "clip", "deeplab-resnet38"])
 @pytest.mark.parametrize("size", [(64, 96), (45, 70)])
 def test_the_graph_gives_what_predict_gives(name: str, size: tuple[int, int]) -> None:
     student, image = made(name), picture(*size)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
+from tagmask.clip.load import load
 from tagmask.errors import InputError
 from tagmask.masks import index_png, read_index_png
 from tagmask.miniature.scenes import CLASS_NAMES
@@ -68,6 +69,17 @@ def test_from_seeds_to_a_student(data: Path) -> None:
     trained = load_student(data / "student" / "model.safetensors")
     assert trained.card.words == WORDS
     assert trained.card.mean == pytest.approx((0.485, 0.456, 0.406), abs=1e-3)
+
+
+def test_a_student_of_clips_tower_goes_on_from_it(data: Path, tmp_path: Path) -> None:
+    train_student(config(data, "student/miniature", "seeds"), tmp_path / "run")
+    trained = load_student(tmp_path / "run" / "model.safetensors")
+    clip = load("miniature", precision="float32")
+    assert trained.card.mean == pytest.approx(clip.mean, abs=1e-6)
+    table = trained.net.get_parameter("tower.positional_embedding")
+    assert float((table - clip.vision.positional_embedding).abs().max()) < 1e-3  # two steps from it
+    with pytest.raises(InputError, match="starts from a CLIP; name it"):
+        train_student(config(data, "student/clip", "seeds"), tmp_path / "other")
 
 
 def test_pseudo_masks_of_given_tags_hold_no_others(data: Path, tmp_path: Path) -> None:

@@ -126,6 +126,7 @@ def tag(
         typer.Option("--format", help="Of --out; paper is 'IMAGE INDEX INDEX ...', classes counted from 0."),
     ] = TagFormat.json,
     as_: AsOption = None,
+    in_flight: InFlight = 1,
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
@@ -155,7 +156,14 @@ def tag(
             own = None if recipe else tag_recipe(None, words, around, quirks, asked, clip.background)
             return learning.done(Tagger(clip, recipe=own or checked, adapter=learning.kept))
 
-        failed = tag_images(found, tagger, as_json=as_json, out=out, paper=format_ is TagFormat.paper)
+        failed = tag_images(
+            found,
+            tagger,
+            as_json=as_json,
+            out=out,
+            paper=format_ is TagFormat.paper,
+            in_flight=in_flight,
+        )
     raise typer.Exit(1 if failed else 0)
 
 

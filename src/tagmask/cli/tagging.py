@@ -49,6 +49,7 @@ def tag_images(
     as_json: bool,
     out: Path | None,
     paper: bool,
+    in_flight: int = 1,
 ) -> int:
     """Tag every image, print as they come, and return how many failed."""
     failed = 0
@@ -62,7 +63,8 @@ def tag_images(
     with _kept(out, paper=paper) as keep:
         tagger = make()
         with said_if_stopped(out and partial_path(out)):
-            for outcome in watched(run(images, lambda image: tagger(image.path)), len(images)):
+            work = run(images, lambda image: tagger(image.path), in_flight=in_flight)
+            for outcome in watched(work, len(images)):
                 record = _record(outcome)
                 keep(outcome)
                 if outcome.result is None:

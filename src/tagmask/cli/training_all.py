@@ -112,9 +112,8 @@ def train_all(images: Path, out: Path, options: AllOptions) -> int:
                 precision=options.precision.value,
             )
         with clock.step(4, "student"):
-            run_student(
-                second, student, {"images": images, "seeds": masks}, [*where, *options.student_changes]
-            )
+            places = {"images": images, "seeds": masks}
+            run_student(second, student, places, [*where, *options.student_changes], weights)
         with clock.step(5, "export"):
             _exported(student, out / "export")
         with clock.step(6, "report"):

@@ -164,10 +164,22 @@ def run_weakclip(
     _say_where(path)
 
 
-def run_student(source: str, out: Path, places: Mapping[str, Path | None], changes: Sequence[str]) -> None:
-    """Train a student, say how it goes, print where it is."""
+def run_student(
+    source: str,
+    out: Path,
+    places: Mapping[str, Path | None],
+    changes: Sequence[str],
+    clip: str | None = None,
+) -> None:
+    """Train a student, say how it goes, print where it is.
+
+    `clip` are the weights that a student of CLIP's own tower starts from where its settings name none.
+    """
+    config = settings_of(source, places, changes)
+    if config.model.kind == "clip" and not config.model.weights and clip:
+        config = with_settings(config, [f"model.weights={clip}"])
     with said_if_stopped(out), training_shown("student") as watch:
-        path = train_student(settings_of(source, places, changes), out, watch)
+        path = train_student(config, out, watch)
     _say_where(path)
 
 

@@ -20,11 +20,10 @@ def to_hsv(image: Image) -> UInt8[np.ndarray, "h w 3"]:
         >>> to_hsv(np.array([[[255, 0, 0], [0, 128, 128]]], np.uint8)).tolist()
         [[[0, 255, 255], [90, 255, 128]]]
     """
-    rgb = image.astype(np.float32)
-    value = rgb.max(axis=-1)
-    spread = value - rgb.min(axis=-1)
+    red, green, blue = (np.ascontiguousarray(image[..., c], np.float32) for c in range(3))
+    value = np.maximum(np.maximum(red, green), blue)
+    spread = value - np.minimum(np.minimum(red, green), blue)
     part = np.where(spread > 0, spread, np.float32(1))
-    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     hue = np.where(
         value == red,
         (green - blue) / part,
@@ -50,7 +49,8 @@ def from_hsv(hsv: UInt8[np.ndarray, "h w 3"]) -> Image:
     value = hsv[..., 2].astype(np.float32)
     planes = []
     for shift in (5, 3, 1):  # red, green, blue: one ramp, shifted by a third of the circle
-        place = (shift + hue) % 6
+        place = shift + hue
+        place = np.where(place >= 6, place - 6, place)
         ramp = np.clip(np.minimum(place, 4 - place), 0, 1)
         planes.append(np.rint(value - value * saturation * ramp))
     picture: Image = np.stack(planes, axis=-1).astype(np.uint8)

@@ -33,6 +33,7 @@ from tagmask.weak.settings import WeakSettings
 from tagmask.weak.stages import read_facts, read_stage
 from tagmask.weak.students.catalogue import build_student
 from tagmask.weak.students.checkpoint import StudentCard, TrainedStudent
+from tagmask.weak.students.clip_tower import ClipTower
 from tagmask.weak.tasks import StudentTask, WeakClipTask
 
 __all__ = ["PseudoSettings", "pseudo_source", "train_student", "train_weakclip", "trained_weakclip"]
@@ -89,20 +90,30 @@ def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None)
     Raises:
         TagmaskError: see `loop.fit`; bad masks are all named before anything is trained.
     """
+    if config.model.kind == "clip" and not config.model.weights:
+        raise InputError("the student 'clip' starts from a CLIP; name it, as in --set weights=miniature")
     config, pairs = _with_data(config)
     words, weights = config.model.words, config.model.weights
     with torch.random.fork_rng([]):
         torch.manual_seed(config.run.seed)
-        net = build_student(config.model.kind, len(words), weights=Path(weights) if weights else None)
-    mean, std = (
-        (first / 255, second / 255, third / 255)
-        for first, second, third in (config.augment.mean, config.augment.std)
-    )
-    card = StudentCard(student=config.model.kind, words=words, background=True, mean=mean, std=std)
-    task = StudentTask(TrainedStudent(card, net.to(_device(config))), config)
+        net = build_student(config.model.kind, len(words), weights=weights or None)
+    if isinstance(net, ClipTower) and net.statistics:  # it goes on with pixels as it has known them
+        mean, std = (_times(triple, 255.0) for triple in net.statistics)
+        config = replace(config, augment=replace(config.augment, mean=mean, std=std))
+    mean, std = (_times(triple, 1 / 255) for triple in (config.augment.mean, config.augment.std))
+    settings = net.settings if isinstance(net, ClipTower) else {}
+    card = StudentCard(config.model.kind, words, True, settings, mean, std)
+    # Convolutions on a processor are faster so, most of all in bfloat16.
+    net = net.to(_device(config)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    task = StudentTask(TrainedStudent(card, net), config)
     samples = SeedSamples(pairs, len(words), config.augment, config.run.seed)
     facts = {"words": list(words)}
     return fit(task, samples, config, folder, inputs=_inputs(config, pairs), facts=facts, watch=watch)
+
+
+def _times(triple: tuple[float, float, float], factor: float) -> tuple[float, float, float]:
+    first, second, third = (value * factor for value in triple)
+    return first, second, third
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,11 @@ from tagmask.weak.students import folders
 from tagmask.weak.students.catalogue import STUDENTS, build_student, parameter_groups, students
 from tagmask.weak.students.resnet38 import ResNet38
 
-NARROW = {"small": {"width": 8}, "deeplab-resnet38": {"base": 1, "hidden": 8}}
+NARROW: dict[str, dict[str, int]] = {
+    "small": {"width": 8},
+    "clip": {"width": 64, "layers": 4, "grid": 3, "inner": 8},
+    "deeplab-resnet38": {"base": 1, "hidden": 8},
+}
 
 
 @pytest.mark.parametrize("name", NARROW)
@@ -42,7 +46,10 @@ def test_small_decays_kernels_only() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: build_student("unet", 3), "student 'unet' is unknown; give one of small, deeplab-resnet38"),
+        (
+            lambda: build_student("unet", 3),
+            "student 'unet' is unknown; give one of small, clip, deeplab-resnet38",
+        ),
         (lambda: build_student("small", 1), "classes is 1; give a whole number, from 2 to 65535"),
         (lambda: build_student("small", 3, base=2), "'small' has no setting 'base'; give one of width"),
         (lambda: build_student("deit-s", 3, width=2), "'deit-s' has no setting 'width'; it has none"),

@@ -1,5 +1,7 @@
 """The light student: its shapes, its size by formula, and that it can learn at all."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch.nn import functional
@@ -8,30 +10,30 @@ from tagmask.errors import InputError
 from tagmask.weak.students.small import Small
 
 
-def by_formula(classes: int, width: int, expansion: int) -> int:
+def by_formula(classes: int, width: int) -> int:
     """Parameters, counted from the description and not from the modules."""
-    wide = [width, 3 * width // 2, 3 * width, 5 * width, 6 * width]
-    inner = wide[2]
-    total = 3 * 9 * width + 2 * width
-    for before, after, depth in zip(wide[:-1], wide[1:], (2, 3, 4, 2), strict=True):
-        for into in [before] + [after] * (depth - 1):
-            middle = expansion * into
-            total += into * middle + 25 * middle + middle * after + 2 * (2 * middle + after)
-    total += sum(each * inner + 2 * inner for each in wide[1:])  # sideways
+    wide = [3 * width // 2, 3 * width, 5 * width, 6 * width]
+    inner = wide[1]
+    total = 3 * 9 * width + 2 * width + width * 9 * wide[0] + 2 * wide[0]  # stem
+    total += 2 * (9 * wide[0] ** 2 + 2 * wide[0])  # the first stage, at the stem's width and grid
+    for before, after in pairwise(wide):
+        total += 9 * before * after + 9 * after**2 + before * after + 6 * after  # its way past is a 1x1
+        total += 2 * (9 * after**2 + 2 * after)
+    total += sum(each * inner + 2 * inner for each in wide)  # sideways
     total += wide[-1] * inner + inner  # mean of the picture
     total += 3 * (9 * inner + 2 * inner + inner * inner + 2 * inner)  # mixes
     return total + inner * classes + classes
 
 
-@pytest.mark.parametrize(("classes", "width", "expansion"), [(21, 32, 3), (2, 8, 2), (171, 16, 4)])
-def test_parameters(classes: int, width: int, expansion: int) -> None:
+@pytest.mark.parametrize(("classes", "width"), [(21, 32), (2, 8), (171, 16)])
+def test_parameters(classes: int, width: int) -> None:
     with torch.device("meta"):
-        net = Small(classes, width, expansion)
-    assert sum(p.numel() for p in net.parameters()) == by_formula(classes, width, expansion)
+        net = Small(classes, width)
+    assert sum(p.numel() for p in net.parameters()) == by_formula(classes, width)
 
 
 def test_default_is_of_the_size_that_is_said() -> None:
-    assert 1.25e6 < by_formula(21, 32, 3) < 1.35e6
+    assert 2.55e6 < by_formula(21, 32) < 2.65e6
 
 
 @pytest.mark.parametrize("size", [(64, 96), (33, 47), (1, 200)])
@@ -65,7 +67,7 @@ def test_it_learns_where_red_is() -> None:
     assert float(right) > 0.97
 
 
-@pytest.mark.parametrize(("name", "value"), [("width", 4), ("expansion", 0), ("dropout", 1.0)])
+@pytest.mark.parametrize(("name", "value"), [("width", 4), ("dropout", 1.0)])
 def test_settings_out_of_range(name: str, value: int | float) -> None:
     with pytest.raises(InputError, match=f"{name} is {value}"):
         Small(3, **{name: value})

@@ -9,6 +9,7 @@ from torch import nn
 
 from tagmask.checks import check_choice, check_number
 from tagmask.errors import InputError
+from tagmask.weak.students.clip_tower import ClipTower
 from tagmask.weak.students.deeplab import DeepLab, deeplab_groups
 from tagmask.weak.students.deit import PATCH, DeitSmall
 from tagmask.weak.students.imagenet import load_imagenet
@@ -23,16 +24,16 @@ MOST_CLASSES = 65535
 
 
 def build_student(
-    name: str, classes: int, *, weights: Path | None = None, **settings: int | float
+    name: str, classes: int, *, weights: str | Path | None = None, **settings: int | float
 ) -> nn.Module:
     """A student to be trained.
 
     Args:
         name: one of `STUDENTS`.
         classes: labels that it tells apart, the background included where there is one.
-        weights: to start from. "deeplab-resnet38": a file of ImageNet weights of its trunk; "segformer-b0" to
-            "segformer-b2" and "deit-s": a folder in Hugging Face's form; "small" has none. Nothing is ever
-            downloaded. None: random weights (from torch's own generator: seed it first).
+        weights: to start from; None: random ones (from torch's own generator: seed it first). "clip": a
+            CLIP's, as `tagmask.load` takes them; "deeplab-resnet38": a file of ImageNet weights of its trunk;
+            "segformer-b0" to "segformer-b2" and "deit-s": a folder in Hugging Face's form; "small" has none.
         settings: of this student by name, see its class.
 
     Returns:
@@ -55,6 +56,8 @@ def build_student(
         if setting not in kind.settings:
             known = f"give one of {', '.join(kind.settings)}" if kind.settings else "it has none"
             raise InputError(f"the student {name!r} has no setting {setting!r}; {known}")
+    if name != "clip" and weights is not None:
+        weights = Path(weights)
     return kind.build(classes, weights, **settings)
 
 
@@ -81,6 +84,10 @@ def _small(classes: int, weights: Path | None, **settings: int | float) -> nn.Mo
     return Small(classes, **settings)  # type: ignore[arg-type]
 
 
+def _clip(classes: int, weights: str | Path | None, **settings: int | float) -> nn.Module:
+    return ClipTower(classes, None if weights is None else str(weights), **settings)  # type: ignore[arg-type]
+
+
 def _deeplab(classes: int, weights: Path | None, **settings: int | float) -> nn.Module:
     net = DeepLab(classes, **settings)  # type: ignore[arg-type]
     if weights is not None:
@@ -105,13 +112,22 @@ def _segformer(name: str) -> StudentKind:
 STUDENTS: Mapping[str, StudentKind] = MappingProxyType(
     {
         "small": StudentKind(
-            summary="light convolutional encoder-decoder for processors, 1.3 million parameters",
+            summary="light convolutional encoder-decoder for processors, 2.6 million parameters",
             source="this project",
             build=_small,
             groups=lambda net: split_groups(net, [], 1.0),
             stride=4,
             multiple=32,
-            settings=("width", "expansion", "dropout"),
+            settings=("width", "dropout"),
+        ),
+        "clip": StudentKind(
+            summary="CLIP's image tower, fine-tuned, and a light decoder; starts from the CLIP at hand",
+            source="this project",
+            build=_clip,
+            groups=lambda net: split_groups(net, [cast(ClipTower, net).decoder], 100.0),
+            stride=4,
+            multiple=1,
+            settings=("width", "layers", "patch", "grid", "quick", "inner", "dropout"),
         ),
         "deeplab-resnet38": StudentKind(
             summary="DeepLab v1 on WideResNet-38, as WeakCLIP's paper retrains it, 124 million parameters",

@@ -1,0 +1,175 @@
+"""`clip`: CLIP's own image tower, fine-tuned, and light convolutions for what its patches are too coarse for.
+
+    picture -> tower, read at a third, a half, two thirds and the end of its depth -> 1x1 -+- classifier  1/patch
+            -> stem 1/2 -> 1/4 -> 1/8 --1x1------------------------------- (+) <- up ------+      |
+                            |                                              3x3                    up
+                            +-----------1x1------------------------------- (+) <- up              |
+                                                                           3x3 -- classifier --- (+)  1/4
+
+The two classifiers' logits are summed: the tower's says what is there within a few hundred steps, the other
+learns only where it ends.
+
+Who has a CLIP has weights to start from: no other download, no text tower at run time. The position table is
+resized bilinearly to the patch grid; the projection to texts is left out.
+
+Source:
+    This project. Depths as in WeakCLIP (Zhu et al., IJCV 2024), 4, 6, 8 and 12 of 12 blocks.
+"""
+
+from typing import TypeAlias, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tagmask.checks import check_number
+from tagmask.clip.keys import HEAD_WIDTH, Geometry
+from tagmask.clip.load import Clip, load
+from tagmask.clip.model import ACTIVATIONS, Vision
+from tagmask.errors import InputError
+from tagmask.types import Pixels, Size
+from tagmask.weak.students.kinds import Logits
+from tagmask.weak.students.layers import begun, convolution, enlarged
+
+__all__ = ["ClipTower", "Statistics"]
+
+Statistics: TypeAlias = tuple[tuple[float, float, float], tuple[float, float, float]]
+"""Mean and std of pixels in 0..1."""
+
+
+class ClipTower(nn.Module):
+    """A vision transformer of CLIP's, and a decoder.
+
+    Args:
+        classes: logits per place.
+        weights: of a CLIP, as `tagmask.load` takes them; None builds the tower of the settings below, at
+            random.
+        width: of the tower, a multiple of 64.
+        layers: its blocks.
+        patch: side of a patch in pixels.
+        grid: side of the stored position table in patches.
+        quick: 1 for QuickGELU, 0 for GELU.
+        inner: channels of the decoder.
+        dropout: of whole channels before the classifier.
+
+    Raises:
+        InputError: a setting out of range.
+        WeightsError: weights that cannot be used.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        weights: str | None = None,
+        *,
+        width: int = 768,
+        layers: int = 12,
+        patch: int = 16,
+        grid: int = 14,
+        quick: int = 1,
+        inner: int = 96,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        check_number("inner", inner, 8, whole=True)
+        check_number("dropout", dropout, 0, 0.9)
+        self.statistics: Statistics | None = None
+        if weights is None:
+            self.tower = _tower(width, layers, patch, grid, quick)
+        else:
+            clip = load(weights, device="cpu", precision="float32")
+            quick = int(clip.activation == "quickgelu")
+            self.tower = _copied(clip, quick)
+            self.statistics = (clip.mean, clip.std)
+        self.settings: dict[str, int | float] = {
+            "width": len(self.tower.class_embedding),
+            "layers": len(self.tower.blocks),
+            "patch": self.tower.patch,
+            "grid": self.tower.grid,
+            "quick": quick,
+            "inner": inner,
+            "dropout": dropout,
+        }
+        depth = len(self.tower.blocks)
+        self.taps = tuple(max(round(depth * part), 1) for part in (1 / 3, 1 / 2, 2 / 3, 1))
+        self.decoder = _Decoder(classes, 4 * len(self.tower.class_embedding), inner, dropout)
+
+    def forward(self, pixels: Pixels) -> Logits:
+        """Logits at one quarter; sides of `pixels` may be any."""
+        h, w = pixels.shape[-2:]
+        patch = self.tower.patch
+        whole = functional.pad(pixels, (0, -w % patch, 0, -h % patch))  # with the mean colour
+        logits: Tensor = self.decoder(whole, self._maps(whole))
+        return logits[..., : -(-h // 4), : -(-w // 4)]
+
+    def _maps(self, pixels: Pixels) -> Float[Tensor, "b c gh gw"]:
+        gh, gw = self.tower.grid_of((pixels.shape[-2], pixels.shape[-1]))
+        x = self.tower.embed(pixels, self._positions((gh, gw)))
+        read = []
+        for number, block in enumerate(self.tower.blocks, 1):
+            x = block(x)
+            read += [x[:, 1:]] * self.taps.count(number)
+        read[-1] = self.tower.ln_post(read[-1])
+        return torch.cat(read, dim=2).transpose(1, 2).reshape(len(x), -1, gh, gw)
+
+    def _positions(self, grid: Size) -> Float[Tensor, "n d"]:
+        # always resized, also where the grid is the stored one: an exported graph has no branches
+        table, side = self.tower.positional_embedding, self.tower.grid
+        square = table[1:].T.reshape(1, -1, side, side)
+        patches = functional.interpolate(square, size=grid, mode="bilinear", align_corners=False)
+        return torch.cat([table[:1], patches[0].flatten(1).T])
+
+
+class _Decoder(nn.Module):
+    def __init__(self, classes: int, seen: int, inner: int, dropout: float) -> None:
+        super().__init__()
+        fine, middle = inner // 2, inner
+        self.stem = nn.Sequential(convolution(3, fine, 3, 2), convolution(fine, fine, 3, 2))
+        self.down = convolution(fine, middle, 3, 2)
+        self.seen = convolution(seen, inner, 1)
+        self.sideways = nn.ModuleList(convolution(wide, inner, 1, active=False) for wide in (middle, fine))
+        self.mixes = nn.ModuleList(convolution(inner, inner, 3) for _ in range(2))
+        self.dropout = nn.Dropout2d(dropout)
+        self.coarse, self.fine = (nn.Conv2d(inner, classes, 1) for _ in range(2))
+        begun(self, self.coarse)
+        nn.init.normal_(self.fine.weight, std=0.01)
+
+    def forward(self, pixels: Pixels, maps: Float[Tensor, "b c _ _"]) -> Logits:
+        fine = self.stem(pixels)
+        merged = seen = self.seen(maps)
+        for level, sideways, mix in zip((self.down(fine), fine), self.sideways, self.mixes, strict=True):
+            merged = mix(enlarged(merged, level) + sideways(level))
+        coarse = self.coarse(self.dropout(seen))
+        return cast(Logits, enlarged(coarse, merged) + self.fine(self.dropout(merged)))
+
+
+def _tower(width: int, layers: int, patch: int, grid: int, quick: int) -> Vision:
+    for name, value, least in (("width", width, 64), ("layers", layers, 3), ("patch", patch, 4)):
+        check_number(name, value, least, whole=True)
+    check_number("grid", grid, 1, whole=True)
+    if width % HEAD_WIDTH:
+        raise InputError(f"width is {width}; give a multiple of {HEAD_WIDTH}, the width of a head")
+    check_number("quick", quick, 0, 1, whole=True)
+    heads = width // HEAD_WIDTH
+    geometry = Geometry(width, layers, heads, patch, grid, 1, HEAD_WIDTH, 1, 1, 1, 1)
+    tower = _without_texts(Vision(geometry, ACTIVATIONS["quickgelu" if quick else "gelu"]))
+    for name, parameter in tower.named_parameters():
+        if parameter.ndim > 1 or name == "class_embedding":
+            nn.init.trunc_normal_(parameter, std=0.02)
+        elif name.endswith("in_proj_bias"):
+            nn.init.zeros_(parameter)
+    return tower
+
+
+def _copied(clip: Clip, quick: int) -> Vision:
+    tower = _without_texts(Vision(clip.geometry, ACTIVATIONS["quickgelu" if quick else "gelu"]))
+    tensors = clip.vision.state_dict()
+    del tensors["proj"]
+    tower.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()})
+    return tower
+
+
+def _without_texts(tower: Vision) -> Vision:
+    tower.register_parameter("proj", None)
+    return tower

@@ -1,0 +1,40 @@
+"""Convolutions that several students are made of."""
+
+from collections import OrderedDict
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["begun", "convolution", "enlarged"]
+
+
+def convolution(
+    before: int, after: int, size: int, stride: int = 1, groups: int = 1, *, active: bool = True
+) -> nn.Sequential:
+    """A convolution of an odd size that keeps the grid at stride 1, batch norm, and ReLU if `active`."""
+    parts = OrderedDict[str, nn.Module](
+        convolution=nn.Conv2d(before, after, size, stride, size // 2, groups=groups, bias=False),
+        norm=nn.BatchNorm2d(after),
+    )
+    if active:
+        parts["relu"] = nn.ReLU(inplace=True)
+    return nn.Sequential(parts)
+
+
+def enlarged(x: Float[Tensor, "b c h w"], like: Float[Tensor, "b c1 h1 w1"]) -> Float[Tensor, "b c h1 w1"]:
+    """Bilinear, to the grid of another."""
+    return functional.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def begun(part: nn.Module, classifier: nn.Conv2d) -> None:
+    """Draw the first weights: He's for convolutions; a classifier's so that logits are of order one.
+
+    From weights of 0.01, as is often done, AdamW needs some hundred steps only to make them larger.
+    """
+    for module in part.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    nn.init.normal_(classifier.weight, std=classifier.in_channels**-0.5)
