@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 import tagmask
 from tagmask import __version__
 from tagmask.cli.main import app
+from tagmask.masks import read_index_png
 from tagmask.variants.catalogue import METHODS
 
 
@@ -71,6 +72,30 @@ def test_tag_writes_json_lines(photos: Path, tagclip_weights: Path, tmp_path: Pa
     assert f"failed: {photos / 'c.jpg'}" in result.stderr
     assert "2 of 3 images done, 1 failed" in result.stderr
     assert not list(out.parent.glob("*.partial"))
+
+
+def test_several_in_flight_give_what_one_gives(
+    photos: Path, tagclip_weights: Path, sclip_weights: Path, tmp_path: Path
+) -> None:
+    (photos / "c.jpg").write_text("no image")
+    words = ("-w", "cat", "-w", "dog", "--precision", "float32")
+    tags, masks = [], []
+    for number in (1, 3):
+        told = run("tag", photos, *words, "--weights", tagclip_weights, "--json", "--in-flight", number)
+        tags.append([json.loads(line) for line in told.stdout.splitlines()])
+        out = tmp_path / str(number)
+        assert run(
+            "mask", photos, *words, "--weights", sclip_weights, "-o", out, "--in-flight", number
+        ).exit_code
+        masks.append({path.name: read_index_png(path) for path in (out / "masks").rglob("*.png")})
+    assert [list(record) for record in tags[0]] == [list(record) for record in tags[1]]
+    for one, other in zip(*tags, strict=True):
+        assert one["path"] == other["path"]
+        assert one.get("scores") == pytest.approx(other.get("scores"), abs=1e-5)
+    assert masks[0].keys() == masks[1].keys()
+    assert len(masks[0]) == 2
+    for name, mask in masks[0].items():  # threads sum in another order, so that near ties may turn
+        assert (mask == masks[1][name]).mean() > 0.99
 
 
 def test_mask_writes_masks_overlays_and_classes(photos: Path, sclip_weights: Path, tmp_path: Path) -> None:

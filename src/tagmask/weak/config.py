@@ -137,7 +137,7 @@ class AugmentSettings:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """WeakCLIP's terms; a weight of 0 leaves one out. A student's loss is cross-entropy alone (`balanced`)."""
+    """WeakCLIP's terms; a weight of 0 leaves one out. A student's loss is cross-entropy, see `balanced`."""
 
     seed: float = 1.0
     """Balanced seed loss."""

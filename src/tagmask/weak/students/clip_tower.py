@@ -1,6 +1,6 @@
-"""`clip`: CLIP's own image tower, fine-tuned, and light convolutions for what its patches are too coarse for.
+"""`clip`: CLIP's own image tower, fine-tuned, and light convolutions for what patches are too coarse for.
 
-    picture -> tower, read at a third, a half, two thirds and the end of its depth -> 1x1 -+- classifier  1/patch
+    picture -> tower, read at a third, a half, two thirds and the end of its depth -> 1x1 -+- classifier
             -> stem 1/2 -> 1/4 -> 1/8 --1x1------------------------------- (+) <- up ------+      |
                             |                                              3x3                    up
                             +-----------1x1------------------------------- (+) <- up              |
