@@ -1,10 +1,11 @@
 """From image tags to a student in the miniature world: mIoU of seeds, pseudo-masks and the student.
 
-    python -m benchmarks.weak FOLDER [--images N] [--test N] [--steps N] [--student-steps N] [--ablation]
+    python -m benchmarks.weak FOLDER [--images N] [--test N] [--steps N] [--student-steps N]
+        [--ablation N]
 
 No mask is read but to score. The pictures are scenes that the bundled CLIP was never trained on; the student
 is scored on scenes that nothing here was trained on. Every step goes on where it was stopped. With
---ablation, WeakCLIP is trained anew with some of its parts or losses, for half of the steps, on half of the
+--ablation, WeakCLIP is trained anew with some of its parts or losses, for so many steps, on half of the
 pictures, and looks at them once, without a CRF.
 """
 
@@ -97,7 +98,7 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=100)
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--student-steps", type=int, default=1000)
-    parser.add_argument("--ablation", action="store_true")
+    parser.add_argument("--ablation", type=int, default=0, metavar="STEPS", help="of each of its rows")
     asked = parser.parse_args()
     here: Path = asked.folder
     images = drawn(here / "images", asked.images)
@@ -143,7 +144,7 @@ def main() -> None:
         for i, (row, changes) in enumerate(ABLATION.items()):
             run = here / f"ablation-{i}"
             train_weakclip(
-                settings("weakclip/miniature", changes, folder, here / "half-seeds", asked.steps // 2), run
+                settings("weakclip/miniature", changes, folder, here / "half-seeds", asked.ablation), run
             )
             once = PseudoSettings(scales=(1.0,), flip=False, crf=None)
             written(half, pseudo_source(run, once), here / f"ablation-{i}-masks")
