@@ -126,7 +126,7 @@ def tag(
         typer.Option("--format", help="Of --out; paper is 'IMAGE INDEX INDEX ...', classes counted from 0."),
     ] = TagFormat.json,
     as_: AsOption = None,
-    in_flight: InFlight = 1,
+    in_flight: InFlight = 2,
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
@@ -207,7 +207,7 @@ def mask(
     no_background: NoBackground = False,
     overlay: Annotated[bool, typer.Option(help="Also draw the masks over the photos.")] = True,
     as_: AsOption = None,
-    in_flight: InFlight = 1,
+    in_flight: InFlight = 2,
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:

@@ -63,7 +63,8 @@ def mask_images(
 
     failed = 0
     with said_if_stopped(out):
-        for outcome in watched(run(images, work, in_flight=in_flight), len(images)):
+        outcomes = run(images, work, in_flight=min(in_flight, len(images)))
+        for outcome in watched(outcomes, len(images)):
             if outcome.result is None:
                 failed += 1
                 say_failed(outcome.image.path, outcome.error)

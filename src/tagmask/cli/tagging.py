@@ -63,7 +63,7 @@ def tag_images(
     with _kept(out, paper=paper) as keep:
         tagger = make()
         with said_if_stopped(out and partial_path(out)):
-            work = run(images, lambda image: tagger(image.path), in_flight=in_flight)
+            work = run(images, lambda image: tagger(image.path), in_flight=min(in_flight, len(images)))
             for outcome in watched(work, len(images)):
                 record = _record(outcome)
                 keep(outcome)
