@@ -213,7 +213,7 @@ class Vision(nn.Module):
     def embed(self, pixels: Pixels, positions: Float[Tensor, "n d"]) -> Tokens:
         """Tokens before the first block: class token, then patches row by row."""
         patches = self._patches(pixels).float()
-        first = self.class_embedding.expand(len(patches), 1, -1)
+        first = self.class_embedding.expand(patches.shape[0], 1, -1)
         out: Tensor = self.ln_pre(torch.cat([first, patches], dim=1) + positions)
         return out
 
@@ -221,9 +221,9 @@ class Vision(nn.Module):
         # The convolution's windows do not overlap, so it is one product. Written so, since a convolution on a
         # GPU may run in TF32 by default, which is far from float32.
         side = self.patch
-        gh, gw = self.grid_of((pixels.shape[-2], pixels.shape[-1]))
+        gh, gw = pixels.shape[-2] // side, pixels.shape[-1] // side
         cells = pixels[..., : gh * side, : gw * side].reshape(-1, 3, gh, side, gw, side)
-        flat = cells.permute(0, 2, 4, 1, 3, 5).reshape(len(pixels), gh * gw, 3 * side * side)
+        flat = cells.permute(0, 2, 4, 1, 3, 5).reshape(pixels.shape[0], gh * gw, 3 * side * side)
         return F.linear(flat.to(self.conv1.weight.dtype), self.conv1.weight.flatten(1))
 
     def project(self, x: Tokens) -> Float[Tensor, "b n e"]:

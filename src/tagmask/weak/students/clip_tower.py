@@ -28,7 +28,7 @@ from tagmask.clip.keys import HEAD_WIDTH, Geometry
 from tagmask.clip.load import Clip, load
 from tagmask.clip.model import ACTIVATIONS, Vision
 from tagmask.errors import InputError
-from tagmask.types import Pixels, Size
+from tagmask.types import Pixels
 from tagmask.weak.students.kinds import Logits
 from tagmask.weak.students.layers import begun, convolution, enlarged
 
@@ -101,24 +101,21 @@ class ClipTower(nn.Module):
         patch = self.tower.patch
         whole = functional.pad(pixels, (0, -w % patch, 0, -h % patch))  # with the mean colour
         logits: Tensor = self.decoder(whole, self._maps(whole))
-        return logits[..., : -(-h // 4), : -(-w // 4)]
+        return logits[..., : (h + 3) // 4, : (w + 3) // 4]  # ONNX rounds quotients below 0 upwards
 
     def _maps(self, pixels: Pixels) -> Float[Tensor, "b c gh gw"]:
-        gh, gw = self.tower.grid_of((pixels.shape[-2], pixels.shape[-1]))
-        x = self.tower.embed(pixels, self._positions((gh, gw)))
+        gh, gw = pixels.shape[-2] // self.tower.patch, pixels.shape[-1] // self.tower.patch
+        table, side = self.tower.positional_embedding, self.tower.grid
+        square = table[1:].T.reshape(1, -1, side, side)
+        # always resized, also where the grid is the stored one: an exported graph has no branches
+        patches = functional.interpolate(square, size=(gh, gw), mode="bilinear", align_corners=False)
+        x = self.tower.embed(pixels, torch.cat([table[:1], patches[0].flatten(1).T]))
         read = []
         for number, block in enumerate(self.tower.blocks, 1):
             x = block(x)
             read += [x[:, 1:]] * self.taps.count(number)
         read[-1] = self.tower.ln_post(read[-1])
-        return torch.cat(read, dim=2).transpose(1, 2).reshape(len(x), -1, gh, gw)
-
-    def _positions(self, grid: Size) -> Float[Tensor, "n d"]:
-        # always resized, also where the grid is the stored one: an exported graph has no branches
-        table, side = self.tower.positional_embedding, self.tower.grid
-        square = table[1:].T.reshape(1, -1, side, side)
-        patches = functional.interpolate(square, size=grid, mode="bilinear", align_corners=False)
-        return torch.cat([table[:1], patches[0].flatten(1).T])
+        return torch.cat(read, dim=2).transpose(1, 2).reshape(x.shape[0], -1, gh, gw)
 
 
 class _Decoder(nn.Module):
