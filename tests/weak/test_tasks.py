@@ -114,19 +114,6 @@ def test_a_students_loss_is_cross_entropy_where_there_is_a_label(config: TrainCo
     assert task.losses(batch)["total"].item() == pytest.approx(summed / count, rel=1e-5)
 
 
-def test_balanced_it_is_the_mean_over_each_side(config: TrainConfig, batch: Batch) -> None:
-    trained = student(width=8)
-    task = StudentTask(trained, replace(config, loss=replace(config.loss, balanced=True)))
-    trained.net.eval()
-    logits = torch.nn.functional.interpolate(trained.net(batch.pixels), size=(64, 64), mode="bilinear")
-    wanted = 0.0
-    for image, labels in zip(logits.log_softmax(dim=1).detach(), batch.labels, strict=True):
-        behind = image[0][labels == 0]
-        before = torch.cat([image[c][labels == c] for c in (1, 2)])
-        wanted -= float(behind.mean() + before.mean()) / 2  # mean over the two pictures
-    assert task.losses(batch)["total"].item() == pytest.approx(wanted, rel=1e-4)
-
-
 def test_a_batch_without_any_label_gives_zero_and_no_nan(config: TrainConfig, batch: Batch) -> None:
     nothing = Batch(batch.names, batch.pixels, torch.full_like(batch.labels, 255))
     task = StudentTask(student(width=8), config)

@@ -137,7 +137,7 @@ class AugmentSettings:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """WeakCLIP's terms; a weight of 0 leaves one out. A student's loss is cross-entropy, see `balanced`."""
+    """WeakCLIP's terms; a weight of 0 leaves one out. A student's loss is cross-entropy alone."""
 
     seed: float = 1.0
     """Balanced seed loss."""
@@ -153,9 +153,6 @@ class LossSettings:
     """The CRF's settings, by their name in `refine.crf.CRF_SETTINGS`."""
     kernel: str = "exact"
     """The CRF's sums: "exact", over all pairs of pixels, or "lattice"."""
-    balanced: bool = False
-    """A student's: background and foreground of a picture weigh the same, whatever their areas, as in
-    WeakCLIP's seed loss. Where background is nearly all, a short training finds little else without."""
 
     def __post_init__(self) -> None:
         for name in ("seed", "crf", "contrast"):

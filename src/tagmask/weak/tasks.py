@@ -45,9 +45,7 @@ class WeakClipTask:
             Group(str(own["name"]), cast("list[nn.Parameter]", own["params"]), cast(float, own["lr_scale"]))
             for own in model.parameter_groups(config.model.freeze)
         ]
-        terms = asdict(config.loss)
-        del terms["balanced"]  # a student's
-        self._settings = losses.LossSettings(**terms)
+        self._settings = losses.LossSettings(**asdict(config.loss))
         self._augment = config.augment
         self._cache = cache if model.clip_fixed else None
 
@@ -96,13 +94,12 @@ class StudentTask:
 
     Args:
         student: on its device, in training mode.
-        config: how pixels were normalised, and whether the loss is balanced.
+        config: how pixels were normalised.
     """
 
     def __init__(self, student: TrainedStudent, config: TrainConfig) -> None:
         self._student = student
         self._augment = config.augment
-        self._balanced = config.loss.balanced
 
     @property
     def model(self) -> nn.Module:
@@ -117,8 +114,6 @@ class StudentTask:
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy at the labels' size; a mean over pixels that have a label, 0 where none has."""
         logits = self._enlarged(self.model(batch.pixels), batch.labels)
-        if self._balanced:
-            return {"total": losses.balanced_seed_loss(losses.probabilities(logits), batch.labels)}
         summed = functional.cross_entropy(logits, batch.labels, ignore_index=IGNORED, reduction="sum")
         return {"total": summed / (batch.labels != IGNORED).sum().clamp(min=1)}
 
