@@ -18,6 +18,7 @@ import torch
 from PIL import Image as PILImage
 from torch.nn import functional as F
 
+from benchmarks.field import held
 from tagmask.miniature.trials import unseen_scene
 from tagmask.refine.crf import CRF_SETTINGS, CrfSettings, dense_crf
 
@@ -75,20 +76,14 @@ SIDES: dict[str, Callable[[np.ndarray, torch.Tensor, CrfSettings], np.ndarray]] 
 }
 
 
-def held(what: str) -> float:
-    """MiB that this process holds, or held at most."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(what)) / 1024
-
-
 def peak(side: str, source: Path | int, name: str) -> float:
     """MiB that one run adds to what the process held before."""
     image = picture(source)
     planes = probabilities(image)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
-    before = held("VmRSS")
+    before = held("VmRSS") / 2**20
     SIDES[side](image, planes, CRF_SETTINGS[name])
-    return held("VmHWM") - before
+    return held("VmHWM") / 2**20 - before
 
 
 def compare(source: Path | int, name: str) -> tuple[float, float, float]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 import tagmask
+from benchmarks.field import held
 from benchmarks.world import make_image, make_weights
 
 CASES = (
@@ -31,12 +32,6 @@ CASES = (
 )
 
 
-def held(what: str) -> float:
-    """MiB that this process holds, or held at most; getrusage would begin with its parent's peak."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(what)) / 1024
-
-
 def once(weights: str, recipe: str, size: tuple[int, int]) -> tuple[float, float, float, str]:
     """MiB with weights and image at hand and at the peak, seconds, and the shape of the answer."""
     clip = tagmask.load(weights, precision="auto", activation="quickgelu")
@@ -44,14 +39,14 @@ def once(weights: str, recipe: str, size: tuple[int, int]) -> tuple[float, float
     templates = ("a photo of a {}.",)
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew, after loading
-    before = held("VmRSS")
+    before = held("VmRSS") / 2**20
     began = time.perf_counter()
     if recipe.startswith("tagclip"):
         shape: tuple[int, ...] = tagmask.Tagger(clip, recipe=recipe, templates=templates)(image).scores.shape
     else:
         settings = {"tags": [0, 4, 31]} if recipe.startswith("cls-seg") else {}
         shape = tagmask.Segmenter(clip, recipe=recipe, templates=templates)(image, **settings).labels.shape
-    after = held("VmHWM")
+    after = held("VmHWM") / 2**20
     return before, after, time.perf_counter() - began, "x".join(map(str, shape))
 
 

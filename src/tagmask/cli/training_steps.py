@@ -28,6 +28,7 @@ from tagmask.weak.maskfolder import MaskSource, write_masks
 from tagmask.weak.seeds import from_cams, from_masks, from_segmenter, swept
 from tagmask.weak.stages import read_facts
 from tagmask.weak.steps import PseudoSettings, pseudo_source, train_student, train_weakclip
+from tagmask.weak.students.catalogue import STUDENTS
 
 __all__ = [
     "SeedOptions",
@@ -176,7 +177,8 @@ def run_student(
     `clip` are the weights that a student of CLIP's own tower starts from where its settings name none.
     """
     config = settings_of(source, places, changes)
-    if config.model.kind == "clip" and not config.model.weights and clip:
+    kind = STUDENTS.get(config.model.kind)
+    if clip and not config.model.weights and kind is not None and kind.taken_over is not None:
         config = with_settings(config, [f"model.weights={clip}"])
     with said_if_stopped(out), training_shown("student") as watch:
         path = train_student(config, out, watch)

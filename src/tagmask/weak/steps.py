@@ -31,9 +31,8 @@ from tagmask.weak.samples import Pair, SeedSamples, check_seeds, find_pairs
 from tagmask.weak.saving import frozen_hash
 from tagmask.weak.settings import WeakSettings
 from tagmask.weak.stages import read_facts, read_stage
-from tagmask.weak.students.catalogue import build_student
+from tagmask.weak.students.catalogue import STUDENTS, build_student
 from tagmask.weak.students.checkpoint import StudentCard, TrainedStudent
-from tagmask.weak.students.clip_tower import ClipTower
 from tagmask.weak.tasks import StudentTask, WeakClipTask
 
 __all__ = ["PseudoSettings", "pseudo_source", "train_student", "train_weakclip", "trained_weakclip"]
@@ -90,18 +89,19 @@ def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None)
     Raises:
         TagmaskError: see `loop.fit`; bad masks are all named before anything is trained.
     """
-    if config.model.kind == "clip" and not config.model.weights:
-        raise InputError("the student 'clip' starts from a CLIP; name it, as in --set weights=miniature")
     config, pairs = _with_data(config)
     words, weights = config.model.words, config.model.weights
     with torch.random.fork_rng([]):
         torch.manual_seed(config.run.seed)
         net = build_student(config.model.kind, len(words), weights=weights or None)
-    if isinstance(net, ClipTower) and net.statistics:  # it goes on with pixels as it has known them
-        mean, std = (_times(triple, 255.0) for triple in net.statistics)
-        config = replace(config, augment=replace(config.augment, mean=mean, std=std))
+    settings: Mapping[str, int | float] = {}
     mean, std = (_times(triple, 1 / 255) for triple in (config.augment.mean, config.augment.std))
-    settings = net.settings if isinstance(net, ClipTower) else {}
+    takes_over = STUDENTS[config.model.kind].taken_over
+    if takes_over is not None:
+        clips = takes_over(net)
+        settings, (mean, std) = clips.settings, clips.statistics
+        known = replace(config.augment, mean=_times(mean, 255.0), std=_times(std, 255.0))
+        config = replace(config, augment=known)
     card = StudentCard(config.model.kind, words, True, settings, mean, std)
     # Convolutions on a processor are faster so, most of all in bfloat16.
     net = net.to(_device(config)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -16,7 +16,7 @@ Source:
     This project. Depths as in WeakCLIP (Zhu et al., IJCV 2024), 4, 6, 8 and 12 of 12 blocks.
 """
 
-from typing import TypeAlias, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -29,13 +29,10 @@ from tagmask.clip.load import Clip, load
 from tagmask.clip.model import ACTIVATIONS, Vision
 from tagmask.errors import InputError
 from tagmask.types import Pixels
-from tagmask.weak.students.kinds import Logits
+from tagmask.weak.students.kinds import Logits, Statistics, TakenOver
 from tagmask.weak.students.layers import begun, convolution, enlarged
 
-__all__ = ["ClipTower", "Statistics"]
-
-Statistics: TypeAlias = tuple[tuple[float, float, float], tuple[float, float, float]]
-"""Mean and std of pixels in 0..1."""
+__all__ = ["ClipTower", "taken_over"]
 
 
 class ClipTower(nn.Module):
@@ -116,6 +113,17 @@ class ClipTower(nn.Module):
             read += [x[:, 1:]] * self.taps.count(number)
         read[-1] = self.tower.ln_post(read[-1])
         return torch.cat(read, dim=2).transpose(1, 2).reshape(x.shape[0], -1, gh, gw)
+
+
+def taken_over(net: nn.Module) -> TakenOver:
+    """What a tower has from its CLIP.
+
+    Raises:
+        InputError: it was built at random.
+    """
+    if not isinstance(net, ClipTower) or net.statistics is None:
+        raise InputError("the student 'clip' starts from a CLIP; name it, as in --set weights=miniature")
+    return TakenOver(net.settings, net.statistics)
 
 
 class _Decoder(nn.Module):

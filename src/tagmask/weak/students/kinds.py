@@ -1,16 +1,30 @@
 """What a student is, said once: its contract, and the groups its parameters are trained in."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["Logits", "ParameterGroup", "StudentKind", "split_groups"]
+__all__ = ["Logits", "ParameterGroup", "Statistics", "StudentKind", "TakenOver", "split_groups"]
 
 Logits: TypeAlias = Float[Tensor, "b k gh gw"]
 """One plane a class, on the student's own grid: k classes, gh x gw places."""
+
+
+Statistics: TypeAlias = tuple[tuple[float, float, float], tuple[float, float, float]]
+"""Mean and std of pixels in 0..1."""
+
+
+@dataclass(frozen=True)
+class TakenOver:
+    """What a new network has from the CLIP that it starts from."""
+
+    settings: Mapping[str, int | float]
+    """That build the same network without it."""
+    statistics: Statistics
+    """Of the pixels that it has known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +59,9 @@ class StudentKind:
     """Logits are enlarged with aligned corners: first and last place lie on first and last pixel."""
     settings: tuple[str, ...] = ()
     """What `build` can be told by name."""
+    taken_over: Callable[[nn.Module], TakenOver] | None = field(default=None, repr=False)
+    """Of a network that was built from a CLIP's weights, which are then named as `tagmask.load` takes them;
+    None: it starts from a file or a folder, or from nothing."""
 
 
 def split_groups(
