@@ -21,7 +21,8 @@ from tagmask.bench.journal import Record
 from tagmask.bench.protocol import Protocol
 from tagmask.bench.session import Run, measured
 from tagmask.data.sample import Dataset, Sample
-from tagmask.settings.kinds import own_masks, own_tags
+from tagmask.resolve import tag_recipe
+from tagmask.settings.presets.own_words import own_masks, own_tags
 from tagmask.types import Image
 
 WORDS = ("tree", "flower", "fish", "bird", "cat", "car", "boat", "house", "cup", "star")
@@ -54,9 +55,8 @@ def main() -> None:
 def protocols() -> dict[str, Protocol]:
     """What is measured: small windows and one sentence a word, since memory, not the score, is looked at."""
     masks = replace(own_masks(WORDS, BACKGROUND), templates=("a {}.",), short_side=64, crop=64, stride=64)
-    tags = replace(
-        own_tags(WORDS, BACKGROUND), templates=("a {}.",), min_patches=1, max_patches=64, cwr=False
-    )
+    quick = {"templates": ("a {}.",), "min_patches": 1, "max_patches": 64, "cwr": False}
+    tags = tag_recipe(own_tags(WORDS, BACKGROUND), overrides=quick)
     return {"masks": Protocol(recipe=masks), "tags": Protocol(recipe=tags, metric="map")}
 
 

@@ -19,10 +19,10 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.world import make_world
+from tagmask.catalogue import dense_rule, method, method_names
 from tagmask.dense.features import one_pass
 from tagmask.dense.positions import POSITIONS
-from tagmask.variants.catalogue import METHODS, dense_rule
-from tagmask.variants.rule import Question, RuleSettings, patch_cosines
+from tagmask.dense.rule import Question, patch_cosines
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -45,19 +45,20 @@ def main() -> None:
     pixels = torch.randn(1, 3, 224, 224, generator=generator)
     texts = F.normalize(torch.randn(30, clip.geometry.embed, generator=generator), dim=-1)
     question = Question(pixels, texts, 40.0)
-    settings, layers = RuleSettings(), len(clip.vision.blocks)
+    layers = len(clip.vision.blocks)
 
     def alone(name: str) -> None:
-        rule = dense_rule(name, settings, layers)
+        rule = dense_rule(name, layers)
         state = one_pass(clip.vision, pixels, POSITIONS[rule.positions], keep=rule.mid)
         patch_cosines(state, rule, question)
 
     alone("clip")
     print("| method | alone | added |\n|---|---|---|")
-    for name in METHODS:
-        if METHODS[name].check is not None:
-            continue  # needs a file
-        rule = dense_rule(name, settings, layers)
+    for name in method_names("masks"):
+        found = method(name, "masks")
+        if found.rule is None or found.check is not None:
+            continue  # masks tags, or needs a file
+        rule = dense_rule(name, layers)
         alone(name)
         ratios, shares = [], []
         for _ in range(repeats):

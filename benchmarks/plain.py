@@ -43,7 +43,7 @@ from benchmarks.plain_clip import (
 from tagmask.dense.resize import resize_cv2_linear
 
 if TYPE_CHECKING:
-    from tagmask.settings.kinds import MaskRecipe, TagRecipe
+    from tagmask.settings.recipes import MaskRecipe, TagRecipe
 
 __all__ = [
     "METHODS",
@@ -279,8 +279,8 @@ def _refine(coarse: Tensor, attention: list[Tensor], recipe: "TagRecipe", rows: 
     votes = torch.zeros(len(coarse), len(coarse))
     for weights in attention:
         votes += weights > weights.mean()
-    average = torch.stack([attention[layer] for layer in recipe.attention_layers]).mean(dim=0)
-    trusted = average * (votes >= recipe.votes)
+    average = torch.stack([attention[layer] for layer in recipe.variant.attention_layers]).mean(dim=0)
+    trusted = average * (votes >= recipe.variant.votes)
     refined = trusted @ coarse
     for index in range(coarse.shape[1]):
         column = refined[:, index]
@@ -311,10 +311,10 @@ def _reidentify(
     patch, columns = patch_size(tensors), len(refined) // rows
     local = refined.amax(dim=0)[: len(recipe.words)]
     low, high = refined.min(), refined.max()
-    candidates = torch.nonzero(local > low + recipe.candidate_tau * (high - low)).flatten().tolist()
+    candidates = torch.nonzero(local > low + recipe.variant.candidate_tau * (high - low)).flatten().tolist()
     final, done = local.clone(), []
     for index in candidates:
-        mask = _scaled(refined[:, index]).reshape(rows, columns) > recipe.mask_tau
+        mask = _scaled(refined[:, index]).reshape(rows, columns) > recipe.variant.mask_tau
         if not mask.any():
             break
         ys, xs = torch.nonzero(mask.any(dim=1)).flatten(), torch.nonzero(mask.any(dim=0)).flatten()
@@ -324,7 +324,7 @@ def _reidentify(
             break
         crop = pixels[:, patch * y1 : patch * y2, patch * x1 : patch * x2]
         score = _global_score(tensors, crop, mask[y1:y2, x1:x2], text)[index]
-        final[index] = recipe.fusion * local[index] + (1 - recipe.fusion) * score
+        final[index] = recipe.variant.fusion * local[index] + (1 - recipe.variant.fusion) * score
         done.append(index)
     return final, done
 
@@ -339,7 +339,7 @@ def plain_patch_scores(
     features, attention = _main_pass(tensors, pixels, rows, columns)
     features = features / features.norm(dim=1, keepdim=True)
     coarse = torch.softmax(tensors["logit_scale"].exp() * (features @ text.T), dim=1)
-    refined = _refine(coarse, attention, recipe, rows, columns) if recipe.dmar else coarse
+    refined = _refine(coarse, attention, recipe, rows, columns) if recipe.variant.dmar else coarse
     return pixels, refined, rows
 
 
@@ -351,7 +351,7 @@ def plain_tagclip(
     if text is None:
         text = plain_text(tensors, [*recipe.words, *recipe.background], recipe.templates)
     pixels, refined, rows = plain_patch_scores(tensors, image, recipe, text)
-    if recipe.cwr:
+    if recipe.variant.cwr:
         final, done = _reidentify(tensors, pixels, refined, text, recipe, rows)
     else:
         final, done = refined.amax(dim=0)[: len(recipe.words)], []

@@ -35,7 +35,7 @@ from benchmarks.plain_clip import (
 from tagmask.refine.crf import CRF_SETTINGS, dense_crf
 
 if TYPE_CHECKING:
-    from tagmask.settings.kinds import TagMaskRecipe
+    from tagmask.settings.recipes import TagMaskRecipe
 
 __all__ = ["mask_names", "plain_cams", "plain_cls_seg", "plain_crf_image", "plain_planes"]
 
@@ -134,8 +134,8 @@ def plain_cams(
     cams = []
     for index in range(len(tags)):
         cam, last = _cam(tensors, x, asked, index)
-        affinity = _affinity([*attention, last], recipe.attention_layers)
-        kept = affinity * _box_mask(cam, recipe.box_threshold, rows)[None, :]
+        affinity = _affinity([*attention, last], recipe.variant.attention_layers)
+        kept = affinity * _box_mask(cam, recipe.variant.box_threshold, rows)[None, :]
         refined = _scaled(kept @ cam)
         cams.append((cam.reshape(rows, -1), refined.reshape(rows, -1)))
     return cams
@@ -162,10 +162,10 @@ def plain_planes(
     h, w = image.shape[:2]
     cams = [refined for _, refined in plain_cams(tensors, image, recipe, tags, text)]
     full = [_bilinear(len(cam), h) @ cam @ _bilinear(cam.shape[1], w).T for cam in cams]
-    planes = torch.stack(full).to(torch.float16 if recipe.half_planes else torch.float32)
-    if recipe.background_power is None:
+    planes = torch.stack(full).to(torch.float16 if recipe.variant.half_planes else torch.float32)
+    if recipe.variant.background_power is None:
         return planes
-    background = (1 - planes.amax(dim=0, keepdim=True)) ** recipe.background_power
+    background = (1 - planes.amax(dim=0, keepdim=True)) ** recipe.variant.background_power
     return torch.cat([background, planes])
 
 
@@ -201,9 +201,9 @@ def plain_cls_seg(
     planes = plain_planes(tensors, image, recipe, tags, text)
     if recipe.crf:
         planes = _agreed(planes, image, recipe)
-    keys = list(tags) if recipe.background_power is None else [0, *(tag + 1 for tag in tags)]
+    keys = list(tags) if recipe.variant.background_power is None else [0, *(tag + 1 for tag in tags)]
     best = planes.float().amax(dim=0)
     labels = torch.tensor(keys)[torch.from_numpy(planes.numpy().argmax(axis=0))]  # the first of equals
-    if recipe.confidence is not None:
-        labels[best < recipe.confidence] = UNSURE
+    if recipe.variant.confidence is not None:
+        labels[best < recipe.variant.confidence] = UNSURE
     return labels, planes

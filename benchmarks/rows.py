@@ -20,7 +20,8 @@ from benchmarks.plain_cls_seg import mask_names, plain_cls_seg
 from benchmarks.world import EMBED, TEXT, VISION, World, own_home
 from tagmask.clip.tokenizer import END, tokenize
 from tagmask.dense.prompts import text_features
-from tagmask.settings.kinds import MaskRecipe, TagMaskRecipe, TagRecipe
+from tagmask.resolve import tag_recipe
+from tagmask.settings.recipes import MaskRecipe, TagMaskRecipe, TagRecipe
 
 __all__ = ["ROWS", "Row", "Work"]
 
@@ -80,7 +81,8 @@ def thinned_tagger(world: World, recipe: TagRecipe) -> tuple[TagRecipe, torch.Te
     recipe = replace(recipe, templates=recipe.templates[:TEMPLATES])
     text = plain_text(world.tensors, [*recipe.words, *recipe.background], recipe.templates)
     _, refined, _ = plain_patch_scores(world.tensors, world.image, recipe, text)
-    return replace(recipe, candidate_tau=widest_gap(refined, len(recipe.words))), text
+    gap = widest_gap(refined, len(recipe.words))
+    return tag_recipe(recipe, overrides={"candidate_tau": gap}), text
 
 
 def tagclip_flops(patches: int, texts: int, again: int) -> float:
@@ -118,7 +120,7 @@ def widest_gap(refined: torch.Tensor, foreground: int) -> float:
 
 def looked_again(world: World, tagger: tagmask.Tagger) -> int:
     """How many classes got another score than without the second look."""
-    without = tagmask.Tagger(tagger.clip, recipe=replace(tagger.recipe, cwr=False))
+    without = tagmask.Tagger(tagger.clip, recipe=tagger.recipe, cwr=False)
     return int((tagger(world.image).scores != without(world.image).scores).sum())
 
 

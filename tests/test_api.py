@@ -44,6 +44,7 @@ def test_public_names() -> None:
         "methods",
         "recipe",
         "recipes",
+        "register_method",
     }
     for name in tagmask.__all__:
         assert getattr(tagmask, name).__doc__
@@ -231,7 +232,7 @@ def test_strips_change_nothing(
         segmenter = tagmask.Segmenter(sclip_model, recipe=recipe)
         whole = segmenter(shapes[1], scores=True)
         with monkeypatch.context() as patch:
-            patch.setattr("tagmask.papers.sclip._STRIP", 1)
+            patch.setattr("tagmask.dense.labels._STRIP", 1)
             strips = segmenter(shapes[1], scores=True)
         assert whole.scores is not None
         assert strips.scores is not None

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from tagmask.errors import TagmaskError
 
 if TYPE_CHECKING:
-    from tagmask.api import Segmenter, Tagger, methods
+    from tagmask.api import Segmenter, Tagger
+    from tagmask.catalogue import describe_methods as methods
+    from tagmask.catalogue import register_method
     from tagmask.clip.load import Clip, load
+    from tagmask.resolve import recipe, recipes
     from tagmask.results import Segmentation, Tags
-    from tagmask.settings.lookup import recipe, recipes
 
 __version__ = "0.1.0"
 
@@ -29,18 +31,20 @@ __all__ = [
     "methods",
     "recipe",
     "recipes",
+    "register_method",
 ]
 
 _HOMES = {
-    "Clip": "tagmask.clip.load",
-    "Segmentation": "tagmask.results",
-    "Segmenter": "tagmask.api",
-    "Tagger": "tagmask.api",
-    "Tags": "tagmask.results",
-    "load": "tagmask.clip.load",
-    "methods": "tagmask.api",
-    "recipe": "tagmask.settings.lookup",
-    "recipes": "tagmask.settings.lookup",
+    "Clip": ("tagmask.clip.load", "Clip"),
+    "Segmentation": ("tagmask.results", "Segmentation"),
+    "Segmenter": ("tagmask.api", "Segmenter"),
+    "Tagger": ("tagmask.api", "Tagger"),
+    "Tags": ("tagmask.results", "Tags"),
+    "load": ("tagmask.clip.load", "load"),
+    "methods": ("tagmask.catalogue", "describe_methods"),
+    "recipe": ("tagmask.resolve", "recipe"),
+    "recipes": ("tagmask.resolve", "recipes"),
+    "register_method": ("tagmask.catalogue", "register_method"),
 }
 
 
@@ -48,7 +52,8 @@ def __getattr__(name: str) -> object:
     # Resolved on first use: importing tagmask must not import torch.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(_HOMES[name]), name)
+    module, attribute = _HOMES[name]
+    value: object = getattr(import_module(module), attribute)
     globals()[name] = value
     return value
 

@@ -10,44 +10,27 @@ from typing import TypeVar, overload
 import numpy as np
 from jaxtyping import Float32
 
-from tagmask.cautions import say_depth, say_unknown
-from tagmask.checks import check_choice
 from tagmask.clip.load import Clip
-from tagmask.decisions import best_thresholds, choose, limits
 from tagmask.errors import InputError
 from tagmask.images import ImageSource, read_image
-from tagmask.maskers import DenseMasker, Masked, masker
 from tagmask.papers.clip_es import check_tags
-from tagmask.papers.tagclip import tag_cut
+from tagmask.pipelines import LabelledImage, mask_pipeline, tag_pipeline
+from tagmask.pipelines.adaptation import Adaptation, read_adaptation
+from tagmask.pipelines.dense import DensePipeline
+from tagmask.pipelines.thresholding import best_thresholds, limits, tag_cut
+from tagmask.pipelines.warnings import say_depth, say_unknown
+from tagmask.resolve import mask_recipe, tag_recipe, with_method
 from tagmask.results import Segmentation, Tags, nothing_label
-from tagmask.settings.adaptations import Adaptation, read_adaptation
-from tagmask.settings.kinds import AnyTagRecipe, MaskRecipe, TagMaskRecipe
-from tagmask.settings.lookup import mask_recipe, tag_recipe, with_method
-from tagmask.settings.taggers import TAG_METHODS
-from tagmask.taggers import Piaa, Sparc, scorer
+from tagmask.settings.recipes import MaskRecipe, TagMaskRecipe, TagRecipe
 from tagmask.types import Images
-from tagmask.variants.catalogue import METHODS
 
-__all__ = ["Segmenter", "Tagger", "methods"]
+__all__ = ["Segmenter", "Tagger"]
 
 _IMAGES_TOGETHER = 8
 
 
 Source = TypeVar("Source", bound=ImageSource)
 Item = TypeVar("Item")
-
-
-def methods() -> dict[str, str]:
-    """Every method by name: whether it gives masks or tags, what it does and where it comes from."""
-    found = {name: f"masks: {method.summary} ({method.source})" for name, method in METHODS.items()}
-    found["cls-seg"] = (
-        "masks: tags first, then each by Grad-CAM and affinity (CLS-SEG, in TagCLIP, Lin et al., AAAI 2024, "
-        "with CLIP-ES, Lin et al., CVPR 2023)"
-    )
-    for name, method in TAG_METHODS.items():
-        line = f"tags: {method.summary} ({method.source})"
-        found[name] = f"{found[name]}; {line}" if name in found else line
-    return found
 
 
 class Tagger:
@@ -74,7 +57,7 @@ class Tagger:
         clip: Clip,
         words: Sequence[str] | None = None,
         *,
-        recipe: str | os.PathLike[str] | AnyTagRecipe | None = None,
+        recipe: str | os.PathLike[str] | TagRecipe | None = None,
         background: Sequence[str] | None = None,
         as_: str | None = None,
         adapter: str | os.PathLike[str] | Adaptation | None = None,
@@ -82,15 +65,14 @@ class Tagger:
     ) -> None:
         self.clip = clip
         self.recipe = tag_recipe(recipe, words, background, as_, settings, clip.background)
-        learnt = read_adaptation(adapter) if isinstance(adapter, str | os.PathLike) else adapter
-        self.adaptation = learnt
-        self._source = scorer(clip, self.recipe, learnt)
-        say_unknown(clip, self._source.texts)
+        self.adaptation = read_adaptation(adapter) if isinstance(adapter, str | os.PathLike) else adapter
+        self._pipeline = tag_pipeline(clip, self.recipe, self.adaptation)
+        say_unknown(clip, self._pipeline.texts)
 
     @property
     def words(self) -> tuple[str, ...]:
         """What each class is called."""
-        return self._source.words
+        return self._pipeline.words
 
     @overload
     def __call__(self, image: ImageSource) -> Tags: ...
@@ -110,10 +92,8 @@ class Tagger:
             InputError: a method that looks at a set of images first, and has not (`adapt`).
         """
         if not isinstance(image, list | tuple):
-            return self._tags(self._source.score(_read([image])))[0]
-        if isinstance(self._source, Sparc) and self.adaptation is None:
-            return self._tags(self._source.score_together(map(_read, _grouped(image))))
-        return [tags for group in _grouped(image) for tags in self._tags(self._source.score(_read(group)))]
+            return self._chosen(self._pipeline.score(_read([image]))[0])
+        return [self._chosen(scores) for scores in self._pipeline.score_set(map(_read, _grouped(image)))]
 
     def adapt(self, images: Iterable[ImageSource]) -> "Tagger":
         """A tagger that has looked at a set of images: "piaa" learns from them, "sparc" compares with them.
@@ -126,28 +106,23 @@ class Tagger:
 
         Returns:
             A new tagger; this one is as it was. Keep what it learnt with
-            `tagmask.settings.adaptations.write_adaptation(tagger.adaptation, "file.safetensors")`.
+            `tagmask.pipelines.adaptation.write_adaptation(tagger.adaptation, "file.safetensors")`.
 
         Raises:
             InputError: a method that looks at one image at a time, or too few images.
             ImageError: an image that cannot be read.
         """
-        if not isinstance(self._source, Piaa | Sparc):
-            raise InputError(
-                f"{self.recipe.name} looks at one image at a time and learns nothing from a set; "
-                "give method='piaa' or method='sparc'"
-            )
-        learnt = self._source.learn(map(_read, _chunks(images)))
-        return self._with(self.recipe, learnt)
+        return self._with(self.recipe, self._pipeline.adapt(map(_read, _chunks(images))))
 
     def calibrate(
         self, images: Sequence[ImageSource], tags: Sequence[Sequence[int]], *, tagged: Sequence[Tags] = ()
     ) -> "Tagger":
         """A tagger whose words have thresholds of their own, learnt from a few labelled images.
 
-        Per word, the threshold of the greatest F1 on these images (`tagmask.decisions.best_thresholds` has
-        the rule). Words that none or all of the images have keep the default. The new tagger's `recipe`
-        holds the thresholds; keep it with `tagmask.settings.recipe_files.write_recipe`.
+        Per word, the threshold of the greatest F1 on these images
+        (`tagmask.pipelines.thresholding.best_thresholds` has the rule). Words that none or all of the images
+        have keep the default. The new tagger's `recipe` holds the thresholds; keep it with
+        `tagmask.settings.files.write_recipe`.
 
         Args:
             images: as for tagging.
@@ -170,14 +145,11 @@ class Tagger:
         thresholds = best_thresholds(scores, truth)
         return self._with(replace(self.recipe, thresholds=thresholds), self.adaptation)
 
-    def _with(self, recipe: AnyTagRecipe, learnt: Adaptation | None) -> "Tagger":
+    def _with(self, recipe: TagRecipe, learned: Adaptation | None) -> "Tagger":
         other = copy(self)
-        other.recipe, other.adaptation = recipe, learnt
-        other._source = scorer(self.clip, recipe, learnt)
+        other.recipe, other.adaptation = recipe, learned
+        other._pipeline = tag_pipeline(self.clip, recipe, learned)
         return other
-
-    def _tags(self, found: Iterable[Float32[np.ndarray, " f"]]) -> list[Tags]:
-        return [self._chosen(scores) for scores in found]
 
     def _chosen(self, scores: Float32[np.ndarray, " f"]) -> Tags:
         recipe = self.recipe
@@ -185,7 +157,7 @@ class Tagger:
         return Tags(
             words=self.words,
             scores=scores,
-            chosen=choose(*rule, min_score=recipe.min_score, top=recipe.top),
+            chosen=self._pipeline.choose(scores),
             cut=tag_cut(scores, recipe.tag_tau),
             precision=self.clip.precision,
             cuts=tuple(limits(*rule).tolist()) if recipe.thresholds else None,
@@ -222,20 +194,20 @@ class Segmenter:
     ) -> None:
         self.clip = clip
         self.recipe = mask_recipe(recipe, words, background, as_, settings, clip.background)
-        self._masker = masker(clip, self.recipe)
-        say_unknown(clip, self._masker.texts)
+        self._pipeline = mask_pipeline(clip, self.recipe)
+        say_unknown(clip, self._pipeline.texts)
         if isinstance(self.recipe, MaskRecipe):
             say_depth(clip, self.recipe)
 
     @property
     def words(self) -> tuple[str, ...]:
         """What each label is called."""
-        return self._masker.words
+        return self._pipeline.words
 
     @property
     def background(self) -> bool:
         """Whether label 0 is the background."""
-        return self._masker.background
+        return self._pipeline.background
 
     @overload
     def __call__(
@@ -298,14 +270,12 @@ class Segmenter:
         Raises:
             InputError: a method that is unknown or masks tags, or a segmenter that does.
         """
-        own = self._masker
-        if not isinstance(own, DenseMasker):
+        own = self._pipeline
+        if not isinstance(own, DensePipeline):
             raise InputError(
                 f"{self.recipe.name} masks tags and has no last block to vary; compare with a recipe such as "
                 "sclip/voc21"
             )
-        for method in methods:
-            check_choice("method", method, tuple(METHODS))
         recipes = [with_method(own.recipe, method) for method in methods]
         nothing = nothing_label(len(self.words))
         (found,) = own.compared([read_image(image)], [_one_list(tags)], nothing, scores, recipes)
@@ -315,16 +285,16 @@ class Segmenter:
         self, sources: Sequence[ImageSource], tags: Sequence[Sequence[int] | None], keep_scores: bool
     ) -> list[Segmentation]:
         nothing = nothing_label(len(self.words))
-        found = self._masker([read_image(source) for source in sources], tags, nothing, keep_scores)
+        found = self._pipeline([read_image(source) for source in sources], tags, nothing, keep_scores)
         return [self._result(masked) for masked in found]
 
-    def _result(self, masked: Masked) -> Segmentation:
+    def _result(self, masked: LabelledImage) -> Segmentation:
         dtype = np.uint8 if nothing_label(len(self.words)) == 255 else np.uint16
         return Segmentation(
             words=self.words,
             labels=masked.labels.astype(dtype),
             scores=masked.scores,
-            background=self._masker.background,
+            background=self._pipeline.background,
             precision=self.clip.precision,
             tags=masked.tags,
         )

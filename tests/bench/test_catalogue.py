@@ -8,7 +8,7 @@ from tagmask import recipes
 from tagmask.bench.catalogue import all_tables, cells, home, protocol_of, published, table
 from tagmask.bench.protocol import METRICS, Protocol, made_recipe
 from tagmask.errors import InputError
-from tagmask.settings.kinds import TagRecipe
+from tagmask.settings.recipes import TagRecipe
 
 SOURCES = {"[anchor]", "[calc]", "[fig]", "[issue]", "[measured]", "[paper]", "[readme]", "[recalled]"}
 SOURCES |= {"[second-hand]", "[seed]"}

@@ -11,7 +11,7 @@ from tagmask.bench.pages import Finding, compared, headline, write_pages
 from tagmask.bench.protocol import Protocol
 from tagmask.bench.summary import Failure, Summary
 from tagmask.bench.table_page import table_page, table_record
-from tagmask.settings.lookup import recipe
+from tagmask.resolve import recipe
 
 SUMMARY = Summary(
     scores={"miou": 59.6349, "pixel accuracy": 80.0, "mean accuracy": math.nan},

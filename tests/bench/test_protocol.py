@@ -1,24 +1,25 @@
 import pytest
 
-from tagmask.bench.protocol import Protocol, made_recipe, parsed_settings
+from tagmask.bench.protocol import Protocol, made_recipe
 from tagmask.errors import InputError
-from tagmask.settings.kinds import MaskRecipe, TagMaskRecipe, TagRecipe
-from tagmask.settings.lookup import recipe
+from tagmask.resolve import recipe
+from tagmask.settings.parse import parse_assignments
+from tagmask.settings.recipes import MaskRecipe, TagMaskRecipe, TagRecipe
 
 
 def test_settings_are_read_as_what_they_look_like() -> None:
     texts = ["a=1", "b=0.5", "c=true", "d=none", "e=[1, 2]", "f=maskclip", 'g=["a {}."]', "h = x=y"]
-    assert parsed_settings(texts) == {
+    assert parse_assignments(texts) == {
         "a": 1, "b": 0.5, "c": True, "d": None, "e": (1, 2), "f": "maskclip", "g": ("a {}.",), "h": "x=y"
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("texts", "match"), [(["a"], "'a' is none"), (["=1"], "none"), (["a=1", "a=2"], "twice")]
+    ("texts", "match"), [(["a"], "'a' has no value"), (["=1"], "no value"), (["a=1", "a=2"], "twice")]
 )
 def test_settings_that_are_none_are_refused(texts: list[str], match: str) -> None:
     with pytest.raises(InputError, match=match):
-        parsed_settings(texts)
+        parse_assignments(texts)
 
 
 def test_recipes_take_their_settings() -> None:
@@ -27,14 +28,15 @@ def test_recipes_take_their_settings() -> None:
     assert (mask.method, mask.pamr_steps, mask.logit_scale) == ("maskclip", 10, 65.0)
     tag = made_recipe("tagclip/voc2012", {"cwr": False}, "corrected")
     assert isinstance(tag, TagRecipe)
-    assert (tag.cwr, tag.dmar, tag.early_exit, tag.lose_border) == (False, True, False, False)
+    own = tag.variant
+    assert (own.cwr, own.dmar, own.early_exit, own.lose_border) == (False, True, False, False)
 
 
 def test_the_tagger_of_a_recipe_takes_settings_too() -> None:
     made = made_recipe("cls-seg/voc2012", {"tagger.dmar": False, "crf": "cls-seg"})
     assert isinstance(made, TagMaskRecipe)
     assert made.tagger is not None
-    assert (made.tagger.dmar, made.tagger.cwr, made.crf) == (False, True, "cls-seg")
+    assert (made.tagger.variant.dmar, made.tagger.variant.cwr, made.crf) == (False, True, "cls-seg")
     assert made.tagger.words == made.words
     for name in ("sclip/voc21", "clip-es/voc2012"):
         with pytest.raises(InputError, match=r"no tagger, so tagger\.dmar"):

@@ -20,7 +20,8 @@ from tagmask.bench.session import JOURNAL, Run, measured, other_weights
 from tagmask.bench.summary import Summary, summarised
 from tagmask.clip.load import Clip
 from tagmask.errors import InputError
-from tagmask.settings.kinds import own_tag_masks
+from tagmask.papers.clip_es import ClipEsSettings
+from tagmask.settings.presets.own_words import own_tag_masks
 from tests.bench.worlds import WORDS, broken, mask_recipe, picture, sample, tagging, truth, world
 
 MASKS, TAGS = Protocol(recipe=mask_recipe()), Protocol(recipe=tagging(), metric="map")
@@ -172,8 +173,7 @@ def test_methods_that_are_told_the_tags(clip: Clip, tmp_path: Path) -> None:
         own_tag_masks(WORDS, ("sky", "grass")),
         tagger=None,
         templates=("a {}.",),
-        min_patches=1,
-        max_patches=64,
+        variant=ClipEsSettings(max_patches=64),
     )
     data = world(2, sample(2, tags=None), sample(3, unsure=(2,)))
     found = measured(clip, Run(protocol=Protocol(recipe=recipe), dataset=data), tmp_path)

@@ -13,8 +13,8 @@ from tagmask.bench.summary import summarised
 from tagmask.bench.tag_metrics import average_precision
 from tagmask.data.sample import Dataset
 from tagmask.errors import InputError
-from tagmask.settings.kinds import MaskRecipe
-from tagmask.settings.lookup import recipe
+from tagmask.resolve import recipe
+from tagmask.settings.recipes import MaskRecipe
 from tests.bench.worlds import mask_recipe, sample, tagging, world
 
 MASKS, TAGS = Protocol(recipe=mask_recipe()), Protocol(recipe=tagging(), metric="map")

@@ -18,7 +18,7 @@ from tagmask.bench.tag_metrics import (
     most_scored,
 )
 from tagmask.errors import InputError, ShapeError
-from tagmask.papers.tag_rule import over_relative_cut
+from tagmask.pipelines.thresholding import over_relative_cut
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 UNITS = np.load(GOLDEN / "units_small.npz")

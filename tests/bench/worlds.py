@@ -7,7 +7,9 @@ import numpy as np
 
 from tagmask.data.sample import Dataset, Sample
 from tagmask.errors import ImageError
-from tagmask.settings.kinds import MaskRecipe, TagRecipe, own_masks, own_tags
+from tagmask.resolve import tag_recipe
+from tagmask.settings.presets.own_words import own_masks, own_tags
+from tagmask.settings.recipes import MaskRecipe, TagRecipe
 
 WORDS = ("tree", "flower", "fish")
 
@@ -61,4 +63,4 @@ def mask_recipe(**settings: object) -> MaskRecipe:
 def tagging(**settings: object) -> TagRecipe:
     recipe = own_tags(WORDS, ("sky", "grass"))
     quick: dict[str, object] = {"templates": ("a {}.",), "min_patches": 1, "max_patches": 64}
-    return replace(recipe, **{**quick, **settings})  # type: ignore[arg-type]
+    return tag_recipe(recipe, overrides={**quick, **settings})

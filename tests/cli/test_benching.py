@@ -16,7 +16,7 @@ from tagmask.cli import benching_runs
 from tagmask.cli.main import app
 from tagmask.data.sample import Dataset, Sample
 from tagmask.errors import ImageError, InputError
-from tagmask.settings.lookup import recipe
+from tagmask.resolve import recipe
 
 Asked = list[tuple[str, str | None]]
 
@@ -174,8 +174,8 @@ def test_other_splits_and_data_sets_can_be_named(tmp_path: Path, opened: Asked) 
     ("arguments", "match"),
     [
         (("run", "sclip/voc22"), "did you mean sclip/voc21"),
-        (("run", "sclip/voc21", "--set", "method=nobody"), "method 'nobody' is unknown"),
-        (("run", "sclip/voc21", "--set", "stride"), "give FIELD=VALUE"),
+        (("run", "sclip/voc21", "--set", "method=nobody"), "Unknown method 'nobody'"),
+        (("run", "sclip/voc21", "--set", "stride"), "give NAME=VALUE"),
         (("run", "sclip/voc20"), "no SegmentationClass"),
         (("run", "tagclip/voc2012", "--dataset", "coco2014", *QUICK), "20 .* has 80"),
         (("table", "tagclip-5"), "did you mean tagclip-4"),

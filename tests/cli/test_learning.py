@@ -9,7 +9,7 @@ from PIL import Image as PILImage
 from typer.testing import CliRunner, Result
 
 from tagmask.cli.main import app
-from tagmask.settings.recipe_files import read_recipe
+from tagmask.resolve import recipe
 
 WORDS = ("-w", "cat", "-w", "dog", "-w", "boat")
 
@@ -63,7 +63,7 @@ def test_thresholds_are_learnt_kept_and_used(photos: Path, sclip_weights: Path, 
     assert "thresholds from 5 labelled images" in result.stderr
     assert "no threshold for boat" in result.stderr
     assert "elsewhere for one" in result.stderr
-    learnt = read_recipe(file)
+    learnt = recipe(file)
     assert [threshold is None for threshold in learnt.thresholds] == [False, False, True]
     used = tag(sclip_weights, photos, "--recipe", file, "--json")
     for line in used.stdout.splitlines():
@@ -91,11 +91,11 @@ def test_labels_may_lie_elsewhere(photos: Path, sclip_weights: Path, tmp_path: P
     ("options", "said"),
     [
         (("--method", "piaa"), "give --adapt to learn from the images given, or --adapter FILE"),
-        (("--method", "dpt", "--adapt"), "dpt looks at one image at a time and learns nothing"),
-        (("--method", "nothing"), "method 'nothing' is unknown"),
+        (("--method", "dpt", "--adapt"), "dpt takes each image alone and learns nothing"),
+        (("--method", "nothing"), "Unknown method 'nothing'"),
         (("--labels", "x.txt"), "--labels is for --calibrate"),
         (("--adapt", "--recipe", "no.toml"), "cannot be read"),
-        (("--min-score", "2"), "--min-score is 2.0; give a number, from 0 to 1"),
+        (("--min-score", "2"), "min_score is 2.0; give a number, from 0 to 1"),
     ],
 )
 def test_options_that_do_not_go_together_are_said_before_anything_is_loaded(

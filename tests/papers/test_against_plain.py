@@ -5,7 +5,6 @@ product of images, recipes and methods, and all sentences of some recipes, are m
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +86,7 @@ class Compare:
         images = [IMAGES[name] for name in ([image] if isinstance(image, str) else image)]
         settings = _thinned(recipe, every) | settings
         segmenter = tagmask.Segmenter(self.clip, recipe=recipe, **settings)
-        changed = replace(tagmask.recipe(recipe), **settings)
+        changed = segmenter.recipe
         texts = self.texts(class_names(changed)[0], changed.templates)
         found = segmenter(images if len(images) > 1 else images[0], scores=True)
         for ours, pixels in zip(found if len(images) > 1 else [found], images, strict=True):
@@ -97,7 +96,7 @@ class Compare:
         images = [IMAGES[name] for name in ([image] if isinstance(image, str) else image)]
         settings = _thinned(recipe, every) | settings
         tagger = tagmask.Tagger(self.clip, recipe=recipe, **settings)
-        changed = replace(tagmask.recipe(recipe), **settings)
+        changed = tagger.recipe
         texts = self.texts([*changed.words, *changed.background], changed.templates)
         found = tagger(images if len(images) > 1 else images[0])
         for ours, pixels in zip(found if len(images) > 1 else [found], images, strict=True):

@@ -15,13 +15,13 @@ import tagmask
 from tagmask.clip.load import Clip
 from tagmask.dense.features import one_pass
 from tagmask.dense.positions import bilinear_half_always
-from tagmask.dense.prompts import split_names, text_features
+from tagmask.dense.prompts import TextQuery, split_names, text_features
 from tagmask.errors import InputError
 from tagmask.papers import clip_es, cls_seg, tagclip
-from tagmask.papers.cls_seg import Tagging
 from tagmask.papers.tagclip import TagclipSettings
 from tagmask.refine.crf import CRF_SETTINGS, caffe_wrapped, dense_crf
-from tagmask.settings.kinds import TagMaskRecipe
+from tagmask.resolve import tag_recipe
+from tagmask.settings.recipes import TagMaskRecipe
 
 GATE = Path(__file__).parents[1] / "golden" / "clipes_small.npz"
 SHARED = Path(__file__).parents[3] / "shared" / "golden" / "clipes_voc_img0.npz"
@@ -41,8 +41,8 @@ def own_recipe(**tagging: object) -> TagMaskRecipe:
     assert isinstance(recipe, TagMaskRecipe)
     recipe = recipe.with_names(tuple(WORDS), tuple(BACKGROUND))
     assert recipe.tagger is not None
-    tagging = {"templates": ("a photo of a {}.",), "tag_tau": 0.0, **tagging}
-    return replace(recipe, tagger=replace(recipe.tagger, **tagging))
+    tagger = replace(recipe.tagger, templates=("a photo of a {}.",))
+    return replace(recipe, tagger=tag_recipe(tagger, overrides={"tag_tau": 0.0, **tagging}))
 
 
 # -- Recorded labels -------------------------------------------------------------------------------------
@@ -83,12 +83,12 @@ def test_the_crf_recipe_is_its_steps_one_after_the_other(
         return text_features(tagclip_model, names, ("a clean origami {}.",))
 
     texts = clip_es.ClassTexts(text(recipe.prompts), text(recipe.background))
-    maps = clip_es.tag_maps(
-        tagclip_model, clip_es.look(tagclip_model, image, recipe), texts, TAGS, recipe
-    ).numpy()
+    settings = recipe.variant
+    state = clip_es.look(tagclip_model, image, settings)
+    maps = clip_es.tag_maps(tagclip_model, state, texts, TAGS, settings).numpy()
 
     def agreed(shown: np.ndarray) -> np.ndarray:
-        planes = clip_es.crf_probabilities(torch.from_numpy(maps), (80, 120), recipe)
+        planes = clip_es.crf_probabilities(torch.from_numpy(maps), (80, 120), settings)
         return dense_crf(torch.from_numpy(planes), shown, CRF_SETTINGS["cls-seg"]).numpy()
 
     expected = agreed(caffe_wrapped(image))
@@ -214,12 +214,12 @@ def test_masks_read_tables_rounded_as_clip_es_rounds_them(
         text_features(clip, BACKGROUND, recipe.templates),
     )
     assert recipe.tagger is not None
-    seen = cls_seg.look_once(clip, image, recipe.tagger, recipe)
-    found = cls_seg.maps_of_tags(clip, image, seen, (1, 3), texts, recipe)
+    seen = cls_seg.look_once(clip, image, recipe.tagger.variant, recipe.variant)
+    found = cls_seg.maps_of_tags(clip, image, seen, (1, 3), texts, recipe.variant)
     with torch.inference_mode():
         state = one_pass(clip.vision, seen.pixels[None], bilinear_half_always, attention=frozenset(range(11)))
-        expected = clip_es.tag_maps(clip, state, texts, (1, 3), recipe)
-        unrounded = clip_es.tag_maps(clip, seen.state, texts, (1, 3), recipe)
+        expected = clip_es.tag_maps(clip, state, texts, (1, 3), recipe.variant)
+        unrounded = clip_es.tag_maps(clip, seen.state, texts, (1, 3), recipe.variant)
     torch.testing.assert_close(found, expected, rtol=0, atol=5e-6)
     off = float((unrounded - expected).abs().max())
     assert off == 0 if index == 0 else off > 2e-5  # else the second look would be for nothing
@@ -240,7 +240,8 @@ def test_scores_of_the_shared_pass_are_tagclips(
     for image in (shapes[0][:100, :90], shapes[2]):
         look = cls_seg.look_once(sclip_model, image, settings, masking)
         assert set(look.state.attention) == ({0, 1, 2} if dmar else {2})  # layers 7 and 8 of 12 are 2 of 4
-        found = cls_seg.tag_scores(sclip_model, look, Tagging(names, texts, len(WORDS), settings))
+        query = TextQuery(names, texts, len(WORDS))
+        found = cls_seg.tag_scores(sclip_model, look, query, settings)
         (expected,) = tagclip.score_images(sclip_model, [image], names, texts, len(WORDS), settings)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
         assert found.shape == (len(WORDS),)

@@ -16,7 +16,8 @@ from benchmarks.plain_cls_seg import mask_names, plain_cams, plain_cls_seg
 from torch import Tensor
 
 import tagmask
-from tagmask.settings.kinds import TagMaskRecipe
+from tagmask.resolve import mask_recipe
+from tagmask.settings.recipes import TagMaskRecipe
 from tests.golden import make_images
 from tests.papers.test_against_plain import IMAGES
 
@@ -76,7 +77,7 @@ class Compare:
         """Planes within the tolerance, labels identical wherever that does not leave the winner open."""
         texts = self.texts(mask_names(recipe), recipe.templates)
         labels, planes = plain_cls_seg(self.tensors, image, recipe, tags, texts)
-        keys = list(tags) if recipe.background_power is None else [0, *(tag + 1 for tag in tags)]
+        keys = list(tags) if recipe.variant.background_power is None else [0, *(tag + 1 for tag in tags)]
         assert ours.scores is not None
         assert len(ours.scores) == len(ours.words)
         assert not np.delete(ours.scores, keys, axis=0).any()  # classes that are no tags
@@ -86,11 +87,11 @@ class Compare:
         if recipe.crf:
             assert (apart > SPREAD[0]).mean() < SPREAD[1]
             assert off.mean() < SPREAD[1]
-            assert np.median(apart) < UNTOUCHED or not recipe.half_planes
+            assert np.median(apart) < UNTOUCHED or not recipe.variant.half_planes
             return
-        far = HALF_STEP if recipe.half_planes else MAGNIFIED[0]
+        far = HALF_STEP if recipe.variant.half_planes else MAGNIFIED[0]
         assert apart.max() <= far
-        if not recipe.half_planes:
+        if not recipe.variant.half_planes:
             assert (apart > TOLERANCE).mean() < MAGNIFIED[1]
         assert off.mean() < TIED
         if off.any():
@@ -106,7 +107,8 @@ def _thinned(name: str, every: int = 1, **settings: object) -> TagMaskRecipe:
     tagger = recipe.tagger
     if tagger is not None:
         tagger = replace(tagger, words=words, templates=tagger.templates[::SENTENCES])
-    return replace(recipe, words=words, prompts=recipe.prompts[::every], tagger=tagger, **settings)
+    fewer = replace(recipe, words=words, prompts=recipe.prompts[::every], tagger=tagger)
+    return mask_recipe(fewer, overrides=settings)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +181,7 @@ def test_masks_after_the_field(
 def test_other_layers_thresholds_and_powers(compare: Compare) -> None:
     recipe = _thinned("cls-seg/voc2012", 2, half_planes=False)
     for settings in ({"attention_layers": (11,)}, {"box_threshold": 0.9}, {"background_power": 3.0}):
-        compare.given("noise", replace(recipe, **settings), TAGS["unsorted"])
+        compare.given("noise", mask_recipe(recipe, overrides=settings), TAGS["unsorted"])
 
 
 def test_images_together_are_as_images_alone(compare: Compare) -> None:

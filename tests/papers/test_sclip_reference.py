@@ -10,17 +10,16 @@ import torch
 from PIL import Image as PILImage
 from torch.nn import functional as F
 
+from tagmask.catalogue import dense_rule
 from tagmask.clip.load import Clip
 from tagmask.clip.tokenizer import tokenize
+from tagmask.dense import labels, sliding
 from tagmask.dense.features import one_pass
 from tagmask.dense.positions import bicubic_nudged
 from tagmask.dense.prompts import split_names, text_features
 from tagmask.dense.resize import resize_cv2_linear
-from tagmask.papers import sclip, sclip_windows
-from tagmask.settings.kinds import MaskRecipe
-from tagmask.settings.lookup import recipe
-from tagmask.variants.catalogue import dense_rule
-from tagmask.variants.rule import RuleSettings
+from tagmask.resolve import recipe
+from tagmask.settings.recipes import MaskRecipe
 
 FOLDER = Path(__file__).parents[1] / "golden"
 GATE = FOLDER / "sclip_voc21_a.npz"
@@ -42,7 +41,7 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
     voc21 = as_recipe("sclip/voc21", "csa")
     names = split_names([", ".join(voc21.background), *voc21.words])
     texts = text_features(clip, names.texts, voc21.templates)
-    pixels = sclip_windows.scale_and_normalise(clip, image, 336)
+    pixels = sliding.scale_and_normalise(clip, image, 336)
     first = pixels[None, :, :224, :224]
     found = {
         "a.resized_rgb": resize_cv2_linear(image, (336, 448)),
@@ -52,26 +51,28 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
     }
     for mode, method in MODES.items():
         state = one_pass(clip.vision, first, bicubic_nudged)
-        weights = dense_rule(method, RuleSettings(), 4).weights(state)
+        weights = dense_rule(method, 4).weights(state)
         tokens = state.last_block(weights)
         found[f"a.{mode}.tokens"] = tokens[0]
         found[f"a.{mode}.lnpost"] = clip.vision.ln_post(tokens)[0]
         if weights is not None:
             found[f"a.{mode}.attn_last"] = weights[0]
         harness = as_recipe("sclip/voc21", mode)
-        rule = dense_rule(harness.method, harness, 4)
-        (low,) = sclip_windows.window_cosines(clip, first, texts, [harness], [rule])
+        rule = dense_rule(harness.method, 4)
+        (low,) = sliding.window_cosines(clip, first, texts, harness, [rule])
         found[f"a.voc21.{mode}.crop_low"] = low[0]
         up = F.interpolate(low, size=(224, 224), mode="bilinear", align_corners=False)[0]
         found[f"a.voc21.{mode}.crop_up_sub"] = up[:, ::7, ::7]
         for how, name in REFINED.items():
             settings = as_recipe(name, mode)
-            maps = next(iter(sclip_windows.cosine_maps(clip, [image], texts, settings)))
-            cosines = sclip.refined_rows(maps, settings, 0, maps.size[0])
+            ((maps,),) = sliding.sliding_cosines(clip, [image], texts, settings, [rule])
+            cosines = labels.refined_rows(maps, settings, 0, maps.size[0])
             key = f"a.voc21.{mode}.{how}"
             found[f"{key}.slide"] = cosines[:, ::3, ::3]
-            found[f"{key}.label"] = sclip.label(maps, names, settings, background=True, nothing=255)[0]
-            found[f"{key}.label_noarea"] = sclip.label(
+            found[f"{key}.label"] = labels.label_pixels(maps, names, settings, background=True, nothing=255)[
+                0
+            ]
+            found[f"{key}.label_noarea"] = labels.label_pixels(
                 maps, names, replace(settings, area_thd=None), background=True, nothing=255
             )[0]
     for grid in ((11, 14), (21, 28), (28, 28), (14, 37)):

@@ -14,7 +14,8 @@ from tagmask.dense.features import one_pass
 from tagmask.dense.positions import bilinear_half
 from tagmask.dense.prompts import split_names, text_features
 from tagmask.papers import tagclip
-from tagmask.settings.lookup import recipe
+from tagmask.pipelines import thresholding
+from tagmask.resolve import recipe
 
 GATE = Path(__file__).parents[1] / "golden" / "tagclip_voc_img0.npz"
 
@@ -35,9 +36,10 @@ LOGITS = {"logits_dense": 2e-5, "x_proj": 2e-5}
 @torch.inference_mode()
 def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
     """Every recorded intermediate of one image, by the pack's name."""
-    settings = recipe("tagclip/voc2012")
-    names = split_names([*settings.words, *settings.background])
-    texts = text_features(clip, names.texts, settings.templates)
+    voc = recipe("tagclip/voc2012")
+    settings = voc.variant
+    names = split_names([*voc.words, *voc.background])
+    texts = text_features(clip, names.texts, voc.templates)
     pixels = tagclip.scale_and_normalise(clip, image, settings)
     state = one_pass(clip.vision, pixels[None], bilinear_half, attention=frozenset(range(11)))
     projected = state.finish(None)[0]
@@ -78,8 +80,8 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
         "img0/cwr_boxes_x1y1x2y2": chosen.boxes,
         "img0/P_global": torch.stack([p[c] for p, c in zip(probabilities, chosen.classes, strict=True)]),
         "img0/P_final": final,
-        "img0/tag_threshold": torch.tensor(tagclip.tag_cut(final.numpy(), settings.tag_tau)),
-        "img0/tags": torch.tensor(tagclip.choose_tags(final.numpy(), settings.tag_tau)),
+        "img0/tag_threshold": torch.tensor(thresholding.tag_cut(final.numpy(), voc.tag_tau)),
+        "img0/tags": torch.tensor(thresholding.choose_tags(final.numpy(), voc.tag_tau)),
         "text_features": texts,
         "logit_scale": torch.tensor(clip.logit_scale).log(),
         "tokens_cat": tokenize(["a photo of a cat."])[0],

@@ -12,7 +12,7 @@ from tagmask.dense.features import class_features
 from tagmask.dense.positions import bilinear_half
 from tagmask.dense.prompts import split_names, text_features
 from tagmask.papers import tagclip
-from tagmask.settings.lookup import recipe
+from tagmask.resolve import recipe
 
 PACK = np.load(Path(__file__).parents[1] / "golden" / "units_model.npz")
 

@@ -11,28 +11,30 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import tagmask
+from tagmask.catalogue import dense_rule
 from tagmask.clip.load import Clip, load
 from tagmask.dense.features import one_pass
 from tagmask.dense.positions import bicubic_nudged
+from tagmask.dense.rule import Question, patch_cosines
 from tagmask.errors import InputError
-from tagmask.variants.catalogue import check_method, dense_rule
 from tagmask.variants.learned import (
+    LearnedSettings,
     Projection,
+    check_projection,
     fingerprint,
     query_projection,
     read_projection,
     write_projection,
 )
-from tagmask.variants.rule import Question, RuleSettings, patch_cosines
 
 
 def _seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def written(path: Path, projection: Projection) -> RuleSettings:
+def written(path: Path, projection: Projection) -> LearnedSettings:
     write_projection(path, projection)
-    return RuleSettings(projection=str(path))
+    return LearnedSettings(projection=str(path))
 
 
 @pytest.fixture
@@ -43,8 +45,8 @@ def random_projection(variants_model: Clip) -> Projection:
     return Projection(matrix, bias, fingerprint(variants_model.vision), "by chance")
 
 
-def look(method: str, clip: Clip, pixels: Tensor, settings: RuleSettings) -> Tensor:
-    rule = dense_rule(method, settings, len(clip.vision.blocks))
+def look(method: str, clip: Clip, pixels: Tensor, settings: LearnedSettings) -> Tensor:
+    rule = dense_rule(method, len(clip.vision.blocks), settings if method == "sclip-learned" else None)
     state = one_pass(clip.vision, pixels, bicubic_nudged, keep=rule.mid)
     texts = F.normalize(torch.randn(5, clip.geometry.embed, generator=_seeded(1)), dim=-1)
     return patch_cosines(state, rule, Question(pixels, texts, 40.0))
@@ -58,7 +60,7 @@ def test_weights_equal_the_formula(
     given = Projection(random_projection.matrix, bias, random_projection.weights)
     settings = written(tmp_path / "p.safetensors", given)
     state = one_pass(variants_model.vision, torch.randn(1, 3, 32, 48, generator=_seeded(3)), bicubic_nudged)
-    found = dense_rule("sclip-learned", settings, 12).weights(state)
+    found = dense_rule("sclip-learned", 12, settings).weights(state)
     assert found is not None
     y = state.z[0].double().numpy() @ given.matrix.double().numpy()
     if bias is not None:
@@ -149,12 +151,12 @@ def test_no_file_another_width_and_other_weights(
         tagmask.Segmenter(variants_model, ["cat"], method="sclip-learned")
     narrow = Projection(torch.eye(64), None, random_projection.weights)
     with pytest.raises(InputError, match="for tokens of width 64, and those of these weights have"):
-        check_method("sclip-learned", written(tmp_path / "narrow.safetensors", narrow), vision)
+        check_projection(written(tmp_path / "narrow.safetensors", narrow), vision)
     with caplog.at_level(logging.WARNING, logger="tagmask"):
-        check_method("sclip-learned", written(tmp_path / "p.safetensors", random_projection), vision)
+        check_projection(written(tmp_path / "p.safetensors", random_projection), vision)
         assert not caplog.records
         other = Projection(random_projection.matrix, None, "of others")
-        check_method("sclip-learned", written(tmp_path / "other.safetensors", other), vision)
+        check_projection(written(tmp_path / "other.safetensors", other), vision)
     assert "other.safetensors was trained on other weights" in caplog.text
     assert fingerprint(load(sclip_weights, device="cpu").vision) != fingerprint(vision)
 

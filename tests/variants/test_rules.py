@@ -9,15 +9,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tagmask.catalogue import dense_rule, method_names
 from tagmask.clip.load import Clip
 from tagmask.dense.features import Keep, Pass, one_pass
 from tagmask.dense.positions import POSITIONS, bicubic_nudged
+from tagmask.dense.rule import Layers, Question, VariantSettings, patch_cosines, patch_features
 from tagmask.errors import InputError
-from tagmask.variants.catalogue import METHODS, dense_rule
-from tagmask.variants.rule import Layers, Question, RuleSettings, patch_cosines, patch_features
+from tagmask.variants.clip import EarlySettings, LocalSettings, SharpSettings
+from tagmask.variants.resclip import ResclipSettings
+from tagmask.variants.sclip import RandomSettings
 
-NONE = RuleSettings()
-LEARNED = {name for name in METHODS if name == "sclip-learned"}
+METHODS = sorted(set(method_names("masks")) - {"sclip-learned", "cls-seg", "clip-es"})
+"""Dense methods that need no file."""
 """These need a file; they have tests of their own."""
 ROW_SUMS = {
     "clip": 1.0,
@@ -61,11 +64,11 @@ def naive(method: str, z: np.ndarray, weight: np.ndarray, bias: np.ndarray, head
     return total
 
 
-def rule_of(method: str, clip: Clip, settings: RuleSettings = NONE):
-    return dense_rule(method, settings, len(clip.vision.blocks))
+def rule_of(method: str, clip: Clip, settings: VariantSettings | None = None):
+    return dense_rule(method, len(clip.vision.blocks), settings)
 
 
-def look(method: str, clip: Clip, pixels: Tensor, settings: RuleSettings = NONE) -> Tensor:
+def look(method: str, clip: Clip, pixels: Tensor, settings: VariantSettings | None = None) -> Tensor:
     rule = rule_of(method, clip, settings)
     state = one_pass(clip.vision, pixels, POSITIONS[rule.positions], keep=rule.mid)
     texts = F.normalize(torch.randn(5, state.vision.proj.shape[1], generator=_seeded(1)), dim=-1)
@@ -111,7 +114,7 @@ def test_value_only_never_forms_queries_and_keys(sclip_model: Clip) -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("method", sorted(set(METHODS) - LEARNED))
+@pytest.mark.parametrize("method", METHODS)
 def test_a_batch_equals_one_at_a_time(method: str, variants_model: Clip) -> None:
     pixels = torch.randn(3, 3, 64, 112, generator=_seeded(5))
     together = look(method, variants_model, pixels)
@@ -122,13 +125,13 @@ def test_a_batch_equals_one_at_a_time(method: str, variants_model: Clip) -> None
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("method", sorted(set(METHODS) - LEARNED))
+@pytest.mark.parametrize("method", METHODS)
 def test_methods_that_share_a_trunk_see_what_each_sees_alone(method: str, variants_model: Clip) -> None:
     # Large enough that no two patches are equally odd, to within the last bits.
     pixels = torch.randn(2, 3, 128, 112, generator=_seeded(6))
     rule = rule_of(method, variants_model)
     keep = Keep()
-    for other in sorted(set(METHODS) - LEARNED):
+    for other in METHODS:
         keep = keep | rule_of(other, variants_model).mid
     texts = F.normalize(torch.randn(5, variants_model.vision.proj.shape[1], generator=_seeded(1)), dim=-1)
     shared = one_pass(variants_model.vision, pixels, POSITIONS[rule.positions], keep=keep)
@@ -138,7 +141,7 @@ def test_methods_that_share_a_trunk_see_what_each_sees_alone(method: str, varian
 
 @torch.inference_mode()
 @pytest.mark.parametrize("size", [(16, 16), (16, 80), (32, 32), (96, 32)])
-@pytest.mark.parametrize("method", sorted(set(METHODS) - LEARNED))
+@pytest.mark.parametrize("method", METHODS)
 def test_small_and_narrow_grids_have_numbers(
     method: str, size: tuple[int, int], variants_model: Clip
 ) -> None:
@@ -154,14 +157,14 @@ def test_small_and_narrow_grids_have_numbers(
 @torch.inference_mode()
 def test_a_local_window_of_one_is_maskclip(variants_model: Clip) -> None:
     pixels = torch.randn(2, 3, 64, 80, generator=_seeded(4))
-    local = look("clip-local", variants_model, pixels, RuleSettings(local_window=1))
+    local = look("clip-local", variants_model, pixels, LocalSettings(local_window=1))
     torch.testing.assert_close(local, look("maskclip", variants_model, pixels), rtol=0, atol=1e-5)
 
 
 @torch.inference_mode()
 def test_a_local_window_as_large_as_the_grid_hides_the_class_token_only(variants_model: Clip) -> None:
     pixels = torch.randn(1, 3, 48, 48, generator=_seeded(4))
-    rule = rule_of("clip-local", variants_model, RuleSettings(local_window=9))
+    rule = rule_of("clip-local", variants_model, LocalSettings(local_window=9))
     weights = rule.weights(one_pass(variants_model.vision, pixels, bicubic_nudged))
     assert weights is not None
     assert (weights[:, :, 1:, 0] == 0).all()
@@ -173,7 +176,7 @@ def test_a_local_window_as_large_as_the_grid_hides_the_class_token_only(variants
 def test_early_attention_is_that_layer_s(variants_model: Clip) -> None:
     pixels = torch.randn(1, 3, 48, 48, generator=_seeded(4))
     for layer in (0, 3, 10):
-        rule = rule_of("clip-early", variants_model, RuleSettings(early_layer=layer))
+        rule = rule_of("clip-early", variants_model, EarlySettings(early_layer=layer))
         state = one_pass(variants_model.vision, pixels, bicubic_nudged, keep=rule.mid)
         before = one_pass(variants_model.vision, pixels, bicubic_nudged, keep=Keep(entries=12))
         block = variants_model.vision.blocks[layer]
@@ -202,26 +205,26 @@ def test_an_ensemble_is_the_mean_of_its_members(variants_model: Clip) -> None:
         w = torch.from_numpy(rng.standard_normal((width, width), dtype=np.float32) * width**-0.5)
         y = (state.z @ w).reshape(1, -1, width // 64, 64).transpose(1, 2)
         parts.append(torch.softmax(y @ y.transpose(-2, -1) / 8, dim=-1))
-    rule = rule_of("sclip-random", variants_model, RuleSettings(ensemble=4, ensemble_seed=3))
+    rule = rule_of("sclip-random", variants_model, RandomSettings(ensemble=4, ensemble_seed=3))
     found = rule.weights(state)
     assert found is not None
     torch.testing.assert_close(found, torch.stack(parts).mean(dim=0), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("kind", "settings"),
     [
-        {"divisor": 0.0},
-        {"local_window": 0},
-        {"early_layer": 11},
-        {"ensemble": 0},
-        {"rcs_share": 1.5},
-        {"temp_thd": -0.1},
+        (SharpSettings, {"divisor": 0.0}),
+        (LocalSettings, {"local_window": 0}),
+        (EarlySettings, {"early_layer": 11}),
+        (RandomSettings, {"ensemble": 0}),
+        (ResclipSettings, {"rcs_share": 1.5}),
+        (ResclipSettings, {"temp_thd": -0.1}),
     ],
 )
-def test_numbers_out_of_range_are_refused(settings: Mapping[str, float]) -> None:
+def test_numbers_out_of_range_are_refused(kind: type[VariantSettings], settings: Mapping[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(settings))):
-        RuleSettings(**settings)
+        kind(**settings)
 
 
 def test_layers_of_deeper_towers() -> None:
@@ -232,7 +235,7 @@ def test_layers_of_deeper_towers() -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("method", sorted(set(METHODS) - LEARNED))
+@pytest.mark.parametrize("method", METHODS)
 def test_a_shallow_tower_has_every_method(method: str, sclip_model: Clip) -> None:
     pixels = torch.randn(1, 3, 64, 64, generator=_seeded(2))
     assert torch.isfinite(look(method, sclip_model, pixels)).all()
@@ -291,5 +294,5 @@ def test_features_have_no_class_token(variants_model: Clip) -> None:
 
 
 def test_unknown_method_lists_the_known() -> None:
-    with pytest.raises(InputError, match="'slip' is unknown; give one of clip, clip-bare"):
-        dense_rule("slip", NONE, 12)
+    with pytest.raises(InputError, match=r"Unknown method 'slip'. Did you mean 'sclip'"):
+        dense_rule("slip", 12)

@@ -12,21 +12,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import tagmask
+from tagmask.catalogue import dense_rule
 from tagmask.clip.load import Clip
+from tagmask.dense import labels, sliding
 from tagmask.dense.features import Pass, one_pass
 from tagmask.dense.maps import CosineMaps
 from tagmask.dense.positions import POSITIONS
 from tagmask.dense.prompts import split_names, text_features
 from tagmask.dense.resize import resize_cv2_linear
-from tagmask.papers import sclip, sclip_windows
-from tagmask.settings.kinds import MaskRecipe
-from tagmask.settings.lookup import mask_recipe
+from tagmask.dense.rule import Question, VariantSettings, patch_cosines, patch_features
+from tagmask.resolve import mask_recipe
+from tagmask.settings.recipes import MaskRecipe
 from tagmask.settings.words import read_list
 from tagmask.variants import clip_surgery, gem, resclip, sfp
-from tagmask.variants.catalogue import dense_rule
 from tagmask.variants.clip import vanilla
 from tagmask.variants.parts import gauss, lone_outliers, loneliness
-from tagmask.variants.rule import Question, RuleSettings, patch_cosines, patch_features
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GATE = GOLDEN / "variants_small.npz"
@@ -93,38 +93,41 @@ class Reference:
         self.clip, self.image = clip, image
         self.voc20, self.voc21 = recipe_of("sclip/voc20"), recipe_of("sclip/voc21")
         self.texts = {"20": self._texts(self.voc20), "21": self._texts(self.voc21)}
-        self.window = sclip_windows.scale_and_normalise(clip, image, 336)[None, :, :224, :224]
+        self.window = sliding.scale_and_normalise(clip, image, 336)[None, :, :224, :224]
 
     def _texts(self, recipe: MaskRecipe) -> Tensor:
         behind = [", ".join(recipe.background)] if recipe.background else []
         return text_features(self.clip, split_names([*behind, *recipe.words]).texts, recipe.templates)
 
-    def settings(self, method: str) -> RuleSettings:
-        return recipe_of("resclip/voc20") if "res" in method else recipe_of("sclip/voc20", method=method)
+    def settings(self, method: str) -> VariantSettings:
+        found = recipe_of("resclip/voc20") if "res" in method else recipe_of("sclip/voc20", method=method)
+        return found.variant
 
     def question(self, method: str) -> Question:
         return Question(self.window, self.texts["20"], 50.0 if method == "clearclip" else 40.0)
 
     def state(self, method: str) -> Pass:
-        rule = dense_rule(method, self.settings(method), 12)
+        rule = dense_rule(method, 12, self.settings(method))
         return one_pass(self.clip.vision, self.window, POSITIONS[rule.positions], keep=rule.mid)
 
     def features(self, method: str) -> Tensor:
-        rule = dense_rule(method, self.settings(method), 12)
+        rule = dense_rule(method, 12, self.settings(method))
         return patch_features(self.state(method), rule, self.question(method))[0]
 
     def crop_low(self, method: str) -> Tensor:
-        rule = dense_rule(method, self.settings(method), 12)
+        rule = dense_rule(method, 12, self.settings(method))
         return patch_cosines(self.state(method), rule, self.question(method))[0].view(-1, 14, 14)
 
     def maps(self, key: str) -> tuple[CosineMaps, MaskRecipe]:
         recipe = recipe_of(MAPS[key][0], **MAPS[key][1])
         texts = self.texts[key[3:5]]
-        return next(iter(sclip_windows.cosine_maps(self.clip, [self.image], texts, recipe))), recipe
+        rule = dense_rule(recipe.method, 12, recipe.variant)
+        ((maps,),) = sliding.sliding_cosines(self.clip, [self.image], texts, recipe, [rule])
+        return maps, recipe
 
     def slide(self, key: str) -> Tensor:
         maps, recipe = self.maps(key)
-        return sclip.refined_rows(maps, recipe, 0, maps.size[0])[:, ::3, ::3]
+        return labels.refined_rows(maps, recipe, 0, maps.size[0])[:, ::3, ::3]
 
     def label(self, key: str) -> np.ndarray:
         recipe = recipe_of(MAPS[key][0], **MAPS[key][1])
@@ -137,12 +140,12 @@ class Reference:
 
     def patch_labels(self, *, whole: bool) -> Tensor:
         recipe = recipe_of("resclip/voc20")
-        window = sclip_windows.scale_and_normalise(self.clip, self.image, 336)[None] if whole else self.window
+        window = sliding.scale_and_normalise(self.clip, self.image, 336)[None] if whole else self.window
         guess, state = self.first_guess(window)
-        return resclip.patch_labels(guess, state.grid, 16, recipe.temp_thd)
+        return resclip.patch_labels(guess, state.grid, 16, recipe.variant.temp_thd)
 
     def first_guess(self, window: Tensor) -> tuple[Tensor, Pass]:
-        rule = dense_rule("resclip-rcs", recipe_of("resclip/voc20"), 12)
+        rule = dense_rule("resclip-rcs", 12, recipe_of("resclip/voc20").variant)
         state = one_pass(self.clip.vision, window, POSITIONS[rule.positions], keep=rule.mid)
         question = Question(window, self.texts["20"], 40.0)
         features = patch_features(state, rule, question)
@@ -153,8 +156,8 @@ class Reference:
         return text_features(self.clip, names, ("a photo of a {}.",))
 
     def gem_maps(self) -> Tensor:
-        window = sclip_windows.scale_and_normalise(self.clip, self.image, 336)[None]
-        rule = dense_rule("gem", self.settings("gem"), 12)
+        window = sliding.scale_and_normalise(self.clip, self.image, 336)[None]
+        rule = dense_rule("gem", 12, self.settings("gem"))
         state = one_pass(self.clip.vision, window, POSITIONS[rule.positions], keep=rule.mid)
         cosines = patch_cosines(state, rule, Question(window, self.gem_texts(), 40.0))[0]
         return gem.heat_maps(cosines.reshape(-1, *state.grid), (336, 448))

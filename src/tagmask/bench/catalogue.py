@@ -15,9 +15,10 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from tagmask.bench.metrics import Average
-from tagmask.bench.protocol import Protocol, made_recipe, parsed_settings
+from tagmask.bench.protocol import Protocol, made_recipe
 from tagmask.errors import InputError
-from tagmask.settings.lookup import recipes
+from tagmask.resolve import recipes
+from tagmask.settings.parse import parse_assignments
 
 __all__ = ["Cell", "Column", "Table", "all_tables", "cells", "home", "protocol_of", "published", "table"]
 
@@ -130,7 +131,7 @@ def protocol_of(cell: Cell) -> Protocol | None:
         return None
     try:
         return Protocol(
-            recipe=made_recipe(cell.recipe, parsed_settings(cell.settings)),
+            recipe=made_recipe(cell.recipe, parse_assignments(cell.settings)),
             metric=column.metric,
             average=column.average,
             groups=column.groups,

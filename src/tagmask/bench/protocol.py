@@ -1,19 +1,17 @@
 """What one benchmark run does: a recipe, and how its answers are scored."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TypeAlias
 
 from tagmask.bench.groups import GROUPS
 from tagmask.bench.metrics import Average
 from tagmask.checks import check_choice
 from tagmask.errors import InputError
-from tagmask.settings.kinds import AnyTagRecipe, Recipe, TagMaskRecipe, TagRecipe
-from tagmask.settings.lookup import mask_recipe, recipe, tag_recipe
+from tagmask.resolve import mask_recipe, recipe, tag_recipe
+from tagmask.settings.recipes import Recipe, TagRecipe
 
-__all__ = ["MASK_METRICS", "METRICS", "TAG_METRICS", "Protocol", "made_recipe", "parsed_settings"]
+__all__ = ["MASK_METRICS", "METRICS", "TAG_METRICS", "Protocol", "made_recipe"]
 
 MASK_METRICS = ("miou",)
 TAG_METRICS = ("map", "precision", "recall", "f1")
@@ -22,7 +20,6 @@ METRICS: Mapping[str, str] = MappingProxyType(
 )
 """What people call them; all in percent."""
 
-Value: TypeAlias = object
 _TAGGER = "tagger."
 
 
@@ -38,7 +35,7 @@ class Protocol:
     """Coarser classes (`groups.GROUPS`) that masks and truth are counted by."""
 
     def __post_init__(self) -> None:
-        wanted = TAG_METRICS if isinstance(self.recipe, AnyTagRecipe) else MASK_METRICS
+        wanted = TAG_METRICS if self.tags else MASK_METRICS
         if self.metric not in wanted:
             raise InputError(
                 f"{self.recipe.name} is scored by {', '.join(wanted)}, and {self.metric!r} was asked for"
@@ -50,15 +47,15 @@ class Protocol:
     @property
     def tags(self) -> bool:
         """Tags are scored, not masks."""
-        return isinstance(self.recipe, AnyTagRecipe)
+        return self.recipe.gives == "tags"
 
     @property
     def told(self) -> bool:
         """The method is told each image's true tags."""
-        return isinstance(self.recipe, TagMaskRecipe) and self.recipe.tagger is None
+        return self.recipe.needs_tags
 
 
-def made_recipe(name: str, settings: Mapping[str, Value], as_: str | None = None) -> Recipe:
+def made_recipe(name: str, settings: Mapping[str, object], as_: str | None = None) -> Recipe:
     """A recipe by name with single settings changed.
 
     Args:
@@ -70,52 +67,17 @@ def made_recipe(name: str, settings: Mapping[str, Value], as_: str | None = None
         InputError: no such recipe, or a setting it does not take.
 
     Example:
-        >>> made_recipe("tagclip/voc2012", {"cwr": False}).cwr
+        >>> made_recipe("tagclip/voc2012", {"cwr": False}).variant.cwr
         False
     """
     base = recipe(name)
-    if isinstance(base, AnyTagRecipe):
-        return tag_recipe(base, None, None, as_, settings)
+    if isinstance(base, TagRecipe):
+        return tag_recipe(base, as_=as_, overrides=settings)
     deeper = {k.removeprefix(_TAGGER): v for k, v in settings.items() if k.startswith(_TAGGER)}
     own = {k: v for k, v in settings.items() if not k.startswith(_TAGGER)}
-    if deeper:
-        if not isinstance(base, TagMaskRecipe) or base.tagger is None:
-            raise InputError(f"{name} has no tagger, so {_TAGGER}{next(iter(deeper))} cannot be set")
-        tagger = tag_recipe(base.tagger, None, None, None, deeper)
-        if not isinstance(tagger, TagRecipe):
-            raise InputError(
-                f"{name} masks the tags that TagCLIP finds; its tagger cannot be of another method"
-            )
-        base = replace(base, tagger=tagger)
-    return mask_recipe(base, None, None, as_, own)
-
-
-def parsed_settings(given: Sequence[str]) -> dict[str, Value]:
-    """Settings from texts such as "prob_thd=0.3", "cwr=false", "confidence=none", "method=maskclip".
-
-    Raises:
-        InputError: a text without "=", or a field twice.
-
-    Example:
-        >>> parsed_settings(["prob_thd=0.3", "attention_layers=[8, 9]", "method=maskclip", "crf=none"])
-        {'prob_thd': 0.3, 'attention_layers': (8, 9), 'method': 'maskclip', 'crf': None}
-    """
-    settings: dict[str, Value] = {}
-    for text in given:
-        field, equals, value = text.partition("=")
-        if not equals or not field.strip():
-            raise InputError(f"the setting {text!r} is none; give FIELD=VALUE, as in prob_thd=0.3")
-        if field.strip() in settings:
-            raise InputError(f"the setting {field.strip()} is given twice; give it once")
-        settings[field.strip()] = _value(value.strip())
-    return settings
-
-
-def _value(text: str) -> Value:
-    if text == "none":
-        return None
-    try:
-        value: Value = json.loads(text)
-    except json.JSONDecodeError:
-        return text
-    return tuple(value) if isinstance(value, list) else value
+    made = mask_recipe(name, as_=as_, overrides=own)
+    if not deeper:
+        return made
+    if made.tagger is None:
+        raise InputError(f"{name} has no tagger, so {_TAGGER}{next(iter(deeper))} cannot be set")
+    return replace(made, tagger=tag_recipe(made.tagger, overrides=deeper))

@@ -3,10 +3,10 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tagmask import __version__
 from tagmask.api import Segmenter, Tagger
@@ -17,7 +17,7 @@ from tagmask.bench.summary import Summary, summarised
 from tagmask.clip.load import Clip
 from tagmask.data.sample import Dataset
 from tagmask.errors import InputError
-from tagmask.settings.kinds import AnyTagRecipe
+from tagmask.settings.recipes import MaskRecipe, TagMaskRecipe, TagRecipe
 
 __all__ = ["JOURNAL", "Run", "described", "measured", "other_weights"]
 
@@ -53,7 +53,13 @@ def measured(
         OutputError: the folder cannot be written.
     """
     protocol, dataset = run.protocol, run.dataset
-    score = _scorer(clip, protocol, dataset)  # before anything is written
+    runner = _runner(clip, protocol)
+    # What runs is what is recorded, and it is known before anything is written.
+    protocol = replace(protocol, recipe=runner.recipe)
+    if isinstance(runner, Tagger):
+        score = tag_scorer(runner, dataset)
+    else:
+        score = mask_scorer(runner, dataset, told=protocol.told)
     with open_journal(folder / JOURNAL, described(clip, protocol, dataset), resume=resume) as journal:
         asked = islice(dataset.samples, run.limit)
         todo = [sample for sample in asked if sample.id not in journal.done]
@@ -63,12 +69,10 @@ def measured(
     return summarised(journal.path, protocol, dataset, limit=run.limit, images=run.images)
 
 
-def _scorer(clip: Clip, protocol: Protocol, dataset: Dataset) -> Callable[..., Record]:
-    recipe = protocol.recipe
-    if isinstance(recipe, AnyTagRecipe):
-        return tag_scorer(Tagger(clip, recipe=recipe), dataset)
-    segmenter = Segmenter(clip, recipe=recipe)
-    return mask_scorer(segmenter, dataset, told=protocol.told)
+def _runner(clip: Clip, protocol: Protocol) -> Tagger | Segmenter:
+    if protocol.tags:
+        return Tagger(clip, recipe=cast(TagRecipe, protocol.recipe))
+    return Segmenter(clip, recipe=cast(MaskRecipe | TagMaskRecipe, protocol.recipe))
 
 
 def described(clip: Clip, protocol: Protocol, dataset: Dataset) -> Mapping[str, Any]:
@@ -85,7 +89,7 @@ def described(clip: Clip, protocol: Protocol, dataset: Dataset) -> Mapping[str, 
         raise InputError(f"{dataset.name} holds {twice[0]!r} twice; ids are unique in a data set")
     return {
         "tagmask": __version__,
-        "recipe": asdict(protocol.recipe),
+        "recipe": protocol.recipe.flat(),
         "true tags": protocol.told,
         "weights": {
             "sha256": _files_hash(clip.files),

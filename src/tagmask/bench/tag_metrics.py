@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, Num, Shaped
 
 from tagmask.checks import check_choice, check_number
 from tagmask.errors import ShapeError
-from tagmask.papers.tag_rule import over_relative_cut
+from tagmask.pipelines.thresholding import over_relative_cut
 
 __all__ = [
     "AP_RULES",
@@ -193,7 +193,7 @@ def most_scored(
 
 
 def f1_scores(scores: Float[np.ndarray, "images classes"], truth: Truth, tau: float) -> F1Scores:
-    """F1, precision and recall of the tags over each image's relative cut (`papers.tag_rule`).
+    """F1, precision and recall of the tags over each image's relative cut (`pipelines.thresholding`).
 
     Args:
         scores: any real numbers.

@@ -13,10 +13,11 @@ import typer
 from tagmask.bench.catalogue import Cell, Column, Table, home, protocol_of, published
 from tagmask.bench.journal import Record
 from tagmask.bench.pages import Comparison, Finding, compared, headline, write_pages
-from tagmask.bench.protocol import Protocol, made_recipe, parsed_settings
+from tagmask.bench.protocol import Protocol, made_recipe
 from tagmask.bench.session import Run, described, measured, other_weights
 from tagmask.bench.summary import Summary
 from tagmask.bench.table_page import table_page, table_record
+from tagmask.catalogue import method_of
 from tagmask.cli.options import Refine
 from tagmask.cli.talk import said_if_stopped, say, watched
 from tagmask.clip.load import Clip
@@ -24,7 +25,7 @@ from tagmask.data.catalogue import open_dataset
 from tagmask.data.sample import Dataset
 from tagmask.errors import InputError, TagmaskError
 from tagmask.files import ensure_folder, write_bytes
-from tagmask.settings.kinds import AnyTagRecipe, TagMaskRecipe
+from tagmask.settings.parse import parse_assignments
 
 __all__ = ["Bench", "Request", "roots_of", "run_one", "run_table"]
 
@@ -76,13 +77,13 @@ class Request:
             InputError: an unknown recipe, or settings that it does not take.
         """
         changes = [*_REFINED.get(refine, ()), *(settings or ())]
-        made = made_recipe(recipe, parsed_settings(changes), as_)
+        made = made_recipe(recipe, parse_assignments(changes), as_)
         column = home(recipe) or Column(
             key="",
             label="",
-            metric="map" if isinstance(made, AnyTagRecipe) else "miou",
+            metric="map" if made.gives == "tags" else "miou",
             data=recipe.partition("/")[2],
-            average="truth" if isinstance(made, TagMaskRecipe) else "union",
+            average="truth" if method_of(made).kind == "tag_first" else "union",
         )
         usual = dataset in (None, column.data) and split in (None, column.split)
         protocol = Protocol(

@@ -16,9 +16,9 @@ from tagmask.cli.looking import USUAL
 from tagmask.cli.talk import bold, green, say, watched
 from tagmask.clip.load import Clip
 from tagmask.files import ensure_folder, write_bytes
-from tagmask.looking import patch_attention
 from tagmask.miniature.scenes import CLASS_NAMES, COLOURS, Scene
 from tagmask.miniature.trials import unseen_scene
+from tagmask.pipelines.attention_maps import patch_attention
 from tagmask.report import Look, Sight, render
 from tagmask.results import Segmentation, Tags
 

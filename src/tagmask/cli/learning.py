@@ -9,15 +9,15 @@ from jaxtyping import Bool, Float
 
 from tagmask.api import Tagger
 from tagmask.bench.tag_metrics import f1_of_decisions
+from tagmask.catalogue import method_of
 from tagmask.cli.talk import say, watched
 from tagmask.errors import InputError, TagmaskError
 from tagmask.images import read_image
+from tagmask.pipelines.adaptation import write_adaptation
 from tagmask.runtime.folders import FoundImage, find_images
 from tagmask.runtime.tagfiles import check_names, read_tags
-from tagmask.settings.adaptations import write_adaptation
-from tagmask.settings.kinds import AnyTagRecipe
-from tagmask.settings.recipe_files import write_recipe
-from tagmask.settings.taggers import PiaaRecipe, SparcRecipe
+from tagmask.settings.files import write_recipe
+from tagmask.settings.recipes import TagRecipe
 from tagmask.types import Image
 
 __all__ = ["Learning"]
@@ -39,13 +39,13 @@ class Learning:
         """The file of an earlier run to go by."""
         return None if self.adapt else self.adapter
 
-    def check(self, recipe: AnyTagRecipe) -> None:
+    def check(self, recipe: TagRecipe) -> None:
         """Refuse what cannot be done, before anything is loaded.
 
         Raises:
             InputError: options that do not go together.
         """
-        learns = isinstance(recipe, PiaaRecipe | SparcRecipe)
+        learns = method_of(recipe).adapts
         if not self.images and (self.adapt or not (self.calibrate and self.save_recipe)):
             raise InputError(
                 "no images; give files or folders (only --calibrate DIR with --save-recipe FILE needs none)"
@@ -57,7 +57,8 @@ class Learning:
             )
         if not learns and (self.adapt or self.adapter is not None):
             raise InputError(
-                f"{recipe.name} looks at one image at a time and learns nothing; give --method piaa or sparc"
+                f"{recipe.name} takes each image alone and learns nothing from a set; "
+                "give --method piaa or sparc"
             )
         if self.labels is not None and self.calibrate is None:
             raise InputError("--labels is for --calibrate; give --calibrate DIR")

@@ -3,27 +3,28 @@
 import io
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import typer
 
+from tagmask.catalogue import dense_rule
 from tagmask.cli.talk import say
 from tagmask.clip.load import Clip
 from tagmask.dense.prompts import split_names, text_features
 from tagmask.errors import InputError
 from tagmask.files import write_bytes
 from tagmask.images import read_image
-from tagmask.looking import WHOLE, check_points, patch_attention
+from tagmask.pipelines.attention_maps import WHOLE, check_points, patch_attention
 from tagmask.report.attention import Look, look_sheet
-from tagmask.settings.lookup import mask_recipe
+from tagmask.resolve import mask_recipe
 from tagmask.types import TextFeatures
-from tagmask.variants.catalogue import dense_rule
 
 __all__ = ["USUAL", "look_at", "read_points"]
 
 USUAL = ("clip", "maskclip", "sclip", "naclip", "sc-clip")
 """Methods shown where none are asked for."""
+_ANY_DEPTH = 12
+"""Layers, where a rule is made only to see that it can be."""
 _POINT = re.compile(r"\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*", re.ASCII)
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
@@ -70,7 +71,7 @@ def look_at(
         raise InputError(f"--out is {str(out)!r}; give a file that ends in .png or .jpg")
     methods = tuple(dict.fromkeys(methods)) or USUAL
     for method in methods:
-        replace(WHOLE, method=method)
+        dense_rule(method, _ANY_DEPTH)
     image = read_image(source)
     points = read_points(at) or ((image.shape[1] // 2, image.shape[0] // 2),)
     check_points(points, (image.shape[0], image.shape[1]))
@@ -96,7 +97,7 @@ def _asked_with(clip: Clip, words: Sequence[str]) -> TextFeatures:
 
 def _say_unasked(clip: Clip, methods: Sequence[str]) -> None:
     layers = len(clip.vision.blocks)
-    twice = [name for name in methods if dense_rule(name, WHOLE, layers).again is not None]
+    twice = [name for name in methods if dense_rule(name, layers).again is not None]
     if twice:
         say(
             f"note: {', '.join(twice)} looks twice, the second time with words in mind; "

@@ -140,8 +140,8 @@ def tag(
         from tagmask.api import Tagger
         from tagmask.cli.learning import Learning
         from tagmask.cli.tagging import tag_images, tag_settings
+        from tagmask.resolve import tag_recipe
         from tagmask.runtime.folders import find_images
-        from tagmask.settings.lookup import tag_recipe
 
         asked = tag_settings(method, recipe, min_score, top, adapt=adapt)
         words, around = needed(lines(word), recipe), behind(background, no_background)
@@ -153,8 +153,10 @@ def tag(
 
         def tagger() -> Tagger:
             clip = load_weights(weights, activation, device, precision)
-            own = None if recipe else tag_recipe(None, words, around, quirks, asked, clip.background)
-            return learning.done(Tagger(clip, recipe=own or checked, adapter=learning.kept))
+            made = Tagger(
+                clip, words, recipe=recipe, background=around, as_=quirks, adapter=learning.kept, **asked
+            )
+            return learning.done(made)
 
         failed = tag_images(
             found,
@@ -219,9 +221,9 @@ def mask(
     with errors_reported():
         from tagmask.api import Segmenter
         from tagmask.cli.masking import check_tags_known, mask_formats, mask_images, mask_settings
+        from tagmask.resolve import mask_recipe
         from tagmask.runtime.folders import find_images
         from tagmask.runtime.tagfiles import read_tags
-        from tagmask.settings.lookup import mask_recipe
 
         asked = mask_settings(method, threshold, only_tags, refine)
         words, around = needed(lines(word), recipe), behind(background, no_background)
@@ -231,8 +233,7 @@ def mask(
 
         def segmenter() -> Segmenter:
             clip = load_weights(weights, activation, device, precision)
-            own = None if recipe else mask_recipe(None, words, around, quirks, asked, clip.background)
-            return Segmenter(clip, recipe=own or checked)
+            return Segmenter(clip, words, recipe=recipe, background=around, as_=quirks, **asked)
 
         failed = mask_images(
             find_images(paths),
@@ -325,9 +326,9 @@ def doctor(
 @app.command()
 def methods() -> None:
     """List every method, with a line on what it does and where it comes from."""
-    from tagmask.api import methods as known
+    from tagmask.catalogue import describe_methods
 
-    for name, line in known().items():
+    for name, line in describe_methods().items():
         typer.echo(f"{name:<22}{line}")
 
 
@@ -336,7 +337,7 @@ def recipes(
     pattern: Annotated[str, typer.Argument(help="Only those with this in their name.")] = "",
 ) -> None:
     """List the recipes: the settings behind the rows of the papers' tables."""
-    from tagmask.settings.lookup import recipes as known
+    from tagmask.resolve import recipes as known
 
     for name in known():
         if pattern in name:

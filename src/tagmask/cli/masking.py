@@ -3,7 +3,6 @@
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import typer
@@ -19,7 +18,7 @@ from tagmask.interop.coco import CocoFile, needs_pycocotools
 from tagmask.results import Segmentation, nothing_label
 from tagmask.runtime.folders import FoundImage, output_names
 from tagmask.runtime.jobs import run
-from tagmask.settings.kinds import MaskRecipe, TagMaskRecipe
+from tagmask.settings.recipes import MaskRecipe, TagMaskRecipe
 
 __all__ = ["check_tags_known", "mask_formats", "mask_images", "mask_settings"]
 
@@ -109,7 +108,7 @@ def check_tags_known(recipe: MaskRecipe | TagMaskRecipe, tags_file: Path | None)
     Raises:
         InputError: naming what to give.
     """
-    if isinstance(recipe, TagMaskRecipe) and recipe.tagger is None and tags_file is None:
+    if recipe.needs_tags and tags_file is None:
         raise InputError(
             f"{recipe.name} is told each image's tags; give --tags-file FILE, or take a cls-seg/ recipe"
         )
@@ -152,14 +151,13 @@ def _classes(segmenter: Segmenter) -> str:
     """What the indices mean, and all that it takes to make the masks again."""
     recipe, clip = segmenter.recipe, segmenter.clip
     texts = [line.split(", ") for line in recipe.words]
-    if segmenter.background:
-        # Where tags are masked, what no tag claims is background; no text stands for it.
-        texts.insert(0, list(recipe.background) if isinstance(recipe, MaskRecipe) else [])
+    if recipe.background_names is not None:
+        texts.insert(0, list(recipe.background_names))
     classes = [
         {"index": index, "name": name, "texts": own}
         for index, (name, own) in enumerate(zip(segmenter.words, texts, strict=True))
     ]
-    settings = {key: value for key, value in asdict(recipe).items() if key not in ("words", "background")}
+    settings = {key: value for key, value in recipe.flat().items() if key not in ("words", "background")}
     described = {
         "tagmask": __version__,
         "weights": clip.name,

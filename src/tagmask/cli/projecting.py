@@ -46,7 +46,7 @@ def projection(
     with errors_reported():
         from tagmask.dense.prompts import split_names, text_features
         from tagmask.papers.sclip_projection import ProjectionSettings, train_projection
-        from tagmask.settings.lookup import mask_recipe
+        from tagmask.resolve import mask_recipe
         from tagmask.variants.learned import write_projection
 
         recipe = mask_recipe(None, needed(lines(word), None), [], None, {})

@@ -9,16 +9,15 @@ from pathlib import Path
 import typer
 
 from tagmask.api import Tagger
-from tagmask.checks import check_number
+from tagmask.catalogue import method_of
 from tagmask.cli.talk import bold, green, said_if_stopped, say_failed, sum_up, watched
 from tagmask.errors import InputError
+from tagmask.resolve import recipe as recipe_called
 from tagmask.results import Tags
 from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.jobs import Outcome, run
 from tagmask.runtime.lines import json_lines, partial_path
 from tagmask.runtime.tagfiles import check_names, tag_lines
-from tagmask.settings import lookup
-from tagmask.settings.taggers import PiaaRecipe, SparcRecipe
 
 __all__ = ["tag_images", "tag_settings"]
 
@@ -29,17 +28,12 @@ def tag_settings(
     """The recipe's fields that options set. Adapting means PIAA, unless something else is named.
 
     Raises:
-        InputError: a least score that TagCLIP's scores cannot have.
+        InputError: an unknown recipe.
     """
-    if adapt and method is None and not (recipe and isinstance(lookup.recipe(recipe), _LEARNING)):
+    if adapt and method is None and not (recipe and method_of(recipe_called(recipe)).adapts):
         method = "piaa"
-    if min_score is not None and recipe is None and method in (None, "tagclip"):
-        check_number("--min-score", min_score, 0, 1)
     given = {"method": method, "min_score": min_score, "top": top}
     return {name: value for name, value in given.items() if value is not None}
-
-
-_LEARNING = (PiaaRecipe, SparcRecipe)
 
 
 def tag_images(

@@ -17,9 +17,9 @@ from tagmask.cli.talk import said_if_stopped, say, say_failed, sum_up, watched
 from tagmask.clip.hardware import choose_device, choose_precision
 from tagmask.clip.load import Clip
 from tagmask.errors import InputError
+from tagmask.resolve import mask_recipe
 from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.tagfiles import read_tags
-from tagmask.settings.lookup import mask_recipe
 from tagmask.weak.config import TrainConfig
 from tagmask.weak.config_files import load_config, with_settings
 from tagmask.weak.distributed import ranks_here

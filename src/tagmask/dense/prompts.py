@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,7 +24,7 @@ from tagmask.errors import InputError, OutputError
 from tagmask.files import cache_dir, write_bytes
 from tagmask.types import TextFeatures
 
-__all__ = ["Names", "merge_names", "split_names", "text_features"]
+__all__ = ["Names", "TextQuery", "merge_names", "split_names", "text_features", "text_query"]
 
 _SENTENCES_A_BATCH = 256
 
@@ -74,6 +74,45 @@ def merge_names(scores: Float[Tensor, "q *rest"], names: Names) -> Float[Tensor,
         rows = list(group)
         torch.amax(scores[rows[0] : rows[-1] + 1], dim=0, out=merged[owner])
     return merged
+
+
+@dataclass(frozen=True, eq=False)
+class TextQuery:
+    """What images are compared with: classes, the texts that stand for them, and the texts' features."""
+
+    names: Names
+    features: TextFeatures
+    """Of `names.texts`."""
+    foreground: int
+    """So many classes, the first ones, are answers; the others only compete."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What each foreground class is called."""
+        return self.names.classes[: self.foreground]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Every text."""
+        return self.names.texts
+
+    def by_class(self, scores: Float[Tensor, "b q"]) -> Float32[np.ndarray, "b f"]:
+        """Scores of texts to those of foreground classes: the best of each class's names."""
+        merged = merge_names(scores.T.float(), self.names)[: self.foreground]
+        return np.ascontiguousarray(merged.T.cpu().numpy())
+
+
+def text_query(
+    clip: Clip, words: Sequence[str], background: Sequence[str], templates: Sequence[str]
+) -> TextQuery:
+    """Encode class lines: foreground classes first, then background ones.
+
+    Raises:
+        TextTooLongError: see `text_features`.
+        InputError: see `split_names` and `text_features`.
+    """
+    names = split_names([*words, *background])
+    return TextQuery(names, text_features(clip, names.texts, templates), len(words))
 
 
 def text_features(clip: Clip, texts: Sequence[str], templates: Sequence[str]) -> TextFeatures:

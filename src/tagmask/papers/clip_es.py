@@ -21,6 +21,7 @@ background plane; patches that nobody attends to have no affinity (they divide b
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -64,6 +65,9 @@ _STRIP = 2**24
 @dataclass(frozen=True, kw_only=True)
 class ClipEsSettings:
     """Every number of the method; the defaults are CLIP-ES's for PASCAL VOC."""
+
+    QUIRKS: ClassVar[tuple[str, ...]] = ("lose_border",)
+    """Those that are True as published and False as corrected."""
 
     attention_layers: tuple[int, ...] = tuple(range(4, 12))
     """Layers of a 12-layer tower whose attention is averaged; other depths use the same share."""

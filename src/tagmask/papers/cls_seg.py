@@ -18,25 +18,13 @@ from torch import Tensor
 
 from tagmask.clip.load import Clip
 from tagmask.dense.features import Pass
-from tagmask.dense.prompts import Names
+from tagmask.dense.prompts import TextQuery
 from tagmask.papers import clip_es, tagclip
 from tagmask.papers.clip_es import ClassTexts, ClipEsSettings
 from tagmask.papers.tagclip import TagclipSettings
-from tagmask.types import Image, TextFeatures
+from tagmask.types import Image
 
-__all__ = ["Tagging", "look_once", "maps_of_tags", "tag_scores"]
-
-
-@dataclass(frozen=True, eq=False)
-class Tagging:
-    """What tagging asks with."""
-
-    names: Names
-    """Foreground classes, then background ones."""
-    texts: TextFeatures
-    foreground: int
-    """How many of the classes are foreground."""
-    settings: TagclipSettings
+__all__ = ["look_once", "maps_of_tags", "tag_scores"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +44,13 @@ def look_once(clip: Clip, image: Image, tagging: TagclipSettings, masking: ClipE
 
 
 @torch.inference_mode()
-def tag_scores(clip: Clip, look: Look, tagging: Tagging) -> Float[np.ndarray, " f"]:
+def tag_scores(
+    clip: Clip, look: Look, query: TextQuery, settings: TagclipSettings
+) -> Float[np.ndarray, " f"]:
     """TagCLIP's final score of every foreground class."""
-    local = tagclip.first_scores(
-        clip, look.pixels, look.state, tagging.names, tagging.texts, tagging.foreground, tagging.settings
-    )
-    final = tagclip.reidentify(clip, [local], tagging.names, tagging.texts, tagging.settings)[0]
+    names, texts = query.names, query.features
+    local = tagclip.first_scores(clip, look.pixels, look.state, names, texts, query.foreground, settings)
+    final = tagclip.reidentify(clip, [local], names, texts, settings)[0]
     scores: Float[np.ndarray, " f"] = final.cpu().numpy()
     return scores
 

@@ -21,6 +21,7 @@ by singular values. Both programs' banks agree but for ties, where the earlier p
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -51,6 +52,9 @@ __all__ = [
 @dataclass(frozen=True, kw_only=True)
 class PiaaSettings(InputSettings):
     """Every number of the method; the defaults are those for PASCAL VOC."""
+
+    QUIRKS: ClassVar[tuple[str, ...]] = ("compat",)
+    """Those that are True as published and False as corrected."""
 
     input: str = "centre"
     """"centre", "square" or "native"."""
@@ -214,7 +218,8 @@ def fit(
     weight = x.shape[1] * torch.cholesky_solve(means.T, torch.linalg.cholesky(shrunk))
     prior = torch.tensor(len(means), dtype=means.dtype, device=means.device).log()
     bias = -prior - 0.5 * (means * weight.T).sum(dim=-1)
-    return Gaussians(means, Adapter(weight.float(), bias.float()))
+    # Contiguous, as it is when it has been in a file: products round differently over other strides.
+    return Gaussians(means, Adapter(weight.float().contiguous(), bias.float()))
 
 
 def refine(bank: Bank, first: Adapter, settings: PiaaSettings) -> tuple[Tensor, Tensor, Tensor]:

@@ -24,8 +24,8 @@ from tagmask.clip.load import Clip
 from tagmask.dense.features import one_pass
 from tagmask.dense.positions import bicubic_nudged
 from tagmask.dense.prompts import Names
+from tagmask.dense.sliding import scale_and_normalise
 from tagmask.errors import InputError, ShapeError
-from tagmask.papers.sclip_windows import scale_and_normalise
 from tagmask.types import Pixels, Size, TextFeatures
 from tagmask.variants.learned import Projection, fingerprint, projected, query_projection
 

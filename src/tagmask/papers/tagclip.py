@@ -23,6 +23,7 @@ and takes its best; images over `max_patches` are reduced, which no photo of the
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -38,10 +39,9 @@ from tagmask.dense.features import Pass, class_features, one_pass
 from tagmask.dense.positions import bilinear_half
 from tagmask.dense.prompts import Names, merge_names
 from tagmask.errors import InputError
-from tagmask.papers.tag_rule import choose_tags, tag_cut
 from tagmask.types import Image, Images, Pixels, Size, TextFeatures
 
-__all__ = ["TagclipSettings", "choose_tags", "score_images", "tag_cut"]
+__all__ = ["TagclipSettings", "score_images"]
 
 _PAPER_DEPTH = 12
 _HIDDEN = -1000.0
@@ -52,6 +52,9 @@ _CROPS_A_BATCH = 16
 @dataclass(frozen=True, kw_only=True)
 class TagclipSettings:
     """Every number of the method; the defaults are those for PASCAL VOC and COCO."""
+
+    QUIRKS: ClassVar[tuple[str, ...]] = ("early_exit", "lose_border")
+    """Those that are True as published and False as corrected."""
 
     dmar: bool = True
     """Refine patch scores by dual-masked attention."""
@@ -67,8 +70,6 @@ class TagclipSettings:
     """A candidate's mask: patches above this share of the class's own range."""
     fusion: float = 0.5
     """Weight of the patch score beside the crop's score."""
-    tag_tau: float = 0.5
-    """Tags score above this share of the image's range of final scores."""
     early_exit: bool = True
     """As coded: a candidate with an empty box ends re-identification."""
     lose_border: bool = True
@@ -79,7 +80,7 @@ class TagclipSettings:
     """Larger images are reduced to at most so many patches: memory and time grow with their square."""
 
     def __post_init__(self) -> None:
-        for name in ("candidate_tau", "mask_tau", "fusion", "tag_tau"):
+        for name in ("candidate_tau", "mask_tau", "fusion"):
             check_number(name, getattr(self, name), 0, 1)
         check_number("votes", self.votes, 0, _PAPER_DEPTH, whole=True)
         check_number("min_patches", self.min_patches, 1, whole=True)

@@ -8,12 +8,12 @@ import PIL.Image
 from jaxtyping import Float
 from PIL import ImageDraw
 
+from tagmask.catalogue import method, method_names
 from tagmask.errors import ShapeError
 from tagmask.report.heat import warmed
 from tagmask.report.sheet import Heading, Row, fitted, picture_sheet, stretched
 from tagmask.report.text import data_uri, escaped
 from tagmask.types import Image
-from tagmask.variants.catalogue import METHODS
 
 __all__ = ["Look", "look_section", "look_sheet"]
 
@@ -33,7 +33,7 @@ class Look:
     methods: tuple[str, ...]
     """One column each."""
     weights: Float[np.ndarray, "methods points gh gw"]
-    """As `looking.patch_attention` gives them."""
+    """As `attention_maps.patch_attention` gives them."""
 
     def __post_init__(self) -> None:
         if self.weights.ndim != 4 or self.weights.shape[:2] != (len(self.methods), len(self.points)):
@@ -83,8 +83,8 @@ def _figure(cell: Image, described: str, name: str, said: str) -> str:
     )
 
 
-def _said(method: str) -> str:
-    return METHODS[method].summary if method in METHODS else ""
+def _said(name: str) -> str:
+    return method(name, "masks").summary if name in method_names("masks") else ""
 
 
 def _cells(look: Look, longest: int) -> list[list[Image]]:

@@ -7,11 +7,11 @@ import numpy as np
 import PIL.Image
 
 from tagmask.api import Segmenter
+from tagmask.catalogue import method
 from tagmask.clip.load import Clip
 from tagmask.report.sheet import Heading, Row, fitted, picture_sheet
 from tagmask.results import Segmentation
 from tagmask.types import Image, Images
-from tagmask.variants.catalogue import METHODS
 
 __all__ = ["method_grid"]
 
@@ -32,12 +32,12 @@ def method_grid(clip: Clip, images: Images, words: Sequence[str], methods: Seque
         InputError: unusable words, or an unknown method.
         ShapeError: no pictures.
     """
-    found = [Segmenter(clip, words, method=method)(list(images)) for method in methods]
+    found = [Segmenter(clip, words, method=name)(list(images)) for name in methods]
     rows = []
     for i, image in enumerate(images):
         picture = fitted(image, _LONGEST)
         rows.append(Row((picture, *(_masked(picture, of_images[i]) for of_images in found))))
-    said = [METHODS[method].summary if method in METHODS else "" for method in methods]
+    said = [method(name, "masks").summary for name in methods]
     return picture_sheet([Heading("picture"), *map(Heading, methods, said)], rows)
 
 

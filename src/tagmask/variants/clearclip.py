@@ -3,7 +3,7 @@
 M. Lan et al. "ClearCLIP: Decomposing CLIP Representations for Dense Vision-Language Inference", ECCV 2024.
 """
 
-from tagmask.variants.rule import DenseRule
+from tagmask.dense.rule import DenseRule
 from tagmask.variants.sclip import query_only
 
 __all__ = ["CLEARCLIP"]

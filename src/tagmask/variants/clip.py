@@ -7,15 +7,18 @@ whether that can be mended without new queries and keys: by a sharper softmax, b
 attention of an earlier layer, which is still local.
 """
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tagmask.checks import check_number
 from tagmask.dense.features import Keep, Pass
+from tagmask.dense.rule import DenseRule, Layers, LayerSettings, VariantSettings, affinity
 from tagmask.types import Attention, Size
-from tagmask.variants.rule import DenseRule, Layers, RuleSettings, affinity
 
-__all__ = ["CLIP", "CLIP_BARE", "early", "local", "sharp"]
+__all__ = ["CLIP", "CLIP_BARE", "EarlySettings", "LocalSettings", "SharpSettings", "early", "local", "sharp"]
 
 
 def vanilla(x: Pass) -> Attention:
@@ -27,13 +30,46 @@ CLIP = DenseRule(vanilla)
 CLIP_BARE = DenseRule(vanilla, keep="bare")
 
 
-def sharp(settings: RuleSettings, layers: Layers) -> DenseRule:
+@dataclass(frozen=True, kw_only=True)
+class SharpSettings(VariantSettings):
+    """Of clip-sharp."""
+
+    divisor: float = 2.0
+    """Logits are divided by it; CLIP's own is 8, smaller is sharper."""
+
+    def __post_init__(self) -> None:
+        check_number("divisor", self.divisor, 1e-3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSettings(VariantSettings):
+    """Of clip-local."""
+
+    local_window: int = 3
+    """Side of the square of patches that a patch attends to; 1 is MaskCLIP."""
+
+    def __post_init__(self) -> None:
+        check_number("local_window", self.local_window, 1, whole=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlySettings(LayerSettings):
+    """Of clip-early."""
+
+    early_layer: int = 7
+    """The layer whose attention the last block uses, of 12."""
+
+    def __post_init__(self) -> None:
+        check_number("early_layer", self.early_layer, 0, 10, whole=True)
+
+
+def sharp(settings: SharpSettings, depth: int) -> DenseRule:
     """softmax(q kᵀ / divisor): the paper's best divisor on VOC is 2."""
     factor = 8 / settings.divisor
     return DenseRule(lambda x: affinity(x.q * factor, x.k))
 
 
-def local(settings: RuleSettings, layers: Layers) -> DenseRule:
+def local(settings: LocalSettings, depth: int) -> DenseRule:
     """A patch sees the patches of a square around it, and not the class token, which itself sees all.
 
     That the class token is hidden is this project's reading: only then is a square of 1 MaskCLIP, as the
@@ -43,9 +79,9 @@ def local(settings: RuleSettings, layers: Layers) -> DenseRule:
     return DenseRule(lambda x: affinity(x.q, x.k, _hidden(x.grid, reach).to(x.q.device)))
 
 
-def early(settings: RuleSettings, layers: Layers) -> DenseRule:
+def early(settings: EarlySettings, depth: int) -> DenseRule:
     """The attention of an earlier layer, from that layer's own input, on the last block's values."""
-    group = frozenset({layers(settings.early_layer)})
+    group = frozenset({Layers(depth, settings.absolute_layers)(settings.early_layer)})
     return DenseRule(lambda x: x.heads[group], mid=Keep(heads=frozenset({group})))
 
 

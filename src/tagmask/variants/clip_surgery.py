@@ -13,8 +13,8 @@ from tagmask.checks import check_number
 from tagmask.clip.model import Vision
 from tagmask.dense.features import Keep, Pass, one_pass
 from tagmask.dense.positions import Positions, bilinear
+from tagmask.dense.rule import DenseRule, Layers, LayerSettings, affinity, patch_features
 from tagmask.types import Attention, Pixels, Size, TextFeatures
-from tagmask.variants.rule import DenseRule, Layers, RuleSettings, affinity, patch_features
 
 __all__ = ["clip_surgery", "feature_surgery", "points", "redundancy_free", "surgery_tokens"]
 
@@ -26,15 +26,15 @@ def by_value(x: Pass) -> Attention:
     return affinity(x.v, x.v)
 
 
-def clip_surgery(settings: RuleSettings, layers: Layers) -> DenseRule:
+def clip_surgery(settings: LayerSettings, depth: int) -> DenseRule:
     """The side stream runs beside the last six blocks of twelve; patches are read from it."""
-    depth = layers.last(_DEPTH)
-    return DenseRule(by_value, depth=depth, mid=Keep(entries=depth), positions="bilinear")
+    blocks = Layers(depth, settings.absolute_layers).last(_DEPTH)
+    return DenseRule(by_value, depth=blocks, mid=Keep(entries=blocks), positions="bilinear")
 
 
 def surgery_tokens(vision: Vision, pixels: Pixels, positions: Positions = bilinear) -> Float[Tensor, "b n e"]:
     """Unit tokens in the shared space: the ordinary stream's class token, then the side stream's patches."""
-    rule = clip_surgery(RuleSettings(), Layers(len(vision.blocks)))
+    rule = clip_surgery(LayerSettings(), len(vision.blocks))
     x = one_pass(vision, pixels, positions, keep=rule.mid)
     first = x.finish(affinity(x.q, x.k))[:, :1]
     return F.normalize(torch.cat([first, patch_features(x, rule)], dim=1), dim=-1)

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tagmask.dense.features import Keep, Pass
+from tagmask.dense.rule import DenseRule, Layers, LayerSettings
 from tagmask.types import Attention, Heads, Size
-from tagmask.variants.rule import DenseRule, Layers, RuleSettings
 
 __all__ = ["GEM_BARE", "gem", "grounded", "heat_maps"]
 
@@ -40,10 +40,10 @@ def _alike(unit: Heads, sharp: torch.Tensor) -> Attention:
     return torch.softmax(sharp[:, None, None, None] * (unit @ unit.transpose(-2, -1)), dim=-1)
 
 
-def gem(settings: RuleSettings, layers: Layers) -> DenseRule:
+def gem(settings: LayerSettings, depth: int) -> DenseRule:
     """GEM: the side stream runs beside the last six blocks of twelve."""
-    depth = layers.last(_DEPTH)
-    return DenseRule(grounded, depth=depth, mid=Keep(entries=depth), positions="bicubic-smooth")
+    blocks = Layers(depth, settings.absolute_layers).last(_DEPTH)
+    return DenseRule(grounded, depth=blocks, mid=Keep(entries=blocks), positions="bicubic-smooth")
 
 
 def heat_maps(cosines: Float[Tensor, "q gh gw"], size: Size) -> Float[Tensor, "q h w"]:

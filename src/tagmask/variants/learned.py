@@ -23,12 +23,13 @@ from torch.nn import functional as F
 
 from tagmask.clip.model import Vision
 from tagmask.dense.features import Pass
+from tagmask.dense.rule import DenseRule, VariantSettings, affinity
 from tagmask.errors import InputError
 from tagmask.files import write_bytes
 from tagmask.types import Attention, Heads
-from tagmask.variants.rule import DenseRule, Layers, RuleSettings, affinity
 
 __all__ = [
+    "LearnedSettings",
     "Projection",
     "check_projection",
     "fingerprint",
@@ -43,6 +44,14 @@ _LOG = logging.getLogger(__name__)
 
 _FORMAT = "tagmask-projection"
 _TRAIN = "train one with `tagmask train projection IMAGES MASKS -w ... -o projection.safetensors`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedSettings(VariantSettings):
+    """Of sclip-learned."""
+
+    projection: str | None = None
+    """A file that `tagmask train projection` wrote."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +78,7 @@ def projected(x: Pass, matrix: Float[Tensor, "d d"], bias: Float[Tensor, " d"] |
     return affinity(y, y)
 
 
-def learned(settings: RuleSettings, layers: Layers) -> DenseRule:
+def learned(settings: LearnedSettings, depth: int) -> DenseRule:
     """The rule of the file that `settings.projection` names.
 
     Raises:
@@ -86,7 +95,7 @@ def _weights(projection: Projection, x: Pass) -> Attention:
     return projected(x, projection.matrix.to(device), bias)
 
 
-def check_projection(settings: RuleSettings, vision: Vision) -> None:
+def check_projection(settings: LearnedSettings, vision: Vision) -> None:
     """See that the file fits these weights, before any image is looked at; warn if it was made for others.
 
     Raises:
@@ -175,7 +184,7 @@ def read_projection(path: str | os.PathLike[str]) -> Projection:
     )
 
 
-def _named(settings: RuleSettings) -> str:
+def _named(settings: LearnedSettings) -> str:
     if settings.projection is None:
         raise InputError(f"method sclip-learned needs projection='FILE', and none was given; {_TRAIN}")
     return settings.projection

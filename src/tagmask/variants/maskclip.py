@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from tagmask.dense.features import Pass
-from tagmask.variants.rule import Cosines, DenseRule
+from tagmask.dense.rule import Cosines, DenseRule
 
 __all__ = ["MASKCLIP", "MASKCLIP_BARE", "MASKCLIP_DENOISED", "MASKCLIP_SMOOTHED"]
 

@@ -7,9 +7,9 @@ Semantic Segmentation", WACV 2025.
 import torch
 
 from tagmask.dense.features import Pass
+from tagmask.dense.rule import DenseRule, affinity
 from tagmask.types import Attention
 from tagmask.variants.parts import gauss
-from tagmask.variants.rule import DenseRule, affinity
 
 __all__ = ["NACLIP", "NACLIP_NEIGHBOURS"]
 

@@ -3,15 +3,15 @@
 from dataclasses import replace
 
 from tagmask.dense.features import Pass
+from tagmask.dense.rule import DenseRule, affinity
 from tagmask.types import Attention
 from tagmask.variants.parts import gauss
-from tagmask.variants.rule import DenseRule, Layers, RuleSettings, affinity
-from tagmask.variants.sc_clip import sc_clip
+from tagmask.variants.sc_clip import ScClipSettings, sc_clip
 
 __all__ = ["sc_clip_near"]
 
 
-def sc_clip_near(settings: RuleSettings, layers: Layers) -> DenseRule:
+def sc_clip_near(settings: ScClipSettings, depth: int) -> DenseRule:
     """SC-CLIP, whose keys get NACLIP's bonus for near patches."""
 
     def weights(x: Pass) -> Attention:
@@ -19,4 +19,4 @@ def sc_clip_near(settings: RuleSettings, layers: Layers) -> DenseRule:
         near = gauss(x.grid)[1:, 1:].to(x.k.device)  # no class token here
         return (affinity(x.k, x.k, near) + x.prior) / 2
 
-    return replace(sc_clip(settings, layers), weights=weights)
+    return replace(sc_clip(settings, depth), weights=weights)

@@ -8,20 +8,23 @@ it. Everything happens in each window on its own.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from tagmask.checks import check_number
 from tagmask.dense.features import Keep, Pass
+from tagmask.dense.rule import DenseRule, Layers, LayerSettings, Question
 from tagmask.refine.pamr import pamr
 from tagmask.types import Attention, Heads, Size
 from tagmask.variants.parts import gauss
-from tagmask.variants.rule import DenseRule, Layers, Making, Question, RuleSettings
 
-__all__ = ["feedback_map", "first_guess", "kinship", "patch_labels", "resclip"]
+__all__ = ["ResclipSettings", "feedback_map", "first_guess", "kinship", "patch_labels", "resclip"]
 
 _RESIDUAL = range(5, 9)
 _ROUNDS, _DILATIONS = 10, (8, 16)
@@ -50,12 +53,40 @@ HOSTS: dict[str, tuple[Pairs, bool, str]] = {
 """Whose products are the logits, whether near patches get a bonus, and which form of the block."""
 
 
-def resclip(host: str = "naclip", *, rcs: bool = True, sfr: bool = True) -> Making:
+@dataclass(frozen=True, kw_only=True)
+class ResclipSettings(LayerSettings):
+    """Every number of the method."""
+
+    QUIRKS: ClassVar[tuple[str, ...]] = ("short_path", *LayerSettings.QUIRKS)
+
+    temp_thd: float = 0.1
+    """Pixels whose first guess is under it count as name 0."""
+    rcs_scale: float = 2.0
+    """Factor on the attention that was mixed with that of middle layers."""
+    rcs_share: float = 0.3
+    """Share of the middle layers in it, 0..1."""
+    sfr_scale: float = 2.0
+    """Factor on the logits that were mixed with the map of the first guess."""
+    sfr_share: float = 0.7
+    """Share of the map in them, 0..1."""
+    short_path: bool = True
+    """As coded: only the first part of the line between two patches is tested."""
+
+    def __post_init__(self) -> None:
+        for name in ("temp_thd", "rcs_share", "sfr_share"):
+            check_number(name, getattr(self, name), 0, 1)
+        for name in ("rcs_scale", "sfr_scale"):
+            check_number(name, getattr(self, name), 0)
+
+
+def resclip(
+    host: str = "naclip", *, rcs: bool = True, sfr: bool = True
+) -> Callable[[ResclipSettings, int], DenseRule]:
     """ResCLIP on a host, whole or one of its halves."""
     pairs, near, keep = HOSTS[host]
 
-    def make(settings: RuleSettings, layers: Layers) -> DenseRule:
-        middle = frozenset(map(layers, _RESIDUAL))
+    def make(settings: ResclipSettings, depth: int) -> DenseRule:
+        middle = frozenset(map(Layers(depth, settings.absolute_layers), _RESIDUAL))
 
         def weights(x: Pass) -> Attention:
             total = sum(_attention(x, q, k, settings, near) for q, k in pairs(x))
@@ -78,7 +109,7 @@ def resclip(host: str = "naclip", *, rcs: bool = True, sfr: bool = True) -> Maki
     return make
 
 
-def _attention(x: Pass, q: Heads, k: Heads, settings: RuleSettings, near: bool) -> Attention:
+def _attention(x: Pass, q: Heads, k: Heads, settings: ResclipSettings, near: bool) -> Attention:
     logits = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).float()
     if x.prior is not None:
         # As coded, the map is rounded to half precision, and once more when it has been scaled.

@@ -6,8 +6,11 @@ The last block sees patches only. X_l is the stream after block l; layer numbers
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 from tagmask.dense.features import Keep, Pass
+from tagmask.dense.rule import DenseRule, Layers, LayerSettings, affinity
 from tagmask.types import Attention, Tokens
 from tagmask.variants.parts import (
     cut,
@@ -18,9 +21,8 @@ from tagmask.variants.parts import (
     row_normalised,
     similarity_softmax,
 )
-from tagmask.variants.rule import DenseRule, Layers, RuleSettings, affinity
 
-__all__ = ["JOINED", "ODD_IN", "SHARP", "class_and_kin", "joined_layers", "sc_clip"]
+__all__ = ["JOINED", "ODD_IN", "SHARP", "ScClipSettings", "class_and_kin", "joined_layers", "sc_clip"]
 
 ODD_IN, SHARP, JOINED = 8, 3, tuple(range(3, 10))
 """Layers: whose patches tell who is alike; whose patches the result is spread over; that are summed."""
@@ -28,8 +30,19 @@ CLASS_SHARE = 0.3
 """Of the class token's stream, added to every patch."""
 
 
-def sc_clip(settings: RuleSettings, layers: Layers) -> DenseRule:
+@dataclass(frozen=True, kw_only=True)
+class ScClipSettings(LayerSettings):
+    """Of the method."""
+
+    QUIRKS: ClassVar[tuple[str, ...]] = ("square_outliers", *LayerSettings.QUIRKS)
+
+    square_outliers: bool = False
+    """As published, outliers are placed as if the grid were square."""
+
+
+def sc_clip(settings: ScClipSettings, depth: int) -> DenseRule:
     """SC-CLIP."""
+    layers = Layers(depth, settings.absolute_layers)
     alike = layers(ODD_IN)
 
     def before(x: Pass) -> tuple[Pass, ...]:

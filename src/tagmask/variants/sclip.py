@@ -7,6 +7,7 @@ A token attends to those with a like query and to those with a like key. The abl
 of the two, no projection at all, random projections, a learned one.
 """
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -14,11 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tagmask.checks import check_number
 from tagmask.dense.features import Pass
+from tagmask.dense.rule import DenseRule, VariantSettings, affinity
 from tagmask.types import Attention, Heads
-from tagmask.variants.rule import DenseRule, Layers, RuleSettings, affinity
 
-__all__ = ["SCLIP", "SCLIP_ABLATIONS", "SCLIP_BARE", "correlative", "random_ensemble"]
+__all__ = ["SCLIP", "SCLIP_ABLATIONS", "SCLIP_BARE", "RandomSettings", "correlative", "random_ensemble"]
 
 
 def correlative(x: Pass) -> Attention:
@@ -59,7 +61,21 @@ def unprojected_whole(x: Pass) -> Attention:
     return weights.expand(-1, x.block.attn.heads, -1, -1)
 
 
-def random_ensemble(settings: RuleSettings, layers: Layers) -> DenseRule:
+@dataclass(frozen=True, kw_only=True)
+class RandomSettings(VariantSettings):
+    """Of sclip-random."""
+
+    ensemble: int = 1
+    """How many random projections are averaged."""
+    ensemble_seed: int = 0
+    """Of the projections (NumPy's PCG64)."""
+
+    def __post_init__(self) -> None:
+        check_number("ensemble", self.ensemble, 1, 64, whole=True)
+        check_number("ensemble_seed", self.ensemble_seed, 0, whole=True)
+
+
+def random_ensemble(settings: RandomSettings, depth: int) -> DenseRule:
     """The mean of softmax(z W Wᵀ zᵀ / 8) over random matrices W, head by head. Rows sum to 1."""
 
     def weights(x: Pass) -> Attention:

@@ -5,13 +5,16 @@ Open-Vocabulary Semantic Segmentation", ICCV 2025.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from tagmask.dense.features import Keep, Pass
+from tagmask.dense.rule import DenseRule, Layers, affinity
 from tagmask.types import Attention
 from tagmask.variants.parts import (
     cut,
@@ -22,13 +25,29 @@ from tagmask.variants.parts import (
     row_normalised,
     similarity_softmax,
 )
-from tagmask.variants.rule import DenseRule, Layers, RuleSettings, affinity
-from tagmask.variants.sc_clip import JOINED, ODD_IN, SHARP, class_and_kin, joined_layers
+from tagmask.variants.sc_clip import (
+    JOINED,
+    ODD_IN,
+    SHARP,
+    ScClipSettings,
+    class_and_kin,
+    joined_layers,
+)
 
-__all__ = ["class_outliers", "long_outliers", "sfp"]
+__all__ = ["SfpSettings", "class_outliers", "long_outliers", "sfp"]
 
 _MOST = 10
 _PULL = 1.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SfpSettings(ScClipSettings):
+    """Of the method."""
+
+    QUIRKS: ClassVar[tuple[str, ...]] = ("zero_repair", *ScClipSettings.QUIRKS)
+
+    zero_repair: bool = False
+    """As published, an outlier among outliers becomes zero, and its window not a number."""
 
 
 def class_outliers(x: Pass, layer: int) -> Bool[Tensor, "b p"]:
@@ -47,8 +66,9 @@ def long_outliers(x: Pass) -> Bool[Tensor, "b p"]:
     return torch.zeros_like(length, dtype=torch.bool).scatter(1, longest, True)
 
 
-def sfp(settings: RuleSettings, layers: Layers, outliers: str = "class") -> DenseRule:
+def sfp(settings: SfpSettings, depth: int, outliers: str = "class") -> DenseRule:
     """SFP; `outliers` are "class" (the paper's), "length", or "lone" (SC-CLIP's)."""
+    layers = Layers(depth, settings.absolute_layers)
     alike, watched = layers(ODD_IN), layers(10)
     find: dict[str, Callable[[Pass], Bool[Tensor, "b p"]]] = {
         "class": partial(class_outliers, layer=watched),

@@ -7,8 +7,8 @@ once for all ways that look for them.
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -18,15 +18,16 @@ from numpy import ndarray
 from tagmask.api import Segmenter, Tagger
 from tagmask.bench.metrics import ConfusionMatrix
 from tagmask.bench.miniature.truth import objects_only, present
+from tagmask.catalogue import dense_rule, method
 from tagmask.clip.load import Clip
 from tagmask.dense.features import one_pass
 from tagmask.dense.positions import bilinear_half
 from tagmask.dense.prompts import text_features
+from tagmask.dense.rule import Question, patch_cosines
 from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, Scene
 from tagmask.papers import tagclip
-from tagmask.settings.kinds import own_tag_masks, own_tags
-from tagmask.variants.catalogue import dense_rule
-from tagmask.variants.rule import Question, RuleSettings, patch_cosines
+from tagmask.resolve import tag_recipe
+from tagmask.settings.presets.own_words import own_tag_masks, own_tags
 
 __all__ = ["Counts", "MaskWay", "Scores", "Settings", "TagWay", "mask_counts", "tag_scores"]
 
@@ -124,14 +125,15 @@ def _scores(clip: Clip, found: Sequence[Scene], way: TagWay) -> Scores:
 
 
 @torch.inference_mode()
-def _best_patches(clip: Clip, found: Sequence[Scene], method: str) -> Scores:
+def _best_patches(clip: Clip, found: Sequence[Scene], name: str) -> Scores:
     """The greatest softmax over words, background words included, of any patch; images as TagCLIP's."""
     recipe = own_tags(CLASS_NAMES, BACKGROUND_NAMES)
+    settings = cast(tagclip.TagclipSettings, recipe.variant)
     texts = text_features(clip, (*CLASS_NAMES, *BACKGROUND_NAMES), recipe.templates)
-    rule = dense_rule(method, RuleSettings(), len(clip.vision.blocks))
+    rule = dense_rule(name, len(clip.vision.blocks))
     rows = []
     for scene in found:
-        pixels = tagclip.scale_and_normalise(clip, scene.image, recipe)[None]
+        pixels = tagclip.scale_and_normalise(clip, scene.image, settings)[None]
         state = one_pass(clip.vision, pixels, bilinear_half, keep=rule.mid)
         cosines = patch_cosines(state, rule, Question(pixels, texts, clip.logit_scale))[0]
         best = torch.softmax(clip.logit_scale * cosines, dim=0).amax(dim=1)
@@ -160,9 +162,9 @@ def _counts(
 def _segmenter(clip: Clip, way: MaskWay) -> Segmenter:
     settings = dict(way.settings)
     if way.method == "cls-seg":
-        recipe = own_tag_masks(CLASS_NAMES, BACKGROUND_NAMES)
-        tagger = replace(recipe.tagger or own_tags(CLASS_NAMES, BACKGROUND_NAMES), **dict(way.tagger))
-        return Segmenter(clip, recipe=replace(recipe, tagger=tagger), **settings)
+        tagger = tag_recipe(own_tags(CLASS_NAMES, BACKGROUND_NAMES), overrides=dict(way.tagger))
+        recipe = replace(own_tag_masks(CLASS_NAMES, BACKGROUND_NAMES), tagger=tagger)
+        return Segmenter(clip, recipe=recipe, **settings)
     words = [_line(word, way.names, i) for i, word in enumerate(CLASS_NAMES)]
     return Segmenter(clip, words, background=BACKGROUND_NAMES, method=way.method, **settings)
 
@@ -172,12 +174,10 @@ def _line(word: str, names: str, i: int) -> str:
     return ", ".join([word, *(f"{colour} {word}" for colour in ("red", "blue", "green"))]) if many else word
 
 
-_RULE = {"divisor", "local_window", "early_layer", "ensemble", "ensemble_seed", "projection"}
-
-
 def _changes_rule(way: MaskWay) -> bool:
     """Whether its numbers are its method's own, which a comparison of methods would set."""
-    return bool(_RULE & dict(way.settings).keys())
+    own = {setting.name for setting in fields(method(way.method, "masks").settings)}
+    return bool(own & dict(way.settings).keys())
 
 
 # -- Side by side --------------------------------------------------------------------------------------------

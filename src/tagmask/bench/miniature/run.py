@@ -15,7 +15,7 @@ from tagmask.bench.miniature.truth import present
 from tagmask.bench.tag_metrics import f1_of_decisions
 from tagmask.clip.load import Clip
 from tagmask.miniature.scenes import Scene
-from tagmask.papers.tagclip import choose_tags
+from tagmask.pipelines.thresholding import choose_tags
 
 __all__ = ["Measurements", "Threshold", "class_iou", "measure", "table_names", "tables", "thresholds"]
 

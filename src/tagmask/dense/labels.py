@@ -1,0 +1,148 @@
+"""Cosine maps to labels: upsample, refine, softmax over names, best class, thresholds.
+
+Done in strips of rows, so that memory does not follow the image's size. As coded by SCLIP's authors, the
+softmax runs over *names*, not classes; a class then takes its best name.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor
+
+from tagmask.dense.maps import CosineMaps
+from tagmask.dense.prompts import Names, merge_names
+from tagmask.dense.sliding import SlidingSettings
+from tagmask.dense.windows import resize_matrix
+from tagmask.refine.pamr import halo, pamr
+
+__all__ = ["label_pixels"]
+
+_STRIP = 2**24
+"""Numbers in one strip of full-resolution maps: 64 MiB in float32."""
+
+
+Strip = tuple[int, int, Float[Tensor, "c strip w"]]
+"""First row, last row (not included), scores of the classes in between."""
+
+
+def label_pixels(
+    maps: CosineMaps,
+    names: Names,
+    settings: SlidingSettings,
+    *,
+    background: bool,
+    nothing: int,
+    keep_scores: bool = False,
+) -> tuple[Integer[np.ndarray, "h w"], Float[np.ndarray, "c h w"] | None]:
+    """Cosines to labels, in strips of rows so that memory does not follow the image's size.
+
+    The first label wins ties. With `area_thd`, classes that hold too little of the foreground get score 0 and
+    the labels are taken again.
+
+    Args:
+        maps: the cosines of one image.
+        names: classes and their names.
+        settings: the harness.
+        background: the first class is the background: it takes the pixels under `settings.prob_thd`, and
+            `settings.area_thd` leaves it alone.
+        nothing: the label of pixels under `settings.prob_thd` where there is no background.
+        keep_scores: also return the score of every class at every pixel.
+
+    Returns:
+        Labels (int32, at the image's own size), and the scores or None.
+    """
+    height, width = maps.size
+    labels = np.empty((height, width), np.int32)
+    scores = np.empty((len(names.classes), height, width), np.float32) if keep_scores else None
+    # The softmax keeps the order of the cosines, so where only the best class is asked for it is left out.
+    needed = (
+        keep_scores or settings.prob_thd > 0 or settings.area_thd is not None or settings.logit_scale <= 0
+    )
+    strips: Iterable[Strip] = class_scores(maps, names, settings, softmax=needed)
+    dropped = torch.zeros(len(names.classes), dtype=torch.bool, device=maps.cosines.device)
+    if settings.area_thd is not None:
+        # Both readings can share the scores of an image that is one strip; larger ones are made twice.
+        one_strip = _strip_height(maps, names, settings) >= height
+        strips = list(strips) if one_strip else strips
+        dropped = small_classes(strips, len(names.classes), settings.area_thd, background=background)
+        strips = strips if one_strip else class_scores(maps, names, settings)
+    unsure = 0 if background else nothing
+    for top, bottom, strip in strips:
+        if settings.area_thd is not None:
+            strip[dropped] = 0
+        best, index = strip.max(dim=0)
+        if settings.prob_thd > 0:
+            index = torch.where(best < settings.prob_thd, unsure, index)
+        labels[top:bottom] = index.cpu().numpy()
+        if scores is not None:
+            scores[:, top:bottom] = strip.cpu().numpy()
+    return labels, scores
+
+
+def small_classes(
+    strips: Iterable[Strip], classes: int, share: float, *, background: bool
+) -> Bool[Tensor, " c"]:
+    """Foreground classes that are the best at no more than `share` of all pixels where any of them is."""
+    # max(...).indices and not argmax: the same indices, at a fraction of argmax's time over this dimension.
+    best = (strip.max(dim=0).indices.flatten() for _, _, strip in strips)
+    areas = sum(torch.bincount(labels, minlength=classes) for labels in best)
+    assert isinstance(areas, Tensor)  # an image has at least one strip
+    foreground = areas[1:] if background else areas
+    small = areas <= share * foreground.sum()
+    if background:
+        small[0] = False
+    return small
+
+
+def class_scores(
+    maps: CosineMaps, names: Names, settings: SlidingSettings, *, softmax: bool = True
+) -> Iterator[Strip]:
+    """Strips (top, bottom, scores): refined if asked for, softmax over names, best name of each class.
+
+    Without the softmax they are cosines, in the same order.
+    """
+    height, _ = maps.size
+    strip = _strip_height(maps, names, settings)
+    for top in range(0, height, strip):
+        bottom = min(top + strip, height)
+        scores = refined_rows(maps, settings, top, bottom)
+        if softmax:
+            scores = torch.softmax(scores * settings.logit_scale, dim=0)
+        yield top, bottom, merge_names(scores, names)
+
+
+def refined_rows(
+    maps: CosineMaps, settings: SlidingSettings, top: int, bottom: int
+) -> Float[Tensor, "q strip w"]:
+    """Rows top..bottom of the full-size cosines after PAMR, equal to the same rows of the whole image."""
+    if not settings.pamr_steps:
+        return maps.rows(top, bottom)
+    margin = _margin(settings)
+    first, last = max(top - margin, 0), min(bottom + margin, maps.size[0])
+    refined = pamr(
+        maps.rows(first, last),
+        _guide_rows(maps, first, last),
+        steps=settings.pamr_steps,
+        dilations=settings.pamr_dilations,
+    )
+    return refined[:, top - first : bottom - first]
+
+
+def _margin(settings: SlidingSettings) -> int:
+    return halo(settings.pamr_steps, settings.pamr_dilations) if settings.pamr_steps else 0
+
+
+def _strip_height(maps: CosineMaps, names: Names, settings: SlidingSettings) -> int:
+    # Never under the margin, else most of the work would be margins made again and again.
+    margin = _margin(settings)
+    return max(16, margin, _STRIP // (len(names.texts) * maps.size[1]) - 2 * margin)
+
+
+def _guide_rows(maps: CosineMaps, top: int, bottom: int) -> Float[Tensor, "3 strip w"]:
+    """Rows of the normalised image, bilinearly at its original size."""
+    height, width = maps.size
+    down = resize_matrix(maps.pixels.shape[-2], height)[top:bottom].to(maps.pixels.device)
+    across = resize_matrix(maps.pixels.shape[-1], width).to(maps.pixels.device)
+    return down @ maps.pixels @ across.T

@@ -1,0 +1,211 @@
+"""The one form that all dense methods fit: a frozen trunk, and a small record of pure functions.
+
+    x            the pass before the last block (`dense.features.Pass`)
+    before       tokens repaired or aggregated first; several streams where a method has them
+    weights      the attention of each stream
+    keep         "full": residual and MLP stay; "bare": the attention's output alone
+    after        what is made of the streams' outputs
+    again        a second look at the last block, with a prior made from what the first one saw
+    scores       what is made of the cosines
+
+Blocks before the last are never altered, so any number of methods share one trunk.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from tagmask.clip.model import Vision
+from tagmask.dense.features import Keep, Pass, one_pass
+from tagmask.dense.positions import Positions
+from tagmask.types import Attention, Heads, Pixels, TextFeatures, Tokens
+
+__all__ = [
+    "Cosines",
+    "DenseRule",
+    "LayerSettings",
+    "Layers",
+    "Making",
+    "Question",
+    "VariantSettings",
+    "affinity",
+    "block_attention",
+    "patch_cosines",
+    "patch_features",
+    "shared_passes",
+]
+
+Cosines = Float[Tensor, "b q p"]
+"""Of every text with every patch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantSettings:
+    """The numbers that one dense method leaves open: none here, which is what most methods have."""
+
+    QUIRKS: ClassVar[tuple[str, ...]] = ()
+    """Those that are True as published and False as corrected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSettings(VariantSettings):
+    """Of methods that name layers."""
+
+    QUIRKS: ClassVar[tuple[str, ...]] = ("absolute_layers",)
+
+    absolute_layers: bool = False
+    """As published, towers that are deeper than 12 layers are read at the same layer numbers."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Where the papers' layer numbers, written for 12 layers, lie in a tower.
+
+    The same share of the tower, or, with `absolute`, the same number.
+    """
+
+    count: int
+    absolute: bool = False
+
+    def __call__(self, layer: int) -> int:
+        """The tower's layer for layer 0..11 of 12; 10 and 11 are always the last two."""
+        if self.absolute or self.count == 12:
+            return min(layer, self.count - 2)
+        return self.count - 2 if layer == 10 else max((layer + 1) * self.count // 12 - 1, 0)
+
+    def last(self, blocks: int) -> int:
+        """How many last blocks stand for so many of 12."""
+        return min(blocks, self.count) if self.absolute else max(blocks * self.count // 12, 1)
+
+
+def _alone(x: Pass) -> tuple[Pass, ...]:
+    return (x,)
+
+
+def _first(x: Pass, streams: tuple[Pass, ...], outs: tuple[Tokens, ...]) -> Tokens:
+    return outs[0]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a second look at the last block may use beside the pass."""
+
+    pixels: Pixels
+    """The normalised windows."""
+    texts: TextFeatures
+    scale: float
+    """Of the cosines in the softmax over texts."""
+
+
+_NOTHING = Keep()
+
+
+@dataclass(frozen=True)
+class DenseRule:
+    """One method."""
+
+    weights: Callable[[Pass], Attention | None]
+    """Attention weights; None where each token takes its own value, so that q and k are never formed."""
+    second: Callable[[Pass], Attention | None] | None = None
+    """Attention weights of the second stream, where they differ from the first's."""
+    keep: str = "full"
+    """"full" or "bare"."""
+    mid: Keep = _NOTHING
+    """What the trunk must keep."""
+    depth: int = 1
+    """Over 1: a side stream sums the attention outputs of the last `depth` blocks, whose queries, keys and
+    values come from the ordinary stream; no MLP."""
+    before: Callable[[Pass], tuple[Pass, ...]] = _alone
+    after: Callable[[Pass, tuple[Pass, ...], tuple[Tokens, ...]], Tokens] = _first
+    again: Callable[[Pass, Float[Tensor, "b p e"], Question], Pass] | None = None
+    scores: Callable[[Pass, Cosines], Cosines] | None = None
+    positions: str = "bicubic-nudged"
+    """How its authors stretch the position table."""
+
+
+Making = Callable[[Any, int], DenseRule]
+"""From a method's own settings and the number of the tower's layers to its rule."""
+
+
+def shared_passes(
+    vision: Vision, pixels: Pixels, rules: Sequence[DenseRule], tables: Sequence[Positions]
+) -> Iterator[tuple[int, Pass]]:
+    """The pass that each rule starts from: one for all rules that stretch the position table alike.
+
+    Yields:
+        Each rule's index, once, and its pass.
+    """
+    for table in dict.fromkeys(tables):
+        sharing = [i for i, other in enumerate(tables) if other is table]
+        x = one_pass(vision, pixels, table, keep=reduce(or_, (rules[i].mid for i in sharing)))
+        for i in sharing:
+            yield i, x
+
+
+def block_attention(x: Pass, rule: DenseRule, question: Question | None = None) -> Attention | None:
+    """The last block's attention as the rule has it, of its first stream; None where it is the identity.
+
+    Args:
+        x: before the last block.
+        rule: the method.
+        question: what a second look asks for. None: the attention of the first look.
+    """
+    if rule.again is not None and question is not None:
+        x = rule.again(x, _look(x, rule), question)
+    return rule.weights(rule.before(x)[0])
+
+
+def patch_features(x: Pass, rule: DenseRule, question: Question | None = None) -> Float[Tensor, "b p e"]:
+    """Each patch in the shared space, not normalised, as the rule sees it.
+
+    A rule that looks again does so if it is told what is asked.
+    """
+    features = _look(x, rule)
+    if rule.again is None or question is None:
+        return features
+    return _look(rule.again(x, features, question), rule)
+
+
+def patch_cosines(x: Pass, rule: DenseRule, question: Question) -> Cosines:
+    """Cosine of every text with every patch, after whatever the rule makes of them."""
+    patches = F.normalize(patch_features(x, rule, question), dim=-1)
+    cosines = (patches @ question.texts.T).transpose(1, 2)
+    return cosines if rule.scores is None else rule.scores(x, cosines)
+
+
+def affinity(x: Heads, y: Heads, bias: Float[Tensor, "n n"] | None = None) -> Attention:
+    """softmax(x yᵀ / sqrt(64) + bias); rows sum to 1."""
+    logits = ((x * x.shape[-1] ** -0.5) @ y.transpose(-2, -1)).float()
+    return torch.softmax(logits if bias is None else logits + bias, dim=-1)
+
+
+def _look(x: Pass, rule: DenseRule) -> Float[Tensor, "b p e"]:
+    if rule.depth > 1:
+        tokens = _side_stream(x, rule)
+    else:
+        streams = rule.before(x)
+        outs = tuple(_block(stream, rule, i) for i, stream in enumerate(streams))
+        tokens = rule.after(x, streams, outs)
+    # The class token comes first where there is one.
+    return x.vision.project(tokens[:, -x.patches :])
+
+
+def _block(x: Pass, rule: DenseRule, stream: int) -> Tokens:
+    weights = rule.second(x) if stream and rule.second is not None else rule.weights(x)
+    return x.last_block(weights) if rule.keep == "full" else x.attended(weights).float()
+
+
+def _side_stream(x: Pass, rule: DenseRule) -> Tokens:
+    count = len(x.vision.blocks)
+    stream = x.entering(count - rule.depth).tokens
+    for layer in range(count - rule.depth, count):
+        at = x.entering(layer)
+        stream = stream + at.attended(rule.weights(at))
+    return stream

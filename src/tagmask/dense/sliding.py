@@ -1,0 +1,238 @@
+"""The sliding-window harness of all dense methods, up to the cosines: scale, crop, encode, compare.
+
+Windows go through the frozen tower in batches, and methods that share its blocks share their forward pass.
+As coded by SCLIP's authors, whose harness this is:
+  * images are scaled by OpenCV's fixed-point bilinear resize, to the bit;
+  * pixels are normalised by the weights' statistics times 255, rounded to three decimals.
+
+    F. Wang, J. Mei, A. Yuille. "SCLIP: Rethinking Self-Attention for Dense Vision-Language Inference",
+    ECCV 2024.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from tagmask.checks import check_choice, check_number
+from tagmask.clip.load import Clip
+from tagmask.dense.features import one_pass
+from tagmask.dense.joining import join
+from tagmask.dense.maps import CosineMaps, stitched
+from tagmask.dense.positions import POSITIONS, Positions
+from tagmask.dense.resize import resize_cv2_linear, short_side_size
+from tagmask.dense.rule import DenseRule, Question, patch_cosines, shared_passes
+from tagmask.dense.windows import Windows, plan_windows, stitch_matrices, whole
+from tagmask.errors import InputError
+from tagmask.refine.pamr import check_pamr
+from tagmask.types import Image, Images, Pixels, Size, TextFeatures
+
+__all__ = [
+    "SlidingSettings",
+    "check_windows",
+    "position_rule",
+    "scale_and_normalise",
+    "sliding_cosines",
+    "window_cosines",
+]
+
+_LONG_SIDE = 2048
+_WINDOWS_A_BATCH = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlidingSettings:
+    """Every number of the harness; the defaults are those of SCLIP's authors."""
+
+    QUIRKS: ClassVar[tuple[str, ...]] = ("positions_by_count",)
+    """Those that are True as published and False as corrected."""
+
+    short_side: int = 336
+    """The image's short side after scaling, in pixels; the long one is held under 2048."""
+    crop: int | None = 224
+    """Side of a window in pixels; None looks at the whole image at once."""
+    stride: int = 112
+    """Pixels between windows."""
+    join: str = "maps"
+    """What windows are averaged as. "maps": each is looked at to the end, as published; "tokens": before the
+    last block, whose attention then spans the whole image (this project's own)."""
+    two_resizes: bool = False
+    """A whole image's map goes to the scaled image's size first, as windows' maps do (NACLIP)."""
+    pad_windows: bool = False
+    """Windows are filled up to whole patches with zeros on all sides (ClearCLIP); else the rest is cut."""
+    positions: str | None = None
+    """How the position table follows the grid; None: as the method's authors do."""
+    positions_by_count: bool = True
+    """As coded: a grid with as many patches as the stored one reads it unchanged, whatever its shape."""
+    logit_scale: float = 40.0
+    """Multiplies cosines before the softmax over names."""
+    prob_thd: float = 0.0
+    """Pixels whose best class stays under it become background (or nothing, without a background)."""
+    area_thd: float | None = None
+    """Classes with no more than this share of the foreground area are dropped."""
+    pamr_steps: int = 0
+    """Rounds of pixel-adaptive refinement; 0 leaves it out."""
+    pamr_dilations: tuple[int, ...] = (8, 16)
+    """Pixels between neighbours of the refinement."""
+
+    def __post_init__(self) -> None:
+        check_choice("join", self.join, ("maps", "tokens"))
+        if self.positions is not None:
+            check_choice("positions", self.positions, tuple(POSITIONS))
+        check_number("short_side", self.short_side, 1, _LONG_SIDE, whole=True)
+        check_number("stride", self.stride, 1, whole=True)
+        if self.crop is not None:
+            check_number("crop", self.crop, 1, whole=True)
+            if self.stride > self.crop:
+                raise InputError(
+                    f"stride {self.stride} leaves gaps between windows of {self.crop} pixels (crop); "
+                    f"give a stride of {self.crop} or less"
+                )
+        check_number("logit_scale", self.logit_scale, 0)
+        check_number("prob_thd", self.prob_thd, 0, 1)
+        if self.area_thd is not None:
+            check_number("area_thd", self.area_thd, 0, 1)
+        check_pamr(self.pamr_steps, self.pamr_dilations)
+
+
+def check_windows(clip: Clip, settings: SlidingSettings) -> None:
+    """Refuse windows that hold no patch of these weights.
+
+    Raises:
+        InputError: naming both sides.
+    """
+    if settings.crop is not None and settings.crop < clip.vision.patch:
+        raise InputError(
+            f"crop is {settings.crop} pixels and a patch of these weights has {clip.vision.patch}; "
+            "give at least that"
+        )
+
+
+def sliding_cosines(
+    clip: Clip, images: Images, texts: TextFeatures, settings: SlidingSettings, rules: Sequence[DenseRule]
+) -> Iterator[tuple[CosineMaps, ...]]:
+    """Cosines of every text with every patch, under one or several methods.
+
+    Windows of one size of all images share batches, and the methods share all blocks but the last.
+
+    Args:
+        clip: the frozen model.
+        images: upright RGB of any sizes.
+        texts: unit features.
+        settings: the harness.
+        rules: the methods.
+
+    Yields:
+        For each image its maps, one a method.
+    """
+    scaled = [scale_and_normalise(clip, image, settings.short_side) for image in images]
+    plans = [_plan(pixels, settings) for pixels in scaled]
+    if settings.join == "tokens":
+        for image, pixels, plan in zip(images, scaled, plans, strict=True):
+            yield tuple(_joined_maps(clip, image, pixels, plan, texts, settings, rule) for rule in rules)
+        return
+    found: list[list[list[Tensor]]] = [[[] for _ in rules] for _ in images]
+    for size in dict.fromkeys((plan.height, plan.width) for plan in plans):
+        group = [i for i, plan in enumerate(plans) if (plan.height, plan.width) == size]
+        cuts = [(i, box) for i in group for box in plans[i].boxes]
+        for start in range(0, len(cuts), _WINDOWS_A_BATCH):
+            batch = cuts[start : start + _WINDOWS_A_BATCH]
+            windows = torch.stack([scaled[i][:, y0:y1, x0:x1] for i, (x0, y0, x1, y1) in batch])
+            for m, cosines in enumerate(window_cosines(clip, windows, texts, settings, rules)):
+                for (i, _), maps in zip(batch, cosines, strict=True):
+                    found[i][m].append(maps)
+    for image, pixels, plan, each in zip(images, scaled, plans, found, strict=True):
+        padded = _padded((plan.height, plan.width), clip.vision.patch) if settings.pad_windows else None
+        down, across = stitch_matrices(
+            plan,
+            (each[0][0].shape[-2], each[0][0].shape[-1]),
+            (pixels.shape[-2], pixels.shape[-1]),
+            (image.shape[0], image.shape[1]),
+            through_canvas=settings.crop is not None or settings.two_resizes,
+            padded=padded,
+        )
+        down, across = down.to(texts.device), across.to(texts.device)
+        yield tuple(stitched(torch.stack(maps), plan, down, across, pixels) for maps in each)
+
+
+def _joined_maps(
+    clip: Clip,
+    image: Image,
+    pixels: Float[Tensor, "3 hs ws"],
+    plan: Windows,
+    texts: TextFeatures,
+    settings: SlidingSettings,
+    rule: DenseRule,
+) -> CosineMaps:
+    table = position_rule(settings, rule)
+    cuts = [pixels[:, y0:y1, x0:x1] for x0, y0, x1, y1 in plan.boxes]
+    batches = [cuts[start : start + _WINDOWS_A_BATCH] for start in range(0, len(cuts), _WINDOWS_A_BATCH)]
+    passes = [one_pass(clip.vision, torch.stack(batch), table, keep=rule.mid) for batch in batches]
+    state = join(passes, plan)
+    cosines = patch_cosines(state, rule, Question(pixels[None], texts, settings.logit_scale))[0]
+    size = (pixels.shape[-2], pixels.shape[-1])
+    down, across = stitch_matrices(whole(size), state.grid, size, (image.shape[0], image.shape[1]))
+    maps = cosines.reshape(-1, *state.grid)
+    return CosineMaps(maps, down.to(texts.device), across.to(texts.device), pixels)
+
+
+def _padded(size: Size, patch: int) -> Size:
+    h, w = (-(-side // patch) * patch for side in size)
+    return h, w
+
+
+def scale_and_normalise(clip: Clip, image: Image, short_side: int) -> Float[Tensor, "3 hs ws"]:
+    """Scale by the short side, keeping the ratio, and normalise with the harness's rounded statistics.
+
+    A side is never under one patch (the authors' program stops there).
+    """
+    height, width = short_side_size((image.shape[0], image.shape[1]), short_side, _LONG_SIDE)
+    patch = clip.vision.patch
+    scaled = resize_cv2_linear(image, (max(height, patch), max(width, patch)))
+    mean = torch.tensor([round(255 * part, 3) for part in clip.mean], device=clip.device)
+    std = torch.tensor([round(255 * part, 3) for part in clip.std], device=clip.device)
+    pixels = torch.from_numpy(scaled).to(clip.device).permute(2, 0, 1).float()
+    return (pixels - mean[:, None, None]) / std[:, None, None]
+
+
+def window_cosines(
+    clip: Clip,
+    windows: Pixels,
+    texts: TextFeatures,
+    settings: SlidingSettings,
+    rules: Sequence[DenseRule],
+) -> list[Float[Tensor, "b q gh gw"]]:
+    """Cosine of every patch with every text, under each of the methods."""
+    if settings.pad_windows:
+        windows = _fill_up(windows, clip.vision.patch)
+    tables = [position_rule(settings, rule) for rule in rules]
+    found: dict[int, Tensor] = {}
+    for i, state in shared_passes(clip.vision, windows, rules, tables):
+        cosines = patch_cosines(state, rules[i], Question(windows, texts, settings.logit_scale))
+        found[i] = cosines.reshape(*cosines.shape[:2], *state.grid)
+    return [found[i] for i in range(len(rules))]
+
+
+def position_rule(settings: SlidingSettings, rule: DenseRule) -> Positions:
+    """How a rule's position table follows the grid, under these settings."""
+    name = settings.positions or rule.positions
+    if name == "bicubic-nudged" and not settings.positions_by_count:
+        name = "bicubic-nudged-by-shape"
+    return POSITIONS[name]
+
+
+def _fill_up(windows: Pixels, patch: int) -> Pixels:
+    """Zeros on all sides up to whole patches, the odd one below and on the right."""
+    h, w = windows.shape[-2:]
+    high, wide = _padded((h, w), patch)
+    top, left = (high - h) // 2, (wide - w) // 2
+    return F.pad(windows, (left, wide - w - left, top, high - h - top))
+
+
+def _plan(pixels: Float[Tensor, "3 h w"], settings: SlidingSettings) -> Windows:
+    size = (pixels.shape[-2], pixels.shape[-1])
+    return whole(size) if settings.crop is None else plan_windows(size, settings.crop, settings.stride)

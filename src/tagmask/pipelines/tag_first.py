@@ -1,0 +1,93 @@
+"""CLS-SEG and CLIP-ES: an image's tags, given or found, and a mask of each."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from tagmask.clip.load import Clip
+from tagmask.dense.prompts import split_names, text_features
+from tagmask.errors import InputError
+from tagmask.papers import clip_es, cls_seg
+from tagmask.pipelines.labelled import LabelledImage, MaskPipeline, apply_crf, spread_planes
+from tagmask.pipelines.tagging import TagclipPipeline
+from tagmask.refine.pamr import pamr
+from tagmask.settings.recipes import TagMaskRecipe
+from tagmask.types import Image, Images
+
+__all__ = ["TagFirstPipeline"]
+
+
+class TagFirstPipeline(MaskPipeline):
+    """CLS-SEG and CLIP-ES: an image's tags, given or found, and a mask of each."""
+
+    def __init__(self, clip: Clip, recipe: TagMaskRecipe) -> None:
+        self.clip, self.recipe = clip, recipe
+        self.background = recipe.background_names is not None
+        prompts = recipe.prompts or clip_es.fuse_names(recipe.words)
+        self.texts = tuple(dict.fromkeys((*split_names(recipe.words).texts, *prompts, *recipe.background)))
+        features = text_features(clip, (*prompts, *recipe.background), recipe.templates)
+        self._texts = clip_es.ClassTexts(features[: len(prompts)], features[len(prompts) :])
+        named = split_names(recipe.words).classes
+        self.words = ("background", *named) if self.background else named
+        self._tagger = TagclipPipeline(clip, recipe.tagger) if recipe.tagger else None
+
+    @torch.inference_mode()
+    def __call__(
+        self, images: Images, tags: Sequence[Sequence[int] | None], nothing: int, keep_scores: bool
+    ) -> list[LabelledImage]:
+        """See `MaskPipeline`."""
+        for given in tags:
+            clip_es.check_tags(given or (), len(self.recipe.words))
+        return [
+            self._mask(image, given, nothing, keep_scores) for image, given in zip(images, tags, strict=True)
+        ]
+
+    def _mask(
+        self, image: Image, given: Sequence[int] | None, nothing: int, keep_scores: bool
+    ) -> LabelledImage:
+        tags, maps = self._maps(image, given)
+        size = (image.shape[0], image.shape[1])
+        recipe, settings = self.recipe, self.recipe.variant
+        if recipe.pamr_steps or recipe.crf:
+            probabilities = torch.from_numpy(clip_es.crf_probabilities(maps, size, settings))
+            if recipe.pamr_steps and len(probabilities):
+                guide = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float() / 255
+                probabilities = pamr(
+                    probabilities, guide, steps=recipe.pamr_steps, dilations=recipe.pamr_dilations
+                )
+            if recipe.crf and len(probabilities):
+                probabilities = apply_crf(probabilities, image, recipe.crf, wrapped=recipe.crf_wrapped)
+            planes: Float32[np.ndarray, "k h w"] | None = probabilities.numpy()
+            # The cut is for what a CRF is sure of; other probabilities do not sum to 1.
+            cut = settings if recipe.crf else replace(settings, confidence=None)
+            labels, _ = clip_es.crf_labels(probabilities.numpy(), tags, cut, nothing=nothing)
+        else:
+            labels, planes = clip_es.label(
+                maps, size, tags, settings, nothing=nothing, keep_scores=keep_scores
+            )
+        kept = [tag + self.background for tag in tags]
+        kept = [0, *kept] if self.background else kept
+        return LabelledImage(labels, spread_planes(planes, kept, self.words, size, keep_scores), tags)
+
+    def _maps(
+        self, image: Image, given: Sequence[int] | None
+    ) -> tuple[tuple[int, ...], Float[Tensor, "K gh gw"]]:
+        settings = self.recipe.variant
+        if given is None:
+            if self._tagger is None:
+                raise InputError(
+                    f"{self.recipe.name} masks tags that are given; give them, as in "
+                    "segmenter(image, tags=[0, 5])"
+                )
+            tagger = self._tagger
+            look = cls_seg.look_once(self.clip, image, tagger.settings, settings)
+            tags = tagger.choose(cls_seg.tag_scores(self.clip, look, tagger.query, tagger.settings))
+            return tags, cls_seg.maps_of_tags(self.clip, image, look, tags, self._texts, settings)
+        if not len(given):
+            return (), self._texts.foreground.new_zeros(0, 1, 1)
+        state = clip_es.look(self.clip, image, settings)
+        return tuple(given), clip_es.tag_maps(self.clip, state, self._texts, given, settings)

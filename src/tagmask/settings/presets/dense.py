@@ -1,0 +1,189 @@
+"""Presets of the dense methods: SCLIP on its eight benchmarks, and the others in its harness.
+
+All read SCLIP's class files, so that rows compare. ClearCLIP and SFP were published with other names for a
+few classes: "clearclip+names/voc21" has those.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from tagmask.dense.rule import LayerSettings, VariantSettings
+from tagmask.settings.recipes import MaskRecipe
+from tagmask.settings.words import read_list
+from tagmask.variants.resclip import ResclipSettings
+from tagmask.variants.sc_clip import ScClipSettings
+from tagmask.variants.sfp import SfpSettings
+
+__all__ = ["dense_presets"]
+
+_SETS = ("voc21", "voc20", "context60", "context59", "coco-object", "coco-stuff", "cityscapes", "ade20k")
+_BACKGROUND = ("voc21", "context60", "coco-object")
+
+
+@dataclass(frozen=True)
+class _Protocol:
+    """What one method changes of SCLIP's harness, data set by data set."""
+
+    variant: VariantSettings = field(default_factory=VariantSettings)
+    """The method's own numbers."""
+    logit_scale: float = 40.0
+    scales: Mapping[str, float] = field(default_factory=dict)
+    """Where another."""
+    thresholds: tuple[float, float, float] = (0.1, 0.1, 0.1)
+    """`prob_thd` of VOC21, Context60 and COCO-Object; the others have none."""
+    area_thd: float | None = None
+    """Of VOC21."""
+    short_sides: Mapping[str, int] = field(default_factory=dict)
+    """Where not 336, and 560 for Cityscapes."""
+    every: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of every data set."""
+    some: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Fields of one data set."""
+
+
+_WHOLE = {"crop": None, "two_resizes": True}
+"""NACLIP and ResCLIP look at VOC's photos whole, and resize twice."""
+
+
+def _residual(
+    temp: float, rcs_share: float, sfr_scale: float, sfr_share: float = 0.7
+) -> dict[str, ResclipSettings]:
+    """ResCLIP's numbers for one data set."""
+    numbers = ResclipSettings(temp_thd=temp, rcs_share=rcs_share, sfr_scale=sfr_scale, sfr_share=sfr_share)
+    return {"variant": numbers}
+
+
+_PROTOCOLS: Mapping[str, _Protocol] = MappingProxyType(
+    {
+        # These four have no settings in this harness: NACLIP's, with windows everywhere.
+        "clip": _Protocol(),
+        "maskclip": _Protocol(),
+        "clip-surgery": _Protocol(LayerSettings()),
+        "gem": _Protocol(LayerSettings()),
+        "clearclip": _Protocol(
+            logit_scale=50.0,
+            thresholds=(0.5, 0.15, 0.4),
+            short_sides=MappingProxyType(dict.fromkeys(_SETS, 448)),
+            every=MappingProxyType({"crop": 448, "stride": 224, "pad_windows": True}),
+            some=MappingProxyType({"cityscapes": {"crop": 224, "stride": 224}}),
+        ),
+        "naclip": _Protocol(some=MappingProxyType({"voc21": _WHOLE, "voc20": _WHOLE})),
+        "resclip": _Protocol(
+            ResclipSettings(),
+            some=MappingProxyType(
+                {
+                    "voc21": {**_WHOLE, **_residual(0.50, 0.3, 2.2)},
+                    "voc20": {**_WHOLE, **_residual(0.10, 0.6, 2.1, 0.6)},
+                    "context60": _residual(0.30, 0.3, 1.8),
+                    "context59": _residual(0.25, 0.4, 1.8),
+                    "coco-object": _residual(0.11, 0.4, 1.8),
+                    "coco-stuff": _residual(0.11, 0.4, 1.8),
+                    "cityscapes": _residual(0.10, 0.2, 2.1, 0.6),
+                    "ade20k": _residual(0.25, 0.3, 2.1),
+                }
+            ),
+        ),
+        "sc-clip": _Protocol(
+            ScClipSettings(),
+            scales=MappingProxyType({"voc21": 50.0, "coco-object": 55.0}),
+            thresholds=(0.15, 0.15, 0.35),
+            area_thd=0.1,
+        ),
+        "sfp": _Protocol(
+            SfpSettings(),
+            scales=MappingProxyType({"voc21": 50.0, "coco-object": 55.0}),
+            thresholds=(0.15, 0.15, 0.35),
+            area_thd=0.1,
+            short_sides=MappingProxyType({"ade20k": 384}),
+        ),
+    }
+)
+
+
+def dense_presets() -> list[MaskRecipe]:
+    """Every dense method on the eight benchmarks, with and without PAMR."""
+    sclip = {recipe.name.partition("/")[2]: recipe for recipe in _sclip()}
+    return [*_sclip(), *_sclip(pamr_steps=10), *_others(sclip), *_others(sclip, pamr_steps=10)]
+
+
+def _sclip(pamr_steps: int = 0) -> list[MaskRecipe]:
+    """The eight benchmarks of the authors' configurations; only three have a background class."""
+    method = "sclip+pamr" if pamr_steps else "sclip"
+
+    def recipe(
+        dataset: str,
+        file: str,
+        *,
+        background: bool = False,
+        short_side: int = 336,
+        logit_scale: float = 40.0,
+        prob_thd: float = 0.0,
+        area_thd: float | None = None,
+    ) -> MaskRecipe:
+        lines = read_list(file)
+        return MaskRecipe(
+            name=f"{method}/{dataset}",
+            words=lines[1:] if background else lines,
+            background=tuple(lines[0].split(", ")) if background else (),
+            templates=read_list("sclip_templates80"),
+            short_side=short_side,
+            logit_scale=logit_scale,
+            prob_thd=prob_thd,
+            area_thd=area_thd,
+            pamr_steps=pamr_steps,
+        )
+
+    return [
+        recipe("voc21", "sclip_voc21", background=True, logit_scale=65.0, prob_thd=0.1, area_thd=0.1),
+        recipe("voc20", "sclip_voc20"),
+        recipe("context60", "sclip_context60", background=True, logit_scale=50.0, prob_thd=0.1),
+        recipe("context59", "sclip_context59"),
+        recipe("coco-object", "sclip_coco_object", background=True, logit_scale=50.0, prob_thd=0.1),
+        recipe("coco-stuff", "sclip_coco_stuff", short_side=448),
+        recipe("cityscapes", "sclip_cityscapes", short_side=560),
+        recipe("ade20k", "sclip_ade20k"),
+    ]
+
+
+def _others(sclip: Mapping[str, MaskRecipe], pamr_steps: int = 0) -> list[MaskRecipe]:
+    """The methods that came after SCLIP, from SCLIP's recipes by data set."""
+    suffix = "+pamr" if pamr_steps else ""
+    found = []
+    for method, protocol in _PROTOCOLS.items():
+        for dataset in _SETS:
+            made = replace(_recipe(method, protocol, dataset, sclip[dataset]), pamr_steps=pamr_steps)
+            found.append(replace(made, name=f"{method}{suffix}/{dataset}"))
+            if not pamr_steps and (names := _own_names(method, dataset, made)) != made:
+                found.append(replace(names, name=f"{method}+names/{dataset}"))
+    return found
+
+
+def _recipe(method: str, protocol: _Protocol, dataset: str, base: MaskRecipe) -> MaskRecipe:
+    thresholds = dict(zip(_BACKGROUND, protocol.thresholds, strict=True))
+    usual = 560 if dataset == "cityscapes" else 336
+    fields: dict[str, Any] = {
+        "variant": protocol.variant,
+        "short_side": protocol.short_sides.get(dataset, usual),
+        "logit_scale": protocol.scales.get(dataset, protocol.logit_scale),
+        "prob_thd": thresholds.get(dataset, 0.0),
+        "area_thd": protocol.area_thd if dataset == "voc21" else None,
+        **protocol.every,
+        **protocol.some.get(dataset, {}),
+    }
+    return replace(base, method=method, **fields)
+
+
+def _own_names(method: str, dataset: str, made: MaskRecipe) -> MaskRecipe:
+    """The names that the method was published with."""
+    if method == "clearclip" and dataset in ("voc21", "voc20", "coco-object"):
+        single = {"person": "person", "television monitor": "tvmonitor"}
+        words = tuple(single.get(line.split(", ")[0], line) for line in made.words)
+        return replace(made, words=words, background=("background",) if made.background else ())
+    if method == "sfp" and dataset in ("voc21", "voc20", "cityscapes"):
+        words = tuple(
+            ", ".join(name.replace("person", "people") for name in line.split(", ")) for line in made.words
+        )
+        return replace(made, words=words)
+    return made

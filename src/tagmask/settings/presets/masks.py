@@ -1,0 +1,74 @@
+"""Presets of methods that mask tags: CLS-SEG and CLIP-ES, with and without their CRF."""
+
+from tagmask.papers.clip_es import ClipEsSettings
+from tagmask.settings.presets.tags import tagclip_presets
+from tagmask.settings.recipes import TagMaskRecipe
+from tagmask.settings.words import read_list
+
+__all__ = ["mask_presets"]
+
+
+def mask_presets() -> list[TagMaskRecipe]:
+    """CLS-SEG and CLIP-ES on the data sets of their tables."""
+    return [*_cls_seg(), *_cls_seg(crf=True), *_clip_es(), *_clip_es(crf=True)]
+
+
+def _cls_seg(crf: bool = False) -> list[TagMaskRecipe]:
+    """Annotation-free segmentation of TagCLIP's paper, as its copy of CLIP-ES has it."""
+    method = "cls-seg+crf" if crf else "cls-seg"
+    taggers = {recipe.name.removeprefix("tagclip/"): recipe for recipe in tagclip_presets()}
+
+    def recipe(
+        dataset: str,
+        prompts: str,
+        background: str,
+        *,
+        layers: tuple[int, ...] = tuple(range(4, 12)),
+        box_threshold: float = 0.7,
+        background_power: float | None = 1.0,
+    ) -> TagMaskRecipe:
+        tagger = taggers[dataset]
+        return TagMaskRecipe(
+            name=f"{method}/{dataset}",
+            method="cls-seg",
+            words=tagger.words,
+            prompts=read_list(prompts),
+            background=read_list(background),
+            tagger=tagger,
+            variant=ClipEsSettings(
+                attention_layers=layers, box_threshold=box_threshold, background_power=background_power
+            ),
+            crf="cls-seg" if crf else None,
+            crf_wrapped=crf,
+        )
+
+    return [
+        recipe("voc2012", "voc_seg", "background_voc", layers=tuple(range(4, 11)), box_threshold=0.4),
+        recipe("coco2017", "coco80_seg", "background_coco"),
+        recipe("coco-stuff", "cocostuff171_seg", "background_cocostuff_seg", background_power=None),
+    ]
+
+
+def _clip_es(crf: bool = False) -> list[TagMaskRecipe]:
+    """CLIP-ES on its own: true labels are given, and pixels it is unsure of after the CRF are cut."""
+    method = "clip-es+crf" if crf else "clip-es"
+
+    def recipe(
+        dataset: str, words: str, prompts: str, background: str, box_threshold: float
+    ) -> TagMaskRecipe:
+        return TagMaskRecipe(
+            name=f"{method}/{dataset}",
+            method="clip-es",
+            words=read_list(words),
+            prompts=read_list(prompts),
+            background=read_list(background),
+            tagger=None,
+            variant=ClipEsSettings(box_threshold=box_threshold, confidence=0.95 if crf else None),
+            crf="cls-seg" if crf else None,
+            crf_wrapped=crf,
+        )
+
+    return [
+        recipe("voc2012", "voc_tag", "voc_seg", "background_voc", 0.4),
+        recipe("coco2014", "coco80_tag", "coco80_seg", "background_coco", 0.7),
+    ]

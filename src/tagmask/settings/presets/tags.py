@@ -1,0 +1,159 @@
+"""Presets of the methods that tag.
+
+What no paper says (input, sentences and background of TagCLIP's rows for CLIP, DPT and CLIP Surgery; words of
+SPARC's data files) is as for TagCLIP itself, or as the method's authors have it elsewhere.
+"""
+
+from tagmask.papers.clip_surgery_tags import SurgeryTagSettings
+from tagmask.papers.clip_tags import ClipTagSettings
+from tagmask.papers.dpt import DptSettings
+from tagmask.papers.piaa import PiaaSettings
+from tagmask.papers.sparc import SparcSettings
+from tagmask.papers.tagclip import TagclipSettings
+from tagmask.settings.recipes import TagRecipe
+from tagmask.settings.words import read_list
+
+__all__ = ["PLAIN", "tag_presets", "tagclip_presets"]
+
+PLAIN = "a photo of a {}."
+"""The plain prompt."""
+
+_TAGCLIPS_NAMES = {
+    "voc2007": ("voc_tag", "background_voc"),
+    "voc2012": ("voc_tag", "background_voc"),
+    "coco2014": ("coco80_tag", "background_coco"),
+    "coco2017": ("coco80_tag", "background_coco"),
+}
+_DPTS_NAMES = {
+    "voc2007": "voc_tag",
+    "voc2012": "voc_tag",
+    "coco2014": "dpt_coco80",
+    "coco2017": "dpt_coco80",
+    "nus-wide": "nus81",
+}
+_OFFICIAL_NAMES = {
+    "voc2007": "piaa_voc",
+    "voc2012": "piaa_voc",
+    "coco2014": "piaa_coco80",
+    "nus-wide": "nus81",
+}
+
+
+def tag_presets() -> list[TagRecipe]:
+    """Every tagger on the data sets of its tables."""
+    return [
+        *tagclip_presets(),
+        *_clip(softmax=False),
+        *_clip(softmax=True),
+        *_surgery(),
+        *_dpt(),
+        *_sparc(),
+        *_piaa(),
+    ]
+
+
+def tagclip_presets() -> list[TagRecipe]:
+    """Table 10 of settings in the authors' program: VOC and COCO alike, COCO-Stuff on its own."""
+    stuff = TagRecipe(
+        name="tagclip/coco-stuff",
+        method="tagclip",
+        words=read_list("cocostuff171_tag"),
+        background=(),
+        templates=read_list("prompts_tag85"),
+        tag_tau=0.1,
+        variant=TagclipSettings(attention_layers=tuple(range(11)), candidate_tau=0.1),
+    )
+    return [
+        *(
+            TagRecipe(
+                name=f"tagclip/{dataset}",
+                method="tagclip",
+                words=read_list(words),
+                background=read_list(background),
+                templates=read_list("prompts_tag85"),
+                variant=TagclipSettings(),
+            )
+            for dataset, (words, background) in _TAGCLIPS_NAMES.items()
+        ),
+        stuff,
+    ]
+
+
+def _clip(*, softmax: bool) -> list[TagRecipe]:
+    method = "clip-softmax" if softmax else "clip"
+    return [
+        TagRecipe(
+            name=f"{method}/{dataset}",
+            method=method,
+            words=read_list(words),
+            background=read_list(background),
+            templates=read_list("prompts_tag85"),
+            variant=ClipTagSettings(softmax=softmax),
+        )
+        for dataset, (words, background) in _TAGCLIPS_NAMES.items()
+    ]
+
+
+def _surgery() -> list[TagRecipe]:
+    names = {dataset: words for dataset, (words, _) in _TAGCLIPS_NAMES.items()} | {"nus-wide": "nus81"}
+    return [
+        TagRecipe(
+            name=f"clip-surgery/{dataset}",
+            method="clip-surgery",
+            words=read_list(words),
+            background=(),
+            templates=read_list("prompts_tag85"),
+            variant=SurgeryTagSettings(),
+        )
+        for dataset, words in names.items()
+    ]
+
+
+def _dpt() -> list[TagRecipe]:
+    return [
+        TagRecipe(
+            name=f"{name}/{dataset}",
+            method=name,
+            words=read_list(words),
+            background=(),
+            templates=(PLAIN,),
+            variant=DptSettings(softmax=softmax),
+        )
+        for name, softmax in (("dpt", "none"), ("dpt-softmax", "each"))
+        for dataset, words in _DPTS_NAMES.items()
+    ]
+
+
+def _sparc() -> list[TagRecipe]:
+    return [
+        TagRecipe(
+            name=f"sparc/{dataset}",
+            method="sparc",
+            words=read_list(words),
+            background=(),
+            templates=read_list("sclip_templates80"),
+            variant=SparcSettings(),
+        )
+        for dataset, words in (_OFFICIAL_NAMES | {"coco2017": "piaa_coco80"}).items()
+    ]
+
+
+def _piaa() -> list[TagRecipe]:
+    """Temperatures of refinement, best patch and class token."""
+    scales = {
+        "voc2007": (100.0, 200.0, 80.0),
+        "voc2012": (100.0, 200.0, 80.0),
+        "coco2014": (0.01, 400.0, 80.0),
+        "nus-wide": (500.0, 400.0, 10.0),
+    }
+    return [
+        TagRecipe(
+            name=f"piaa/{dataset}",
+            method="piaa",
+            words=read_list(_OFFICIAL_NAMES[dataset]),
+            background=(),
+            templates=("a photo of a {}",),
+            variant=PiaaSettings(refine_scale=refinement, patch_scale=patch, class_scale=token),
+        )
+        for dataset, (refinement, patch, token) in scales.items()
+    ]

@@ -1,0 +1,127 @@
+"""Where patches look: formulas written naively, one pass for all, points and methods refused."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tagmask.clip.load import Clip
+from tagmask.clip.model import Block
+from tagmask.dense.features import Pass, one_pass
+from tagmask.dense.positions import bicubic_nudged
+from tagmask.dense.sliding import SlidingSettings, scale_and_normalise
+from tagmask.errors import InputError
+from tagmask.pipelines.attention_maps import WHOLE, attention_of, patch_attention, patch_of
+
+SMALL = SlidingSettings(crop=None, short_side=64)
+GRID = (4, 5)
+
+
+@pytest.fixture(scope="module")
+def image(shapes: list[np.ndarray]) -> np.ndarray:
+    return shapes[0]  # 250 x 333: 64 x 85 when scaled, of which 80 columns are seen
+
+
+@pytest.fixture(scope="module")
+def state(sclip_model: Clip, image: np.ndarray) -> Pass:
+    return one_pass(sclip_model.vision, scale_and_normalise(sclip_model, image, 64)[None], bicubic_nudged)
+
+
+def naive_row(state: Pass, patch: int, pairs: tuple[str, ...]) -> np.ndarray:
+    """The row of one patch, summed over pairs of projections, averaged over heads, entry by entry."""
+    parts = {"q": state.q[0].double().numpy(), "k": state.k[0].double().numpy()}
+    heads = len(parts["q"])
+    row = np.zeros(state.patches)
+    for head in range(heads):
+        for one, other in pairs:
+            asks, answers = parts[one][head][patch + 1], parts[other][head]
+            each = [math.exp(float(asks @ answer) / 8) for answer in answers]
+            for j in range(state.patches):
+                row[j] += each[j + 1] / sum(each) / heads
+    return row
+
+
+@pytest.mark.parametrize(("method", "pairs"), [("clip", ("qk",)), ("sclip", ("qq", "kk"))])
+def test_a_row_of_attention_is_the_formulas(
+    method: str, pairs: tuple[str, ...], state: Pass, sclip_model: Clip, image: np.ndarray
+) -> None:
+    # Column 3 of 5 is pixels 200 to 266 of 333, row 2 of 4 is pixels 125 to 187 of 250.
+    found = patch_attention(sclip_model, image, [(230, 150)], [method], SMALL)
+    assert found.shape == (1, 1, *GRID)
+    expected = naive_row(state, 2 * 5 + 3, pairs)
+    np.testing.assert_allclose(found.ravel(), expected, rtol=0, atol=1e-6)
+    assert expected.sum() < len(pairs)  # the class token's part is left out
+
+
+def test_maskclip_looks_at_itself(sclip_model: Clip, image: np.ndarray) -> None:
+    found = patch_attention(sclip_model, image, [(0, 0), (332, 249)], ["maskclip"], SMALL)
+    expected = np.zeros((1, 2, *GRID))
+    expected[0, 0, 0, 0] = expected[0, 1, 3, 4] = 1
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_maps_are_shares_of_the_strongest_patch(sclip_model: Clip, image: np.ndarray) -> None:
+    points, methods = [(40, 30), (300, 200)], ["clip", "maskclip", "sc-clip"]
+    coarse = patch_attention(sclip_model, image, points, methods, SMALL)
+    maps = attention_of(sclip_model, image, points, methods, SMALL)
+    assert maps.shape == (3, 2, *image.shape[:2])
+    assert maps.dtype == np.float32
+    shares = torch.from_numpy(coarse / coarse.max(axis=(2, 3), keepdims=True))
+    expected = F.interpolate(shares, image.shape[:2], mode="bilinear", align_corners=False)
+    np.testing.assert_allclose(maps, expected.numpy(), rtol=0, atol=1e-6)
+    assert 0 <= maps.min() < maps.max() <= 1
+
+
+def test_all_methods_that_stretch_alike_share_the_trunk(
+    sclip_model: Clip, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    whole = Block.forward
+
+    def counted(self: Block, *given: object) -> torch.Tensor:
+        calls.append(id(self))
+        return whole(self, *given)
+
+    monkeypatch.setattr(Block, "forward", counted)
+    methods = ["clip", "maskclip", "sclip", "naclip", "clearclip", "sc-clip"]
+    together = patch_attention(sclip_model, image, [(5, 5), (99, 99), (300, 10)], methods, SMALL)
+    assert len(calls) == len(set(calls)) == len(sclip_model.vision.blocks) - 1
+    for i, method in enumerate(methods):
+        alone = patch_attention(sclip_model, image, [(99, 99)], [method], SMALL)
+        np.testing.assert_allclose(together[i, 1], alone[0, 0], rtol=0, atol=1e-6)
+    # GEM stretches the position table in its own way, which is another trunk.
+    calls.clear()
+    patch_attention(sclip_model, image, [(5, 5)], ["clip", "gem"], SMALL)
+    assert len(calls) == 2 * (len(sclip_model.vision.blocks) - 1)
+
+
+def test_a_second_look_has_words_in_mind(variants_model: Clip, image: np.ndarray) -> None:
+    texts = F.normalize(torch.randn(4, variants_model.vision.proj.shape[1]), dim=-1)
+    points, methods = [(120, 90)], ["resclip", "resclip-rcs", "sclip"]
+    first = patch_attention(variants_model, image, points, methods, SMALL)
+    second = patch_attention(variants_model, image, points, methods, SMALL, texts)
+    np.testing.assert_allclose(first[0], first[1], rtol=0, atol=1e-6)
+    assert np.abs(first[0] - second[0]).max() > 1e-4
+    np.testing.assert_array_equal(first[1:], second[1:])
+
+
+def test_the_patch_at_a_pixel_is_the_one_over_it() -> None:
+    for length, parts in ((333, 5), (64, 4), (3, 7), (1, 1)):
+        for x in range(length):
+            row, column = patch_of((x, 0), (1, length), (1, parts))
+            assert (row, column) == (0, math.floor((x + 0.5) / length * parts))
+
+
+@pytest.mark.parametrize("point", [(333, 0), (0, 250), (-1, 3), (3, -1)])
+def test_points_outside_are_refused(point: tuple[int, int], sclip_model: Clip, image: np.ndarray) -> None:
+    with pytest.raises(
+        InputError, match=r"outside the image, 333 pixels wide and 250 high; give 0..332,0..249"
+    ):
+        patch_attention(sclip_model, image, [(0, 0), point], ["clip"], SMALL)
+
+
+def test_unknown_methods_are_refused(sclip_model: Clip, image: np.ndarray) -> None:
+    with pytest.raises(InputError, match=r"Unknown method 'clop'. Did you mean 'clip'"):
+        patch_attention(sclip_model, image, [(0, 0)], ["clop"], WHOLE)

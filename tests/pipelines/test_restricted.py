@@ -1,0 +1,201 @@
+"""Tags in, masks out: words restricted to an image's tags, refinements, settings of both halves."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+import tagmask
+from tagmask.clip.load import Clip
+from tagmask.pipelines import mask_pipeline
+from tagmask.refine.crf import CRF_SETTINGS, dense_crf
+from tagmask.resolve import mask_recipe, tag_recipe
+from tagmask.settings.recipes import TagMaskRecipe
+from tests.oracles import pamr as slow_pamr
+from tests.segmenters import BACKGROUND, KINDS, WORDS, made, scores_of
+
+
+@pytest.fixture(scope="module")
+def segmenters(sclip_model: Clip) -> dict[str, tagmask.Segmenter]:
+    return {kind: made(sclip_model, kind) for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def picture(shapes: list[np.ndarray]) -> np.ndarray:
+    """A corner of a shape: 48 x 60 pixels."""
+    return shapes[0][60:108, 40:100]
+
+
+# -- Words of an image's tags only -----------------------------------------------------------------------
+
+
+def each_name(clip: Clip, picture: np.ndarray) -> dict[str, np.ndarray]:
+    """Logarithm of every single name's softmax score, which is its scaled cosine but for a constant."""
+    names = ["wall", "grass", "cat", "dog", "puppy", "bicycle", "boat"]
+    settings = {"words": names, "background": [], "among": "words"}
+    scores = scores_of(made(clip, "dense", **settings)(picture, scores=True))
+    return {name: np.log(plane.astype(np.float64)) for name, plane in zip(names, scores, strict=True)}
+
+
+def restricted(cosines: dict[str, np.ndarray], classes: Sequence[str]) -> np.ndarray:
+    """Softmax over the names of some classes alone; each class takes its best name."""
+    lines = [line.split(", ") for line in classes]
+    total = sum(np.exp(cosines[name]) for line in lines for name in line)
+    return np.stack([np.max([np.exp(cosines[name]) / total for name in line], axis=0) for line in lines])
+
+
+@pytest.mark.parametrize("behind", [True, False])
+@pytest.mark.parametrize("tags", [(3, 1), (0,), (1, 2, 0)])
+def test_tags_leave_only_their_words_in_the_softmax(
+    sclip_model: Clip, picture: np.ndarray, tags: tuple[int, ...], behind: bool
+) -> None:
+    threshold = 0.4
+    background = BACKGROUND if behind else []
+    segmenter = made(sclip_model, "dense", background=background, prob_thd=threshold)
+    seg = segmenter(picture, tags=tags, scores=True)
+    rows = sorted(tags)
+    classes = [", ".join(BACKGROUND)] * behind + [WORDS[tag] for tag in rows]
+    expected = restricted(each_name(sclip_model, picture), classes)
+    places = [0] * behind + [tag + behind for tag in rows]
+    np.testing.assert_allclose(scores_of(seg)[places], expected, rtol=0, atol=2e-5)
+    assert not np.delete(scores_of(seg), places, axis=0).any()
+    labels = np.array(places)[expected.argmax(axis=0)]
+    labels[expected.max(axis=0) < threshold] = 0 if behind else 255
+    top = np.sort(np.concatenate([expected, np.full((1, *labels.shape), threshold)]), axis=0)
+    clear = (top[-1] - top[-2] > 1e-4) & (abs(expected.max(axis=0) - threshold) > 1e-4)
+    assert clear.mean() > 0.95
+    np.testing.assert_array_equal(seg.labels[clear], labels[clear])
+    assert seg.tags == tags
+
+    fewer = made(
+        sclip_model, "dense", words=[WORDS[tag] for tag in rows], background=background, prob_thd=threshold
+    )
+    by_words = fewer(picture, tags=range(len(rows)), scores=True)
+    np.testing.assert_allclose(scores_of(by_words), scores_of(seg)[places], rtol=0, atol=1e-6)
+
+
+def test_tags_restrict_where_no_tagger_was_asked_for(sclip_model: Clip, picture: np.ndarray) -> None:
+    segmenter = made(sclip_model, "dense", among="words")
+    everything = segmenter(picture)
+    assert everything.tags is None
+    given = segmenter(picture, tags=[2])
+    assert given.tags == (2,)
+    np.testing.assert_array_equal(given.labels, made(sclip_model, "dense")(picture, tags=[2]).labels)
+    assert (given.labels != everything.labels).any()
+    mixed = mask_pipeline(sclip_model, segmenter.recipe)([picture, picture], [None, [2]], 255, False)
+    assert [masked.tags for masked in mixed] == [None, (2,)]
+
+
+# -- Refinements -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("behind", [True, False])
+def test_the_crf_starts_from_what_the_words_say(sclip_model: Clip, picture: np.ndarray, behind: bool) -> None:
+    background = BACKGROUND if behind else []
+    plain = made(sclip_model, "dense", background=background)(picture, tags=[3, 0, 1], scores=True)
+    threshold = float(np.median(scores_of(plain).max(axis=0)))
+    refining = made(sclip_model, "dense", background=background, prob_thd=threshold, crf="cls-seg")
+    seg = refining(picture, tags=[3, 0, 1], scores=True)
+    places = [0] * behind + [behind, 1 + behind, 3 + behind]
+    planes = scores_of(plain)[places].copy()
+    unsure = planes.max(axis=0) < np.float32(threshold)
+    if behind:
+        planes[0][unsure] = threshold  # an unsure pixel speaks for the background
+    expected = dense_crf(torch.from_numpy(planes), picture, CRF_SETTINGS["cls-seg"]).numpy()
+    np.testing.assert_allclose(scores_of(seg)[places], expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(scores_of(seg).sum(axis=0), 1, rtol=0, atol=1e-5)
+    assert not np.delete(scores_of(seg), places, axis=0).any()
+    labels = np.array(places)[scores_of(seg)[places].argmax(axis=0)]
+    if not behind:
+        labels[unsure] = 255
+    np.testing.assert_array_equal(seg.labels, labels)
+
+
+def test_where_no_word_is_sure_the_crf_leaves_background(sclip_model: Clip, picture: np.ndarray) -> None:
+    assert set(np.unique(made(sclip_model, "dense", prob_thd=1.0, crf="cls-seg")(picture).labels)) == {0}
+    without = made(sclip_model, "dense", prob_thd=1.0, crf="cls-seg", background=[])(picture, tags=[0, 2])
+    assert set(np.unique(without.labels)) == {255}
+
+
+def borders_on_edges(labels: np.ndarray, image: np.ndarray) -> float:
+    """Share of the borders between labels at which the colour changes too."""
+    edges, borders = [], []
+    for axis in (0, 1):
+        edges.append((np.diff(image.astype(int), axis=axis) != 0).any(axis=2).ravel())
+        borders.append(np.diff(labels.astype(int), axis=axis).ravel() != 0)
+    return float(np.concatenate(edges)[np.concatenate(borders)].mean())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("refined", [{"crf": "cls-seg"}, {"pamr_steps": 10}])
+def test_refined_masks_keep_to_the_colours(
+    tagclip_model: Clip, kind: str, refined: dict[str, object]
+) -> None:
+    flat = np.zeros((60, 80, 3), np.uint8)
+    flat[:, :] = (30, 60, 210)
+    flat[13:47, 22:55] = (220, 40, 30)
+    flat[50:, 60:] = (240, 230, 40)
+    plain = made(tagclip_model, kind)(flat, tags=[0, 1, 2, 3], scores=True)
+    seg = made(tagclip_model, kind, **refined)(flat, tags=[0, 1, 2, 3], scores=True)
+    assert 0.01 < np.mean(plain.labels != seg.labels) < 0.5
+    after = borders_on_edges(seg.labels, flat)
+    assert after > 2 * borders_on_edges(plain.labels, flat)
+    assert after == 1 or "crf" not in refined
+
+
+def test_pamr_on_tag_masks_is_the_formula(sclip_model: Clip, picture: np.ndarray) -> None:
+    small = picture[:18, :22]
+    recipe = mask_recipe(made(sclip_model, "cls-seg").recipe, overrides={"half_planes": False})
+    tags = [2, 0, 3]
+    places = [0, 3, 1, 4]
+    plain = tagmask.Segmenter(sclip_model, recipe=recipe)(small, tags=tags, scores=True)
+    seg = tagmask.Segmenter(sclip_model, recipe=recipe, pamr_steps=2, pamr_dilations=(1, 3))(
+        small, tags=tags, scores=True
+    )
+    planes = np.clip(scores_of(plain)[places], 1e-5, 1)
+    guide = (small.transpose(2, 0, 1) / 255).tolist()
+    expected = np.array(slow_pamr.pamr(planes.tolist(), guide, 2, (1, 3)))
+    np.testing.assert_allclose(scores_of(seg)[places], expected, rtol=0, atol=1e-5)
+    assert not scores_of(seg)[2].any()
+    top = np.sort(expected, axis=0)
+    clear = top[-1] - top[-2] > 1e-4
+    np.testing.assert_array_equal(seg.labels[clear], np.array(places)[expected.argmax(axis=0)][clear])
+
+
+def test_the_crf_of_tag_masks_sums_to_one(sclip_model: Clip, picture: np.ndarray) -> None:
+    seg = made(sclip_model, "cls-seg", crf="cls-seg")(picture, tags=[3, 1], scores=True)
+    np.testing.assert_allclose(scores_of(seg).sum(axis=0), 1, rtol=0, atol=1e-5)
+    assert not scores_of(seg)[[1, 3]].any()
+    places = np.array([0, 4, 2])
+    np.testing.assert_array_equal(seg.labels, places[scores_of(seg)[places].argmax(axis=0)])
+
+
+def test_pixels_that_the_crf_is_unsure_of_are_cut(sclip_model: Clip, picture: np.ndarray) -> None:
+    seg = tagmask.Segmenter(sclip_model, recipe="clip-es+crf/voc2012")(picture, tags=[14, 7], scores=True)
+    sure = scores_of(seg).max(axis=0)
+    assert 0 < np.mean(sure < 0.95) < 1
+    np.testing.assert_array_equal(seg.labels == 255, sure < np.float32(0.95))
+
+
+# -- Settings that both halves share ---------------------------------------------------------------------
+
+
+def test_limits_on_patches_hold_for_found_tags(sclip_model: Clip, shapes: list[np.ndarray]) -> None:
+    segmenter = made(sclip_model, "cls-seg", min_patches=1, max_patches=40)
+    found = segmenter(shapes[0], scores=True)
+    given = segmenter(shapes[0], tags=found.tags, scores=True)
+    np.testing.assert_allclose(scores_of(found), scores_of(given), rtol=0, atol=2**-10)
+
+
+@pytest.mark.parametrize("as_", ["published", "corrected"])
+def test_quirks_are_mended_in_the_tagger_too(as_: str) -> None:
+    found = mask_recipe("cls-seg/voc2012", None, None, as_, {})
+    assert isinstance(found, TagMaskRecipe)
+    assert found.tagger == tag_recipe("tagclip/voc2012", None, None, as_, {})
+
+
+def test_confidence_is_a_crfs(sclip_model: Clip, picture: np.ndarray) -> None:
+    refined = {"crf": None, "pamr_steps": 2}
+    segmenter = tagmask.Segmenter(sclip_model, recipe="clip-es+crf/voc2012", **refined)
+    assert 255 not in segmenter(picture, tags=[14, 7]).labels

@@ -1,0 +1,199 @@
+"""Every method through `Tagger`: one result type, and no image's tags depend on those beside it."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tagmask
+from tagmask.catalogue import method_names
+from tagmask.clip.load import Clip
+from tagmask.errors import InputError
+from tagmask.pipelines.adaptation import write_adaptation
+
+WORDS = ["cat", "dog, puppy", "bicycle", "boat"]
+LEARNING = ("piaa", "sparc")
+SMALL = {"templates": ("a photo of a {}.",), "max_patches": 60, "min_patches": 1}
+
+
+@pytest.fixture(scope="module")
+def images(shapes: list[np.ndarray]) -> list[np.ndarray]:
+    """Ten pictures of three sizes."""
+    first = [shape[::2, ::2] for shape in shapes]
+    return [
+        *first,
+        *(np.ascontiguousarray(image[::-1]) for image in first),
+        *(255 - image for image in first),
+        first[0],
+    ]
+
+
+def made(clip: Clip, method: str, images: list[np.ndarray], **settings: object) -> tagmask.Tagger:
+    tagger = tagmask.Tagger(clip, WORDS, method=method, **SMALL, **settings)
+    return tagger.adapt(iter(images)) if method in LEARNING else tagger
+
+
+@pytest.mark.parametrize("method", method_names("tags"))
+def test_a_list_is_its_images_one_at_a_time(
+    tagclip_model: Clip, images: list[np.ndarray], method: str
+) -> None:
+    tagger = made(tagclip_model, method, images)
+    together = tagger(images)
+    assert tagger.words == ("cat", "dog", "bicycle", "boat")
+    for image, tags in list(zip(images, together, strict=True))[:4]:
+        alone = tagger(image)
+        np.testing.assert_allclose(tags.scores, alone.scores, rtol=0, atol=1e-4)
+        assert (tags.words, tags.scores.shape, tags.scores.dtype) == (tagger.words, (4,), np.float32)
+        assert tags.chosen == tuple(np.flatnonzero(tags.scores > tags.cut))
+        assert (tags.cuts, tags.precision) == (None, "float32")
+    scores = np.stack([tags.scores for tags in together])
+    assert scores[:9].std(axis=0).min() > 1e-6
+    np.testing.assert_allclose(scores[9], scores[0], rtol=0, atol=1e-5)
+
+
+def test_words_in_other_orders_get_the_same_scores(tagclip_model: Clip, images: list[np.ndarray]) -> None:
+    for method in ("clip", "clip-softmax", "dpt", "dpt-softmax", "clip-surgery", "piaa"):
+        scores = made(tagclip_model, method, images)(images[0]).scores
+        tagger = tagmask.Tagger(tagclip_model, WORDS[::-1], method=method, **SMALL)
+        turned = (tagger.adapt(images) if method == "piaa" else tagger)(images[0]).scores
+        np.testing.assert_allclose(turned[::-1], scores, rtol=1e-3, atol=1e-4)
+
+
+def test_background_names_share_in_the_softmax_and_are_no_tags(
+    tagclip_model: Clip, images: list[np.ndarray]
+) -> None:
+    def scores(background: list[str]) -> np.ndarray:
+        tagger = tagmask.Tagger(tagclip_model, WORDS, method="clip-softmax", background=background, **SMALL)
+        return tagger(images[0]).scores
+
+    alone, among = scores([]), scores(["wall", "grass"])
+    assert len(among) == 4
+    assert (among < alone).all()
+    np.testing.assert_allclose(among[1:] / among[0], alone[1:] / alone[0], rtol=1e-4)
+
+
+def test_a_class_of_several_names_takes_its_best(tagclip_model: Clip, images: list[np.ndarray]) -> None:
+    def scores(words: list[str]) -> np.ndarray:
+        return tagmask.Tagger(tagclip_model, words, method="clip", **SMALL)(images[1]).scores
+
+    apart, joined = scores(["cat", "dog", "puppy"]), scores(["cat", "dog, puppy"])
+    np.testing.assert_allclose(joined, [apart[0], max(apart[1:])], rtol=0, atol=1e-6)
+
+
+# -- Looking at a set first ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", LEARNING)
+def test_a_set_must_be_looked_at_first(tagclip_model: Clip, images: list[np.ndarray], method: str) -> None:
+    tagger = tagmask.Tagger(tagclip_model, WORDS, method=method, **SMALL)
+    with pytest.raises(InputError, match=r"tagger\.adapt\(images\)"):
+        tagger(images[0])
+    assert tagger.adapt(images).adaptation is not None
+    assert tagger.adaptation is None  # the first one is as it was
+
+
+@pytest.mark.parametrize("method", LEARNING)
+def test_what_was_learnt_does_not_depend_on_how_it_is_read(
+    tagclip_model: Clip, images: list[np.ndarray], method: str, tmp_path: Path
+) -> None:
+    learnt = made(tagclip_model, method, images).adaptation
+    assert learnt is not None
+    again = made(tagclip_model, method, images * 1).adaptation
+    assert again is not None
+    for name, array in learnt.arrays.items():
+        np.testing.assert_array_equal(again.arrays[name], array)
+    write_adaptation(learnt, tmp_path / "a.safetensors")
+    kept = tagmask.Tagger(tagclip_model, WORDS, method=method, adapter=tmp_path / "a.safetensors", **SMALL)
+    np.testing.assert_array_equal(
+        kept(images[3]).scores, made(tagclip_model, method, images)(images[3]).scores
+    )
+
+
+def test_sparc_takes_a_list_for_its_set(tagclip_model: Clip, images: list[np.ndarray]) -> None:
+    tagger = tagmask.Tagger(tagclip_model, WORDS, method="sparc", **SMALL)
+    for tags, other in zip(tagger(images), tagger.adapt(images)(images), strict=True):
+        np.testing.assert_allclose(tags.scores, other.scores, rtol=0, atol=1e-5)
+    singles = np.stack(
+        [
+            tags.scores
+            for tags in tagmask.Tagger(tagclip_model, WORDS, method="sparc", compounds=(), **SMALL)(images)
+        ]
+    )
+    np.testing.assert_allclose(singles.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(singles.std(axis=0, ddof=1), 1, atol=1e-5)
+
+
+def test_an_adapter_belongs_to_its_method_words_and_weights(
+    tagclip_model: Clip, sclip_model: Clip, images: list[np.ndarray]
+) -> None:
+    learnt = made(tagclip_model, "piaa", images).adaptation
+    for clip, words, method, said in (
+        (tagclip_model, WORDS, "sparc", "by another method"),
+        (tagclip_model, WORDS[:3], "piaa", "for other words"),
+        (sclip_model, WORDS, "piaa", "with other weights"),
+        (tagclip_model, WORDS, "dpt", "is of no use to dpt"),
+    ):
+        with pytest.raises(InputError, match=said):
+            tagmask.Tagger(clip, words, method=method, adapter=learnt, **SMALL)
+    with pytest.raises(InputError, match="dpt takes each image alone and learns nothing"):
+        tagmask.Tagger(tagclip_model, WORDS, method="dpt").adapt(images)
+    with pytest.raises(InputError, match="piaa tells words from each other"):
+        tagmask.Tagger(tagclip_model, ["cat"], method="piaa")
+
+
+def test_words_that_the_set_does_not_show_are_named(
+    tagclip_model: Clip, images: list[np.ndarray], caplog: pytest.LogCaptureFixture
+) -> None:
+    few = {**SMALL, "max_patches": 6}
+    tagger = tagmask.Tagger(tagclip_model, [*WORDS, "cow", "hat", "sheep", "car"], method="piaa", **few)
+    with caplog.at_level(logging.WARNING, "tagmask"):
+        tagger.adapt(images[:1])
+    assert "no patch looks most like" in caplog.text
+    assert "known by the text alone" in caplog.text
+    assert "the refinement kept no patch of" in caplog.text
+
+
+# -- A few labelled images -----------------------------------------------------------------------------------
+
+
+def test_calibrated_words_have_thresholds_of_their_own(tagclip_model: Clip, images: list[np.ndarray]) -> None:
+    tagger = made(tagclip_model, "dpt", images)
+    scores = np.stack([tags.scores for tags in tagger(images)])
+    middle = np.sort(scores[:9], axis=0)[3:5].mean(axis=0)
+    truth = [np.flatnonzero(row > middle).tolist() for row in scores]  # so that a threshold can be right
+    truth = [[c for c in row if c != 2] for row in truth]  # the third word is in none
+    learnt = tagger.calibrate(images, truth)
+    assert learnt.recipe.thresholds[2] is None
+    assert tagger.recipe.thresholds == ()
+    for c in (0, 1, 3):
+        assert learnt.recipe.thresholds[c] == pytest.approx(middle[c], abs=1e-4)
+    for tags, wanted in zip(learnt(images), truth, strict=True):
+        assert [c for c in tags.chosen if c != 2] == wanted
+        assert tags.cuts is not None
+        assert tags.cuts[2] == pytest.approx(tags.cut, abs=1e-6)
+    known = tagger.calibrate(images, truth, tagged=tagger(images))
+    assert known.recipe == learnt.recipe
+
+
+def test_labels_that_do_not_fit_are_refused(tagclip_model: Clip, images: list[np.ndarray]) -> None:
+    tagger = made(tagclip_model, "clip", images)
+    with pytest.raises(InputError, match="got 2 images and tags of 1"):
+        tagger.calibrate(images[:2], [[0]])
+    with pytest.raises(InputError, match="4"):
+        tagger.calibrate(images[:1], [[4]])
+
+
+# -- The bundled model ---------------------------------------------------------------------------------------
+
+
+def test_every_method_runs_on_the_miniature(caplog: pytest.LogCaptureFixture) -> None:
+    from tagmask.miniature.trials import unseen_scene
+
+    clip = tagmask.load("miniature")
+    scenes = [unseen_scene(seed).image for seed in range(3)]
+    for method in method_names("tags"):
+        found = tagmask.Tagger(clip, ["cat", "fish", "car"], method=method)
+        found = found.adapt(scenes) if method in LEARNING else found
+        assert all(tags.chosen for tags in found(scenes))
+    assert set(method_names("tags")) <= set(tagmask.methods())
