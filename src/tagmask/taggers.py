@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from tagmask.clip.load import Clip
-from tagmask.dense.class_token import class_token
+from tagmask.dense.features import class_token
 from tagmask.dense.prompts import Names, merge_names, split_names, text_features
 from tagmask.errors import InputError
 from tagmask.maskers import TagSource

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from tagmask.bench.tag_metrics import average_precision
 from tagmask.clip.load import Clip
-from tagmask.dense.class_token import class_token
+from tagmask.dense.features import class_token
 from tagmask.dense.prompts import text_features
 from tagmask.papers import clip_tags, dpt, piaa, sparc
 from tagmask.papers.inputs import InputSettings, batches, look, to_pixels

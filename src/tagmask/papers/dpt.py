@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from tagmask.checks import check_choice, check_number
 from tagmask.clip.load import Clip
-from tagmask.dense.class_token import class_token
+from tagmask.dense.features import class_token
 from tagmask.papers.inputs import InputSettings, look
 from tagmask.types import Pixels, TextFeatures
 
