@@ -87,8 +87,6 @@ def _gathered(
 class OneLook:
     """CLIP, DPT and CLIP Surgery: one pass and a formula."""
 
-    learns = False
-
     def __init__(self, clip: Clip, recipe: AnyTagRecipe) -> None:
         self._asked = _asked(clip, recipe)
         self.words, self.texts = self._asked.words, self._asked.names.texts
@@ -107,8 +105,6 @@ class OneLook:
 
 class Piaa:
     """PIAA: an adapter learnt from a bank of patches."""
-
-    learns = True
 
     def __init__(self, clip: Clip, recipe: PiaaRecipe, learnt: Adaptation | None = None) -> None:
         self._asked, self._recipe = _asked(clip, recipe), recipe
@@ -180,8 +176,6 @@ _ADAPTER = ("weight", "bias")
 
 class Sparc:
     """SPARC: scores by the statistics of a set of images."""
-
-    learns = True
 
     def __init__(self, clip: Clip, recipe: SparcRecipe, learnt: Adaptation | None = None) -> None:
         self._asked, self._recipe = _asked(clip, recipe), recipe
