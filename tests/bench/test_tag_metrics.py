@@ -13,9 +13,7 @@ from tagmask.bench.tag_metrics import (
     F1,
     average_precision,
     f1_of_decisions,
-    f1_scores,
     mean_average_precision,
-    most_scored,
 )
 from tagmask.errors import InputError, ShapeError
 from tagmask.pipelines.thresholding import over_relative_cut
@@ -51,7 +49,7 @@ def test_average_precision_is_the_walk_down_the_ranks(scores, truth):
 
 
 def test_reference_f1():
-    got = f1_scores(UNITS["ap/pred"], UNITS["ap/label"], tau=0.5)
+    got = f1_of_decisions(over_relative_cut(UNITS["ap/pred"], 0.5), UNITS["ap/label"])
     for ours, name in zip(got, ("overall", "category", "sample"), strict=True):
         np.testing.assert_allclose(ours, UNITS[f"f1/{name}"], rtol=0, atol=1e-7)
 
@@ -160,20 +158,12 @@ def test_classes_in_no_image_count_as_nothing_or_not_at_all():
 @pytest.mark.parametrize(("mode", "place"), [("overall", 0), ("category", 1), ("sample", 2)])
 def test_recorded_f1(mode, place):
     scores, truth = PACK["in/scores"], PACK["in/labels"]
-    decisions = {
-        "top3": most_scored(scores, 3), "abs05": scores > 0.5, "rel05": over_relative_cut(scores, 0.5)
-    }  # fmt: skip
+    third = -np.sort(-scores, axis=1)[:, 2:3]
+    decisions = {"top3": scores >= third, "abs05": scores > 0.5, "rel05": over_relative_cut(scores, 0.5)}
     for name, chosen in decisions.items():
         np.testing.assert_allclose(
             f1_of_decisions(chosen, truth)[place], PACK[f"f1/{mode}/{name}"], atol=1e-7
         )
-
-
-def test_most_scored_takes_exactly_so_many():
-    scores = np.array([[0.5, 0.5, 0.5, 0.1], [0.0, 0.1, 0.2, 0.3]])
-    assert most_scored(scores, 2).tolist() == [[True, True, False, False], [False, False, True, True]]
-    with pytest.raises(InputError, match="count is 5"):
-        most_scored(scores, 5)
 
 
 def test_unknown_rules_are_refused():

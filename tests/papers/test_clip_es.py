@@ -128,10 +128,10 @@ def test_labels_are_the_greatest_planes(grid, size, power, seed):
 def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch, power: float | None) -> None:
     maps = torch.rand(3, 5, 6, generator=torch.Generator().manual_seed(0))
     options = ClipEsSettings(background_power=power)
-    wanted = clip_es.label(maps, (40, 30), (0, 1, 2), options, nothing=255, keep_scores=True)
+    wanted = clip_es.label(maps, (40, 30), (0, 1, 2), options, nothing=255)
     probabilities = clip_es.crf_probabilities(maps, (40, 30), options)
     monkeypatch.setattr(clip_es, "_STRIP", 7 * 30 * 4)
-    found = clip_es.label(maps, (40, 30), (0, 1, 2), options, nothing=255, keep_scores=True)
+    found = clip_es.label(maps, (40, 30), (0, 1, 2), options, nothing=255)
     np.testing.assert_array_equal(found[0], wanted[0])
     np.testing.assert_array_equal(found[1], wanted[1])
     np.testing.assert_array_equal(clip_es.crf_probabilities(maps, (40, 30), options), probabilities)
@@ -200,17 +200,22 @@ def test_without_planes_a_crf_has_nothing_to_say() -> None:
 # -- Edges -----------------------------------------------------------------------------------------------
 
 
-def masks(clip, image, tags, texts, options=PUBLISHED, **more):
-    return clip_es.segment_tags(clip, [image], [tags], texts, options, nothing=255, **more)[0]
+@torch.inference_mode()
+def masks(clip, image, tags, texts, options=PUBLISHED):
+    """Labels and planes, all steps in their order."""
+    maps = torch.zeros(0, 1, 1)
+    if tags:
+        maps = clip_es.tag_maps(clip, clip_es.look(clip, image, options), texts, tags, options)
+    return clip_es.label(maps, image.shape[:2], tags, options, nothing=255, keep_scores=True)
 
 
 def test_no_tag_is_all_background(tagclip_model: Clip, texts: ClassTexts, shapes: list[np.ndarray]) -> None:
-    labels, planes = masks(tagclip_model, shapes[1], (), texts, keep_scores=True)
+    labels, planes = masks(tagclip_model, shapes[1], (), texts)
     assert labels.shape == (320, 200)
     assert not labels.any()
     np.testing.assert_array_equal(planes, np.ones((1, 320, 200), np.float32))
     options = replace(PUBLISHED, background_power=None)
-    labels, planes = masks(tagclip_model, shapes[1], (), texts, options, keep_scores=True)
+    labels, planes = masks(tagclip_model, shapes[1], (), texts, options)
     assert (labels == 255).all()
     assert planes.shape == (0, 320, 200)
     state = clip_es.look(tagclip_model, shapes[1][:40, :50], PUBLISHED)
@@ -220,7 +225,7 @@ def test_no_tag_is_all_background(tagclip_model: Clip, texts: ClassTexts, shapes
 def test_one_tag_is_foreground_above_one_half(
     tagclip_model: Clip, texts: ClassTexts, shapes: list[np.ndarray]
 ) -> None:
-    labels, planes = masks(tagclip_model, shapes[1], (11,), texts, keep_scores=True)
+    labels, planes = masks(tagclip_model, shapes[1], (11,), texts)
     np.testing.assert_array_equal(labels, np.where(planes[1] > 0.5, 12, 0))
     assert set(np.unique(labels)) == {0, 12}
 
@@ -228,15 +233,15 @@ def test_one_tag_is_foreground_above_one_half(
 def test_order_of_tags_is_that_of_the_planes(
     tagclip_model: Clip, texts: ClassTexts, shapes: list[np.ndarray]
 ) -> None:
-    forth = masks(tagclip_model, shapes[1], (3, 11, 7), texts, keep_scores=True)
-    back = masks(tagclip_model, shapes[1], (7, 3, 11), texts, keep_scores=True)
+    forth = masks(tagclip_model, shapes[1], (3, 11, 7), texts)
+    back = masks(tagclip_model, shapes[1], (7, 3, 11), texts)
     np.testing.assert_allclose(forth[1][[0, 3, 1, 2]], back[1], rtol=0, atol=2e-3)
     assert np.mean(forth[0] != back[0]) < 1e-3
 
 
 def test_only_the_tags_compete(tagclip_model: Clip, texts: ClassTexts, shapes: list[np.ndarray]) -> None:
-    two = masks(tagclip_model, shapes[1], (3, 11), texts, keep_scores=True)[1]
-    three = masks(tagclip_model, shapes[1], (3, 11, 7), texts, keep_scores=True)[1]
+    two = masks(tagclip_model, shapes[1], (3, 11), texts)[1]
+    three = masks(tagclip_model, shapes[1], (3, 11, 7), texts)[1]
     assert np.abs(two[1:] - three[1:3]).max() > 1e-3
 
 
@@ -244,7 +249,7 @@ def test_without_a_background_plane_every_pixel_has_a_tag(
     tagclip_model: Clip, texts: ClassTexts, shapes: list[np.ndarray]
 ) -> None:
     options = ClipEsSettings(box_threshold=0.7, background_power=None)
-    labels, planes = masks(tagclip_model, shapes[1], (19, 0, 11), texts, options, keep_scores=True)
+    labels, planes = masks(tagclip_model, shapes[1], (19, 0, 11), texts, options)
     assert planes.shape[0] == 3
     assert set(np.unique(labels)) <= {0, 11, 19}
     assert len(np.unique(labels)) > 1
@@ -269,7 +274,7 @@ def test_all_zero_activation_stays_background(
     assert not labels.any()
     # A single text has no rival, and so no gradient.
     alone = ClassTexts(texts.foreground, texts.background[:0])
-    labels, planes = masks(tagclip_model, shapes[1], (11,), alone, keep_scores=True)
+    labels, planes = masks(tagclip_model, shapes[1], (11,), alone)
     assert not labels.any()
     assert not planes[1].any()
 
@@ -281,7 +286,7 @@ def test_any_size_gives_labels_of_that_size(
 ) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     options = replace(PUBLISHED, lose_border=lose_border)
-    labels, planes = masks(tagclip_model, image, (0, 11), texts, options, keep_scores=True)
+    labels, planes = masks(tagclip_model, image, (0, 11), texts, options)
     assert labels.shape == size
     assert set(np.unique(labels)) <= {0, 1, 12}
     assert np.isfinite(planes).all()
@@ -292,7 +297,7 @@ def test_any_size_gives_labels_of_that_size(
 @pytest.mark.parametrize("grey", [0, 128, 255])
 def test_a_constant_image(grey: int, tagclip_model: Clip, texts: ClassTexts) -> None:
     image = np.full((64, 80, 3), grey, np.uint8)
-    labels, planes = masks(tagclip_model, image, (0, 11, 19), texts, keep_scores=True)
+    labels, planes = masks(tagclip_model, image, (0, 11, 19), texts)
     assert np.isfinite(planes).all()
     assert set(np.unique(labels)) <= {0, 1, 12, 20}
 
@@ -306,18 +311,9 @@ def test_a_constant_image(grey: int, tagclip_model: Clip, texts: ClassTexts) -> 
         ((True,), "a tag is True"),
     ],
 )
-def test_unusable_tags_are_refused_before_anything_runs(
-    tags: tuple[int, ...], message: str, tagclip_model: Clip, texts: ClassTexts
-) -> None:
-    image = np.zeros((32, 32, 3), np.uint8)
+def test_unusable_tags_are_refused(tags: tuple[int, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        clip_es.segment_tags(tagclip_model, [image, image], [(0,), tags], texts, PUBLISHED, nothing=255)
-
-
-def test_each_image_needs_its_tags(tagclip_model: Clip, texts: ClassTexts) -> None:
-    image = np.zeros((32, 32, 3), np.uint8)
-    with pytest.raises(InputError, match="tags of 1 images for 2 images"):
-        clip_es.segment_tags(tagclip_model, [image, image], [(0,)], texts, PUBLISHED, nothing=255)
+        clip_es.check_tags(tags, 20)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tagmask.clip.load import Clip
-from tagmask.dense.class_token import class_token
+from tagmask.dense.features import class_token
 from tagmask.errors import InputError
 from tagmask.papers import piaa
 from tagmask.papers.inputs import look

@@ -8,11 +8,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from tagmask.bench.tag_metrics import average_precision
 from tagmask.clip.load import Clip
-from tagmask.dense.class_token import class_token
+from tagmask.dense.features import class_token
 from tagmask.dense.prompts import text_features
 from tagmask.papers import clip_tags, dpt, piaa, sparc
 from tagmask.papers.inputs import InputSettings, batches, look, to_pixels
@@ -95,12 +96,32 @@ def test_clip_with_and_without_softmax(
 # -- DPT -------------------------------------------------------------------------------------------------
 
 
+def pooled(x: Tensor, weights: dict[str, Tensor], head_width: int = 64) -> tuple[Tensor, Tensor]:
+    """The global and local features of the authors' tower: a CLIP ResNet's last map through its pooling.
+
+    Returns:
+        g, which the mean of all places gathers by attention; and l, the value path of every place, which sees
+        neither positions nor other places.
+    """
+
+    def linear(name: str, of: Tensor) -> Tensor:
+        return F.linear(of, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    places = x.flatten(2).transpose(1, 2)
+    tokens = torch.cat([places.mean(dim=1, keepdim=True), places], dim=1) + weights["positional_embedding"]
+    parts = [linear("q_proj", tokens[:, :1]), linear("k_proj", tokens), linear("v_proj", tokens)]
+    q, k, v = (part.unflatten(-1, (-1, head_width)).transpose(1, 2) for part in parts)
+    attention = torch.softmax(q @ k.transpose(-2, -1) * head_width**-0.5, dim=-1)
+    gathered = (attention @ v).transpose(1, 2).flatten(2)[:, 0]
+    return linear("c_proj", gathered), linear("c_proj", linear("v_proj", places))
+
+
 def test_dpt(pack: Pack) -> None:
     prefix = "dpt/w/visual.attnpool."
     weights = {
         name.removeprefix(prefix): torch.from_numpy(pack[name]) for name in pack if name.startswith(prefix)
     }
-    g, l = dpt.pooled(torch.from_numpy(pack["dpt/layer4"]), weights)  # noqa: E741
+    g, l = pooled(torch.from_numpy(pack["dpt/layer4"]), weights)  # noqa: E741
     close(g, pack["dpt/global_feature"], 5e-6)
     close(l.transpose(0, 1), pack["dpt/local_features"], 5e-6)
     texts = torch.from_numpy(pack["dpt/text"])

@@ -47,7 +47,7 @@ def ones(image: FoundImage) -> np.ndarray:
 def test_every_picture_gets_a_mask(photos: Path, tmp_path: Path) -> None:
     seeds = tmp_path / "seeds"
     outcomes = list(write_masks(find_images([photos]), source(ones), seeds))
-    assert [outcome.error for outcome in outcomes] == [None] * 3
+    assert [outcome.reason for outcome in outcomes] == [None] * 3
     assert read_mask(mask_file(seeds, "sub/c"), 3).tolist() == [[1] * 8] * 6
     assert words_of(seeds) == WORDS
 
@@ -92,7 +92,7 @@ def test_one_bad_picture_does_not_stop_the_rest(photos: Path, tmp_path: Path) ->
 
     outcomes = list(write_masks(find_images([photos]), source(make), tmp_path / "seeds"))
     assert [outcome.result is None for outcome in outcomes] == [False, True, False]
-    assert "holds label 9, and there are 3 classes" in str(outcomes[1].error)
+    assert "holds label 9, and there are 3 classes" in str(outcomes[1].reason)
     assert not mask_file(tmp_path / "seeds", "b").exists()
     assert left_out(tmp_path / "seeds") == {"b"}
     assert [pair.name for pair in find_pairs(photos, tmp_path / "seeds")] == ["a", "sub/c"]
@@ -105,7 +105,7 @@ def test_a_folder_without_any_mask_is_not_finished(photos: Path, tmp_path: Path)
         raise InputError("nothing to see")
 
     outcomes = list(write_masks(find_images([photos]), source(make), tmp_path / "seeds"))
-    assert all(outcome.error == "nothing to see" for outcome in outcomes)
+    assert all(outcome.reason == "nothing to see" for outcome in outcomes)
     with pytest.raises(InputError, match="not all there"):
         words_of(tmp_path / "seeds")
 
@@ -221,7 +221,7 @@ def test_masks_that_are_there_are_checked_and_copied(photos: Path, tmp_path: Pat
     (old / "b.png").write_bytes(index_png(np.full((8, 6), 2, np.uint8)))
     outcomes = list(write_masks(find_images([photos]), from_masks(old, WORDS), tmp_path / "seeds"))
     assert outcomes[0].error is None
-    assert "give masks of the pictures' own size" in str(outcomes[1].error)
+    assert "give masks of the pictures' own size" in str(outcomes[1].reason)
     assert "there is no mask" in str(outcomes[2].error)
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, Integer, Num
 
 from tagmask.errors import InputError, ShapeError
 
-__all__ = ["Average", "Cell", "ConfusionMatrix", "reduce_zero"]
+__all__ = ["Average", "Cell", "ConfusionMatrix"]
 
 Average: TypeAlias = Literal["union", "truth"]
 
@@ -157,16 +157,6 @@ class ConfusionMatrix:
     def _sums(self) -> tuple[Int[np.ndarray, " c"], Int[np.ndarray, " c"], Int[np.ndarray, " c"]]:
         """Pixels per class that are right, true, and predicted."""
         return self._counts.diagonal(), self._counts.sum(1), self._counts[:, :-1].sum(0)
-
-
-def reduce_zero(truth: Integer[np.ndarray, "*size"]) -> Integer[np.ndarray, "*size"]:
-    """Drop class 0 from the truth: 0 becomes 255 (ignored), n becomes n - 1, 255 stays.
-
-    Example:
-        >>> reduce_zero(np.array([0, 1, 2, 255], np.uint8)).tolist()
-        [255, 0, 1, 255]
-    """
-    return np.where((truth == 0) | (truth == 255), 255, truth - 1).astype(truth.dtype)
 
 
 def _ratio(part: Num[np.ndarray, " n"], total: Num[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

@@ -1,32 +1,23 @@
 """One image after another, or a few side by side: what each adds to a number, or why it adds nothing.
 
-Workers are threads, and each computes with as many threads of its own as the caller does. So every image goes
-through the same arithmetic, however many workers there are, and results come out in the order of the images.
+Results do not depend on how many images are scored at the same time, and come out in the order of the images.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from typing import TypeVar
 
 import numpy as np
-import torch
 from jaxtyping import Integer
 
 from tagmask.api import Segmenter, Tagger
 from tagmask.bench.journal import Record
 from tagmask.bench.metrics import ConfusionMatrix
-from tagmask.checks import check_number
 from tagmask.data.sample import Dataset, Sample
 from tagmask.errors import InputError, ShapeError, TagmaskError
-from tagmask.runtime.jobs import out_of_memory
+from tagmask.runs.ordered_map import Outcome, ordered_map, out_of_memory
 from tagmask.types import Image
 
 __all__ = ["evaluated", "mask_scorer", "tag_scorer"]
-
-_AHEAD = 2
-"""Images begun for each worker; more would only wait in memory."""
 
 Scorer = Callable[[Sample], Record]
 Read = TypeVar("Read")
@@ -138,30 +129,13 @@ def evaluated(samples: Iterable[Sample], score: Scorer, *, workers: int = 1) -> 
     Raises:
         InputError: `workers` is no number from 1 on.
     """
-    check_number("workers", workers, 1, whole=True)
-    threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,))
-    waiting: deque[Future[Record]] = deque()
-    todo = iter(samples)
-    try:
-        for sample in islice(todo, workers * _AHEAD):
-            waiting.append(pool.submit(_safely, score, sample))
-        while waiting:
-            done = waiting.popleft().result()
-            for sample in islice(todo, 1):
-                waiting.append(pool.submit(_safely, score, sample))
-            yield done
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    for outcome in ordered_map(samples, score, workers=workers, ahead=workers):
+        yield _failed(outcome) if outcome.result is None else outcome.result
 
 
-def _safely(score: Scorer, sample: Sample) -> Record:
-    try:
-        return score(sample)
-    except TagmaskError as error:
-        return Record(id=sample.id, failed="method", reason=str(error))
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
+def _failed(outcome: Outcome[Sample, Record]) -> Record:
+    name, error = outcome.item.id, outcome.error
+    if error is not None and out_of_memory(error):
         reason = "not enough memory for this image; use another device, or fewer workers"
-        return Record(id=sample.id, failed="memory", reason=reason)
+        return Record(id=name, failed="memory", reason=reason)
+    return Record(id=name, failed="method", reason=str(error))

@@ -11,9 +11,8 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num, Shaped
 
-from tagmask.checks import check_choice, check_number
+from tagmask.checks import check_choice
 from tagmask.errors import ShapeError
-from tagmask.pipelines.thresholding import over_relative_cut
 
 __all__ = [
     "AP_RULES",
@@ -21,9 +20,7 @@ __all__ = [
     "F1Scores",
     "average_precision",
     "f1_of_decisions",
-    "f1_scores",
     "mean_average_precision",
-    "most_scored",
 ]
 
 Truth: TypeAlias = Shaped[np.ndarray, "images classes"]
@@ -176,37 +173,6 @@ class F1Scores(NamedTuple):
     """Precision and recall of each class, their means over the classes, then F1 of the means."""
     per_sample: F1
     """The same over the images."""
-
-
-def most_scored(
-    scores: Float[np.ndarray, "images classes"], count: int
-) -> Bool[np.ndarray, "images classes"]:
-    """Take exactly the `count` best classes of each image; of equal scores the earlier class.
-
-    Raises:
-        InputError: `count` is no number from 1 to the number of classes.
-    """
-    check_number("count", count, 1, scores.shape[1], whole=True)
-    chosen = np.zeros(scores.shape, bool)
-    np.put_along_axis(chosen, np.argsort(-scores, axis=1, kind="stable")[:, :count], True, axis=1)
-    return chosen
-
-
-def f1_scores(scores: Float[np.ndarray, "images classes"], truth: Truth, tau: float) -> F1Scores:
-    """F1, precision and recall of the tags over each image's relative cut (`pipelines.thresholding`).
-
-    Args:
-        scores: any real numbers.
-        truth: which classes are in which images.
-        tau: place of the cut between the image's least (0) and greatest (1) score.
-
-    Raises:
-        ShapeError: `scores` and `truth` differ in shape.
-
-    Source:
-        As coded by the authors of TagCLIP (AAAI 2024).
-    """
-    return f1_of_decisions(over_relative_cut(scores, tau), truth)
 
 
 def f1_of_decisions(

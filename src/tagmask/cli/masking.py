@@ -16,8 +16,8 @@ from tagmask.files import ensure_folder, write_bytes
 from tagmask.images import read_image
 from tagmask.interop.coco import CocoFile, needs_pycocotools
 from tagmask.results import Segmentation, nothing_label
+from tagmask.runs.ordered_map import ordered_map, shared_threads
 from tagmask.runtime.folders import FoundImage, output_names
-from tagmask.runtime.jobs import run
 from tagmask.settings.recipes import MaskRecipe, TagMaskRecipe
 
 __all__ = ["check_tags_known", "mask_formats", "mask_images", "mask_settings"]
@@ -62,17 +62,18 @@ def mask_images(
 
     failed = 0
     with said_if_stopped(out):
-        outcomes = run(images, work, in_flight=min(in_flight, len(images)))
+        workers = min(in_flight, len(images))
+        outcomes = ordered_map(images, work, workers=workers, threads=shared_threads(workers))
         for outcome in watched(outcomes, len(images)):
             if outcome.result is None:
                 failed += 1
-                say_failed(outcome.image.path, outcome.error)
+                say_failed(outcome.item.path, outcome.reason)
                 continue
             mask, found = outcome.result
             if coco:
-                annotations.add(outcome.image.name.as_posix(), found)
+                annotations.add(outcome.item.name.as_posix(), found)
             shares = ", ".join(f"{word} {share:.1%}" for word, share in found.shares().items())
-            typer.echo(f"{bold(str(outcome.image.path))}: {shares or 'nothing'} -> {mask}")
+            typer.echo(f"{bold(str(outcome.item.path))}: {shares or 'nothing'} -> {mask}")
     if coco:
         write_bytes(out / "annotations.json", annotations.encode())
     sum_up(len(images), failed, out)

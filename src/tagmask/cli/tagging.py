@@ -14,8 +14,8 @@ from tagmask.cli.talk import bold, green, said_if_stopped, say_failed, sum_up, w
 from tagmask.errors import InputError
 from tagmask.resolve import recipe as recipe_called
 from tagmask.results import Tags
+from tagmask.runs.ordered_map import Outcome, ordered_map, shared_threads
 from tagmask.runtime.folders import FoundImage
-from tagmask.runtime.jobs import Outcome, run
 from tagmask.runtime.lines import json_lines, partial_path
 from tagmask.runtime.tagfiles import check_names, tag_lines
 
@@ -57,15 +57,18 @@ def tag_images(
     with _kept(out, paper=paper) as keep:
         tagger = make()
         with said_if_stopped(out and partial_path(out)):
-            work = run(images, lambda image: tagger(image.path), in_flight=min(in_flight, len(images)))
+            workers = min(in_flight, len(images))
+            work = ordered_map(
+                images, lambda image: tagger(image.path), workers=workers, threads=shared_threads(workers)
+            )
             for outcome in watched(work, len(images)):
                 record = _record(outcome)
                 keep(outcome)
                 if outcome.result is None:
                     failed += 1
-                    say_failed(outcome.image.path, outcome.error)
+                    say_failed(outcome.item.path, outcome.reason)
                 elif not as_json:
-                    typer.echo(_table(str(outcome.image.path), outcome.result))
+                    typer.echo(_table(str(outcome.item.path), outcome.result))
                 if as_json:
                     typer.echo(_json(record))
     sum_up(len(images), failed, out)
@@ -73,16 +76,16 @@ def tag_images(
 
 
 @contextmanager
-def _kept(out: Path | None, *, paper: bool) -> Iterator[Callable[[Outcome[Tags]], None]]:
+def _kept(out: Path | None, *, paper: bool) -> Iterator[Callable[[Outcome[FoundImage, Tags]], None]]:
     """Give a function that keeps one image's outcome, in the form asked for."""
     if out is None:
         yield lambda outcome: None
     elif paper:
         with tag_lines(out) as write_tags:
 
-            def keep(outcome: Outcome[Tags]) -> None:
+            def keep(outcome: Outcome[FoundImage, Tags]) -> None:
                 if outcome.result is not None:
-                    write_tags(outcome.image.path.stem, outcome.result.chosen)
+                    write_tags(outcome.item.path.stem, outcome.result.chosen)
 
             yield keep
     else:
@@ -96,10 +99,10 @@ def _json(record: dict[str, object]) -> str:
     return json.dumps(record, ensure_ascii=not unicode)
 
 
-def _record(outcome: Outcome[Tags]) -> dict[str, object]:
-    path = str(outcome.image.path)
+def _record(outcome: Outcome[FoundImage, Tags]) -> dict[str, object]:
+    path = str(outcome.item.path)
     if outcome.result is None:
-        return {"path": path, "error": outcome.error}
+        return {"path": path, "error": outcome.reason}
     tags = outcome.result
     record: dict[str, object] = {"path": path, "tags": list(tags.names)}
     record["scores"] = _rounded(tags.words, tags.scores.tolist())

@@ -146,7 +146,7 @@ def _written(images: Sequence[FoundImage], source: MaskSource, out: Path) -> int
         for outcome in watched(write_masks(images, source, out), len(images)):
             if outcome.result is None:
                 failed += 1
-                say_failed(outcome.image.path, outcome.error)
+                say_failed(outcome.item.path, outcome.reason)
     sum_up(len(images), failed, out)
     if failed < len(images):
         typer.echo(str(out / "masks"))

@@ -11,13 +11,14 @@ from functools import cached_property
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from tagmask.clip.model import Block, Vision, mean_attention
 from tagmask.dense.positions import Positions
 from tagmask.errors import InputError
 from tagmask.types import Attention, Heads, Pixels, Size, Tokens
 
-__all__ = ["Keep", "Pass", "class_features", "one_pass"]
+__all__ = ["Keep", "Pass", "class_features", "class_token", "one_pass"]
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,20 @@ def _check_layers(keep: Keep, layers: int) -> None:
             f"a method reads layers {sorted(asked)} and enters the last {keep.entries} blocks; these weights "
             f"have {layers} layers, of which 0 to {layers - 2} lie before the last"
         )
+
+
+def class_token(state: Pass) -> Float[Tensor, "b e"]:
+    """What CLIP itself says of each image: its class token, from a pass that methods may finish otherwise.
+
+    Of the last block only the class token's row is computed, so this costs next to nothing beside the pass.
+
+    Returns:
+        Unit rows in the shared space.
+    """
+    logits = (state.q[:, :, :1] * state.q.shape[-1] ** -0.5) @ state.k.transpose(-2, -1)
+    mixed = torch.softmax(logits.float(), dim=-1).to(state.v.dtype) @ state.v
+    token = state.block.feed(state.tokens[:, :1] + state.block.attn.merge(mixed))
+    return F.normalize(state.vision.project(token)[:, 0], dim=-1)
 
 
 def class_features(

@@ -38,7 +38,7 @@ from tagmask.dense.windows import resize_matrix
 from tagmask.errors import InputError
 from tagmask.papers.tagclip import TagclipSettings, scale_and_normalise, scaled_layers
 from tagmask.refine.affinity import balanced
-from tagmask.types import Image, Images, Size, TextFeatures
+from tagmask.types import Image, Size, TextFeatures
 
 __all__ = [
     "ClassTexts",
@@ -49,7 +49,6 @@ __all__ = [
     "fuse_names",
     "label",
     "look",
-    "segment_tags",
     "tag_maps",
     "watched_layers",
 ]
@@ -113,49 +112,6 @@ class ClassTexts:
     background: Float[Tensor, "q e"]
     """Of what co-occurs with the classes. It competes with every tag: a single tag without any has no rival,
     so no gradient, and an empty map."""
-
-
-@torch.inference_mode()
-def segment_tags(
-    clip: Clip,
-    images: Images,
-    tags: Sequence[Sequence[int]],
-    texts: ClassTexts,
-    settings: ClipEsSettings,
-    *,
-    nothing: int,
-    keep_scores: bool = False,
-) -> list[tuple[Integer[np.ndarray, "_ _"], Float[np.ndarray, "planes _ _"] | None]]:
-    """Label every pixel of every image with one of the image's tags, or background.
-
-    Args:
-        clip: the frozen model.
-        images: upright RGB of any sizes.
-        tags: for each image the foreground classes in it; where maps tie, the tag given first wins.
-        texts: features of all classes.
-        settings: the method.
-        nothing: the label of an image without tags where there is no background plane.
-        keep_scores: also return the planes, as `label` describes them.
-
-    Returns:
-        For each image its labels (int32, at the image's own size) and its planes or None.
-
-    Raises:
-        InputError: not one list of tags for each image, or tags that are repeated or no foreground class.
-    """
-    if len(tags) != len(images):
-        raise InputError(f"got tags of {len(tags)} images for {len(images)} images; give one list an image")
-    for chosen in tags:
-        check_tags(chosen, len(texts.foreground))
-    found = []
-    for image, chosen in zip(images, tags, strict=True):
-        if len(chosen):
-            maps = tag_maps(clip, look(clip, image, settings), texts, chosen, settings)
-        else:
-            maps = texts.foreground.new_zeros(0, 1, 1)
-        size = (image.shape[0], image.shape[1])
-        found.append(label(maps, size, chosen, settings, nothing=nothing, keep_scores=keep_scores))
-    return found
 
 
 def look(clip: Clip, image: Image, settings: ClipEsSettings) -> Pass:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from tagmask.checks import check_choice
 from tagmask.clip.load import Clip
-from tagmask.dense.class_token import class_token
+from tagmask.dense.features import class_token
 from tagmask.dense.positions import bilinear_half
 from tagmask.papers.inputs import InputSettings, look
 from tagmask.types import Pixels, TextFeatures

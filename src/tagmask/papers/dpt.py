@@ -16,7 +16,6 @@ is the class token and l̂ the value path of the last block, residual and MLP ke
 softmax of TagCLIP's "with softmax" row sits was not published: `softmax` offers both places.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -26,11 +25,11 @@ from torch.nn import functional as F
 
 from tagmask.checks import check_choice, check_number
 from tagmask.clip.load import Clip
-from tagmask.dense.class_token import class_token
+from tagmask.dense.features import class_token
 from tagmask.papers.inputs import InputSettings, look
 from tagmask.types import Pixels, TextFeatures
 
-__all__ = ["DptSettings", "aggregate", "global_logits", "local_logits", "merge", "pooled", "score"]
+__all__ = ["DptSettings", "aggregate", "global_logits", "local_logits", "merge", "score"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,31 +83,3 @@ def score(clip: Clip, pixels: Pixels, texts: TextFeatures, settings: DptSettings
     z = global_logits(class_token(state), texts, clip.logit_scale)
     local = local_logits(state.finish(None)[:, 1:], texts, clip.logit_scale)
     return merge(z, local, settings)
-
-
-def pooled(
-    x: Float[Tensor, "b d h w"], weights: Mapping[str, Tensor], *, head_width: int = 64
-) -> tuple[Float[Tensor, "b e"], Float[Tensor, "b p e"]]:
-    """The global and local features of the authors' tower: a CLIP ResNet's last map through its pooling.
-
-    Args:
-        x: the trunk's output, on the grid that the position table was made for.
-        weights: the attention pooling's tensors by name: `positional_embedding`, and `q_proj`, `k_proj`,
-            `v_proj`, `c_proj`, each with `.weight` and `.bias`.
-        head_width: channels of a head.
-
-    Returns:
-        g, which the mean of all places gathers by attention; and l, the value path of every place, which sees
-        neither positions nor other places.
-    """
-
-    def linear(name: str, of: Tensor) -> Tensor:
-        return F.linear(of, weights[f"{name}.weight"], weights[f"{name}.bias"])
-
-    places = x.flatten(2).transpose(1, 2)
-    tokens = torch.cat([places.mean(dim=1, keepdim=True), places], dim=1) + weights["positional_embedding"]
-    parts = [linear("q_proj", tokens[:, :1]), linear("k_proj", tokens), linear("v_proj", tokens)]
-    q, k, v = (part.unflatten(-1, (-1, head_width)).transpose(1, 2) for part in parts)
-    attention = torch.softmax(q @ k.transpose(-2, -1) * head_width**-0.5, dim=-1)
-    gathered = (attention @ v).transpose(1, 2).flatten(2)[:, 0]
-    return linear("c_proj", gathered), linear("c_proj", linear("v_proj", places))

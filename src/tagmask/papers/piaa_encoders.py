@@ -18,17 +18,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tagmask.clip.load import Clip
-from tagmask.dense.class_token import class_token
-from tagmask.dense.features import Pass
+from tagmask.clip.model import Vision
+from tagmask.dense.features import Keep, Pass, class_token, one_pass
 from tagmask.dense.positions import bilinear_half
 from tagmask.papers.tagclip import scaled_layers
-from tagmask.types import Attention, Heads, Pixels
+from tagmask.types import Pixels
+from tagmask.variants.sclip import correlative
 
 __all__ = ["ENCODERS", "Seen", "see"]
 
 _MIXED = (6, 7, 9)
 
-Encoder = Callable[[Pass, list[Attention]], Float[Tensor, "b n e"]]
+Encoder = Callable[[Pass], Float[Tensor, "b n e"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,42 +42,23 @@ class Seen:
 
 def see(clip: Clip, pixels: Pixels, encoder: str) -> Seen:
     """Encode images of one size by an encoder of `ENCODERS`."""
-    depth = len(clip.vision.blocks)
-    layers = frozenset(scaled_layers(_MIXED, depth) if encoder == "itaclip" else ())
-    state, kept = _pass(clip, pixels, layers)
-    patches = ENCODERS[encoder](state, kept)[:, 1:]
-    return Seen(F.normalize(patches, dim=-1), class_token(state))
+    before = {layer - 1 for layer in _mixed(clip.vision)} if encoder == "itaclip" else ()
+    state = one_pass(clip.vision, pixels, bilinear_half, keep=Keep(states=frozenset(before)))
+    return Seen(F.normalize(ENCODERS[encoder](state)[:, 1:], dim=-1), class_token(state))
 
 
-def _sclip(state: Pass, _: list[Attention]) -> Float[Tensor, "b n e"]:
-    return state.finish(_alike(state.q, state.k))
+def _sclip(state: Pass) -> Float[Tensor, "b n e"]:
+    return state.finish(correlative(state))
 
 
-def _itaclip(state: Pass, kept: list[Attention]) -> Float[Tensor, "b n e"]:
-    mixed = 0.5 * _alike(state.q, state.k) + 0.5 * torch.stack(kept).mean(dim=0)
-    merged = state.block.attn.merge(mixed.to(state.v.dtype) @ state.v)
-    return state.vision.project(state.tokens + merged)
+def _itaclip(state: Pass) -> Float[Tensor, "b n e"]:
+    middle = torch.stack([correlative(state.entering(layer)) for layer in sorted(_mixed(state.vision))])
+    weights = 0.5 * correlative(state) + 0.5 * middle.mean(dim=0)
+    return state.vision.project(state.tokens + state.attended(weights))
+
+
+def _mixed(vision: Vision) -> set[int]:
+    return set(scaled_layers(_MIXED, len(vision.blocks)))
 
 
 ENCODERS: Mapping[str, Encoder] = MappingProxyType({"sclip": _sclip, "itaclip": _itaclip})
-
-
-def _pass(clip: Clip, pixels: Pixels, layers: frozenset[int]) -> tuple[Pass, list[Attention]]:
-    """`one_pass`, with the attention among like tokens of some layers, head by head."""
-    vision = clip.vision
-    grid = vision.grid_of((pixels.shape[-2], pixels.shape[-1]))
-    x = vision.embed(pixels, bilinear_half(vision.positional_embedding, grid))
-    kept: list[Attention] = []
-    for layer, block in enumerate(vision.blocks[:-1]):
-        if layer in layers:
-            q, k, _ = block.attn.qkv(block.ln_1(x))
-            kept.append(_alike(q, k))
-        x = block(x)
-    return Pass(vision, x, grid, {}), kept
-
-
-def _alike(q: Heads, k: Heads) -> Attention:
-    """softmax(qqᵀ / 8) + softmax(kkᵀ / 8): a sum, rows sum to 2."""
-    parts = ((x * x.shape[-1] ** -0.5) @ x.transpose(-2, -1) for x in (q, k))
-    first, second = (torch.softmax(logits.float(), dim=-1) for logits in parts)
-    return first + second

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tagmask.clip.load import Clip
-from tagmask.dense.class_token import class_token
+from tagmask.dense.features import class_token
 from tagmask.dense.prompts import merge_names, text_features
 from tagmask.errors import InputError
 from tagmask.papers import piaa, piaa_encoders, sparc

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
-from torch.nn import functional as F
 
 from tagmask.catalogue import dense_rule
 from tagmask.clip.load import Clip
@@ -19,7 +18,7 @@ from tagmask.dense.sliding import SlidingSettings, position_rule, scale_and_norm
 from tagmask.errors import InputError
 from tagmask.types import Attention, Image, Size, TextFeatures
 
-__all__ = ["WHOLE", "Points", "attention_of", "check_points", "patch_attention", "patch_of"]
+__all__ = ["WHOLE", "Points", "check_points", "patch_attention", "patch_of"]
 
 Points = Sequence[tuple[int, int]]
 """(x, y) of pixels, from the left and from the top, counted from 0."""
@@ -110,22 +109,3 @@ def _rows(weights: Attention | None, patches: Sequence[int], count: int) -> Floa
         return torch.eye(count)[list(patches)]
     # The class token comes first where there is one.
     return weights[0, :, -count:, -count:][:, list(patches)].float().mean(dim=0)
-
-
-def attention_of(
-    clip: Clip,
-    image: Image,
-    points: Points,
-    methods: Sequence[str],
-    settings: SlidingSettings = WHOLE,
-    texts: TextFeatures | None = None,
-) -> Float32[np.ndarray, "methods points h w"]:
-    """`patch_attention` as maps over the image, 0..1: in shares of each map's strongest patch.
-
-    Stretched to the image's size as masks are (bilinear). Arguments and errors as `patch_attention`'s.
-    """
-    weights = torch.from_numpy(patch_attention(clip, image, points, methods, settings, texts))
-    shares = weights / weights.amax(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
-    full = F.interpolate(shares, (image.shape[0], image.shape[1]), mode="bilinear", align_corners=False)
-    maps: Float32[np.ndarray, "methods points h w"] = full.numpy()
-    return maps

@@ -6,7 +6,8 @@ colour, are believed most. After some rounds the maps follow the edges of the im
     n  pixels of the image, row by row
 
 The sums over all pairs run on a permutohedral lattice, as in the program that the papers used; see
-`tagmask.refine.lattice` for why and how. For small images (in-loop use, checks) they can be exact.
+`tagmask.refine.lattice` for why and how. For batches of small images `tagmask.refine.crf_small` has them
+exactly.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,14 +20,12 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from tagmask.checks import check_choice, check_number
+from tagmask.checks import check_number
 from tagmask.errors import InputError, ShapeError
 from tagmask.refine.lattice import Lattice
 from tagmask.types import Image
 
-__all__ = ["CRF_SETTINGS", "KERNELS", "CrfSettings", "caffe_wrapped", "dense_crf", "dense_crf_batch"]
-
-KERNELS = ("lattice", "exact")
+__all__ = ["CRF_SETTINGS", "CrfSettings", "caffe_wrapped", "dense_crf", "dense_crf_batch"]
 
 _MEAN_BGR = (104.008, 116.669, 122.675)
 _FADED = 1e-6
@@ -35,10 +34,6 @@ _BYTES = 1 << 29
 """Of one buffer of the lattice, of which a use holds two: with more, classes are sent in groups."""
 _FEWEST = 4
 """Classes sent at a time, whatever that takes: narrow groups take nearly as long as wide ones."""
-_BLOCK = 1 << 18
-"""Entries of the exact kernel made at a time: they stay in cache."""
-_KEPT = 1 << 26
-"""Entries of the exact kernel at most kept from round to round; larger kernels are made anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +48,6 @@ class CrfSettings:
         colour_weight: how much it counts.
         rounds: mean-field rounds; 0 only normalises.
         floor: probabilities are raised to at least this before the logarithm.
-        kernel: "lattice", as the papers' program; or "exact", all pairs: no approximation, time and memory
-            grow with the square of the pixels, for images up to about 100 x 100.
 
     Raises:
         InputError: a value out of range.
@@ -67,7 +60,6 @@ class CrfSettings:
     colour_weight: float
     rounds: int = 10
     floor: float = 1e-5
-    kernel: str = "lattice"
 
     def __post_init__(self) -> None:
         for name in ("near", "far", "colour"):
@@ -76,7 +68,6 @@ class CrfSettings:
             check_number(name, getattr(self, name), 0)
         check_number("rounds", self.rounds, 0, whole=True)
         check_number("floor", self.floor, 1e-30, 1)
-        check_choice("kernel", self.kernel, KERNELS)
 
 
 CRF_SETTINGS: Mapping[str, CrfSettings] = MappingProxyType(
@@ -150,8 +141,7 @@ def dense_crf(
     dtype = torch.promote_types(probabilities.dtype, torch.float32)
     belief = torch.empty(h * w, c, dtype=dtype, device=probabilities.device)
     belief.copy_(probabilities.detach().reshape(c, h * w).T).clamp_(settings.floor, 1).log_()
-    prepare = _exact_message if settings.kernel == "exact" else _lattice_message
-    message, width = prepare(pixels, settings, belief)
+    message, width = _lattice_message(pixels, settings, belief)
     marginals = _mean_field(belief, message, settings.rounds, width)
     return marginals.T.reshape(c, h, w).to(probabilities.dtype)
 
@@ -264,47 +254,6 @@ def _lattice_message(
     most = max(_BYTES // (like.element_size() * corners), _FEWEST)
     parts = -(-like.shape[1] // most)
     return message, -(-like.shape[1] // parts)
-
-
-def _exact_message(
-    image: UInt8[np.ndarray, "h w 3"], settings: CrfSettings, like: Float[Tensor, "n c"]
-) -> tuple[_Message, int]:
-    n, c = like.shape
-    kernels = [
-        (weight, torch.from_numpy(features.T.copy()).to(like))
-        for weight, features in _kernels(image, settings)
-    ]
-    height = max(_BLOCK // n, 1)
-    blocks = [slice(first, first + height) for first in range(0, n, height)]
-    scales = [
-        torch.cat([_gaussian(features[:, rows], features).sum(1) for rows in blocks]).rsqrt_()
-        for _, features in kernels
-    ]
-
-    def block(rows: slice) -> Float[Tensor, "rows n"]:
-        total = like.new_zeros(len(like[rows]), n)
-        for (weight, features), scale in zip(kernels, scales, strict=True):
-            part = _gaussian(features[:, rows], features)
-            total += part.mul_(scale).mul_(weight * scale[rows, None])
-        return total
-
-    kept = [block(rows) for rows in blocks] if n * n <= _KEPT else None
-
-    def message(values: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
-        return torch.cat([rows @ values for rows in kept or map(block, blocks)])
-
-    return message, c
-
-
-def _gaussian(rows: Float[Tensor, "d rows"], features: Float[Tensor, "d n"]) -> Float[Tensor, "rows n"]:
-    # Differences one by one: squares of far coordinates minus their product would lose the near ones.
-    total = features.new_zeros(rows.shape[1], features.shape[1])
-    gap = torch.empty_like(total)
-    for one, every in zip(rows, features, strict=True):
-        torch.sub(one[:, None], every, out=gap)
-        total.addcmul_(gap, gap)
-    # Below exp(-60) numbers are of no weight, but those under 1e-38 would slow every product down.
-    return total.mul_(-0.5).clamp_(min=-60).exp_()
 
 
 def _kernels(

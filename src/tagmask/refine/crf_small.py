@@ -33,7 +33,7 @@ def small_crf(
     Args:
         probabilities: one plane per class; need not sum to 1. Values below the floor or above 1 are cut.
         images: RGB, on the device of `probabilities`.
-        settings: its `kernel` is not looked at: this one is exact.
+        settings: as those of `dense_crf`.
 
     Returns:
         Q, positive, of sum 1 over the classes, float32, without gradient. Squared distances of pixels and of

@@ -1,1 +1,1 @@
-"""Folders of images, one after another, surviving the bad ones."""
+"""Folders of images and the files of a run."""

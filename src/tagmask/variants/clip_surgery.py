@@ -3,20 +3,18 @@
 Y. Li et al. "A Closer Look at the Explainability of Contrastive Language-Image Pre-training", 2023.
 """
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from tagmask.checks import check_number
 from tagmask.clip.model import Vision
 from tagmask.dense.features import Keep, Pass, one_pass
 from tagmask.dense.positions import Positions, bilinear
 from tagmask.dense.rule import DenseRule, Layers, LayerSettings, affinity, patch_features
-from tagmask.types import Attention, Pixels, Size, TextFeatures
+from tagmask.types import Attention, Pixels, TextFeatures
 
-__all__ = ["clip_surgery", "feature_surgery", "points", "redundancy_free", "surgery_tokens"]
+__all__ = ["clip_surgery", "feature_surgery", "surgery_tokens"]
 
 _DEPTH = 6
 
@@ -63,42 +61,3 @@ def feature_surgery(tokens: Float[Tensor, "b n e"], texts: TextFeatures) -> Floa
     share = torch.softmax(2 * cosines[:, :1], dim=-1)
     weighed = share / share.mean(dim=-1, keepdim=True) * cosines
     return weighed - weighed.mean(dim=-1, keepdim=True)
-
-
-def redundancy_free(
-    tokens: Float[Tensor, "b n e"], texts: TextFeatures, empty: Float[Tensor, " e"]
-) -> Float[Tensor, "b n q"]:
-    """Scores of texts on their own: cosines less that of the empty text. All are unit rows."""
-    return tokens @ (texts - empty).T
-
-
-def points(
-    scores: Float[Tensor, "gh gw"], size: Size, *, least: float = 0.8
-) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Where to point a segmenter that takes clicks: the best places, and as many of the worst.
-
-    The map is halved (bilinear) and scaled to 0..1; cells of at least `least`, at most half of all, are the
-    best.
-
-    Args:
-        scores: of one text, over the patches.
-        size: (h, w) of the image in pixels.
-        least: 0..1.
-
-    Returns:
-        (x, y) in pixels: the best, ascending by score, and the worst, ascending.
-    """
-    check_number("least", least, 0, 1)
-    gh, gw = (max(side // 2, 1) for side in scores.shape)
-    small = F.interpolate(scores[None, None].float(), size=(gh, gw), mode="bilinear", align_corners=False)
-    values = small.flatten()
-    values = (values - values.min()) / (values.max() - values.min()).clamp(min=1e-12)
-    order = torch.sort(values).indices.numpy()
-    count = min(int((values >= least).sum()), len(order) // 2)
-    h, w = size
-
-    def place(cell: np.integer) -> tuple[int, int]:
-        y, x = divmod(int(cell), gw)
-        return min(int((x + 0.5) * w / gw), w - 1), min(int((y + 0.5) * h / gh), h - 1)
-
-    return [place(cell) for cell in order[len(order) - count :]], [place(cell) for cell in order[:count]]

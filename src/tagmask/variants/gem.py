@@ -5,15 +5,13 @@ Transformers", CVPR 2024.
 """
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn import functional as F
 
 from tagmask.dense.features import Keep, Pass
 from tagmask.dense.rule import DenseRule, Layers, LayerSettings
-from tagmask.types import Attention, Heads, Size
+from tagmask.types import Attention, Heads
 
-__all__ = ["GEM_BARE", "gem", "grounded", "heat_maps"]
+__all__ = ["GEM_BARE", "gem", "grounded"]
 
 _DEPTH = 6
 
@@ -44,16 +42,6 @@ def gem(settings: LayerSettings, depth: int) -> DenseRule:
     """GEM: the side stream runs beside the last six blocks of twelve."""
     blocks = Layers(depth, settings.absolute_layers).last(_DEPTH)
     return DenseRule(grounded, depth=blocks, mid=Keep(entries=blocks), positions="bicubic-smooth")
-
-
-def heat_maps(cosines: Float[Tensor, "q gh gw"], size: Size) -> Float[Tensor, "q h w"]:
-    """Each text's cosines at full size, stretched to 0..1: GEM's own use, one text at a time.
-
-    An absent text reaches 1 too, so maps of several texts do not compare.
-    """
-    full = F.interpolate(cosines[None], size, mode="bilinear", align_corners=False)[0]
-    least, most = full.amin(dim=(1, 2), keepdim=True), full.amax(dim=(1, 2), keepdim=True)
-    return (full - least) / (most - least).clamp(min=1e-12)
 
 
 GEM_BARE = DenseRule(grounded, keep="bare", positions="bicubic-smooth")

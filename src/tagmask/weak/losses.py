@@ -11,7 +11,7 @@ its authors.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Integer, UInt8
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from tagmask.checks import check_choice, check_number
 from tagmask.errors import InputError, ShapeError
-from tagmask.refine.crf import CRF_SETTINGS, KERNELS, CrfSettings, dense_crf_batch
+from tagmask.refine.crf import CRF_SETTINGS, CrfSettings, dense_crf_batch
 from tagmask.refine.crf_small import small_crf
 from tagmask.types import Size
 from tagmask.weak.model import Looked
@@ -77,7 +77,7 @@ class LossSettings:
         check_number("tau", self.tau, 1e-4)
         check_number("size", self.size, 1, 128, whole=True)
         check_choice("field", self.field, tuple(CRF_SETTINGS))
-        check_choice("kernel", self.kernel, KERNELS)
+        check_choice("kernel", self.kernel, ("exact", "lattice"))
         if self.seed == self.crf == self.contrast == 0:
             raise InputError("seed, crf and contrast are all 0; give one of them a weight")
 
@@ -115,8 +115,9 @@ def total(
         if settings.seed:
             terms["seed"] = balanced_seed_loss(p, resized_labels(labels, size))
         if settings.crf:
-            field = replace(CRF_SETTINGS[settings.field], kernel=settings.kernel)
-            terms["crf"] = crf_divergence(p, crf_targets(p, crf_images(shown, size), field))
+            field = CRF_SETTINGS[settings.field]
+            q = crf_targets(p, crf_images(shown, size), field, settings.kernel)
+            terms["crf"] = crf_divergence(p, q)
     if settings.contrast:
         terms["contrast"] = contrast_loss(model_output.scores, labels, settings.tau)
     weighted = [getattr(settings, name) * term for name, term in terms.items()]
@@ -171,10 +172,10 @@ def crf_images(images: UInt8[Tensor, "b 3 h w"], size: Size) -> UInt8[Tensor, "b
 
 
 def crf_targets(
-    p: Float[Tensor, "b k h w"], images: UInt8[Tensor, "b 3 h w"], field: CrfSettings
+    p: Float[Tensor, "b k h w"], images: UInt8[Tensor, "b 3 h w"], field: CrfSettings, kernel: str
 ) -> Float[Tensor, "b k h w"]:
     """What the field makes of p, at least 1e-4 and of sum 1; without gradient."""
-    if field.kernel == "exact":
+    if kernel == "exact":
         q = small_crf(p.detach(), images, field)
     else:
         q = dense_crf_batch(p.detach(), images.permute(0, 2, 3, 1).cpu(), field)

@@ -16,8 +16,8 @@ from jaxtyping import UInt8
 from tagmask.errors import ImageError, InputError
 from tagmask.files import write_bytes
 from tagmask.masks import index_png, read_index_png
+from tagmask.runs.ordered_map import Outcome, ordered_map
 from tagmask.runtime.folders import FoundImage, output_names
-from tagmask.runtime.jobs import Outcome, run
 from tagmask.weak.stages import read_stage, stage_opened
 
 __all__ = ["Mask", "MaskSource", "file_hash", "left_out", "mask_file", "read_mask", "words_of", "write_masks"]
@@ -39,7 +39,9 @@ class MaskSource:
     """The labels of a picture, at its own size."""
 
 
-def write_masks(images: Sequence[FoundImage], source: MaskSource, folder: Path) -> Iterator[Outcome[Path]]:
+def write_masks(
+    images: Sequence[FoundImage], source: MaskSource, folder: Path
+) -> Iterator[Outcome[FoundImage, Path]]:
     """Write the mask of every picture, as the iterator is read; those that are there are kept.
 
     Each file is whole or not there, so a run that was stopped at any moment goes on where it was. One bad
@@ -65,17 +67,17 @@ def write_masks(images: Sequence[FoundImage], source: MaskSource, folder: Path) 
                 return file, None
             return file, index_png(_checked(source.make(image), len(source.words), str(image.path)))
 
-        for outcome in run(images, work):
+        for outcome in ordered_map(images, work):
             if outcome.result is None:
-                missed.append(mask_names[outcome.image])
-                yield Outcome(outcome.image, None, outcome.error)
+                missed.append(mask_names[outcome.item])
+                yield Outcome(outcome.item, None, outcome.error)
                 continue
             file, content = outcome.result
             if (
                 content is not None
             ):  # written here, since a full disk stops the run, while a bad picture does not
                 write_bytes(file, content)
-            yield Outcome(outcome.image, file, None)
+            yield Outcome(outcome.item, file, None)
         if len(missed) < len(images):
             stage.finish(left_out=missed)
 

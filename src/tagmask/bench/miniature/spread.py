@@ -3,8 +3,6 @@
 Ways are compared on the same draws, so that what is hard for all of them does not blur the difference.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
@@ -69,7 +67,3 @@ def verdict(upper: Float[ndarray, " r"], lower: Float[ndarray, " r"]) -> str:
     if share >= _SURE:
         return "yes"
     return "no" if share <= 1 - _SURE else "open"
-
-
-Measure = Callable[[Draws], Float[ndarray, " r"]]
-"""A figure of each draw."""

@@ -188,8 +188,8 @@ def _cat_walking(colour: Colour, rng: np.random.Generator) -> list[Part]:
 # -- Butterflies --------------------------------------------------------------------------------------------
 
 
-def _torso(rng: np.random.Generator, colour: Colour, top: float = -0.4, bottom: float = 0.55) -> list[Part]:
-    u = rng.uniform
+def _torso(rng: np.random.Generator, colour: Colour) -> list[Part]:
+    u, top, bottom = rng.uniform, -0.4, 0.55
     tone = (70, 52, 48) if sum(colour) > 150 else (150, 120, 100)
     reach = u(0.24, 0.36)
     feeler = stroke([(0.02, top + 0.05), (0.1, top - 0.25), (reach, top - 0.42)], 0.04)

@@ -100,11 +100,11 @@ def eye(x: float, y: float, r: float, look: float = 0.0) -> list[Part]:
     ]
 
 
-def framed(parts: Sequence[Part], reach: float = 0.95) -> list[Part]:
-    """The drawing centred, with its longer side from -reach to reach."""
+def framed(parts: Sequence[Part]) -> list[Part]:
+    """The drawing centred, with its longer side from -0.95 to 0.95."""
     points = np.concatenate([part.outline for part in parts])
     low, high = points.min(axis=0), points.max(axis=0)
-    zoom = 2 * reach / max(float((high - low).max()), 1e-9)
+    zoom = 2 * 0.95 / max(float((high - low).max()), 1e-9)
     points = (points - (low + high) / 2) * zoom
     framed_parts, start = [], 0
     for part in parts:

@@ -19,9 +19,9 @@ def symmetric(*right: tuple[float, float], steps: int = 0) -> Outline:
     return closed_curve(whole, steps) if steps else whole
 
 
-def spiked(x: float, y: float, outer: float, inner: float, points: int, turns: float = 0.0) -> Outline:
-    """A star with so many points, the first straight up unless turned."""
-    t = (np.arange(2 * points) / (2 * points) + turns - 0.25) * 2 * np.pi
+def spiked(x: float, y: float, outer: float, inner: float, points: int) -> Outline:
+    """A star with so many points, the first straight up."""
+    t = (np.arange(2 * points) / (2 * points) - 0.25) * 2 * np.pi
     r = np.where(np.arange(2 * points) % 2, inner, outer)
     return np.stack([x + r * np.cos(t), y + r * np.sin(t)], axis=1)
 
