@@ -127,7 +127,9 @@ def test_windows_that_were_filled_up_are_cut_back(size, crop, step, more, grid, 
     torch.testing.assert_close(y @ arrange(maps, windows) @ x.T, wanted, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("size", "padded"), [((45, 57), (48, 64)), ((46, 50), (48, 64)), ((33, 64), (48, 64))])
+@pytest.mark.parametrize(
+    ("size", "padded"), [((45, 57), (48, 64)), ((46, 50), (48, 64)), ((33, 64), (48, 64))]
+)
 def test_the_odd_line_of_padding_is_below_and_on_the_right(size, padded):
     maps = uniform(1, 2, 3, 4)
     y, x = stitch_matrices(whole(size), (3, 4), size, size, padded=padded)

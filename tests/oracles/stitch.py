@@ -45,7 +45,7 @@ def margins(size, padded):
 
 
 def stitch(maps, boxes, canvas, target, padded=None):
-    """maps (windows, q, gh, gw), boxes (x0, y0, x1, y1) -> (q, *target); `padded`: windows' filled up size."""
+    """maps (windows, q, gh, gw), boxes (x0, y0, x1, y1) -> (q, *target); `padded`: if filled up."""
     total = torch.zeros(maps.shape[1], *canvas)
     counts = torch.zeros(1, *canvas)
     for window, (x0, y0, x1, y1) in zip(maps, boxes, strict=True):
