@@ -70,8 +70,9 @@ def test_there_are_methods() -> None:
 @pytest.mark.parametrize("method", DENSE)
 class TestDense:
     def test_masks_have_the_image_s_size_and_scores_are_probabilities(self, make: Make, method: str) -> None:
-        for pixels in (WIDE, HIGH):
-            found = make(method)(pixels, scores=True)
+        whole = make(method, crop=None)  # a grid that is no square
+        for pixels, segmenter in ((WIDE, make(method)), (HIGH, make(method)), (WIDE, whole), (HIGH, whole)):
+            found = segmenter(pixels, scores=True)
             scores = scores_of(found)
             assert found.words == WORDS
             assert (found.labels.shape, found.labels.dtype) == (pixels.shape[:2], np.uint8)

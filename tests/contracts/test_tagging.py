@@ -30,14 +30,14 @@ Make = Callable[..., tagmask.Tagger]
 
 @pytest.fixture(scope="module")
 def images(shapes: list[np.ndarray]) -> list[np.ndarray]:
-    """Parts of the shapes: upright, wide, square, and one of odd sides."""
+    """Parts of the shapes: upright, wide, square, of odd sides, and upright again to share a batch."""
     cuts = [
         shapes[0][:90, 30:81],
         shapes[1][40:96, 20:150],
         shapes[2][::3, ::3],
         255 - shapes[0][5:66, 9:100],
     ]
-    return [np.ascontiguousarray(cut) for cut in cuts]
+    return [np.ascontiguousarray(cut) for cut in (*cuts, cuts[0][::-1])]
 
 
 @pytest.fixture(scope="module")
