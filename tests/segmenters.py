@@ -1,4 +1,4 @@
-"""Segmenters of both kinds with a few own words, for the tests of maskers."""
+"""Segmenters of both kinds with a few own words, for the tests of pipelines."""
 
 import numpy as np
 

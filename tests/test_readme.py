@@ -44,7 +44,8 @@ def test_there_are_commands_and_programs() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_command(command: str, folder: Path) -> None:
+def test_command(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tagmask.cli.demo._SEEDS", (1, 10))  # the whole demo: `tests/cli/test_demo.py`
     result = CliRunner().invoke(app, shlex.split(command)[1:])
     assert result.exit_code == 0, result.output
     assert result.stdout

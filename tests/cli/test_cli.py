@@ -274,14 +274,31 @@ def test_a_file_name_that_is_no_text(photos: Path, sclip_weights: Path, tmp_path
     with open(odd, "wb") as file:  # noqa: PTH123 (Path takes no bytes)
         file.write((photos / "sub" / "b.png").read_bytes())
     out = tmp_path / "tags.jsonl"
-    arguments = command("tag", photos, "-w", "cat", "--weights", sclip_weights, "--json", "--out", out)
-    for encoding in ("utf-8:strict", "latin-1", "ascii"):
-        done = subprocess.run(
-            arguments, capture_output=True, check=True, env={**os.environ, "PYTHONIOENCODING": encoding}
-        )
-        assert len([json.loads(line) for line in done.stdout.splitlines()]) == 3
-        names = [json.loads(line)["path"] for line in out.read_text(encoding="utf-8").splitlines()]
-        assert os.fsdecode(odd) in names
+    arguments = command("tag", photos, "-w", "cat", "--weights", sclip_weights, "--json", "--out", out)[3:]
+    for done in in_each_encoding(arguments):
+        assert len([json.loads(line) for line in done.splitlines()]) == 3
+    names = [json.loads(line)["path"] for line in out.read_text(encoding="utf-8").splitlines()]
+    assert os.fsdecode(odd) in names
+
+
+def in_each_encoding(arguments: list[str]) -> list[str]:
+    """The stdout of the command on terminals of several encodings, in turn, in one process of its own."""
+    code = """
+import sys
+from tagmask.cli.main import main
+for encoding in ("utf-8", "latin-1", "ascii"):
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding=encoding, errors="strict")
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, end.code
+    print("next")
+"""
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, check=True)
+    parts = done.stdout.split(b"next\n")
+    assert (len(parts), parts[-1]) == (4, b"")
+    return [part.decode("ascii") for part in parts[:-1]]
 
 
 def test_a_reader_that_has_enough_ends_the_run_quietly(
@@ -375,17 +392,19 @@ def test_corrected_top_and_activation(photos: Path, tagclip_weights: Path) -> No
         "float32",
     )
 
-    def scores(*more: str) -> dict[str, object]:
-        found: dict[str, object] = json.loads(run("tag", photos / "a.jpg", *options, *more).stdout)
-        return found
+    def scores(*more: str) -> tuple[dict[str, object], str]:
+        done = run("tag", photos / "a.jpg", *options, *more)
+        return json.loads(done.stdout), done.stderr
 
-    plain = scores()
-    assert scores("--as", "published") == plain
-    assert scores("--as", "corrected")["scores"] != plain["scores"]
-    assert scores("--activation", "gelu")["scores"] != plain["scores"]
-    assert len(scores("--top", "1")["tags"]) == 1
-    assert "(assumed)" in run("tag", photos / "a.jpg", *options).stderr
-    assert "(assumed)" not in run("tag", photos / "a.jpg", *options, "--activation", "quickgelu").stderr
+    plain, said = scores()
+    assert "(assumed)" in said
+    assert scores("--as", "published")[0] == plain
+    assert scores("--as", "corrected")[0]["scores"] != plain["scores"]
+    assert scores("--activation", "gelu")[0]["scores"] != plain["scores"]
+    top, said = scores("--top", "1", "--activation", "quickgelu")
+    assert top["scores"] == plain["scores"]
+    assert len(top["tags"]) == 1
+    assert "(assumed)" not in said
 
 
 def test_new_words_are_announced_once(photos: Path, sclip_weights: Path) -> None:

@@ -1,55 +1,14 @@
-"""What holds of every data set, whatever it is read from."""
+"""Data sets by name and split; what holds of every one of them is in `tests/contracts/test_datasets.py`."""
 
-import pickle
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tagmask.data.catalogue import DATASETS, open_dataset
+from tagmask.data.catalogue import open_dataset
 from tagmask.data.sample import chosen
 from tagmask.errors import InputError
 from tests.data.layouts import BUILD
-
-# The list of the 4172 images is shipped; the small folder has two of them.
-SPLITS = {"coco-stuff27": "val"}
-
-
-def test_every_data_set_has_a_small_folder_here() -> None:
-    assert list(BUILD) == list(DATASETS)
-
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_samples_keep_the_protocol_in_this_process_and_another(name: str, tmp_path: Path) -> None:
-    BUILD[name](tmp_path)
-    dataset = open_dataset(name, tmp_path, SPLITS.get(name))
-    assert dataset.name == name
-    assert dataset.classes or dataset.tag_classes
-    few = list(islice(dataset.samples, 10))
-    assert len({sample.id for sample in few}) == len(few) > 0
-    for sample in few[:3]:
-        sent = pickle.loads(pickle.dumps(sample))
-        image = sent.read_image()
-        assert image.dtype == np.uint8
-        assert image.shape[2] == 3
-        np.testing.assert_array_equal(image, sample.read_image())
-        if dataset.classes:
-            labels = sent.read_mask()
-            assert labels.shape == image.shape[:2]
-            assert set(np.unique(labels)) <= {*range(len(dataset.classes)), dataset.ignore}
-        if dataset.tag_classes:
-            assert sample.tags == tuple(sorted(set(sample.tags)))
-            assert set(sample.tags) | set(sample.unsure) <= set(range(len(dataset.tag_classes)))
-        assert sample.path is None or sample.path.is_file()
-        assert sample.mask_path is None or sample.mask_path.is_file()
-
-
-@pytest.mark.parametrize("name", sorted(set(DATASETS) - {"miniature"}))
-def test_an_empty_or_absent_folder_is_refused_and_named(name: str, tmp_path: Path) -> None:
-    for root in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(InputError, match=str(root)):
-            open_dataset(name, root)
 
 
 def test_unknown_names_and_splits_are_refused(tmp_path: Path) -> None:

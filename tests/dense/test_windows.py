@@ -109,6 +109,37 @@ def test_one_product_equals_the_four_steps(size, crop, step, grid, target):
     torch.testing.assert_close(y @ arrange(maps, windows) @ x.T, wanted, rtol=0, atol=1e-6)
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    size=st.tuples(side, side),
+    crop=st.integers(1, 45),
+    step=st.integers(1, 45),
+    more=st.tuples(st.integers(0, 7), st.integers(0, 7)),
+    grid=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    target=st.tuples(side, side),
+)
+def test_windows_that_were_filled_up_are_cut_back(size, crop, step, more, grid, target):
+    windows = plan_windows(size, crop, min(step, crop))
+    padded = (windows.height + more[0], windows.width + more[1])
+    maps = uniform(len(windows), 2, *grid)
+    y, x = stitch_matrices(windows, grid, size, target, padded=padded)
+    wanted = oracle.stitch(maps, windows.boxes, size, target, padded)
+    torch.testing.assert_close(y @ arrange(maps, windows) @ x.T, wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "padded"), [((45, 57), (48, 64)), ((46, 50), (48, 64)), ((33, 64), (48, 64))]
+)
+def test_the_odd_line_of_padding_is_below_and_on_the_right(size, padded):
+    maps = uniform(1, 2, 3, 4)
+    y, x = stitch_matrices(whole(size), (3, 4), size, size, padded=padded)
+    full = F.interpolate(maps, size=padded, mode="bilinear", align_corners=False)
+    above, left = ((p - s) // 2 for p, s in zip(padded, size, strict=True))
+    below, right = (-((p - s + 1) // 2) or None for p, s in zip(padded, size, strict=True))
+    wanted = full[0, :, above:below, left:right]
+    torch.testing.assert_close(y @ arrange(maps, whole(size)) @ x.T, wanted, rtol=0, atol=1e-6)
+
+
 def test_one_product_at_working_size():
     size, target = (336, 448), (375, 500)
     windows = plan_windows(size, 224, 112)

@@ -18,7 +18,7 @@ from tagmask.miniature.training.bank import close_scene, open_bank, wide_scene
 from tagmask.miniature.training.batches import mixed_batch, near_batch
 from tagmask.miniature.training.towers import Towers
 
-SETTINGS = pretrain.Settings(minutes=1.0, near_batch=6, batch=4, wide=6, close=10)
+SETTINGS = pretrain.Settings(minutes=1.0, near_batch=6, batch=4, wide=6, close=10, text_steps=6)
 
 
 @pytest.fixture(scope="module")

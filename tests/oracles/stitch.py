@@ -29,12 +29,30 @@ def resize_line(values, target):
     return out
 
 
-def stitch(maps, boxes, canvas, target):
-    """maps (windows, q, gh, gw), boxes (x0, y0, x1, y1) -> (q, *target)."""
+def fill_up(windows, patch):
+    """Zeros around (..., h, w) up to whole patches; of an odd number of lines one more below and right."""
+    h, w = windows.shape[-2:]
+    high, wide = math.ceil(h / patch) * patch, math.ceil(w / patch) * patch
+    out = torch.zeros(*windows.shape[:-2], high, wide)
+    top, left = margins((h, w), (high, wide))
+    out[..., top : top + h, left : left + w] = windows
+    return out
+
+
+def margins(size, padded):
+    """Lines above and columns left of a window that was filled up."""
+    return (padded[0] - size[0]) // 2, (padded[1] - size[1]) // 2
+
+
+def stitch(maps, boxes, canvas, target, padded=None):
+    """maps (windows, q, gh, gw), boxes (x0, y0, x1, y1) -> (q, *target); `padded`: if filled up."""
     total = torch.zeros(maps.shape[1], *canvas)
     counts = torch.zeros(1, *canvas)
     for window, (x0, y0, x1, y1) in zip(maps, boxes, strict=True):
-        total[:, y0:y1, x0:x1] += _bilinear(window, (y1 - y0, x1 - x0))
+        size = (y1 - y0, x1 - x0)
+        stretched = _bilinear(window, padded or size)
+        top, left = margins(size, padded or size)
+        total[:, y0:y1, x0:x1] += stretched[:, top : top + size[0], left : left + size[1]]
         counts[:, y0:y1, x0:x1] += 1
     return _bilinear(total / counts, target)
 

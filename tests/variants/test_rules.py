@@ -1,4 +1,7 @@
-"""Dense methods: formulas written naively, batches that change nothing, towers of other depths."""
+"""Dense methods: formulas written naively, narrow grids, towers of other depths.
+
+What every method promises of batches, sizes and words is in `tests/contracts/test_dense.py`.
+"""
 
 import math
 from collections.abc import Mapping
@@ -111,32 +114,6 @@ def test_value_only_never_forms_queries_and_keys(sclip_model: Clip) -> None:
     fresh.finish(rule_of("maskclip", sclip_model).weights(fresh))
     assert "v" in vars(fresh)
     assert not {"q", "k"} & vars(fresh).keys()
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize("method", METHODS)
-def test_a_batch_equals_one_at_a_time(method: str, variants_model: Clip) -> None:
-    pixels = torch.randn(3, 3, 64, 112, generator=_seeded(5))
-    together = look(method, variants_model, pixels)
-    for i in range(3):
-        torch.testing.assert_close(
-            look(method, variants_model, pixels[i : i + 1])[0], together[i], rtol=0, atol=1e-5
-        )
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize("method", METHODS)
-def test_methods_that_share_a_trunk_see_what_each_sees_alone(method: str, variants_model: Clip) -> None:
-    # Large enough that no two patches are equally odd, to within the last bits.
-    pixels = torch.randn(2, 3, 128, 112, generator=_seeded(6))
-    rule = rule_of(method, variants_model)
-    keep = Keep()
-    for other in METHODS:
-        keep = keep | rule_of(other, variants_model).mid
-    texts = F.normalize(torch.randn(5, variants_model.vision.proj.shape[1], generator=_seeded(1)), dim=-1)
-    shared = one_pass(variants_model.vision, pixels, POSITIONS[rule.positions], keep=keep)
-    found = patch_cosines(shared, rule, Question(pixels, texts, 40.0))
-    torch.testing.assert_close(found, look(method, variants_model, pixels), rtol=0, atol=1e-5)
 
 
 @torch.inference_mode()

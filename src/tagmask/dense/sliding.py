@@ -225,7 +225,7 @@ def position_rule(settings: SlidingSettings, rule: DenseRule) -> Positions:
     return POSITIONS[name]
 
 
-def _fill_up(windows: Pixels, patch: int) -> Pixels:
+def _fill_up(windows: Pixels, patch: int) -> Float[Tensor, "b 3 _ _"]:
     """Zeros on all sides up to whole patches, the odd one below and on the right."""
     h, w = windows.shape[-2:]
     high, wide = _padded((h, w), patch)
