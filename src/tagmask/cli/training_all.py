@@ -22,11 +22,10 @@ from tagmask.cli.training_steps import (
     settings_of,
 )
 from tagmask.errors import InputError
-from tagmask.files import write_bytes
+from tagmask.files import file_hash, write_bytes
 from tagmask.runtime.folders import FoundImage, find_images
 from tagmask.weak.export import check_onnx, export_onnx
 from tagmask.weak.loop import MODEL_FILE
-from tagmask.weak.maskfolder import file_hash
 from tagmask.weak.stages import stage_opened
 from tagmask.weak.steps import PseudoSettings
 from tagmask.weak.students.checkpoint import load_student

@@ -11,11 +11,12 @@ import numpy as np
 
 from tagmask.api import Segmenter
 from tagmask.errors import InputError, ShapeError
+from tagmask.files import file_hash
 from tagmask.images import read_image
 from tagmask.runtime.folders import FoundImage
 from tagmask.types import Size
 from tagmask.weak.cams import Cams, Sweep, cam_labels, read_cams, sweep
-from tagmask.weak.maskfolder import Mask, MaskSource, file_hash, mask_file, read_mask
+from tagmask.weak.maskfolder import Mask, MaskSource, mask_file, read_mask
 
 __all__ = ["from_cams", "from_masks", "from_segmenter", "swept"]
 

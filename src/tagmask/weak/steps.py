@@ -15,6 +15,7 @@ from tagmask.checks import check_choice, check_number
 from tagmask.clip.hardware import choose_device
 from tagmask.clip.load import Clip, load
 from tagmask.errors import InputError
+from tagmask.files import file_hash
 from tagmask.images import read_image
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.runtime.folders import FoundImage
@@ -23,7 +24,7 @@ from tagmask.weak.config import TrainConfig, fingerprint
 from tagmask.weak.distributed import ranks_here
 from tagmask.weak.feature_cache import FeatureCache
 from tagmask.weak.loop import MODEL_FILE, Report, fit
-from tagmask.weak.maskfolder import Mask, MaskSource, file_hash, words_of
+from tagmask.weak.maskfolder import Mask, MaskSource, words_of
 from tagmask.weak.model import WeakClip
 from tagmask.weak.multiscale import Views
 from tagmask.weak.pseudo import pseudo_mask
