@@ -192,6 +192,8 @@ class OptimiserSettings:
 
     def __post_init__(self) -> None:
         check_choice("optimiser.kind", self.kind, ("adamw", "sgd"))
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"optimiser.betas are {self.betas}; give two numbers from 0 to under 1")
         for name in ("lr", "weight_decay", "momentum", "clip"):
             check_number(f"optimiser.{name}", getattr(self, name), 0)
 
@@ -248,7 +250,7 @@ class RunSettings:
     """Also log for TensorBoard, where that is installed."""
 
     def __post_init__(self) -> None:
-        check_number("run.seed", self.seed, 0, whole=True)
+        check_number("run.seed", self.seed, 0, 2**32 - 1, whole=True)
         check_choice("run.precision", self.precision, ("float32", "bfloat16"))
         for name in ("log_every", "checkpoint_every"):
             check_number(f"run.{name}", getattr(self, name), 1, whole=True)

@@ -7,7 +7,6 @@ from difflib import get_close_matches
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from tagmask.errors import InputError
@@ -37,7 +36,7 @@ def load_config(source: str | Path, changes: Sequence[str] = ()) -> TrainConfig:
         source: the name of shipped settings, or the path of a TOML file. A file may begin with
             `base = "weakclip/voc"` and hold only what differs.
         changes: each as `KEY=VALUE`, KEY dotted (`optimiser.lr`) or, where only one part has it, short
-            (`lr`); VALUE as TOML has it, texts also without quotes, `none` for none.
+            (`lr`); VALUE as TOML has it, texts also without quotes.
 
     Raises:
         InputError: no such file or name, text that is no TOML, an unknown key, a value of the wrong type or
@@ -132,8 +131,6 @@ def _part_type(part: str) -> type:
 
 
 def _value(text: str) -> object:
-    if text == "none":
-        return None
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -158,11 +155,6 @@ def _changed(own: Settings, values: Mapping[str, object], part: str) -> Settings
 
 def _fitted(key: str, value: object, hint: Any) -> object:  # noqa: ANN401
     """The value as the type asks for it: whole numbers serve as numbers, lists as tuples."""
-    options = get_args(hint) if NoneType in get_args(hint) else ()
-    if options:
-        if value is None:
-            return None
-        hint = next(option for option in options if option is not NoneType)
     if get_origin(hint) is tuple:
         return _fitted_tuple(key, value, get_args(hint))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

@@ -32,7 +32,7 @@ from tagmask.weak.matching import CoAttention, cosines
 from tagmask.weak.pyramid import Pyramid
 from tagmask.weak.settings import FREEZES, IMAGENET_MEAN, IMAGENET_STD, WeakSettings, widths_of
 from tagmask.weak.students.kinds import ParameterGroup
-from tagmask.weak.trunk import Trunk, contextual_texts, look, name_ids
+from tagmask.weak.trunk import Trunk, check_length, contextual_texts, look, name_ids
 
 __all__ = ["Counts", "Looked", "WeakClip"]
 
@@ -91,6 +91,8 @@ class WeakClip(nn.Module):
         if not 1 <= classes <= 254 or len(words) not in (0, classes):
             raise InputError(f"got {classes} rows of ids and {len(words)} words; give as many, from 1 to 254")
         widths = widths_of(settings, geometry)
+        if not ids.is_meta:
+            check_length(ids, settings.contexts, len(text.positional_embedding))
         self.settings, self.geometry = settings, geometry
         self.words = tuple(words) or tuple(f"class {index}" for index in range(classes))
         self.taps = widths.taps

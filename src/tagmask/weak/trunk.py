@@ -14,7 +14,7 @@ from tagmask.dense.positions import bilinear
 from tagmask.errors import InputError, ShapeError
 from tagmask.types import Pixels, Size, Tokens
 
-__all__ = ["Trunk", "contextual_texts", "look", "name_ids", "positions"]
+__all__ = ["Trunk", "check_length", "contextual_texts", "look", "name_ids", "positions"]
 
 NAME_TOKENS = 5
 """Columns of the ids, start and end included; more where a name needs more."""
@@ -137,6 +137,25 @@ def name_ids(names: Sequence[str], length: int = NAME_TOKENS) -> Int[Tensor, "k 
     return ids[:, : max(longest, length)].clone()
 
 
+def check_length(ids: Int[Tensor, "k n"], contexts: int, rows: int) -> None:
+    """Refuse names that are too long for a text tower.
+
+    Args:
+        ids: as `name_ids` gives them.
+        contexts: learnable vectors before each name.
+        rows: of the tower's position table.
+
+    Raises:
+        InputError: naming both lengths.
+    """
+    needed = int(ids.argmax(dim=-1).max()) + 1 + contexts
+    if needed > rows:
+        raise InputError(
+            f"the names need {needed} tokens with their contexts and the text tower has {rows}; "
+            "give shorter names or fewer contexts"
+        )
+
+
 def contextual_texts(
     text: Text, ids: Int[Tensor, "k n"], contexts: Float[Tensor, "1 m d"]
 ) -> Float[Tensor, "k e"]:
@@ -152,17 +171,12 @@ def contextual_texts(
     Raises:
         InputError: contexts and names are longer than the tower's position table.
     """
+    check_length(ids, contexts.shape[1], len(text.positional_embedding))
     ends = ids.argmax(dim=-1)
     words = text.token_embedding(ids[:, : int(ends.max()) + 1]).float()
     shared = contexts.float().expand(len(ids), -1, -1)
     x = torch.cat([words[:, :1], shared, words[:, 1:]], dim=1)
-    rows = text.positional_embedding
-    if x.shape[1] > len(rows):
-        raise InputError(
-            f"the names need {x.shape[1]} tokens with their contexts and the text tower has {len(rows)}; "
-            "give shorter names or fewer contexts"
-        )
-    x = x + rows[: x.shape[1]]
+    x = x + text.positional_embedding[: x.shape[1]]
     for block in text.transformer.resblocks:
         x = block(x, causal=True)
     at_end = x[torch.arange(len(x), device=x.device), ends + contexts.shape[1]]
