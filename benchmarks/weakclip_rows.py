@@ -56,7 +56,7 @@ def our_step(model: WeakClip) -> Work:
     """One step; in the model's precision, by autocast, where that is a short one."""
     model.train()
     groups = model.parameter_groups("paper")
-    optimiser = torch.optim.AdamW(groups[0]["params"], lr=1e-4, weight_decay=3e-5)
+    optimiser = torch.optim.AdamW(groups[0].parameters, lr=1e-4, weight_decay=3e-5)
     images, labels = make_crops()
     short = model.precision != "float32"
 

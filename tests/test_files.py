@@ -1,6 +1,7 @@
 """Files are whole or not there, whatever goes wrong while they are written."""
 
 import errno
+import hashlib
 import os
 import stat
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tagmask.errors import InputError, OutputError
-from tagmask.files import atomic_open, cache_dir, write_bytes
+from tagmask.files import atomic_open, cache_dir, file_hash, write_bytes
 
 
 @pytest.fixture
@@ -193,3 +194,17 @@ def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os.path, "expanduser", homeless)
     with pytest.raises(InputError, match="Set TAGMASK_HOME"):
         cache_dir()
+
+
+def test_the_hash_of_files_is_of_their_contents_in_their_order(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_bytes(b"ab")
+    other.write_bytes(b"c")
+    wanted = hashlib.sha256(hashlib.sha256(b"ab").digest() + hashlib.sha256(b"c").digest()).hexdigest()
+    assert file_hash(one, other) == wanted
+    assert file_hash(other, one) != wanted
+    one.write_bytes(b"a")
+    other.write_bytes(b"bc")  # the same bytes, divided elsewhere
+    assert file_hash(one, other) != wanted
+    with pytest.raises(InputError, match="none cannot be read: No such file"):
+        file_hash(tmp_path / "none")

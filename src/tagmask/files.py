@@ -1,5 +1,6 @@
 """Files that are whole or not there: written beside their place, then moved into it."""
 
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import BinaryIO
 
 from tagmask.errors import InputError, OutputError
 
-__all__ = ["atomic_open", "cache_dir", "ensure_folder", "unwritable", "write_bytes"]
+__all__ = ["atomic_open", "cache_dir", "ensure_folder", "file_hash", "unwritable", "write_bytes"]
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -93,6 +94,25 @@ def unwritable(target: Path, error: OSError | ValueError) -> OutputError:
     else:
         reason = str(getattr(error, "strerror", None) or error)
     return OutputError(f"{target} cannot be written: {reason}. Choose another place, or clear this one.")
+
+
+def file_hash(*files: Path) -> str:
+    """SHA-256 of files' contents: of one file after another, each by its own SHA-256.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        InputError: a file that cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
 
 
 def cache_dir() -> Path:

@@ -11,7 +11,10 @@ from typer.testing import CliRunner, Result
 
 from tagmask.cli.main import app
 from tagmask.masks import index_png, read_index_png
+from tagmask.weak import run_all
 from tagmask.weak.maskfolder import words_of
+from tagmask.weak.stages import read_facts
+from tagmask.weak.students import folders
 
 QUICK = [
     *("--set", "steps=2", "--set", "batch=2", "--set", "crop=64", "--set", "base_short=64"),
@@ -135,9 +138,95 @@ def test_everything_from_words_to_a_student_and_nothing_twice(photos: Path, tmp_
     assert {file: file.stat().st_mtime_ns for file in made} == made
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--set", "loss.size=256"], "loss.size is 256; give a whole number, from 1 to 128"),
+        (["--set", "loss.field=nope"], "loss.field 'nope' is unknown"),
+        (["--set", "loss.kernel=nope"], "loss.kernel 'nope' is unknown"),
+        (["--set", "run.device=nope"], "device 'nope' cannot be used here"),
+        (["--set", "crop=8"], "WeakCLIP cannot be trained on 8 crops of 8 x 8 pixels"),
+        (["--set", "contexts=64", "-w", "a " * 30], "the names need"),
+        (["--set", 'words=["background", "dog"]'], "model.words are 2 and "),
+        (["--set", 'lists=["none.txt"]'], "the list none.txt cannot be read"),
+        (["--set", "model.kind=small"], "model.kind 'small' is unknown; give one of weakclip"),
+        (["--set-student", "model.kind=nope"], "model.kind 'nope' is unknown"),
+        (["--set-student", "model.kind=weakclip"], "model.kind 'weakclip' is unknown"),
+        (["--set-student", "run.device=nope"], "device 'nope' cannot be used here"),
+        (["--set-student", "crop=1", "--set-student", "batch=1", "--student", "student/small"],
+         "the student 'small' cannot be trained on 1 crops of 1 x 1 pixels"),
+        (["--set-student", 'words=["background", "dog"]'], "model.words are 2 and "),
+        (["--student", "student/deeplab", "--set-student", "weights=none.pth"], "none.pth"),
+        (["--set-student", "model.kind=small"], "starts from random weights, not from miniature"),
+        (["--set-student", "weights=none.safetensors"], "none.safetensors"),
+        (["--tags-file", "none.txt"], "tags file none.txt cannot be read"),
+        (["--crf", "nope"], "crf 'nope' is unknown"),
+    ],
+)  # fmt: skip
+def test_what_no_step_could_use_is_refused_before_the_first(
+    photos: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    out = tmp_path / "out"
+    result = run("all", photos, "-w", "dog", "-w", "tree", "--weights", "miniature", "-o", out, *options)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert "1 of 6" not in result.stderr
+    assert not out.exists()
+
+
+def test_a_student_without_its_package_is_refused_before_the_first_step(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "find_spec", lambda name: None)
+    command = ("all", photos, "-w", "dog", "--weights", "miniature", "-o", tmp_path / "out")
+    result = run(*command, "--student", "student/segformer-b0")
+    assert result.exit_code == 2
+    assert "pip install 'tagmask[students]'" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_skipped_export_is_announced_before_the_first_step(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_all, "missing_packages", lambda: ("onnx", "onnxscript"))
+    out = tmp_path / "out"
+    result = run("all", photos, "-w", "dog", "-w", "tree", "--weights", "miniature", "-o", out, *QUICK)
+    assert result.exit_code == 0, result.output
+    before, _, after = result.stderr.partition("1 of 6")
+    assert "the student will not be exported: onnx, onnxscript is not installed" in before
+    assert "pip install 'tagmask[export]'" in before
+    assert "exported" not in after
+    assert not (out / "export").exists()
+    assert (out / "report.html").exists()
+
+
+def test_clip_fixed_masks_untrained(photos: Path, tmp_path: Path) -> None:
+    """The paper's ablation row "CLIP fixed"; "CLIP unfixed" does train."""
+    seeds, bare = tmp_path / "seeds", ("co_attention=false", 'decoder="none"', "contexts=0")
+    words = ("-w", "dog", "-w", "tree", "--weights", "miniature")
+    assert run("seeds", photos, "-o", seeds, *words).exit_code == 0
+    small = [*bare, "steps=2", "batch=2", "crop=64", "base_short=64", "loss.size=16"]
+    command = ["weakclip", "--config", "weakclip/miniature", "--images", photos, "--seeds", seeds]
+    command += [argument for change in small for argument in ("--set", change)]
+    fixed = run(*command, "-o", tmp_path / "fixed", "--weights", "miniature")
+    assert fixed.exit_code == 0, fixed.output
+    assert fixed.stderr.count("nothing to train: ") == 1
+    assert read_facts(tmp_path / "fixed", "weakclip")["steps"] == 0
+    unfixed = run(*command, "-o", tmp_path / "unfixed", "--weights", "miniature", "--set", "freeze=none")
+    assert unfixed.exit_code == 0, unfixed.output
+    assert read_facts(tmp_path / "unfixed", "weakclip")["steps"] == 2
+    assert "nothing to train" not in unfixed.stderr
+    for name in ("fixed", "unfixed"):
+        masks = tmp_path / f"masks-{name}"
+        command = ("pseudo", photos, "--model", tmp_path / name, "-o", masks, "--scales", "0.5", "--no-flip")
+        result = run(*command, "--crf", "none")
+        assert result.exit_code == 0, result.output
+        assert read_index_png(masks / "masks" / "a.png").shape == (96, 120)
+
+
 def test_an_out_among_the_pictures_is_refused(photos: Path) -> None:
     (photos / "out").mkdir()
     PILImage.new("RGB", (9, 9)).save(photos / "out" / "x.png")
     result = run("all", photos, "-w", "dog", "--weights", "miniature", "-o", photos / "out")
     assert result.exit_code == 2
-    assert "lies among the pictures" in result.stderr
+    assert "lies among the images" in result.stderr

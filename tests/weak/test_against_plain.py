@@ -10,6 +10,8 @@ from benchmarks.plain_weakclip import plain_look, plain_losses, plain_mask, plai
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.weak import losses
 from tagmask.weak.checkpoints import published_tensors
+from tagmask.weak.config import LossSettings
+from tagmask.weak.labels import IGNORED
 from tagmask.weak.multiscale import Views, multiscale
 from tagmask.weak.pseudo import looking, pseudo_mask
 from tests.weak.models import SMALL, decided, small_model
@@ -26,7 +28,7 @@ def crops(seed=0):
     random = np.random.default_rng(seed)
     images = random.integers(0, 256, (2, 3, 96, 96), dtype=np.uint8)
     labels = random.integers(0, 3, (2, 96, 96), dtype=np.uint8)
-    labels[:, :7] = losses.IGNORE
+    labels[:, :7] = IGNORED
     return torch.from_numpy(images), torch.from_numpy(labels)
 
 
@@ -60,7 +62,7 @@ def test_the_loss_and_all_gradients_of_a_training_step(sclip_model):
     logits, scores = plain_look(tensors, ids, pixels, taps, training=True)
     wanted = plain_losses(logits, scores, labels, images, 32)
     wanted.backward()
-    settings = losses.LossSettings(size=32, kernel="lattice")
+    settings = LossSettings(size=32, kernel="lattice")
     found = losses.total(model(pixels), labels, images, settings)["total"]
     found.backward()
     assert float(found.detach()) == pytest.approx(float(wanted.detach()), abs=1e-5)

@@ -6,11 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tagmask.weak.augment import augmented, resized_nearest
+from tagmask.weak.augment import augmented
 from tagmask.weak.colours import distorted, from_hsv, jittered, to_hsv
 from tagmask.weak.config import AugmentSettings
-from tagmask.weak.config_files import load_config
-from tagmask.weak.schedules import rate
+from tagmask.weak.labels import resized_nearest
 
 PLAIN = AugmentSettings(
     crop=16,
@@ -152,13 +151,3 @@ def test_colours_move_within_their_limits() -> None:
     many = [distorted(image, rng(s)) for s in range(300)]
     same = sum(np.array_equal(each, image) for each in many)
     assert 5 < same < 60  # four even chances: about one in sixteen is left alone
-
-
-def test_groups_the_authors_mean_to_fix_rise_to_the_floor() -> None:
-    settings = load_config("weakclip/voc").schedule
-    assert rate(settings, 1e-4, 0) == pytest.approx(1e-10)
-    assert rate(settings, 1e-4, 1500) == pytest.approx(1e-4, rel=0.02)
-    assert rate(settings, 1e-4, 20000) == pytest.approx(1e-6)
-    assert rate(settings, 0.0, 10000) == pytest.approx(5e-7)
-    poly = load_config("student/deeplab").schedule
-    assert rate(poly, 1e-3, 20000) == pytest.approx(1e-3 * (1 - 20000 / 40001) ** 0.9)

@@ -56,6 +56,9 @@ def test_a_file_changes_its_base(tmp_path: Path) -> None:
         ("ratio=[2, 1]", "the smaller first"),
         ("flip=yes", r"augment\.flip is 'yes'; give a number"),
         ("seed=2", r"loss\.seed or run\.seed"),
+        ("betas=[0.9, 1.0]", r"optimiser\.betas are \(0\.9, 1\.0\); give two numbers from 0 to under 1"),
+        ("run.seed=99999999999999999999", r"run\.seed is 99999999999999999999; give a whole number, from 0"),
+        ("model.kind=nope", "model.kind 'nope' is unknown; give one of weakclip, small"),
         ("freeze=all", "model.freeze 'all' is unknown"),
         ("loss.seed=0", "are all 0; give one of them a weight"),
     ],
@@ -64,6 +67,11 @@ def test_what_cannot_be_is_refused(change: str, message: str) -> None:
     config = with_settings(TrainConfig(), ["crf=0", "contrast=0"])
     with pytest.raises(InputError, match=message):
         with_settings(config, [change])
+
+
+def test_none_is_a_text_like_any_other() -> None:
+    config = with_settings(TrainConfig(), ["freeze=none", "decoder=none"])
+    assert (config.model.freeze, config.model.decoder) == ("none", "none")
 
 
 @pytest.mark.parametrize(

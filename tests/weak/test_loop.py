@@ -25,6 +25,7 @@ from tagmask.weak.loop import Report, fit
 from tagmask.weak.samples import Batch, Sample, batches, drawn
 from tagmask.weak.saving import read_checkpoint
 from tagmask.weak.stages import read_facts
+from tagmask.weak.students.kinds import ParameterGroup
 from tagmask.weak.trainlog import read_log
 from tests.weak.tiny import TinySamples, TinyTask, config
 
@@ -316,3 +317,23 @@ def test_tensorboard_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("tagmask.weak.trainlog.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'tagmask\[tensorboard\]'"):
         fit(TinyTask(), TinySamples(), config("tensorboard=true"), tmp_path)
+
+
+def test_a_task_with_nothing_to_train_is_saved_as_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Fixed(TinyTask):
+        def groups(self) -> list[ParameterGroup]:
+            return [ParameterGroup("none", ())]
+
+    task = Fixed()
+    before = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
+    path = fit(task, TinySamples(), config(), tmp_path, facts={"words": ["a", "b", "c"]})
+    after = task.model.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert path.exists()
+    assert read_facts(tmp_path, "weakclip") == {"words": ["a", "b", "c"], "steps": 0}
+    [record] = caplog.records
+    assert record.getMessage().startswith("nothing to train: ")
+    assert read_log(tmp_path) == []
+    fit(Fixed(), TinySamples(), config(), tmp_path)  # as any finished run, it is left alone

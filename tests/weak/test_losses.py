@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from tagmask.errors import InputError, ShapeError
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.weak import losses
-from tagmask.weak.losses import LossSettings
+from tagmask.weak.config import LossSettings
+from tagmask.weak.labels import IGNORED, resized_nearest
 from tagmask.weak.model import Looked
 from tests.weak.models import small_model
 
@@ -21,7 +22,7 @@ def batch():
     logits = torch.randn(2, K, 6, 8, generator=random)
     scores = torch.rand(2, K, 3, 4, generator=random) * 2 - 1
     labels = torch.randint(0, K, (2, 24, 32), generator=random)
-    labels[:, :5] = losses.IGNORE
+    labels[:, :5] = IGNORED
     labels[1][labels[1] == 0] = 2  # an image without background
     images = torch.randint(0, 256, (2, 3, 24, 32), generator=random, dtype=torch.uint8)
     return Looked(logits, scores), labels.to(torch.uint8), images
@@ -49,7 +50,7 @@ def test_the_seed_loss_is_the_naive_one(batch):
         for y in range(6):
             for x in range(8):
                 label = int(labels[n, y, x])
-                if label != losses.IGNORE:
+                if label != IGNORED:
                     side = int(label > 0)
                     sums[side] += math.log(p[n, label, y, x])
                     counts[side] += 1
@@ -85,7 +86,7 @@ def test_the_contrast_divides_by_ignored_pixels_too(batch):
     wanted = 0.0
     for n, y, x in np.ndindex(2, 24, 32):
         label = int(labels[n, y, x])
-        if label != losses.IGNORE:
+        if label != IGNORED:
             wanted -= float(logits[n, :, y, x].log_softmax(0)[label]) / (2 * 24 * 32)
     assert float(losses.contrast_loss(output.scores, labels)) == pytest.approx(wanted, abs=1e-5)
 
@@ -94,7 +95,7 @@ def test_labels_are_resized_as_torch_does_it(batch):
     labels = batch[1]
     for size in ((7, 9), (6, 8), (24, 32), (48, 80)):
         wanted = F.interpolate(labels[:, None].float(), size=size, mode="nearest")[:, 0].to(torch.uint8)
-        assert torch.equal(losses.resized_labels(labels, size), wanted)
+        assert torch.equal(resized_nearest(labels, size), wanted)
 
 
 def test_images_are_read_between_aligned_corners_and_cut():
@@ -111,7 +112,7 @@ def test_the_total_is_the_weighted_sum_of_its_terms(batch):
     found = losses.total(output, labels, images, settings)
     assert list(found) == ["seed", "crf", "contrast", "total"]
     p = losses.probabilities(F.interpolate(output.logits, size=(16, 16), mode="bilinear"))
-    assert found["seed"] == losses.balanced_seed_loss(p, losses.resized_labels(labels, (16, 16)))
+    assert found["seed"] == losses.balanced_seed_loss(p, resized_nearest(labels, (16, 16)))
     q = losses.crf_targets(p, losses.crf_images(images, (16, 16)), CRF_SETTINGS["weakclip/loss"], "exact")
     assert q.min() > 0.9e-4
     assert found["contrast"] == losses.contrast_loss(output.scores, labels)
@@ -143,7 +144,7 @@ def test_each_term_can_be_left_out(batch, left_out):
 
 def test_nothing_of_an_image_without_labels_is_infinite(batch):
     output, labels, images = batch
-    found = losses.total(output, torch.full_like(labels, losses.IGNORE), images, LossSettings(size=16))
+    found = losses.total(output, torch.full_like(labels, IGNORED), images, LossSettings(size=16))
     assert float(found["seed"]) == 0
     assert float(found["contrast"]) == 0
     assert found["total"].isfinite()
@@ -175,6 +176,7 @@ def test_sizes_that_do_not_fit_are_refused(batch):
     [
         ({"seed": -1.0}, "seed"),
         ({"size": 0}, "size"),
+        ({"size": 129}, "size"),
         ({"field": "x"}, "field"),
         ({"kernel": "x"}, "kernel"),
         ({"tau": 0.0}, "tau"),
@@ -193,7 +195,7 @@ def test_no_term_at_all_is_refused():
 @pytest.mark.parametrize("as_", ["published", "corrected"])
 def test_some_steps_on_one_batch_lower_the_loss(sclip_model, as_):
     model = small_model(sclip_model, as_=as_).train()
-    optimiser = torch.optim.AdamW(model.parameter_groups("paper")[0]["params"], lr=2e-3)
+    optimiser = torch.optim.AdamW(model.parameter_groups("paper")[0].parameters, lr=2e-3)
     labels = torch.zeros(2, 64, 64, dtype=torch.uint8)
     labels[0, 16:48, 16:48], labels[1, :, 32:] = 1, 2
     images = (80 * labels)[:, None].expand(-1, 3, -1, -1).contiguous()

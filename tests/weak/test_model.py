@@ -9,7 +9,7 @@ import tagmask
 from tagmask.errors import InputError, ShapeError
 from tagmask.weak.model import Looked, WeakClip
 from tagmask.weak.settings import WeakSettings, widths_of
-from tagmask.weak.trunk import Trunk, look, name_ids, positions, stretched
+from tagmask.weak.trunk import Trunk, look, name_ids, positions
 from tests.weak.models import SMALL, VIT_B, WORDS, meta_model, small_model
 
 
@@ -102,7 +102,7 @@ def test_positions_add_the_class_embedding_again_and_are_stretched():
     square = table[1:].reshape(1, 4, 4, 8).permute(0, 3, 1, 2)
     wanted = F.interpolate(square, size=(3, 5), mode="bilinear")[0].flatten(1).T
     torch.testing.assert_close(once[1:], wanted)
-    assert torch.equal(stretched(table, 4), table)
+    assert torch.equal(positions(table, embedding, (4, 4), twice=False), table)
 
 
 def test_maps_are_read_after_the_numbers_of_blocks_asked_for(sclip_model):
@@ -183,7 +183,7 @@ def test_the_plain_decoder_and_none_answer_too(sclip_model):
     torch.testing.assert_close(found.logits, wanted)
     direct = F.normalize(trunk.memory[:, 1:], dim=-1) @ F.normalize(texts, dim=-1).T
     torch.testing.assert_close(found.scores.flatten(2), direct.transpose(1, 2))
-    assert none.parameter_groups("paper")[0]["params"] == []
+    assert none.parameter_groups("paper") == []
     plain = small_model(sclip_model, replace(SMALL, decoder="plain"))
     assert plain.fpn.lateral_convs[0].conv.weight.shape[1] == 128
     with torch.no_grad():
@@ -195,7 +195,7 @@ def test_the_plain_decoder_and_none_answer_too(sclip_model):
 
 def names_of(model, groups):
     ids = {id(p): name for name, p in model.named_parameters()}
-    return {group["name"]: {ids[id(p)] for p in group["params"]} for group in groups}
+    return {group.name: {ids[id(p)] for p in group.parameters} for group in groups}
 
 
 @pytest.mark.parametrize("freeze", ["paper", "repo", "none"])
@@ -214,7 +214,7 @@ def test_every_weight_with_an_effect_is_in_the_group_it_belongs_to(sclip_model, 
     slow = {"paper": set(), "repo": clip | adapter, "none": clip}[freeze]
     assert found.get("clip", set()) == slow
     assert found["head"] == every - idle - clip - slow
-    scales = {group["name"]: group["lr_scale"] for group in groups}
+    scales = {group.name: group.factor for group in groups}
     assert scales == {"head": 1.0} | {"paper": {}, "repo": {"clip": 0.0}, "none": {"clip": 1.0}}[freeze]
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert trained == set().union(*found.values())
@@ -229,7 +229,7 @@ def test_a_step_reaches_all_that_is_trained_and_nothing_else(sclip_model, freeze
     found = model(pixels(2, 3, 64, 64))
     assert isinstance(found, Looked)
     (found.logits.square().mean() + found.scores.square().mean()).backward()
-    trained = [p for group in groups for p in group["params"]]
+    trained = [p for group in groups for p in group.parameters]
     without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []
     assert all(p.grad is None for p in model.parameters() if not any(p is t for t in trained))
@@ -322,3 +322,11 @@ def test_images_under_a_patch_and_no_words_are_refused(sclip_model):
         WeakClip.of(sclip_model, torch.zeros(300, 5, dtype=torch.int64))
     with pytest.raises(InputError, match="fewer contexts"):
         WeakClip.of(sclip_model, ["cat " * 40], replace(SMALL, contexts=64)).encode_texts()
+
+
+def test_clip_alone_is_trained_with_both_its_towers(sclip_model):
+    model = WeakClip.of(sclip_model, WORDS, replace(SMALL, decoder="none", co_attention=False, contexts=0))
+    [group] = model.train().parameter_groups("none")
+    model(pixels(2, 3, 64, 64)).logits.square().mean().backward()
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert sum(p.requires_grad for p in model.parameters()) == len(group.parameters)

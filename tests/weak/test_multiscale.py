@@ -51,15 +51,15 @@ def naive(image, views):
             full = F.interpolate((summed / counts)[None], size=(h, w), mode="bilinear", align_corners=False)[
                 0
             ]
-            seen = full.softmax(0) if views.average == "probabilities" else full
+            seen = full.softmax(0)
             total = total + (seen.flip(-1) if mirrored else seen)
     total = total / (len(views.scales) * (2 if views.flip else 1))
-    return total if views.average == "probabilities" else total.softmax(0)
+    return total
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"flip": False}, {"average": "logits"}, {"together": 100}, {"window": 500}, {"scales": (1.0,)}],
+    [{}, {"flip": False}, {"together": 100}, {"window": 500}, {"scales": (1.0,)}],
 )
 @pytest.mark.parametrize("size", [(45, 70), (70, 45), (9, 60)])
 def test_it_is_windows_one_at_a_time(changes, size):
@@ -127,7 +127,6 @@ def test_an_image_at_its_own_size_whole_is_looked_at_as_it_is():
         ({"scales": ()}, "empty"),
         ({"scales": (0.0,)}, "scales"),
         ({"window": 10, "stride": 11}, "gaps"),
-        ({"average": "mean"}, "average"),
         ({"resize": "lanczos"}, "resize"),
         ({"together": 0}, "together"),
     ],

@@ -9,7 +9,7 @@ import torch
 
 import tagmask
 from tagmask.weak import losses
-from tagmask.weak.config import TrainConfig
+from tagmask.weak.config import LossSettings, TrainConfig
 from tagmask.weak.config_files import load_config, with_settings
 from tagmask.weak.feature_cache import FeatureCache
 from tagmask.weak.loop import Task
@@ -55,7 +55,7 @@ def test_weakclips_losses_are_those_of_the_model(model: WeakClip, config: TrainC
     images = batch.pixels * torch.tensor(model.std)[:, None, None] + torch.tensor(model.mean)[:, None, None]
     rgb = images.round().clamp(0, 255).to(torch.uint8)
     assert torch.equal(shown(batch, config.augment), rgb)
-    wanted = losses.total(model(batch.pixels), batch.labels, rgb, losses.LossSettings(contrast=0.3, size=16))
+    wanted = losses.total(model(batch.pixels), batch.labels, rgb, LossSettings(contrast=0.3, size=16))
     assert found.keys() == {"seed", "crf", "contrast", "total"}
     assert all(torch.allclose(found[name], wanted[name]) for name in found)
 

@@ -16,9 +16,10 @@ from tagmask.files import write_bytes
 from tagmask.weak.augment import Crop
 from tagmask.weak.config import TrainConfig
 from tagmask.weak.config_files import with_settings
-from tagmask.weak.loop import Group, Report, fit
+from tagmask.weak.loop import Report, fit
 from tagmask.weak.samples import Batch, Sample
 from tagmask.weak.saving import trained
+from tagmask.weak.students.kinds import ParameterGroup
 
 CLASSES = 3
 
@@ -52,10 +53,13 @@ class TinyTask:
         )
         self.model[0].requires_grad_(False)
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[ParameterGroup]:
         head = list(self.model[5].parameters())
         rest = list(self.model[1:5].parameters())
-        return [Group("rest", rest), Group("head", head, factor=3.0, decays=False)]
+        return [
+            ParameterGroup("rest", tuple(rest)),
+            ParameterGroup("head", tuple(head), factor=3.0, decays=False),
+        ]
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         logits = self.model(batch.pixels)

@@ -17,6 +17,7 @@ from tagmask.bench.summary import Summary, summarised
 from tagmask.clip.load import Clip
 from tagmask.data.sample import Dataset
 from tagmask.errors import InputError
+from tagmask.files import file_hash
 from tagmask.settings.recipes import MaskRecipe, TagMaskRecipe, TagRecipe
 
 __all__ = ["JOURNAL", "Run", "described", "measured", "other_weights"]
@@ -92,7 +93,7 @@ def described(clip: Clip, protocol: Protocol, dataset: Dataset) -> Mapping[str, 
         "recipe": protocol.recipe.flat(),
         "true tags": protocol.told,
         "weights": {
-            "sha256": _files_hash(clip.files),
+            "sha256": file_hash(*clip.files),
             "activation": clip.activation,
             "mean": clip.mean,
             "std": clip.std,
@@ -107,14 +108,6 @@ def described(clip: Clip, protocol: Protocol, dataset: Dataset) -> Mapping[str, 
             "ids": hashlib.sha256("\n".join(ids).encode("utf-8", "surrogateescape")).hexdigest(),
         },
     }
-
-
-def _files_hash(files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def other_weights(clip: Clip) -> str | None:

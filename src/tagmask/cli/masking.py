@@ -18,6 +18,7 @@ from tagmask.interop.coco import CocoFile, needs_pycocotools
 from tagmask.results import Segmentation, nothing_label
 from tagmask.runs.ordered_map import ordered_map, shared_threads
 from tagmask.runtime.folders import FoundImage, output_names
+from tagmask.runtime.tagfiles import tags_of
 from tagmask.settings.recipes import MaskRecipe, TagMaskRecipe
 
 __all__ = ["check_tags_known", "mask_formats", "mask_images", "mask_settings"]
@@ -51,7 +52,7 @@ def mask_images(
 
     def work(image: FoundImage) -> tuple[Path, Segmentation]:
         pixels = read_image(image.path)
-        found = segmenter(pixels, tags=_tags_of(image, tags), scores=coco)
+        found = segmenter(pixels, tags=None if tags is None else tags_of(image, tags), scores=coco)
         if overlays:
             buffer = io.BytesIO()
             found.overlay(pixels).save(buffer, "JPEG", quality=_OVERLAY_QUALITY)
@@ -125,14 +126,6 @@ def mask_formats(given: str) -> frozenset[str]:
     if not formats <= {"png", "coco"} or "png" not in formats:
         raise InputError(f"--format is {given!r}; give png, or png,coco")
     return formats
-
-
-def _tags_of(image: FoundImage, tags: Mapping[str, tuple[int, ...]] | None) -> tuple[int, ...] | None:
-    if tags is None:
-        return None
-    if image.path.stem not in tags:
-        raise InputError(f"no line for {image.path.stem!r} in the tags file")
-    return tags[image.path.stem]
 
 
 def _not_ours(images: list[FoundImage], out: Path) -> list[FoundImage]:

@@ -85,11 +85,11 @@ def seeds(
     By default a frozen CLIP tags each picture and masks its tags. Stopped at any moment, it goes on.
     """
     with errors_reported():
-        from tagmask.cli.training_steps import SeedOptions, make_seeds
+        from tagmask.cli.training_steps import make_seeds, seed_options
         from tagmask.runtime.folders import find_images
 
-        options = SeedOptions(
-            words=needed(lines(word), recipe),
+        options = seed_options(
+            needed(lines(word), recipe),
             recipe=recipe,
             background=behind(background, False),
             method=None if recipe else method,
@@ -221,29 +221,27 @@ def everything(
     that are done are not done again.
     """
     with errors_reported():
-        from tagmask.cli.training_all import AllOptions, train_all
-        from tagmask.cli.training_steps import SeedOptions, pseudo_settings
+        from tagmask.cli.training_all import train_all
+        from tagmask.cli.training_steps import pseudo_settings, seed_options
 
         failed = train_all(
             images,
             out,
-            AllOptions(
-                seeds=SeedOptions(
-                    words=needed(lines(word), None),
-                    background=behind(background, False),
-                    method=method,
-                    refine=refine,
-                    tags_file=tags_file,
-                ),
-                weights=weights,
-                activation=activation,
-                weakclip=config,
-                student=pupil,
-                changes=tuple(changes or ()),
-                student_changes=tuple(student_changes or ()),
-                pseudo=pseudo_settings(scales, flip, crf),
-                device=device,
-                precision=precision,
+            seed_options(
+                needed(lines(word), None),
+                background=behind(background, False),
+                method=method,
+                refine=refine,
+                tags_file=tags_file,
             ),
+            pseudo_settings(scales, flip, crf),
+            weights=weights,
+            activation=activation,
+            weakclip=config,
+            student=pupil,
+            changes=changes or [],
+            student_changes=student_changes or [],
+            device=device,
+            precision=precision,
         )
     raise typer.Exit(1 if failed else 0)

@@ -2,114 +2,129 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import typer
 
-from tagmask.api import Segmenter
 from tagmask.cli.inputs import DEFAULT_WEIGHTS
 from tagmask.cli.masking import check_tags_known, mask_settings
 from tagmask.cli.options import Refine
-from tagmask.cli.talk import said_if_stopped, say, say_failed, sum_up, watched
-from tagmask.clip.hardware import choose_device, choose_precision
+from tagmask.cli.talk import bold, said_if_stopped, say, say_failed, sum_up, watched
 from tagmask.clip.load import Clip
 from tagmask.errors import InputError
-from tagmask.resolve import mask_recipe
 from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.tagfiles import read_tags
 from tagmask.weak.config import TrainConfig
 from tagmask.weak.config_files import load_config, with_settings
 from tagmask.weak.distributed import ranks_here
 from tagmask.weak.loop import Report
-from tagmask.weak.maskfolder import MaskSource, write_masks
-from tagmask.weak.seeds import from_cams, from_masks, from_segmenter, swept
+from tagmask.weak.run_all import masks_written
+from tagmask.weak.seeds import SeedOptions, seed_recipe, seed_source
 from tagmask.weak.stages import read_facts
 from tagmask.weak.steps import PseudoSettings, pseudo_source, train_student, train_weakclip
 from tagmask.weak.students.catalogue import STUDENTS
 
 __all__ = [
-    "SeedOptions",
+    "Shown",
+    "check_seed_tags",
     "make_pseudo",
     "make_seeds",
     "pseudo_settings",
     "run_student",
     "run_weakclip",
+    "seed_options",
     "settings_of",
+    "student_settings",
     "training_shown",
 ]
 
 
-@dataclass(frozen=True)
-class SeedOptions:
-    """Where seeds come from."""
+class Shown:
+    """Progress on stderr, places of results on stdout."""
 
-    words: list[str] | None
-    recipe: str | None = None
-    background: list[str] | None = None
-    method: str | None = None
-    refine: Refine | None = None
-    tags_file: Path | None = None
-    cams: Path | None = None
-    threshold: float | None = None
-    truth: Path | None = None
-    masks: Path | None = None
+    def begin(self, number: int, steps: int, name: str) -> None:
+        """One line."""
+        say(bold(f"{number} of {steps}: {name}"))
+
+    def masks(self, outcomes: Iterable[MaskOutcome], total: int, folder: Path) -> Iterator[MaskOutcome]:
+        """A bar or lines, a line for each image that failed, and a closing line."""
+        failed = 0
+        for outcome in watched(outcomes, total):
+            if outcome.result is None:
+                failed += 1
+                say_failed(outcome.item.path, outcome.reason)
+            yield outcome
+        sum_up(total, failed, folder)
+        if failed < total:
+            typer.echo(str(folder / "masks"))
+
+    def training(self, what: str) -> AbstractContextManager[Callable[[Report], None]]:
+        """A bar or lines."""
+        return training_shown(what)
+
+    def made(self, path: Path) -> None:
+        """Its place; once, however many processes there are."""
+        if ranks_here().first:
+            typer.echo(str(path))
 
 
-def make_seeds(
-    images: Sequence[FoundImage], out: Path, options: SeedOptions, clip: Callable[[], Clip]
-) -> int:
-    """Write seeds, say how it goes, and return how many pictures failed.
+def seed_options(
+    words: list[str] | None,
+    *,
+    recipe: str | None = None,
+    background: list[str] | None,
+    method: str | None,
+    refine: Refine | None,
+    tags_file: Path | None,
+    cams: Path | None = None,
+    threshold: float | None = None,
+    truth: Path | None = None,
+    masks: Path | None = None,
+) -> SeedOptions:
+    """Options of the command line as the library takes them.
 
     Raises:
-        InputError: options that exclude each other, or that cannot be used.
+        InputError: options that exclude each other.
     """
-    return _written(images, _seed_source(images, options, clip), out)
-
-
-def _seed_source(images: Sequence[FoundImage], options: SeedOptions, clip: Callable[[], Clip]) -> MaskSource:
-    if options.cams is not None and options.masks is not None:
-        raise InputError("--cams and --masks exclude each other; give one of them")
-    if options.cams is None and (options.threshold is not None or options.truth is not None):
-        raise InputError("--threshold and --truth are for activation maps; give --cams DIR too")
-    if options.cams is None and options.masks is None:
-        return _clip_source(options, clip)
-    if options.recipe is not None or options.words is None:
-        raise InputError("masks and maps do not say what they show; name the classes in order, -w cat -w dog")
-    words = [line.split(", ")[0] for line in options.words]
-    if options.masks is not None:
-        return from_masks(options.masks, ["background", *words])
-    return from_cams(options.cams or Path(), words, _threshold(images, options, len(words)))
-
-
-def _clip_source(options: SeedOptions, clip: Callable[[], Clip]) -> MaskSource:
-    asked = mask_settings(options.method, None, False, options.refine)
-    checked = mask_recipe(options.recipe, options.words, options.background, None, asked)
-    check_tags_known(checked, options.tags_file)
-    tags = None if options.tags_file is None else read_tags(options.tags_file, len(checked.words))
-    loaded = clip()
-    if options.recipe is None:
-        checked = mask_recipe(None, options.words, options.background, None, asked, loaded.background)
-    return from_segmenter(Segmenter(loaded, recipe=checked), tags)
-
-
-def _threshold(images: Sequence[FoundImage], options: SeedOptions, classes: int) -> float:
-    if options.threshold is not None:
-        return options.threshold
-    if options.truth is None or options.cams is None:
-        raise InputError("maps are cut at a threshold; give --threshold T, or --truth DIR to choose it by")
-    found = swept(images, options.cams, options.truth, classes)
-    say(
-        f"threshold {found.best:.2f} gives the best mIoU of {len(found.miou)} tried, {max(found.miou):.1%}; "
-        f"stopping at the first decrease would take {found.first_peak:.2f}"
+    return SeedOptions(
+        words=None if words is None else tuple(words),
+        recipe=recipe,
+        settings=mask_settings(method, None, False, refine),
+        background=None if background is None else tuple(background),
+        tags_file=tags_file,
+        cams=cams,
+        threshold=threshold,
+        truth=truth,
+        masks=masks,
     )
-    return found.best
+
+
+def check_seed_tags(options: SeedOptions) -> None:
+    """Refuse a recipe that must be given an image's tags where no file gives them.
+
+    Raises:
+        InputError: naming what to give.
+    """
+    if options.uses_clip:
+        check_tags_known(seed_recipe(options), options.tags_file)
+
+
+def make_seeds(images: list[FoundImage], out: Path, options: SeedOptions, clip: Callable[[], Clip]) -> int:
+    """Write seeds, say how it goes, and return how many images failed.
+
+    Raises:
+        InputError: options that cannot be used.
+    """
+    check_seed_tags(options)
+    source = seed_source(images, options, clip)
+    with said_if_stopped(out):
+        return masks_written(images, source, out, Shown())
 
 
 def make_pseudo(
-    images: Sequence[FoundImage],
+    images: list[FoundImage],
     model: Path,
     out: Path,
     settings: PseudoSettings,
@@ -118,13 +133,13 @@ def make_pseudo(
     device: str,
     precision: str,
 ) -> int:
-    """Write pseudo-masks, say how it goes, and return how many pictures failed."""
+    """Write pseudo-masks, say how it goes, and return how many images failed."""
     words = read_facts(model, "weakclip").get("words")
     classes = len(words) - 1 if isinstance(words, list) else 0
     tags = None if tags_file is None else read_tags(tags_file, classes)
-    precise = choose_precision(precision, choose_device(device))
-    source = pseudo_source(model, settings, device=device, precision=precise, tags=tags)
-    return _written(images, source, out)
+    source = pseudo_source(model, settings, device=device, precision=precision, tags=tags)
+    with said_if_stopped(out):
+        return masks_written(images, source, out, Shown())
 
 
 def pseudo_settings(scales: str, flip: bool, crf: str) -> PseudoSettings:
@@ -140,19 +155,6 @@ def pseudo_settings(scales: str, flip: bool, crf: str) -> PseudoSettings:
     return PseudoSettings(numbers, flip, None if crf == "none" else crf)
 
 
-def _written(images: Sequence[FoundImage], source: MaskSource, out: Path) -> int:
-    failed = 0
-    with said_if_stopped(out):
-        for outcome in watched(write_masks(images, source, out), len(images)):
-            if outcome.result is None:
-                failed += 1
-                say_failed(outcome.item.path, outcome.reason)
-    sum_up(len(images), failed, out)
-    if failed < len(images):
-        typer.echo(str(out / "masks"))
-    return failed
-
-
 def run_weakclip(
     source: str, out: Path, places: Mapping[str, Path | None], weights: str | None, changes: Sequence[str]
 ) -> None:
@@ -162,33 +164,32 @@ def run_weakclip(
         config = with_settings(config, [f"model.weights={weights or DEFAULT_WEIGHTS}"])
     with said_if_stopped(out), training_shown("WeakCLIP") as watch:
         path = train_weakclip(config, out, watch)
-    _say_where(path)
+    Shown().made(path)
 
 
-def run_student(
-    source: str,
-    out: Path,
-    places: Mapping[str, Path | None],
-    changes: Sequence[str],
-    clip: str | None = None,
-) -> None:
-    """Train a student, say how it goes, print where it is.
+def run_student(source: str, out: Path, places: Mapping[str, Path | None], changes: Sequence[str]) -> None:
+    """Train a student, say how it goes, print where it is."""
+    config = student_settings(source, places, changes)
+    with said_if_stopped(out), training_shown("student") as watch:
+        path = train_student(config, out, watch)
+    Shown().made(path)
+
+
+def student_settings(
+    source: str, places: Mapping[str, Path | None], changes: Sequence[str], clip: str | None = None
+) -> TrainConfig:
+    """As `settings_of`, for a student.
 
     `clip` are the weights that a student of CLIP's own tower starts from where its settings name none.
+
+    Raises:
+        InputError: as `load_config`.
     """
     config = settings_of(source, places, changes)
     kind = STUDENTS.get(config.model.kind)
     if clip and not config.model.weights and kind is not None and kind.taken_over is not None:
         config = with_settings(config, [f"model.weights={clip}"])
-    with said_if_stopped(out), training_shown("student") as watch:
-        path = train_student(config, out, watch)
-    _say_where(path)
-
-
-def _say_where(path: Path) -> None:
-    """Once, however many processes there are."""
-    if ranks_here().first:
-        typer.echo(str(path))
+    return config
 
 
 def settings_of(source: str, places: Mapping[str, Path | None], changes: Sequence[str]) -> TrainConfig:

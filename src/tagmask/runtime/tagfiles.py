@@ -1,14 +1,15 @@
 """The papers' tag files: a line an image, `IMAGE INDEX INDEX ...`, classes counted from 0."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tagmask.data.lists import read_tags
 from tagmask.errors import InputError
+from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.lines import lines_kept
 
-__all__ = ["check_names", "read_tags", "tag_lines"]
+__all__ = ["check_names", "read_tags", "tag_lines", "tags_of"]
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -47,3 +48,14 @@ def tag_lines(path: Path) -> Iterator[Callable[[str, Sequence[int]], None]]:
             write(" ".join([name, *map(str, tags)]))
 
         yield keep
+
+
+def tags_of(image: FoundImage, tags: Mapping[str, Sequence[int]]) -> Sequence[int]:
+    """An image's tags, by its name without folder and ending.
+
+    Raises:
+        InputError: the tags have no line for it.
+    """
+    if image.path.stem not in tags:
+        raise InputError(f"no tags are given for {image.path.stem!r}; add a line for it")
+    return tags[image.path.stem]

@@ -115,9 +115,11 @@ def fit_value(name: str, value: object, hint: Any) -> object:  # noqa: ANN401
         (1.0, 1.5)
     """
     options = get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
+    wanted = [option for option in options if option is not NoneType]
     if value is None and NoneType in options:
         return None
-    wanted = [option for option in options if option is not NoneType]
+    if value is None and str in wanted:
+        return "none"  # `parse_value` cannot know that a text was meant
     for option in wanted:
         if get_origin(option) is tuple:
             if isinstance(value, list | tuple):
@@ -133,7 +135,7 @@ def _fit_tuple(name: str, value: Sequence[object], kinds: tuple[Any, ...]) -> tu
     open_ended = kinds[-1] is Ellipsis
     if not open_ended and len(value) != len(kinds):
         raise InputError(
-            f"{name} is {value!r}; give {len(kinds)} values, as in [...], each {_kind(kinds[0])}"
+            f"{name} is {list(value)!r}; give {len(kinds)} values, as in [...], each {_kind(kinds[0])}"
         )
     own = [kinds[0]] * len(value) if open_ended else kinds
     return tuple(fit_value(name, item, kind) for item, kind in zip(value, own, strict=True))

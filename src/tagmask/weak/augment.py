@@ -20,11 +20,9 @@ from tagmask.dense.resize import resize_cv2_linear, short_side_size
 from tagmask.types import Size
 from tagmask.weak.colours import distorted, jittered
 from tagmask.weak.config import AugmentSettings
+from tagmask.weak.labels import IGNORED, resized_nearest
 
-__all__ = ["IGNORED", "Crop", "Labels", "Picture", "augmented", "resized_nearest"]
-
-IGNORED = 255
-"""The label of what is no class: outside the picture, or not known."""
+__all__ = ["Crop", "Labels", "Picture", "augmented"]
 
 _TRIES = 10
 
@@ -99,19 +97,6 @@ def _student(image: Picture, labels: Labels, settings: AugmentSettings, rng: np.
 _ORDERS: Mapping[str, Callable[[Picture, Labels, AugmentSettings, np.random.Generator], Crop]] = (
     MappingProxyType({"weakclip": _weakclip, "student": _student})
 )
-
-
-def resized_nearest(labels: Labels, size: Size) -> Labels:
-    """Labels at another size, each taken from one pixel, floor(i * scale), as OpenCV and PyTorch do.
-
-    Example:
-        >>> resized_nearest(np.array([[1, 2, 3, 4]], np.uint8), (1, 2)).tolist()
-        [[1, 3]]
-    """
-    # whole numbers, where a product of floats may fall just short of one
-    rows, columns = (np.arange(new) * old // new for old, new in zip(labels.shape, size, strict=True))
-    picked: Labels = labels[np.ix_(rows, columns)]
-    return picked
 
 
 def _resized(

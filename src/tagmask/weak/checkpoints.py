@@ -31,12 +31,12 @@ from tagmask.clip.load import Clip
 from tagmask.clip.model import ACTIVATIONS, Text, Vision
 from tagmask.dense.prompts import split_names
 from tagmask.errors import InputError, WeightsError
-from tagmask.files import atomic_open, write_bytes
+from tagmask.files import write_bytes
 from tagmask.weak.model import WeakClip
 from tagmask.weak.settings import WeakSettings
 from tagmask.weak.trunk import name_ids
 
-__all__ = ["load", "load_published", "published_tensors", "save", "save_published"]
+__all__ = ["load", "load_published", "published_tensors", "save"]
 
 _FORMAT: Final = "tagmask weakclip 1"
 _PUBLISHED: Final = (
@@ -143,18 +143,6 @@ def load_published(
     expected = {_published(name): tensor for name, tensor in state.items() if not name.endswith(_COUNTER)}
     _fill(model, expected, named, str(path), {_published(name): name for name in state})
     return model.eval()
-
-
-def save_published(model: WeakClip, path: str | os.PathLike[str]) -> None:
-    """Write a model in the authors' layout, CLIP included.
-
-    Raises:
-        InputError: as `published_tensors`.
-        OutputError: the file cannot be written.
-    """
-    tensors = published_tensors(model)
-    with atomic_open(path) as file:
-        torch.save({"state_dict": tensors}, file)
 
 
 def published_tensors(model: WeakClip) -> dict[str, Tensor]:

@@ -7,10 +7,10 @@ from difflib import get_close_matches
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from types import NoneType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from tagmask.errors import InputError
+from tagmask.settings.parse import fit_value, parse_value
 from tagmask.weak.config import TrainConfig
 
 __all__ = ["load_config", "shipped_configs", "with_settings"]
@@ -37,7 +37,7 @@ def load_config(source: str | Path, changes: Sequence[str] = ()) -> TrainConfig:
         source: the name of shipped settings, or the path of a TOML file. A file may begin with
             `base = "weakclip/voc"` and hold only what differs.
         changes: each as `KEY=VALUE`, KEY dotted (`optimiser.lr`) or, where only one part has it, short
-            (`lr`); VALUE as TOML has it, texts also without quotes, `none` for none.
+            (`lr`); VALUE as TOML has it, texts also without quotes.
 
     Raises:
         InputError: no such file or name, text that is no TOML, an unknown key, a value of the wrong type or
@@ -63,7 +63,7 @@ def with_settings(config: TrainConfig, changes: Sequence[str]) -> TrainConfig:
             raise InputError(f"--set {change!r} has no value; give KEY=VALUE, as in lr=1e-4")
         part, name = _place(key.strip())
         own = getattr(config, part)
-        config = replace(config, **{part: _changed(own, {name: _value(text.strip())}, part)})
+        config = replace(config, **{part: _changed(own, {name: parse_value(text.strip())}, part)})
     return config
 
 
@@ -131,15 +131,6 @@ def _part_type(part: str) -> type:
     return hint
 
 
-def _value(text: str) -> object:
-    if text == "none":
-        return None
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text  # a text without quotes
-
-
 def _unknown(name: str, known: Sequence[str] | Mapping[str, object]) -> str:
     near = get_close_matches(name, list(known), n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(known)}"
@@ -152,38 +143,5 @@ def _changed(own: Settings, values: Mapping[str, object], part: str) -> Settings
     for name, value in values.items():
         if name not in hints:
             raise InputError(_unknown(f"{part}.{name}", [f"{part}.{known}" for known in hints]))
-        checked[name] = _fitted(f"{part}.{name}", value, hints[name])
+        checked[name] = fit_value(f"{part}.{name}", value, hints[name])
     return replace(own, **checked)  # type: ignore[type-var]  # every part is a dataclass
-
-
-def _fitted(key: str, value: object, hint: Any) -> object:  # noqa: ANN401
-    """The value as the type asks for it: whole numbers serve as numbers, lists as tuples."""
-    options = get_args(hint) if NoneType in get_args(hint) else ()
-    if options:
-        if value is None:
-            return None
-        hint = next(option for option in options if option is not NoneType)
-    if get_origin(hint) is tuple:
-        return _fitted_tuple(key, value, get_args(hint))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
-        return value
-    raise InputError(f"{key} is {value!r}; give {_KINDS[hint]}")
-
-
-def _fitted_tuple(key: str, value: object, kinds: tuple[Any, ...]) -> tuple[object, ...]:
-    open_ended = kinds[-1] is Ellipsis
-    if not isinstance(value, list | tuple) or (not open_ended and len(value) != len(kinds)):
-        many = "a list" if open_ended else f"{len(kinds)} values"
-        raise InputError(f"{key} is {value!r}; give {many}, as in [...], each {_KINDS[kinds[0]]}")
-    own = [kinds[0]] * len(value) if open_ended else kinds
-    return tuple(_fitted(key, item, kind) for item, kind in zip(value, own, strict=True))
-
-
-_KINDS: Mapping[type, str] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-}

@@ -37,7 +37,7 @@ from tagmask.masks import palette
 from tagmask.types import Size
 from tagmask.weak.students.checkpoint import TrainedStudent
 
-__all__ = ["INPUTS", "OUTPUTS", "Deployed", "check_onnx", "export_onnx", "needs_onnx"]
+__all__ = ["INPUTS", "OUTPUTS", "Deployed", "check_onnx", "export_onnx", "missing_packages", "needs_onnx"]
 
 INPUTS: Final = ("bytes", "normalised")
 OUTPUTS: Final = ("softmax", "labels")
@@ -92,9 +92,14 @@ def needs_onnx() -> None:
     Raises:
         InputError: with the command that installs it.
     """
-    missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
+    missing = [name for name in missing_packages() if name != "onnxruntime"]
     if missing:
         raise InputError(f"exporting needs {' and '.join(missing)}: pip install 'tagmask[export]'")
+
+
+def missing_packages() -> tuple[str, ...]:
+    """Of the packages that write an ONNX file and run it, those that are not installed."""
+    return tuple(name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None)
 
 
 def export_onnx(

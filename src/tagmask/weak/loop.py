@@ -7,6 +7,7 @@ So a run that was killed and taken up again gives the losses, and the model, of 
 """
 
 import io
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,26 +29,17 @@ from tagmask.weak.samples import Batch, Samples, batches
 from tagmask.weak.saving import fill, frozen_hash, read_checkpoint, write_checkpoint
 from tagmask.weak.schedules import rate
 from tagmask.weak.stages import stage_opened
+from tagmask.weak.students.kinds import ParameterGroup
 from tagmask.weak.trainlog import TrainLog
 
-__all__ = ["MODEL_FILE", "Group", "Report", "Task", "fit"]
+__all__ = ["MODEL_FILE", "Report", "Task", "fit"]
 
 MODEL_FILE = "model.safetensors"
 """What a finished run leaves in its folder."""
 
 _CHECKPOINT = "checkpoint.pt"
 
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Parameters that share a learning rate."""
-
-    name: str
-    parameters: Sequence[nn.Parameter]
-    factor: float = 1.0
-    """Times the rate of the settings."""
-    decays: bool = True
-    """The settings' weight decay applies."""
+_LOG = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -59,7 +51,7 @@ class Task(Protocol):
         """All of it, on its device."""
         ...
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[ParameterGroup]:
         """What is trained, each parameter once."""
         ...
 
@@ -117,7 +109,8 @@ def fit(
         watch: called now and then, in the first process.
 
     Returns:
-        The model's file, as the task saves it. Where the run was finished already, nothing is done.
+        The model's file, as the task saves it. Where the run was finished already, nothing is done. A task
+        without parameters to train is saved as it is, after 0 steps, with a warning.
 
     Raises:
         TrainingError: a loss or a gradient is no number. The last checkpoint, before that, is kept.
@@ -126,6 +119,7 @@ def fit(
         TagmaskError: of a picture or a seed that cannot be read.
     """
     device = next(task.model.parameters()).device
+    groups = [group for group in task.groups() if group.parameters]
     with joined(device) as ranks, _own_chance(device):
         decisive = {**config.decisive(), **(inputs or {}), "frozen": frozen_hash(task.model)}
         opened = stage_opened(folder, config.model.kind, decisive, facts or {})
@@ -133,12 +127,15 @@ def fit(
             wait_for_all(ranks)  # the first one has looked at the folder
             path = folder / MODEL_FILE
             if not path.exists():  # it is whole or not there: where it is, all steps were done
-                _Run(task, samples, config, folder, ranks, device).all_steps(watch)
+                if groups:
+                    _Run(task, groups, samples, config, folder, ranks, device).all_steps(watch)
+                elif ranks.first:
+                    _LOG.warning("nothing to train: no weight of this model is trained; it is saved as it is")
                 task.model.eval()
                 if ranks.first:
                     task.save(path)
             if stage is not None and not stage.finished:
-                stage.finish(steps=config.schedule.steps)
+                stage.finish(steps=config.schedule.steps if groups else 0)
             wait_for_all(ranks)
     return path
 
@@ -168,6 +165,7 @@ class _Run:
     def __init__(
         self,
         task: Task,
+        groups: Sequence[ParameterGroup],
         samples: Samples,
         config: TrainConfig,
         folder: Path,
@@ -177,9 +175,9 @@ class _Run:
         self.task, self.samples, self.config, self.folder = task, samples, config, folder
         self.ranks, self.device = ranks, device
         self.share = ranks.share_of(config.data.batch)
-        self.groups = [group for group in task.groups() if group.parameters]
-        self.parameters = [parameter for group in self.groups for parameter in group.parameters]
-        self.optimiser = _optimiser(self.groups, config.optimiser)
+        self.groups = groups
+        self.parameters = [parameter for group in groups for parameter in group.parameters]
+        self.optimiser = _optimiser(groups, config.optimiser)
         if ranks.world > 1 and device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(task.model)
         self.done = self._restore()
@@ -304,7 +302,7 @@ def _chance(seed: int, step: int, rank: int) -> int:
     return int(torch.randint(2**62, (), generator=generator))
 
 
-def _optimiser(groups: Sequence[Group], settings: OptimiserSettings) -> torch.optim.Optimizer:
+def _optimiser(groups: Sequence[ParameterGroup], settings: OptimiserSettings) -> torch.optim.Optimizer:
     held = [
         {"params": list(group.parameters), "weight_decay": settings.weight_decay if group.decays else 0.0}
         for group in groups

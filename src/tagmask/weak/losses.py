@@ -11,75 +11,34 @@ its authors.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from tagmask.checks import check_choice, check_number
 from tagmask.errors import InputError, ShapeError
 from tagmask.refine.crf import CRF_SETTINGS, CrfSettings, dense_crf_batch
 from tagmask.refine.crf_small import small_crf
 from tagmask.types import Size
+from tagmask.weak.config import LossSettings
+from tagmask.weak.labels import IGNORED, resized_nearest
 from tagmask.weak.model import Looked
 
 __all__ = [
-    "IGNORE",
-    "LossSettings",
     "balanced_seed_loss",
     "contrast_loss",
     "crf_divergence",
     "crf_images",
     "crf_targets",
     "probabilities",
-    "resized_labels",
     "total",
 ]
-
-IGNORE = 255
-"""Label of pixels that teach nothing: padding, and what a seed leaves open."""
 
 _TINY = 1e-7
 _LEAST_PIXELS = 1e-4
 _FLOOR = 1e-4
 _RATIO = (0.05, 20.0)
-
-
-@dataclass(frozen=True, slots=True)
-class LossSettings:
-    """The terms and their weights; a weight of 0 leaves a term out.
-
-    Raises:
-        InputError: a value out of range, or no term left.
-    """
-
-    seed: float = 1.0
-    """Balanced seed loss."""
-    crf: float = 1.0
-    """Divergence from the dense CRF's answer."""
-    contrast: float = 0.4
-    """Cross-entropy of pixels with the class texts."""
-    tau: float = 0.07
-    """Temperature of that."""
-    size: int = 64
-    """Side, in pixels, at which the first two are taken."""
-    field: str = "weakclip/loss"
-    """The CRF's settings, by their name in `refine.crf.CRF_SETTINGS`."""
-    kernel: str = "exact"
-    """"exact": all pairs, all images at once on an accelerator; or "lattice", the approximation that the
-    authors call, on the processor and image by image, which at 64 x 64 moves 2 to 5 % of the labels."""
-
-    def __post_init__(self) -> None:
-        for name in ("seed", "crf", "contrast"):
-            check_number(name, getattr(self, name), 0)
-        check_number("tau", self.tau, 1e-4)
-        check_number("size", self.size, 1, 128, whole=True)
-        check_choice("field", self.field, tuple(CRF_SETTINGS))
-        check_choice("kernel", self.kernel, ("exact", "lattice"))
-        if self.seed == self.crf == self.contrast == 0:
-            raise InputError("seed, crf and contrast are all 0; give one of them a weight")
 
 
 def total(
@@ -92,7 +51,7 @@ def total(
 
     Args:
         model_output: of the model, float32.
-        labels: (b, h, w), class of each pixel, `IGNORE` for none.
+        labels: (b, h, w), class of each pixel, `IGNORED` for none.
         images: (b, 3, h, w) or (b, h, w, 3), the crops as the model saw them, RGB before normalisation;
             padding has the mean colour.
         settings: left out, the paper's.
@@ -113,7 +72,7 @@ def total(
         logits = model_output.logits
         p = probabilities(F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False))
         if settings.seed:
-            terms["seed"] = balanced_seed_loss(p, resized_labels(labels, size))
+            terms["seed"] = balanced_seed_loss(p, resized_nearest(labels, size))
         if settings.crf:
             field = CRF_SETTINGS[settings.field]
             q = crf_targets(p, crf_images(shown, size), field, settings.kernel)
@@ -130,15 +89,6 @@ def probabilities(logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
     return p / p.sum(dim=1, keepdim=True)
 
 
-def resized_labels(labels: Integer[Tensor, "b h w"], size: Size) -> Integer[Tensor, "b h1 w1"]:
-    """Nearest, as torch has it: row i of the result is row floor(i h / h1)."""
-    rows, columns = (
-        torch.arange(new, device=labels.device) * old // new
-        for old, new in zip(labels.shape[1:], size, strict=True)
-    )
-    return labels[:, rows[:, None], columns]
-
-
 def balanced_seed_loss(p: Float[Tensor, "b k h w"], labels: Integer[Tensor, "b h w"]) -> Float[Tensor, ""]:
     """Cross-entropy in which background and foreground weigh the same, whatever their areas.
 
@@ -147,9 +97,9 @@ def balanced_seed_loss(p: Float[Tensor, "b k h w"], labels: Integer[Tensor, "b h
 
     Args:
         p: positive; see `probabilities`.
-        labels: `IGNORE` counts on neither side.
+        labels: `IGNORED` counts on neither side.
     """
-    ignored = labels == IGNORE
+    ignored = labels == IGNORED
     own = p.log().gather(1, labels.masked_fill(ignored, 0).long()[:, None])[:, 0]
     behind, before = (labels == 0), (labels != 0) & ~ignored
 
@@ -199,11 +149,11 @@ def contrast_loss(
 
     Args:
         scores: cosines, -1..1.
-        labels: `IGNORE` adds nothing, but the sum is divided by all pixels, ignored ones too, as published.
+        labels: `IGNORED` adds nothing, but the sum is divided by all pixels, ignored ones too, as published.
         tau: temperature.
     """
     logits = F.interpolate(scores / tau, size=labels.shape[1:], mode="bilinear", align_corners=False)
-    summed = F.cross_entropy(logits, labels.long(), ignore_index=IGNORE, reduction="sum")
+    summed = F.cross_entropy(logits, labels.long(), ignore_index=IGNORED, reduction="sum")
     return summed / labels.numel()
 
 
@@ -214,7 +164,7 @@ def _require(output: Looked, labels: Tensor, images: Tensor) -> None:
             f"got {b} outputs, labels of {tuple(labels.shape)} and images of {tuple(images.shape)}; "
             "give one of each, of one size"
         )
-    used = labels[labels != IGNORE]
+    used = labels[labels != IGNORED]
     if used.numel() and (int(used.min()) < 0 or int(used.max()) >= k):
         wrong = int(used.max()) if int(used.max()) >= k else int(used.min())
-        raise InputError(f"a label is {wrong}; the classes are 0 to {k - 1}, and {IGNORE} is ignored")
+        raise InputError(f"a label is {wrong}; the classes are 0 to {k - 1}, and {IGNORED} is ignored")

@@ -4,7 +4,6 @@ FOLDER/stage.json     words, settings, where the masks come from
 FOLDER/masks/NAME.png class per pixel, 255 for nothing; NAME is the picture's path without its ending
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,10 @@ from tagmask.runs.ordered_map import Outcome, ordered_map
 from tagmask.runtime.folders import FoundImage, output_names
 from tagmask.weak.stages import read_stage, stage_opened
 
-__all__ = ["Mask", "MaskSource", "file_hash", "left_out", "mask_file", "read_mask", "words_of", "write_masks"]
+__all__ = ["Mask", "MaskSource", "left_out", "mask_file", "read_mask", "words_of", "write_masks"]
+
+MaskOutcome: TypeAlias = Outcome[FoundImage, Path]
+"""The file of an image's mask, or why there is none."""
 
 Mask: TypeAlias = UInt8[np.ndarray, "_ _"]
 
@@ -39,9 +41,7 @@ class MaskSource:
     """The labels of a picture, at its own size."""
 
 
-def write_masks(
-    images: Sequence[FoundImage], source: MaskSource, folder: Path
-) -> Iterator[Outcome[FoundImage, Path]]:
+def write_masks(images: Sequence[FoundImage], source: MaskSource, folder: Path) -> Iterator[MaskOutcome]:
     """Write the mask of every picture, as the iterator is read; those that are there are kept.
 
     Each file is whole or not there, so a run that was stopped at any moment goes on where it was. One bad
@@ -144,19 +144,3 @@ def _checked(labels: np.ndarray, classes: int, what: str) -> Mask:
             "give the words that it was made with, or 255 for what is no class"
         )
     return labels.astype(np.uint8, copy=False)
-
-
-def file_hash(*files: Path) -> str:
-    """Hash of files' contents, to tell whether a run still has what it began with.
-
-    Raises:
-        InputError: a file that cannot be read.
-    """
-    digest = hashlib.sha256()
-    for file in files:
-        try:
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-        except OSError as error:
-            raise InputError(f"{file} cannot be read: {error.strerror}") from error
-    return digest.hexdigest()[:16]

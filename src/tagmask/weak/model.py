@@ -23,18 +23,18 @@ from tagmask.checks import check_choice
 from tagmask.clip.keys import Geometry
 from tagmask.clip.load import OPENAI_MEAN, OPENAI_STD, Clip
 from tagmask.clip.model import Text, Vision
+from tagmask.dense.positions import bilinear
 from tagmask.dense.prompts import split_names
 from tagmask.errors import InputError
 from tagmask.types import Pixels
 from tagmask.weak.decoder import Fpn, SemanticHead
 from tagmask.weak.matching import CoAttention, cosines
 from tagmask.weak.pyramid import Pyramid
-from tagmask.weak.settings import IMAGENET_MEAN, IMAGENET_STD, WeakSettings, widths_of
-from tagmask.weak.trunk import Trunk, contextual_texts, look, name_ids, stretched
+from tagmask.weak.settings import FREEZES, IMAGENET_MEAN, IMAGENET_STD, WeakSettings, widths_of
+from tagmask.weak.students.kinds import ParameterGroup
+from tagmask.weak.trunk import Trunk, check_length, contextual_texts, look, name_ids
 
-__all__ = ["FREEZES", "Counts", "Looked", "WeakClip"]
-
-FREEZES = ("paper", "repo", "none")
+__all__ = ["Counts", "Looked", "WeakClip"]
 
 Triple = tuple[float, float, float]
 
@@ -91,6 +91,8 @@ class WeakClip(nn.Module):
         if not 1 <= classes <= 254 or len(words) not in (0, classes):
             raise InputError(f"got {classes} rows of ids and {len(words)} words; give as many, from 1 to 254")
         widths = widths_of(settings, geometry)
+        if not ids.is_meta:
+            check_length(ids, settings.contexts, len(text.positional_embedding))
         self.settings, self.geometry = settings, geometry
         self.words = tuple(words) or tuple(f"class {index}" for index in range(classes))
         self.taps = widths.taps
@@ -237,7 +239,7 @@ class WeakClip(nn.Module):
 
     def encode_texts(self) -> Float[Tensor, "k e"]:
         """One vector a class, not normalised; without gradients it is remembered until weights change."""
-        if torch.is_grad_enabled() and self.contexts.requires_grad:
+        if torch.is_grad_enabled() and (self.contexts.requires_grad or not self.clip_fixed):
             return self._encode()
         state = self._text_state()
         if self._known_texts is None or self._known_texts[0] != state:
@@ -252,7 +254,7 @@ class WeakClip(nn.Module):
         """CLIP's weights are not trained: its image tower runs without gradients and in evaluation mode."""
         return not self.vision.proj.requires_grad
 
-    def parameter_groups(self, freeze: str = "paper") -> list[dict[str, object]]:
+    def parameter_groups(self, freeze: str = "paper") -> list[ParameterGroup]:
         """What is trained, for an optimiser; sets `requires_grad` of every weight to just that.
 
         Args:
@@ -261,9 +263,8 @@ class WeakClip(nn.Module):
                 which its schedule raises from 0 to the floor. "none": all is trained at the full rate.
 
         Returns:
-            Groups with "params", "name" and "lr_scale", the share of the learning rate. A group with share
-            0 has rate floor + (0 - floor) * (1 + cos(pi t / T)) / 2 under a cosine that falls to `floor`.
-            Weights that have no effect (`dead_layers`) are in none.
+            Groups that are not empty. One of factor 0 has rate floor + (0 - floor) * (1 + cos(pi t / T)) / 2
+            under a cosine that falls to `floor`. Weights that have no effect (`dead_layers`) are in none.
 
         Raises:
             InputError: another name, or CLIP is to be trained and is not in float32.
@@ -284,10 +285,11 @@ class WeakClip(nn.Module):
         for parameter in self.parameters():
             parameter.requires_grad_(id(parameter) in trained)
         self.train(self.training)
-        groups: list[dict[str, object]] = [{"params": fast, "name": "head", "lr_scale": 1.0}]
-        if slow:
-            groups.append({"params": slow, "name": "clip", "lr_scale": 1.0 if freeze == "none" else 0.0})
-        return groups
+        groups = [
+            ParameterGroup("head", tuple(fast)),
+            ParameterGroup("clip", tuple(slow), 1.0 if freeze == "none" else 0.0),
+        ]
+        return [group for group in groups if group.parameters]
 
     def idle_parameters(self) -> list[nn.Parameter]:
         """Weights without any effect on results, kept for the authors' layout."""
@@ -350,6 +352,8 @@ class WeakClip(nn.Module):
         table = self.vision.positional_embedding
         if side is not None and len(table) != 1 + side * side:
             fitted = (
-                table.new_empty(1 + side * side, table.shape[1]) if table.is_meta else stretched(table, side)
+                table.new_empty(1 + side * side, table.shape[1])
+                if table.is_meta
+                else bilinear(table, (side, side))
             )
             self.vision.positional_embedding = nn.Parameter(fitted)

@@ -21,12 +21,11 @@ from tagmask.dense.windows import Windows, arrange, plan_windows, stitch_matrice
 from tagmask.errors import InputError
 from tagmask.types import Image, Size
 
-__all__ = ["AVERAGES", "Look", "Views", "multiscale", "view_sizes"]
+__all__ = ["Look", "Views", "multiscale", "view_sizes"]
 
 Look = Callable[[UInt8[np.ndarray, "b h w 3"]], Float[Tensor, "b k _ _"]]
 """Equal windows, RGB, to logits of any size."""
 
-AVERAGES = ("probabilities", "logits")
 RESIZES = ("linear", "cubic")
 
 
@@ -48,8 +47,6 @@ class Views:
     """Short side at scale 1; None: the image's own size."""
     long: int = 2048
     """The long side at scale 1 is never more than this, where `short` says something."""
-    average: str = "probabilities"
-    """What is averaged: "probabilities" of each view, or "logits", of which the softmax is taken at last."""
     resize: str = "linear"
     """Of the image: "linear" as OpenCV's, or "cubic" as Pillow's."""
     multiple: int = 1
@@ -69,7 +66,6 @@ class Views:
             check_number(name, getattr(self, name), 1, whole=True)
         if self.window is not None and self.stride > self.window:
             raise InputError(f"stride {self.stride} leaves gaps between windows of {self.window}; give less")
-        check_choice("average", self.average, AVERAGES)
         check_choice("resize", self.resize, RESIZES)
 
 
@@ -124,12 +120,12 @@ def multiscale(look: Look, image: Image, views: Views | None = None) -> Float[Te
         y, x = stitch_matrices(plan, (maps.shape[-2], maps.shape[-1]), plan.canvas, target)
         seen = y.to(maps) @ arrange(maps, plan) @ x.to(maps).T
         seen = seen.flip(-1) if mirrored else seen
-        seen = seen.softmax(0) if views.average == "probabilities" else seen
+        seen = seen.softmax(0)
         total = seen if total is None else total.add_(seen)
     if total is None:
         raise InputError("scales are empty; give at least one, as in (1.0,)")
     total /= len(plans) * (2 if views.flip else 1)
-    return total if views.average == "probabilities" else total.softmax(0)
+    return total
 
 
 _Shot = tuple[int, bool, int, Image]

@@ -6,12 +6,23 @@ from tagmask.checks import check_choice, check_number
 from tagmask.clip.keys import Geometry
 from tagmask.errors import InputError
 
-__all__ = ["DECODERS", "IMAGENET_MEAN", "IMAGENET_STD", "WeakSettings", "Widths", "widths_of"]
+__all__ = [
+    "DECODERS",
+    "FREEZES",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "MOST_CONTEXTS",
+    "WeakSettings",
+    "Widths",
+    "widths_of",
+]
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 DECODERS = ("guided", "plain", "none")
+FREEZES = ("paper", "repo", "none")
+MOST_CONTEXTS = 64
 
 _TAPS = (4, 6, 8, 12)
 """Of 12 blocks."""
@@ -73,7 +84,7 @@ class WeakSettings:
                 check_number(name, getattr(self, name), 1, whole=True)
         check_number("match_heads", self.match_heads, 1, whole=True)
         check_number("match_layers", self.match_layers, 1, whole=True)
-        check_number("contexts", self.contexts, 0, 64, whole=True)
+        check_number("contexts", self.contexts, 0, MOST_CONTEXTS, whole=True)
         check_number("tau", self.tau, 1e-4)
         for name in ("dropout", "drop_path"):
             check_number(name, getattr(self, name), 0, 0.9)

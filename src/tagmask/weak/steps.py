@@ -12,26 +12,35 @@ from pathlib import Path
 import torch
 
 from tagmask.checks import check_choice, check_number
-from tagmask.clip.hardware import choose_device
+from tagmask.clip.hardware import choose_device, choose_precision
 from tagmask.clip.load import Clip, load
 from tagmask.errors import InputError
+from tagmask.files import file_hash
 from tagmask.images import read_image
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.runtime.folders import FoundImage
+from tagmask.runtime.tagfiles import tags_of
 from tagmask.weak import checkpoints
 from tagmask.weak.config import TrainConfig, fingerprint
 from tagmask.weak.distributed import ranks_here
 from tagmask.weak.feature_cache import FeatureCache
 from tagmask.weak.loop import MODEL_FILE, Report, fit
-from tagmask.weak.maskfolder import Mask, MaskSource, file_hash, words_of
+from tagmask.weak.maskfolder import Mask, MaskSource, words_of
 from tagmask.weak.model import WeakClip
 from tagmask.weak.multiscale import Views
+from tagmask.weak.prechecks import (
+    check_student,
+    check_weakclip,
+    new_student,
+    pairs_of,
+    weak_settings,
+    words_for,
+)
 from tagmask.weak.pseudo import pseudo_mask
-from tagmask.weak.samples import Pair, SeedSamples, check_seeds, find_pairs
+from tagmask.weak.samples import Pair, SeedSamples, check_seeds
 from tagmask.weak.saving import frozen_hash
-from tagmask.weak.settings import WeakSettings
 from tagmask.weak.stages import read_facts, read_stage
-from tagmask.weak.students.catalogue import STUDENTS, build_student
+from tagmask.weak.students.catalogue import STUDENTS
 from tagmask.weak.students.checkpoint import StudentCard, TrainedStudent
 from tagmask.weak.tasks import StudentTask, WeakClipTask
 
@@ -61,12 +70,10 @@ def train_weakclip(config: TrainConfig, folder: Path, watch: Watch | None = None
         raise InputError("model.weights is empty; give CLIP's, as in --set weights=miniature")
     config, pairs = _with_data(config)
     clip = load(config.model.weights, device=_device(config), precision="float32")
-    parts = WeakSettings(
-        contexts=config.model.contexts,
-        co_attention=config.model.co_attention,
-        decoder=config.model.decoder,
-    )
-    model = WeakClip.of(clip, config.model.words, parts, config.model.as_, seed=config.run.seed)
+    check_weakclip(config, config.model.words, clip.geometry)
+    _check_masks(config, pairs)
+    own = config.model
+    model = WeakClip.of(clip, own.words, weak_settings(config), own.as_, seed=config.run.seed)
     config = replace(config, augment=replace(config.augment, mean=model.mean, std=model.std))
     task = WeakClipTask(model, config, _cache(config, model, folder))
     samples = SeedSamples(pairs, len(config.model.words), config.augment, config.run.seed)
@@ -89,11 +96,12 @@ def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None)
     Raises:
         TagmaskError: see `loop.fit`; bad masks are all named before anything is trained.
     """
+    check_choice("model.kind", config.model.kind, tuple(STUDENTS))
     config, pairs = _with_data(config)
-    words, weights = config.model.words, config.model.weights
-    with torch.random.fork_rng([]):
-        torch.manual_seed(config.run.seed)
-        net = build_student(config.model.kind, len(words), weights=weights or None)
+    words = config.model.words
+    check_student(config, words)
+    _check_masks(config, pairs)
+    net = new_student(config, len(words))
     settings: Mapping[str, int | float] = {}
     mean, std = (_times(triple, 1 / 255) for triple in (config.augment.mean, config.augment.std))
     takes_over = STUDENTS[config.model.kind].taken_over
@@ -161,7 +169,7 @@ def pseudo_source(
         run: folder of the finished run.
         settings: sizes and CRF.
         device: as `tagmask.load` takes it.
-        precision: likewise.
+        precision: likewise, "auto" included.
         tags: classes that are in each picture, by its name without folder and ending, counted from 0 without
             the background: no others are looked for. The paper does without.
 
@@ -169,6 +177,7 @@ def pseudo_source(
         InputError: the folder holds no finished run of WeakCLIP.
         WeightsError: its file, or CLIP's, cannot be used.
     """
+    precision = choose_precision(precision, choose_device(device))
     facts = read_facts(run, "weakclip")
     model = trained_weakclip(run, device=device, precision=precision)
     crop, short, long = (int(str(facts[name])) for name in ("crop", "base_short", "base_long"))
@@ -183,7 +192,7 @@ def pseudo_source(
     field = None if settings.crf is None else CRF_SETTINGS[settings.crf]
 
     def make(image: FoundImage) -> Mask:
-        present = None if tags is None else (0, *(tag + 1 for tag in _tags_of(image, tags)))
+        present = None if tags is None else (0, *(tag + 1 for tag in tags_of(image, tags)))
         mask: Mask = pseudo_mask(model, read_image(image.path), field, views, present=present)
         return mask
 
@@ -196,29 +205,11 @@ def pseudo_source(
     return MaskSource("pseudo", model.words, decisive, make)
 
 
-def _tags_of(image: FoundImage, tags: Mapping[str, Sequence[int]]) -> Sequence[int]:
-    if image.path.stem not in tags:
-        raise InputError(f"no tags are given for {image.path.stem!r}; add a line for it")
-    return tags[image.path.stem]
-
-
 def _with_data(config: TrainConfig) -> tuple[TrainConfig, tuple[Pair, ...]]:
-    """The settings with their words, and the pairs they name, checked."""
-    for name in ("images", "seeds"):
-        if not getattr(config.data, name):
-            raise InputError(f"data.{name} is empty; give a folder, as in --set {name}=FOLDER")
+    """The settings with their words and absolute folders, and the images and masks they name."""
+    pairs = pairs_of(config)
     images, seeds = (_settled(place) for place in (config.data.images, config.data.seeds))
-    told = words_of(seeds)
-    words = config.model.words or told
-    if len(words) < 2:
-        raise InputError(
-            f"nothing says what the labels in {seeds} are called; give model.words, the background first"
-        )
-    if told and len(told) != len(words):
-        raise InputError(f"model.words are {len(words)} and {seeds} was made with {len(told)} words")
-    pairs = find_pairs(images, seeds, [Path(file) for file in config.data.lists])
-    if config.data.check and ranks_here().first:
-        check_seeds(pairs, len(words))
+    words = words_for(config, words_of(seeds), seeds)
     weights = config.model.weights
     if weights and Path(weights).expanduser().exists():
         weights = str(_settled(weights))
@@ -227,6 +218,12 @@ def _with_data(config: TrainConfig) -> tuple[TrainConfig, tuple[Pair, ...]]:
         model=replace(config.model, words=words, weights=weights),
         data=replace(config.data, images=str(images), seeds=str(seeds)),
     ), pairs
+
+
+def _check_masks(config: TrainConfig, pairs: Sequence[Pair]) -> None:
+    """Read every mask, in the first process, unless the settings say not to."""
+    if config.data.check and ranks_here().first:
+        check_seeds(pairs, len(config.model.words))
 
 
 def _settled(place: str) -> Path:

@@ -1,9 +1,7 @@
 """WeakCLIP and students as the loop wants them: what is trained, by which losses, and what to look at."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import PIL.Image
@@ -14,14 +12,14 @@ from torch.nn import functional
 
 from tagmask.masks import overlay
 from tagmask.weak import checkpoints, losses
-from tagmask.weak.augment import IGNORED
 from tagmask.weak.config import AugmentSettings, TrainConfig
 from tagmask.weak.feature_cache import FeatureCache
-from tagmask.weak.loop import Group
+from tagmask.weak.labels import IGNORED
 from tagmask.weak.model import Looked, WeakClip
 from tagmask.weak.samples import Batch
 from tagmask.weak.students.catalogue import parameter_groups
 from tagmask.weak.students.checkpoint import TrainedStudent, save_student
+from tagmask.weak.students.kinds import ParameterGroup
 from tagmask.weak.trunk import Trunk
 
 __all__ = ["StudentTask", "WeakClipTask", "shown", "side_by_side"]
@@ -41,15 +39,12 @@ class WeakClipTask:
 
     def __init__(self, model: WeakClip, config: TrainConfig, cache: FeatureCache | None = None) -> None:
         self.model = model
-        self._groups = [
-            Group(str(own["name"]), cast("list[nn.Parameter]", own["params"]), cast(float, own["lr_scale"]))
-            for own in model.parameter_groups(config.model.freeze)
-        ]
-        self._settings = losses.LossSettings(**asdict(config.loss))
+        self._groups = model.parameter_groups(config.model.freeze)
+        self._settings = config.loss
         self._augment = config.augment
         self._cache = cache if model.clip_fixed else None
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[ParameterGroup]:
         """As the model groups them."""
         return self._groups
 
@@ -106,10 +101,9 @@ class StudentTask:
         """The network."""
         return self._student.net
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[ParameterGroup]:
         """As its kind groups them."""
-        own = parameter_groups(self._student.card.student, self._student.net)
-        return [Group(group.name, group.parameters, group.factor, group.decays) for group in own]
+        return list(parameter_groups(self._student.card.student, self._student.net))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy at the labels' size; a mean over pixels that have a label, 0 where none has."""

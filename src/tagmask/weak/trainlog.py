@@ -14,7 +14,7 @@ from typing import Any
 from tagmask.errors import InputError
 from tagmask.files import unwritable, write_bytes
 
-__all__ = ["TrainLog", "read_log"]
+__all__ = ["TrainLog", "need_tensorboard", "read_log"]
 
 _FILE = "log.csv"
 
@@ -101,10 +101,19 @@ def _encoded(
     return buffer.getvalue().encode()
 
 
-def _board(folder: Path) -> Any:  # noqa: ANN401 - the package is not there to be checked
+def need_tensorboard() -> None:
+    """Refuse early where TensorBoard is not installed.
+
+    Raises:
+        InputError: with the command that installs it.
+    """
     if find_spec("tensorboard") is None:
         raise InputError(
             "run.tensorboard is on, and TensorBoard is not installed: pip install 'tagmask[tensorboard]', or "
             "leave it off; log.csv has the same numbers"
         )
+
+
+def _board(folder: Path) -> Any:  # noqa: ANN401 - the package is not there to be checked
+    need_tensorboard()
     return import_module("torch.utils.tensorboard").SummaryWriter(str(folder / "tensorboard"))

@@ -10,10 +10,11 @@ from torch.nn import functional as F
 
 from tagmask.clip.model import Block, Text, Vision
 from tagmask.clip.tokenizer import END, tokenize
+from tagmask.dense.positions import bilinear
 from tagmask.errors import InputError, ShapeError
 from tagmask.types import Pixels, Size, Tokens
 
-__all__ = ["Trunk", "contextual_texts", "look", "name_ids", "positions", "stretched"]
+__all__ = ["Trunk", "check_length", "contextual_texts", "look", "name_ids", "positions"]
 
 NAME_TOKENS = 5
 """Columns of the ids, start and end included; more where a name needs more."""
@@ -59,16 +60,6 @@ class Trunk:
         return trunk
 
 
-def stretched(table: Float[Tensor, "m d"], side: int) -> Float[Tensor, "n d"]:
-    """A stored position table at another side, bilinear; the class row stays.
-
-    Example:
-        >>> stretched(torch.rand(5, 8), 3).shape
-        torch.Size([10, 8])
-    """
-    return _stretched(table, (side, side))
-
-
 def positions(
     table: Float[Tensor, "m d"], class_embedding: Float[Tensor, " d"], grid: Size, *, twice: bool
 ) -> Float[Tensor, "n d"]:
@@ -80,7 +71,7 @@ def positions(
         grid: (gh, gw).
         twice: the authors' oddity, which comes from DenseCLIP.
     """
-    found = _stretched(table, grid)
+    found = bilinear(table, grid)
     return torch.cat([found[:1] + class_embedding, found[1:]]) if twice else found
 
 
@@ -146,6 +137,25 @@ def name_ids(names: Sequence[str], length: int = NAME_TOKENS) -> Int[Tensor, "k 
     return ids[:, : max(longest, length)].clone()
 
 
+def check_length(ids: Int[Tensor, "k n"], contexts: int, rows: int) -> None:
+    """Refuse names that are too long for a text tower.
+
+    Args:
+        ids: as `name_ids` gives them.
+        contexts: learnable vectors before each name.
+        rows: of the tower's position table.
+
+    Raises:
+        InputError: naming both lengths.
+    """
+    needed = int(ids.argmax(dim=-1).max()) + 1 + contexts
+    if needed > rows:
+        raise InputError(
+            f"the names need {needed} tokens with their contexts and the text tower has {rows}; "
+            "give shorter names or fewer contexts"
+        )
+
+
 def contextual_texts(
     text: Text, ids: Int[Tensor, "k n"], contexts: Float[Tensor, "1 m d"]
 ) -> Float[Tensor, "k e"]:
@@ -161,31 +171,17 @@ def contextual_texts(
     Raises:
         InputError: contexts and names are longer than the tower's position table.
     """
+    check_length(ids, contexts.shape[1], len(text.positional_embedding))
     ends = ids.argmax(dim=-1)
     words = text.token_embedding(ids[:, : int(ends.max()) + 1]).float()
     shared = contexts.float().expand(len(ids), -1, -1)
     x = torch.cat([words[:, :1], shared, words[:, 1:]], dim=1)
-    rows = text.positional_embedding
-    if x.shape[1] > len(rows):
-        raise InputError(
-            f"the names need {x.shape[1]} tokens with their contexts and the text tower has {len(rows)}; "
-            "give shorter names or fewer contexts"
-        )
-    x = x + rows[: x.shape[1]]
+    x = x + text.positional_embedding[: x.shape[1]]
     for block in text.transformer.resblocks:
         x = block(x, causal=True)
     at_end = x[torch.arange(len(x), device=x.device), ends + contexts.shape[1]]
     last: Tensor = text.ln_final(at_end)
     return (last.to(text.text_projection.dtype) @ text.text_projection).float()
-
-
-def _stretched(table: Float[Tensor, "m d"], grid: Size) -> Float[Tensor, "n d"]:
-    side = int((len(table) - 1) ** 0.5)
-    if grid == (side, side):
-        return table
-    square = table[1:].T.reshape(1, -1, side, side)
-    patches = F.interpolate(square, size=grid, mode="bilinear", align_corners=False)
-    return torch.cat([table[:1], patches[0].flatten(1).T])
 
 
 def _dropped(block: Block, x: Tokens, chance: float, tokens: bool) -> Tokens:

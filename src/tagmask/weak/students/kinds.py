@@ -33,9 +33,9 @@ class ParameterGroup:
 
     name: str
     parameters: tuple[nn.Parameter, ...] = field(repr=False)
-    factor: float
+    factor: float = 1.0
     """Times the learning rate of the recipe."""
-    decays: bool
+    decays: bool = True
     """The recipe's weight decay applies."""
 
 

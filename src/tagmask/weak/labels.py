@@ -1,0 +1,37 @@
+"""Label maps: the label of no class, and their resize."""
+
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Integer, UInt8
+from torch import Tensor
+
+from tagmask.types import Size
+
+__all__ = ["IGNORED", "resized_nearest"]
+
+IGNORED = 255
+"""The label of what is no class: outside the image, or what a seed leaves open."""
+
+LabelMap = TypeVar("LabelMap", UInt8[np.ndarray, "_ _"], Integer[Tensor, "b _ _"])
+
+
+def resized_nearest(labels: LabelMap, size: Size) -> LabelMap:
+    """Labels at another size, each taken from one pixel, floor(i * old / new), as OpenCV and PyTorch do.
+
+    Args:
+        labels: one map as an array (h, w), or a batch of them as a tensor (b, h, w).
+        size: (h, w) of the result.
+
+    Example:
+        >>> resized_nearest(np.array([[1, 2, 3, 4]], np.uint8), (1, 2)).tolist()
+        [[1, 3]]
+    """
+    # whole numbers, where a product of floats may fall just short of one
+    rows, columns = (np.arange(new) * old // new for old, new in zip(labels.shape[-2:], size, strict=True))
+    if isinstance(labels, Tensor):
+        at_rows, at_columns = (torch.from_numpy(each).to(labels.device) for each in (rows, columns))
+        return labels[:, at_rows[:, None], at_columns]
+    picked: UInt8[np.ndarray, "_ _"] = labels[np.ix_(rows, columns)]
+    return picked
