@@ -7,11 +7,12 @@ import pytest
 
 import tagmask
 from tagmask import pipelines
-from tagmask.catalogue import GIVES, Method, dense_rule, method, method_names
+from tagmask.catalogue import dense_rule, method, method_names
 from tagmask.clip.load import Clip
 from tagmask.dense.features import Pass
 from tagmask.dense.rule import DenseRule, VariantSettings, affinity
 from tagmask.errors import InputError
+from tagmask.method import GIVES, Method
 from tagmask.settings.recipes import MaskRecipe, TagMaskRecipe, TagRecipe
 from tagmask.types import Attention
 

@@ -13,15 +13,15 @@ from difflib import get_close_matches
 from os import PathLike
 from typing import Any, TypeVar, cast
 
-from tagmask.catalogue import Method, OwnWords, method, method_names, method_of
+from tagmask.catalogue import method, method_names, method_of
 from tagmask.checks import check_choice
-from tagmask.dense.rule import VariantSettings
 from tagmask.errors import InputError
+from tagmask.method import Method, OwnWords
 from tagmask.settings.files import is_file, read_recipe
 from tagmask.settings.parse import class_lines
-from tagmask.settings.presets import all_presets
-from tagmask.settings.presets.own_words import default_background, own_masks, own_tag_masks, own_tags
+from tagmask.settings.presets import all_presets, own_words
 from tagmask.settings.recipes import MaskRecipe, Recipe, TagMaskRecipe, TagRecipe, names_in
+from tagmask.settings.words import read_list
 
 __all__ = ["mask_recipe", "own_tag_recipe", "recipe", "recipes", "tag_recipe", "with_method"]
 
@@ -168,17 +168,17 @@ def own_tag_recipe(
     """
     found = method(name, "tags")
     if found.kind == "tagclip":
-        return own_tags(words, background, known_background)
+        return own_words.own_tags(words, background, known_background)
     own = found.own_words or OwnWords()
     if background is None:
-        background = default_background(words, known_background) if own.background else ()
+        background = own_words.default_background(words, known_background) if own.background else ()
     return TagRecipe(
         name=found.name,
         method=found.name,
         words=words,
         background=background,
-        templates=own.templates,
-        variant=found.settings(**{**found.preset, **own.settings}),
+        templates=read_list(own.templates) if isinstance(own.templates, str) else own.templates,
+        variant=found.settings(**{**found.preset, **own_words.PHOTO_PATCHES, **own.settings}),
     )
 
 
@@ -190,19 +190,15 @@ def _own_mask_recipe(
 ) -> MaskRecipe | TagMaskRecipe:
     found = method(name, "masks")
     if found.kind == "tag_first":
-        made = own_tag_masks(words, background, known_background)
+        made = own_words.own_tag_masks(words, background, known_background)
         return replace(made, name=found.name, method=found.name, tagger=_tagger_of(found, made.tagger))
-    dense = own_masks(words, background, known_background)
-    return replace(dense, method=found.name, variant=_dense_settings(found))
+    dense = own_words.own_masks(words, background, known_background)
+    return replace(dense, method=found.name, variant=found.default_settings())
 
 
 def _tagger_of(found: Method, tagger: TagRecipe | None) -> TagRecipe | None:
     """CLIP-ES is given each image's tags, CLS-SEG finds them."""
     return None if found.name == "clip-es" else tagger
-
-
-def _dense_settings(found: Method) -> VariantSettings:
-    return cast(VariantSettings, found.default_settings())
 
 
 # -- Another method ------------------------------------------------------------------------------------------
@@ -245,7 +241,7 @@ def _masks_by(base: MaskRecipe | TagMaskRecipe, name: object) -> MaskRecipe | Ta
         return _to_tags(base, wanted, found if isinstance(found, TagMaskRecipe) else None)
     if isinstance(base, TagMaskRecipe):
         return _to_words(base, wanted, found if isinstance(found, MaskRecipe) else None)
-    numbers = found.variant if isinstance(found, MaskRecipe) else _dense_settings(wanted)
+    numbers = found.variant if isinstance(found, MaskRecipe) else wanted.default_settings()
     return replace(base, method=wanted.name, variant=numbers)
 
 
@@ -255,7 +251,7 @@ def _dataset(base: Recipe) -> str:
 
 
 def _to_tags(base: MaskRecipe | TagMaskRecipe, wanted: Method, found: TagMaskRecipe | None) -> TagMaskRecipe:
-    own = own_tag_masks(base.words, base.background or None)
+    own = own_words.own_tag_masks(base.words, base.background or None)
     model = found or own
     # Without competing texts a single tag has no gradient, so a recipe without background takes the method's.
     background = base.background or model.background
@@ -281,7 +277,7 @@ def _to_tags(base: MaskRecipe | TagMaskRecipe, wanted: Method, found: TagMaskRec
 def _to_words(base: TagMaskRecipe, wanted: Method, found: MaskRecipe | None) -> MaskRecipe:
     background = () if base.background_names is None else base.background
     model = found or replace(
-        own_masks(base.words, background), method=wanted.name, variant=_dense_settings(wanted)
+        own_words.own_masks(base.words, background), method=wanted.name, variant=wanted.default_settings()
     )
     return replace(
         model,
@@ -360,19 +356,14 @@ _NOT_SETTABLE = {"name", "method", "words", "background", "prompts", "tagger", "
 
 def _with_settings(base: _Recipe, overrides: Mapping[str, object]) -> _Recipe:
     """Settings by name, each where it belongs: in the recipe, or among the method's own numbers."""
-    settable = _settable(base)
+    owners = cast(tuple[Any, ...], (base, base.variant))
+    settable = {field.name for owner in owners for field in fields(owner)} - _NOT_SETTABLE
     if unknown := sorted(set(overrides) - settable):
         raise InputError(
             f"{', '.join(unknown)} is no setting of {base.name}{_elsewhere(unknown, base)}; "
             f"the settings are {', '.join(sorted(settable))}"
         )
     return _replace(base, overrides)
-
-
-def _settable(base: Recipe) -> set[str]:
-    return {
-        field.name for owner in (base, base.variant) for field in fields(cast(Any, owner))
-    } - _NOT_SETTABLE
 
 
 def _replace(base: _Recipe, changes: Mapping[str, object]) -> _Recipe:
@@ -386,13 +377,11 @@ def _replace(base: _Recipe, changes: Mapping[str, object]) -> _Recipe:
 
 def _elsewhere(unknown: Sequence[str], base: Recipe) -> str:
     """Why settings that other methods have do not fit."""
-    if isinstance(base, TagMaskRecipe) and set(unknown) <= {field.name for field in fields(MaskRecipe)}:
+    wanted = set(unknown)
+    if isinstance(base, TagMaskRecipe) and wanted <= {field.name for field in fields(MaskRecipe)}:
         return ", which masks tags and does not compare words with pixels"
-    others = [
-        name
-        for name in method_names(base.gives)
-        if set(unknown) <= {field.name for field in fields(method(name, base.gives).settings)}
-    ]
+    methods = (method(name, base.gives) for name in method_names(base.gives))
+    others = [other.name for other in methods if wanted <= {field.name for field in fields(other.settings)}]
     return f" with method {base.method}; it belongs to {', '.join(others[:4])}" if others else ""
 
 
@@ -403,7 +392,7 @@ def _with_tagger(
     if isinstance(base, MaskRecipe):
         if base.among != "tags":
             return base
-        tagger = base.tagger or own_tags(base.words, base.background)
+        tagger = base.tagger or own_words.own_tags(base.words, base.background)
         return replace(base, tagger=_with_quirks(tagger, as_))
     if base.tagger is None:
         return base

@@ -1,5 +1,6 @@
 """A run's number: the same however it was reached, and marked where it is not the whole number."""
 
+import json
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from tagmask.clip.load import Clip
 from tagmask.errors import InputError
 from tagmask.papers.clip_es import ClipEsSettings
 from tagmask.settings.presets.own_words import own_tag_masks
+from tagmask.settings.recipes import MaskRecipe
 from tests.bench.worlds import WORDS, broken, mask_recipe, picture, sample, tagging, truth, world
 
 MASKS, TAGS = Protocol(recipe=mask_recipe()), Protocol(recipe=tagging(), metric="map")
@@ -197,3 +199,15 @@ def test_scores_of_tags_are_those_of_the_tagger(clip: Clip, tmp_path: Path) -> N
 
 def test_weights_of_another_shape_than_the_papers_are_noted(clip: Clip) -> None:
     assert "12 layers of width 128" in (other_weights(clip) or "")
+
+
+def test_what_runs_is_what_is_recorded(clip: Clip, tmp_path: Path) -> None:
+    own = replace(tagging(), top=1, tag_tau=0.9)
+    for name, recipe in (("own", mask_recipe(among="tags", tagger=own)), ("made", mask_recipe(among="tags"))):
+        measured(clip, Run(protocol=Protocol(recipe=recipe), dataset=world(1)), tmp_path / name)
+        header = json.loads((tmp_path / name / JOURNAL).read_text().splitlines()[0])
+        ran = Segmenter(clip, recipe=recipe).recipe
+        assert json.loads(json.dumps(ran.flat())) in header.values()
+        assert isinstance(ran, MaskRecipe)
+        assert ran.tagger is not None
+        assert (ran.tagger == own) == (name == "own")

@@ -106,7 +106,7 @@ def test_an_image_without_a_line_fails_and_the_others_are_done(photos: Path, out
     file = out.with_name("tags.txt")
     file.write_text("\ufeffc 1\r\na\r\nunheard-of 0\r\n", encoding="utf-8")
     said = masked(photos, *ASKED, "--tags-file", file, "-o", out, code=1)
-    assert f"failed: {photos / 'b.png'}: no line for 'b' in the tags file" in said
+    assert f"failed: {photos / 'b.png'}: no tags are given for 'b'; add a line for it" in said
     assert "2 of 3 images done, 1 failed" in said
     found = labels_in(out)
     assert set(found) == {"a", "c"}
@@ -303,3 +303,54 @@ def test_without_a_background_coco_counts_from_one(photos: Path, out: Path) -> N
 def test_png_alone_writes_no_annotations(photos: Path, out: Path) -> None:
     masked(photos / "a.png", *ASKED, "-o", out)
     assert not (out / "annotations.json").exists()
+
+
+# -- Settings are resolved once ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("as_", "quirk"), [("corrected", False), ("published", True)])
+@pytest.mark.parametrize("how", [("--only-tags",), ("--method", "cls-seg")])
+def test_quirks_reach_the_tagger(
+    how: tuple[str, ...], as_: str, quirk: bool, photos: Path, out: Path
+) -> None:
+    masked(photos / "a.png", *ASKED, *how, "--as", as_, "-o", out)
+    tagger = settings_in(out)["tagger"]
+    assert isinstance(tagger, dict)
+    assert (tagger["early_exit"], tagger["lose_border"]) == (quirk, quirk)
+
+
+def test_a_method_of_ones_own(photos: Path, out: Path, tmp_path: Path) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "import tagmask\nfrom tagmask.dense.rule import affinity\n\n"
+        "tagmask.register_method('my-values', lambda x: affinity(x.v, x.v))\n"
+    )
+    said = done("--plugin", plugin, "mask", photos / "a.png", *ASKED, "--method", "my-values", "-o", out)
+    assert "1 of 1" not in said  # one image needs no summary
+    assert settings_in(out)["method"] == "my-values"
+    assert set(labels_in(out)) == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("none.py", None, "is no Python file"),
+        ("text.txt", "x", "is no Python file"),
+        ("bad.py", "1 +", "failed: SyntaxError"),
+        (
+            "taken.py",
+            "import tagmask\ntagmask.register_method('sclip', lambda x: None)",
+            "'sclip' is built in",
+        ),
+    ],
+)
+def test_plugins_that_cannot_be_used(name: str, text: str | None, said: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    assert said in done_without_precision("--plugin", tmp_path / name, "methods")
+
+
+def done_without_precision(*arguments: object) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    return " ".join(result.stderr.split())

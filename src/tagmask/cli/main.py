@@ -60,8 +60,17 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Python file to run first, which registers methods of your own."),
+    ] = None,
 ) -> None:
     """Tag your images, then mask your tags: with words, with a frozen CLIP, with no training."""
+    if plugin:
+        with errors_reported():
+            from tagmask.cli.plugins import run_plugins
+
+            run_plugins(plugin)
 
 
 @app.command()

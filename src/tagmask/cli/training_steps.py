@@ -20,6 +20,7 @@ from tagmask.weak.config import TrainConfig
 from tagmask.weak.config_files import load_config, with_settings
 from tagmask.weak.distributed import ranks_here
 from tagmask.weak.loop import Report
+from tagmask.weak.maskfolder import MaskOutcome
 from tagmask.weak.run_all import masks_written
 from tagmask.weak.seeds import SeedOptions, seed_recipe, seed_source
 from tagmask.weak.stages import read_facts

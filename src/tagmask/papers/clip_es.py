@@ -36,11 +36,13 @@ from tagmask.dense.gradcam import softmax_gradcam
 from tagmask.dense.positions import bilinear_half_always
 from tagmask.dense.windows import resize_matrix
 from tagmask.errors import InputError
+from tagmask.method import Method
 from tagmask.papers.tagclip import TagclipSettings, scale_and_normalise, scaled_layers
 from tagmask.refine.affinity import balanced
 from tagmask.types import Image, Size, TextFeatures
 
 __all__ = [
+    "METHODS",
     "ClassTexts",
     "ClipEsSettings",
     "check_tags",
@@ -357,3 +359,14 @@ def _shared(settings: ClipEsSettings) -> TagclipSettings:
         min_patches=settings.min_patches,
         max_patches=settings.max_patches,
     )
+
+
+METHODS = (
+    Method(
+        name="clip-es",
+        kind="tag_first",
+        summary="given tags, each by Grad-CAM and affinity",
+        source="CLIP-ES, Lin et al., CVPR 2023",
+        settings=ClipEsSettings,
+    ),
+)

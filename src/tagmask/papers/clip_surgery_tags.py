@@ -24,11 +24,12 @@ from tagmask.checks import check_choice
 from tagmask.clip.load import Clip
 from tagmask.dense.features import class_token
 from tagmask.dense.positions import bilinear_half
+from tagmask.method import Method, OwnWords
 from tagmask.papers.inputs import InputSettings, look
 from tagmask.types import Pixels, TextFeatures
 from tagmask.variants.clip_surgery import feature_surgery, surgery_tokens
 
-__all__ = ["SurgeryTagSettings", "score"]
+__all__ = ["METHODS", "SurgeryTagSettings", "score"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,3 +53,16 @@ def score(
     if settings.pool == "class":
         return feature_surgery(class_token(look(clip, pixels))[:, None], texts)[:, 0]
     return feature_surgery(surgery_tokens(clip.vision, pixels, bilinear_half), texts)[:, 1:].amax(dim=1)
+
+
+METHODS = (
+    Method(
+        name="clip-surgery",
+        kind="one_pass",
+        score=score,
+        summary="cosines of the class token less what all words share",
+        source="CLIP Surgery, Li et al., 2023",
+        settings=SurgeryTagSettings,
+        own_words=OwnWords(settings={"input": "native"}),
+    ),
+)

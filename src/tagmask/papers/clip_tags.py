@@ -21,10 +21,11 @@ from torch import Tensor
 
 from tagmask.clip.load import Clip
 from tagmask.dense.features import class_token
+from tagmask.method import Method, OwnWords
 from tagmask.papers.inputs import InputSettings, look
 from tagmask.types import Pixels, TextFeatures
 
-__all__ = ["ClipTagSettings", "cosines", "score", "softmax"]
+__all__ = ["METHODS", "ClipTagSettings", "cosines", "score", "softmax"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,3 +55,27 @@ def score(clip: Clip, pixels: Pixels, texts: TextFeatures, settings: ClipTagSett
     """Each text's score in each image."""
     found = cosines(class_token(look(clip, pixels)), texts)
     return softmax(found, clip.logit_scale) if settings.softmax else found
+
+
+METHODS = (
+    Method(
+        name="clip",
+        kind="one_pass",
+        score=score,
+        summary="cosine of the class token with each word",
+        source="CLIP, Radford et al., ICML 2021",
+        settings=ClipTagSettings,
+        preset={"softmax": False},
+        own_words=OwnWords(background=True),
+    ),
+    Method(
+        name="clip-softmax",
+        kind="one_pass",
+        score=score,
+        summary="softmax of those cosines over all words and background names",
+        source="CLIP, Radford et al., ICML 2021; as a baseline: TagCLIP, Lin et al., AAAI 2024",
+        settings=ClipTagSettings,
+        preset={"softmax": True},
+        own_words=OwnWords(background=True),
+    ),
+)

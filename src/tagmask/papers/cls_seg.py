@@ -19,12 +19,13 @@ from torch import Tensor
 from tagmask.clip.load import Clip
 from tagmask.dense.features import Pass
 from tagmask.dense.prompts import TextQuery
+from tagmask.method import Method
 from tagmask.papers import clip_es, tagclip
 from tagmask.papers.clip_es import ClassTexts, ClipEsSettings
 from tagmask.papers.tagclip import TagclipSettings
 from tagmask.types import Image
 
-__all__ = ["look_once", "maps_of_tags", "tag_scores"]
+__all__ = ["METHODS", "look_once", "maps_of_tags", "tag_scores"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,3 +77,14 @@ def maps_of_tags(
     if state.grid == (grid, grid) and not torch.equal(table, table.half().float()):
         state = clip_es.look(clip, image, masking)
     return clip_es.tag_maps(clip, state, texts, tags, masking)
+
+
+METHODS = (
+    Method(
+        name="cls-seg",
+        kind="tag_first",
+        summary="tags first, then each by Grad-CAM and affinity",
+        source="CLS-SEG, in TagCLIP, Lin et al., AAAI 2024, with CLIP-ES, Lin et al., CVPR 2023",
+        settings=ClipEsSettings,
+    ),
+)

@@ -26,10 +26,11 @@ from torch.nn import functional as F
 from tagmask.checks import check_choice, check_number
 from tagmask.clip.load import Clip
 from tagmask.dense.features import class_token
+from tagmask.method import Method, OwnWords
 from tagmask.papers.inputs import InputSettings, look
 from tagmask.types import Pixels, TextFeatures
 
-__all__ = ["DptSettings", "aggregate", "global_logits", "local_logits", "merge", "score"]
+__all__ = ["METHODS", "DptSettings", "aggregate", "global_logits", "local_logits", "merge", "score"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,3 +84,28 @@ def score(clip: Clip, pixels: Pixels, texts: TextFeatures, settings: DptSettings
     z = global_logits(class_token(state), texts, clip.logit_scale)
     local = local_logits(state.finish(None)[:, 1:], texts, clip.logit_scale)
     return merge(z, local, settings)
+
+
+_SOURCE = "TaI-DPT, Guo et al., CVPR 2023, with plain prompts, here on a ViT"
+
+METHODS = (
+    Method(
+        name="dpt",
+        kind="one_pass",
+        score=score,
+        summary="mean of the image's score and its patches' scores",
+        source=_SOURCE,
+        settings=DptSettings,
+        own_words=OwnWords(templates=("a photo of a {}.",)),
+    ),
+    Method(
+        name="dpt-softmax",
+        kind="one_pass",
+        score=score,
+        summary="the same, each score after a softmax over the words",
+        source=f"{_SOURCE}; softmax: TagCLIP, Lin et al., AAAI 2024",
+        settings=DptSettings,
+        preset={"softmax": "each"},
+        own_words=OwnWords(templates=("a photo of a {}.",)),
+    ),
+)

@@ -29,11 +29,13 @@ from torch import Tensor
 
 from tagmask.checks import check_choice, check_number
 from tagmask.errors import InputError
+from tagmask.method import Method, OwnWords
 from tagmask.papers.inputs import InputSettings
 from tagmask.papers.piaa_encoders import ENCODERS
 from tagmask.types import TextFeatures
 
 __all__ = [
+    "METHODS",
     "Adapter",
     "Bank",
     "Fitted",
@@ -290,3 +292,20 @@ def score(
     local = torch.softmax(settings.patch_scale * each.amax(dim=1), dim=-1)
     whole = torch.softmax(settings.class_scale * class_tokens @ texts.T, dim=-1)
     return (1 - settings.class_weight) * local + settings.class_weight * whole
+
+
+METHODS = (
+    Method(
+        name="piaa",
+        kind="piaa",
+        summary="looks at all images first and learns what each word looks like there",
+        source="PIAA, as coded by its authors",
+        settings=PiaaSettings,
+        # With VOC's factor the refinement empties words of small folders; with COCO's it never does.
+        own_words=OwnWords(
+            templates=("a photo of a {}",),
+            settings={"input": "native", "refine_scale": 0.01},
+        ),
+        adapts=True,
+    ),
+)

@@ -28,9 +28,21 @@ from jaxtyping import Bool, Float
 
 from tagmask.checks import check_number
 from tagmask.errors import InputError
+from tagmask.method import Method, OwnWords
 from tagmask.papers.inputs import InputSettings
 
-__all__ = ["Cosines", "Reference", "SparcSettings", "apply", "fuse", "learn", "match", "normalised", "pairs"]
+__all__ = [
+    "METHODS",
+    "Cosines",
+    "Reference",
+    "SparcSettings",
+    "apply",
+    "fuse",
+    "learn",
+    "match",
+    "normalised",
+    "pairs",
+]
 
 Scores = Float[np.ndarray, "n c"]
 
@@ -222,3 +234,16 @@ def _direction(z: Float[np.ndarray, "n _"]) -> Float[np.ndarray, "_"]:
     first = np.linalg.eigh(centred.T @ centred)[1][:, -1]
     first = first if first.mean() >= 0 else -first
     return np.asarray(first / np.abs(first).sum())
+
+
+METHODS = (
+    Method(
+        name="sparc",
+        kind="sparc",
+        summary="scores standardised by image and by word over a set, fused with pairs of words",
+        source="SPARC, Miller et al., CVPR 2025",
+        settings=SparcSettings,
+        own_words=OwnWords(),
+        adapts=True,
+    ),
+)

@@ -39,9 +39,10 @@ from tagmask.dense.features import Pass, class_features, one_pass
 from tagmask.dense.positions import bilinear_half
 from tagmask.dense.prompts import Names, merge_names
 from tagmask.errors import InputError
+from tagmask.method import Method, OwnWords
 from tagmask.types import Image, Images, Pixels, Size, TextFeatures
 
-__all__ = ["TagclipSettings", "score_images"]
+__all__ = ["METHODS", "TagclipSettings", "score_images"]
 
 _PAPER_DEPTH = 12
 _HIDDEN = -1000.0
@@ -364,3 +365,15 @@ def _stretch(maps: Float[Tensor, "c gh gw"]) -> Float[Tensor, "c gh gw"]:
     shifted = maps - maps.amin(dim=(1, 2), keepdim=True)
     top = shifted.amax(dim=(1, 2), keepdim=True)
     return torch.where(top > 0, shifted / top, torch.zeros_like(shifted))
+
+
+METHODS = (
+    Method(
+        name="tagclip",
+        kind="tagclip",
+        summary="refined patch scores, best words looked at again",
+        source="TagCLIP, Lin et al., AAAI 2024",
+        settings=TagclipSettings,
+        own_words=OwnWords(background=True),
+    ),
+)

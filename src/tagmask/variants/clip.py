@@ -16,9 +16,20 @@ from torch import Tensor
 from tagmask.checks import check_number
 from tagmask.dense.features import Keep, Pass
 from tagmask.dense.rule import DenseRule, Layers, LayerSettings, VariantSettings, affinity
+from tagmask.method import dense_method
 from tagmask.types import Attention, Size
 
-__all__ = ["CLIP", "CLIP_BARE", "EarlySettings", "LocalSettings", "SharpSettings", "early", "local", "sharp"]
+__all__ = [
+    "CLIP",
+    "CLIP_BARE",
+    "METHODS",
+    "EarlySettings",
+    "LocalSettings",
+    "SharpSettings",
+    "early",
+    "local",
+    "sharp",
+]
 
 
 def vanilla(x: Pass) -> Attention:
@@ -94,3 +105,20 @@ def _hidden(grid: Size, reach: int) -> Float[Tensor, "n n"]:
     hidden[1:, 1:].masked_fill_(far, -torch.inf)
     hidden[1:, 0] = -torch.inf
     return hidden
+
+
+_SOURCE = "CLIP, Radford et al., ICML 2021"
+_ABLATION = "SCLIP, Wang et al., ECCV 2024, ablation"
+
+METHODS = (
+    dense_method("clip", CLIP, "the last block as trained", _SOURCE),
+    dense_method(
+        "clip-bare",
+        CLIP_BARE,
+        "CLIP's attention, without residual and MLP",
+        "ClearCLIP, Lan et al., ECCV 2024, ablation",
+    ),
+    dense_method("clip-sharp", sharp, "CLIP's attention, sharpened", _ABLATION, settings=SharpSettings),
+    dense_method("clip-local", local, "CLIP's attention to near patches", _ABLATION, settings=LocalSettings),
+    dense_method("clip-early", early, "the attention of an earlier layer", _ABLATION, settings=EarlySettings),
+)

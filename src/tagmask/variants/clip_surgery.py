@@ -12,9 +12,10 @@ from tagmask.clip.model import Vision
 from tagmask.dense.features import Keep, Pass, one_pass
 from tagmask.dense.positions import Positions, bilinear
 from tagmask.dense.rule import DenseRule, Layers, LayerSettings, affinity, patch_features
+from tagmask.method import dense_method
 from tagmask.types import Attention, Pixels, TextFeatures
 
-__all__ = ["clip_surgery", "feature_surgery", "surgery_tokens"]
+__all__ = ["METHODS", "clip_surgery", "feature_surgery", "surgery_tokens"]
 
 _DEPTH = 6
 
@@ -61,3 +62,14 @@ def feature_surgery(tokens: Float[Tensor, "b n e"], texts: TextFeatures) -> Floa
     share = torch.softmax(2 * cosines[:, :1], dim=-1)
     weighed = share / share.mean(dim=-1, keepdim=True) * cosines
     return weighed - weighed.mean(dim=-1, keepdim=True)
+
+
+METHODS = (
+    dense_method(
+        "clip-surgery",
+        clip_surgery,
+        "value-value attention in a stream beside six blocks",
+        "CLIP Surgery, Li et al., 2023",
+        settings=LayerSettings,
+    ),
+)

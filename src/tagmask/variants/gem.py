@@ -9,9 +9,10 @@ from torch.nn import functional as F
 
 from tagmask.dense.features import Keep, Pass
 from tagmask.dense.rule import DenseRule, Layers, LayerSettings
+from tagmask.method import dense_method
 from tagmask.types import Attention, Heads
 
-__all__ = ["GEM_BARE", "gem", "grounded"]
+__all__ = ["GEM_BARE", "METHODS", "gem", "grounded"]
 
 _DEPTH = 6
 
@@ -46,3 +47,20 @@ def gem(settings: LayerSettings, depth: int) -> DenseRule:
 
 GEM_BARE = DenseRule(grounded, keep="bare", positions="bicubic-smooth")
 """The last block's share of it alone (ClearCLIP's reading)."""
+
+
+METHODS = (
+    dense_method(
+        "gem",
+        gem,
+        "three self-similarities in a stream beside six blocks",
+        "GEM, Bousselham et al., CVPR 2024",
+        settings=LayerSettings,
+    ),
+    dense_method(
+        "gem-bare",
+        GEM_BARE,
+        "GEM in the last block alone",
+        "ClearCLIP, Lan et al., ECCV 2024, ablation",
+    ),
+)

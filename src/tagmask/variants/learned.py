@@ -26,9 +26,11 @@ from tagmask.dense.features import Pass
 from tagmask.dense.rule import DenseRule, VariantSettings, affinity
 from tagmask.errors import InputError
 from tagmask.files import write_bytes
+from tagmask.method import dense_method
 from tagmask.types import Attention, Heads
 
 __all__ = [
+    "METHODS",
     "LearnedSettings",
     "Projection",
     "check_projection",
@@ -196,3 +198,15 @@ def _check_width(projection: Projection, width: int) -> None:
             f"the projection is for tokens of width {projection.width}, and those of these weights have "
             f"{width}; {_TRAIN}, on these weights"
         )
+
+
+METHODS = (
+    dense_method(
+        "sclip-learned",
+        learned,
+        "attention through one projection, learned from a few labelled images",
+        "SCLIP, Wang et al., ECCV 2024, ablation",
+        settings=LearnedSettings,
+        check=check_projection,
+    ),
+)

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from tagmask.dense.features import Pass
 from tagmask.dense.rule import Cosines, DenseRule
+from tagmask.method import dense_method
 
-__all__ = ["MASKCLIP", "MASKCLIP_BARE", "MASKCLIP_DENOISED", "MASKCLIP_SMOOTHED"]
+__all__ = ["MASKCLIP", "MASKCLIP_BARE", "MASKCLIP_DENOISED", "MASKCLIP_SMOOTHED", "METHODS"]
 
 _TEMPERATURE = 100.0
 _SURE = 0.5
@@ -49,3 +50,18 @@ MASKCLIP = DenseRule(value_only)
 MASKCLIP_BARE = DenseRule(value_only, keep="bare")
 MASKCLIP_SMOOTHED = DenseRule(value_only, scores=smoothed)
 MASKCLIP_DENOISED = DenseRule(value_only, scores=denoised)
+
+
+_SOURCE = "MaskCLIP, Zhou et al., ECCV 2022"
+
+METHODS = (
+    dense_method("maskclip", MASKCLIP, "each patch keeps its own value", _SOURCE),
+    dense_method(
+        "maskclip-bare",
+        MASKCLIP_BARE,
+        "MaskCLIP without residual and MLP",
+        "ClearCLIP, Lan et al., ECCV 2024, ablation",
+    ),
+    dense_method("maskclip-smoothed", MASKCLIP_SMOOTHED, "MaskCLIP with key smoothing", _SOURCE),
+    dense_method("maskclip-denoised", MASKCLIP_DENOISED, "MaskCLIP with prompt denoising", _SOURCE),
+)

@@ -8,10 +8,11 @@ import torch
 
 from tagmask.dense.features import Pass
 from tagmask.dense.rule import DenseRule, affinity
+from tagmask.method import dense_method
 from tagmask.types import Attention
 from tagmask.variants.parts import gauss
 
-__all__ = ["NACLIP", "NACLIP_NEIGHBOURS"]
+__all__ = ["METHODS", "NACLIP", "NACLIP_NEIGHBOURS"]
 
 
 def neighbourly(x: Pass) -> Attention:
@@ -33,3 +34,17 @@ def neighbours_only(x: Pass) -> Attention:
 
 NACLIP = DenseRule(neighbourly, keep="bare")
 NACLIP_NEIGHBOURS = DenseRule(neighbours_only, keep="bare")
+
+
+_SOURCE = "NACLIP, Hajimiri et al., WACV 2025"
+
+METHODS = (
+    dense_method(
+        "naclip",
+        NACLIP,
+        "key-key attention that favours near patches",
+        _SOURCE,
+        large="VOC21 52.2 on L/14, 58.9 on B/16; Context59 32.1, 35.2",
+    ),
+    dense_method("naclip-near", NACLIP_NEIGHBOURS, "nearness alone as attention", f"{_SOURCE}, ablation"),
+)

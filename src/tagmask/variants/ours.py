@@ -4,11 +4,12 @@ from dataclasses import replace
 
 from tagmask.dense.features import Pass
 from tagmask.dense.rule import DenseRule, affinity
+from tagmask.method import dense_method
 from tagmask.types import Attention
 from tagmask.variants.parts import gauss
 from tagmask.variants.sc_clip import ScClipSettings, sc_clip
 
-__all__ = ["sc_clip_near"]
+__all__ = ["METHODS", "sc_clip_near"]
 
 
 def sc_clip_near(settings: ScClipSettings, depth: int) -> DenseRule:
@@ -20,3 +21,14 @@ def sc_clip_near(settings: ScClipSettings, depth: int) -> DenseRule:
         return (affinity(x.k, x.k, near) + x.prior) / 2
 
     return replace(sc_clip(settings, depth), weights=weights)
+
+
+METHODS = (
+    dense_method(
+        "sc-clip-near",
+        sc_clip_near,
+        "SC-CLIP with NACLIP's bonus for near patches",
+        "this project's combination",
+        settings=ScClipSettings,
+    ),
+)

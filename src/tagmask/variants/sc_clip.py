@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from tagmask.dense.features import Keep, Pass
 from tagmask.dense.rule import DenseRule, Layers, LayerSettings, affinity
+from tagmask.method import dense_method
 from tagmask.types import Attention, Tokens
 from tagmask.variants.parts import (
     cut,
@@ -22,7 +23,16 @@ from tagmask.variants.parts import (
     similarity_softmax,
 )
 
-__all__ = ["JOINED", "ODD_IN", "SHARP", "ScClipSettings", "class_and_kin", "joined_layers", "sc_clip"]
+__all__ = [
+    "JOINED",
+    "METHODS",
+    "ODD_IN",
+    "SHARP",
+    "ScClipSettings",
+    "class_and_kin",
+    "joined_layers",
+    "sc_clip",
+]
 
 ODD_IN, SHARP, JOINED = 8, 3, tuple(range(3, 10))
 """Layers: whose patches tell who is alike; whose patches the result is spread over; that are summed."""
@@ -82,3 +92,14 @@ def joined_layers(x: Pass, layers: Layers) -> Tokens:
     for state in states[1:]:
         total += state
     return total
+
+
+METHODS = (
+    dense_method(
+        "sc-clip",
+        sc_clip,
+        "odd patches mended, like patches averaged",
+        "SC-CLIP, Bai et al., 2024",
+        settings=ScClipSettings,
+    ),
+)

@@ -18,9 +18,10 @@ from torch import Tensor
 from tagmask.checks import check_number
 from tagmask.dense.features import Pass
 from tagmask.dense.rule import DenseRule, VariantSettings, affinity
+from tagmask.method import dense_method
 from tagmask.types import Attention, Heads
 
-__all__ = ["SCLIP", "SCLIP_ABLATIONS", "SCLIP_BARE", "RandomSettings", "correlative", "random_ensemble"]
+__all__ = ["METHODS", "SCLIP", "SCLIP_BARE", "RandomSettings", "correlative", "random_ensemble"]
 
 
 def correlative(x: Pass) -> Attention:
@@ -97,11 +98,35 @@ def _through(x: Pass, matrix: Float[Tensor, "d d"]) -> Attention:
     return affinity(projected, projected)
 
 
-SCLIP_ABLATIONS = {
-    "sclip-q": DenseRule(query_only),
-    "sclip-k": DenseRule(key_only),
-    "sclip-q2": DenseRule(partial(query_only, times=2)),
-    "sclip-k2": DenseRule(partial(key_only, times=2)),
-    "sclip-identity": DenseRule(unprojected),
-    "sclip-identity-whole": DenseRule(unprojected_whole),
-}
+_SOURCE = "SCLIP, Wang et al., ECCV 2024"
+_ABLATION = f"{_SOURCE}, ablation"
+
+METHODS = (
+    dense_method("sclip", SCLIP, "query-query plus key-key attention", _SOURCE),
+    dense_method(
+        "sclip-bare",
+        SCLIP_BARE,
+        "SCLIP without residual and MLP",
+        "ClearCLIP, Lan et al., ECCV 2024, ablation",
+    ),
+    dense_method("sclip-q", DenseRule(query_only), "query-query attention alone", _ABLATION),
+    dense_method("sclip-k", DenseRule(key_only), "key-key attention alone", _ABLATION),
+    dense_method(
+        "sclip-q2", DenseRule(partial(query_only, times=2)), "query-query attention, doubled", _ABLATION
+    ),
+    dense_method("sclip-k2", DenseRule(partial(key_only, times=2)), "key-key attention, doubled", _ABLATION),
+    dense_method("sclip-identity", DenseRule(unprojected), "attention without projections", _ABLATION),
+    dense_method(
+        "sclip-identity-whole",
+        DenseRule(unprojected_whole),
+        "attention without projections and without heads",
+        _ABLATION,
+    ),
+    dense_method(
+        "sclip-random",
+        random_ensemble,
+        "attention through random projections",
+        _ABLATION,
+        settings=RandomSettings,
+    ),
+)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tagmask.dense.features import Keep, Pass
 from tagmask.dense.rule import DenseRule, Layers, affinity
+from tagmask.method import dense_method
 from tagmask.types import Attention
 from tagmask.variants.parts import (
     cut,
@@ -34,7 +35,7 @@ from tagmask.variants.sc_clip import (
     joined_layers,
 )
 
-__all__ = ["SfpSettings", "class_outliers", "long_outliers", "sfp"]
+__all__ = ["METHODS", "SfpSettings", "class_outliers", "long_outliers", "sfp"]
 
 _MOST = 10
 _PULL = 1.5
@@ -96,3 +97,24 @@ def sfp(settings: SfpSettings, depth: int, outliers: str = "class") -> DenseRule
     states = frozenset(map(layers, (ODD_IN, SHARP, *JOINED)))
     mid = Keep(states=states, attention=frozenset({watched} if outliers == "class" else ()))
     return DenseRule(weights, second, keep="bare", mid=mid, before=before, after=class_and_kin(layers))
+
+
+_SOURCE = "SFP, Jin et al., ICCV 2025"
+
+METHODS = (
+    dense_method("sfp", sfp, "SC-CLIP's plan with the class token's outliers", _SOURCE, settings=SfpSettings),
+    dense_method(
+        "sfp-length",
+        partial(sfp, outliers="length"),
+        "SFP with the longest patches",
+        _SOURCE,
+        settings=SfpSettings,
+    ),
+    dense_method(
+        "sfp-lone",
+        partial(sfp, outliers="lone"),
+        "SFP with SC-CLIP's outliers",
+        _SOURCE,
+        settings=SfpSettings,
+    ),
+)
