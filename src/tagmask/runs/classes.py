@@ -1,0 +1,56 @@
+"""`classes.json`: what the values in masks mean."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tagmask.errors import InputError
+from tagmask.masks import palette
+
+__all__ = ["Classes", "read_classes"]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Names of the values in masks."""
+
+    names: tuple[str, ...]
+    """In the order of their indices; the background, where there is one, comes first."""
+    ignore_index: int
+    """The value that means no class."""
+
+    def encode(self) -> bytes:
+        """The content of `classes.json`; colours are those of the masks' palette."""
+        colours: Sequence[list[int]] = palette(len(self.names)).tolist()
+        described = {
+            "ignore_index": self.ignore_index,
+            "classes": [
+                {"index": index, "name": name, "colour": colour}
+                for index, (name, colour) in enumerate(zip(self.names, colours, strict=True))
+            ],
+        }
+        text = json.dumps(described, indent=2, ensure_ascii=False) + "\n"
+        return text.encode("utf-8", "backslashreplace")
+
+
+def read_classes(path: Path) -> Classes:
+    """Read a `classes.json`, also one of before there were runs (`nothing` in place of `ignore_index`).
+
+    Raises:
+        InputError: it cannot be read, or does not name each index once.
+    """
+    try:
+        described = json.loads(path.read_bytes())
+        ignore = int(described["ignore_index"] if "ignore_index" in described else described["nothing"])
+        names = {int(entry["index"]): str(entry["name"]) for entry in described["classes"]}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} does not name the classes of masks ({type(error).__name__}: {error}); expected "
+            '{"ignore_index": ..., "classes": [{"index": 0, "name": ...}, ...]}.'
+        ) from error
+    if sorted(names) != list(range(len(described["classes"]))):
+        raise InputError(f"{path} does not name each index from 0 once.")
+    return Classes(tuple(names[index] for index in range(len(names))), ignore)

@@ -1,0 +1,133 @@
+"""Names of images: as keys of a database, as names of outputs, and as text that a terminal may show."""
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+
+from tagmask.runtime.folders import FoundImage, output_names
+
+__all__ = ["fold", "free_name", "image_keys", "image_root", "printable", "text_names"]
+
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
+    "\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"  # line separators, direction overrides
+    "\ud800-\udfff]"  # bytes that are no text
+)
+_BROKEN = re.compile("[\udc80-\udcff]")
+
+
+def printable(text: str) -> str:
+    r"""Escape what must not reach a terminal: control characters, direction overrides, broken bytes.
+
+    Example:
+        >>> printable("a\x1b]0;owned\x07\n\udce9.png")
+        'a\\x1b]0;owned\\x07\\n\\xe9.png'
+    """
+    return _UNSAFE.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    char = found[0]
+    if _BROKEN.fullmatch(char):
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def image_root(image: FoundImage) -> Path:
+    """The folder that `image.name` is relative to, as an absolute path; links stay."""
+    return Path(os.path.abspath(image.path)).parents[len(image.name.parts) - 1]  # noqa: PTH100 (keeps links)
+
+
+def image_keys(found: Sequence[FoundImage], known: Callable[[], dict[str, Path]] = dict) -> list[str]:
+    r"""What each image is called in a run: the name of the folder that was given, and the path below it.
+
+    Keys do not hold where that folder lies, so that a run goes on after its images were moved together with
+    their folder, and so that machines with different mounts can share the work. Folders of one name are
+    numbered (`photos-2`) in the order in which they are given.
+
+    Args:
+        found: as `find_images` returns them.
+        known: gives the folder behind each label that a run has already. A folder keeps its label; a label
+            whose folder no longer exists is given to the folder of that name.
+
+    Returns:
+        One key per image, in order. Always text: bytes that are none become `\xNN`, a backslash is doubled.
+
+    Example:
+        >>> image_keys([FoundImage(Path("/a/photos/x.jpg"), PurePosixPath("x.jpg")),
+        ...             FoundImage(Path("/b/photos/x.jpg"), PurePosixPath("x.jpg"))])
+        ['photos/x.jpg', 'photos-2/x.jpg']
+    """
+    labels: dict[Path, str] = {}
+    given = {label: root for label, root in known().items()} if found else {}
+    by_root = {root: label for label, root in given.items()}
+    roots = [image_root(image) for image in found]
+    for root in dict.fromkeys(roots):
+        labels[root] = by_root[root] if root in by_root else ""
+    taken = set(labels.values())
+    for root, label in labels.items():
+        if label:
+            continue
+        number = 1
+        name = _key_text(root.name) or "root"
+        label = name
+        while label in taken or (label in given and given[label].exists()):
+            number += 1
+            label = f"{name}-{number}"
+        labels[root] = label
+        taken.add(label)
+    return [f"{labels[root]}/{_key_text(str(image.name))}" for root, image in zip(roots, found, strict=True)]
+
+
+def _key_text(name: str) -> str:
+    doubled = name.replace("\\", "\\\\")
+    return _BROKEN.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", doubled)
+
+
+def text_names(found: Sequence[FoundImage]) -> list[PurePosixPath]:
+    """Names of the images' outputs, as `output_names` gives them, which are always text.
+
+    Bytes that are no text become `%NN`: the same name then stands in the database, in exported JSON and
+    on the disk.
+    """
+
+    def as_text(name: str) -> str:
+        return _BROKEN.sub(lambda broken: f"%{ord(broken[0]) - 0xDC00:02X}", name)
+
+    return output_names(
+        [FoundImage(image.path, PurePosixPath(as_text(str(image.name)))) for image in found]
+        if any(_BROKEN.search(str(image.name)) for image in found)
+        else found
+    )
+
+
+def fold(name: str) -> str:
+    """What a disk that ignores case and Unicode composition sees of a name.
+
+    Example:
+        >>> fold("Cafe\u0301") == fold("caf\u00e9")
+        True
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def free_name(wanted: str, taken: set[str]) -> str:
+    """The name itself, or with the first number that makes it free; it is then taken.
+
+    Args:
+        wanted: the name.
+        taken: folded names that are in use; the name returned is added.
+
+    Example:
+        >>> taken = {"a", "a-2"}
+        >>> free_name("A", taken), sorted(taken)
+        ('A-3', ['a', 'a-2', 'a-3'])
+    """
+    name, number = wanted, 1
+    while fold(name) in taken:
+        number += 1
+        name = f"{wanted}-{number}"
+    taken.add(fold(name))
+    return name
