@@ -1,0 +1,266 @@
+"""A run folder as its producer sees it: begun or gone on with, written image by image, never half.
+
+RUN/
+  run.json        what decides the results, and their fingerprint
+  run.db          a row an image
+  run.lock        while a producer is at work
+  run.log         tracebacks of unexpected failures
+  classes.json    what the values in masks mean
+  masks/NAME.png, overlays/NAME.jpg, corrected/NAME.png
+"""
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from tagmask.errors import InputError, OutputError
+from tagmask.files import ensure_folder, write_bytes
+from tagmask.runs.classes import Classes, read_classes
+from tagmask.runs.database import RunDatabase
+from tagmask.runs.failures import reason_of
+from tagmask.runs.identity import RunIdentity, read_identity
+from tagmask.runs.lock import RunLock
+from tagmask.runs.mounts import is_network_folder
+from tagmask.runs.ownership import check_ours, sweep_parts
+from tagmask.runs.planning import ImageTask, Plan, make_plan
+from tagmask.runs.rows import ImageResult
+from tagmask.runs.shards import Shard
+from tagmask.runtime.folders import FoundImage
+
+__all__ = ["RunFolder", "RunStopped"]
+
+_OF_THE_RUN = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ESTALE,
+     errno.EMFILE, errno.ENFILE}
+)  # fmt: skip
+"""What keeps any file from being written; other errors are of one file's name."""
+
+
+class RunStopped(OutputError):
+    """A run that cannot go on, because nothing more can be written."""
+
+
+class RunFolder:
+    """A run folder that this process writes; made by `open`, closed by `close` or at the end of a `with`."""
+
+    def __init__(
+        self, path: Path, identity: RunIdentity, lock: RunLock, database: RunDatabase | None, *, masks: bool
+    ) -> None:
+        self.path = path
+        self.identity = identity
+        self.lock = lock
+        self._database = database
+        self._masks = masks
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        identity: RunIdentity,
+        classes: Classes | None = None,
+        *,
+        images: bool = True,
+        network: bool | None = None,
+    ) -> "RunFolder":
+        """Begin a run in a folder, or go on with it.
+
+        Args:
+            path: the folder; made if it is not there.
+            identity: what decides the results.
+            classes: of its masks; None for a run without masks.
+            images: keep a database of images. Without it there are only `run.json` and the lock.
+            network: the folder is on a network file system; None: find out.
+
+        Raises:
+            InputError: the folder holds a run with other settings, outputs that tagmask did not write, or
+                another producer is at work in it. Nothing in it was touched.
+            OutputError: it cannot be written.
+        """
+        if os.path.lexists(path) and not path.is_dir():
+            raise OutputError(f"{path} is not a folder. Give a folder for the run, or a new name.")
+        check_ours(path, identity)
+        ensure_folder(path)
+        network = is_network_folder(path) if network is None else network
+        lock = RunLock.take(path / "run.lock", network=network)
+        database = None
+        try:
+            check_ours(path, identity)  # another process may have begun a run before the lock was taken
+            if not (path / "run.json").exists():
+                write_bytes(path / "run.json", identity.encode())
+                _flush_folder(path)
+            if images:
+                database = RunDatabase.create(path / "run.db", network=network)
+            if classes is not None:
+                _write_classes(path / "classes.json", classes)
+            sweep_parts(path)
+        except BaseException:
+            if database is not None:
+                database.close()
+            lock.release()
+            raise
+        return cls(path, identity, lock, database, masks=classes is not None)
+
+    @property
+    def database(self) -> RunDatabase:
+        """Its rows.
+
+        Raises:
+            InputError: the run has no images.
+        """
+        if self._database is None:
+            raise InputError(f"{self.path} holds a run without images")
+        return self._database
+
+    @property
+    def log(self) -> Path:
+        """Where tracebacks of unexpected failures go."""
+        return self.path / "run.log"
+
+    def plan(self, found: Sequence[FoundImage], *, again: bool = False, shard: Shard | None = None) -> Plan:
+        """Decide for each image whether it is to be done; see `make_plan`.
+
+        Args:
+            found: the full listing, without outputs of runs (`leave_out_outputs`).
+            again: do all again; corrections stay.
+            shard: the part of the listing to do.
+        """
+        self.check()
+        return make_plan(self.database, self.path, found, masks=self._masks, again=again, shard=shard)
+
+    def write_mask(self, name: str, png: bytes) -> Path:
+        """Write an image's mask; it is on the disk when this returns. May be called from any thread.
+
+        Raises:
+            RunStopped: nothing more can be written.
+            OutputError: this file cannot be written, because of its name.
+        """
+        return self._write(self.path / "masks" / f"{name}.png", png)
+
+    def write_overlay(self, name: str, jpeg: bytes) -> Path:
+        """Write an image's overlay; as `write_mask`."""
+        return self._write(self.path / "overlays" / f"{name}.jpg", jpeg)
+
+    def write_corrected(self, name: str, png: bytes) -> Path:
+        """Write a mask that a person corrected, when runs are merged; as `write_mask`."""
+        return self._write(self.path / "corrected" / f"{name}.png", png)
+
+    def done(self, image: ImageTask, result: ImageResult) -> None:
+        """Record an image as done, after its mask was written.
+
+        Raises:
+            InputError: a result that strict JSON cannot hold, such as NaN: the image's failure.
+            RunStopped: nothing more can be written.
+        """
+        columns = result.columns()
+        self.check()
+        self._record(lambda: self.database.set_result(image.id, columns))
+
+    def fail(self, image: ImageTask, error: BaseException, seconds: float | None = None) -> str:
+        """Record why an image could not be done.
+
+        Returns:
+            The reason, in one line that a terminal may show.
+
+        Raises:
+            RunStopped: nothing more can be written, or `error` says so itself.
+        """
+        if isinstance(error, RunStopped):
+            raise error
+        reason = reason_of(error)
+        self.check()
+        self._record(lambda: self.database.fail(image.id, reason, seconds))
+        return reason
+
+    def claim_output(self, name: str) -> Path:
+        """Where to write a file beside the images' own, such as `annotations.json`, when the run is done.
+
+        Raises:
+            InputError: a file of that name is there which no run of this folder wrote.
+        """
+        target, run_file = self.path / name, self.path / "run.json"
+        recorded = read_identity(run_file)
+        claimed = recorded.metadata.get("outputs", [])
+        if not isinstance(claimed, list) or name not in claimed:
+            if os.path.lexists(target):
+                raise InputError(
+                    f"{target} is in the way: it was not written by this run, and is never overwritten. Move it "
+                    "away."
+                )
+            outputs = [*(claimed if isinstance(claimed, list) else []), name]
+            write_bytes(
+                run_file, replace(recorded, metadata={**recorded.metadata, "outputs": outputs}).encode()
+            )
+        return target
+
+    def check(self) -> None:
+        """See that the folder is still there and still this run's.
+
+        Raises:
+            RunStopped: it was deleted, moved or taken over.
+        """
+        self._record(self.lock.check)
+        if self._database is not None:
+            self._record(self._database.check)
+
+    def close(self) -> None:
+        """Leave one database file, and let others write."""
+        if self._database is not None:
+            self._database.close()
+        self.lock.release()
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write(self, target: Path, data: bytes) -> Path:
+        # Before each file: the folders of a run that was deleted must not be made anew.
+        self.check()
+        try:
+            write_bytes(target, data)
+            _flush_folder(target.parent)
+        except OutputError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno in _OF_THE_RUN:
+                self.check()  # says so where the folder is gone
+                raise RunStopped(
+                    f"{target} cannot be written: {cause.strerror}. Make room or mend the folder, then run the "
+                    "same command again: what is done stays done."
+                ) from error
+            raise
+        return target
+
+    def _record(self, change: Callable[[], None]) -> None:
+        try:
+            change()
+        except OutputError as error:
+            raise RunStopped(str(error)) from error
+
+
+def _write_classes(path: Path, classes: Classes) -> None:
+    """Write `classes.json` once; one that is there must name the same classes."""
+    if not path.exists():
+        write_bytes(path, classes.encode())
+        _flush_folder(path.parent)
+    elif read_classes(path) != classes:
+        raise InputError(
+            f"{path} names other classes than this run, and was changed by hand. Move it away to have it "
+            "written again."
+        )
+
+
+def _flush_folder(folder: Path) -> None:
+    """See that a file's new name reaches the disk, where the system can (Windows cannot)."""
+    with suppress(OSError):
+        file = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)

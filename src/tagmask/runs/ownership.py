@@ -1,0 +1,166 @@
+"""What in a folder tagmask wrote, so that nothing else is overwritten, deleted, or taken for a photo."""
+
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tagmask.errors import InputError
+from tagmask.runs.identity import RunIdentity, differences, is_run_file, read_identity
+from tagmask.runtime.folders import FoundImage
+
+__all__ = [
+    "IMAGE_FOLDERS",
+    "check_ours",
+    "is_run_folder",
+    "leave_out_outputs",
+    "outputs_present",
+    "sweep_parts",
+]
+
+IMAGE_FOLDERS = ("masks", "overlays", "corrected")
+"""Folders of a run that hold a file an image."""
+
+_OUTPUTS = (*IMAGE_FOLDERS, "classes.json", "annotations.json", "run.db")
+_PART = re.compile(r"\.tagmask-(?:(?P<pid>[0-9]+)-)?[0-9a-f]{16}\.part")
+_PART_AGE = 3600.0
+"""Seconds after which a temporary file that another program of ours may be writing counts as left over."""
+
+
+def is_run_folder(path: Path) -> bool:
+    """Whether tagmask wrote a run into a folder."""
+    return is_run_file(path / "run.json")
+
+
+def check_ours(path: Path, identity: RunIdentity) -> None:
+    """Refuse a folder that holds another run's outputs, or files that tagmask may not touch. Writes nothing.
+
+    Raises:
+        InputError: naming what is in the way, or each difference between the runs.
+    """
+    run_file = path / "run.json"
+    if os.path.lexists(run_file):
+        if not is_run_file(run_file):
+            raise _foreign(path, "run.json")
+        differ = differences(read_identity(run_file), identity)
+        if differ:
+            raise InputError(
+                f"{path} holds a run with other settings: {'; '.join(differ)}. Choose another folder for this "
+                "run, or give the earlier settings to go on with that one."
+            )
+        if not (path / "run.db").exists() and any(_entries(path / folder) for folder in IMAGE_FOLDERS):
+            raise InputError(f"{path} has lost its run.db. Put it back, or choose another folder.")
+        return
+    for name in _OUTPUTS:
+        output = path / name
+        if os.path.lexists(output) and not (
+            output.is_dir() and not output.is_symlink() and not _entries(output)
+        ):
+            raise _foreign(path, name)
+
+
+def leave_out_outputs(found: Sequence[FoundImage], out: Path | None = None) -> list[FoundImage]:
+    """Leave out the masks, overlays and corrections of runs that lie below folders given as input.
+
+    Args:
+        found: as `find_images` returns them. A run's folder of outputs that was given itself is kept.
+        out: this run's own folder, whose outputs are left out wherever they were found.
+
+    Raises:
+        InputError: nothing else was found.
+    """
+    own = {(out / name).resolve() for name in IMAGE_FOLDERS} if out is not None else set()
+    of_a_run: dict[Path, bool] = {}
+
+    def written(image: FoundImage) -> bool:
+        folder = image.path.parent
+        for part in reversed(image.name.parts[:-1]):
+            if part in IMAGE_FOLDERS:
+                if folder.parent not in of_a_run:
+                    of_a_run[folder.parent] = is_run_folder(folder.parent)
+                if of_a_run[folder.parent]:
+                    return True
+            folder = folder.parent
+        return False
+
+    resolved: dict[Path, bool] = {}
+
+    def ours(folder: Path) -> bool:
+        if folder not in resolved:
+            real = folder.resolve()
+            resolved[folder] = not own.isdisjoint((real, *real.parents))
+        return resolved[folder]
+
+    kept = [image for image in found if not written(image) and not (own and ours(image.path.parent))]
+    if found and not kept:
+        raise InputError(
+            "All images found are masks or overlays that tagmask wrote. Give the photos themselves."
+        )
+    return kept
+
+
+def outputs_present(path: Path) -> Iterator[tuple[str, str]]:
+    """Folder and name, without its ending, of each file that stands in a run's image folders."""
+    for folder in IMAGE_FOLDERS:
+        root = path / folder
+        prefix = len(str(root)) + 1
+        for entry in _files(root):
+            if not _PART.fullmatch(entry.name):
+                yield folder, entry.path[prefix:].replace(os.sep, "/").rpartition(".")[0]
+
+
+def sweep_parts(path: Path) -> int:
+    """Remove temporary files that dead processes left in a run. Call it while its lock is held.
+
+    Only the producer writes masks and overlays, so that all parts there are left over; elsewhere a review or an
+    import may be at work, so that only old ones are.
+
+    Returns:
+        How many were removed.
+    """
+    mine: Iterable[os.DirEntry[str]] = (
+        entry for name in ("masks", "overlays") for entry in _files(path / name)
+    )
+    swept = sum(_swept(entry, 0.0) for entry in mine)
+    shared = [*_files(path / "corrected"), *_entries(path)]
+    return swept + sum(_swept(entry, _PART_AGE) for entry in shared)
+
+
+def _swept(entry: os.DirEntry[str], age: float) -> bool:
+    if not _PART.fullmatch(entry.name) or not entry.is_file(follow_symlinks=False):
+        return False
+    with suppress(OSError):
+        if time.time() - entry.stat(follow_symlinks=False).st_mtime >= age:
+            Path(entry.path).unlink()
+            return True
+    return False
+
+
+def _files(root: Path) -> Iterator[os.DirEntry[str]]:
+    """Every file below a folder, links to folders not followed."""
+    pending = [str(root)]
+    while pending:
+        for entry in _entries(Path(pending.pop())):
+            if entry.is_dir(follow_symlinks=False):
+                pending.append(entry.path)
+            else:
+                yield entry
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise InputError(f"{folder} cannot be listed: {error.strerror}.") from error
+
+
+def _foreign(path: Path, name: str) -> InputError:
+    return InputError(
+        f"{path / name} is in the way: it was not written by this kind of run, and is never overwritten. Choose "
+        f"another folder, or move {name} away."
+    )

@@ -1,0 +1,151 @@
+"""A run folder as its readers see it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from tagmask.errors import InputError
+from tagmask.masks import IndexMap, read_index_png
+from tagmask.runs.classes import Classes, read_classes
+from tagmask.runs.database import RunDatabase
+from tagmask.runs.identity import RunIdentity, read_identity
+from tagmask.runs.rows import ImageRow, ReviewState, Status
+
+__all__ = ["Run"]
+
+
+class Run:
+    """The images of a run: iterate it for its rows, in the order of their keys.
+
+    Nothing is held in memory; a producer may write meanwhile.
+
+    Args:
+        path: the run's folder.
+
+    Raises:
+        InputError: the folder is not a run, or cannot be read.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not (self.path / "run.json").exists():
+            raise InputError(
+                f"{self.path} is not a run: it has no run.json. Give a folder that tagmask wrote."
+            )
+        self.identity: RunIdentity = read_identity(self.path / "run.json")
+        self._database = RunDatabase.read(self.path / "run.db")
+
+    @property
+    def kind(self) -> str:
+        """mask, tag, seeds, ..."""
+        return self.identity.kind
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Name of each value in masks, the background included; of a run without masks, the words asked for."""
+        if (self.path / "classes.json").exists():
+            return self.classes.names
+        words = self.identity.fields.get("words", ())
+        return tuple(map(str, words)) if isinstance(words, list | tuple) else ()
+
+    @property
+    def classes(self) -> Classes:
+        """What the values in masks mean.
+
+        Raises:
+            InputError: a run without masks.
+        """
+        return read_classes(self.path / "classes.json")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many images are todo, done and failed."""
+        return self._database.counts()
+
+    @property
+    def failed(self) -> Iterator[ImageRow]:
+        """Images that could not be done; `row.error` says why."""
+        return self.select(status="failed")
+
+    def __len__(self) -> int:
+        return len(self._database)
+
+    def __iter__(self) -> Iterator[ImageRow]:
+        return self._database.rows()
+
+    def __getitem__(self, key: str) -> ImageRow:
+        row = self._database.row(key)
+        if row is None:
+            raise KeyError(key)
+        return row
+
+    def select(
+        self,
+        *,
+        status: Status | None = None,
+        word: str | None = None,
+        review: ReviewState | None = None,
+        min_confidence: float | None = None,
+        max_confidence: float | None = None,
+        order: Literal["key", "id", "confidence"] = "key",
+    ) -> Iterator[ImageRow]:
+        """Some of the rows.
+
+        Args:
+            status: only those of this status.
+            word: only those with a tag or a region of this word.
+            review: only those that a person left in this state.
+            min_confidence: only those at least so sure.
+            max_confidence: only those at most so sure.
+            order: lowest first.
+        """
+        has_word = (
+            "(EXISTS (SELECT 1 FROM json_each(images.tags) WHERE value = ?)"
+            " OR EXISTS (SELECT 1 FROM json_each(images.shares) AS share WHERE share.key = ?))"
+        )
+        conditions: dict[str, tuple[object, ...]] = {}
+        if status is not None:
+            conditions["status = ?"] = (status,)
+        if word is not None:
+            conditions[has_word] = (word, word)
+        if review is not None:
+            conditions["coalesce(state, 'unseen') = ?"] = (review,)
+        if min_confidence is not None:
+            conditions["confidence >= ?"] = (min_confidence,)
+        if max_confidence is not None:
+            conditions["confidence <= ?"] = (max_confidence,)
+        values = [value for group in conditions.values() for value in group]
+        return self._database.rows(" AND ".join(conditions) or "1", values, order=order)
+
+    def mask_path(self, row: ImageRow) -> Path:
+        """Where an image's mask is: the one that a person corrected, else the one that the run wrote."""
+        corrected = self.path / "corrected" / f"{row.name}.png"
+        return corrected if corrected.exists() else self.path / "masks" / f"{row.name}.png"
+
+    def overlay_path(self, row: ImageRow) -> Path:
+        """Where an image's overlay is, if the run wrote overlays."""
+        return self.path / "overlays" / f"{row.name}.jpg"
+
+    def mask(self, row: ImageRow) -> IndexMap:
+        """An image's mask; values index `words`, or are `classes.ignore_index`.
+
+        Raises:
+            ImageError: it is not there, or cannot be read.
+        """
+        return read_index_png(self.mask_path(row))
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, kind={self.kind!r}, images={len(self)})"

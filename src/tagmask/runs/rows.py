@@ -1,0 +1,126 @@
+"""Rows of a run's database, as values."""
+
+import json
+import math
+import os
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from tagmask.errors import InputError
+from tagmask.runs.identity import to_json
+
+__all__ = ["RESULT_COLUMNS", "ImageResult", "ImageRow", "ReviewState", "Status", "result_columns", "row_of"]
+
+Status: TypeAlias = Literal["todo", "done", "failed"]
+ReviewState: TypeAlias = Literal["unseen", "accepted", "corrected", "rejected"]
+
+RESULT_COLUMNS = (
+    "width", "height", "status", "error", "seconds", "tags", "scores", "shares", "class_confidence",
+    "confidence", "absent", "record",
+)  # fmt: skip
+"""Columns that say what became of an image; `updated` says when."""
+
+_JSON = ("tags", "scores", "shares", "class_confidence", "absent", "record")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageResult:
+    """What a run records of one image that was done; what does not apply stays None."""
+
+    width: int | None = None
+    height: int | None = None
+    """Of the upright image."""
+    seconds: float | None = None
+    tags: Sequence[str] | None = None
+    scores: Mapping[str, float] | Sequence[float] | None = None
+    shares: Mapping[str, int] | None = None
+    """Pixels of each class found."""
+    class_confidence: Mapping[str, float] | None = None
+    confidence: float | None = None
+    absent: Sequence[str] | None = None
+    record: Mapping[str, object] | None = None
+    """Whatever else the kind of run keeps; JSON."""
+
+    def columns(self) -> dict[str, object]:
+        """The values of `RESULT_COLUMNS` in the database.
+
+        Raises:
+            InputError: a value that strict JSON cannot hold, such as NaN.
+        """
+        columns: dict[str, object] = {"width": self.width, "height": self.height}
+        columns |= {"status": "done", "error": None, "seconds": self.seconds}
+        for name in _JSON:
+            value = getattr(self, name)
+            columns[name] = None if value is None else strict_json(name, value)
+        if self.confidence is not None and not math.isfinite(self.confidence):
+            raise InputError(f"confidence is {self.confidence}; check the weights")
+        columns["confidence"] = None if self.confidence is None else float(self.confidence)
+        return columns
+
+
+def strict_json(name: str, value: object) -> str:
+    """One line of JSON, in ASCII.
+
+    Raises:
+        InputError: a number in it is NaN or infinite.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, ensure_ascii=True, separators=(",", ":"), default=to_json)
+    except ValueError as error:
+        raise InputError(f"{name} of this image hold NaN or infinity; check the weights") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRow:
+    """One image of a run."""
+
+    id: int
+    key: str
+    """What the image is: name of the folder that was given, and the path below it."""
+    name: str
+    """Name of its outputs: `masks/NAME.png`."""
+    source: Path
+    """Where it was found, absolute."""
+    size: int | None
+    mtime_ns: int | None
+    width: int | None
+    height: int | None
+    status: Status
+    error: str | None
+    seconds: float | None
+    tags: tuple[str, ...] | None
+    scores: dict[str, float] | list[float] | None
+    shares: dict[str, int] | None
+    class_confidence: dict[str, float] | None
+    confidence: float | None
+    absent: tuple[str, ...] | None
+    record: dict[str, Any] | None
+    updated: float | None
+    """Seconds since 1970."""
+    review: ReviewState
+    stale: bool
+    """The image changed after it was reviewed."""
+
+
+def row_of(columns: sqlite3.Row) -> ImageRow:
+    """A row of `images` joined with its review."""
+    values: dict[str, Any] = dict(columns)
+    for name in _JSON:
+        values[name] = None if values[name] is None else json.loads(values[name])
+    for name in ("tags", "absent"):
+        values[name] = None if values[name] is None else tuple(values[name])
+    values["source"] = Path(os.fsdecode(values["source"]))
+    values["review"] = values["review"] or "unseen"
+    values["stale"] = bool(values["stale"])
+    return ImageRow(**values)
+
+
+def result_columns(row: ImageRow) -> dict[str, object]:
+    """The values of `RESULT_COLUMNS` in the database, of a row that was read from one."""
+    return {
+        name: strict_json(name, value) if name in _JSON and value is not None else value
+        for name, value in ((name, getattr(row, name)) for name in RESULT_COLUMNS)
+    }
