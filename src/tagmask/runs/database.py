@@ -4,9 +4,9 @@ One thread of one producer writes `images`; whoever reviews or imports writes `r
 only, also while a producer runs.
 
 On a local disk the database is in WAL mode while it is written: a commit costs no wait for the disk, and a
-process killed at any moment loses nothing that was committed. WAL needs memory shared between processes, which
-network file systems do not have: there it stays in DELETE mode. A producer that closes it returns it to DELETE
-mode, so that a finished run is one file, readable from a read-only folder.
+process killed at any moment loses nothing that was committed. WAL needs memory shared between processes,
+which network file systems do not have: there it stays in DELETE mode. A producer that closes it returns it to
+DELETE mode, so that a finished run is one file, readable from a read-only folder.
 """
 
 import os
@@ -158,12 +158,12 @@ class RunDatabase:
         version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
         if version > SCHEMA_VERSION:
             raise InputError(
-                f"{self.path} was written by a newer tagmask (version {version} of its tables; this one knows "
-                f"{SCHEMA_VERSION}). Update tagmask."
+                f"{self.path} was written by a newer tagmask (version {version} of its tables; this one "
+                f"knows {SCHEMA_VERSION}). Update tagmask."
             )
         if version < SCHEMA_VERSION and not migrate:
             raise InputError(
-                f"{self.path} is empty, or of an older tagmask. Run its command again, which brings it up to date."
+                f"{self.path} is empty, or of an older tagmask. Run its command again, which mends that."
             )
         while version < SCHEMA_VERSION:
             with self._transaction():
@@ -207,7 +207,8 @@ class RunDatabase:
             yield from self._batches(where, values, order)
 
     def _batches(self, where: str, values: Sequence[object], order: str) -> Iterator[ImageRow]:
-        after, last = "", ()
+        after = ""
+        last: tuple[object, ...] = ()
         while True:
             query = f"{_ROWS} WHERE ({where}){after} ORDER BY {order}, id LIMIT {_BATCH}"
             batch = [row_of(row) for row in self._all(query, (*values, *last))]
@@ -270,8 +271,8 @@ class RunDatabase:
         """
         with self._transaction():
             self._connection.executemany(
-                f"UPDATE images SET source = ?, size = ?, mtime_ns = ?, status = 'todo', {_FORGET} WHERE id = ?",
-                images,
+                f"UPDATE images SET source = ?, size = ?, mtime_ns = ?, status = 'todo', {_FORGET} WHERE id =
+                ?", images,
             )
             self._connection.executemany(
                 "UPDATE reviews SET stale = 1 WHERE image = ? AND state != 'unseen'",
@@ -382,6 +383,6 @@ def _errors(path: Path, kind: Callable[[str], Exception] = OutputError) -> Itera
     except sqlite3.Error as error:
         doing = "written" if kind is OutputError else "read"
         raise kind(
-            f"{path} cannot be {doing}: {error}. See that the disk has room and that the folder is there and may "
-            "be written to, then run the same command again."
+            f"{path} cannot be {doing}: {error}. See that the disk has room and that the folder is there and "
+            "may be written to, then run the same command again."
         ) from error

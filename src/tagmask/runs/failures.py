@@ -48,8 +48,8 @@ class FailureGuard:
             self._write(error)
         if self._times >= self.limit:
             raise RepeatedFailure(
-                f"Stopped: {self._times} images in a row failed in the same way ({reason_of(error)}). This is a "
-                f"fault of tagmask, not of the images. Please report it with the traceback in {self.log}."
+                f"Stopped: {self._times} images in a row failed in the same way ({reason_of(error)}). This "
+                f"is a fault of tagmask, not of the images. Please report the traceback in {self.log}."
             ) from error
 
     def _write(self, error: BaseException) -> None:

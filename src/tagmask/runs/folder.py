@@ -34,8 +34,8 @@ from tagmask.runtime.folders import FoundImage
 __all__ = ["RunFolder", "RunStopped"]
 
 _OF_THE_RUN = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ESTALE,
-     errno.EMFILE, errno.ENFILE}
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOENT,
+     errno.ESTALE, errno.EMFILE, errno.ENFILE}
 )  # fmt: skip
 """What keeps any file from being written; other errors are of one file's name."""
 
@@ -54,7 +54,7 @@ class RunFolder:
         self.identity = identity
         self.lock = lock
         self._database = database
-        self._masks = masks
+        self.has_masks = masks
 
     @classmethod
     def open(
@@ -129,7 +129,7 @@ class RunFolder:
             shard: the part of the listing to do.
         """
         self.check()
-        return make_plan(self.database, self.path, found, masks=self._masks, again=again, shard=shard)
+        return make_plan(self.database, self.path, found, masks=self.has_masks, again=again, shard=shard)
 
     def write_mask(self, name: str, png: bytes) -> Path:
         """Write an image's mask; it is on the disk when this returns. May be called from any thread.
@@ -187,8 +187,8 @@ class RunFolder:
         if not isinstance(claimed, list) or name not in claimed:
             if os.path.lexists(target):
                 raise InputError(
-                    f"{target} is in the way: it was not written by this run, and is never overwritten. Move it "
-                    "away."
+                    f"{target} is in the way: it was not written by this run, and is never overwritten. Move "
+                    "it away."
                 )
             outputs = [*(claimed if isinstance(claimed, list) else []), name]
             write_bytes(
@@ -231,8 +231,8 @@ class RunFolder:
             if isinstance(cause, OSError) and cause.errno in _OF_THE_RUN:
                 self.check()  # says so where the folder is gone
                 raise RunStopped(
-                    f"{target} cannot be written: {cause.strerror}. Make room or mend the folder, then run the "
-                    "same command again: what is done stays done."
+                    f"{target} cannot be written: {cause.strerror}. Make room or mend the folder, then run "
+                    "the same command again: what is done stays done."
                 ) from error
             raise
         return target

@@ -26,7 +26,7 @@ class RunIdentity:
     kind: str
     """mask, tag, seeds, pseudo, bench, ..."""
     fields: Mapping[str, object]
-    """All that decides the results: words, background, weights' hash, method, every setting, precision, ..."""
+    """All that decides the results: words, weights' hash, method, every setting, precision, ..."""
     metadata: Mapping[str, object] = field(default_factory=dict)
     """Recorded beside it, without a part in the fingerprint: tagmask's version, device, command, ..."""
     results_version: int = RESULTS_VERSION
@@ -100,7 +100,8 @@ def differences(old: RunIdentity, new: RunIdentity) -> list[str]:
     """Each difference that decides results, as `words were cat, dog, are cat`.
 
     Example:
-        >>> differences(RunIdentity("mask", {"words": ["cat", "dog"]}), RunIdentity("mask", {"words": ["cat"]}))
+        >>> old, new = RunIdentity("mask", {"words": ["cat", "dog"]}), RunIdentity("mask", {"words": ["cat"]})
+        >>> differences(old, new)
         ['words were cat, dog, are cat']
     """
     before, after = _flat(old), _flat(new)

@@ -1,9 +1,9 @@
 """`run.lock`: one producer a run.
 
-The file says who holds it: host, process and since when. On a local disk it is locked by the system, which lets
-go of it when the process dies. Where locks cannot be relied on (network file systems, or no `flock`), the file's
-existence is the lock: its holder touches it every few seconds, and one that was not touched for minutes, or whose
-process on this machine is dead, is taken over.
+The file says who holds it: host, process and since when. On a local disk it is locked by the system, which
+lets go of it when the process dies. Where locks cannot be relied on (network file systems, or no `flock`),
+the file's existence is the lock: its holder touches it every few seconds, and one that was not touched for
+minutes, or whose process on this machine is dead, is taken over.
 """
 
 import json
@@ -103,8 +103,8 @@ class RunLock:
             same = False
         if not same:
             raise OutputError(
-                f"{self.path.parent} was deleted, moved or taken over during the run; nothing more is written. "
-                "Run the command again, and leave its folder alone."
+                f"{self.path.parent} was deleted, moved or taken over during the run; nothing more is "
+                "written. Run the command again, and leave its folder alone."
             )
 
     def release(self) -> None:

@@ -38,8 +38,8 @@ class MergeReport:
 def merge_runs(paths: Sequence[Path], out: Path) -> MergeReport:
     """Join runs into a folder of their own; they themselves stay as they are.
 
-    An image that several runs hold is taken once: done before failed, failed before not yet done. A merge that
-    was stopped goes on when it is started again.
+    An image that several runs hold is taken once: done before failed, failed before not yet done. A merge
+    that was stopped goes on when it is started again.
 
     Args:
         paths: run folders of one fingerprint, at which nobody is at work.
@@ -76,7 +76,7 @@ def _check_same(first: Run, other: Run) -> None:
     differ = differences(first.identity, other.identity)
     if differ:
         raise InputError(
-            f"{other.path} cannot be merged with {first.path}: {'; '.join(differ)}. Merge runs of the same settings."
+            f"{other.path} cannot be merged with {first.path}: {'; '.join(differ)}. Their settings must be equal."
         )
 
 
@@ -102,8 +102,8 @@ def _check_repeated(runs: Sequence[Run], out: Path) -> int:
                     if not alike or (column == "masks" and _results(kept) != _results(row)):
                         what = "results" if column == "masks" else "corrections"
                         raise InputError(
-                            f"{printable(row.key)} has different {what} in {first.path} and {run.path}, so that they "
-                            "cannot be merged. Make it the same in both, or leave one of the runs out."
+                            f"{printable(row.key)} has different {what} in {first.path} and {run.path}, so "
+                            "that they cannot be merged. Leave one of the runs out."
                         )
     return repeated
 
@@ -135,6 +135,8 @@ def _copy(runs: Sequence[Run], whole: RunFolder) -> int:
         if target is None:
             raise OutputError(f"{whole.path} was changed during the merge; start it again.")
         if target.status != "done" and row.status != "todo":
+            if whole.has_masks and row.status == "done" and not _file(run, row, "masks").exists():
+                continue  # its mask was lost: to be done again
             for kind, write in (("masks", whole.write_mask), ("overlays", whole.write_overlay)):
                 file = _file(run, row, kind)
                 if row.status == "done" and file.exists():
@@ -151,7 +153,7 @@ def _copy_review(group: Sequence[tuple[Run, ImageRow]], whole: RunFolder, target
     if not reviewed or target.review != "unseen":
         return
     # A corrected mask is in at most one form, as was checked; its review goes before other ones.
-    run, row = max(reviewed, key=lambda item: _file(*item, "corrected").exists())
+    run, row = max(reviewed, key=lambda item: _file(item[0], item[1], "corrected").exists())
     corrected = _file(run, row, "corrected")
     if corrected.exists():
         whole.write_corrected(target.name, _read(corrected))

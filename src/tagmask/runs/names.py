@@ -61,11 +61,11 @@ def image_keys(found: Sequence[FoundImage], known: Callable[[], dict[str, Path]]
         ['photos/x.jpg', 'photos-2/x.jpg']
     """
     labels: dict[Path, str] = {}
-    given = {label: root for label, root in known().items()} if found else {}
+    given = known() if found else {}
     by_root = {root: label for label, root in given.items()}
     roots = [image_root(image) for image in found]
     for root in dict.fromkeys(roots):
-        labels[root] = by_root[root] if root in by_root else ""
+        labels[root] = by_root.get(root, "")
     taken = set(labels.values())
     for root, label in labels.items():
         if label:

@@ -47,8 +47,8 @@ def check_ours(path: Path, identity: RunIdentity) -> None:
         differ = differences(read_identity(run_file), identity)
         if differ:
             raise InputError(
-                f"{path} holds a run with other settings: {'; '.join(differ)}. Choose another folder for this "
-                "run, or give the earlier settings to go on with that one."
+                f"{path} holds a run with other settings: {'; '.join(differ)}. Choose another folder for "
+                "this run, or give the earlier settings to go on with that one."
             )
         if not (path / "run.db").exists() and any(_entries(path / folder) for folder in IMAGE_FOLDERS):
             raise InputError(f"{path} has lost its run.db. Put it back, or choose another folder.")
@@ -114,8 +114,8 @@ def outputs_present(path: Path) -> Iterator[tuple[str, str]]:
 def sweep_parts(path: Path) -> int:
     """Remove temporary files that dead processes left in a run. Call it while its lock is held.
 
-    Only the producer writes masks and overlays, so that all parts there are left over; elsewhere a review or an
-    import may be at work, so that only old ones are.
+    Only the producer writes masks and overlays, so that all parts there are left over; elsewhere a review or
+    an import may be at work, so that only old ones are.
 
     Returns:
         How many were removed.
@@ -161,6 +161,6 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 def _foreign(path: Path, name: str) -> InputError:
     return InputError(
-        f"{path / name} is in the way: it was not written by this kind of run, and is never overwritten. Choose "
-        f"another folder, or move {name} away."
+        f"{path / name} is in the way: it was not written by this kind of run, and is never overwritten. "
+        f"Choose another folder, or move {name} away."
     )

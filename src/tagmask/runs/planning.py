@@ -63,13 +63,13 @@ class Plan:
         for image, index in zip(self._ids, self._index, strict=True):
             yield ImageTask(image, self._keys[index], self._names[index], self._found[index])
 
-    def said(self) -> str:
+    def summary(self) -> str:
         """What is already done and what changed, in one line.
 
         Example:
             >>> empty = array("q")
-            >>> Plan(total=500, done=81, retried=2, changed=0, missing=0, vanished=1, vanished_keys=("p/a.jpg",),
-            ...      not_given=0, _ids=empty, _index=empty, _found=(), _keys=(), _names=()).said()
+            >>> Plan(total=500, done=81, retried=2, changed=0, missing=0, vanished=1,
+            ...      vanished_keys=("p/a.jpg",), not_given=0, _ids=empty, _index=empty, _found=(), _keys=(), _names=()).summary()
             '81 of 500 were done; 2 failed before and are tried again; 1 no longer there'
         """
         parts = [

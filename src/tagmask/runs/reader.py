@@ -43,7 +43,7 @@ class Run:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Name of each value in masks, the background included; of a run without masks, the words asked for."""
+        """Name of each value in masks, background included; of a run without masks, the words asked for."""
         if (self.path / "classes.json").exists():
             return self.classes.names
         words = self.identity.fields.get("words", ())
