@@ -31,7 +31,7 @@ class MaskSummary:
 
 def summarise_mask(
     labels: UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"],
-    winning: Float[np.ndarray, "h w"],
+    winning: Float[np.ndarray, "_ _"],
     words: Sequence[str],
     *,
     background: bool,

@@ -142,10 +142,12 @@ class RunDatabase:
 
     def _prepare(self, new: bool, network: bool) -> None:
         execute = self._connection.execute
+        begun = not new and execute("PRAGMA user_version").fetchone()[0] > 0
+        if begun:  # before the mode is changed, which would be written into one that is refused
+            self._check_version(migrate=True)
         execute(f"PRAGMA journal_mode = {'DELETE' if network else 'WAL'}")
         execute("PRAGMA synchronous = NORMAL")
-        if not new and execute("PRAGMA user_version").fetchone()[0]:
-            self._check_version(migrate=True)
+        if begun:
             return
         # In one transaction, with the version: a process killed here leaves an empty file, which is new.
         with self._transaction():
@@ -271,8 +273,9 @@ class RunDatabase:
         """
         with self._transaction():
             self._connection.executemany(
-                f"UPDATE images SET source = ?, size = ?, mtime_ns = ?, status = 'todo', {_FORGET} WHERE id =
-                ?", images,
+                f"UPDATE images SET source = ?, size = ?, mtime_ns = ?, status = 'todo', {_FORGET} "
+                "WHERE id = ?",
+                images,
             )
             self._connection.executemany(
                 "UPDATE reviews SET stale = 1 WHERE image = ? AND state != 'unseen'",

@@ -54,11 +54,11 @@ class Holder:
 class RunLock:
     """A lock that is held; made by `take`."""
 
-    def __init__(self, path: Path, holder: Holder, file: int | None) -> None:
+    def __init__(self, path: Path, holder: Holder, file: int) -> None:
         self.path = path
         self.holder = holder
-        self._file = file
-        self._identity = _identity(path.stat())
+        self._file = file  # kept open, so that no later file can have its number
+        self._identity = _identity(os.fstat(file))
         self._stop = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="tagmask-lock", daemon=True)
         self._heart.start()
@@ -115,8 +115,7 @@ class RunLock:
         with suppress(OSError, OutputError):
             self.check()
             self.path.unlink()
-        if self._file is not None:
-            os.close(self._file)
+        os.close(self._file)
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
@@ -181,11 +180,14 @@ def _exclusive_file(path: Path, me: Holder) -> RunLock | None:
             raise _refused(path, holder) from None
         _remove_stale(path, holder)
         return None
-    with os.fdopen(file, "wb") as opened:
-        opened.write(_encode(me))
-        opened.flush()
-        os.fsync(opened.fileno())
-    return RunLock(path, me, None)
+    try:
+        os.write(file, _encode(me))
+        os.fsync(file)
+    except OSError:
+        os.close(file)
+        path.unlink(missing_ok=True)
+        raise
+    return RunLock(path, me, file)
 
 
 def _remove_stale(path: Path, stale: Holder | None) -> None:

@@ -76,7 +76,7 @@ def _check_same(first: Run, other: Run) -> None:
     differ = differences(first.identity, other.identity)
     if differ:
         raise InputError(
-            f"{other.path} cannot be merged with {first.path}: {'; '.join(differ)}. Their settings must be equal."
+            f"{other.path} cannot be merged with {first.path}: {'; '.join(differ)}. Settings must be equal."
         )
 
 

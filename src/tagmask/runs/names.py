@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from tagmask.runtime.folders import FoundImage, output_names
 
-__all__ = ["fold", "free_name", "image_keys", "image_root", "printable", "text_names"]
+__all__ = ["fold", "free_name", "image_keys", "printable", "text_names"]
 
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
@@ -35,11 +35,6 @@ def _escaped(found: re.Match[str]) -> str:
     return char.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
-def image_root(image: FoundImage) -> Path:
-    """The folder that `image.name` is relative to, as an absolute path; links stay."""
-    return Path(os.path.abspath(image.path)).parents[len(image.name.parts) - 1]  # noqa: PTH100 (keeps links)
-
-
 def image_keys(found: Sequence[FoundImage], known: Callable[[], dict[str, Path]] = dict) -> list[str]:
     r"""What each image is called in a run: the name of the folder that was given, and the path below it.
 
@@ -60,25 +55,26 @@ def image_keys(found: Sequence[FoundImage], known: Callable[[], dict[str, Path]]
         ...             FoundImage(Path("/b/photos/x.jpg"), PurePosixPath("x.jpg"))])
         ['photos/x.jpg', 'photos-2/x.jpg']
     """
-    labels: dict[Path, str] = {}
     given = known() if found else {}
-    by_root = {root: label for label, root in given.items()}
-    roots = [image_root(image) for image in found]
-    for root in dict.fromkeys(roots):
-        labels[root] = by_root.get(root, "")
-    taken = set(labels.values())
-    for root, label in labels.items():
-        if label:
-            continue
+    by_root = {str(root): label for label, root in given.items()}
+    roots = [_root(image) for image in found]
+    labels = {root: by_root.get(root) for root in roots}
+    taken = {label for label in labels.values() if label is not None}
+    for root in [root for root, label in labels.items() if label is None]:
+        name = label = _key_text(Path(root).name) or "root"
         number = 1
-        name = _key_text(root.name) or "root"
-        label = name
         while label in taken or (label in given and given[label].exists()):
             number += 1
             label = f"{name}-{number}"
         labels[root] = label
         taken.add(label)
     return [f"{labels[root]}/{_key_text(str(image.name))}" for root, image in zip(roots, found, strict=True)]
+
+
+def _root(image: FoundImage) -> str:
+    """The folder that `image.name` is relative to, absolute; links stay. Text: listings may be long."""
+    path = os.path.abspath(image.path)  # noqa: PTH100 (keeps links)
+    return path.rsplit(os.sep, len(image.name.parts))[0] or os.sep
 
 
 def _key_text(name: str) -> str:

@@ -48,8 +48,8 @@ class Plan:
     """The first of them."""
     not_given: int
     """Known from earlier runs, still there, but not given this time."""
-    _ids: array[int] = field(repr=False)
-    _index: array[int] = field(repr=False)
+    _ids: Sequence[int] = field(repr=False)
+    _index: Sequence[int] = field(repr=False)
     _found: Sequence[FoundImage] = field(repr=False)
     _keys: Sequence[str] = field(repr=False)
     _names: Sequence[str] = field(repr=False)
@@ -67,9 +67,8 @@ class Plan:
         """What is already done and what changed, in one line.
 
         Example:
-            >>> empty = array("q")
             >>> Plan(total=500, done=81, retried=2, changed=0, missing=0, vanished=1,
-            ...      vanished_keys=("p/a.jpg",), not_given=0, _ids=empty, _index=empty, _found=(), _keys=(), _names=()).summary()
+            ...      vanished_keys=("p/a.jpg",), not_given=0, _ids=(), _index=(), _found=(), _keys=(), _names=()).summary()
             '81 of 500 were done; 2 failed before and are tried again; 1 no longer there'
         """
         parts = [

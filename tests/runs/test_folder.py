@@ -1,0 +1,359 @@
+import errno
+import json
+import os
+import shutil
+import time
+import tracemalloc
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from tagmask.errors import ImageError, InputError, OutputError
+from tagmask.runs import folder as module
+from tagmask.runs.classes import Classes
+from tagmask.runs.folder import RunFolder, RunStopped
+from tagmask.runs.identity import RunIdentity
+from tagmask.runs.ownership import leave_out_outputs
+from tagmask.runs.reader import Run
+from tagmask.runs.rows import ImageResult
+from tagmask.runs.shards import Shard
+from tagmask.runtime.folders import FoundImage, find_images
+from tests.runs.stub_producer import CLASSES, IDENTITY, produce
+
+
+@pytest.fixture
+def run(tmp_path):
+    return tmp_path / "run"
+
+
+def opened(run, identity=IDENTITY, classes=CLASSES, **more):
+    return RunFolder.open(run, identity, classes, network=False, **more)
+
+
+def planned(run, photos, **more):
+    with opened(run) as folder:
+        return folder.plan(find_images([photos]), **more)
+
+
+def test_a_run_is_written_whole_and_gone_on_with(run, photos, tree):
+    produce(photos, run)
+    names = [f"{'a' if i % 2 else 'b'}/{i:02d}" for i in range(10)]
+    files = {"run.json", "run.db", "classes.json"}
+    files |= {f"masks/{n}.png" for n in names} | {f"overlays/{n}.jpg" for n in names}
+    assert set(tree(run)) == files
+    with Run(run) as done:
+        assert [row.key for row in done] == sorted(f"photos/{n}.png" for n in names)
+        assert done.counts == {"todo": 0, "done": 10, "failed": 0}
+    before = tree(run)
+    plan = planned(run, photos)
+    assert (plan.total, plan.done, plan.todo, plan.summary()) == (10, 10, 0, "10 of 10 were done")
+    assert {k: v for k, v in tree(run).items() if k != "run.db"} == {
+        k: v for k, v in before.items() if k != "run.db"
+    }
+
+
+def test_what_changed_joined_failed_vanished_or_lost_its_mask_is_told_apart(run, photos):
+    produce(photos, run)
+    with opened(run) as folder:
+        (image,) = (task for task in folder.plan(find_images([photos]), again=True) if task.name == "a/01")
+        for task in folder.plan(find_images([photos])):
+            if task.name == "a/01":
+                assert folder.fail(task, ImageError("torn")) == "torn"
+            else:
+                folder.done(task, ImageResult())
+    (photos / "a/03.png").write_bytes(b"changed")
+    os.utime(photos / "a/05.png", ns=(1, 1))
+    (photos / "a/07.png").unlink()
+    (run / "masks/a/09.png").unlink()
+    (photos / "a/new.png").write_bytes(b"new")
+    plan = planned(run, photos)
+    assert [task.name for task in plan] == ["a/01", "a/03", "a/05", "a/09", "a/new"]
+    counts = {
+        name: getattr(plan, name) for name in ("total", "done", "retried", "changed", "missing", "vanished")
+    }
+    assert counts == {"total": 10, "done": 5, "retried": 1, "changed": 2, "missing": 1, "vanished": 1}
+    assert plan.vanished_keys == ("photos/a/07.png",)
+    assert image.key == "photos/a/01.png"
+    assert [task.name for task in planned(run, photos)] == [task.name for task in plan]  # killed before work
+
+
+def test_images_that_are_not_given_this_time_are_kept_and_not_done(run, photos):
+    produce(photos / "a", run)
+    plan = planned(run, photos / "b")
+    assert (plan.total, plan.todo, plan.not_given, plan.vanished) == (5, 5, 5, 0)
+
+
+def test_names_stay_and_newcomers_take_free_ones(run, photos):
+    produce(photos, run)
+    (photos / "a/01.jpg").write_bytes(b"01")
+    (photos / "A").mkdir()
+    (photos / "A/03.png").write_bytes(b"03")
+    (run / "masks/a/mine.png").write_bytes(b"of a person")
+    (photos / "a/mine.png").write_bytes(b"mine")
+    with opened(run) as folder:
+        new = {task.key: task.name for task in folder.plan(find_images([photos]))}
+    assert new == {
+        "photos/a/01.jpg": "a/01.jpg",
+        "photos/A/03.png": "A/03.png",
+        "photos/a/mine.png": "a/mine-2",
+    }
+    with Run(run) as done:
+        assert done["photos/a/01.png"].name == "a/01"
+        assert done["photos/a/03.png"].name == "a/03"
+
+
+def test_again_redoes_all_and_corrections_stay_stale_where_the_source_changed(run, photos):
+    produce(photos, run)
+    corrected = run / "corrected/a/01.png"
+    corrected.parent.mkdir(parents=True)
+    corrected.write_bytes(b"corrected")
+    with opened(run) as folder:
+        for row in list(folder.database.rows()):
+            if row.name in ("a/01", "a/03"):
+                folder.database.set_review(row.id, "corrected")
+    (photos / "a/01.png").write_bytes(b"changed")
+    plan = planned(run, photos, again=True)
+    assert plan.todo == 10
+    produce(photos, run)
+    with Run(run) as done:
+        stale = {row.name: row.stale for row in done.select(review="corrected")}
+        assert done.mask_path(done["photos/a/01.png"]) == corrected
+    assert stale == {"a/01": True, "a/03": False}
+    assert corrected.read_bytes() == b"corrected"
+
+
+def test_photos_moved_with_their_folder_are_the_same_photos(run, photos, tmp_path):
+    produce(photos, run)
+    photos.parent.joinpath("elsewhere").mkdir()
+    moved = photos.rename(photos.parent / "elsewhere/photos")
+    assert planned(run, moved).done == 10
+    with Run(run) as done:
+        assert {row.source.parent.parent for row in done} == {moved}
+
+
+def test_another_fingerprint_is_refused_untouched_naming_each_difference(run, photos, tree):
+    produce(photos, run)
+    before = tree(run)
+    with pytest.raises(InputError, match=r"words were cat, dog, are cat; refine was not set, is pamr"):
+        opened(run, RunIdentity("mask", {"words": ["cat"], "refine": "pamr"}))
+    assert tree(run) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["masks/x.png", "overlays/x.jpg", "corrected/x.png", "classes.json", "annotations.json", "run.json",
+             "run.lock", "run.db"],
+)  # fmt: skip
+def test_what_tagmask_did_not_write_is_refused_untouched(run, name, tree):
+    (run / name).parent.mkdir(parents=True)
+    (run / name).write_bytes(b"of a person")
+    before = tree(run)
+    with pytest.raises(InputError, match=name.partition("/")[0]):
+        opened(run)
+    assert tree(run) == before
+
+
+def test_outputs_of_before_there_were_runs_are_refused_untouched(run, tree):
+    for folder in ("masks", "overlays"):
+        (run / folder).mkdir(parents=True)
+        (run / folder / "x.png").write_bytes(b"old")
+    (run / "classes.json").write_text('{"nothing": 255, "classes": [{"index": 0, "name": "cat"}]}')
+    before = tree(run)
+    with pytest.raises(InputError, match="Choose another folder, or move masks away"):
+        opened(run)
+    assert tree(run) == before
+
+
+def test_links_that_lead_nowhere_are_in_the_way_too(run):
+    run.mkdir()
+    (run / "classes.json").symlink_to(run / "nowhere")
+    with pytest.raises(InputError, match=r"classes\.json"):
+        opened(run)
+    assert not (run / "nowhere").exists()
+
+
+def test_empty_folders_are_not_in_the_way(run):
+    (run / "masks").mkdir(parents=True)
+    opened(run).close()
+
+
+def test_a_run_that_lost_its_database_is_refused(run, photos):
+    produce(photos, run)
+    (run / "run.db").unlink()
+    with pytest.raises(InputError, match=r"lost its run\.db"):
+        opened(run)
+
+
+def test_a_second_producer_is_refused_and_the_first_goes_on(run, photos):
+    with opened(run) as folder:
+        plan = folder.plan(find_images([photos]))
+        with pytest.raises(InputError, match=f"process {os.getpid()}"):
+            opened(run)
+        for task in plan:
+            folder.done(task, ImageResult())
+    with Run(run) as done:
+        assert done.counts["done"] == 10
+
+
+@pytest.mark.parametrize("made_anew", [False, True])
+def test_a_folder_deleted_during_the_run_stops_it_and_is_not_made_anew(run, photos, made_anew):
+    folder = opened(run)
+    task = next(iter(folder.plan(find_images([photos]))))
+    shutil.rmtree(run)
+    other = opened(run) if made_anew else None
+    for act in (
+        lambda: folder.write_mask(task.name, b"x"),
+        lambda: folder.done(task, ImageResult()),
+        lambda: folder.fail(task, ValueError()),
+    ):
+        with pytest.raises(RunStopped, match="deleted"):
+            act()
+    folder.close()
+    if other is None:
+        assert not run.exists()
+    else:
+        assert not (run / "masks").exists()
+        other.check()
+        other.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "stops"),
+    [(errno.ENOSPC, True), (errno.EROFS, True), (errno.EDQUOT, True), (errno.ENAMETOOLONG, False)],
+)
+def test_a_full_disk_stops_the_run_and_a_bad_name_only_its_image(run, photos, monkeypatch, code, stops):
+    with opened(run) as folder:
+        task = next(iter(folder.plan(find_images([photos]))))
+
+        def fails(path, _data):
+            raise OutputError(f"{path} cannot be written") from OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(module, "write_bytes", fails)
+        with pytest.raises(OutputError) as caught:
+            folder.write_mask(task.name, b"x")
+        assert isinstance(caught.value, RunStopped) == stops
+        if stops:
+            assert "same command again" in str(caught.value)
+            with pytest.raises(RunStopped):
+                folder.fail(task, caught.value)
+        else:
+            folder.fail(task, caught.value)
+            assert folder.database.counts()["failed"] == 1
+
+
+def test_names_that_no_file_can_have_are_their_images_failure(run, tmp_path):
+    with opened(run) as folder, pytest.raises(OutputError) as caught:
+        folder.write_mask("x" * 300, b"x")
+    assert not isinstance(caught.value, RunStopped)
+
+
+def test_parts_of_dead_processes_are_swept_and_nothing_else(run, photos):
+    produce(photos, run)
+    part, with_pid = ".tagmask-0123456789abcdef.part", ".tagmask-123-0123456789abcdef.part"
+    swept = [run / "masks" / part, run / "masks/a" / with_pid, run / "overlays/b" / part, run / part]
+    (run / "corrected").mkdir()
+    kept = [run / "corrected" / part, run / "masks/a/.tagmask-0.part", run / "masks/other.part"]
+    for path in swept + kept:
+        path.write_bytes(b"part")
+    old = time.time() - 7200
+    os.utime(run / part, (old, old))
+    opened(run).close()
+    assert [path for path in swept if path.exists()] == []
+    assert [path for path in kept if not path.exists()] == []
+
+
+def test_outputs_of_earlier_runs_are_not_photos(photos, tmp_path):
+    produce(photos, photos)
+    found = find_images([photos])
+    assert len(found) == 30
+    assert len(leave_out_outputs(found)) == 10
+    (photos / "albums/masks").mkdir(parents=True)
+    (photos / "albums/masks/carnival.png").write_bytes(b"a photo of masks")
+    assert len(leave_out_outputs(find_images([photos]))) == 11
+    assert len(leave_out_outputs(find_images([photos / "masks"]))) == 10  # asked for by name
+    with pytest.raises(InputError, match="masks or overlays"):
+        leave_out_outputs(find_images([photos / "masks"]), photos)
+
+
+def test_shards_have_the_names_of_the_full_listing(run, photos, tmp_path):
+    (photos / "a/01.jpg").write_bytes(b"01")
+    names = {}
+    for i in (1, 2):
+        with opened(tmp_path / f"run{i}") as folder:
+            plan = folder.plan(find_images([photos]), shard=Shard(i, 2))
+            names |= {task.key: task.name for task in plan}
+            assert 0 < plan.todo == plan.total < 11
+    with opened(run) as folder:
+        assert names == {task.key: task.name for task in folder.plan(find_images([photos]))}
+
+
+def test_outputs_beside_the_images_are_claimed_once_and_never_taken(run):
+    with opened(run) as folder:
+        path = folder.claim_output("annotations.json")
+        path.write_text("ours")
+        assert folder.claim_output("annotations.json") == path
+        (run / "other.json").write_text("of a person")
+        with pytest.raises(InputError, match="in the way"):
+            folder.claim_output("other.json")
+    with opened(run) as folder:
+        folder.claim_output("annotations.json")
+
+
+def test_classes_say_what_masks_hold_and_changed_ones_are_refused(run):
+    opened(run).close()
+    described = json.loads((run / "classes.json").read_text())
+    assert described["ignore_index"] == 255
+    assert described["classes"][1] == {"index": 1, "name": "cat", "colour": [128, 0, 0]}
+    with pytest.raises(InputError, match="changed by hand"):
+        opened(run, classes=Classes(("background", "cow", "dog"), 255))
+
+
+def test_a_run_without_images_keeps_its_settings_and_its_lock_only(run):
+    with opened(run, classes=None, images=False) as folder:
+        assert {path.name for path in run.iterdir()} == {"run.json", "run.lock"}
+        with pytest.raises(InputError):
+            _ = folder.database
+    assert {path.name for path in run.iterdir()} == {"run.json"}
+
+
+def test_names_with_bytes_that_are_no_text(run, tmp_path):
+    photos = tmp_path / "odd"
+    photos.mkdir()
+    for i, name in enumerate([b"caf\xe9.png", b"new\nline.png", b"-w.png", "cafe\u0301.png".encode()]):
+        (photos / os.fsdecode(name)).write_bytes(bytes([i]))
+    produce(photos, run)
+    with Run(run) as done:
+        assert len([done.mask(row) for row in done]) == 4
+        assert all(row.source.exists() for row in done)
+    assert planned(run, photos).done == 4
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "x").write_bytes(b"file")
+    with pytest.raises(OutputError, match="not a folder"):
+        opened(tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == b"file"
+
+
+def test_twenty_thousand_images_are_planned_and_gone_on_with_in_flat_memory(run):
+    found = [
+        FoundImage(Path(f"/photos/{i // 100}/{i}.jpg"), PurePosixPath(f"{i // 100}/{i}.jpg"))
+        for i in range(20_000)
+    ]
+    record = {"scores": list(range(50))}
+    with opened(run, classes=None) as folder:
+        plan = folder.plan(found)
+        assert plan.todo == 20_000
+        for number, task in enumerate(plan):
+            if number == 3000:
+                break
+            folder.done(task, ImageResult(record=record))
+            if number == 500:
+                tracemalloc.start()
+                before = tracemalloc.get_traced_memory()[0]
+        grown = tracemalloc.get_traced_memory()[0] - before
+        tracemalloc.stop()
+    assert grown < 200_000
+    with opened(run, classes=None) as folder:
+        assert folder.plan(found).done == 3000
+    with Run(run) as done:
+        assert sum(row.record == record for row in done) == 3000
