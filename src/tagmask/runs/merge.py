@@ -110,10 +110,16 @@ def _check_repeated(runs: Sequence[Run], out: Path) -> int:
 
 def _by_key(runs: Sequence[Run]) -> Iterator[list[tuple[Run, ImageRow]]]:
     """Rows of one key, from all runs that have it; a row a run in memory."""
-    streams = [((run, row) for row in run) for run in runs]
-    merged = heapq.merge(*streams, key=lambda item: item[1].key.encode())  # SQLite's order is that of bytes
+    merged = heapq.merge(
+        *map(_rows, runs), key=lambda item: item[1].key.encode()
+    )  # SQLite's order is that of bytes
     for _, group in groupby(merged, key=lambda item: item[1].key):
         yield list(group)
+
+
+def _rows(run: Run) -> Iterator[tuple[Run, ImageRow]]:
+    for row in run:
+        yield run, row
 
 
 def _copy(runs: Sequence[Run], whole: RunFolder) -> int:

@@ -68,7 +68,8 @@ class Plan:
 
         Example:
             >>> Plan(total=500, done=81, retried=2, changed=0, missing=0, vanished=1,
-            ...      vanished_keys=("p/a.jpg",), not_given=0, _ids=(), _index=(), _found=(), _keys=(), _names=()).summary()
+            ...      vanished_keys=("p/a.jpg",), not_given=0, _ids=(), _index=(), _found=(), _keys=(),
+            ...      _names=()).summary()
             '81 of 500 were done; 2 failed before and are tried again; 1 no longer there'
         """
         parts = [
