@@ -3,8 +3,6 @@ import json
 import os
 import shutil
 import time
-import tracemalloc
-from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -17,7 +15,8 @@ from tagmask.runs.ownership import leave_out_outputs
 from tagmask.runs.reader import Run
 from tagmask.runs.rows import ImageResult
 from tagmask.runs.shards import Shard
-from tagmask.runtime.folders import FoundImage, find_images
+from tagmask.runtime.folders import find_images
+from tests.runs.many_images import many_images
 from tests.runs.stub_producer import CLASSES, IDENTITY, produce
 
 
@@ -222,7 +221,11 @@ def test_a_folder_deleted_during_the_run_stops_it_and_is_not_made_anew(run, phot
     else:
         assert not (run / "masks").exists()
         other.check()
+        assert (run / "run.db-wal").exists()
+        other.plan(find_images([photos]))
         other.close()
+        with Run(run) as done:
+            assert len(done) == 10
 
 
 @pytest.mark.parametrize(
@@ -257,17 +260,26 @@ def test_names_that_no_file_can_have_are_their_images_failure(run, tmp_path):
 
 def test_parts_of_dead_processes_are_swept_and_nothing_else(run, photos):
     produce(photos, run)
-    part, with_pid = ".tagmask-0123456789abcdef.part", ".tagmask-123-0123456789abcdef.part"
-    swept = [run / "masks" / part, run / "masks/a" / with_pid, run / "overlays/b" / part, run / part]
-    (run / "corrected").mkdir()
-    kept = [run / "corrected" / part, run / "masks/a/.tagmask-0.part", run / "masks/other.part"]
-    for path in swept + kept:
+    plain = ".tagmask-0123456789abcdef.part"
+    dead, alive = (f".tagmask-{pid}-0123456789abcdef.part" for pid in (2**22 + 1, os.getpid()))
+    fresh, minutes, hours = 0, 120, 7200
+    swept = [
+        ("masks", plain, fresh),
+        ("masks/a", alive, fresh),
+        ("overlays/b", dead, fresh),
+        ("", plain, fresh),
+    ]
+    swept += [("", dead, fresh), ("corrected", dead, minutes), ("corrected", plain, hours)]
+    kept = [("", alive, fresh), ("corrected/x", dead, fresh), ("corrected/x", plain, minutes)]
+    kept += [("masks", ".tagmask-0.part", hours), ("", "other.part", hours), ("corrected", "x.png", hours)]
+    for folder, name, age in swept + kept:
+        path = run / folder / name
+        path.parent.mkdir(exist_ok=True, parents=True)
         path.write_bytes(b"part")
-    old = time.time() - 7200
-    os.utime(run / part, (old, old))
+        os.utime(path, (time.time() - age, time.time() - age))
     opened(run).close()
-    assert [path for path in swept if path.exists()] == []
-    assert [path for path in kept if not path.exists()] == []
+    assert [(folder, name) for folder, name, _ in swept if (run / folder / name).exists()] == []
+    assert [(folder, name) for folder, name, _ in kept if not (run / folder / name).exists()] == []
 
 
 def test_outputs_of_earlier_runs_are_not_photos(photos, tmp_path):
@@ -343,26 +355,9 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     assert (tmp_path / "x").read_bytes() == b"file"
 
 
-def test_twenty_thousand_images_are_planned_and_gone_on_with_in_flat_memory(run):
-    found = [
-        FoundImage(Path(f"/photos/{i // 100}/{i}.jpg"), PurePosixPath(f"{i // 100}/{i}.jpg"))
-        for i in range(20_000)
-    ]
-    record = {"scores": list(range(50))}
-    with opened(run, classes=None) as folder:
-        plan = folder.plan(found)
-        assert plan.todo == 20_000
-        for number, task in enumerate(plan):
-            if number == 1500:
-                break
-            folder.done(task, ImageResult(record=record))
-            if number == 700:
-                tracemalloc.start()
-                before = tracemalloc.get_traced_memory()[0]
-        grown = tracemalloc.get_traced_memory()[0] - before
-        tracemalloc.stop()
-    assert grown < 200_000
-    with opened(run, classes=None) as folder:
-        assert folder.plan(found).done == 1500
-    with Run(run) as done:
-        assert sum(row.record == record for row in done) == 1500
+def test_memory_and_descriptors_stay_flat_over_twenty_thousand_images(run):
+    measured = many_images(run, 20_000)
+    assert measured["grown_bytes"] < 200_000
+    assert measured["grown_descriptors"] <= 0
+    assert measured["again_done"] == 2000
+    assert measured["listed"] == 20_000

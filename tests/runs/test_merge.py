@@ -82,9 +82,9 @@ def test_repeated_images_with_other_results_are_refused_before_anything_is_writt
 
 def test_runs_of_other_settings_and_runs_at_work_are_refused(tmp_path, photos):
     produce(photos, tmp_path / "x")
-    with RunFolder.open(tmp_path / "y", RunIdentity("mask", {"words": ["cow"]}), CLASSES, network=False):
-        with pytest.raises(InputError, match="being written by process"):
-            merge_runs([tmp_path / "x", tmp_path / "y"], tmp_path / "all")
+    other = RunFolder.open(tmp_path / "y", RunIdentity("mask", {"words": ["cow"]}), CLASSES, network=False)
+    with other, pytest.raises(InputError, match="being written by process"):
+        merge_runs([tmp_path / "x", tmp_path / "y"], tmp_path / "all")
     with pytest.raises(InputError, match="words were cat, dog, are cow"):
         merge_runs([tmp_path / "x", tmp_path / "y"], tmp_path / "all")
     with pytest.raises(InputError, match="one of the runs"):

@@ -321,8 +321,10 @@ class RunDatabase:
     def close(self) -> None:
         """Close it; of a database that was written, leave one file."""
         if self._writes:
-            # Fails where a reader has it open: then the next producer, or reader, finds a WAL file.
-            with suppress(sqlite3.Error):
+            # Fails where a reader has it open: then the next producer, or reader, finds a WAL file. Left out
+            # where another database lies in its place: SQLite would remove that one's WAL file.
+            with suppress(sqlite3.Error, OutputError):
+                self.check()
                 self._connection.execute("PRAGMA busy_timeout = 200")
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._connection.execute("PRAGMA journal_mode = DELETE")

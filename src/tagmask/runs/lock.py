@@ -25,7 +25,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["HEARTBEAT_SECONDS", "STALE_SECONDS", "Holder", "RunLock", "holder_of"]
+__all__ = ["HEARTBEAT_SECONDS", "STALE_SECONDS", "Holder", "RunLock", "holder_of", "process_is_alive"]
 
 HEARTBEAT_SECONDS = 20.0
 STALE_SECONDS = 300.0
@@ -137,6 +137,11 @@ def holder_of(path: Path) -> Holder | None:
     if holder is None:
         return None
     return holder if _alive(path, holder) else None
+
+
+def process_is_alive(pid: int) -> bool:
+    """Whether this machine has a process of that number."""
+    return _began(pid) is not None
 
 
 def _flock(path: Path, me: Holder) -> RunLock | None:

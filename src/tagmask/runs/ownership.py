@@ -3,12 +3,13 @@
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from tagmask.errors import InputError
 from tagmask.runs.identity import RunIdentity, differences, is_run_file, read_identity
+from tagmask.runs.lock import process_is_alive
 from tagmask.runtime.folders import FoundImage
 
 __all__ = [
@@ -23,10 +24,11 @@ __all__ = [
 IMAGE_FOLDERS = ("masks", "overlays", "corrected")
 """Folders of a run that hold a file an image."""
 
-_OUTPUTS = (*IMAGE_FOLDERS, "classes.json", "annotations.json", "run.db")
+_OUTPUTS = (*IMAGE_FOLDERS, "classes.json", "annotations.json", "run.db", "run.log")
 _PART = re.compile(r"\.tagmask-(?:(?P<pid>[0-9]+)-)?[0-9a-f]{16}\.part")
-_PART_AGE = 3600.0
-"""Seconds after which a temporary file that another program of ours may be writing counts as left over."""
+_DEAD_AGE, _PART_AGE = 60.0, 3600.0
+"""Seconds after which a temporary file beside corrections, which a review or an import may be writing, counts as
+left over: where its process is dead, and where that is not known."""
 
 
 def is_run_folder(path: Path) -> bool:
@@ -114,25 +116,27 @@ def outputs_present(path: Path) -> Iterator[tuple[str, str]]:
 def sweep_parts(path: Path) -> int:
     """Remove temporary files that dead processes left in a run. Call it while its lock is held.
 
-    Only the producer writes masks and overlays, so that all parts there are left over; elsewhere a review or
-    an import may be at work, so that only old ones are.
+    Only the producer writes masks and overlays: all parts there are left over. Beside `run.json` an export
+    may be at work, and beside corrections a review: parts there stay while their process may be alive.
 
     Returns:
         How many were removed.
     """
-    mine: Iterable[os.DirEntry[str]] = (
-        entry for name in ("masks", "overlays") for entry in _files(path / name)
-    )
-    swept = sum(_swept(entry, 0.0) for entry in mine)
-    shared = [*_files(path / "corrected"), *_entries(path)]
-    return swept + sum(_swept(entry, _PART_AGE) for entry in shared)
+    swept = sum(_swept(entry, 0, 0) for name in ("masks", "overlays") for entry in _files(path / name))
+    swept += sum(_swept(entry, 0, _PART_AGE) for entry in _entries(path))
+    return swept + sum(_swept(entry, _DEAD_AGE, _PART_AGE) for entry in _files(path / "corrected"))
 
 
-def _swept(entry: os.DirEntry[str], age: float) -> bool:
-    if not _PART.fullmatch(entry.name) or not entry.is_file(follow_symlinks=False):
+def _swept(entry: os.DirEntry[str], dead_age: float, alive_age: float) -> bool:
+    part = _PART.fullmatch(entry.name)
+    if part is None or not entry.is_file(follow_symlinks=False):
         return False
+    # A name without a process is of the run's own start, or so old that nobody is at it.
+    living = part["pid"] is not None and process_is_alive(int(part["pid"]))
+    unknown = part["pid"] is None and dead_age > 0
     with suppress(OSError):
-        if time.time() - entry.stat(follow_symlinks=False).st_mtime >= age:
+        age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+        if age >= (alive_age if living or unknown else dead_age):
             Path(entry.path).unlink()
             return True
     return False
