@@ -9,7 +9,27 @@ from tagmask.runs import database as module
 from tagmask.runs.database import RunDatabase
 from tagmask.runs.rows import ImageResult
 
-IMAGES = ["id", "key", "name", "source", "size", "mtime_ns", "width", "height", "status", "error", "seconds", "tags", "scores", "shares", "class_confidence", "confidence", "absent", "record", "updated"]
+IMAGES = [
+    "id",
+    "key",
+    "name",
+    "source",
+    "size",
+    "mtime_ns",
+    "width",
+    "height",
+    "status",
+    "error",
+    "seconds",
+    "tags",
+    "scores",
+    "shares",
+    "class_confidence",
+    "confidence",
+    "absent",
+    "record",
+    "updated",
+]
 
 
 def fill(database, count=5):

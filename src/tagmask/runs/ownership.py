@@ -27,7 +27,7 @@ IMAGE_FOLDERS = ("masks", "overlays", "corrected")
 _OUTPUTS = (*IMAGE_FOLDERS, "classes.json", "annotations.json", "run.db", "run.log")
 _PART = re.compile(r"\.tagmask-(?:(?P<pid>[0-9]+)-)?[0-9a-f]{16}\.part")
 _DEAD_AGE, _PART_AGE = 60.0, 3600.0
-"""Seconds after which a temporary file beside corrections, which a review or an import may be writing, counts as
+"""Seconds after which a temporary file beside corrections, which a review may be writing, counts as
 left over: where its process is dead, and where that is not known."""
 
 
@@ -122,8 +122,8 @@ def sweep_parts(path: Path) -> int:
     Returns:
         How many were removed.
     """
-    swept = sum(_swept(entry, 0, 0) for name in ("masks", "overlays") for entry in _files(path / name))
-    swept += sum(_swept(entry, 0, _PART_AGE) for entry in _entries(path))
+    swept = sum(_swept(entry, 0.0, 0.0) for name in ("masks", "overlays") for entry in _files(path / name))
+    swept += sum(_swept(entry, 0.0, _PART_AGE) for entry in _entries(path))
     return swept + sum(_swept(entry, _DEAD_AGE, _PART_AGE) for entry in _files(path / "corrected"))
 
 
