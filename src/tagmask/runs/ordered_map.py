@@ -44,6 +44,7 @@ def ordered_map(
     workers: int = 1,
     ahead: int = 1,
     threads: int | None = None,
+    off_thread: bool = False,
 ) -> Iterator[Outcome[Item, Result]]:
     """Do `work` for each item; outcomes come in the order of the items, as the iterator is read.
 
@@ -60,6 +61,8 @@ def ordered_map(
         threads: torch's, for each worker where there are several. None: as many as the caller has, so that
             every item goes through the same arithmetic however many workers there are. `shared_threads` of
             them is faster.
+        off_thread: compute in another thread even with one worker, and do not wait for running items when the
+            iterator is closed, so that a signal stops the caller at once.
 
     Raises:
         InputError: `workers` under 1, or `ahead` under 0.
@@ -70,7 +73,7 @@ def ordered_map(
     """
     check_number("workers", workers, 1, whole=True)
     check_number("ahead", ahead, 0, whole=True)
-    if workers == 1:
+    if workers == 1 and not off_thread:
         for item in items:
             yield _outcome(item, work)
         return
@@ -86,7 +89,7 @@ def ordered_map(
             begun.extend(pool.submit(_outcome, item, work) for item in islice(todo, 1))
             yield outcome
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=not off_thread, cancel_futures=True)
 
 
 def _outcome(item: Item, work: Callable[[Item], Result]) -> Outcome[Item, Result]:
