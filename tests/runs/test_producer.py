@@ -91,9 +91,12 @@ def test_a_full_disk_stops_the_run_and_nothing_more_is_computed(
 
 
 def test_sigterm_is_raised_in_the_main_thread_only() -> None:
-    with sigterm_raises(), pytest.raises(Terminated):
+    def killed() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1)
+
+    with sigterm_raises(), pytest.raises(Terminated):
+        killed()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
