@@ -348,6 +348,27 @@ def test_names_with_bytes_that_are_no_text(run, tmp_path):
     assert planned(run, photos).done == 4
 
 
+def test_a_deleted_run_without_images_is_noticed(run):
+    folder = opened(run, classes=None, images=False)
+    shutil.rmtree(run)
+    with pytest.raises(RunStopped, match="deleted"):
+        folder.check()
+    folder.close()
+
+
+def test_a_run_that_began_while_this_one_waited_for_the_lock_is_seen(run, monkeypatch):
+    take = module.RunLock.take
+
+    def late(path, *, network):
+        (run / "run.json").write_bytes(RunIdentity("mask", {"words": ["cow"]}).encode())
+        return take(path, network=network)
+
+    monkeypatch.setattr(module.RunLock, "take", late)
+    with pytest.raises(InputError, match="words were cow, are cat, dog"):
+        opened(run)
+    assert {path.name for path in run.iterdir()} == {"run.json"}  # and the lock is free
+
+
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "x").write_bytes(b"file")
     with pytest.raises(OutputError, match="not a folder"):

@@ -73,7 +73,8 @@ def test_many_kills(tmp_path, tree, seed):
 
 
 @pytest.mark.kills
-def test_a_hundred_thousand_images_begin_within_five_seconds_in_flat_memory(tmp_path):
+def test_a_hundred_thousand_images_take_five_processor_seconds_to_begin_and_flat_memory(tmp_path):
+    """Not by the clock, which also counts what else the machine does."""
     measured = many_images(tmp_path / "run", 100_000)
     assert measured["begin_seconds"] < 5
     assert measured["again_seconds"] < 5

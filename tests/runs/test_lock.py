@@ -126,6 +126,24 @@ def test_another_programs_file_is_refused_untouched(path, network):
     assert path.read_text() == "pid 77"
 
 
+@pytest.mark.skipif(module.fcntl is None, reason="no flock")
+def test_a_lock_whose_file_was_removed_while_it_was_taken_is_taken_anew(path, monkeypatch):
+    """The holder before removes its file just after this process opened it."""
+    flock, calls = module.fcntl.flock, []
+
+    def late(file, how):
+        if not calls:
+            path.unlink()
+        calls.append(how)
+        flock(file, how)
+
+    monkeypatch.setattr(module.fcntl, "flock", late)
+    lock = RunLock.take(path, network=False)
+    lock.check()
+    assert holder_of(path) == lock.holder
+    lock.release()
+
+
 def test_names_of_hosts_do_not_reach_a_terminal_raw():
     assert str(Holder("a\x1b[1m", 7, "2026")) == "process 7 on a\\x1b[1m, since 2026"
     assert set(asdict(Holder("a", 1, "b"))) == {"host", "pid", "since", "began", "token"}
