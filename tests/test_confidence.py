@@ -3,7 +3,7 @@ import pytest
 
 from tagmask.errors import InputError, ShapeError
 from tagmask.runs import confidence
-from tagmask.runs.confidence import summarise_mask
+from tagmask.confidence import summarise_mask
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
