@@ -19,8 +19,8 @@ import torch
 from PIL import Image as PILImage
 
 from benchmarks.world import make_weights
+from tagmask.miniature.evaluation_scenes import unseen_scene
 from tagmask.miniature.scenes import CLASS_NAMES
-from tagmask.miniature.trials import unseen_scene
 
 WORDS = [part for word in CLASS_NAMES for part in ("-w", word)]
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 import tagmask
+from tagmask.bench.benchmark_run import Run, measured
 from tagmask.bench.journal import Record
 from tagmask.bench.protocol import Protocol
-from tagmask.bench.session import Run, measured
 from tagmask.data.sample import Dataset, Sample
 from tagmask.resolve import tag_recipe
 from tagmask.settings.presets.own_words import own_masks, own_tags

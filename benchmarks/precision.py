@@ -9,8 +9,8 @@ import numpy as np
 
 import tagmask
 from tagmask.bench.metrics import ConfusionMatrix
-from tagmask.bench.miniature.spread import draws, mean_ap
-from tagmask.bench.miniature.truth import objects_only, present, scenes
+from tagmask.bench.miniature.bootstrap import draws, mean_ap
+from tagmask.bench.miniature.ground_truth import objects_only, present, scenes
 from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, Scene
 
 PRECISIONS = ("float32", "bfloat16", "float16", "auto")

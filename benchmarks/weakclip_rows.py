@@ -20,8 +20,8 @@ from benchmarks.rows import Row, Work, image_flops
 from benchmarks.world import World, make_image, make_weights
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.weak import losses
-from tagmask.weak.checkpoints import published_tensors
 from tagmask.weak.model import WeakClip
+from tagmask.weak.model_file import published_tensors
 from tagmask.weak.multiscale import Views
 from tagmask.weak.pseudo import pseudo_mask
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tagmask.clip.archives import read_weights
-from tagmask.clip.keys import clip_tensors
+from tagmask.clip.state_dict import clip_tensors
 from tagmask.errors import WeightsError
 from tests.oracles import clip_tree
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from tagmask.clip.folders import read_checkpoint, weights_files
 from tagmask.clip.load import Clip, load
-from tagmask.clip.statements import OPENAI_MEAN, OPENAI_STD
+from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD
 from tagmask.clip.tokenizer import tokenize, vocabulary
 from tagmask.dense.features import class_features
 from tagmask.errors import WeightsError

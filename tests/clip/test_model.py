@@ -1,7 +1,7 @@
 import torch
 
-from tagmask.clip.keys import Geometry
 from tagmask.clip.model import ACTIVATIONS, Vision, fold_quick_gelu
+from tagmask.clip.state_dict import Geometry
 
 SHAPE = Geometry(
     vision_width=64, vision_layers=2, vision_heads=1, patch=16, grid=2, embed=8,

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from tagmask.clip.keys import Geometry
 from tagmask.clip.load import load
 from tagmask.clip.model import ACTIVATIONS, Vision
+from tagmask.clip.state_dict import Geometry
 from tagmask.dense import gradcam as module
 from tagmask.dense.features import Pass, one_pass
 from tagmask.dense.gradcam import softmax_gradcam

@@ -3,8 +3,8 @@ import pytest
 
 from tagmask.clip.tokenizer import CONTEXT, encode
 from tagmask.miniature.captions import Phrase, caption_of, known_words, phrase_text, training_texts
+from tagmask.miniature.evaluation_scenes import unseen_scene
 from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, COLOURS, Content, Seen
-from tagmask.miniature.trials import unseen_scene
 
 CAR, TREE = CLASS_NAMES.index("car"), CLASS_NAMES.index("tree")
 RED = list(COLOURS).index("red")

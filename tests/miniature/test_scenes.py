@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tagmask.errors import InputError
+from tagmask.miniature.evaluation_scenes import SIZES, held_style, single_object, unseen_scene
 from tagmask.miniature.objects import CLASSES
 from tagmask.miniature.scenes import (
     BACKGROUND_NAMES,
@@ -14,7 +15,6 @@ from tagmask.miniature.scenes import (
     plan_scene,
     training_colours,
 )
-from tagmask.miniature.trials import SIZES, held_style, single_object, unseen_scene
 
 
 def thing(kind: int, centre: tuple[float, float] = (0.5, 0.5), radius: float = 0.3) -> Thing:

@@ -14,7 +14,7 @@ from tagmask.dense.features import class_token
 from tagmask.dense.positions import bilinear_half
 from tagmask.errors import InputError
 from tagmask.papers import clip_surgery_tags, clip_tags, dpt
-from tagmask.papers.inputs import look
+from tagmask.papers.preprocessing import look
 from tagmask.variants.clip_surgery import feature_surgery, surgery_tokens
 
 

@@ -13,9 +13,9 @@ from tagmask.clip.load import Clip
 from tagmask.dense.features import class_token
 from tagmask.errors import InputError
 from tagmask.papers import piaa
-from tagmask.papers.inputs import look
 from tagmask.papers.piaa import PiaaSettings
 from tagmask.papers.piaa_encoders import ENCODERS, see
+from tagmask.papers.preprocessing import look
 
 WIDTH, WORDS = 16, 4
 

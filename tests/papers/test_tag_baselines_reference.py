@@ -16,7 +16,7 @@ from tagmask.clip.load import Clip
 from tagmask.dense.features import class_token
 from tagmask.dense.prompts import text_features
 from tagmask.papers import clip_tags, dpt, piaa, sparc
-from tagmask.papers.inputs import InputSettings, batches, look, to_pixels
+from tagmask.papers.preprocessing import InputSettings, batches, look, to_pixels
 from tagmask.settings.words import read_list
 from tagmask.variants.clip_surgery import feature_surgery, surgery_tokens
 

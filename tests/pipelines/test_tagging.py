@@ -188,7 +188,7 @@ def test_labels_that_do_not_fit_are_refused(tagclip_model: Clip, images: list[np
 
 
 def test_every_method_runs_on_the_miniature(caplog: pytest.LogCaptureFixture) -> None:
-    from tagmask.miniature.trials import unseen_scene
+    from tagmask.miniature.evaluation_scenes import unseen_scene
 
     clip = tagmask.load("miniature")
     scenes = [unseen_scene(seed).image for seed in range(3)]

@@ -6,7 +6,7 @@ import pytest
 from tagmask.errors import ShapeError
 from tagmask.report import Look, render
 from tagmask.report.attention import look_section, look_sheet
-from tests.report.test_heat import decoded
+from tests.report.test_heatmap import decoded
 from tests.report.test_page import Page
 
 PICTURE = np.full((60, 90, 3), 200, np.uint8)

@@ -15,8 +15,8 @@ import tagmask
 from tagmask.catalogue import dense_rule
 from tagmask.clip.load import Clip
 from tagmask.dense import labels, sliding
+from tagmask.dense.cosine_maps import CosineMaps
 from tagmask.dense.features import Pass, one_pass
-from tagmask.dense.maps import CosineMaps
 from tagmask.dense.positions import POSITIONS
 from tagmask.dense.prompts import split_names, text_features
 from tagmask.dense.resize import resize_cv2_linear
@@ -26,7 +26,7 @@ from tagmask.settings.recipes import MaskRecipe
 from tagmask.settings.words import read_list
 from tagmask.variants import clip_surgery, resclip, sfp
 from tagmask.variants.clip import vanilla
-from tagmask.variants.parts import gauss, lone_outliers, loneliness
+from tagmask.variants.similarity import gauss, lone_outliers, loneliness
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GATE = GOLDEN / "variants_small.npz"

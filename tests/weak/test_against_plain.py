@@ -9,9 +9,9 @@ from benchmarks.plain_weakclip import plain_look, plain_losses, plain_mask, plai
 
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.weak import losses
-from tagmask.weak.checkpoints import published_tensors
 from tagmask.weak.config import LossSettings
 from tagmask.weak.labels import IGNORED
+from tagmask.weak.model_file import published_tensors
 from tagmask.weak.multiscale import Views, multiscale
 from tagmask.weak.pseudo import looking, pseudo_mask
 from tests.weak.models import SMALL, decided, small_model

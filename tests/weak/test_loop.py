@@ -20,13 +20,13 @@ from torch import Tensor
 
 from tagmask.errors import InputError, OutputError, TrainingError, WeightsError
 from tagmask.files import unwritable
-from tagmask.weak import saving
+from tagmask.weak import training_state
 from tagmask.weak.loop import Report, fit
+from tagmask.weak.run_folder import read_facts
 from tagmask.weak.samples import Batch, Sample, batches, drawn
-from tagmask.weak.saving import read_checkpoint
-from tagmask.weak.stages import read_facts
-from tagmask.weak.students.kinds import ParameterGroup
-from tagmask.weak.trainlog import read_log
+from tagmask.weak.students.kind import ParameterGroup
+from tagmask.weak.train_log import read_log
+from tagmask.weak.training_state import read_checkpoint
 from tests.weak.tiny import TinySamples, TinyTask, config
 
 ROOT = Path(__file__).parents[2]
@@ -210,7 +210,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(where: str
 def test_a_full_disk_stops_with_the_reason_and_keeps_the_last_checkpoint(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, written = saving.atomic_open, []
+    real, written = training_state.atomic_open, []
 
     @contextmanager
     def full(path: Path) -> Iterator[BinaryIO]:
@@ -314,7 +314,7 @@ def test_short_precision_trains_too(tmp_path: Path) -> None:
 
 
 def test_tensorboard_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tagmask.weak.trainlog.find_spec", lambda name: None)
+    monkeypatch.setattr("tagmask.weak.train_log.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'tagmask\[tensorboard\]'"):
         fit(TinyTask(), TinySamples(), config("tensorboard=true"), tmp_path)
 

@@ -16,7 +16,7 @@ from tagmask.weak.loop import Task
 from tagmask.weak.model import WeakClip
 from tagmask.weak.samples import Batch
 from tagmask.weak.students.catalogue import build_student
-from tagmask.weak.students.checkpoint import StudentCard, TrainedStudent, load_student
+from tagmask.weak.students.student_file import StudentCard, TrainedStudent, load_student
 from tagmask.weak.tasks import StudentTask, WeakClipTask, shown
 
 WORDS = ("background", "dog", "tree")

@@ -18,8 +18,8 @@ from tagmask.weak.config import TrainConfig
 from tagmask.weak.config_files import with_settings
 from tagmask.weak.loop import Report, fit
 from tagmask.weak.samples import Batch, Sample
-from tagmask.weak.saving import trained
-from tagmask.weak.students.kinds import ParameterGroup
+from tagmask.weak.students.kind import ParameterGroup
+from tagmask.weak.training_state import trained
 
 CLASSES = 3
 

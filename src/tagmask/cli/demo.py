@@ -11,13 +11,13 @@ from PIL import Image
 
 from tagmask import __version__
 from tagmask.api import Segmenter, Tagger
-from tagmask.bench.miniature.truth import objects_only
-from tagmask.cli.looking import USUAL
-from tagmask.cli.talk import bold, green, say, watched
+from tagmask.bench.miniature.ground_truth import objects_only
+from tagmask.cli.attention import USUAL
+from tagmask.cli.console import bold, green, say, watched
 from tagmask.clip.load import Clip
 from tagmask.files import ensure_folder, write_bytes
+from tagmask.miniature.evaluation_scenes import unseen_scene
 from tagmask.miniature.scenes import CLASS_NAMES, COLOURS, Scene
-from tagmask.miniature.trials import unseen_scene
 from tagmask.pipelines.attention_maps import patch_attention
 from tagmask.report import Look, Sight, render
 from tagmask.results import Segmentation, Tags

@@ -2,10 +2,10 @@
 
 import typer
 
-from tagmask.cli.talk import bold
+from tagmask.cli.console import bold
 from tagmask.clip.load import load
 from tagmask.errors import WeightsError
-from tagmask.runtime.survey import survey
+from tagmask.runtime.diagnostics import survey
 
 __all__ = ["examine"]
 

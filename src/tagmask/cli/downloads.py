@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from tagmask.cli.talk import say
+from tagmask.cli.console import say
 
 __all__ = ["downloads_shown"]
 

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from tagmask import __version__
-from tagmask.cli.benching_app import bench_app
-from tagmask.cli.datasets import data_app
-from tagmask.cli.inputs import behind, lines, load_weights, needed
+from tagmask.cli.arguments import behind, lines, load_weights, needed
+from tagmask.cli.bench import bench_app
+from tagmask.cli.console import errors_reported
+from tagmask.cli.data import data_app
 from tagmask.cli.options import (
     ActivationOption,
     AsOption,
@@ -28,9 +29,8 @@ from tagmask.cli.options import (
     Weights,
     Words,
 )
-from tagmask.cli.projecting import projection
-from tagmask.cli.talk import errors_reported
-from tagmask.cli.training import train_app
+from tagmask.cli.train import train_app
+from tagmask.cli.train_projection import projection
 from tagmask.cli.weights import weights_app
 
 __all__ = ["app", "main"]
@@ -147,8 +147,8 @@ def tag(
     """
     with errors_reported():
         from tagmask.api import Tagger
-        from tagmask.cli.learning import Learning
-        from tagmask.cli.tagging import tag_images, tag_settings
+        from tagmask.cli.tag import tag_images, tag_settings
+        from tagmask.cli.tag_adaptation import Learning
         from tagmask.resolve import tag_recipe
         from tagmask.runtime.folders import find_images
 
@@ -229,10 +229,10 @@ def mask(
     """
     with errors_reported():
         from tagmask.api import Segmenter
-        from tagmask.cli.masking import check_tags_known, mask_formats, mask_images, mask_settings
+        from tagmask.cli.mask import check_tags_known, mask_formats, mask_images, mask_settings
         from tagmask.resolve import mask_recipe
         from tagmask.runtime.folders import find_images
-        from tagmask.runtime.tagfiles import read_tags
+        from tagmask.runtime.tag_files import read_tags
 
         asked = mask_settings(method, threshold, only_tags, refine)
         words, around = needed(lines(word), recipe), behind(background, no_background)
@@ -294,7 +294,7 @@ def look(
     A row a point, a column a method. Warm is what the patch takes most from, in shares of its strongest.
     """
     with errors_reported():
-        from tagmask.cli.looking import look_at
+        from tagmask.cli.attention import look_at
 
         look_at(
             image,
@@ -378,7 +378,7 @@ def export(
 ) -> None:
     """Write a trained student as ONNX, check it with onnxruntime, print where it is."""
     with errors_reported():
-        from tagmask.cli.exporting import export_student, read_size
+        from tagmask.cli.export import export_student, read_size
 
         export_student(student, out, read_size(size), batch, output, pixels, opset)
 

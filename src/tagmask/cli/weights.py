@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tagmask.cli.talk import errors_reported
+from tagmask.cli.console import errors_reported
 
 if TYPE_CHECKING:
     from tagmask.clip.inspection import Inspection

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from tagmask.clip import hugging_face, open_clip
 from tagmask.clip.archives import Archive, read_weights
-from tagmask.clip.described import Described, read_json
+from tagmask.clip.hf_key_map import is_hugging_face, openai_layout, without_text_prefix
 from tagmask.clip.hugging_face import describe_hugging_face, shards
-from tagmask.clip.layouts import is_hugging_face, openai_layout, without_text_prefix
+from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, Statement, triple
 from tagmask.clip.model import ACTIVATIONS
+from tagmask.clip.model_config import Described, read_json
 from tagmask.clip.open_clip import describe_open_clip
-from tagmask.clip.statements import OPENAI_MEAN, OPENAI_STD, Statement, triple
 from tagmask.errors import WeightsError
 
 __all__ = ["Checkpoint", "describe", "read_checkpoint", "weights_files"]

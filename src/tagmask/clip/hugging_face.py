@@ -10,8 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from tagmask.clip.described import Described, fields, read_json, stated_sizes
-from tagmask.clip.statements import OPENAI_MEAN, OPENAI_STD, Statement, Triple, triple
+from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, Statement, Triple, triple
+from tagmask.clip.model_config import Described, fields, read_json, stated_sizes
 from tagmask.clip.tokenizer import END, VOCABULARY, vocabulary
 from tagmask.errors import WeightsError
 

@@ -9,10 +9,10 @@ import torch
 
 from tagmask.clip.download import sha256_of
 from tagmask.clip.hub import published_sha256
-from tagmask.clip.keys import Geometry
+from tagmask.clip.metadata import Settled, Statement
 from tagmask.clip.resolve import Resolved, resolve
 from tagmask.clip.sources import Source, cached
-from tagmask.clip.statements import Settled, Statement
+from tagmask.clip.state_dict import Geometry
 from tagmask.errors import DownloadError
 
 __all__ = ["Inspection", "inspect_weights"]

@@ -14,11 +14,11 @@ from torch import Tensor
 from tagmask.checks import check_choice
 from tagmask.clip.download import Progress
 from tagmask.clip.hardware import choose_device, choose_precision
-from tagmask.clip.keys import Geometry
+from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, Triple
 from tagmask.clip.model import ACTIVATIONS, Text, Vision, fold_quick_gelu
 from tagmask.clip.resolve import resolve
 from tagmask.clip.sources import find
-from tagmask.clip.statements import OPENAI_MEAN, OPENAI_STD, Triple
+from tagmask.clip.state_dict import Geometry
 
 __all__ = ["OPENAI_MEAN", "OPENAI_STD", "Clip", "load"]
 

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tagmask.clip.keys import HEAD_WIDTH, Geometry
+from tagmask.clip.state_dict import HEAD_WIDTH, Geometry
 from tagmask.types import Attention, Heads, Pixels, Size, Tokens
 
 __all__ = ["ACTIVATIONS", "Block", "Text", "Vision", "fold_quick_gelu", "mean_attention"]

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Final
 
-from tagmask.clip.statements import OPENAI_MEAN, OPENAI_STD, Statement, Triple
+from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, Statement, Triple
 from tagmask.errors import WeightsError
 
 __all__ = ["ARCHITECTURES", "KNOWN", "Known", "known"]

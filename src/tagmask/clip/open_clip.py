@@ -11,9 +11,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from tagmask.clip.described import Described, fields, only, read_json, stated_sizes
-from tagmask.clip.keys import HEAD_WIDTH
-from tagmask.clip.statements import OPENAI_MEAN, OPENAI_STD, Statement, triple
+from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, Statement, triple
+from tagmask.clip.model_config import Described, fields, only, read_json, stated_sizes
+from tagmask.clip.state_dict import HEAD_WIDTH
 from tagmask.errors import WeightsError
 
 __all__ = ["CONFIG", "WEIGHTS", "describe_open_clip"]

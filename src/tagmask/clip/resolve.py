@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from tagmask.clip.described import check_sizes
 from tagmask.clip.folders import Checkpoint, read_checkpoint
-from tagmask.clip.keys import Geometry, clip_tensors, geometry
+from tagmask.clip.metadata import Settled, Statement, settle
+from tagmask.clip.model_config import check_sizes
 from tagmask.clip.sources import Source
-from tagmask.clip.statements import Settled, Statement, settle
+from tagmask.clip.state_dict import Geometry, clip_tensors, geometry
 from tagmask.clip.tokenizer import CONTEXT, VOCABULARY
 from tagmask.errors import WeightsError
 

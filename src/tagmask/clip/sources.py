@@ -17,8 +17,8 @@ from typing import Final, NamedTuple
 
 from tagmask.clip.download import Progress, fetch
 from tagmask.clip.hub import cached_folder, download_folder, hub_cache, is_offline, split_revision
+from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, Statement
 from tagmask.clip.names import Known, known
-from tagmask.clip.statements import OPENAI_MEAN, OPENAI_STD, Statement
 from tagmask.errors import DownloadError, InputError, WeightsError
 
 __all__ = ["BUNDLED", "Source", "cached", "clip_cache", "find"]

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-from tagmask.dense.maps import CosineMaps
+from tagmask.dense.cosine_maps import CosineMaps
 from tagmask.dense.prompts import Names, merge_names
 from tagmask.dense.sliding import SlidingSettings
 from tagmask.dense.windows import resize_matrix

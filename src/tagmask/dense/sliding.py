@@ -20,12 +20,12 @@ from torch.nn import functional as F
 
 from tagmask.checks import check_choice, check_number
 from tagmask.clip.load import Clip
+from tagmask.dense.cosine_maps import CosineMaps, stitched
 from tagmask.dense.features import one_pass
-from tagmask.dense.joining import join
-from tagmask.dense.maps import CosineMaps, stitched
 from tagmask.dense.positions import POSITIONS, Positions
 from tagmask.dense.resize import resize_cv2_linear, short_side_size
 from tagmask.dense.rule import DenseRule, Question, patch_cosines, shared_passes
+from tagmask.dense.window_joining import join
 from tagmask.dense.windows import Windows, plan_windows, stitch_matrices, whole
 from tagmask.errors import InputError
 from tagmask.refine.pamr import check_pamr

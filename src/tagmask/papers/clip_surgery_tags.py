@@ -25,7 +25,7 @@ from tagmask.clip.load import Clip
 from tagmask.dense.features import class_token
 from tagmask.dense.positions import bilinear_half
 from tagmask.method import Method, OwnWords
-from tagmask.papers.inputs import InputSettings, look
+from tagmask.papers.preprocessing import InputSettings, look
 from tagmask.types import Pixels, TextFeatures
 from tagmask.variants.clip_surgery import feature_surgery, surgery_tokens
 

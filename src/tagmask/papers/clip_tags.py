@@ -22,7 +22,7 @@ from torch import Tensor
 from tagmask.clip.load import Clip
 from tagmask.dense.features import class_token
 from tagmask.method import Method, OwnWords
-from tagmask.papers.inputs import InputSettings, look
+from tagmask.papers.preprocessing import InputSettings, look
 from tagmask.types import Pixels, TextFeatures
 
 __all__ = ["METHODS", "ClipTagSettings", "cosines", "score", "softmax"]

@@ -27,7 +27,7 @@ from tagmask.checks import check_choice, check_number
 from tagmask.clip.load import Clip
 from tagmask.dense.features import class_token
 from tagmask.method import Method, OwnWords
-from tagmask.papers.inputs import InputSettings, look
+from tagmask.papers.preprocessing import InputSettings, look
 from tagmask.types import Pixels, TextFeatures
 
 __all__ = ["METHODS", "DptSettings", "aggregate", "global_logits", "local_logits", "merge", "score"]

@@ -30,8 +30,8 @@ from torch import Tensor
 from tagmask.checks import check_choice, check_number
 from tagmask.errors import InputError
 from tagmask.method import Method, OwnWords
-from tagmask.papers.inputs import InputSettings
 from tagmask.papers.piaa_encoders import ENCODERS
+from tagmask.papers.preprocessing import InputSettings
 from tagmask.types import TextFeatures
 
 __all__ = [

@@ -18,7 +18,7 @@ from tagmask.dense.features import class_token
 from tagmask.dense.prompts import merge_names, text_features
 from tagmask.errors import InputError
 from tagmask.papers import piaa, piaa_encoders, sparc
-from tagmask.papers.inputs import batches, look
+from tagmask.papers.preprocessing import batches, look
 from tagmask.pipelines.adaptation import Adaptation
 from tagmask.pipelines.tagging import Scores, TagPipeline, score_batches
 from tagmask.settings.recipes import TagRecipe

@@ -9,8 +9,8 @@ from jaxtyping import Float32, Integer
 
 from tagmask.catalogue import dense_rule, method_of
 from tagmask.clip.load import Clip
+from tagmask.dense.cosine_maps import CosineMaps
 from tagmask.dense.labels import label_pixels
-from tagmask.dense.maps import CosineMaps
 from tagmask.dense.prompts import Names, text_query
 from tagmask.dense.sliding import check_windows, sliding_cosines
 from tagmask.papers.clip_es import check_tags

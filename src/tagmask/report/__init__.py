@@ -2,7 +2,7 @@
 
 from tagmask.report.attention import Look
 from tagmask.report.curves import Curve, Curves
+from tagmask.report.item import Sight
 from tagmask.report.page import render
-from tagmask.report.sight import Sight
 
 __all__ = ["Curve", "Curves", "Look", "Sight", "render"]

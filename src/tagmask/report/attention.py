@@ -10,8 +10,8 @@ from PIL import ImageDraw
 
 from tagmask.catalogue import method, method_names
 from tagmask.errors import ShapeError
-from tagmask.report.heat import warmed
-from tagmask.report.sheet import Heading, Row, fitted, picture_sheet, stretched
+from tagmask.report.contact_sheet import Heading, Row, fitted, picture_sheet, stretched
+from tagmask.report.heatmap import warmed
 from tagmask.report.text import data_uri, escaped
 from tagmask.types import Image
 

@@ -9,10 +9,10 @@ from jaxtyping import UInt8
 
 from tagmask.errors import ShapeError
 from tagmask.report.bars import tag_bars
-from tagmask.report.heat import heat_strip
-from tagmask.report.names import places
+from tagmask.report.heatmap import heat_strip
+from tagmask.report.item import Layer, Sight, layers, sampled
+from tagmask.report.label_placement import places
 from tagmask.report.outlines import path_data
-from tagmask.report.sight import Layer, Sight, layers, sampled
 from tagmask.report.switches import maker_switch, view_switch
 from tagmask.report.text import data_uri, escaped, share
 

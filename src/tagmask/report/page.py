@@ -11,7 +11,7 @@ from tagmask.masks import overlay_colours
 from tagmask.report.attention import Look, look_section
 from tagmask.report.card import card
 from tagmask.report.curves import Curves, curve_charts
-from tagmask.report.sight import Sight, made
+from tagmask.report.item import Sight, made
 from tagmask.report.switches import maker_switch, view_switch
 from tagmask.report.text import escaped
 

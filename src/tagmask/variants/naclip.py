@@ -10,7 +10,7 @@ from tagmask.dense.features import Pass
 from tagmask.dense.rule import DenseRule, affinity
 from tagmask.method import dense_method
 from tagmask.types import Attention
-from tagmask.variants.parts import gauss
+from tagmask.variants.similarity import gauss
 
 __all__ = ["METHODS", "NACLIP", "NACLIP_NEIGHBOURS"]
 

@@ -23,7 +23,7 @@ from tagmask.dense.rule import DenseRule, Layers, LayerSettings, Question
 from tagmask.method import dense_method
 from tagmask.refine.pamr import pamr
 from tagmask.types import Attention, Heads, Size
-from tagmask.variants.parts import gauss
+from tagmask.variants.similarity import gauss
 
 __all__ = ["METHODS", "ResclipSettings", "feedback_map", "first_guess", "kinship", "patch_labels", "resclip"]
 

@@ -13,7 +13,7 @@ from tagmask.dense.features import Keep, Pass
 from tagmask.dense.rule import DenseRule, Layers, LayerSettings, affinity
 from tagmask.method import dense_method
 from tagmask.types import Attention, Tokens
-from tagmask.variants.parts import (
+from tagmask.variants.similarity import (
     cut,
     gram,
     lone_outliers,

@@ -17,15 +17,6 @@ from tagmask.dense.features import Keep, Pass
 from tagmask.dense.rule import DenseRule, Layers, affinity
 from tagmask.method import dense_method
 from tagmask.types import Attention
-from tagmask.variants.parts import (
-    cut,
-    gram,
-    lone_outliers,
-    on_square_grid,
-    repair,
-    row_normalised,
-    similarity_softmax,
-)
 from tagmask.variants.sc_clip import (
     JOINED,
     ODD_IN,
@@ -33,6 +24,15 @@ from tagmask.variants.sc_clip import (
     ScClipSettings,
     class_and_kin,
     joined_layers,
+)
+from tagmask.variants.similarity import (
+    cut,
+    gram,
+    lone_outliers,
+    on_square_grid,
+    repair,
+    row_normalised,
+    similarity_softmax,
 )
 
 __all__ = ["METHODS", "SfpSettings", "class_outliers", "long_outliers", "sfp"]

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from tagmask.checks import check_choice, check_number
 from tagmask.errors import InputError
 from tagmask.refine.crf import CRF_SETTINGS
-from tagmask.weak.settings import DECODERS, FREEZES, MOST_CONTEXTS
+from tagmask.weak.model_settings import DECODERS, FREEZES, MOST_CONTEXTS
 from tagmask.weak.students.catalogue import STUDENTS
 
 __all__ = [

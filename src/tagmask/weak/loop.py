@@ -25,12 +25,12 @@ from tagmask.errors import OutputError, TagmaskError, TrainingError
 from tagmask.files import write_bytes
 from tagmask.weak.config import OptimiserSettings, TrainConfig
 from tagmask.weak.distributed import Ranks, averaged, in_step, joined, wait_for_all
+from tagmask.weak.run_folder import stage_opened
 from tagmask.weak.samples import Batch, Samples, batches
-from tagmask.weak.saving import fill, frozen_hash, read_checkpoint, write_checkpoint
 from tagmask.weak.schedules import rate
-from tagmask.weak.stages import stage_opened
-from tagmask.weak.students.kinds import ParameterGroup
-from tagmask.weak.trainlog import TrainLog
+from tagmask.weak.students.kind import ParameterGroup
+from tagmask.weak.train_log import TrainLog
+from tagmask.weak.training_state import fill, frozen_hash, read_checkpoint, write_checkpoint
 
 __all__ = ["MODEL_FILE", "Report", "Task", "fit"]
 

@@ -20,18 +20,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tagmask.checks import check_choice
-from tagmask.clip.keys import Geometry
 from tagmask.clip.load import OPENAI_MEAN, OPENAI_STD, Clip
 from tagmask.clip.model import Text, Vision
+from tagmask.clip.state_dict import Geometry
 from tagmask.dense.positions import bilinear
 from tagmask.dense.prompts import split_names
 from tagmask.errors import InputError
 from tagmask.types import Pixels
 from tagmask.weak.decoder import Fpn, SemanticHead
 from tagmask.weak.matching import CoAttention, cosines
+from tagmask.weak.model_settings import FREEZES, IMAGENET_MEAN, IMAGENET_STD, WeakSettings, widths_of
 from tagmask.weak.pyramid import Pyramid
-from tagmask.weak.settings import FREEZES, IMAGENET_MEAN, IMAGENET_STD, WeakSettings, widths_of
-from tagmask.weak.students.kinds import ParameterGroup
+from tagmask.weak.students.kind import ParameterGroup
 from tagmask.weak.trunk import Trunk, check_length, contextual_texts, look, name_ids
 
 __all__ = ["Counts", "Looked", "WeakClip"]

@@ -22,7 +22,7 @@ from tagmask.images import read_image
 from tagmask.runtime.folders import find_images, output_names
 from tagmask.weak.augment import Crop, augmented
 from tagmask.weak.config import AugmentSettings
-from tagmask.weak.maskfolder import left_out, mask_file, read_mask
+from tagmask.weak.mask_folder import left_out, mask_file, read_mask
 
 __all__ = [
     "Batch",

@@ -17,11 +17,11 @@ from tagmask.files import file_hash
 from tagmask.images import read_image
 from tagmask.resolve import mask_recipe
 from tagmask.runtime.folders import FoundImage
-from tagmask.runtime.tagfiles import read_tags, tags_of
+from tagmask.runtime.tag_files import read_tags, tags_of
 from tagmask.settings.recipes import MaskRecipe, TagMaskRecipe
 from tagmask.types import Size
 from tagmask.weak.cams import Cams, Sweep, cam_labels, read_cams, sweep
-from tagmask.weak.maskfolder import Mask, MaskSource, mask_file, read_mask
+from tagmask.weak.mask_folder import Mask, MaskSource, mask_file, read_mask
 
 __all__ = ["SeedOptions", "from_cams", "from_masks", "from_segmenter", "seed_recipe", "seed_source", "swept"]
 

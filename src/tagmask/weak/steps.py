@@ -19,13 +19,13 @@ from tagmask.files import file_hash
 from tagmask.images import read_image
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.runtime.folders import FoundImage
-from tagmask.runtime.tagfiles import tags_of
-from tagmask.weak import checkpoints
+from tagmask.runtime.tag_files import tags_of
+from tagmask.weak import model_file
 from tagmask.weak.config import TrainConfig, fingerprint
 from tagmask.weak.distributed import ranks_here
 from tagmask.weak.feature_cache import FeatureCache
 from tagmask.weak.loop import MODEL_FILE, Report, fit
-from tagmask.weak.maskfolder import Mask, MaskSource, words_of
+from tagmask.weak.mask_folder import Mask, MaskSource, words_of
 from tagmask.weak.model import WeakClip
 from tagmask.weak.multiscale import Views
 from tagmask.weak.prechecks import (
@@ -37,12 +37,12 @@ from tagmask.weak.prechecks import (
     words_for,
 )
 from tagmask.weak.pseudo import pseudo_mask
+from tagmask.weak.run_folder import read_facts, read_stage
 from tagmask.weak.samples import Pair, SeedSamples, check_seeds
-from tagmask.weak.saving import frozen_hash
-from tagmask.weak.stages import read_facts, read_stage
 from tagmask.weak.students.catalogue import STUDENTS
-from tagmask.weak.students.checkpoint import StudentCard, TrainedStudent
+from tagmask.weak.students.student_file import StudentCard, TrainedStudent
 from tagmask.weak.tasks import StudentTask, WeakClipTask
+from tagmask.weak.training_state import frozen_hash
 
 __all__ = ["PseudoSettings", "pseudo_source", "train_student", "train_weakclip", "trained_weakclip"]
 
@@ -152,7 +152,7 @@ def trained_weakclip(run: Path, *, device: str = "auto", precision: str = "float
     """
     facts = read_facts(run, "weakclip")
     clip: Clip = load(str(facts["weights"]), device=device, precision=precision)
-    return checkpoints.load(run / MODEL_FILE, clip)
+    return model_file.load(run / MODEL_FILE, clip)
 
 
 def pseudo_source(

@@ -12,8 +12,8 @@ from tagmask.report import Curve, Curves, Sight, render
 from tagmask.results import Segmentation
 from tagmask.runtime.folders import FoundImage, output_names
 from tagmask.types import Image
-from tagmask.weak.maskfolder import mask_file, read_mask, words_of
-from tagmask.weak.trainlog import read_log
+from tagmask.weak.mask_folder import mask_file, read_mask, words_of
+from tagmask.weak.train_log import read_log
 
 __all__ = ["Looker", "run_curves", "run_page"]
 

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tagmask.masks import overlay
-from tagmask.weak import checkpoints, losses
+from tagmask.weak import losses, model_file
 from tagmask.weak.config import AugmentSettings, TrainConfig
 from tagmask.weak.feature_cache import FeatureCache
 from tagmask.weak.labels import IGNORED
 from tagmask.weak.model import Looked, WeakClip
 from tagmask.weak.samples import Batch
 from tagmask.weak.students.catalogue import parameter_groups
-from tagmask.weak.students.checkpoint import TrainedStudent, save_student
-from tagmask.weak.students.kinds import ParameterGroup
+from tagmask.weak.students.kind import ParameterGroup
+from tagmask.weak.students.student_file import TrainedStudent, save_student
 from tagmask.weak.trunk import Trunk
 
 __all__ = ["StudentTask", "WeakClipTask", "shown", "side_by_side"]
@@ -65,7 +65,7 @@ class WeakClipTask:
 
     def save(self, path: Path) -> None:
         """In WeakCLIP's own format; CLIP is left out while it is fixed."""
-        checkpoints.save(self.model, path)
+        model_file.save(self.model, path)
 
     def _features(self, batch: Batch) -> Trunk:
         if self._cache is None:

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 import tagmask
-from tagmask.bench.miniature import measures
-from tagmask.bench.miniature.measures import MaskWay, TagWay, mask_counts, tag_scores
+from tagmask.bench.miniature import measurements
+from tagmask.bench.miniature.ground_truth import objects_only, present, scenes
+from tagmask.bench.miniature.measurements import MaskWay, TagWay, mask_counts, tag_scores
 from tagmask.bench.miniature.page import Measured, markdown, svg
 from tagmask.bench.miniature.run import class_iou, measure, table_names, tables, thresholds
 from tagmask.bench.miniature.tables import MASK_TABLES, TAG_TABLES, MaskRow, Table
-from tagmask.bench.miniature.truth import objects_only, present, scenes
 from tagmask.clip.load import Clip
 from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, Scene
 
@@ -66,7 +66,7 @@ def test_ways_in_common_are_measured_once(
         calls.append(tuple(methods))
         return compare(self, image, methods, **rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(measures.Segmenter, "compare", counted)
+    monkeypatch.setattr(measurements.Segmenter, "compare", counted)
     small = measure(clip, found[:1], ["sclip-1"])
     # Three methods without PAMR and three with it, each group in one pass; the row with a CRF is alone.
     assert sorted(calls) == [("clip", "maskclip", "sclip")] * 2

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from tagmask.errors import InputError, WeightsError
-from tagmask.weak.students import folders
 from tagmask.weak.students.catalogue import STUDENTS, build_student, parameter_groups, students
 from tagmask.weak.students.resnet38 import ResNet38
 

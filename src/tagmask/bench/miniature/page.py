@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from numpy import ndarray
 
-from tagmask.bench.miniature.order import orders
-from tagmask.bench.miniature.spread import spread_of
+from tagmask.bench.miniature.bootstrap import spread_of
+from tagmask.bench.miniature.ranking import orders
 from tagmask.bench.miniature.tables import Table
 from tagmask.report.text import escaped
 

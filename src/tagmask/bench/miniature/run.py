@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from tagmask.bench.miniature.measures import Counts, MaskWay, Scores, TagWay, mask_counts, tag_scores
+from tagmask.bench.miniature.bootstrap import draws, mean_ap, miou
+from tagmask.bench.miniature.ground_truth import present
+from tagmask.bench.miniature.measurements import Counts, MaskWay, Scores, TagWay, mask_counts, tag_scores
 from tagmask.bench.miniature.page import Measured
-from tagmask.bench.miniature.spread import draws, mean_ap, miou
 from tagmask.bench.miniature.tables import MASK_TABLES, TAG_TABLES, Table
-from tagmask.bench.miniature.truth import present
 from tagmask.bench.tag_metrics import f1_of_decisions
 from tagmask.clip.load import Clip
 from tagmask.miniature.scenes import Scene

@@ -7,7 +7,7 @@ takes no part in the comparison of orders.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tagmask.bench.miniature.measures import MaskWay, Settings, TagWay
+from tagmask.bench.miniature.measurements import MaskWay, Settings, TagWay
 
 __all__ = ["MASK_TABLES", "TAG_TABLES", "MaskRow", "Table", "TagRow"]
 

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tagmask.clip.keys import HEAD_WIDTH, Geometry
 from tagmask.clip.model import ACTIVATIONS, Block, Text, Vision
+from tagmask.clip.state_dict import HEAD_WIDTH, Geometry
 from tagmask.clip.tokenizer import CONTEXT, VOCABULARY, encode, tokenize
 from tagmask.miniature.captions import training_texts
 from tagmask.types import Tokens

@@ -13,7 +13,7 @@ from tagmask.weak.students.clip_tower import ClipTower, taken_over
 from tagmask.weak.students.deeplab import DeepLab, deeplab_groups
 from tagmask.weak.students.deit import PATCH, DeitSmall
 from tagmask.weak.students.imagenet import load_imagenet
-from tagmask.weak.students.kinds import ParameterGroup, StudentKind, split_groups
+from tagmask.weak.students.kind import ParameterGroup, StudentKind, split_groups
 from tagmask.weak.students.segformer import SIZES, SegFormer
 from tagmask.weak.students.small import Small
 

@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tagmask.checks import check_number
-from tagmask.clip.keys import HEAD_WIDTH, Geometry
 from tagmask.clip.load import Clip, load
 from tagmask.clip.model import ACTIVATIONS, Vision
+from tagmask.clip.state_dict import HEAD_WIDTH, Geometry
 from tagmask.errors import InputError
 from tagmask.types import Pixels
-from tagmask.weak.students.kinds import Logits, Statistics, TakenOver
+from tagmask.weak.students.kind import Logits, Statistics, TakenOver
 from tagmask.weak.students.layers import begun, convolution, enlarged
 
 __all__ = ["ClipTower", "taken_over"]

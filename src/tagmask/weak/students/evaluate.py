@@ -22,7 +22,7 @@ from tagmask.errors import InputError
 from tagmask.refine.crf import CRF_SETTINGS, dense_crf
 from tagmask.results import nothing_label
 from tagmask.types import Image, Pixels, Size
-from tagmask.weak.students.checkpoint import TrainedStudent
+from tagmask.weak.students.student_file import TrainedStudent
 
 __all__ = ["EVALUATIONS", "EvaluationSettings", "Predicted", "predict"]
 

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from tagmask.checks import check_number
 from tagmask.types import Pixels
-from tagmask.weak.students.kinds import Logits
+from tagmask.weak.students.kind import Logits
 from tagmask.weak.students.layers import begun, convolution, enlarged
 
 __all__ = ["Small"]
