@@ -35,7 +35,7 @@ from benchmarks.plain_clip import (
 from tagmask.refine.crf import CRF_SETTINGS, dense_crf
 
 if TYPE_CHECKING:
-    from tagmask.settings.recipes import TagMaskRecipe
+    from tagmask.settings.recipes import TagFirstRecipe
 
 __all__ = ["mask_names", "plain_cams", "plain_cls_seg", "plain_crf_image", "plain_planes"]
 

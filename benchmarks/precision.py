@@ -9,7 +9,7 @@ import numpy as np
 
 import tagmask
 from tagmask.bench.metrics import ConfusionMatrix
-from tagmask.bench.miniature.bootstrap import draws, mean_ap
+from tagmask.bench.miniature.bootstrap import bootstrap_samples, mean_ap
 from tagmask.bench.miniature.ground_truth import objects_only, present, scenes
 from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, Scene
 
@@ -43,7 +43,7 @@ class Answers:
     def mean_ap(self, found: list[Scene]) -> float:
         """Percent."""
         scores = np.stack([tags.scores for tags in self.tags])
-        return float(mean_ap(scores, present(found), draws(len(found), count=0))[0])
+        return float(mean_ap(scores, present(found), bootstrap_samples(len(found), count=0))[0])
 
 
 def main() -> None:

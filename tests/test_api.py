@@ -255,7 +255,7 @@ def test_images_are_brought_within_the_limits(
     size: tuple[int, int], limits: dict[str, int], expected: tuple[int, int], tagclip_model: Clip
 ) -> None:
     image = np.zeros((*size, 3), np.uint8)
-    pixels = tagclip.scale_and_normalise(tagclip_model, image, tagclip.TagclipSettings(**limits))
+    pixels = tagclip.preprocess_bicubic(tagclip_model, image, tagclip.TagclipSettings(**limits))
     assert tuple(pixels.shape) == (3, *expected)
 
 

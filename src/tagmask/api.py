@@ -17,11 +17,11 @@ from tagmask.papers.clip_es import check_tags
 from tagmask.pipelines import LabelledImage, mask_pipeline, tag_pipeline
 from tagmask.pipelines.adaptation import Adaptation, read_adaptation
 from tagmask.pipelines.dense import DensePipeline
-from tagmask.pipelines.thresholding import best_thresholds, limits, tag_cut
-from tagmask.pipelines.warnings import say_depth, say_unknown
+from tagmask.pipelines.thresholding import best_thresholds, thresholds_of_image, tag_threshold
+from tagmask.pipelines.warnings import warn_depth, warn_unknown_words
 from tagmask.resolve import mask_recipe, tag_recipe, with_method
-from tagmask.results import Segmentation, Tags, nothing_label
-from tagmask.settings.recipes import MaskRecipe, TagMaskRecipe, TagRecipe
+from tagmask.results import Segmentation, Tags, ignore_index_for
+from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe, TagRecipe
 from tagmask.types import Images
 
 __all__ = ["Segmenter", "Tagger"]
@@ -67,7 +67,7 @@ class Tagger:
         self.recipe = tag_recipe(recipe, words, background, as_, settings, clip.background)
         self.adaptation = read_adaptation(adapter) if isinstance(adapter, str | os.PathLike) else adapter
         self._pipeline = tag_pipeline(clip, self.recipe, self.adaptation)
-        say_unknown(clip, self._pipeline.texts)
+        warn_unknown_words(clip, self._pipeline.texts)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -158,9 +158,9 @@ class Tagger:
             words=self.words,
             scores=scores,
             chosen=self._pipeline.choose(scores),
-            cut=tag_cut(scores, recipe.tag_tau),
+            cut=tag_threshold(scores, recipe.tag_tau),
             precision=self.clip.precision,
-            cuts=tuple(limits(*rule).tolist()) if recipe.thresholds else None,
+            cuts=tuple(thresholds_of_image(*rule).tolist()) if recipe.thresholds else None,
         )
 
 
@@ -187,7 +187,7 @@ class Segmenter:
         clip: Clip,
         words: Sequence[str] | None = None,
         *,
-        recipe: str | MaskRecipe | TagMaskRecipe | None = None,
+        recipe: str | MaskRecipe | TagFirstRecipe | None = None,
         background: Sequence[str] | None = None,
         as_: str | None = None,
         **settings: object,
@@ -195,9 +195,9 @@ class Segmenter:
         self.clip = clip
         self.recipe = mask_recipe(recipe, words, background, as_, settings, clip.background)
         self._pipeline = mask_pipeline(clip, self.recipe)
-        say_unknown(clip, self._pipeline.texts)
+        warn_unknown_words(clip, self._pipeline.texts)
         if isinstance(self.recipe, MaskRecipe):
-            say_depth(clip, self.recipe)
+            warn_depth(clip, self.recipe)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -277,19 +277,19 @@ class Segmenter:
                 "sclip/voc21"
             )
         recipes = [with_method(own.recipe, method) for method in methods]
-        nothing = nothing_label(len(self.words))
+        nothing = ignore_index_for(len(self.words))
         (found,) = own.compared([read_image(image)], [_one_list(tags)], nothing, scores, recipes)
         return {method: self._result(masked) for method, masked in zip(methods, found, strict=True)}
 
     def _mask(
         self, sources: Sequence[ImageSource], tags: Sequence[Sequence[int] | None], keep_scores: bool
     ) -> list[Segmentation]:
-        nothing = nothing_label(len(self.words))
+        nothing = ignore_index_for(len(self.words))
         found = self._pipeline([read_image(source) for source in sources], tags, nothing, keep_scores)
         return [self._result(masked) for masked in found]
 
     def _result(self, masked: LabelledImage) -> Segmentation:
-        dtype = np.uint8 if nothing_label(len(self.words)) == 255 else np.uint16
+        dtype = np.uint8 if ignore_index_for(len(self.words)) == 255 else np.uint16
         return Segmentation(
             words=self.words,
             labels=masked.labels.astype(dtype),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import cast
 
-from tagmask.dense.features import Pass
+from tagmask.dense.features import TowerFeatures
 from tagmask.dense.rule import DenseRule, Making, VariantSettings
 from tagmask.errors import InputError
 from tagmask.method import Method
@@ -124,7 +124,7 @@ def dense_rule(name: str, depth: int, settings: VariantSettings | None = None) -
     return found.rule(found.default_settings() if settings is None else settings, depth)
 
 
-Attend = Callable[[Pass], Attention | None]
+Attend = Callable[[TowerFeatures], Attention | None]
 """From the tower's state before its last block to attention weights (b, heads, n, n)."""
 
 

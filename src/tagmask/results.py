@@ -13,7 +13,7 @@ from tagmask.files import write_bytes
 from tagmask.images import ImageSource, read_image
 from tagmask.masks import index_png, overlay
 
-__all__ = ["Segmentation", "Tags", "nothing_label"]
+__all__ = ["Segmentation", "Tags", "ignore_index_for"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ class Segmentation:
         return {self.words[c]: float(counts[c] / self.labels.size) for c in order}
 
 
-def nothing_label(classes: int) -> int:
+def ignore_index_for(classes: int) -> int:
     """The label that means nothing: 255, or 65535 where 255 is a class.
 
     Example:

@@ -6,7 +6,7 @@ import pytest
 from tagmask import Segmenter, Tagger, load
 from tagmask.bench.journal import Record
 from tagmask.bench.metrics import ConfusionMatrix
-from tagmask.bench.scoring import evaluated, mask_scorer, tag_scorer
+from tagmask.bench.scoring import evaluate, mask_scorer, tag_scorer
 from tagmask.clip.load import Clip
 from tagmask.data.sample import Sample
 from tagmask.errors import InputError
@@ -78,7 +78,7 @@ def test_records_come_in_the_order_of_the_samples(workers: int) -> None:
         time.sleep(0.002 if one.id.endswith(("0", "3")) else 0)
         return Record(id=one.id)
 
-    records = evaluated((sample(seed) for seed in range(12)), score, workers=workers)
+    records = evaluate((sample(seed) for seed in range(12)), score, workers=workers)
     assert [record.id for record in records] == [f"image-{i}" for i in range(12)]
 
 
@@ -86,17 +86,17 @@ def test_faults_of_the_program_are_raised_and_full_memories_recorded() -> None:
     def full(one: Sample) -> Record:
         raise RuntimeError("CUDA out of memory")
 
-    assert [r.failed for r in evaluated(world(2).samples, full)] == ["memory", "memory"]
+    assert [r.failed for r in evaluate(world(2).samples, full)] == ["memory", "memory"]
 
     def faulty(one: Sample) -> Record:
         raise RuntimeError("shapes do not fit")
 
     with pytest.raises(RuntimeError, match="do not fit"):
-        list(evaluated(world(2).samples, faulty))
+        list(evaluate(world(2).samples, faulty))
 
     def refusing(one: Sample) -> Record:
         raise InputError("no")
 
-    assert [r.failed for r in evaluated(world(1).samples, refusing)] == ["method"]
+    assert [r.failed for r in evaluate(world(1).samples, refusing)] == ["method"]
     with pytest.raises(InputError, match="workers is 0"):
-        list(evaluated([], full, workers=0))
+        list(evaluate([], full, workers=0))

@@ -13,7 +13,7 @@ from tagmask.cli.main import app
 from tagmask.masks import index_png, read_index_png
 from tagmask.weak import run_all
 from tagmask.weak.mask_folder import words_of
-from tagmask.weak.run_folder import read_facts
+from tagmask.weak.run_folder import read_metadata
 
 QUICK = [
     *("--set", "steps=2", "--set", "batch=2", "--set", "crop=64", "--set", "base_short=64"),
@@ -210,10 +210,10 @@ def test_clip_fixed_masks_untrained(photos: Path, tmp_path: Path) -> None:
     fixed = run(*command, "-o", tmp_path / "fixed", "--weights", "miniature")
     assert fixed.exit_code == 0, fixed.output
     assert fixed.stderr.count("nothing to train: ") == 1
-    assert read_facts(tmp_path / "fixed", "weakclip")["steps"] == 0
+    assert read_metadata(tmp_path / "fixed", "weakclip")["steps"] == 0
     unfixed = run(*command, "-o", tmp_path / "unfixed", "--weights", "miniature", "--set", "freeze=none")
     assert unfixed.exit_code == 0, unfixed.output
-    assert read_facts(tmp_path / "unfixed", "weakclip")["steps"] == 2
+    assert read_metadata(tmp_path / "unfixed", "weakclip")["steps"] == 2
     assert "nothing to train" not in unfixed.stderr
     for name in ("fixed", "unfixed"):
         masks = tmp_path / f"masks-{name}"

@@ -1,22 +1,22 @@
 import pytest
 
-from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, Statement, settle, triple
+from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, MetadataClaim, resolve_metadata, triple
 from tagmask.errors import WeightsError
 
 HALF = (0.5, 0.5, 0.5)
-CONFIG = Statement("the config", "gelu", HALF, HALF)
-OPENAI = Statement("the name", "quickgelu", OPENAI_MEAN, OPENAI_STD)
-SILENT = Statement("the header")
+CONFIG = MetadataClaim("the config", "gelu", HALF, HALF)
+OPENAI = MetadataClaim("the name", "quickgelu", OPENAI_MEAN, OPENAI_STD)
+SILENT = MetadataClaim("the header")
 
 
 def test_what_is_said_is_taken_without_a_word():
-    found = settle("w", [SILENT, CONFIG], None)
+    found = resolve_metadata("w", [SILENT, CONFIG], None)
     assert (found.activation, found.mean, found.std) == ("gelu", HALF, HALF)
     assert (found.activation_known, found.preprocessing_known, found.warnings) == (True, True, ())
 
 
 def test_parts_may_come_from_different_sources():
-    found = settle("w", [Statement("a", activation="gelu"), Statement("b", mean=HALF, std=HALF)], None)
+    found = resolve_metadata("w", [MetadataClaim("a", activation="gelu"), MetadataClaim("b", mean=HALF, std=HALF)], None)
     assert (found.activation, found.mean, found.warnings) == ("gelu", HALF, ())
 
 
@@ -24,19 +24,19 @@ def test_two_that_disagree_are_an_error_that_names_both():
     with pytest.raises(
         WeightsError, match=r"w: the name says quickgelu but the config says gelu on the activ"
     ):
-        settle("w", [OPENAI, CONFIG], None)
+        resolve_metadata("w", [OPENAI, CONFIG], None)
 
 
 def test_the_caller_decides_between_two_and_hears_what_was_said():
-    mixed = [OPENAI, Statement("the config", "gelu")]
-    found = settle("w", mixed, "gelu")
+    mixed = [OPENAI, MetadataClaim("the config", "gelu")]
+    found = resolve_metadata("w", mixed, "gelu")
     assert found.activation == "gelu"
     assert found.warnings == ("w runs with the activation gelu, as asked, though the name says quickgelu.",)
 
 
 @pytest.mark.parametrize(("asked", "said"), [("gelu", OPENAI), ("quickgelu", CONFIG)])
 def test_a_caller_who_contradicts_is_obeyed_aloud(asked, said):
-    found = settle("w", [said], asked)
+    found = resolve_metadata("w", [said], asked)
     assert (found.activation, found.activation_known) == (asked, True)
     assert len(found.warnings) == 1
     assert f"though {said.by} says {said.activation}" in found.warnings[0]
@@ -44,25 +44,25 @@ def test_a_caller_who_contradicts_is_obeyed_aloud(asked, said):
 
 @pytest.mark.parametrize("key", ["mean", "std"])
 def test_mean_and_std_that_disagree_are_an_error(key):
-    other = Statement("the config", "quickgelu", **{"mean": OPENAI_MEAN, "std": OPENAI_STD, key: HALF})
+    other = MetadataClaim("the config", "quickgelu", **{"mean": OPENAI_MEAN, "std": OPENAI_STD, key: HALF})
     with pytest.raises(WeightsError, match=f"on the {key} of the training images"):
-        settle("w", [OPENAI, other], "quickgelu")
+        resolve_metadata("w", [OPENAI, other], "quickgelu")
 
 
 def test_rounded_values_agree():
-    rounded = Statement("b", "quickgelu", (0.48145, 0.45783, 0.40821), (0.26863, 0.2613, 0.27578))
-    assert settle("w", [OPENAI, rounded], None).mean == OPENAI_MEAN
+    rounded = MetadataClaim("b", "quickgelu", (0.48145, 0.45783, 0.40821), (0.26863, 0.2613, 0.27578))
+    assert resolve_metadata("w", [OPENAI, rounded], None).mean == OPENAI_MEAN
 
 
 def test_nothing_said_is_openais_aloud():
-    found = settle("w", [], None)
+    found = resolve_metadata("w", [], None)
     assert (found.activation, found.mean, found.std) == ("quickgelu", OPENAI_MEAN, OPENAI_STD)
     assert (found.activation_known, found.preprocessing_known) == (False, False)
     (warning,) = found.warnings
     assert "w does not say which activation it was trained with, nor the mean and std" in warning
-    (warning,) = settle("w", [Statement("a", mean=HALF, std=HALF)], None).warnings
+    (warning,) = resolve_metadata("w", [MetadataClaim("a", mean=HALF, std=HALF)], None).warnings
     assert "nor the mean" not in warning
-    (warning,) = settle("w", [], "gelu").warnings
+    (warning,) = resolve_metadata("w", [], "gelu").warnings
     assert "w does not say the mean and std of its training images: OpenAI's are assumed" in warning
 
 

@@ -10,7 +10,7 @@ from tagmask.clip.load import load
 from tagmask.clip.model import ACTIVATIONS, Vision
 from tagmask.clip.state_dict import Geometry
 from tagmask.dense import gradcam as module
-from tagmask.dense.features import Pass, one_pass
+from tagmask.dense.features import TowerFeatures, extract_features
 from tagmask.dense.gradcam import softmax_gradcam
 from tagmask.dense.positions import bilinear_half
 from tagmask.errors import ShapeError
@@ -97,7 +97,7 @@ def assert_like(found, wanted, share):
 def test_is_one_backward_pass_a_text(grid, targets, activation, seed):
     vision = tower(activation, seed)
     tokens, texts = scene(grid, 6, seed)
-    found = softmax_gradcam(Pass(vision, tokens, grid, {}), texts, targets, SCALE)
+    found = softmax_gradcam(TowerFeatures(vision, tokens, grid, {}), texts, targets, SCALE)
     assert found.maps.shape == (len(targets), *grid)
     assert found.probabilities.sum().item() == pytest.approx(1, abs=1e-6)
     for row, target in enumerate(targets):
@@ -114,7 +114,7 @@ def test_is_one_backward_pass_a_text(grid, targets, activation, seed):
 def test_maps_speak_and_are_cut():
     """Else the comparison above might be one of zeros."""
     tokens, texts = scene((4, 5), 6)
-    maps = softmax_gradcam(Pass(tower(), tokens, (4, 5), {}), texts, range(6), SCALE).maps
+    maps = softmax_gradcam(TowerFeatures(tower(), tokens, (4, 5), {}), texts, range(6), SCALE).maps
     assert (maps > 0).any(dim=(1, 2)).sum() >= 4
     assert (maps == 0).any(dim=(1, 2)).sum() >= 4
     assert (maps >= 0).all()
@@ -123,7 +123,7 @@ def test_maps_speak_and_are_cut():
 @pytest.mark.parametrize("alive", [1, 3 * 20 * 4 * WIDTH])
 def test_groups_of_targets_do_not_show(monkeypatch, alive):
     tokens, texts = scene((4, 5), 9)
-    state = Pass(tower(), tokens, (4, 5), {})
+    state = TowerFeatures(tower(), tokens, (4, 5), {})
     wanted = softmax_gradcam(state, texts, range(8), SCALE)
     monkeypatch.setattr(module, "_GRADIENTS_ALIVE", alive)
     found = softmax_gradcam(state, texts, range(8), SCALE)
@@ -134,9 +134,9 @@ def test_groups_of_targets_do_not_show(monkeypatch, alive):
 def test_works_on_what_inference_mode_has_made():
     vision = tower()
     tokens, texts = scene((3, 4), 5)
-    wanted = softmax_gradcam(Pass(vision, tokens, (3, 4), {}), texts, [1, 0], SCALE)
+    wanted = softmax_gradcam(TowerFeatures(vision, tokens, (3, 4), {}), texts, [1, 0], SCALE)
     with torch.inference_mode():
-        made = Pass(vision, tokens * 1, (3, 4), {})
+        made = TowerFeatures(vision, tokens * 1, (3, 4), {})
         found = softmax_gradcam(made, texts * 1, [1, 0], SCALE)
     assert torch.equal(found.maps, wanted.maps)
     assert made.tokens.is_inference()
@@ -146,14 +146,14 @@ def test_works_on_what_inference_mode_has_made():
 
 def test_no_target():
     tokens, texts = scene((3, 4), 5)
-    found = softmax_gradcam(Pass(tower(), tokens, (3, 4), {}), texts, [], SCALE)
+    found = softmax_gradcam(TowerFeatures(tower(), tokens, (3, 4), {}), texts, [], SCALE)
     assert found.maps.shape == (0, 3, 4)
     assert found.weights.shape == (0, WIDTH)
 
 
 def test_without_a_rival_there_is_no_gradient():
     tokens, texts = scene((3, 4), 1)
-    found = softmax_gradcam(Pass(tower(), tokens, (3, 4), {}), texts, [0], SCALE)
+    found = softmax_gradcam(TowerFeatures(tower(), tokens, (3, 4), {}), texts, [0], SCALE)
     assert found.probabilities.tolist() == [1]
     assert not found.maps.any()
 
@@ -161,7 +161,7 @@ def test_without_a_rival_there_is_no_gradient():
 def test_a_text_that_is_all_but_certain_has_a_gradient():
     vision = tower()
     tokens, texts = scene((5, 5), 6)
-    found = softmax_gradcam(Pass(vision, tokens, (5, 5), {}), texts, range(6), 40.0)
+    found = softmax_gradcam(TowerFeatures(vision, tokens, (5, 5), {}), texts, range(6), 40.0)
     winner = int(found.probabilities.argmax())
     _, weights, probabilities = oracle(vision, tokens, texts, winner, 40.0)
     assert 0 < 1 - float(probabilities[winner]) < 1e-7
@@ -171,7 +171,7 @@ def test_a_text_that_is_all_but_certain_has_a_gradient():
 @pytest.mark.parametrize("scale", [1e4, 1e6])
 def test_certain_probabilities_give_zeros_and_no_nan(scale):
     tokens, texts = scene((3, 4), 5)
-    found = softmax_gradcam(Pass(tower(), tokens, (3, 4), {}), texts, range(5), scale)
+    found = softmax_gradcam(TowerFeatures(tower(), tokens, (3, 4), {}), texts, range(5), scale)
     assert sorted(found.probabilities.tolist()) == [0, 0, 0, 0, 1]
     assert found.maps.isfinite().all()
     assert not found.weights.any()
@@ -180,7 +180,7 @@ def test_certain_probabilities_give_zeros_and_no_nan(scale):
 def test_several_images_are_refused():
     tokens, texts = scene((3, 4), 5)
     with pytest.raises(ShapeError, match="2 images; give one image at a time"):
-        softmax_gradcam(Pass(tower(), tokens.repeat(2, 1, 1), (3, 4), {}), texts, [0], SCALE)
+        softmax_gradcam(TowerFeatures(tower(), tokens.repeat(2, 1, 1), (3, 4), {}), texts, [0], SCALE)
 
 
 @pytest.mark.parametrize(("precision", "alike"), [("bfloat16", 0.99), ("float16", 0.999)])
@@ -193,7 +193,7 @@ def test_lower_precision_keeps_small_gradients(tagclip_weights: Path, precision:
         texts = F.normalize(
             torch.randn(4, clip.geometry.embed, generator=torch.Generator().manual_seed(1)), dim=-1
         )
-        found = softmax_gradcam(one_pass(clip.vision, pixels, bilinear_half), texts, [0, 1], 1e-4)
+        found = softmax_gradcam(extract_features(clip.vision, pixels, bilinear_half), texts, [0, 1], 1e-4)
         assert 0 < found.weights.abs().max() < 6e-8
         maps.append(found.weights)
     assert F.cosine_similarity(*maps).min() > alike

@@ -6,16 +6,16 @@ import torch
 
 import tagmask
 from tagmask.clip.load import Clip
-from tagmask.dense.features import Keep, Pass, one_pass
+from tagmask.dense.features import CaptureSpec, TowerFeatures, extract_features
 from tagmask.dense.positions import bicubic_nudged
-from tagmask.dense.window_joining import join
-from tagmask.dense.windows import Windows, plan_windows, whole
+from tagmask.dense.window_joining import join_windows
+from tagmask.dense.windows import Windows, plan_windows, single_window
 from tagmask.errors import InputError
 
 
-def looked(clip: Clip, pixels: torch.Tensor, plan: Windows, keep: Keep) -> list[Pass]:
+def looked(clip: Clip, pixels: torch.Tensor, plan: Windows, keep: CaptureSpec) -> list[TowerFeatures]:
     cuts = torch.stack([pixels[:, y0:y1, x0:x1] for x0, y0, x1, y1 in plan.boxes])
-    return [one_pass(clip.vision, cuts[i : i + 2], bicubic_nudged, keep=keep) for i in range(0, len(cuts), 2)]
+    return [extract_features(clip.vision, cuts[i : i + 2], bicubic_nudged, keep=keep) for i in range(0, len(cuts), 2)]
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def pixels() -> torch.Tensor:
 
 @torch.inference_mode()
 def test_one_window_is_joined_to_itself(variants_model: Clip, pixels: torch.Tensor) -> None:
-    (alone,) = looked(variants_model, pixels, whole((96, 128)), Keep(states=frozenset({3})))
-    joined = join([alone], whole((96, 128)))
+    (alone,) = looked(variants_model, pixels, single_window((96, 128)), CaptureSpec(states=frozenset({3})))
+    joined = join_windows([alone], single_window((96, 128)))
     assert joined.grid == (6, 8)
     torch.testing.assert_close(joined.tokens, alone.tokens, rtol=0, atol=1e-5)
     torch.testing.assert_close(joined.states[3], alone.states[3], rtol=0, atol=1e-5)
@@ -35,8 +35,8 @@ def test_one_window_is_joined_to_itself(variants_model: Clip, pixels: torch.Tens
 @torch.inference_mode()
 def test_windows_side_by_side_are_laid_side_by_side(variants_model: Clip, pixels: torch.Tensor) -> None:
     plan = plan_windows((96, 128), 64, 32)
-    passes = looked(variants_model, pixels, plan, Keep())
-    joined = join(passes, plan)
+    passes = looked(variants_model, pixels, plan, CaptureSpec())
+    joined = join_windows(passes, plan)
     assert joined.grid == (6, 8)
     tokens = torch.cat([each.tokens for each in passes])
     sums, counts = torch.zeros(6, 8, tokens.shape[-1]), torch.zeros(6, 8, 1)
@@ -53,8 +53,8 @@ def test_windows_off_the_grid_are_read_between_their_patches(variants_model: Cli
     pixels = torch.randn(3, 72, 72, generator=torch.Generator().manual_seed(0))
     plan = plan_windows((72, 72), 64, 64)
     assert plan.tops == (0, 8)
-    passes = looked(variants_model, pixels, plan, Keep())
-    joined = join(passes, plan)
+    passes = looked(variants_model, pixels, plan, CaptureSpec())
+    joined = join_windows(passes, plan)
     assert joined.grid == (4, 4)
     windows = torch.cat([each.tokens for each in passes])[:, 1:].unflatten(1, (4, 4))
     # Row 1 of the image lies on row 1 of the upper windows, and between rows 0 and 1 of the lower ones.
@@ -65,9 +65,9 @@ def test_windows_off_the_grid_are_read_between_their_patches(variants_model: Cli
 
 def test_attention_cannot_be_joined(variants_model: Clip, pixels: torch.Tensor) -> None:
     plan = plan_windows((96, 128), 64, 32)
-    passes = looked(variants_model, pixels, plan, Keep(attention=frozenset({2})))
+    passes = looked(variants_model, pixels, plan, CaptureSpec(attention=frozenset({2})))
     with pytest.raises(InputError, match="windows do not share"):
-        join(passes, plan)
+        join_windows(passes, plan)
 
 
 def test_a_segmenter_that_joins(variants_model: Clip, shapes: list[np.ndarray]) -> None:

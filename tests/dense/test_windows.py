@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tagmask.dense.windows import Windows, arrange, plan_windows, resize_matrix, stitch_matrices, whole
+from tagmask.dense.windows import Windows, tile_windows, plan_windows, resize_matrix, stitch_matrices, single_window
 from tagmask.errors import InputError, ShapeError
 from tests.oracles import stitch as oracle
 
@@ -68,7 +68,7 @@ def test_windows_made_by_hand_must_cover(tops):
 
 def test_empty_sizes_are_refused():
     with pytest.raises(InputError, match="image size"):
-        whole((0, 4))
+        single_window((0, 4))
     with pytest.raises(InputError, match="image size"):
         plan_windows((4, 0), 2, 2)
     with pytest.raises(InputError, match="resize size"):
@@ -106,7 +106,7 @@ def test_one_product_equals_the_four_steps(size, crop, step, grid, target):
     maps = uniform(len(windows), 2, *grid)
     y, x = stitch_matrices(windows, grid, size, target)
     wanted = oracle.stitch(maps, windows.boxes, size, target)
-    torch.testing.assert_close(y @ arrange(maps, windows) @ x.T, wanted, rtol=0, atol=1e-6)
+    torch.testing.assert_close(y @ tile_windows(maps, windows) @ x.T, wanted, rtol=0, atol=1e-6)
 
 
 @settings(deadline=None, max_examples=60)
@@ -124,7 +124,7 @@ def test_windows_that_were_filled_up_are_cut_back(size, crop, step, more, grid, 
     maps = uniform(len(windows), 2, *grid)
     y, x = stitch_matrices(windows, grid, size, target, padded=padded)
     wanted = oracle.stitch(maps, windows.boxes, size, target, padded)
-    torch.testing.assert_close(y @ arrange(maps, windows) @ x.T, wanted, rtol=0, atol=1e-6)
+    torch.testing.assert_close(y @ tile_windows(maps, windows) @ x.T, wanted, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -132,12 +132,12 @@ def test_windows_that_were_filled_up_are_cut_back(size, crop, step, more, grid, 
 )
 def test_the_odd_line_of_padding_is_below_and_on_the_right(size, padded):
     maps = uniform(1, 2, 3, 4)
-    y, x = stitch_matrices(whole(size), (3, 4), size, size, padded=padded)
+    y, x = stitch_matrices(single_window(size), (3, 4), size, size, padded=padded)
     full = F.interpolate(maps, size=padded, mode="bilinear", align_corners=False)
     above, left = ((p - s) // 2 for p, s in zip(padded, size, strict=True))
     below, right = (-((p - s + 1) // 2) or None for p, s in zip(padded, size, strict=True))
     wanted = full[0, :, above:below, left:right]
-    torch.testing.assert_close(y @ arrange(maps, whole(size)) @ x.T, wanted, rtol=0, atol=1e-6)
+    torch.testing.assert_close(y @ tile_windows(maps, single_window(size)) @ x.T, wanted, rtol=0, atol=1e-6)
 
 
 def test_one_product_at_working_size():
@@ -148,7 +148,7 @@ def test_one_product_at_working_size():
     assert y.dtype == x.dtype == torch.float32
     assert (y.shape, x.shape) == ((375, 2 * 14), (500, 3 * 14))
     wanted = oracle.stitch(maps, windows.boxes, size, target)
-    torch.testing.assert_close(y @ arrange(maps, windows) @ x.T, wanted, rtol=0, atol=1e-6)
+    torch.testing.assert_close(y @ tile_windows(maps, windows) @ x.T, wanted, rtol=0, atol=1e-6)
 
 
 def test_whole_image_is_resized_once_or_twice():
@@ -157,8 +157,8 @@ def test_whole_image_is_resized_once_or_twice():
     once = F.interpolate(maps, size=target, mode="bilinear")[0]
     twice = F.interpolate(F.interpolate(maps, size=size, mode="bilinear"), size=target, mode="bilinear")[0]
     for through, wanted in ((False, once), (True, twice)):
-        y, x = stitch_matrices(whole(size), grid, size, target, through_canvas=through)
-        torch.testing.assert_close(y @ arrange(maps, whole(size)) @ x.T, wanted, rtol=0, atol=1e-6)
+        y, x = stitch_matrices(single_window(size), grid, size, target, through_canvas=through)
+        torch.testing.assert_close(y @ tile_windows(maps, single_window(size)) @ x.T, wanted, rtol=0, atol=1e-6)
     assert not torch.allclose(once, twice, atol=1e-3)
 
 
@@ -171,13 +171,13 @@ def test_several_windows_need_the_canvas():
 
 def test_canvas_must_be_the_planned_image():
     with pytest.raises(ShapeError, match=r"\(30, 41\)"):
-        stitch_matrices(whole((30, 40)), (2, 2), (30, 41), (9, 9))
+        stitch_matrices(single_window((30, 40)), (2, 2), (30, 41), (9, 9))
 
 
 def test_arrange_puts_windows_side_by_side():
     windows = plan_windows((4, 6), crop=2, stride=2)
     maps = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 1, 2, 2)
-    assert arrange(maps, windows)[0].tolist() == [
+    assert tile_windows(maps, windows)[0].tolist() == [
         [0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 2, 2],
         [3, 3, 4, 4, 5, 5], [3, 3, 4, 4, 5, 5],
     ]  # fmt: skip
@@ -186,4 +186,4 @@ def test_arrange_puts_windows_side_by_side():
 def test_arrange_wants_one_map_per_window():
     # Unwrapped: the tests' own shape check would answer before the message that users see.
     with pytest.raises(ShapeError, match="5 maps for 6 windows"):
-        inspect.unwrap(arrange)(torch.zeros(5, 1, 2, 2), plan_windows((4, 6), 2, 2))
+        inspect.unwrap(tile_windows)(torch.zeros(5, 1, 2, 2), plan_windows((4, 6), 2, 2))

@@ -9,7 +9,7 @@ from tagmask.miniature.scenes import (
     CLASS_NAMES,
     COLOURS,
     Plan,
-    Thing,
+    SceneObject,
     draw_scene,
     kept_from_training,
     plan_scene,
@@ -17,8 +17,8 @@ from tagmask.miniature.scenes import (
 )
 
 
-def thing(kind: int, centre: tuple[float, float] = (0.5, 0.5), radius: float = 0.3) -> Thing:
-    return Thing(kind, colour=0, style=0, centre=centre, radius=radius, turns=0.0, flip=False, squeeze=1.0)
+def thing(kind: int, centre: tuple[float, float] = (0.5, 0.5), radius: float = 0.3) -> SceneObject:
+    return SceneObject(kind, colour=0, style=0, centre=centre, radius=radius, turns=0.0, flip=False, squeeze=1.0)
 
 
 def test_enough_of_everything() -> None:

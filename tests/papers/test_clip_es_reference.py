@@ -31,15 +31,15 @@ THIN |= {"cam_refined_full": (5, 5), "attn_highres_fp16": (1, 5, 5)}
 def steps(clip: Clip, texts: ClassTexts, image: np.ndarray) -> dict[str, np.ndarray]:
     """Every recorded value, by the pack's name."""
     size = (image.shape[0], image.shape[1])
-    state = clip_es.look(clip, image, PUBLISHED)
+    state = clip_es.encode_image(clip, image, PUBLISHED)
     attention = clip_es.patch_attention(state, PUBLISHED)
     rivals = clip_es.competing_texts(texts, TAGS)
     gradcam = softmax_gradcam(state, rivals, range(len(TAGS)), clip.logit_scale)
     cams = clip_es.activation_maps(clip, state, texts, TAGS, PUBLISHED)
-    refined = clip_es.refine(cams, attention, PUBLISHED)
+    refined = clip_es.refine_maps(cams, attention, PUBLISHED)
     maps = clip_es.tag_maps(clip, state, texts, TAGS, PUBLISHED)
-    _, full = clip_es.label(maps, size, TAGS, PLAIN, nothing=255, keep_scores=True)
-    labels, half = clip_es.label(maps, size, TAGS, PUBLISHED, nothing=255, keep_scores=True)
+    _, full = clip_es.label_pixels(maps, size, TAGS, PLAIN, nothing=255, keep_scores=True)
+    labels, half = clip_es.label_pixels(maps, size, TAGS, PUBLISHED, nothing=255, keep_scores=True)
     assert full is not None
     assert half is not None
     found = {

@@ -10,7 +10,7 @@ import torch
 from tagmask.clip.load import Clip
 from tagmask.clip.tokenizer import tokenize
 from tagmask.dense.boxes import component_boxes_union
-from tagmask.dense.features import one_pass
+from tagmask.dense.features import extract_features
 from tagmask.dense.positions import bilinear_half
 from tagmask.dense.prompts import split_names, text_features
 from tagmask.papers import tagclip
@@ -40,12 +40,12 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
     settings = voc.variant
     names = split_names([*voc.words, *voc.background])
     texts = text_features(clip, names.texts, voc.templates)
-    pixels = tagclip.scale_and_normalise(clip, image, settings)
-    state = one_pass(clip.vision, pixels[None], bilinear_half, attention=frozenset(range(11)))
+    pixels = tagclip.preprocess_bicubic(clip, image, settings)
+    state = extract_features(clip.vision, pixels[None], bilinear_half, attention=frozenset(range(11)))
     projected = state.finish(None)[0]
     coarse = tagclip.coarse_scores(clip, state, names, texts)
     attention = tagclip.patch_attention(state)
-    refined = tagclip.refine(coarse, attention, state.grid, settings)
+    refined = tagclip.refine_scores(coarse, attention, state.grid, settings)
     stretched = tagclip._stretch(refined.once.T.unflatten(1, state.grid))
     means = stretched.mean(dim=(1, 2))
     local = refined.scores.max(dim=0).values[:20]
@@ -80,7 +80,7 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
         "img0/cwr_boxes_x1y1x2y2": chosen.boxes,
         "img0/P_global": torch.stack([p[c] for p, c in zip(probabilities, chosen.classes, strict=True)]),
         "img0/P_final": final,
-        "img0/tag_threshold": torch.tensor(thresholding.tag_cut(final.numpy(), voc.tag_tau)),
+        "img0/tag_threshold": torch.tensor(thresholding.tag_threshold(final.numpy(), voc.tag_tau)),
         "img0/tags": torch.tensor(thresholding.choose_tags(final.numpy(), voc.tag_tau)),
         "text_features": texts,
         "logit_scale": torch.tensor(clip.logit_scale).log(),

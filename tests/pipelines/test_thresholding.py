@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tagmask.errors import ShapeError
-from tagmask.pipelines.thresholding import best_thresholds, choose, limits
+from tagmask.pipelines.thresholding import best_thresholds, choose, thresholds_of_image
 
 
 def f1(scores: list[float], present: list[bool], cut: float) -> float:
@@ -58,9 +58,9 @@ SCORES = np.float32([0.1, 0.7, 0.5, -0.2])
 
 
 def test_words_without_a_threshold_keep_the_images_own_cut() -> None:
-    np.testing.assert_allclose(limits(SCORES, 0.5), [0.25] * 4, atol=1e-7)
+    np.testing.assert_allclose(thresholds_of_image(SCORES, 0.5), [0.25] * 4, atol=1e-7)
     np.testing.assert_allclose(
-        limits(SCORES, 0.5, (0.05, None, 0.6, -0.3)), [0.05, 0.25, 0.6, -0.3], atol=1e-7
+        thresholds_of_image(SCORES, 0.5, (0.05, None, 0.6, -0.3)), [0.05, 0.25, 0.6, -0.3], atol=1e-7
     )
     assert choose(SCORES, 0.5, (0.05, None, 0.6, -0.3)) == (0, 1, 3)
 

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 import tagmask
 from tagmask.catalogue import dense_rule
 from tagmask.clip.load import Clip, load
-from tagmask.dense.features import one_pass
+from tagmask.dense.features import extract_features
 from tagmask.dense.positions import bicubic_nudged
-from tagmask.dense.rule import Question, patch_cosines
+from tagmask.dense.rule import SecondPassContext, patch_cosines
 from tagmask.errors import InputError
 from tagmask.variants.learned import (
     LearnedSettings,
@@ -47,9 +47,9 @@ def random_projection(variants_model: Clip) -> Projection:
 
 def look(method: str, clip: Clip, pixels: Tensor, settings: LearnedSettings) -> Tensor:
     rule = dense_rule(method, len(clip.vision.blocks), settings if method == "sclip-learned" else None)
-    state = one_pass(clip.vision, pixels, bicubic_nudged, keep=rule.mid)
+    state = extract_features(clip.vision, pixels, bicubic_nudged, keep=rule.mid)
     texts = F.normalize(torch.randn(5, clip.geometry.embed, generator=_seeded(1)), dim=-1)
-    return patch_cosines(state, rule, Question(pixels, texts, 40.0))
+    return patch_cosines(state, rule, SecondPassContext(pixels, texts, 40.0))
 
 
 @pytest.mark.parametrize("with_bias", [True, False])
@@ -59,7 +59,7 @@ def test_weights_equal_the_formula(
     bias = random_projection.bias if with_bias else None
     given = Projection(random_projection.matrix, bias, random_projection.weights)
     settings = written(tmp_path / "p.safetensors", given)
-    state = one_pass(variants_model.vision, torch.randn(1, 3, 32, 48, generator=_seeded(3)), bicubic_nudged)
+    state = extract_features(variants_model.vision, torch.randn(1, 3, 32, 48, generator=_seeded(3)), bicubic_nudged)
     found = dense_rule("sclip-learned", 12, settings).weights(state)
     assert found is not None
     y = state.z[0].double().numpy() @ given.matrix.double().numpy()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tagmask.clip.load import Clip
-from tagmask.dense.features import Pass, one_pass
+from tagmask.dense.features import TowerFeatures, extract_features
 from tagmask.dense.positions import bicubic_nudged
 from tagmask.variants.maskclip import MASKCLIP_DENOISED, MASKCLIP_SMOOTHED, denoised, smoothed
 
@@ -18,11 +18,11 @@ TEXTS = 5
 
 
 @pytest.fixture(scope="module")
-def features(sclip_model: Clip) -> Iterator[Pass]:
+def features(sclip_model: Clip) -> Iterator[TowerFeatures]:
     """Two images of 3 x 4 patches before the last block."""
     pixels = torch.randn(2, 3, GRID[0] * 16, GRID[1] * 16, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
-        yield one_pass(sclip_model.vision, pixels, bicubic_nudged)
+        yield extract_features(sclip_model.vision, pixels, bicubic_nudged)
 
 
 def unsure_cosines(seed: int) -> Tensor:
@@ -41,7 +41,7 @@ def softmax_over_texts(cosines: np.ndarray) -> np.ndarray:
     return out
 
 
-def naive_keys(features: Pass, image: int) -> list[np.ndarray]:
+def naive_keys(features: TowerFeatures, image: int) -> list[np.ndarray]:
     """Each patch's key, all heads together, through the output projection, at length 1."""
     attention = features.block.attn
     width = features.tokens.shape[-1]
@@ -61,7 +61,7 @@ def naive_keys(features: Pass, image: int) -> list[np.ndarray]:
     return keys
 
 
-def naive_smoothed(features: Pass, cosines: Tensor) -> np.ndarray:
+def naive_smoothed(features: TowerFeatures, cosines: Tensor) -> np.ndarray:
     out = np.zeros(cosines.shape)
     for image in range(len(cosines)):
         guesses = softmax_over_texts(cosines[image].double().numpy())
@@ -87,14 +87,14 @@ def naive_denoised(cosines: Tensor) -> np.ndarray:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("seed", range(3))
-def test_key_smoothing_is_the_formula(features: Pass, seed: int) -> None:
+def test_key_smoothing_is_the_formula(features: TowerFeatures, seed: int) -> None:
     cosines = unsure_cosines(seed)
     found = smoothed(features, cosines).numpy()
     np.testing.assert_allclose(found, naive_smoothed(features, cosines), rtol=0, atol=2e-5)
 
 
 @torch.inference_mode()
-def test_key_smoothing_leaves_patches_that_are_certain(features: Pass) -> None:
+def test_key_smoothing_leaves_patches_that_are_certain(features: TowerFeatures) -> None:
     # A lead of 0.5 is exp(50) to 1: a probability of exactly 1, and the only patches that keep their guess.
     cosines = unsure_cosines(0)
     certain = [(0, 2, 5), (0, 0, 7), (1, 4, 0)]
@@ -110,7 +110,7 @@ def test_key_smoothing_leaves_patches_that_are_certain(features: Pass) -> None:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("seed", range(3))
-def test_denoising_is_the_formula(features: Pass, seed: int) -> None:
+def test_denoising_is_the_formula(features: TowerFeatures, seed: int) -> None:
     cosines = unsure_cosines(seed)
     # In each image one text leads in one patch; over patches, another text would.
     cosines[0, 1, 4] = cosines[0, :, 4].max() + 0.02
@@ -124,7 +124,7 @@ def test_denoising_is_the_formula(features: Pass, seed: int) -> None:
 
 
 @torch.inference_mode()
-def test_denoising_keeps_a_text_for_its_best_patch_and_its_own_image(features: Pass) -> None:
+def test_denoising_keeps_a_text_for_its_best_patch_and_its_own_image(features: TowerFeatures) -> None:
     # Two texts that share every patch have just under a half each; a third leads in one patch of one image.
     cosines = torch.full((2, 3, 12), 0.25)
     cosines[:, :2] = 0.3

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from tagmask.catalogue import dense_rule, method_names
 from tagmask.clip.load import Clip
-from tagmask.dense.features import Keep, Pass, one_pass
+from tagmask.dense.features import CaptureSpec, TowerFeatures, extract_features
 from tagmask.dense.positions import POSITIONS, bicubic_nudged
-from tagmask.dense.rule import Layers, Question, VariantSettings, patch_cosines, patch_features
+from tagmask.dense.rule import Layers, SecondPassContext, VariantSettings, patch_cosines, patch_features
 from tagmask.errors import InputError
 from tagmask.variants.clip import EarlySettings, LocalSettings, SharpSettings
 from tagmask.variants.resclip import ResclipSettings
@@ -73,9 +73,9 @@ def rule_of(method: str, clip: Clip, settings: VariantSettings | None = None):
 
 def look(method: str, clip: Clip, pixels: Tensor, settings: VariantSettings | None = None) -> Tensor:
     rule = rule_of(method, clip, settings)
-    state = one_pass(clip.vision, pixels, POSITIONS[rule.positions], keep=rule.mid)
+    state = extract_features(clip.vision, pixels, POSITIONS[rule.positions], keep=rule.mid)
     texts = F.normalize(torch.randn(5, state.vision.proj.shape[1], generator=_seeded(1)), dim=-1)
-    return patch_cosines(state, rule, Question(pixels, texts, 40.0))
+    return patch_cosines(state, rule, SecondPassContext(pixels, texts, 40.0))
 
 
 def _seeded(seed: int) -> torch.Generator:
@@ -83,12 +83,12 @@ def _seeded(seed: int) -> torch.Generator:
 
 
 @pytest.fixture(scope="module")
-def state(sclip_model: Clip) -> Pass:
-    return one_pass(sclip_model.vision, torch.randn(2, 3, 48, 64, generator=_seeded(3)), bicubic_nudged)
+def state(sclip_model: Clip) -> TowerFeatures:
+    return extract_features(sclip_model.vision, torch.randn(2, 3, 48, 64, generator=_seeded(3)), bicubic_nudged)
 
 
 @pytest.mark.parametrize("method", ROW_SUMS)
-def test_weights_equal_the_formula(method: str, state: Pass, sclip_model: Clip) -> None:
+def test_weights_equal_the_formula(method: str, state: TowerFeatures, sclip_model: Clip) -> None:
     weights = rule_of(method, sclip_model).weights(state)
     assert weights is not None
     attention = state.block.attn
@@ -102,7 +102,7 @@ def test_weights_equal_the_formula(method: str, state: Pass, sclip_model: Clip) 
             np.testing.assert_allclose(expected.sum(axis=1), ROW_SUMS[method], rtol=1e-9)
 
 
-def test_value_only_equals_attention_to_oneself(state: Pass, sclip_model: Clip) -> None:
+def test_value_only_equals_attention_to_oneself(state: TowerFeatures, sclip_model: Clip) -> None:
     n = state.tokens.shape[1]
     itself = torch.eye(n).expand(2, 2, n, n)
     assert rule_of("maskclip", sclip_model).weights(state) is None
@@ -110,7 +110,7 @@ def test_value_only_equals_attention_to_oneself(state: Pass, sclip_model: Clip) 
 
 
 def test_value_only_never_forms_queries_and_keys(sclip_model: Clip) -> None:
-    fresh = one_pass(sclip_model.vision, torch.zeros(1, 3, 32, 32), bicubic_nudged)
+    fresh = extract_features(sclip_model.vision, torch.zeros(1, 3, 32, 32), bicubic_nudged)
     fresh.finish(rule_of("maskclip", sclip_model).weights(fresh))
     assert "v" in vars(fresh)
     assert not {"q", "k"} & vars(fresh).keys()
@@ -142,7 +142,7 @@ def test_a_local_window_of_one_is_maskclip(variants_model: Clip) -> None:
 def test_a_local_window_as_large_as_the_grid_hides_the_class_token_only(variants_model: Clip) -> None:
     pixels = torch.randn(1, 3, 48, 48, generator=_seeded(4))
     rule = rule_of("clip-local", variants_model, LocalSettings(local_window=9))
-    weights = rule.weights(one_pass(variants_model.vision, pixels, bicubic_nudged))
+    weights = rule.weights(extract_features(variants_model.vision, pixels, bicubic_nudged))
     assert weights is not None
     assert (weights[:, :, 1:, 0] == 0).all()
     assert (weights[:, :, 1:, 1:] > 0).all()
@@ -154,8 +154,8 @@ def test_early_attention_is_that_layer_s(variants_model: Clip) -> None:
     pixels = torch.randn(1, 3, 48, 48, generator=_seeded(4))
     for layer in (0, 3, 10):
         rule = rule_of("clip-early", variants_model, EarlySettings(early_layer=layer))
-        state = one_pass(variants_model.vision, pixels, bicubic_nudged, keep=rule.mid)
-        before = one_pass(variants_model.vision, pixels, bicubic_nudged, keep=Keep(entries=12))
+        state = extract_features(variants_model.vision, pixels, bicubic_nudged, keep=rule.mid)
+        before = extract_features(variants_model.vision, pixels, bicubic_nudged, keep=CaptureSpec(entries=12))
         block = variants_model.vision.blocks[layer]
         x = before.states[layer - 1] if layer else _entry(variants_model, pixels)
         q, k, _ = block.attn.qkv(block.ln_1(x))
@@ -174,7 +174,7 @@ def _entry(clip: Clip, pixels: Tensor) -> Tensor:
 @torch.inference_mode()
 def test_an_ensemble_is_the_mean_of_its_members(variants_model: Clip) -> None:
     pixels = torch.randn(1, 3, 48, 48, generator=_seeded(4))
-    state = one_pass(variants_model.vision, pixels, bicubic_nudged)
+    state = extract_features(variants_model.vision, pixels, bicubic_nudged)
     rng = np.random.Generator(np.random.PCG64(3))
     width = state.z.shape[-1]
     parts = []
@@ -223,11 +223,11 @@ def test_a_shallow_tower_has_every_method(method: str, sclip_model: Clip) -> Non
 
 def test_only_what_was_asked_for_is_kept(sclip_model: Clip) -> None:
     pixels = torch.zeros(1, 3, 32, 32)
-    bare = one_pass(sclip_model.vision, pixels, bicubic_nudged)
+    bare = extract_features(sclip_model.vision, pixels, bicubic_nudged)
     assert (dict(bare.attention), dict(bare.states), dict(bare.heads)) == ({}, {}, {})
     group = frozenset({0, 2})
-    keep = Keep(states=frozenset({1}), attention=frozenset({1}), heads=frozenset({group}))
-    kept = one_pass(sclip_model.vision, pixels, bicubic_nudged, keep=keep)
+    keep = CaptureSpec(states=frozenset({1}), attention=frozenset({1}), heads=frozenset({group}))
+    kept = extract_features(sclip_model.vision, pixels, bicubic_nudged, keep=keep)
     assert (set(kept.attention), set(kept.states), set(kept.heads)) == ({1}, {1}, {group})
     torch.testing.assert_close(kept.attention[1].sum(dim=-1), torch.ones(1, 5))
     torch.testing.assert_close(kept.heads[group].sum(dim=-1), torch.ones(1, 2, 5))
@@ -235,15 +235,15 @@ def test_only_what_was_asked_for_is_kept(sclip_model: Clip) -> None:
 
 def test_layers_that_are_not_there_are_refused(sclip_model: Clip) -> None:
     with pytest.raises(InputError, match=r"layers \[9\].*these weights have 4 layers"):
-        one_pass(sclip_model.vision, torch.zeros(1, 3, 32, 32), bicubic_nudged, attention={9})
+        extract_features(sclip_model.vision, torch.zeros(1, 3, 32, 32), bicubic_nudged, attention={9})
 
 
 def test_watching_changes_no_token(sclip_model: Clip) -> None:
     pixels = torch.randn(1, 3, 64, 48, generator=_seeded(1))
-    plain = one_pass(sclip_model.vision, pixels, bicubic_nudged)
-    watched = one_pass(sclip_model.vision, pixels, bicubic_nudged, attention=frozenset(range(3)))
+    plain = extract_features(sclip_model.vision, pixels, bicubic_nudged)
+    watched = extract_features(sclip_model.vision, pixels, bicubic_nudged, attention=frozenset(range(3)))
     groups = frozenset(frozenset({layer}) for layer in range(3))
-    by_head = one_pass(sclip_model.vision, pixels, bicubic_nudged, keep=Keep(heads=groups))
+    by_head = extract_features(sclip_model.vision, pixels, bicubic_nudged, keep=CaptureSpec(heads=groups))
     for seen in (watched, by_head):
         torch.testing.assert_close(plain.tokens, seen.tokens, rtol=0, atol=1e-5)
     for layer in range(3):
@@ -254,7 +254,7 @@ def test_watching_changes_no_token(sclip_model: Clip) -> None:
 def test_entering_an_earlier_block_goes_on_as_the_tower_does(sclip_model: Clip) -> None:
     pixels = torch.randn(1, 3, 64, 48, generator=_seeded(1))
     with torch.inference_mode():
-        state = one_pass(sclip_model.vision, pixels, bicubic_nudged, keep=Keep(entries=3))
+        state = extract_features(sclip_model.vision, pixels, bicubic_nudged, keep=CaptureSpec(entries=3))
         x = state.entering(1).tokens
         for block in sclip_model.vision.blocks[1:-1]:
             x = block(x)
@@ -265,9 +265,9 @@ def test_features_have_no_class_token(variants_model: Clip) -> None:
     pixels = torch.randn(1, 3, 64, 48, generator=_seeded(1))
     for method in ("clip", "sc-clip", "gem"):
         rule = rule_of(method, variants_model)
-        state = one_pass(variants_model.vision, pixels, bicubic_nudged, keep=rule.mid)
+        state = extract_features(variants_model.vision, pixels, bicubic_nudged, keep=rule.mid)
         texts = torch.eye(variants_model.vision.proj.shape[1])
-        assert patch_features(state, rule, Question(pixels, texts, 40.0)).shape[:2] == (1, 12)
+        assert patch_features(state, rule, SecondPassContext(pixels, texts, 40.0)).shape[:2] == (1, 12)
 
 
 def test_unknown_method_lists_the_known() -> None:

@@ -16,17 +16,17 @@ from tagmask.catalogue import dense_rule
 from tagmask.clip.load import Clip
 from tagmask.dense import labels, sliding
 from tagmask.dense.cosine_maps import CosineMaps
-from tagmask.dense.features import Pass, one_pass
+from tagmask.dense.features import TowerFeatures, extract_features
 from tagmask.dense.positions import POSITIONS
 from tagmask.dense.prompts import split_names, text_features
 from tagmask.dense.resize import resize_cv2_linear
-from tagmask.dense.rule import Question, VariantSettings, patch_cosines, patch_features
+from tagmask.dense.rule import SecondPassContext, VariantSettings, patch_cosines, patch_features
 from tagmask.resolve import mask_recipe
 from tagmask.settings.recipes import MaskRecipe
 from tagmask.settings.words import read_list
 from tagmask.variants import clip_surgery, resclip, sfp
 from tagmask.variants.clip import vanilla
-from tagmask.variants.similarity import gauss, lone_outliers, loneliness
+from tagmask.variants.similarity import gaussian_prior, lof_outliers, local_outlier_factor
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GATE = GOLDEN / "variants_small.npz"
@@ -95,7 +95,7 @@ class Reference:
         self.clip, self.image = clip, image
         self.voc20, self.voc21 = recipe_of("sclip/voc20"), recipe_of("sclip/voc21")
         self.texts = {"20": self._texts(self.voc20), "21": self._texts(self.voc21)}
-        self.window = sliding.scale_and_normalise(clip, image, 336)[None, :, :224, :224]
+        self.window = sliding.preprocess_cv2(clip, image, 336)[None, :, :224, :224]
 
     def _texts(self, recipe: MaskRecipe) -> Tensor:
         behind = [", ".join(recipe.background)] if recipe.background else []
@@ -105,12 +105,12 @@ class Reference:
         found = recipe_of("resclip/voc20") if "res" in method else recipe_of("sclip/voc20", method=method)
         return found.variant
 
-    def question(self, method: str) -> Question:
-        return Question(self.window, self.texts["20"], 50.0 if method == "clearclip" else 40.0)
+    def question(self, method: str) -> SecondPassContext:
+        return SecondPassContext(self.window, self.texts["20"], 50.0 if method == "clearclip" else 40.0)
 
-    def state(self, method: str) -> Pass:
+    def state(self, method: str) -> TowerFeatures:
         rule = dense_rule(method, 12, self.settings(method))
-        return one_pass(self.clip.vision, self.window, POSITIONS[rule.positions], keep=rule.mid)
+        return extract_features(self.clip.vision, self.window, POSITIONS[rule.positions], keep=rule.mid)
 
     def features(self, method: str) -> Tensor:
         rule = dense_rule(method, 12, self.settings(method))
@@ -137,31 +137,31 @@ class Reference:
 
     def outliers(self, method: str) -> Tensor:
         state = self.state(method)
-        odd = sfp.class_outliers(state, 10) if method == "sfp" else lone_outliers(state.tokens[:, 1:])
+        odd = sfp.class_outliers(state, 10) if method == "sfp" else lof_outliers(state.tokens[:, 1:])
         return odd[0].nonzero()[:, 0]
 
     def patch_labels(self, *, whole: bool) -> Tensor:
         recipe = recipe_of("resclip/voc20")
-        window = sliding.scale_and_normalise(self.clip, self.image, 336)[None] if whole else self.window
+        window = sliding.preprocess_cv2(self.clip, self.image, 336)[None] if whole else self.window
         guess, state = self.first_guess(window)
         return resclip.patch_labels(guess, state.grid, 16, recipe.variant.temp_thd)
 
-    def first_guess(self, window: Tensor) -> tuple[Tensor, Pass]:
+    def first_guess(self, window: Tensor) -> tuple[Tensor, TowerFeatures]:
         rule = dense_rule("resclip-rcs", 12, recipe_of("resclip/voc20").variant)
-        state = one_pass(self.clip.vision, window, POSITIONS[rule.positions], keep=rule.mid)
-        question = Question(window, self.texts["20"], 40.0)
+        state = extract_features(self.clip.vision, window, POSITIONS[rule.positions], keep=rule.mid)
+        question = SecondPassContext(window, self.texts["20"], 40.0)
         features = patch_features(state, rule, question)
-        return next(resclip.first_guess(features, state.grid, question)), state
+        return next(resclip.initial_probabilities(features, state.grid, question)), state
 
     def gem_texts(self) -> Tensor:
         names = [line.split(", ")[0] for line in self.voc20.words]
         return text_features(self.clip, names, ("a photo of a {}.",))
 
     def gem_maps(self) -> Tensor:
-        window = sliding.scale_and_normalise(self.clip, self.image, 336)[None]
+        window = sliding.preprocess_cv2(self.clip, self.image, 336)[None]
         rule = dense_rule("gem", 12, self.settings("gem"))
-        state = one_pass(self.clip.vision, window, POSITIONS[rule.positions], keep=rule.mid)
-        cosines = patch_cosines(state, rule, Question(window, self.gem_texts(), 40.0))[0]
+        state = extract_features(self.clip.vision, window, POSITIONS[rule.positions], keep=rule.mid)
+        cosines = patch_cosines(state, rule, SecondPassContext(window, self.gem_texts(), 40.0))[0]
         full = F.interpolate(
             cosines.reshape(1, -1, *state.grid), (336, 448), mode="bilinear", align_corners=False
         )[0]
@@ -192,7 +192,7 @@ def by_name(reference: Reference, pack: Mapping[str, np.ndarray]) -> dict[str, C
         "a.input_crop0": lambda: reference.window[0],
         "a.resized_rgb_336": lambda: resize_cv2_linear(reference.image, (336, 448)),
         "a.resized_rgb_448": lambda: resize_cv2_linear(reference.image, (448, 597)),
-        "naclip.omega": lambda: gauss((14, 14))[1:, 1:][::13, ::7],
+        "naclip.omega": lambda: gaussian_prior((14, 14))[1:, 1:][::13, ::7],
         "scclip.outliers": lambda: reference.outliers("sc-clip"),
         "sfp.outliers": lambda: torch.stack(
             [reference.outliers("sfp") // 14, reference.outliers("sfp") % 14], dim=1
@@ -200,10 +200,10 @@ def by_name(reference: Reference, pack: Mapping[str, np.ndarray]) -> dict[str, C
         "resclip.patch_matrix": partial(reference.patch_labels, whole=False),
         "a.resclip.whole_patch_matrix": partial(reference.patch_labels, whole=True),
         "resclip.sfr_map": lambda: F.pad(
-            resclip.feedback_map(reference.patch_labels(whole=False)), (1, 0, 1, 0)
+            resclip.smoothed_affinity(reference.patch_labels(whole=False)), (1, 0, 1, 0)
         ),
         "resclip.first_prob_sub": lambda: reference.first_guess(reference.window)[0][:, ::7, ::7],
-        "scclip.lof": lambda: loneliness(reference.state("sc-clip").tokens[:, 1:])[0],
+        "scclip.lof": lambda: local_outlier_factor(reference.state("sc-clip").tokens[:, 1:])[0],
         "gem.own_text": reference.gem_texts,
         "gem.own_maps_a_sub": lambda: reference.gem_maps()[:, ::8, ::8],
         "gem.own_argmax_a": lambda: reference.gem_maps().max(dim=0).indices,

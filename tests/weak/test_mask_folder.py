@@ -19,7 +19,7 @@ from tagmask.masks import index_png, read_index_png
 from tagmask.runtime.folders import FoundImage, find_images
 from tagmask.weak.mask_folder import MaskSource, left_out, mask_file, read_mask, words_of, write_masks
 from tagmask.weak.samples import find_pairs
-from tagmask.weak.seeds import from_cams, from_masks, from_segmenter, swept
+from tagmask.weak.seeds import from_cams, from_masks, from_segmenter, sweep_thresholds
 from tests.segmenters import made
 
 WORDS = ("background", "cat", "dog")
@@ -202,7 +202,7 @@ def test_seeds_of_maps_and_their_sweep(photos: Path, tmp_path: Path) -> None:
         np.save(cams / f"{name}.npy", np.array({1: ramp}, object))
     (truth / "a.png").write_bytes(index_png((ramp > 0.255).astype(np.uint8) * 2))
     images = find_images([photos])
-    found = swept(images, cams, truth, 2)
+    found = sweep_thresholds(images, cams, truth, 2)
     assert 0.23 <= found.best <= 0.26
     list(write_masks(images, from_cams(cams, WORDS[1:], found.best), tmp_path / "seeds"))
     assert np.array_equal(
@@ -210,7 +210,7 @@ def test_seeds_of_maps_and_their_sweep(photos: Path, tmp_path: Path) -> None:
     )
     (truth / "a.png").unlink()
     with pytest.raises(InputError, match="needs some of both"):
-        swept(images, cams, truth, 2)
+        sweep_thresholds(images, cams, truth, 2)
 
 
 def test_masks_that_are_there_are_checked_and_copied(photos: Path, tmp_path: Path) -> None:

@@ -12,15 +12,15 @@ from tagmask import __version__
 from tagmask.api import Segmenter, Tagger
 from tagmask.bench.journal import Record, open_journal
 from tagmask.bench.protocol import Protocol
-from tagmask.bench.scoring import evaluated, mask_scorer, tag_scorer
-from tagmask.bench.summary import Summary, summarised
+from tagmask.bench.scoring import evaluate, mask_scorer, tag_scorer
+from tagmask.bench.summary import Summary, summarise
 from tagmask.clip.load import Clip
 from tagmask.data.sample import Dataset
 from tagmask.errors import InputError
 from tagmask.files import file_hash
-from tagmask.settings.recipes import MaskRecipe, TagMaskRecipe, TagRecipe
+from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe, TagRecipe
 
-__all__ = ["JOURNAL", "Run", "described", "measured", "other_weights"]
+__all__ = ["JOURNAL", "Run", "describe_run", "run_benchmark", "other_weights"]
 
 JOURNAL = "images.jsonl"
 """The file of results in a run's folder."""
@@ -41,7 +41,7 @@ class Run:
     """Only the first so many."""
 
 
-def measured(
+def run_benchmark(
     clip: Clip, run: Run, folder: Path, *, workers: int = 1, resume: bool = False, watch: Watch | None = None
 ) -> Summary:
     """Score a data set, image by image, and return the number.
@@ -61,22 +61,22 @@ def measured(
         score = tag_scorer(runner, dataset)
     else:
         score = mask_scorer(runner, dataset, told=protocol.told)
-    with open_journal(folder / JOURNAL, described(clip, protocol, dataset), resume=resume) as journal:
+    with open_journal(folder / JOURNAL, describe_run(clip, protocol, dataset), resume=resume) as journal:
         asked = islice(dataset.samples, run.limit)
         todo = [sample for sample in asked if sample.id not in journal.done]
-        records: Iterable[Record] = evaluated(todo, score, workers=workers)
+        records: Iterable[Record] = evaluate(todo, score, workers=workers)
         for record in watch(records, len(todo)) if watch else records:
             journal.write(record)
-    return summarised(journal.path, protocol, dataset, limit=run.limit, images=run.images)
+    return summarise(journal.path, protocol, dataset, limit=run.limit, images=run.images)
 
 
 def _runner(clip: Clip, protocol: Protocol) -> Tagger | Segmenter:
     if protocol.tags:
         return Tagger(clip, recipe=cast(TagRecipe, protocol.recipe))
-    return Segmenter(clip, recipe=cast(MaskRecipe | TagMaskRecipe, protocol.recipe))
+    return Segmenter(clip, recipe=cast(MaskRecipe | TagFirstRecipe, protocol.recipe))
 
 
-def described(clip: Clip, protocol: Protocol, dataset: Dataset) -> Mapping[str, Any]:
+def describe_run(clip: Clip, protocol: Protocol, dataset: Dataset) -> Mapping[str, Any]:
     """All that single results depend on, by topic; results of runs that differ in any are never mixed.
 
     Of the data set: its name, classes and the ids in order. Files are not read for this: who changes

@@ -17,7 +17,7 @@ from tagmask.errors import InputError, ShapeError, TagmaskError
 from tagmask.runs.ordered_map import Outcome, ordered_map, out_of_memory
 from tagmask.types import Image
 
-__all__ = ["evaluated", "mask_scorer", "tag_scorer"]
+__all__ = ["evaluate", "mask_scorer", "tag_scorer"]
 
 Scorer = Callable[[Sample], Record]
 Read = TypeVar("Read")
@@ -120,7 +120,7 @@ def _check_same_classes(ours: tuple[str, ...], theirs: tuple[str, ...], name: st
         )
 
 
-def evaluated(samples: Iterable[Sample], score: Scorer, *, workers: int = 1) -> Iterator[Record]:
+def evaluate(samples: Iterable[Sample], score: Scorer, *, workers: int = 1) -> Iterator[Record]:
     """Score samples, in order, as the iterator is read.
 
     What is wrong with one image (its files, their sizes, the memory it needs) becomes its record; faults of

@@ -4,20 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tagmask.cli.console import say
+from tagmask.cli.console import message
 from tagmask.cli.options import Activation, Precision
 from tagmask.errors import InputError, WeightsError
 
 if TYPE_CHECKING:
     from tagmask.clip.load import Clip
 
-__all__ = ["DEFAULT_WEIGHTS", "behind", "lines", "load_weights", "needed"]
+__all__ = ["DEFAULT_WEIGHTS", "background_words", "read_words", "load_weights", "require_words"]
 
 DEFAULT_WEIGHTS = "ViT-B-16:openai"
 """Where none are named."""
 
 
-def lines(given: Sequence[str] | None) -> list[str] | None:
+def read_words(given: Sequence[str] | None) -> list[str] | None:
     """Options as given, with each @FILE replaced by its lines; None where nothing was given.
 
     Raises:
@@ -44,14 +44,14 @@ def lines(given: Sequence[str] | None) -> list[str] | None:
         found += words
     for word in found:
         if "," in word.replace(", ", ""):
-            say(
+            message(
                 f"note: {word!r} is one text to CLIP; "
                 "write ', ' between several names of one class, and one -w for each class"
             )
     return found
 
 
-def needed(words: list[str] | None, recipe: str | None) -> list[str] | None:
+def require_words(words: list[str] | None, recipe: str | None) -> list[str] | None:
     """The words, which only a recipe can stand in for.
 
     Raises:
@@ -62,7 +62,7 @@ def needed(words: list[str] | None, recipe: str | None) -> list[str] | None:
     return words
 
 
-def behind(background: Sequence[str] | None, no_background: bool) -> list[str] | None:
+def background_words(background: Sequence[str] | None, no_background: bool) -> list[str] | None:
     """Background words: None for the built-in ones, [] for none.
 
     Raises:
@@ -70,7 +70,7 @@ def behind(background: Sequence[str] | None, no_background: bool) -> list[str] |
     """
     if background and no_background:
         raise InputError("--background and --no-background exclude each other; give one of them")
-    return [] if no_background else lines(background)
+    return [] if no_background else read_words(background)
 
 
 def load_weights(
@@ -81,11 +81,11 @@ def load_weights(
     Raises:
         WeightsError: no usable weights.
     """
-    from tagmask.cli.downloads import downloads_shown
+    from tagmask.cli.downloads import download_progress
     from tagmask.clip.load import load
 
     try:
-        with downloads_shown() as progress:
+        with download_progress() as progress:
             clip = load(
                 weights or DEFAULT_WEIGHTS,
                 device=device,
@@ -101,5 +101,5 @@ def load_weights(
             "(--weights PATH, or --weights miniature)"
         ) from error
     chosen = " (chosen by --precision auto)" if precision is Precision.auto else ""
-    say(f"{Path(clip.name).name}: {clip.describe()}{chosen}")
+    message(f"{Path(clip.name).name}: {clip.describe()}{chosen}")
     return clip

@@ -8,20 +8,20 @@ from pathlib import Path
 import typer
 
 from tagmask.catalogue import dense_rule
-from tagmask.cli.console import say
+from tagmask.cli.console import message
 from tagmask.clip.load import Clip
 from tagmask.dense.prompts import split_names, text_features
 from tagmask.errors import InputError
 from tagmask.files import write_bytes
 from tagmask.images import read_image
 from tagmask.pipelines.attention_maps import WHOLE, check_points, patch_attention
-from tagmask.report.attention import Look, look_sheet
+from tagmask.report.attention import AttentionExample, attention_sheet
 from tagmask.resolve import mask_recipe
 from tagmask.types import TextFeatures
 
-__all__ = ["USUAL", "look_at", "read_points"]
+__all__ = ["DEFAULT_METHODS", "draw_attention", "read_points"]
 
-USUAL = ("clip", "maskclip", "sclip", "naclip", "sc-clip")
+DEFAULT_METHODS = ("clip", "maskclip", "sclip", "naclip", "sc-clip")
 """Methods shown where none are asked for."""
 _ANY_DEPTH = 12
 """Layers, where a rule is made only to see that it can be."""
@@ -50,7 +50,7 @@ def read_points(given: Sequence[str]) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def look_at(
+def draw_attention(
     source: Path,
     at: Sequence[str],
     methods: Sequence[str],
@@ -69,7 +69,7 @@ def look_at(
     kind = _FORMATS.get(out.suffix.lower())
     if kind is None:
         raise InputError(f"--out is {str(out)!r}; give a file that ends in .png or .jpg")
-    methods = tuple(dict.fromkeys(methods)) or USUAL
+    methods = tuple(dict.fromkeys(methods)) or DEFAULT_METHODS
     for method in methods:
         dense_rule(method, _ANY_DEPTH)
     image = read_image(source)
@@ -78,28 +78,28 @@ def look_at(
     if out.exists() and out.samefile(source):
         raise InputError(f"--out {out} is the image itself; give another file")
     clip = make()
-    texts = None if not words else _asked_with(clip, words)
+    texts = None if not words else _text_features(clip, words)
     if texts is None:
-        _say_unasked(clip, methods)
+        _note_first_pass(clip, methods)
     weights = patch_attention(clip, image, points, methods, WHOLE, texts)
     file = io.BytesIO()
-    look_sheet(Look(image, points, methods, weights)).save(file, kind)
+    attention_sheet(AttentionExample(image, points, methods, weights)).save(file, kind)
     write_bytes(out, file.getvalue())
     typer.echo(str(out))
 
 
-def _asked_with(clip: Clip, words: Sequence[str]) -> TextFeatures:
+def _text_features(clip: Clip, words: Sequence[str]) -> TextFeatures:
     """Features of the words and of what is behind them, as masks of these words would use them."""
     recipe = mask_recipe(None, list(words), None, None, {}, clip.background)
     names = split_names([*recipe.background, *recipe.words])
     return text_features(clip, names.texts, recipe.templates)
 
 
-def _say_unasked(clip: Clip, methods: Sequence[str]) -> None:
+def _note_first_pass(clip: Clip, methods: Sequence[str]) -> None:
     layers = len(clip.vision.blocks)
     twice = [name for name in methods if dense_rule(name, layers).again is not None]
     if twice:
-        say(
+        message(
             f"note: {', '.join(twice)} looks twice, the second time with words in mind; "
             "give -w WORD to see that, here is the first look"
         )

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from tagmask.cli.arguments import load_weights
-from tagmask.cli.console import errors_reported
+from tagmask.cli.console import report_errors
 from tagmask.cli.options import (
     ActivationOption,
     AsOption,
@@ -81,7 +81,7 @@ def run(
     Results are kept image by image: a run that was stopped goes on with --resume, to the same number.
     A number that is not of the whole set says so.
     """
-    with errors_reported():
+    with report_errors():
         from tagmask.cli.bench_runs import Bench, Request, roots_of, run_one
 
         request = Request.of(recipe, settings, refine, as_ and as_.value, dataset, split)
@@ -106,7 +106,7 @@ def table(
     precision: PrecisionOption = Precision.float32,
 ) -> None:
     """Run every row of a table that can be run; prints the table with ours beside the paper's."""
-    with errors_reported():
+    with report_errors():
         from tagmask.bench.catalogue import table as known
         from tagmask.cli.bench_runs import Bench, roots_of, run_table
 
@@ -128,7 +128,7 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a figure.")] = False,
 ) -> None:
     """Show the papers' figures, where each is from, and the command that should give it."""
-    with errors_reported():
+    with report_errors():
         from tagmask.cli.bench_lists import show_figures
 
         show_figures(pattern, as_json=as_json)
@@ -146,7 +146,7 @@ def tags(
     ] = False,
 ) -> None:
     """Score a file of tags against a list of true classes: precision, recall, F1."""
-    with errors_reported():
+    with report_errors():
         from tagmask.cli.bench_lists import show_tag_scores
 
         partial = show_tag_scores(found, truth, classes, raw_coco_stuff=raw_coco_stuff)
@@ -167,7 +167,7 @@ def miniature(
     precision: PrecisionOption = Precision.auto,
 ) -> None:
     """The papers' tables in the miniature world (docs/miniature.md), as Markdown."""
-    with errors_reported():
+    with report_errors():
         from tagmask.cli.bench_miniature import bench_miniature
 
         bench_miniature(load_weights(weights, None, device, precision), scenes, table or (), pictures)

@@ -10,7 +10,7 @@ import typer
 from tagmask.bench.catalogue import Cell, all_tables, cells
 from tagmask.bench.protocol import METRICS
 from tagmask.bench.tag_files import read_truth, scored_tags
-from tagmask.cli.console import bold, say
+from tagmask.cli.console import bold, message
 from tagmask.errors import InputError
 from tagmask.runtime.tag_files import read_tags
 
@@ -33,7 +33,7 @@ def show_figures(pattern: str | None, *, as_json: bool) -> None:
         )
     if as_json:
         for cell in found:
-            typer.echo(json.dumps(_said(cell), ensure_ascii=False))
+            typer.echo(json.dumps(_summary_lines(cell), ensure_ascii=False))
         return
     for name, group in groupby(found, key=lambda cell: cell.table):
         table = all_tables()[name]
@@ -46,7 +46,7 @@ def show_figures(pattern: str | None, *, as_json: bool) -> None:
             images = f", {column.images} images" if column.images else ""
             typer.echo(f"  {column.label} needs {column.needs}{images}")
         typer.echo("")
-    say(f"{len(found)} figures, {sum(cell.command is not None for cell in found)} of them can be run here")
+    message(f"{len(found)} figures, {sum(cell.command is not None for cell in found)} of them can be run here")
 
 
 def _lines(shown: Sequence[Cell]) -> list[str]:
@@ -62,7 +62,7 @@ def _lines(shown: Sequence[Cell]) -> list[str]:
     return lines
 
 
-def _said(cell: Cell) -> dict[str, object]:
+def _summary_lines(cell: Cell) -> dict[str, object]:
     return {
         "table": cell.table,
         "row": cell.row,
@@ -95,12 +95,12 @@ def show_tag_scores(tags: Path, truth: Path, classes: int, *, raw_coco_stuff: bo
         typer.echo(
             f"{name:<16} precision {score.precision:.4f}  recall {score.recall:.4f}  F1 {score.f1:.4f}"
         )
-    _say_missing("in the list and not among the tags", found.without_tags)
-    _say_missing("among the tags and not in the list", found.not_listed)
+    _report_missing("in the list and not among the tags", found.without_tags)
+    _report_missing("among the tags and not in the list", found.not_listed)
     return found.partial
 
 
-def _say_missing(where: str, names: Sequence[str]) -> None:
+def _report_missing(where: str, names: Sequence[str]) -> None:
     if names:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        say(f"{len(names)} images are {where}: {', '.join(names[:_NAMED])}{more}")
+        message(f"{len(names)} images are {where}: {', '.join(names[:_NAMED])}{more}")

@@ -9,12 +9,12 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from tagmask.bench.miniature.ground_truth import scenes, zero_shot
-from tagmask.bench.miniature.measurements import MaskWay, TagWay
+from tagmask.bench.miniature.measurements import MaskSetup, TagSetup
 from tagmask.bench.miniature.page import markdown, svg
 from tagmask.bench.miniature.run import class_iou, measure, table_names, tables, thresholds
 from tagmask.bench.miniature.tables import CRF, PAMR
 from tagmask.checks import check_choice
-from tagmask.cli.console import say
+from tagmask.cli.console import message
 from tagmask.clip.load import Clip
 from tagmask.files import write_bytes
 from tagmask.miniature.scenes import CLASS_NAMES
@@ -23,13 +23,13 @@ __all__ = ["bench_miniature"]
 
 _SINGLE = 300
 """Single objects asked for in the first table."""
-_BY_CLASS: Mapping[str, MaskWay] = {
-    "MaskCLIP": MaskWay("maskclip"),
-    "SCLIP": MaskWay("sclip"),
-    "SCLIP + PAMR": MaskWay("sclip", PAMR),
-    "SCLIP, only tags": MaskWay("sclip", tags="found"),
-    "CLS-SEG": MaskWay("cls-seg", tags="found"),
-    "CLS-SEG + CRF": MaskWay("cls-seg", CRF, tags="found"),
+_BY_CLASS: Mapping[str, MaskSetup] = {
+    "MaskCLIP": MaskSetup("maskclip"),
+    "SCLIP": MaskSetup("sclip"),
+    "SCLIP + PAMR": MaskSetup("sclip", PAMR),
+    "SCLIP, only tags": MaskSetup("sclip", tags="found"),
+    "CLS-SEG": MaskSetup("cls-seg", tags="found"),
+    "CLS-SEG + CRF": MaskSetup("cls-seg", CRF, tags="found"),
 }
 """Rows that are also shown class by class."""
 
@@ -48,10 +48,10 @@ def bench_miniature(clip: Clip, count: int, names: Sequence[str] = (), pictures:
             typer.echo(line)
         if pictures is not None:
             write_bytes(pictures / f"miniature-{measured.table.name}.svg", svg(measured).encode())
-    if TagWay() in found.scores:
+    if TagSetup() in found.scores:
         typer.echo("### TagCLIP's threshold, a share of the range of a scene's scores\n")
         typer.echo("| threshold | precision | recall | F1 | tags a scene |\n|---|---|---|---|---|")
-        for at in thresholds(found.scores[TagWay()], found.scenes):
+        for at in thresholds(found.scores[TagSetup()], found.scenes):
             typer.echo(
                 f"| {at.tau:.1f} | {at.precision:.1%} | {at.recall:.1%} | {at.f1:.1%} | {at.tags:.2f} |"
             )
@@ -60,7 +60,7 @@ def bench_miniature(clip: Clip, count: int, names: Sequence[str] = (), pictures:
     if len(held) > 1:
         for line in _by_class(held):
             typer.echo(line)
-    say(f"{count} scenes, {(time.monotonic() - began) / 60:.1f} minutes")
+    message(f"{count} scenes, {(time.monotonic() - began) / 60:.1f} minutes")
 
 
 def _named(clip: Clip) -> Iterator[str]:

@@ -10,15 +10,15 @@ from types import MappingProxyType
 
 import typer
 
-from tagmask.bench.benchmark_run import Run, described, measured, other_weights
-from tagmask.bench.catalogue import Cell, Column, Table, home, protocol_of, published
+from tagmask.bench.benchmark_run import Run, describe_run, run_benchmark, other_weights
+from tagmask.bench.catalogue import Cell, Column, Table, reference_column, protocol_of, published
 from tagmask.bench.journal import Record
-from tagmask.bench.pages import Comparison, Finding, compared, headline, write_pages
+from tagmask.bench.pages import Comparison, RunReport, compare_with_published, headline, write_pages
 from tagmask.bench.protocol import Protocol, made_recipe
 from tagmask.bench.summary import Summary
 from tagmask.bench.table_page import table_page, table_record
 from tagmask.catalogue import method_of
-from tagmask.cli.console import said_if_stopped, say, watched
+from tagmask.cli.console import report_if_stopped, message, with_progress
 from tagmask.cli.options import Refine
 from tagmask.clip.load import Clip
 from tagmask.data.catalogue import open_dataset
@@ -78,7 +78,7 @@ class Request:
         """
         changes = [*_REFINED.get(refine, ()), *(settings or ())]
         made = made_recipe(recipe, parse_assignments(changes), as_)
-        column = home(recipe) or Column(
+        column = reference_column(recipe) or Column(
             key="",
             label="",
             metric="map" if made.gives == "tags" else "miou",
@@ -156,7 +156,7 @@ def run_one(bench: Bench, request: Request) -> int:
     typer.echo(headline(found))
     for each in found.comparisons:
         typer.echo(_beside(each, partial=bool(found.summary.partial)))
-    say(f"written to {bench.out / request.folder}")
+    message(f"written to {bench.out / request.folder}")
     return len(found.summary.failures)
 
 
@@ -169,26 +169,26 @@ def _beside(each: Comparison, *, partial: bool) -> str:
     )
 
 
-def _run(bench: Bench, request: Request) -> Finding:
+def _run(bench: Bench, request: Request) -> RunReport:
     dataset = _opened(bench.roots, request)
     folder = bench.out / request.folder
     ensure_folder(folder)
     run = Run(protocol=request.protocol, dataset=dataset, images=request.images, limit=bench.limit)
-    with said_if_stopped(folder):
-        summary = measured(
-            bench.clip, run, folder, workers=bench.workers, resume=bench.resume, watch=_told_of_failures
+    with report_if_stopped(folder):
+        summary = run_benchmark(
+            bench.clip, run, folder, workers=bench.workers, resume=bench.resume, watch=_report_failures
         )
-    about = dict(described(bench.clip, request.protocol, dataset))
+    about = dict(describe_run(bench.clip, request.protocol, dataset))
     if note := other_weights(bench.clip):
         about["note"] = note
-        say(f"note: {note}")
+        message(f"note: {note}")
     cells = published(request.protocol, request.data, request.split)
-    found = Finding(
+    found = RunReport(
         name=request.name,
         data=request.where,
         protocol=request.protocol,
         summary=summary,
-        comparisons=compared(summary, cells),
+        comparisons=compare_with_published(summary, cells),
         about=about,
     )
     write_pages(folder, found)
@@ -205,10 +205,10 @@ def _opened(roots: Roots, request: Request) -> Dataset:
     return replace(dataset, samples=[sample for sample in dataset.samples if sample.tags])
 
 
-def _told_of_failures(records: Iterable[Record], total: int) -> Iterator[Record]:
-    for record in watched(records, total):
+def _report_failures(records: Iterable[Record], total: int) -> Iterator[Record]:
+    for record in with_progress(records, total):
         if record.failed is not None:
-            say(f"failed: {record.id}: {record.reason}")
+            message(f"failed: {record.id}: {record.reason}")
         yield record
 
 
@@ -224,14 +224,14 @@ def run_table(bench: Bench, table: Table) -> int:
     for request in requests.values():
         if request.folder in done:
             continue
-        say(f"{request.name} on {request.where}")
+        message(f"{request.name} on {request.where}")
         try:
             found = _run(bench, request)
         except TagmaskError as error:
-            say(f"not run: {error}")
+            message(f"not run: {error}")
             done[request.folder] = str(error)
         else:
-            say(headline(found))
+            message(headline(found))
             done[request.folder] = found.summary
     results = {cell: done[request.folder] for cell, request in requests.items()}
     page = table_page(table, results)
@@ -240,7 +240,7 @@ def run_table(bench: Bench, table: Table) -> int:
     write_bytes(folder / f"{table.name}.md", (page + "\n").encode())
     record = json.dumps(table_record(table, results), indent=2, ensure_ascii=False, allow_nan=False)
     write_bytes(folder / f"{table.name}.json", (record + "\n").encode())
-    say(f"written to {folder}")
+    message(f"written to {folder}")
     return sum(isinstance(result, str) or bool(result.failures) for result in done.values())
 
 

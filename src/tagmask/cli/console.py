@@ -15,13 +15,13 @@ from tagmask.errors import TagmaskError
 
 __all__ = [
     "bold",
-    "errors_reported",
+    "report_errors",
     "green",
-    "said_if_stopped",
-    "say",
-    "say_failed",
-    "sum_up",
-    "watched",
+    "report_if_stopped",
+    "message",
+    "report_failure",
+    "print_summary",
+    "with_progress",
 ]
 
 _SECONDS_BETWEEN_LINES = 30.0
@@ -29,30 +29,30 @@ _SECONDS_BETWEEN_LINES = 30.0
 Item = TypeVar("Item")
 
 
-def say(text: str) -> None:
+def message(text: str) -> None:
     """One line on stderr."""
     typer.echo(text, err=True)
 
 
 @contextmanager
-def errors_reported() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """Turn an error that the user can mend into one message and exit code 2."""
     try:
-        with _library_heard():
+        with _forward_logs():
             yield
             sys.stdout.flush()
     except TagmaskError as error:
-        say(f"tagmask: {error}")
+        message(f"tagmask: {error}")
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
-        say("tagmask: stopped")
+        message("tagmask: stopped")
         raise typer.Exit(130) from error
     except OSError as error:
         # Only stdout is left: everything else that is read or written has errors of its own.
         _close_stdout()
         if isinstance(error, BrokenPipeError):  # the reader has enough, as in `| head`
             raise typer.Exit(141) from error
-        say(f"tagmask: results cannot be written to stdout: {error.strerror}")
+        message(f"tagmask: results cannot be written to stdout: {error.strerror}")
         raise typer.Exit(2) from error
 
 
@@ -63,9 +63,9 @@ def _close_stdout() -> None:
 
 
 @contextmanager
-def _library_heard() -> Iterator[None]:
+def _forward_logs() -> Iterator[None]:
     """Say on stderr what the library logs, for as long as a command runs."""
-    handler = _Saying(logging.INFO)
+    handler = _ConsoleHandler(logging.INFO)
     logger = logging.getLogger("tagmask")
     before = logger.level
     logger.addHandler(handler)
@@ -77,26 +77,26 @@ def _library_heard() -> Iterator[None]:
         logger.setLevel(before)
 
 
-class _Saying(logging.Handler):
+class _ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        say(record.getMessage())
+        message(record.getMessage())
 
 
 @contextmanager
-def said_if_stopped(kept: Path | None) -> Iterator[None]:
+def report_if_stopped(kept: Path | None) -> Iterator[None]:
     """If the user stops the run, say where its results so far are."""
     try:
         yield
     except KeyboardInterrupt:
         if kept is not None:
-            say(f"results so far are in {kept}")
+            message(f"results so far are in {kept}")
         raise
 
 
-def say_failed(path: Path, error: str | None) -> None:
+def report_failure(path: Path, error: str | None) -> None:
     """One image's reason, with its path said once."""
     reason = error or "no reason known"
-    say(f"failed: {reason}" if reason.startswith(str(path)) else f"failed: {path}: {reason}")
+    message(f"failed: {reason}" if reason.startswith(str(path)) else f"failed: {path}: {reason}")
 
 
 def bold(text: str) -> str:
@@ -109,15 +109,15 @@ def green(text: str) -> str:
     return text if os.environ.get("NO_COLOR") else typer.style(text, fg="green")
 
 
-def sum_up(images: int, failed: int, out: Path | None) -> None:
+def print_summary(images: int, failed: int, out: Path | None) -> None:
     """One closing line: how many images, how many failed, where the results are."""
     if images > 1 or failed:
-        say(f"{images - failed} of {images} images done" + (f", {failed} failed" if failed else ""))
+        message(f"{images - failed} of {images} images done" + (f", {failed} failed" if failed else ""))
     if out is not None and failed < images:
-        say(f"written to {out}")
+        message(f"written to {out}")
 
 
-def watched(items: Iterable[Item], total: int) -> Iterator[Item]:
+def with_progress(items: Iterable[Item], total: int) -> Iterator[Item]:
     """Pass items on, with a bar where stderr is a terminal and a line now and then where it is not."""
     if total < 2:
         yield from items
@@ -152,4 +152,4 @@ def _with_lines(items: Iterable[Item], total: int) -> Iterator[Item]:
         yield item
         if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            say(f"{done} of {total} images")
+            message(f"{done} of {total} images")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tagmask.cli.console import errors_reported, say
+from tagmask.cli.console import report_errors, message
 
 __all__ = ["data_app"]
 
@@ -25,7 +25,7 @@ Split = Annotated[
 @data_app.command("list")
 def list_() -> None:
     """List the data sets, their splits (the first is meant where none is named), and what can be prepared."""
-    with errors_reported():
+    with report_errors():
         from tagmask.data.catalogue import DATASETS
         from tagmask.data.converters import CONVERTERS
 
@@ -49,7 +49,7 @@ def check(
 
     Exit code 1 if anything is missing or cannot be used.
     """
-    with errors_reported():
+    with report_errors():
         from tagmask.data.check import check_dataset
 
         findings = check_dataset(name, root, split, read=read)
@@ -72,20 +72,20 @@ def prepare(
 
     What is there is left as it is, so a run that was stopped goes on. Exit code 1 if any could not be made.
     """
-    with errors_reported():
-        from tagmask.cli.console import said_if_stopped, watched
+    with report_errors():
+        from tagmask.cli.console import report_if_stopped, with_progress
         from tagmask.data.converters import jobs_of
         from tagmask.data.prepare import convert
 
         jobs = jobs_of(name, root, split)
         made = failed = 0
-        with said_if_stopped(root):
-            for done in watched(
+        with report_if_stopped(root):
+            for done in with_progress(
                 convert(jobs, workers=workers or os.cpu_count() or 1, again=again), len(jobs)
             ):
                 made += done.made
                 if done.error is not None:
                     failed += 1
-                    say(f"failed: {done.error}")
-        say(f"{made} files made, {len(jobs) - made - failed} were there, {failed} failed")
+                    message(f"failed: {done.error}")
+        message(f"{made} files made, {len(jobs) - made - failed} were there, {failed} failed")
     raise typer.Exit(1 if failed else 0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from tagmask.cli.console import say
+from tagmask.cli.console import message
 from tagmask.errors import InputError
 from tagmask.types import Size
 from tagmask.weak.export import check_onnx, export_onnx, needs_onnx
@@ -23,10 +23,10 @@ def export_student(
     trained = load_student(student)
     export_onnx(trained, out, size=size, batch=batch, output=output, pixels=pixels, opset=opset)
     if find_spec("onnxruntime") is None:
-        say("not run: onnxruntime is not installed (pip install 'tagmask[export]')")
+        message("not run: onnxruntime is not installed (pip install 'tagmask[export]')")
     else:
         gap = check_onnx(out, trained)
-        say(f"run with onnxruntime: probabilities differ from the student's by at most {gap:.1e}")
+        message(f"run with onnxruntime: probabilities differ from the student's by at most {gap:.1e}")
     typer.echo(str(out))
 
 

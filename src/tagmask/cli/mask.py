@@ -9,17 +9,17 @@ import typer
 
 from tagmask import __version__
 from tagmask.api import Segmenter
-from tagmask.cli.console import bold, said_if_stopped, say_failed, sum_up, watched
+from tagmask.cli.console import bold, report_if_stopped, report_failure, print_summary, with_progress
 from tagmask.cli.options import Refine
 from tagmask.errors import InputError
 from tagmask.files import ensure_folder, write_bytes
 from tagmask.images import read_image
 from tagmask.interop.coco import CocoFile, needs_pycocotools
-from tagmask.results import Segmentation, nothing_label
+from tagmask.results import Segmentation, ignore_index_for
 from tagmask.runs.ordered_map import ordered_map, shared_threads
 from tagmask.runtime.folders import FoundImage, output_names
 from tagmask.runtime.tag_files import tags_of
-from tagmask.settings.recipes import MaskRecipe, TagMaskRecipe
+from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
 
 __all__ = ["check_tags_known", "mask_formats", "mask_images", "mask_settings"]
 
@@ -62,13 +62,13 @@ def mask_images(
         return mask, found
 
     failed = 0
-    with said_if_stopped(out):
+    with report_if_stopped(out):
         workers = min(in_flight, len(images))
         outcomes = ordered_map(images, work, workers=workers, threads=shared_threads(workers))
-        for outcome in watched(outcomes, len(images)):
+        for outcome in with_progress(outcomes, len(images)):
             if outcome.result is None:
                 failed += 1
-                say_failed(outcome.item.path, outcome.reason)
+                report_failure(outcome.item.path, outcome.reason)
                 continue
             mask, found = outcome.result
             if coco:
@@ -77,7 +77,7 @@ def mask_images(
             typer.echo(f"{bold(str(outcome.item.path))}: {shares or 'nothing'} -> {mask}")
     if coco:
         write_bytes(out / "annotations.json", annotations.encode())
-    sum_up(len(images), failed, out)
+    print_summary(len(images), failed, out)
     return failed
 
 
@@ -104,7 +104,7 @@ def mask_settings(
     return asked
 
 
-def check_tags_known(recipe: MaskRecipe | TagMaskRecipe, tags_file: Path | None) -> None:
+def check_tags_known(recipe: MaskRecipe | TagFirstRecipe, tags_file: Path | None) -> None:
     """Refuse a recipe that must be told an image's tags where nothing tells them.
 
     Raises:
@@ -157,7 +157,7 @@ def _classes(segmenter: Segmenter) -> str:
         "weights": clip.name,
         "activation": clip.activation,
         "precision": clip.precision,
-        "nothing": nothing_label(len(classes)),
+        "nothing": ignore_index_for(len(classes)),
         "classes": classes,
         "settings": settings,
     }

@@ -10,7 +10,7 @@ import typer
 
 from tagmask.api import Tagger
 from tagmask.catalogue import method_of
-from tagmask.cli.console import bold, green, said_if_stopped, say_failed, sum_up, watched
+from tagmask.cli.console import bold, green, report_if_stopped, report_failure, print_summary, with_progress
 from tagmask.errors import InputError
 from tagmask.resolve import recipe as recipe_called
 from tagmask.results import Tags
@@ -56,22 +56,22 @@ def tag_images(
         return 0
     with _kept(out, paper=paper) as keep:
         tagger = make()
-        with said_if_stopped(out and partial_path(out)):
+        with report_if_stopped(out and partial_path(out)):
             workers = min(in_flight, len(images))
             work = ordered_map(
                 images, lambda image: tagger(image.path), workers=workers, threads=shared_threads(workers)
             )
-            for outcome in watched(work, len(images)):
+            for outcome in with_progress(work, len(images)):
                 record = _record(outcome)
                 keep(outcome)
                 if outcome.result is None:
                     failed += 1
-                    say_failed(outcome.item.path, outcome.reason)
+                    report_failure(outcome.item.path, outcome.reason)
                 elif not as_json:
                     typer.echo(_table(str(outcome.item.path), outcome.result))
                 if as_json:
                     typer.echo(_json(record))
-    sum_up(len(images), failed, out)
+    print_summary(len(images), failed, out)
     return failed
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from tagmask.api import Tagger
 from tagmask.bench.tag_metrics import f1_of_decisions
 from tagmask.catalogue import method_of
-from tagmask.cli.console import say, watched
+from tagmask.cli.console import message, with_progress
 from tagmask.errors import InputError, TagmaskError
 from tagmask.images import read_image
 from tagmask.pipelines.adaptation import write_adaptation
@@ -20,11 +20,11 @@ from tagmask.settings.files import write_recipe
 from tagmask.settings.recipes import TagRecipe
 from tagmask.types import Image
 
-__all__ = ["Learning"]
+__all__ = ["TagAdaptation"]
 
 
 @dataclass(frozen=True)
-class Learning:
+class TagAdaptation:
     """What was asked for."""
 
     images: Sequence[FoundImage]
@@ -74,31 +74,31 @@ class Learning:
             tagger = tagger.adapt(self._readable())
             if self.adapter is not None and tagger.adaptation is not None:
                 write_adaptation(tagger.adaptation, self.adapter)
-                say(f"what was learnt is in {self.adapter}")
+                message(f"what was learnt is in {self.adapter}")
         if self.calibrate is not None:
             tagger = self._calibrated(tagger, self.calibrate)
         if self.save_recipe is not None:
             write_recipe(tagger.recipe, self.save_recipe)
-            say(f"recipe written to {self.save_recipe}")
+            message(f"recipe written to {self.save_recipe}")
         return tagger
 
     def _readable(self) -> Iterator[Image]:
         """Images that can be read; the others are named when their turn to be tagged comes."""
         seen = 0
-        say("looking at all images first")
-        for image in watched(self.images, len(self.images)):
+        message("looking at all images first")
+        for image in with_progress(self.images, len(self.images)):
             try:
                 pixels = read_image(image.path)
             except TagmaskError:
                 continue
             seen += 1
             yield pixels
-        say(f"learnt from {seen} images")
+        message(f"learnt from {seen} images")
 
     def _calibrated(self, tagger: Tagger, folder: Path) -> Tagger:
         labelled = self._labelled(folder, len(tagger.words))
         paths = [path for path, _ in labelled]
-        tagged = [tagger(path) for path in watched(paths, len(paths))]
+        tagged = [tagger(path) for path in with_progress(paths, len(paths))]
         tagger = tagger.calibrate(paths, [tags for _, tags in labelled], tagged=tagged)
         truth = np.zeros((len(labelled), len(tagger.words)), dtype=bool)
         for row, (_, tags) in enumerate(labelled):
@@ -117,21 +117,21 @@ class Learning:
         check_names([image.path.stem for image in images])
         absent = sorted(set(known) - {image.path.stem for image in images})
         if absent:
-            say(f"note: {len(absent)} of the images in {file} are not in {folder}, {absent[0]} for one")
+            message(f"note: {len(absent)} of the images in {file} are not in {folder}, {absent[0]} for one")
         return [(image.path, known[image.path.stem]) for image in images]
 
 
 def _report(tagger: Tagger, scores: Float[np.ndarray, "n c"], truth: Bool[np.ndarray, "n c"]) -> None:
     thresholds = tagger.recipe.thresholds
-    say(f"thresholds from {len(truth)} labelled images (F1 is on these same images):")
+    message(f"thresholds from {len(truth)} labelled images (F1 is on these same images):")
     for c, word in enumerate(tagger.words):
         threshold = thresholds[c]
         if threshold is None:
             continue
         one = f1_of_decisions(scores[:, c : c + 1] > threshold, truth[:, c : c + 1]).overall
-        say(f"  {threshold:9.4f}  {word}  (F1 {one.f1:.2f}, in {int(truth[:, c].sum())} images)")
+        message(f"  {threshold:9.4f}  {word}  (F1 {one.f1:.2f}, in {int(truth[:, c].sum())} images)")
     left = [word for word, threshold in zip(tagger.words, thresholds, strict=True) if threshold is None]
     if left:
-        say(
+        message(
             f"  no threshold for {', '.join(left)}: in none of these images, or in all; the usual cut decides"
         )

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from tagmask.cli.arguments import behind, lines, load_weights, needed
-from tagmask.cli.console import errors_reported
+from tagmask.cli.arguments import background_words, read_words, load_weights, require_words
+from tagmask.cli.console import report_errors
 from tagmask.cli.options import (
     ActivationOption,
     Background,
@@ -84,14 +84,14 @@ def seeds(
 
     By default a frozen CLIP tags each picture and masks its tags. Stopped at any moment, it goes on.
     """
-    with errors_reported():
+    with report_errors():
         from tagmask.cli.train_steps import make_seeds, seed_options
         from tagmask.runtime.folders import find_images
 
         options = seed_options(
-            needed(lines(word), recipe),
+            require_words(read_words(word), recipe),
             recipe=recipe,
-            background=behind(background, False),
+            background=background_words(background, False),
             method=None if recipe else method,
             refine=refine,
             tags_file=tags_file,
@@ -120,7 +120,7 @@ def weakclip(
     changes: Changes = None,
 ) -> None:
     """Train WeakCLIP on seeds. Start it with torchrun for many GPUs. Stopped at any moment, it goes on."""
-    with errors_reported():
+    with report_errors():
         from tagmask.cli.train_steps import run_weakclip
 
         run_weakclip(config, out, {"images": images, "seeds": seeds}, weights, changes or [])
@@ -141,7 +141,7 @@ def pseudo(
     precision: PrecisionOption = Precision.auto,
 ) -> None:
     """Let a trained WeakCLIP mask pictures, at several sizes. Stopped at any moment, it goes on."""
-    with errors_reported():
+    with report_errors():
         from tagmask.cli.train_steps import make_pseudo, pseudo_settings
         from tagmask.runtime.folders import find_images
 
@@ -171,7 +171,7 @@ def student(
     changes: Changes = None,
 ) -> None:
     """Train a segmenter that needs neither CLIP nor words. Stopped at any moment, it goes on."""
-    with errors_reported():
+    with report_errors():
         from tagmask.cli.train_steps import run_student
 
         run_student(config, out, {"images": images, "seeds": masks}, changes or [])
@@ -220,7 +220,7 @@ def everything(
     Every step has a folder below --out. Stopped at any moment, the same command goes on where it was; steps
     that are done are not done again.
     """
-    with errors_reported():
+    with report_errors():
         from tagmask.cli.train_all import train_all
         from tagmask.cli.train_steps import pseudo_settings, seed_options
 
@@ -228,8 +228,8 @@ def everything(
             images,
             out,
             seed_options(
-                needed(lines(word), None),
-                background=behind(background, False),
+                require_words(read_words(word), None),
+                background=background_words(background, False),
                 method=method,
                 refine=refine,
                 tags_file=tags_file,

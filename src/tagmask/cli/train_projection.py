@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tagmask.cli.arguments import lines, load_weights, needed
-from tagmask.cli.console import errors_reported, say
+from tagmask.cli.arguments import read_words, load_weights, require_words
+from tagmask.cli.console import report_errors, message
 from tagmask.cli.options import ActivationOption, Device, Precision, PrecisionOption, Weights, Words
 
 if TYPE_CHECKING:
-    from tagmask.papers.sclip_projection import Sample, Watch
+    from tagmask.papers.sclip_projection import LabelledImage, Watch
     from tagmask.runtime.folders import FoundImage
 
 __all__ = ["projection"]
@@ -43,22 +43,22 @@ def projection(
     A mask's values are the places of the words, from 0 on; 255 is left out of the training. A background
     is the first word.
     """
-    with errors_reported():
+    with report_errors():
         from tagmask.dense.prompts import split_names, text_features
         from tagmask.papers.sclip_projection import ProjectionSettings, train_projection
         from tagmask.resolve import mask_recipe
         from tagmask.variants.learned import write_projection
 
-        recipe = mask_recipe(None, needed(lines(word), None), [], None, {})
+        recipe = mask_recipe(None, require_words(read_words(word), None), [], None, {})
         pairs = labelled(images, masks, limit, seed)
         names = split_names(recipe.words)
         clip = load_weights(weights, activation, device, precision)
         texts = text_features(clip, names.texts, recipe.templates)
         settings = ProjectionSettings(images=limit, steps=steps, batch=batch, seed=seed)
-        say(f"training on {len(pairs)} images")
+        message(f"training on {len(pairs)} images")
         learned = train_projection(clip, _read(pairs), names, texts, settings, _watch(steps))
         write_projection(out, learned)
-        say(f"written to {out}; use it with method='sclip-learned', projection='{out}'")
+        message(f"written to {out}; use it with method='sclip-learned', projection='{out}'")
 
 
 def labelled(images: Path, masks: Path, limit: int, seed: int) -> list[tuple["FoundImage", Path]]:
@@ -84,7 +84,7 @@ def labelled(images: Path, masks: Path, limit: int, seed: int) -> list[tuple["Fo
     return pairs
 
 
-def _read(pairs: Sequence[tuple["FoundImage", Path]]) -> Iterator["Sample"]:
+def _read(pairs: Sequence[tuple["FoundImage", Path]]) -> Iterator["LabelledImage"]:
     from tagmask.images import read_image
     from tagmask.masks import read_index_png
 
@@ -100,7 +100,7 @@ def _watch(steps: int) -> "Watch":
     def watch(step: int, loss: float) -> None:
         losses.append(loss)
         if step % every == 0 or step == steps:
-            say(f"step {step} of {steps}: loss {sum(losses) / len(losses):.4f}")
+            message(f"step {step} of {steps}: loss {sum(losses) / len(losses):.4f}")
             losses.clear()
 
     return watch

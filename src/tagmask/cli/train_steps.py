@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from tagmask.cli.arguments import DEFAULT_WEIGHTS
-from tagmask.cli.console import bold, said_if_stopped, say, say_failed, sum_up, watched
+from tagmask.cli.console import bold, report_if_stopped, message, report_failure, print_summary, with_progress
 from tagmask.cli.mask import check_tags_known, mask_settings
 from tagmask.cli.options import Refine
 from tagmask.clip.load import Clip
@@ -22,13 +22,13 @@ from tagmask.weak.distributed import ranks_here
 from tagmask.weak.loop import Report
 from tagmask.weak.mask_folder import MaskOutcome
 from tagmask.weak.run_all import masks_written
-from tagmask.weak.run_folder import read_facts
+from tagmask.weak.run_folder import read_metadata
 from tagmask.weak.seeds import SeedOptions, seed_recipe, seed_source
 from tagmask.weak.steps import PseudoSettings, pseudo_source, train_student, train_weakclip
 from tagmask.weak.students.catalogue import STUDENTS
 
 __all__ = [
-    "Shown",
+    "ConsoleProgress",
     "check_seed_tags",
     "make_pseudo",
     "make_seeds",
@@ -38,32 +38,32 @@ __all__ = [
     "seed_options",
     "settings_of",
     "student_settings",
-    "training_shown",
+    "training_progress",
 ]
 
 
-class Shown:
+class ConsoleProgress:
     """Progress on stderr, places of results on stdout."""
 
     def begin(self, number: int, steps: int, name: str) -> None:
         """One line."""
-        say(bold(f"{number} of {steps}: {name}"))
+        message(bold(f"{number} of {steps}: {name}"))
 
     def masks(self, outcomes: Iterable[MaskOutcome], total: int, folder: Path) -> Iterator[MaskOutcome]:
         """A bar or lines, a line for each image that failed, and a closing line."""
         failed = 0
-        for outcome in watched(outcomes, total):
+        for outcome in with_progress(outcomes, total):
             if outcome.result is None:
                 failed += 1
-                say_failed(outcome.item.path, outcome.reason)
+                report_failure(outcome.item.path, outcome.reason)
             yield outcome
-        sum_up(total, failed, folder)
+        print_summary(total, failed, folder)
         if failed < total:
             typer.echo(str(folder / "masks"))
 
     def training(self, what: str) -> AbstractContextManager[Callable[[Report], None]]:
         """A bar or lines."""
-        return training_shown(what)
+        return training_progress(what)
 
     def made(self, path: Path) -> None:
         """Its place; once, however many processes there are."""
@@ -120,8 +120,8 @@ def make_seeds(images: list[FoundImage], out: Path, options: SeedOptions, clip: 
     """
     check_seed_tags(options)
     source = seed_source(images, options, clip)
-    with said_if_stopped(out):
-        return masks_written(images, source, out, Shown())
+    with report_if_stopped(out):
+        return masks_written(images, source, out, ConsoleProgress())
 
 
 def make_pseudo(
@@ -135,12 +135,12 @@ def make_pseudo(
     precision: str,
 ) -> int:
     """Write pseudo-masks, say how it goes, and return how many images failed."""
-    words = read_facts(model, "weakclip").get("words")
+    words = read_metadata(model, "weakclip").get("words")
     classes = len(words) - 1 if isinstance(words, list) else 0
     tags = None if tags_file is None else read_tags(tags_file, classes)
     source = pseudo_source(model, settings, device=device, precision=precision, tags=tags)
-    with said_if_stopped(out):
-        return masks_written(images, source, out, Shown())
+    with report_if_stopped(out):
+        return masks_written(images, source, out, ConsoleProgress())
 
 
 def pseudo_settings(scales: str, flip: bool, crf: str) -> PseudoSettings:
@@ -163,17 +163,17 @@ def run_weakclip(
     config = settings_of(source, places, changes)
     if weights or not config.model.weights:
         config = with_settings(config, [f"model.weights={weights or DEFAULT_WEIGHTS}"])
-    with said_if_stopped(out), training_shown("WeakCLIP") as watch:
+    with report_if_stopped(out), training_progress("WeakCLIP") as watch:
         path = train_weakclip(config, out, watch)
-    Shown().made(path)
+    ConsoleProgress().made(path)
 
 
 def run_student(source: str, out: Path, places: Mapping[str, Path | None], changes: Sequence[str]) -> None:
     """Train a student, say how it goes, print where it is."""
     config = student_settings(source, places, changes)
-    with said_if_stopped(out), training_shown("student") as watch:
+    with report_if_stopped(out), training_progress("student") as watch:
         path = train_student(config, out, watch)
-    Shown().made(path)
+    ConsoleProgress().made(path)
 
 
 def student_settings(
@@ -204,10 +204,10 @@ def settings_of(source: str, places: Mapping[str, Path | None], changes: Sequenc
 
 
 @contextmanager
-def training_shown(what: str) -> Iterator[Callable[[Report], None]]:
+def training_progress(what: str) -> Iterator[Callable[[Report], None]]:
     """Give what is called as training goes on: a bar on a terminal, lines elsewhere."""
     if not sys.stderr.isatty():
-        yield lambda report: say(f"{what}: {_told(report)}, {_time(report.seconds_left)} left")
+        yield lambda report: message(f"{what}: {_settings_summary(report)}, {_time(report.seconds_left)} left")
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -217,13 +217,13 @@ def training_shown(what: str) -> Iterator[Callable[[Report], None]]:
         task = progress.add_task("steps", total=None, told="")
 
         def show(report: Report) -> None:
-            told = f"{_told(report, step=False)}, {_time(report.seconds_left)} left"
+            told = f"{_settings_summary(report, step=False)}, {_time(report.seconds_left)} left"
             progress.update(task, completed=report.step, total=report.steps, told=told)
 
         yield show
 
 
-def _told(report: Report, *, step: bool = True) -> str:
+def _settings_summary(report: Report, *, step: bool = True) -> str:
     losses = ", ".join(
         f"{name} {value:.3f}" for name, value in sorted(report.losses.items(), key=_total_last)
     )

@@ -16,7 +16,7 @@ from tagmask.clip.download import Progress
 from tagmask.clip.hardware import choose_device, choose_precision
 from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, Triple
 from tagmask.clip.model import ACTIVATIONS, Text, Vision, fold_quick_gelu
-from tagmask.clip.resolve import resolve
+from tagmask.clip.resolve import resolve_weights
 from tagmask.clip.sources import find
 from tagmask.clip.state_dict import Geometry
 
@@ -113,7 +113,7 @@ def load(
     target = choose_device(device)
     chosen = choose_precision(precision, target)
     source = find(weights, progress)
-    found = resolve(str(weights), source, activation)
+    found = resolve_weights(str(weights), source, activation)
     tensors, shape, settled = found.tensors, found.geometry, found.settled
     for warning in settled.warnings:
         _LOG.warning("%s", warning)

@@ -17,7 +17,7 @@ from typing import Final
 
 from tagmask.errors import WeightsError
 
-__all__ = ["OPENAI_MEAN", "OPENAI_STD", "Settled", "Statement", "Triple", "settle", "triple"]
+__all__ = ["OPENAI_MEAN", "OPENAI_STD", "ResolvedMetadata", "MetadataClaim", "Triple", "resolve_metadata", "triple"]
 
 Triple = tuple[float, float, float]
 
@@ -29,7 +29,7 @@ _SAME: Final = 1e-4
 
 
 @dataclass(frozen=True)
-class Statement:
+class MetadataClaim:
     """What one source says of the weights; None where it is silent."""
 
     by: str
@@ -42,7 +42,7 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class Settled:
+class ResolvedMetadata:
     """What the weights are used with, and what the user should hear about it."""
 
     activation: str
@@ -55,7 +55,7 @@ class Settled:
     warnings: tuple[str, ...]
 
 
-def settle(weights: str, statements: Iterable[Statement], asked: str | None) -> Settled:
+def resolve_metadata(weights: str, statements: Iterable[MetadataClaim], asked: str | None) -> ResolvedMetadata:
     """Decide on activation, mean and std by the table of the module's docstring.
 
     Args:
@@ -92,7 +92,7 @@ def settle(weights: str, statements: Iterable[Statement], asked: str | None) -> 
             f"{weights} does not say the mean and std of its training images: OpenAI's are assumed. "
             "If they are others, give the folder with its open_clip_config.json or preprocessor_config.json."
         )
-    return Settled(
+    return ResolvedMetadata(
         activation=asked or next(iter(activations.values()), "quickgelu"),
         activation_known=known,
         mean=mean or OPENAI_MEAN,

@@ -6,21 +6,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tagmask.clip.metadata import Statement
+from tagmask.clip.metadata import MetadataClaim
 from tagmask.clip.state_dict import HEAD_WIDTH, Geometry
 from tagmask.errors import WeightsError
 
-__all__ = ["Described", "check_sizes", "fields", "only", "read_json", "stated_sizes"]
+__all__ = ["ModelConfig", "check_sizes", "fields", "only", "read_json", "configured_sizes"]
 
 _LARGEST: Final = 64 << 20
 """Bytes of the largest JSON file that is read; a tokenizer.json has 4 MB."""
 
 
 @dataclass(frozen=True)
-class Described:
+class ModelConfig:
     """A folder's own description of its weights."""
 
-    statements: tuple[Statement, ...]
+    statements: tuple[MetadataClaim, ...]
     kind: str = ""
     """Whose form of description it is; empty: there is none."""
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -76,7 +76,7 @@ def side(value: object, key: str, by: str) -> int:
     return both[0]
 
 
-def stated_sizes(stated: Mapping[str, object], vision: Mapping[str, object], by: str) -> dict[str, int]:
+def configured_sizes(stated: Mapping[str, object], vision: Mapping[str, object], by: str) -> dict[str, int]:
     """Sizes by the names of `Geometry`: those `stated`, and patch and grid from the image tower's own terms.
 
     Raises:
@@ -90,7 +90,7 @@ def stated_sizes(stated: Mapping[str, object], vision: Mapping[str, object], by:
     return sizes
 
 
-def check_sizes(described: Described, geometry: Geometry) -> None:
+def check_sizes(described: ModelConfig, geometry: Geometry) -> None:
     """Make sure that the tensors have the sizes that their description states.
 
     Raises:

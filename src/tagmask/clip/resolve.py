@@ -4,30 +4,30 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from tagmask.clip.folders import Checkpoint, read_checkpoint
-from tagmask.clip.metadata import Settled, Statement, settle
+from tagmask.clip.folders import RawWeights, read_raw_weights
+from tagmask.clip.metadata import ResolvedMetadata, MetadataClaim, resolve_metadata
 from tagmask.clip.model_config import check_sizes
 from tagmask.clip.sources import Source
 from tagmask.clip.state_dict import Geometry, clip_tensors, geometry
 from tagmask.clip.tokenizer import CONTEXT, VOCABULARY
 from tagmask.errors import WeightsError
 
-__all__ = ["Resolved", "resolve"]
+__all__ = ["ResolvedWeights", "resolve_weights"]
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedWeights:
     """All that is to be known of weights before they become a model."""
 
-    checkpoint: Checkpoint
+    checkpoint: RawWeights
     tensors: dict[str, Tensor]
     """A CLIP ViT's, by OpenAI's names, in the precision of the file."""
     geometry: Geometry
-    statements: tuple[Statement, ...]
-    settled: Settled
+    statements: tuple[MetadataClaim, ...]
+    settled: ResolvedMetadata
 
 
-def resolve(weights: str, source: Source, activation: str | None = None) -> Resolved:
+def resolve_weights(weights: str, source: Source, activation: str | None = None) -> ResolvedWeights:
     """Read weights, check that they are a CLIP ViT's, and settle what no tensor tells.
 
     Args:
@@ -38,7 +38,7 @@ def resolve(weights: str, source: Source, activation: str | None = None) -> Reso
     Raises:
         WeightsError: unreadable, not a CLIP ViT with CLIP's own tokenizer, or described wrongly.
     """
-    checkpoint = read_checkpoint(source.path)
+    checkpoint = read_raw_weights(source.path)
     tensors = clip_tensors(checkpoint.tensors)
     shape = geometry(tensors)
     if (shape.context, shape.vocab) != (CONTEXT, VOCABULARY):
@@ -49,4 +49,4 @@ def resolve(weights: str, source: Source, activation: str | None = None) -> Reso
     check_sizes(checkpoint.described, shape)
     told = (source.statement, *checkpoint.described.statements)
     said = tuple(one for one in told if one is not None)
-    return Resolved(checkpoint, tensors, shape, said, settle(weights, said, activation))
+    return ResolvedWeights(checkpoint, tensors, shape, said, resolve_metadata(weights, said, activation))

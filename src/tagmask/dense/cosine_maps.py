@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tagmask.dense.windows import Windows, arrange
+from tagmask.dense.windows import Windows, tile_windows
 from tagmask.types import Size
 
-__all__ = ["CosineMaps", "stitched"]
+__all__ = ["CosineMaps", "stitch"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class CosineMaps:
         return maps if self.hidden is None else maps.masked_fill(self.hidden[top:bottom], torch.nan)
 
 
-def stitched(
+def stitch(
     maps: Float[Tensor, "windows q gh gw"],
     plan: Windows,
     down: Float[Tensor, "h rows"],
@@ -50,8 +50,8 @@ def stitched(
     """Windows' maps laid out for `down @ maps @ across.T`; a window of NaN stays where it is."""
     blind = maps.isnan().any(dim=(1, 2, 3)) if maps.isnan().any() else None
     if blind is None:
-        return CosineMaps(arrange(maps, plan), down, across, pixels)
+        return CosineMaps(tile_windows(maps, plan), down, across, pixels)
     # Products would carry a NaN everywhere; only pixels that look into the window may be NaN.
-    unseen = arrange(blind[:, None, None, None].expand(-1, 1, *maps.shape[2:]).float(), plan)
+    unseen = tile_windows(blind[:, None, None, None].expand(-1, 1, *maps.shape[2:]).float(), plan)
     hidden = (down @ unseen[0] @ across.T) > 0
-    return CosineMaps(arrange(maps.nan_to_num(0.0), plan), down, across, pixels, hidden)
+    return CosineMaps(tile_windows(maps.nan_to_num(0.0), plan), down, across, pixels, hidden)

@@ -18,11 +18,11 @@ from tagmask.dense.positions import Positions
 from tagmask.errors import InputError
 from tagmask.types import Attention, Heads, Pixels, Size, Tokens
 
-__all__ = ["Keep", "Pass", "class_features", "class_token", "one_pass"]
+__all__ = ["CaptureSpec", "TowerFeatures", "class_token_features", "class_token", "extract_features"]
 
 
 @dataclass(frozen=True)
-class Keep:
+class CaptureSpec:
     """What a pass keeps of the blocks before the last; layers count from 0."""
 
     states: frozenset[int] = frozenset()
@@ -34,8 +34,8 @@ class Keep:
     entries: int = 1
     """So many last blocks can be entered: the stream before each of them is kept."""
 
-    def __or__(self, other: "Keep") -> "Keep":
-        return Keep(
+    def __or__(self, other: "CaptureSpec") -> "CaptureSpec":
+        return CaptureSpec(
             self.states | other.states,
             self.attention | other.attention,
             self.heads | other.heads,
@@ -48,7 +48,7 @@ class Keep:
 
 
 @dataclass(frozen=True, eq=False)
-class Pass:
+class TowerFeatures:
     """The tower's state just before its last block, for a batch of equal sizes.
 
     q, k and v of the last block are formed when first read: a method that needs only v pays only for v.
@@ -79,13 +79,13 @@ class Pass:
         """How many patches the grid has."""
         return self.grid[0] * self.grid[1]
 
-    def entering(self, layer: int) -> "Pass":
+    def entering(self, layer: int) -> "TowerFeatures":
         """The same pass before block `layer`, the last or one whose entry was kept."""
         last = len(self.vision.blocks) - 1
         tokens = self.tokens if layer == last else self.states[layer - 1]
         return replace(self, tokens=tokens, layer=layer)
 
-    def carrying(self, tokens: Tokens, prior: Float[Tensor, "b #heads n n"] | None = None) -> "Pass":
+    def carrying(self, tokens: Tokens, prior: Float[Tensor, "b #heads n n"] | None = None) -> "TowerFeatures":
         """Other tokens before the same block."""
         return replace(self, tokens=tokens, prior=prior)
 
@@ -138,14 +138,14 @@ class Pass:
         return self.block.attn.split(self.block.attn.project(self.z, part))
 
 
-def one_pass(
+def extract_features(
     vision: Vision,
     pixels: Pixels,
     positions: Positions,
     *,
     attention: Set[int] = frozenset(),
-    keep: Keep | None = None,
-) -> Pass:
+    keep: CaptureSpec | None = None,
+) -> TowerFeatures:
     """Run every block but the last.
 
     Args:
@@ -158,7 +158,7 @@ def one_pass(
     Raises:
         InputError: a layer that the tower does not have before its last block.
     """
-    keep = (keep or Keep()) | Keep(attention=frozenset(attention))
+    keep = (keep or CaptureSpec()) | CaptureSpec(attention=frozenset(attention))
     blocks = vision.blocks
     _check_layers(keep, len(blocks))
     grid = vision.grid_of((pixels.shape[-2], pixels.shape[-1]))
@@ -182,10 +182,10 @@ def one_pass(
         if layer in wanted:
             states[layer] = x
     heads = {group: total.div_(len(group)) for group, total in sums.items()}
-    return Pass(vision, x, grid, means, states, heads)
+    return TowerFeatures(vision, x, grid, means, states, heads)
 
 
-def _check_layers(keep: Keep, layers: int) -> None:
+def _check_layers(keep: CaptureSpec, layers: int) -> None:
     asked = keep.states.union(keep.attention, *keep.heads)
     if any(not 0 <= layer < layers - 1 for layer in asked) or not 1 <= keep.entries <= layers:
         raise InputError(
@@ -194,7 +194,7 @@ def _check_layers(keep: Keep, layers: int) -> None:
         )
 
 
-def class_token(state: Pass) -> Float[Tensor, "b e"]:
+def class_token(state: TowerFeatures) -> Float[Tensor, "b e"]:
     """What CLIP itself says of each image: its class token, from a pass that methods may finish otherwise.
 
     Of the last block only the class token's row is computed, so this costs next to nothing beside the pass.
@@ -208,7 +208,7 @@ def class_token(state: Pass) -> Float[Tensor, "b e"]:
     return F.normalize(state.vision.project(token)[:, 0], dim=-1)
 
 
-def class_features(
+def class_token_features(
     vision: Vision, pixels: Pixels, hidden: Float[Tensor, "b p"] | None = None
 ) -> Float[Tensor, "b e"]:
     """The class token of the whole tower, in the shared space, not normalised.

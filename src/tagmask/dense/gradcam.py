@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tagmask.dense.features import Pass
+from tagmask.dense.features import TowerFeatures
 from tagmask.errors import ShapeError
 from tagmask.types import TextFeatures
 
@@ -41,7 +41,7 @@ class Gradcam(NamedTuple):
     """Of all texts; they sum to 1."""
 
 
-def softmax_gradcam(state: Pass, texts: TextFeatures, targets: Sequence[int], logit_scale: float) -> Gradcam:
+def softmax_gradcam(state: TowerFeatures, texts: TextFeatures, targets: Sequence[int], logit_scale: float) -> Gradcam:
     """Grad-CAM of the targets' probabilities, among all texts.
 
     Args:
@@ -64,7 +64,7 @@ def softmax_gradcam(state: Pass, texts: TextFeatures, targets: Sequence[int], lo
     """
     if len(state.tokens) != 1:
         raise ShapeError(f"got a pass of {len(state.tokens)} images; give one image at a time")
-    out = _way_out(state)
+    out = _output_path(state)
     cosines = texts.float() @ out.feature
     probabilities = torch.softmax(logit_scale * cosines, dim=0)
     gradient = _at_feature(probabilities, texts.float(), list(targets)) * logit_scale
@@ -92,7 +92,7 @@ class _Norm(NamedTuple):
         return (inner - self.unit * (inner * self.unit).mean(dim=-1, keepdim=True)) * self.inverse
 
 
-class _WayOut(NamedTuple):
+class _OutputPath(NamedTuple):
     """What the last block did to the patches of one image."""
 
     attended: Float[Tensor, "heads p dh"]
@@ -107,7 +107,7 @@ class _WayOut(NamedTuple):
     """Its length before."""
 
 
-def _way_out(state: Pass) -> _WayOut:
+def _output_path(state: TowerFeatures) -> _OutputPath:
     block, vision = state.block, state.vision
     attended = F.scaled_dot_product_attention(state.q[:, :, 1:], state.k, state.v)
     x = (state.tokens[:, 1:] + block.attn.merge(attended))[0]
@@ -116,7 +116,7 @@ def _way_out(state: Pass) -> _WayOut:
     pooled = vision.ln_post(y).mean(dim=0)
     feature = (pooled.to(vision.proj.dtype) @ vision.proj).float()
     length = feature.norm()
-    return _WayOut(
+    return _OutputPath(
         attended[0].float(),
         _norm(block.ln_2, x),
         _slope(block.mlp.activation, hidden.float()),
@@ -157,7 +157,7 @@ def _at_feature(
     return probabilities[targets, None] * apart
 
 
-def _mean_gradients(state: Pass, out: _WayOut, gradient: Float[Tensor, "k e"]) -> Float[Tensor, "k d"]:
+def _mean_gradients(state: TowerFeatures, out: _OutputPath, gradient: Float[Tensor, "k e"]) -> Float[Tensor, "k d"]:
     """From gradients at the unit feature to their mean over the patches at ln_1's output."""
     patches = len(out.slope)
     pooled = gradient @ state.vision.proj.float().T
@@ -172,7 +172,7 @@ def _mean_gradients(state: Pass, out: _WayOut, gradient: Float[Tensor, "k e"]) -
 
 
 def _back_to_attention(
-    state: Pass, out: _WayOut, pooled: Float[Tensor, "k d"]
+    state: TowerFeatures, out: _OutputPath, pooled: Float[Tensor, "k d"]
 ) -> Float[Tensor, "k heads p dh"]:
     """Back through the pool, ln_post, the MLP and the output projection, to O."""
     attn, mlp = state.block.attn, state.block.mlp
@@ -190,7 +190,7 @@ def _back_to_attention(
 
 
 def _sum_through_attention(
-    state: Pass, attended: Float[Tensor, "heads p dh"], gradient: Float[Tensor, "k heads p dh"]
+    state: TowerFeatures, attended: Float[Tensor, "heads p dh"], gradient: Float[Tensor, "k heads p dh"]
 ) -> Float[Tensor, "k qkv"]:
     """Sum over the patches of the gradients at q, k and v, side by side as the input projection has them.
 

@@ -1,6 +1,6 @@
 """The one form that all dense methods fit: a frozen trunk, and a small record of pure functions.
 
-    x            the pass before the last block (`dense.features.Pass`)
+    x            the pass before the last block (`dense.features.TowerFeatures`)
     before       tokens repaired or aggregated first; several streams where a method has them
     weights      the attention of each stream
     keep         "full": residual and MLP stay; "bare": the attention's output alone
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tagmask.clip.model import Vision
-from tagmask.dense.features import Keep, Pass, one_pass
+from tagmask.dense.features import CaptureSpec, TowerFeatures, extract_features
 from tagmask.dense.positions import Positions
 from tagmask.types import Attention, Heads, Pixels, TextFeatures, Tokens
 
@@ -33,13 +33,13 @@ __all__ = [
     "LayerSettings",
     "Layers",
     "Making",
-    "Question",
+    "SecondPassContext",
     "VariantSettings",
     "affinity",
     "block_attention",
     "patch_cosines",
     "patch_features",
-    "shared_passes",
+    "extract_shared_features",
 ]
 
 Cosines = Float[Tensor, "b q p"]
@@ -85,16 +85,16 @@ class Layers:
         return min(blocks, self.count) if self.absolute else max(blocks * self.count // 12, 1)
 
 
-def _alone(x: Pass) -> tuple[Pass, ...]:
+def _alone(x: TowerFeatures) -> tuple[TowerFeatures, ...]:
     return (x,)
 
 
-def _first(x: Pass, streams: tuple[Pass, ...], outs: tuple[Tokens, ...]) -> Tokens:
+def _first(x: TowerFeatures, streams: tuple[TowerFeatures, ...], outs: tuple[Tokens, ...]) -> Tokens:
     return outs[0]
 
 
 @dataclass(frozen=True)
-class Question:
+class SecondPassContext:
     """What a second look at the last block may use beside the pass."""
 
     pixels: Pixels
@@ -104,28 +104,28 @@ class Question:
     """Of the cosines in the softmax over texts."""
 
 
-_NOTHING = Keep()
+_NOTHING = CaptureSpec()
 
 
 @dataclass(frozen=True)
 class DenseRule:
     """One method."""
 
-    weights: Callable[[Pass], Attention | None]
+    weights: Callable[[TowerFeatures], Attention | None]
     """Attention weights; None where each token takes its own value, so that q and k are never formed."""
-    second: Callable[[Pass], Attention | None] | None = None
+    second: Callable[[TowerFeatures], Attention | None] | None = None
     """Attention weights of the second stream, where they differ from the first's."""
     keep: str = "full"
     """"full" or "bare"."""
-    mid: Keep = _NOTHING
+    mid: CaptureSpec = _NOTHING
     """What the trunk must keep."""
     depth: int = 1
     """Over 1: a side stream sums the attention outputs of the last `depth` blocks, whose queries, keys and
     values come from the ordinary stream; no MLP."""
-    before: Callable[[Pass], tuple[Pass, ...]] = _alone
-    after: Callable[[Pass, tuple[Pass, ...], tuple[Tokens, ...]], Tokens] = _first
-    again: Callable[[Pass, Float[Tensor, "b p e"], Question], Pass] | None = None
-    scores: Callable[[Pass, Cosines], Cosines] | None = None
+    before: Callable[[TowerFeatures], tuple[TowerFeatures, ...]] = _alone
+    after: Callable[[TowerFeatures, tuple[TowerFeatures, ...], tuple[Tokens, ...]], Tokens] = _first
+    again: Callable[[TowerFeatures, Float[Tensor, "b p e"], SecondPassContext], TowerFeatures] | None = None
+    scores: Callable[[TowerFeatures, Cosines], Cosines] | None = None
     positions: str = "bicubic-nudged"
     """How its authors stretch the position table."""
 
@@ -134,9 +134,9 @@ Making = Callable[[Any, int], DenseRule]
 """From a method's own settings and the number of the tower's layers to its rule."""
 
 
-def shared_passes(
+def extract_shared_features(
     vision: Vision, pixels: Pixels, rules: Sequence[DenseRule], tables: Sequence[Positions]
-) -> Iterator[tuple[int, Pass]]:
+) -> Iterator[tuple[int, TowerFeatures]]:
     """The pass that each rule starts from: one for all rules that stretch the position table alike.
 
     Yields:
@@ -144,12 +144,12 @@ def shared_passes(
     """
     for table in dict.fromkeys(tables):
         sharing = [i for i, other in enumerate(tables) if other is table]
-        x = one_pass(vision, pixels, table, keep=reduce(or_, (rules[i].mid for i in sharing)))
+        x = extract_features(vision, pixels, table, keep=reduce(or_, (rules[i].mid for i in sharing)))
         for i in sharing:
             yield i, x
 
 
-def block_attention(x: Pass, rule: DenseRule, question: Question | None = None) -> Attention | None:
+def block_attention(x: TowerFeatures, rule: DenseRule, question: SecondPassContext | None = None) -> Attention | None:
     """The last block's attention as the rule has it, of its first stream; None where it is the identity.
 
     Args:
@@ -158,22 +158,22 @@ def block_attention(x: Pass, rule: DenseRule, question: Question | None = None) 
         question: what a second look asks for. None: the attention of the first look.
     """
     if rule.again is not None and question is not None:
-        x = rule.again(x, _look(x, rule), question)
+        x = rule.again(x, _forward(x, rule), question)
     return rule.weights(rule.before(x)[0])
 
 
-def patch_features(x: Pass, rule: DenseRule, question: Question | None = None) -> Float[Tensor, "b p e"]:
+def patch_features(x: TowerFeatures, rule: DenseRule, question: SecondPassContext | None = None) -> Float[Tensor, "b p e"]:
     """Each patch in the shared space, not normalised, as the rule sees it.
 
     A rule that looks again does so if it is told what is asked.
     """
-    features = _look(x, rule)
+    features = _forward(x, rule)
     if rule.again is None or question is None:
         return features
-    return _look(rule.again(x, features, question), rule)
+    return _forward(rule.again(x, features, question), rule)
 
 
-def patch_cosines(x: Pass, rule: DenseRule, question: Question) -> Cosines:
+def patch_cosines(x: TowerFeatures, rule: DenseRule, question: SecondPassContext) -> Cosines:
     """Cosine of every text with every patch, after whatever the rule makes of them."""
     patches = F.normalize(patch_features(x, rule, question), dim=-1)
     cosines = (patches @ question.texts.T).transpose(1, 2)
@@ -186,7 +186,7 @@ def affinity(x: Heads, y: Heads, bias: Float[Tensor, "n n"] | None = None) -> At
     return torch.softmax(logits if bias is None else logits + bias, dim=-1)
 
 
-def _look(x: Pass, rule: DenseRule) -> Float[Tensor, "b p e"]:
+def _forward(x: TowerFeatures, rule: DenseRule) -> Float[Tensor, "b p e"]:
     if rule.depth > 1:
         tokens = _side_stream(x, rule)
     else:
@@ -197,12 +197,12 @@ def _look(x: Pass, rule: DenseRule) -> Float[Tensor, "b p e"]:
     return x.vision.project(tokens[:, -x.patches :])
 
 
-def _block(x: Pass, rule: DenseRule, stream: int) -> Tokens:
+def _block(x: TowerFeatures, rule: DenseRule, stream: int) -> Tokens:
     weights = rule.second(x) if stream and rule.second is not None else rule.weights(x)
     return x.last_block(weights) if rule.keep == "full" else x.attended(weights).float()
 
 
-def _side_stream(x: Pass, rule: DenseRule) -> Tokens:
+def _side_stream(x: TowerFeatures, rule: DenseRule) -> Tokens:
     count = len(x.vision.blocks)
     stream = x.entering(count - rule.depth).tokens
     for layer in range(count - rule.depth, count):

@@ -20,13 +20,13 @@ from torch.nn import functional as F
 
 from tagmask.checks import check_choice, check_number
 from tagmask.clip.load import Clip
-from tagmask.dense.cosine_maps import CosineMaps, stitched
-from tagmask.dense.features import one_pass
+from tagmask.dense.cosine_maps import CosineMaps, stitch
+from tagmask.dense.features import extract_features
 from tagmask.dense.positions import POSITIONS, Positions
 from tagmask.dense.resize import resize_cv2_linear, short_side_size
-from tagmask.dense.rule import DenseRule, Question, patch_cosines, shared_passes
-from tagmask.dense.window_joining import join
-from tagmask.dense.windows import Windows, plan_windows, stitch_matrices, whole
+from tagmask.dense.rule import DenseRule, SecondPassContext, patch_cosines, extract_shared_features
+from tagmask.dense.window_joining import join_windows
+from tagmask.dense.windows import Windows, plan_windows, stitch_matrices, single_window
 from tagmask.errors import InputError
 from tagmask.refine.pamr import check_pamr
 from tagmask.types import Image, Images, Pixels, Size, TextFeatures
@@ -35,7 +35,7 @@ __all__ = [
     "SlidingSettings",
     "check_windows",
     "position_rule",
-    "scale_and_normalise",
+    "preprocess_cv2",
     "sliding_cosines",
     "window_cosines",
 ]
@@ -129,7 +129,7 @@ def sliding_cosines(
     Yields:
         For each image its maps, one a method.
     """
-    scaled = [scale_and_normalise(clip, image, settings.short_side) for image in images]
+    scaled = [preprocess_cv2(clip, image, settings.short_side) for image in images]
     plans = [_plan(pixels, settings) for pixels in scaled]
     if settings.join == "tokens":
         for image, pixels, plan in zip(images, scaled, plans, strict=True):
@@ -156,7 +156,7 @@ def sliding_cosines(
             padded=padded,
         )
         down, across = down.to(texts.device), across.to(texts.device)
-        yield tuple(stitched(torch.stack(maps), plan, down, across, pixels) for maps in each)
+        yield tuple(stitch(torch.stack(maps), plan, down, across, pixels) for maps in each)
 
 
 def _joined_maps(
@@ -171,11 +171,11 @@ def _joined_maps(
     table = position_rule(settings, rule)
     cuts = [pixels[:, y0:y1, x0:x1] for x0, y0, x1, y1 in plan.boxes]
     batches = [cuts[start : start + _WINDOWS_A_BATCH] for start in range(0, len(cuts), _WINDOWS_A_BATCH)]
-    passes = [one_pass(clip.vision, torch.stack(batch), table, keep=rule.mid) for batch in batches]
-    state = join(passes, plan)
-    cosines = patch_cosines(state, rule, Question(pixels[None], texts, settings.logit_scale))[0]
+    passes = [extract_features(clip.vision, torch.stack(batch), table, keep=rule.mid) for batch in batches]
+    state = join_windows(passes, plan)
+    cosines = patch_cosines(state, rule, SecondPassContext(pixels[None], texts, settings.logit_scale))[0]
     size = (pixels.shape[-2], pixels.shape[-1])
-    down, across = stitch_matrices(whole(size), state.grid, size, (image.shape[0], image.shape[1]))
+    down, across = stitch_matrices(single_window(size), state.grid, size, (image.shape[0], image.shape[1]))
     maps = cosines.reshape(-1, *state.grid)
     return CosineMaps(maps, down.to(texts.device), across.to(texts.device), pixels)
 
@@ -185,7 +185,7 @@ def _padded(size: Size, patch: int) -> Size:
     return h, w
 
 
-def scale_and_normalise(clip: Clip, image: Image, short_side: int) -> Float[Tensor, "3 hs ws"]:
+def preprocess_cv2(clip: Clip, image: Image, short_side: int) -> Float[Tensor, "3 hs ws"]:
     """Scale by the short side, keeping the ratio, and normalise with the harness's rounded statistics.
 
     A side is never under one patch (the authors' program stops there).
@@ -208,11 +208,11 @@ def window_cosines(
 ) -> list[Float[Tensor, "b q gh gw"]]:
     """Cosine of every patch with every text, under each of the methods."""
     if settings.pad_windows:
-        windows = _fill_up(windows, clip.vision.patch)
+        windows = _pad_to_patches(windows, clip.vision.patch)
     tables = [position_rule(settings, rule) for rule in rules]
     found: dict[int, Tensor] = {}
-    for i, state in shared_passes(clip.vision, windows, rules, tables):
-        cosines = patch_cosines(state, rules[i], Question(windows, texts, settings.logit_scale))
+    for i, state in extract_shared_features(clip.vision, windows, rules, tables):
+        cosines = patch_cosines(state, rules[i], SecondPassContext(windows, texts, settings.logit_scale))
         found[i] = cosines.reshape(*cosines.shape[:2], *state.grid)
     return [found[i] for i in range(len(rules))]
 
@@ -225,7 +225,7 @@ def position_rule(settings: SlidingSettings, rule: DenseRule) -> Positions:
     return POSITIONS[name]
 
 
-def _fill_up(windows: Pixels, patch: int) -> Float[Tensor, "b 3 _ _"]:
+def _pad_to_patches(windows: Pixels, patch: int) -> Float[Tensor, "b 3 _ _"]:
     """Zeros on all sides up to whole patches, the odd one below and on the right."""
     h, w = windows.shape[-2:]
     high, wide = _padded((h, w), patch)
@@ -235,4 +235,4 @@ def _fill_up(windows: Pixels, patch: int) -> Float[Tensor, "b 3 _ _"]:
 
 def _plan(pixels: Float[Tensor, "3 h w"], settings: SlidingSettings) -> Windows:
     size = (pixels.shape[-2], pixels.shape[-1])
-    return whole(size) if settings.crop is None else plan_windows(size, settings.crop, settings.stride)
+    return single_window(size) if settings.crop is None else plan_windows(size, settings.crop, settings.stride)

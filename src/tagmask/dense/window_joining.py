@@ -11,15 +11,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tagmask.dense.features import Pass
-from tagmask.dense.windows import Windows, arrange
+from tagmask.dense.features import TowerFeatures
+from tagmask.dense.windows import Windows, tile_windows
 from tagmask.errors import InputError
 from tagmask.types import Size, Tokens
 
-__all__ = ["join"]
+__all__ = ["join_windows"]
 
 
-def join(passes: Sequence[Pass], plan: Windows) -> Pass:
+def join_windows(passes: Sequence[TowerFeatures], plan: Windows) -> TowerFeatures:
     """One pass over an image from those over its windows.
 
     Each patch of the image's own grid takes the mean, over the windows that its centre lies in, of their
@@ -43,8 +43,8 @@ def join(passes: Sequence[Pass], plan: Windows) -> Pass:
     patch = first.vision.patch
     grid = max(height // patch, 1), max(width // patch, 1)
     maps = (
-        _gathering(plan.tops, plan.height, first.grid[0], grid[0], patch).to(first.tokens),
-        _gathering(plan.lefts, plan.width, first.grid[1], grid[1], patch).to(first.tokens),
+        _gather_matrix(plan.tops, plan.height, first.grid[0], grid[0], patch).to(first.tokens),
+        _gather_matrix(plan.lefts, plan.width, first.grid[1], grid[1], patch).to(first.tokens),
     )
     states: Mapping[int, Tokens] = {
         layer: _joined([each.states[layer] for each in passes], first.grid, plan, maps)
@@ -54,7 +54,7 @@ def join(passes: Sequence[Pass], plan: Windows) -> Pass:
     return replace(first, tokens=tokens, states=states, grid=grid)
 
 
-def _gathering(
+def _gather_matrix(
     starts: Sequence[int], length: int, cells: int, target: int, patch: int
 ) -> Float[Tensor, "target cols"]:
     """Along one axis: what each patch of the image takes of each patch of each window. Rows sum to 1."""
@@ -82,5 +82,5 @@ def _joined(
     tokens = torch.cat(list(windows))
     patches = tokens[:, 1:].transpose(1, 2).unflatten(2, grid)
     down, across = maps
-    whole = down @ arrange(patches, plan) @ across.T
+    whole = down @ tile_windows(patches, plan) @ across.T
     return torch.cat([tokens[:, :1].mean(dim=0, keepdim=True), whole.flatten(1).T[None]], dim=1)

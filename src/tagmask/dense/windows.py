@@ -19,7 +19,7 @@ from torch import Tensor
 from tagmask.errors import InputError, ShapeError
 from tagmask.types import Size
 
-__all__ = ["Box", "Windows", "arrange", "plan_windows", "resize_matrix", "stitch_matrices", "whole"]
+__all__ = ["Box", "Windows", "tile_windows", "plan_windows", "resize_matrix", "stitch_matrices", "single_window"]
 
 Box = tuple[int, int, int, int]
 """(x0, y0, x1, y1) in pixels, half-open."""
@@ -89,7 +89,7 @@ def plan_windows(size: Size, crop: int, stride: int) -> Windows:
     return Windows(_starts(h, crop, stride), _starts(w, crop, stride), min(crop, h), min(crop, w))
 
 
-def whole(size: Size) -> Windows:
+def single_window(size: Size) -> Windows:
     """One window that is the whole image.
 
     Raises:
@@ -103,7 +103,7 @@ def whole(size: Size) -> Windows:
     return Windows((0,), (0,), *size)
 
 
-def arrange(maps: Float[Tensor, "windows q gh gw"], windows: Windows) -> Float[Tensor, "q rows cols"]:
+def tile_windows(maps: Float[Tensor, "windows q gh gw"], windows: Windows) -> Float[Tensor, "q rows cols"]:
     """Lay the windows' maps side by side, the layout that `stitch_matrices` expects.
 
     Args:
@@ -161,7 +161,7 @@ def stitch_matrices(
     through_canvas: bool = True,
     padded: Size | None = None,
 ) -> tuple[Float[Tensor, "h0 rows"], Float[Tensor, "w0 cols"]]:
-    """The maps Y, X that join the windows: `Y @ arrange(maps, windows) @ X.T` has size `target`.
+    """The maps Y, X that join the windows: `Y @ tile_windows(maps, windows) @ X.T` has size `target`.
 
     Equal to: resize each window's map to the window's pixels (bilinear), add it into an empty
     canvas, divide each pixel by the number of windows that cover it, resize to `target`

@@ -1,7 +1,7 @@
 """Unseen scenes on which the miniature CLIP is measured."""
 
 from tagmask.miniature.objects import CLASSES
-from tagmask.miniature.scenes import Scene, Thing, draw_scene, plan_scene
+from tagmask.miniature.scenes import Scene, SceneObject, draw_scene, plan_scene
 from tagmask.types import Size
 
 __all__ = ["SIZES", "held_style", "single_object", "unseen_scene"]
@@ -27,6 +27,6 @@ _SINGLES = 10**6
 """Seeds from here on are single objects, so that none repeats a scene."""
 
 
-def held_style(thing: Thing) -> bool:
+def held_style(thing: SceneObject) -> bool:
     """Whether training never showed this way of drawing the object."""
     return thing.style == len(CLASSES[thing.kind].styles) - 1

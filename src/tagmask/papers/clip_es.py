@@ -31,13 +31,13 @@ from torch import Tensor
 from tagmask.checks import check_number
 from tagmask.clip.load import Clip
 from tagmask.dense.boxes import component_boxes_union
-from tagmask.dense.features import Pass, one_pass
+from tagmask.dense.features import TowerFeatures, extract_features
 from tagmask.dense.gradcam import softmax_gradcam
 from tagmask.dense.positions import bilinear_half_always
 from tagmask.dense.windows import resize_matrix
 from tagmask.errors import InputError
 from tagmask.method import Method
-from tagmask.papers.tagclip import TagclipSettings, scale_and_normalise, scaled_layers
+from tagmask.papers.tagclip import TagclipSettings, preprocess_bicubic, scaled_layers
 from tagmask.refine.affinity import balanced
 from tagmask.types import Image, Size, TextFeatures
 
@@ -49,10 +49,10 @@ __all__ = [
     "crf_labels",
     "crf_probabilities",
     "fuse_names",
-    "label",
-    "look",
+    "label_pixels",
+    "encode_image",
     "tag_maps",
-    "watched_layers",
+    "captured_layers",
 ]
 
 _PAPER_DEPTH = 12
@@ -116,25 +116,25 @@ class ClassTexts:
     so no gradient, and an empty map."""
 
 
-def look(clip: Clip, image: Image, settings: ClipEsSettings) -> Pass:
+def encode_image(clip: Clip, image: Image, settings: ClipEsSettings) -> TowerFeatures:
     """The pass that `tag_maps` reads.
 
-    TagCLIP's own pass serves as well, if it kept the `watched_layers`: the two differ only where the image
+    TagCLIP's own pass serves as well, if it kept the `captured_layers`: the two differ only where the image
     needs no stretched position table, and there by the table's rounding to float16.
     """
-    pixels = scale_and_normalise(clip, image, _shared(settings))
-    watched = watched_layers(settings, len(clip.vision.blocks))
-    return one_pass(clip.vision, pixels[None], bilinear_half_always, attention=watched)
+    pixels = preprocess_bicubic(clip, image, _shared(settings))
+    watched = captured_layers(settings, len(clip.vision.blocks))
+    return extract_features(clip.vision, pixels[None], bilinear_half_always, attention=watched)
 
 
-def watched_layers(settings: ClipEsSettings, depth: int) -> frozenset[int]:
+def captured_layers(settings: ClipEsSettings, depth: int) -> frozenset[int]:
     """Layers before the last whose attention a pass must keep."""
     return frozenset(scaled_layers(settings.attention_layers, depth)) - {depth - 1}
 
 
 @torch.inference_mode()
 def tag_maps(
-    clip: Clip, state: Pass, texts: ClassTexts, tags: Sequence[int], settings: ClipEsSettings
+    clip: Clip, state: TowerFeatures, texts: ClassTexts, tags: Sequence[int], settings: ClipEsSettings
 ) -> Float[Tensor, "K gh gw"]:
     """Refined map of each tag on the patch grid, 0..1.
 
@@ -145,7 +145,7 @@ def tag_maps(
     if not len(tags):
         return texts.foreground.new_zeros(0, *state.grid)
     maps = activation_maps(clip, state, texts, tags, settings)
-    return scaled(refine(maps, patch_attention(state, settings), settings))
+    return min_max_scaled(refine_maps(maps, patch_attention(state, settings), settings))
 
 
 # -- Text ------------------------------------------------------------------------------------------------
@@ -170,17 +170,17 @@ def competing_texts(texts: ClassTexts, tags: Sequence[int]) -> TextFeatures:
 
 
 def activation_maps(
-    clip: Clip, state: Pass, texts: ClassTexts, tags: Sequence[int], settings: ClipEsSettings
+    clip: Clip, state: TowerFeatures, texts: ClassTexts, tags: Sequence[int], settings: ClipEsSettings
 ) -> Float[Tensor, "K gh gw"]:
     """Grad-CAM of each tag, scaled. A map that is 0 everywhere stays so."""
     rivals = competing_texts(texts, tags)
     maps = softmax_gradcam(state, rivals, range(len(tags)), clip.logit_scale).maps
     for _ in range(settings.scalings):
-        maps = scaled(maps)
+        maps = min_max_scaled(maps)
     return maps
 
 
-def scaled(maps: Float[Tensor, "K gh gw"]) -> Float[Tensor, "K gh gw"]:
+def min_max_scaled(maps: Float[Tensor, "K gh gw"]) -> Float[Tensor, "K gh gw"]:
     """Each map to 0..1, nearly: the range in the denominator is 1e-7 wider."""
     shifted = maps - maps.amin(dim=(1, 2), keepdim=True)
     return shifted / (_LEAST_RANGE + shifted.amax(dim=(1, 2), keepdim=True))
@@ -189,17 +189,17 @@ def scaled(maps: Float[Tensor, "K gh gw"]) -> Float[Tensor, "K gh gw"]:
 # -- CAA: class-aware attention-based affinity -----------------------------------------------------------
 
 
-def patch_attention(state: Pass, settings: ClipEsSettings) -> Float[Tensor, "N N"]:
+def patch_attention(state: TowerFeatures, settings: ClipEsSettings) -> Float[Tensor, "N N"]:
     """Attention averaged over the settings' layers; class token cut off, rows sum to less than 1.
 
     Raises:
         InputError: the pass has not kept one of the layers.
     """
     depth = len(state.vision.blocks)
-    if missing := watched_layers(settings, depth) - state.attention.keys():
+    if missing := captured_layers(settings, depth) - state.attention.keys():
         raise InputError(
             f"the pass kept no attention of layers {sorted(missing)}; name them when it is made "
-            "(`attention=watched_layers(settings, depth)`)"
+            "(`attention=captured_layers(settings, depth)`)"
         )
     first, *others = scaled_layers(settings.attention_layers, depth)
     total = _among_patches(state, first).clone()
@@ -208,13 +208,13 @@ def patch_attention(state: Pass, settings: ClipEsSettings) -> Float[Tensor, "N N
     return total / (1 + len(others))
 
 
-def _among_patches(state: Pass, layer: int) -> Float[Tensor, "N N"]:
+def _among_patches(state: TowerFeatures, layer: int) -> Float[Tensor, "N N"]:
     last = layer == len(state.vision.blocks) - 1
     tokens: Tensor = state.last_attention if last else state.attention[layer]
     return tokens[0, 1:, 1:]
 
 
-def refine(
+def refine_maps(
     maps: Float[Tensor, "K gh gw"], attention: Float[Tensor, "N N"], settings: ClipEsSettings
 ) -> Float[Tensor, "K gh gw"]:
     """Spread each map along the affinity, from the patches in its boxes to all; not scaled."""
@@ -228,7 +228,7 @@ def refine(
 # -- Masks -----------------------------------------------------------------------------------------------
 
 
-def label(
+def label_pixels(
     maps: Float[Tensor, "K gh gw"],
     size: Size,
     tags: Sequence[int],
@@ -324,7 +324,7 @@ def crf_labels(
         nothing: the label of pixels under `settings.confidence`, and of all where there is no plane.
 
     Returns:
-        Labels as `label` gives them, and the greatest probability of each pixel (0 without planes).
+        Labels as `label_pixels` gives them, and the greatest probability of each pixel (0 without planes).
     """
     if not len(probabilities):
         size = probabilities.shape[1:]

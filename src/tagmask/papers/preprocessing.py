@@ -19,13 +19,13 @@ from torch import Tensor
 
 from tagmask.checks import check_choice
 from tagmask.clip.load import Clip
-from tagmask.dense.features import Pass, one_pass
+from tagmask.dense.features import TowerFeatures, extract_features
 from tagmask.dense.positions import bilinear_half
 from tagmask.papers import tagclip
 from tagmask.papers.tagclip import TagclipSettings
 from tagmask.types import Image, Images, Pixels
 
-__all__ = ["INPUTS", "InputSettings", "batches", "look", "to_pixels"]
+__all__ = ["INPUTS", "InputSettings", "batches", "encode_image", "to_pixels"]
 
 INPUTS = ("centre", "square", "native")
 
@@ -51,7 +51,7 @@ class InputSettings:
 def to_pixels(clip: Clip, image: Image, settings: InputSettings) -> Float[Tensor, "3 hs ws"]:
     """Scaled by Pillow's bicubic, cropped where that is asked for, then normalised as the weights want it."""
     if settings.input == "native":
-        return tagclip.scale_and_normalise(clip, image, _native(settings))
+        return tagclip.preprocess_bicubic(clip, image, _native(settings))
     side = clip.geometry.grid * clip.geometry.patch
     scaled = _square(image, side) if settings.input == "square" else _centre(image, side)
     pixels = torch.from_numpy(np.array(scaled)).to(clip.device).permute(2, 0, 1).float() / 255
@@ -72,12 +72,12 @@ def batches(clip: Clip, images: Images, settings: InputSettings) -> Iterator[tup
         yield _stacked(alike)
 
 
-def look(clip: Clip, pixels: Pixels) -> Pass:
+def encode_image(clip: Clip, pixels: Pixels) -> TowerFeatures:
     """All blocks but the last.
 
     Positions as in TagCLIP: the stored table on the tower's own grid, else stretched bilinearly.
     """
-    return one_pass(clip.vision, pixels, bilinear_half)
+    return extract_features(clip.vision, pixels, bilinear_half)
 
 
 def _stacked(alike: Sequence[tuple[int, Tensor]]) -> tuple[list[int], Pixels]:

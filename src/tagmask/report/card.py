@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from tagmask.errors import ShapeError
 from tagmask.report.bars import tag_bars
 from tagmask.report.heatmap import heat_strip
-from tagmask.report.item import Layer, Sight, layers, sampled
+from tagmask.report.item import Layer, ReportItem, layers, sampled
 from tagmask.report.label_placement import places
 from tagmask.report.outlines import path_data
 from tagmask.report.switches import maker_switch, view_switch
@@ -24,7 +24,7 @@ _LEGEND = 12
 """Entries of a legend before the rest is folded."""
 
 
-def card(number: int, sight: Sight, colours: Sequence[str], frame: float) -> str:
+def card(number: int, sight: ReportItem, colours: Sequence[str], frame: float) -> str:
     """One sight.
 
     Args:
@@ -65,7 +65,7 @@ def card(number: int, sight: Sight, colours: Sequence[str], frame: float) -> str
     )
 
 
-def _described(sight: Sight) -> str:
+def _described(sight: ReportItem) -> str:
     if sight.tags is None:
         return f"Picture {sight.name}"
     return f"Picture {sight.name}, tagged {', '.join(sight.tags.names) or 'with none of the words'}"

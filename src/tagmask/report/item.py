@@ -9,14 +9,14 @@ from jaxtyping import Float, Int, UInt8
 from tagmask.errors import InputError, ShapeError
 from tagmask.results import Segmentation, Tags
 
-__all__ = ["Layer", "Sight", "Slots", "layers", "made", "sampled"]
+__all__ = ["Layer", "ReportItem", "Slots", "layers", "made", "sampled"]
 
 Slots: TypeAlias = Int[np.ndarray, "h w"]
 """The number, within its sight, of each pixel's word; -1 is nothing."""
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
+class ReportItem:
     """One picture and what was found in it."""
 
     name: str
@@ -53,12 +53,12 @@ class Layer:
     """Share of the pixels labelled in the truth that have the same word, where the two can be compared."""
 
 
-def made(sight: Sight) -> tuple[tuple[str, Segmentation], ...]:
+def made(sight: ReportItem) -> tuple[tuple[str, Segmentation], ...]:
     """All labellings of a sight: its segmentations, then its truth where that is known."""
     return (*sight.segmentations, *((("truth", sight.truth),) if sight.truth else ()))
 
 
-def layers(sight: Sight) -> tuple[tuple[str, ...], tuple[Layer, ...]]:
+def layers(sight: ReportItem) -> tuple[tuple[str, ...], tuple[Layer, ...]]:
     """Number a sight's words, and relabel its segmentations and its truth with these numbers.
 
     The first segmentation's words come first and keep their order, so that its colours are those of its
@@ -100,7 +100,7 @@ def sampled(slots: Slots, longest: int) -> tuple[Int[np.ndarray, "gh gw"], int]:
     return sample, step
 
 
-def _layer(sight: Sight, by: str, segmentation: Segmentation, numbers: dict[str, int]) -> Layer:
+def _layer(sight: ReportItem, by: str, segmentation: Segmentation, numbers: dict[str, int]) -> Layer:
     labels = segmentation.labels
     if labels.shape != sight.image.shape[:2] or not labels.size:
         raise ShapeError(

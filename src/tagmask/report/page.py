@@ -8,10 +8,10 @@ from importlib.resources import files
 import numpy as np
 
 from tagmask.masks import overlay_colours
-from tagmask.report.attention import Look, look_section
+from tagmask.report.attention import AttentionExample, attention_section
 from tagmask.report.card import card
 from tagmask.report.curves import Curves, curve_charts
-from tagmask.report.item import Sight, made
+from tagmask.report.item import ReportItem, made
 from tagmask.report.switches import maker_switch, view_switch
 from tagmask.report.text import escaped
 
@@ -21,10 +21,10 @@ __all__ = ["render"]
 def render(
     title: str,
     lead: str,
-    sights: Sequence[Sight],
+    sights: Sequence[ReportItem],
     facts: Mapping[str, str],
     *,
-    looks: Sequence[tuple[str, str, Look]] = (),
+    looks: Sequence[tuple[str, str, AttentionExample]] = (),
     charts: Sequence[Curves] = (),
 ) -> str:
     """A page that shows pictures and what was found in them, whole in itself.
@@ -55,7 +55,7 @@ def render(
     frame = _frame(sights)
     cards = "".join(card(i, sight, colours, frame) for i, sight in enumerate(sights))
     makers = list(dict.fromkeys(by for sight in sights for by, _ in made(sight)))
-    attention = "".join(look_section(look, name, said) for name, said, look in looks)
+    attention = "".join(attention_section(look, name, said) for name, said, look in looks)
     script = _part("page.js")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -86,13 +86,13 @@ def _policy(script: str) -> str:
     )
 
 
-def _frame(sights: Sequence[Sight]) -> float:
+def _frame(sights: Sequence[ReportItem]) -> float:
     """Width over height of the frames: the pictures' median, neither tall nor panoramic."""
     ratios = [sight.image.shape[1] / max(sight.image.shape[0], 1) for sight in sights] or [4 / 3]
     return float(np.clip(np.median(ratios), 0.8, 1.8))
 
 
-def _choices(sights: Sequence[Sight]) -> str:
+def _choices(sights: Sequence[ReportItem]) -> str:
     """Style that shows what a sight's second, third... radio button stands for."""
     most = max((len(made(sight)) for sight in sights), default=0)
     return "".join(

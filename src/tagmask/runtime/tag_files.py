@@ -7,7 +7,7 @@ from pathlib import Path
 from tagmask.data.lists import read_tags
 from tagmask.errors import InputError
 from tagmask.runtime.folders import FoundImage
-from tagmask.runtime.lines import lines_kept
+from tagmask.runtime.lines import atomic_lines
 
 __all__ = ["check_names", "read_tags", "tag_lines", "tags_of"]
 
@@ -41,7 +41,7 @@ def tag_lines(path: Path) -> Iterator[Callable[[str, Sequence[int]], None]]:
         OutputError: the file cannot be written.
         InputError: a name that `check_names` refuses.
     """
-    with lines_kept(path) as write:
+    with atomic_lines(path) as write:
 
         def keep(name: str, tags: Sequence[int]) -> None:
             check_names([name])

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tagmask.checks import check_number
-from tagmask.dense.features import Keep, Pass
+from tagmask.dense.features import CaptureSpec, TowerFeatures
 from tagmask.dense.rule import DenseRule, Layers, LayerSettings, VariantSettings, affinity
 from tagmask.method import dense_method
 from tagmask.types import Attention, Size
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-def vanilla(x: Pass) -> Attention:
+def vanilla(x: TowerFeatures) -> Attention:
     """softmax(q kᵀ / 8). Rows sum to 1."""
     return affinity(x.q, x.k)
 
@@ -93,7 +93,7 @@ def local(settings: LocalSettings, depth: int) -> DenseRule:
 def early(settings: EarlySettings, depth: int) -> DenseRule:
     """The attention of an earlier layer, from that layer's own input, on the last block's values."""
     group = frozenset({Layers(depth, settings.absolute_layers)(settings.early_layer)})
-    return DenseRule(lambda x: x.heads[group], mid=Keep(heads=frozenset({group})))
+    return DenseRule(lambda x: x.heads[group], mid=CaptureSpec(heads=frozenset({group})))
 
 
 def _hidden(grid: Size, reach: int) -> Float[Tensor, "n n"]:

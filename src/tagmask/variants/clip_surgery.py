@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tagmask.clip.model import Vision
-from tagmask.dense.features import Keep, Pass, one_pass
+from tagmask.dense.features import CaptureSpec, TowerFeatures, extract_features
 from tagmask.dense.positions import Positions, bilinear
 from tagmask.dense.rule import DenseRule, Layers, LayerSettings, affinity, patch_features
 from tagmask.method import dense_method
@@ -20,7 +20,7 @@ __all__ = ["METHODS", "clip_surgery", "feature_surgery", "surgery_tokens"]
 _DEPTH = 6
 
 
-def by_value(x: Pass) -> Attention:
+def by_value(x: TowerFeatures) -> Attention:
     """softmax(v vᵀ / 8). Rows sum to 1."""
     return affinity(x.v, x.v)
 
@@ -28,13 +28,13 @@ def by_value(x: Pass) -> Attention:
 def clip_surgery(settings: LayerSettings, depth: int) -> DenseRule:
     """The side stream runs beside the last six blocks of twelve; patches are read from it."""
     blocks = Layers(depth, settings.absolute_layers).last(_DEPTH)
-    return DenseRule(by_value, depth=blocks, mid=Keep(entries=blocks), positions="bilinear")
+    return DenseRule(by_value, depth=blocks, mid=CaptureSpec(entries=blocks), positions="bilinear")
 
 
 def surgery_tokens(vision: Vision, pixels: Pixels, positions: Positions = bilinear) -> Float[Tensor, "b n e"]:
     """Unit tokens in the shared space: the ordinary stream's class token, then the side stream's patches."""
     rule = clip_surgery(LayerSettings(), len(vision.blocks))
-    x = one_pass(vision, pixels, positions, keep=rule.mid)
+    x = extract_features(vision, pixels, positions, keep=rule.mid)
     first = x.finish(affinity(x.q, x.k))[:, :1]
     return F.normalize(torch.cat([first, patch_features(x, rule)], dim=1), dim=-1)
 

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from tagmask.dense.features import Pass
+from tagmask.dense.features import TowerFeatures
 from tagmask.dense.rule import DenseRule, affinity
 from tagmask.method import dense_method
 from tagmask.types import Attention
 from tagmask.variants.sc_clip import ScClipSettings, sc_clip
-from tagmask.variants.similarity import gauss
+from tagmask.variants.similarity import gaussian_prior
 
 __all__ = ["METHODS", "sc_clip_near"]
 
@@ -15,9 +15,9 @@ __all__ = ["METHODS", "sc_clip_near"]
 def sc_clip_near(settings: ScClipSettings, depth: int) -> DenseRule:
     """SC-CLIP, whose keys get NACLIP's bonus for near patches."""
 
-    def weights(x: Pass) -> Attention:
+    def weights(x: TowerFeatures) -> Attention:
         assert x.prior is not None  # SC-CLIP's `before` made it
-        near = gauss(x.grid)[1:, 1:].to(x.k.device)  # no class token here
+        near = gaussian_prior(x.grid)[1:, 1:].to(x.k.device)  # no class token here
         return (affinity(x.k, x.k, near) + x.prior) / 2
 
     return replace(sc_clip(settings, depth), weights=weights)

@@ -7,17 +7,17 @@ Transformers", CVPR 2024.
 import torch
 from torch.nn import functional as F
 
-from tagmask.dense.features import Keep, Pass
+from tagmask.dense.features import CaptureSpec, TowerFeatures
 from tagmask.dense.rule import DenseRule, Layers, LayerSettings
 from tagmask.method import dense_method
 from tagmask.types import Attention, Heads
 
-__all__ = ["GEM_BARE", "METHODS", "gem", "grounded"]
+__all__ = ["GEM_BARE", "METHODS", "gem", "self_self_attention"]
 
 _DEPTH = 6
 
 
-def grounded(x: Pass) -> Attention:
+def self_self_attention(x: TowerFeatures) -> Attention:
     """The mean of three self-similarities, each gone through once more. Rows sum to 1.
 
     For u of v, k, q, with unit rows: u' = softmax(b u uᵀ) u, made unit again; then softmax(b u' u'ᵀ). b is
@@ -28,24 +28,24 @@ def grounded(x: Pass) -> Attention:
     total = None
     for u in (x.v, x.k, x.q):
         unit = F.normalize(u.float(), dim=-1)
-        unit = F.normalize(_alike(unit, sharp) @ unit, dim=-1)
-        part = _alike(unit, sharp)
+        unit = F.normalize(_self_attention(unit, sharp) @ unit, dim=-1)
+        part = _self_attention(unit, sharp)
         total = part if total is None else total.add_(part)
     assert total is not None  # there are three
     return total.div_(3)
 
 
-def _alike(unit: Heads, sharp: torch.Tensor) -> Attention:
+def _self_attention(unit: Heads, sharp: torch.Tensor) -> Attention:
     return torch.softmax(sharp[:, None, None, None] * (unit @ unit.transpose(-2, -1)), dim=-1)
 
 
 def gem(settings: LayerSettings, depth: int) -> DenseRule:
     """GEM: the side stream runs beside the last six blocks of twelve."""
     blocks = Layers(depth, settings.absolute_layers).last(_DEPTH)
-    return DenseRule(grounded, depth=blocks, mid=Keep(entries=blocks), positions="bicubic-smooth")
+    return DenseRule(self_self_attention, depth=blocks, mid=CaptureSpec(entries=blocks), positions="bicubic-smooth")
 
 
-GEM_BARE = DenseRule(grounded, keep="bare", positions="bicubic-smooth")
+GEM_BARE = DenseRule(self_self_attention, keep="bare", positions="bicubic-smooth")
 """The last block's share of it alone (ClearCLIP's reading)."""
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tagmask.clip.model import Vision
-from tagmask.dense.features import Pass
+from tagmask.dense.features import TowerFeatures
 from tagmask.dense.rule import DenseRule, VariantSettings, affinity
 from tagmask.errors import InputError
 from tagmask.files import write_bytes
@@ -74,7 +74,7 @@ class Projection:
         return len(self.matrix)
 
 
-def projected(x: Pass, matrix: Float[Tensor, "d d"], bias: Float[Tensor, " d"] | None) -> Attention:
+def projected(x: TowerFeatures, matrix: Float[Tensor, "d d"], bias: Float[Tensor, " d"] | None) -> Attention:
     """softmax((z W + b)(z W + b)ᵀ / 8), head by head. Rows sum to 1."""
     y: Heads = x.block.attn.split(F.linear(x.z, matrix.T, bias))
     return affinity(y, y)
@@ -90,7 +90,7 @@ def learned(settings: LearnedSettings, depth: int) -> DenseRule:
     return DenseRule(partial(_weights, found))
 
 
-def _weights(projection: Projection, x: Pass) -> Attention:
+def _weights(projection: Projection, x: TowerFeatures) -> Attention:
     _check_width(projection, x.z.shape[-1])
     device = x.z.device
     bias = None if projection.bias is None else projection.bias.to(device)

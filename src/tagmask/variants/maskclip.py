@@ -9,7 +9,7 @@ prompt denoising (texts that no patch is sure of are taken out).
 import torch
 from torch.nn import functional as F
 
-from tagmask.dense.features import Pass
+from tagmask.dense.features import TowerFeatures
 from tagmask.dense.rule import Cosines, DenseRule
 from tagmask.method import dense_method
 
@@ -19,12 +19,12 @@ _TEMPERATURE = 100.0
 _SURE = 0.5
 
 
-def value_only(x: Pass) -> None:
+def value_only(x: TowerFeatures) -> None:
     """The identity in place of attention."""
     return None
 
 
-def smoothed(x: Pass, cosines: Cosines) -> Cosines:
+def smoothed(x: TowerFeatures, cosines: Cosines) -> Cosines:
     """Each patch's probabilities become the sum of all patches', weighted by the cosine of their keys.
 
     For patches whose best probability is under 1, which is practically all of them. Keys are taken after the
@@ -37,7 +37,7 @@ def smoothed(x: Pass, cosines: Cosines) -> Cosines:
     return torch.where(guesses.amax(dim=1, keepdim=True) < 1.0, shared, guesses)
 
 
-def denoised(x: Pass, cosines: Cosines) -> Cosines:
+def denoised(x: TowerFeatures, cosines: Cosines) -> Cosines:
     """Texts whose probability is under 0.5 in every patch get -1, the least a cosine can be.
 
     The authors' program writes -100; with the harness's softmax over texts both mean never.

@@ -6,28 +6,28 @@ Semantic Segmentation", WACV 2025.
 
 import torch
 
-from tagmask.dense.features import Pass
+from tagmask.dense.features import TowerFeatures
 from tagmask.dense.rule import DenseRule, affinity
 from tagmask.method import dense_method
 from tagmask.types import Attention
-from tagmask.variants.similarity import gauss
+from tagmask.variants.similarity import gaussian_prior
 
 __all__ = ["METHODS", "NACLIP", "NACLIP_NEIGHBOURS"]
 
 
-def neighbourly(x: Pass) -> Attention:
+def neighbourly(x: TowerFeatures) -> Attention:
     """softmax(k kᵀ / 8 + w): w is 1 for the patch itself and falls off over 5 patches. Rows sum to 1."""
-    return affinity(x.k, x.k, gauss(x.grid).to(x.k.device))
+    return affinity(x.k, x.k, gaussian_prior(x.grid).to(x.k.device))
 
 
-def neighbours_only(x: Pass) -> Attention:
+def neighbours_only(x: TowerFeatures) -> Attention:
     """softmax(w m): nearness alone, m the mean of |q_i| |k_j| / 8 over heads and pairs of tokens.
 
     The authors' program takes that mean over the whole batch; here every image has its own.
     """
     lengths = [torch.linalg.vector_norm(part.float(), dim=-1).mean(dim=-1) for part in (x.q, x.k)]
     mean = (lengths[0] * lengths[1]).mean(dim=-1) * x.q.shape[-1] ** -0.5
-    near = gauss(x.grid).to(x.q.device)
+    near = gaussian_prior(x.grid).to(x.q.device)
     weights = torch.softmax(mean[:, None, None] * near, dim=-1)
     return weights[:, None].expand(-1, x.block.attn.heads, -1, -1)
 

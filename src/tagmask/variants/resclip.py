@@ -18,31 +18,31 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tagmask.checks import check_number
-from tagmask.dense.features import Keep, Pass
-from tagmask.dense.rule import DenseRule, Layers, LayerSettings, Question
+from tagmask.dense.features import CaptureSpec, TowerFeatures
+from tagmask.dense.rule import DenseRule, Layers, LayerSettings, SecondPassContext
 from tagmask.method import dense_method
 from tagmask.refine.pamr import pamr
 from tagmask.types import Attention, Heads, Size
-from tagmask.variants.similarity import gauss
+from tagmask.variants.similarity import gaussian_prior
 
-__all__ = ["METHODS", "ResclipSettings", "feedback_map", "first_guess", "kinship", "patch_labels", "resclip"]
+__all__ = ["METHODS", "ResclipSettings", "smoothed_affinity", "initial_probabilities", "label_affinity", "patch_labels", "resclip"]
 
 _RESIDUAL = range(5, 9)
 _ROUNDS, _DILATIONS = 10, (8, 16)
 _SIGMA, _LENGTH = 5.0, 31
 
-Pairs = Callable[[Pass], Sequence[tuple[Heads, Heads]]]
+Pairs = Callable[[TowerFeatures], Sequence[tuple[Heads, Heads]]]
 
 
-def _queries(x: Pass) -> Sequence[tuple[Heads, Heads]]:
+def _queries(x: TowerFeatures) -> Sequence[tuple[Heads, Heads]]:
     return ((x.q, x.q),)
 
 
-def _keys(x: Pass) -> Sequence[tuple[Heads, Heads]]:
+def _keys(x: TowerFeatures) -> Sequence[tuple[Heads, Heads]]:
     return ((x.k, x.k),)
 
 
-def _both(x: Pass) -> Sequence[tuple[Heads, Heads]]:
+def _both(x: TowerFeatures) -> Sequence[tuple[Heads, Heads]]:
     return ((x.q, x.q), (x.k, x.k))
 
 
@@ -89,7 +89,7 @@ def resclip(
     def make(settings: ResclipSettings, depth: int) -> DenseRule:
         middle = frozenset(map(Layers(depth, settings.absolute_layers), _RESIDUAL))
 
-        def weights(x: Pass) -> Attention:
+        def weights(x: TowerFeatures) -> Attention:
             total = sum(_attention(x, q, k, settings, near) for q, k in pairs(x))
             assert isinstance(total, Tensor)  # every host has a pair
             if not rcs:
@@ -97,35 +97,35 @@ def resclip(
             share = settings.rcs_share
             return settings.rcs_scale * ((1 - share) * total + share * x.heads[middle])
 
-        def again(x: Pass, features: Float[Tensor, "b p e"], question: Question) -> Pass:
-            guesses = first_guess(features, x.grid, question)
+        def again(x: TowerFeatures, features: Float[Tensor, "b p e"], question: SecondPassContext) -> TowerFeatures:
+            guesses = initial_probabilities(features, x.grid, question)
             labels = [patch_labels(each, x.grid, x.vision.patch, settings.temp_thd) for each in guesses]
-            maps = [feedback_map(each, short_path=settings.short_path) for each in labels]
+            maps = [smoothed_affinity(each, short_path=settings.short_path) for each in labels]
             prior = torch.stack([F.pad(each / each.max(), (1, 0, 1, 0)) for each in maps])
             return x.carrying(x.tokens, prior[:, None])
 
-        mid = Keep(heads=frozenset({middle} if rcs else ()))
+        mid = CaptureSpec(heads=frozenset({middle} if rcs else ()))
         return DenseRule(weights, keep=keep, mid=mid, again=again if sfr else None)
 
     return make
 
 
-def _attention(x: Pass, q: Heads, k: Heads, settings: ResclipSettings, near: bool) -> Attention:
+def _attention(x: TowerFeatures, q: Heads, k: Heads, settings: ResclipSettings, near: bool) -> Attention:
     logits = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).float()
     if x.prior is not None:
         # As coded, the map is rounded to half precision, and once more when it has been scaled.
         pull = (settings.sfr_share * x.prior.half()).half().float()
         logits = settings.sfr_scale * ((1 - settings.sfr_share) * logits + pull)
     if near:
-        logits = logits + gauss(x.grid).to(logits.device)
+        logits = logits + gaussian_prior(x.grid).to(logits.device)
     return torch.softmax(logits, dim=-1)
 
 
 # -- Semantic feedback ---------------------------------------------------------------------------------------
 
 
-def first_guess(
-    features: Float[Tensor, "b p e"], grid: Size, question: Question
+def initial_probabilities(
+    features: Float[Tensor, "b p e"], grid: Size, question: SecondPassContext
 ) -> Iterator[Float[Tensor, "q h w"]]:
     """Probability of each name at each pixel of each window: cosines, PAMR, softmax over names."""
     size = (question.pixels.shape[-2], question.pixels.shape[-1])
@@ -151,7 +151,7 @@ def patch_labels(guess: Float[Tensor, "q h w"], grid: Size, patch: int, least: f
     return counts.max(dim=1).indices.view(gh, gw)
 
 
-def kinship(labels: Int[Tensor, "gh gw"], *, short_path: bool) -> Float[Tensor, "p p"]:
+def label_affinity(labels: Int[Tensor, "gh gw"], *, short_path: bool) -> Float[Tensor, "p p"]:
     """1 for patches of one label, 0 for others; less where the straight way between two is not of that label.
 
     Then it is exp(-d / s), with d the Chebyshev distance and s the grid's longer side less one.
@@ -176,9 +176,9 @@ def kinship(labels: Int[Tensor, "gh gw"], *, short_path: bool) -> Float[Tensor, 
     return torch.where(same, torch.where(broken, faded, 1.0), 0.0)
 
 
-def feedback_map(labels: Int[Tensor, "gh gw"], *, short_path: bool = True) -> Float[Tensor, "p p"]:
+def smoothed_affinity(labels: Int[Tensor, "gh gw"], *, short_path: bool = True) -> Float[Tensor, "p p"]:
     """Kinship, smoothed along the flattened patches, as coded; rows sum to 1."""
-    kin = kinship(labels, short_path=short_path)
+    kin = label_affinity(labels, short_path=short_path)
     length = min(len(kin), _LENGTH)
     length += length % 2 == 0
     offset = torch.arange(length, dtype=torch.float32, device=kin.device) - length // 2

@@ -9,32 +9,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tagmask.dense.features import Keep, Pass
+from tagmask.dense.features import CaptureSpec, TowerFeatures
 from tagmask.dense.rule import DenseRule, Layers, LayerSettings, affinity
 from tagmask.method import dense_method
 from tagmask.types import Attention, Tokens
 from tagmask.variants.similarity import (
-    cut,
-    gram,
-    lone_outliers,
-    on_square_grid,
-    repair,
-    row_normalised,
+    drop_below,
+    cosine_similarity,
+    lof_outliers,
+    as_on_square_grid,
+    repair_outliers,
+    normalise_rows,
     similarity_softmax,
 )
 
 __all__ = [
-    "JOINED",
+    "SUMMED_LAYERS",
     "METHODS",
-    "ODD_IN",
-    "SHARP",
+    "OUTLIER_LAYER",
+    "SHARP_LAYER",
     "ScClipSettings",
-    "class_and_kin",
-    "joined_layers",
+    "add_class_token_and_smooth",
+    "summed_layers",
     "sc_clip",
 ]
 
-ODD_IN, SHARP, JOINED = 8, 3, tuple(range(3, 10))
+OUTLIER_LAYER, SHARP_LAYER, SUMMED_LAYERS = 8, 3, tuple(range(3, 10))
 """Layers: whose patches tell who is alike; whose patches the result is spread over; that are summed."""
 CLASS_SHARE = 0.3
 """Of the class token's stream, added to every patch."""
@@ -53,41 +53,41 @@ class ScClipSettings(LayerSettings):
 def sc_clip(settings: ScClipSettings, depth: int) -> DenseRule:
     """SC-CLIP."""
     layers = Layers(depth, settings.absolute_layers)
-    alike = layers(ODD_IN)
+    alike = layers(OUTLIER_LAYER)
 
-    def before(x: Pass) -> tuple[Pass, ...]:
+    def before(x: TowerFeatures) -> tuple[TowerFeatures, ...]:
         patches = x.tokens[:, 1:]
-        odd = lone_outliers(patches)
-        odd = on_square_grid(odd, x.grid) if settings.square_outliers else odd
-        similar = gram(repair(x.states[alike][:, 1:], odd, x.grid))
-        mended = row_normalised(cut(similar)) @ repair(patches, odd, x.grid)
+        odd = lof_outliers(patches)
+        odd = as_on_square_grid(odd, x.grid) if settings.square_outliers else odd
+        similar = cosine_similarity(repair_outliers(x.states[alike][:, 1:], odd, x.grid))
+        mended = normalise_rows(drop_below(similar)) @ repair_outliers(patches, odd, x.grid)
         prior = similarity_softmax(similar)[:, None]
-        return x.carrying(mended, prior), x.carrying(joined_layers(x, layers)[:, 1:], prior)
+        return x.carrying(mended, prior), x.carrying(summed_layers(x, layers)[:, 1:], prior)
 
-    def weights(x: Pass) -> Attention:
+    def weights(x: TowerFeatures) -> Attention:
         assert x.prior is not None  # `before` made it
         return (affinity(x.k, x.k) + x.prior) / 2
 
-    mid = Keep(states=frozenset(map(layers, (ODD_IN, SHARP, *JOINED))))
-    after = class_and_kin(layers)
+    mid = CaptureSpec(states=frozenset(map(layers, (OUTLIER_LAYER, SHARP_LAYER, *SUMMED_LAYERS))))
+    after = add_class_token_and_smooth(layers)
     return DenseRule(weights, keep="bare", mid=mid, before=before, after=after)
 
 
-def class_and_kin(layers: Layers) -> Callable[[Pass, tuple[Pass, ...], tuple[Tokens, ...]], Tokens]:
+def add_class_token_and_smooth(layers: Layers) -> Callable[[TowerFeatures, tuple[TowerFeatures, ...], tuple[Tokens, ...]], Tokens]:
     """A share of the class token's stream for every patch, then the mean over its like; streams summed."""
-    early = layers(SHARP)
+    early = layers(SHARP_LAYER)
 
-    def after(x: Pass, streams: tuple[Pass, ...], outs: tuple[Tokens, ...]) -> Tokens:
-        kin = row_normalised(cut(gram(x.states[early][:, 1:])))
-        last, all_layers = x.tokens[:, :1], joined_layers(x, layers)[:, :1]
+    def after(x: TowerFeatures, streams: tuple[TowerFeatures, ...], outs: tuple[Tokens, ...]) -> Tokens:
+        kin = normalise_rows(drop_below(cosine_similarity(x.states[early][:, 1:])))
+        last, all_layers = x.tokens[:, :1], summed_layers(x, layers)[:, :1]
         return kin @ (outs[0] + CLASS_SHARE * last) + kin @ (outs[1] + CLASS_SHARE * all_layers)
 
     return after
 
 
-def joined_layers(x: Pass, layers: Layers) -> Tokens:
+def summed_layers(x: TowerFeatures, layers: Layers) -> Tokens:
     """The sum of the streams after blocks 3 to 9."""
-    states = [x.states[layers(layer)] for layer in JOINED]
+    states = [x.states[layers(layer)] for layer in SUMMED_LAYERS]
     total = states[0].clone()
     for state in states[1:]:
         total += state

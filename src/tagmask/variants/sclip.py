@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tagmask.checks import check_number
-from tagmask.dense.features import Pass
+from tagmask.dense.features import TowerFeatures
 from tagmask.dense.rule import DenseRule, VariantSettings, affinity
 from tagmask.method import dense_method
 from tagmask.types import Attention, Heads
@@ -24,7 +24,7 @@ from tagmask.types import Attention, Heads
 __all__ = ["METHODS", "SCLIP", "SCLIP_BARE", "RandomSettings", "correlative", "random_ensemble"]
 
 
-def correlative(x: Pass) -> Attention:
+def correlative(x: TowerFeatures) -> Attention:
     """softmax(q qᵀ / 8) + softmax(k kᵀ / 8). Rows sum to 2, as coded."""
     return affinity(x.q, x.q) + affinity(x.k, x.k)
 
@@ -36,17 +36,17 @@ SCLIP_BARE = DenseRule(correlative, keep="bare")
 # -- Ablations -----------------------------------------------------------------------------------------------
 
 
-def query_only(x: Pass, times: int = 1) -> Attention:
+def query_only(x: TowerFeatures, times: int = 1) -> Attention:
     """Attend to tokens with a like query. Rows sum to `times`."""
     return affinity(x.q, x.q) * times
 
 
-def key_only(x: Pass, times: int = 1) -> Attention:
+def key_only(x: TowerFeatures, times: int = 1) -> Attention:
     """Attend to tokens with a like key. Rows sum to `times`."""
     return affinity(x.k, x.k) * times
 
 
-def unprojected(x: Pass) -> Attention:
+def unprojected(x: TowerFeatures) -> Attention:
     """Attend to tokens that are alike before any projection, head by head. Rows sum to 1.
 
     The paper gives softmax(X Xᵀ / t) without heads; split in heads with t = 8 is this project's reading.
@@ -55,7 +55,7 @@ def unprojected(x: Pass) -> Attention:
     return affinity(z, z)
 
 
-def unprojected_whole(x: Pass) -> Attention:
+def unprojected_whole(x: TowerFeatures) -> Attention:
     """The same without heads, as the paper writes it, with t the root of the width."""
     z = x.z[:, None]
     weights = affinity(z, z)
@@ -79,7 +79,7 @@ class RandomSettings(VariantSettings):
 def random_ensemble(settings: RandomSettings, depth: int) -> DenseRule:
     """The mean of softmax(z W Wᵀ zᵀ / 8) over random matrices W, head by head. Rows sum to 1."""
 
-    def weights(x: Pass) -> Attention:
+    def weights(x: TowerFeatures) -> Attention:
         width = x.z.shape[-1]
         rng = np.random.Generator(np.random.PCG64(settings.ensemble_seed))
         total: Tensor | None = None
@@ -93,7 +93,7 @@ def random_ensemble(settings: RandomSettings, depth: int) -> DenseRule:
     return DenseRule(weights)
 
 
-def _through(x: Pass, matrix: Float[Tensor, "d d"]) -> Attention:
+def _through(x: TowerFeatures, matrix: Float[Tensor, "d d"]) -> Attention:
     projected: Heads = x.block.attn.split(x.z @ matrix)
     return affinity(projected, projected)
 

@@ -13,25 +13,25 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from tagmask.dense.features import Keep, Pass
+from tagmask.dense.features import CaptureSpec, TowerFeatures
 from tagmask.dense.rule import DenseRule, Layers, affinity
 from tagmask.method import dense_method
 from tagmask.types import Attention
 from tagmask.variants.sc_clip import (
-    JOINED,
-    ODD_IN,
-    SHARP,
+    SUMMED_LAYERS,
+    OUTLIER_LAYER,
+    SHARP_LAYER,
     ScClipSettings,
-    class_and_kin,
-    joined_layers,
+    add_class_token_and_smooth,
+    summed_layers,
 )
 from tagmask.variants.similarity import (
-    cut,
-    gram,
-    lone_outliers,
-    on_square_grid,
-    repair,
-    row_normalised,
+    drop_below,
+    cosine_similarity,
+    lof_outliers,
+    as_on_square_grid,
+    repair_outliers,
+    normalise_rows,
     similarity_softmax,
 )
 
@@ -51,7 +51,7 @@ class SfpSettings(ScClipSettings):
     """As published, an outlier among outliers becomes zero, and its window not a number."""
 
 
-def class_outliers(x: Pass, layer: int) -> Bool[Tensor, "b p"]:
+def class_outliers(x: TowerFeatures, layer: int) -> Bool[Tensor, "b p"]:
     """Up to ten patches that the class token attends to, times 1.5, more than they do to themselves."""
     attention = x.attention[layer]
     pull = _PULL * attention[:, 0, 1:]
@@ -60,7 +60,7 @@ def class_outliers(x: Pass, layer: int) -> Bool[Tensor, "b p"]:
     return torch.zeros_like(pull, dtype=torch.bool).scatter(1, best.indices, best.values > -torch.inf)
 
 
-def long_outliers(x: Pass) -> Bool[Tensor, "b p"]:
+def long_outliers(x: TowerFeatures) -> Bool[Tensor, "b p"]:
     """The ten patches of the greatest length."""
     length = torch.linalg.vector_norm(x.tokens[:, 1:], dim=-1)
     longest = length.topk(min(_MOST, length.shape[1]), dim=1).indices
@@ -70,33 +70,33 @@ def long_outliers(x: Pass) -> Bool[Tensor, "b p"]:
 def sfp(settings: SfpSettings, depth: int, outliers: str = "class") -> DenseRule:
     """SFP; `outliers` are "class" (the paper's), "length", or "lone" (SC-CLIP's)."""
     layers = Layers(depth, settings.absolute_layers)
-    alike, watched = layers(ODD_IN), layers(10)
-    find: dict[str, Callable[[Pass], Bool[Tensor, "b p"]]] = {
+    alike, watched = layers(OUTLIER_LAYER), layers(10)
+    find: dict[str, Callable[[TowerFeatures], Bool[Tensor, "b p"]]] = {
         "class": partial(class_outliers, layer=watched),
         "length": long_outliers,
-        "lone": lambda x: lone_outliers(x.tokens[:, 1:]),
+        "lone": lambda x: lof_outliers(x.tokens[:, 1:]),
     }
 
-    def before(x: Pass) -> tuple[Pass, ...]:
+    def before(x: TowerFeatures) -> tuple[TowerFeatures, ...]:
         odd = find[outliers](x)
-        odd = on_square_grid(odd, x.grid) if settings.square_outliers else odd
-        mend = partial(repair, odd=odd, grid=x.grid, zero=settings.zero_repair)
-        similar = cut(gram(mend(x.states[alike][:, 1:])))
-        mended = row_normalised(similar) @ mend(x.tokens[:, 1:])
+        odd = as_on_square_grid(odd, x.grid) if settings.square_outliers else odd
+        mend = partial(repair_outliers, odd=odd, grid=x.grid, zero=settings.zero_repair)
+        similar = drop_below(cosine_similarity(mend(x.states[alike][:, 1:])))
+        mended = normalise_rows(similar) @ mend(x.tokens[:, 1:])
         prior = similarity_softmax(similar)[:, None]
-        return x.carrying(mended, prior), x.carrying(joined_layers(x, layers)[:, 1:], prior)
+        return x.carrying(mended, prior), x.carrying(summed_layers(x, layers)[:, 1:], prior)
 
-    def weights(x: Pass) -> Attention:
+    def weights(x: TowerFeatures) -> Attention:
         assert x.prior is not None  # `before` made it
         return (affinity(x.k, x.k) + affinity(x.q, x.q) + x.prior) / 3
 
-    def second(x: Pass) -> Attention:
+    def second(x: TowerFeatures) -> Attention:
         assert x.prior is not None  # `before` made it
         return x.prior.expand(-1, x.block.attn.heads, -1, -1)
 
-    states = frozenset(map(layers, (ODD_IN, SHARP, *JOINED)))
-    mid = Keep(states=states, attention=frozenset({watched} if outliers == "class" else ()))
-    return DenseRule(weights, second, keep="bare", mid=mid, before=before, after=class_and_kin(layers))
+    states = frozenset(map(layers, (OUTLIER_LAYER, SHARP_LAYER, *SUMMED_LAYERS)))
+    mid = CaptureSpec(states=states, attention=frozenset({watched} if outliers == "class" else ()))
+    return DenseRule(weights, second, keep="bare", mid=mid, before=before, after=add_class_token_and_smooth(layers))
 
 
 _SOURCE = "SFP, Jin et al., ICCV 2025"

@@ -9,33 +9,33 @@ from tagmask.errors import InputError
 from tagmask.types import Size, Tokens
 
 __all__ = [
-    "cut",
-    "gauss",
-    "gram",
-    "lone_outliers",
-    "loneliness",
-    "on_square_grid",
-    "repair",
-    "row_normalised",
+    "drop_below",
+    "gaussian_prior",
+    "cosine_similarity",
+    "lof_outliers",
+    "local_outlier_factor",
+    "as_on_square_grid",
+    "repair_outliers",
+    "normalise_rows",
     "similarity_softmax",
 ]
 
 _NEIGHBOURS = 30
-_ODD = 0.95
+_OUTLIER_QUANTILE = 0.95
 
 
-def gram(x: Tokens) -> Float[Tensor, "b n n"]:
+def cosine_similarity(x: Tokens) -> Float[Tensor, "b n n"]:
     """Cosine of every token with every other."""
     unit: Tensor = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return unit @ unit.transpose(-2, -1)
 
 
-def cut(similarity: Float[Tensor, "b n n"], least: float = 0.4) -> Float[Tensor, "b n n"]:
+def drop_below(similarity: Float[Tensor, "b n n"], least: float = 0.4) -> Float[Tensor, "b n n"]:
     """Similarities under `least` become 0."""
     return similarity.masked_fill(similarity < least, 0.0)
 
 
-def row_normalised(similarity: Float[Tensor, "b n n"]) -> Float[Tensor, "b n n"]:
+def normalise_rows(similarity: Float[Tensor, "b n n"]) -> Float[Tensor, "b n n"]:
     """Rows divided by their sum."""
     return similarity / (similarity.sum(dim=-1, keepdim=True) + 1e-6)
 
@@ -50,7 +50,7 @@ def similarity_softmax(similarity: Float[Tensor, "b n n"]) -> Float[Tensor, "b n
     return torch.softmax(stretched.masked_fill((stretched < 0) & ~own, -torch.inf), dim=-1)
 
 
-def gauss(grid: Size, sigma: float = 5.0) -> Float[Tensor, "n n"]:
+def gaussian_prior(grid: Size, sigma: float = 5.0) -> Float[Tensor, "n n"]:
     """exp(-distance² / 2 sigma²) between the patches of a grid; 0 for the class token, which comes first."""
     gh, gw = grid
     rows, columns = (torch.arange(side, dtype=torch.float32) for side in grid)
@@ -60,7 +60,7 @@ def gauss(grid: Size, sigma: float = 5.0) -> Float[Tensor, "n n"]:
     return F.pad(near, (1, 0, 1, 0))
 
 
-def loneliness(patches: Float[Tensor, "b p d"]) -> Float[Tensor, "b p"]:
+def local_outlier_factor(patches: Float[Tensor, "b p d"]) -> Float[Tensor, "b p"]:
     """How thin each patch's neighbourhood is against that of its 30 nearest; about 1 for ordinary ones.
 
     The (squared) distance to a patch's 30th neighbour, times the mean of its neighbours' inverse ones. Grids
@@ -80,13 +80,13 @@ def loneliness(patches: Float[Tensor, "b p d"]) -> Float[Tensor, "b p"]:
     return reach * (1 / reach).gather(1, around).view(*reach.shape, count).mean(dim=-1)
 
 
-def lone_outliers(patches: Float[Tensor, "b p d"]) -> Bool[Tensor, "b p"]:
+def lof_outliers(patches: Float[Tensor, "b p d"]) -> Bool[Tensor, "b p"]:
     """The loneliest patches: those over the 0.95 quantile (linear) of their map."""
-    score = loneliness(patches)
-    return score > torch.quantile(score, _ODD, dim=1, keepdim=True)
+    score = local_outlier_factor(patches)
+    return score > torch.quantile(score, _OUTLIER_QUANTILE, dim=1, keepdim=True)
 
 
-def on_square_grid(odd: Bool[Tensor, "b p"], grid: Size) -> Bool[Tensor, "b p"]:
+def as_on_square_grid(odd: Bool[Tensor, "b p"], grid: Size) -> Bool[Tensor, "b p"]:
     """Outliers where the authors' program looks for them: row and column by the number of rows.
 
     Raises:
@@ -105,7 +105,7 @@ def on_square_grid(odd: Bool[Tensor, "b p"], grid: Size) -> Bool[Tensor, "b p"]:
     return moved
 
 
-def repair(
+def repair_outliers(
     patches: Float[Tensor, "b p d"], odd: Bool[Tensor, "b p"], grid: Size, *, zero: bool = False
 ) -> Float[Tensor, "b p d"]:
     """Odd patches become the mean of those of their 8 neighbours that are not odd.

@@ -17,7 +17,7 @@ from tagmask.files import write_bytes
 from tagmask.masks import index_png, read_index_png
 from tagmask.runs.ordered_map import Outcome, ordered_map
 from tagmask.runtime.folders import FoundImage, output_names
-from tagmask.weak.run_folder import read_stage, stage_opened
+from tagmask.weak.run_folder import read_run_folder, open_run_folder
 
 __all__ = ["Mask", "MaskSource", "left_out", "mask_file", "read_mask", "words_of", "write_masks"]
 
@@ -57,7 +57,7 @@ def write_masks(images: Sequence[FoundImage], source: MaskSource, folder: Path) 
         OutputError: a mask cannot be written: the disk is full, or the folder is not to be written to.
     """
     settings = {"words": list(source.words), **source.settings}
-    with stage_opened(folder, source.kind, settings, {"words": list(source.words)}) as stage:
+    with open_run_folder(folder, source.kind, settings, {"words": list(source.words)}) as stage:
         mask_names = dict(zip(images, map(str, output_names(images)), strict=True))
         missed: list[str] = []
 
@@ -88,7 +88,7 @@ def mask_file(folder: Path, name: str) -> Path:
     A folder that holds a `masks/` is taken for tagmask's.
     """
     below = folder / "masks"
-    return (below if below.is_dir() or read_stage(folder) is not None else folder) / f"{name}.png"
+    return (below if below.is_dir() or read_run_folder(folder) is not None else folder) / f"{name}.png"
 
 
 def words_of(folder: Path) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ def words_of(folder: Path) -> tuple[str, ...]:
     Raises:
         InputError: the folder is not finished.
     """
-    stage = read_stage(folder)
+    stage = read_run_folder(folder)
     if stage is None:
         return ()
     if not stage.finished:
@@ -110,7 +110,7 @@ def words_of(folder: Path) -> tuple[str, ...]:
 
 def left_out(folder: Path) -> frozenset[str]:
     """Names of the pictures that no mask could be made of."""
-    stage = read_stage(folder)
+    stage = read_run_folder(folder)
     names = [] if stage is None else stage.facts.get("left_out")
     return frozenset(str(name) for name in names) if isinstance(names, list) else frozenset()
 

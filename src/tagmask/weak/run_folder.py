@@ -19,13 +19,13 @@ from tagmask.errors import InputError
 from tagmask.files import ensure_folder, write_bytes
 from tagmask.weak.config import fingerprint
 
-__all__ = ["Stage", "read_facts", "read_stage", "stage_opened"]
+__all__ = ["RunFolder", "read_metadata", "read_run_folder", "open_run_folder"]
 
 _FILE = "stage.json"
 
 
 @dataclass(frozen=True)
-class Stage:
+class RunFolder:
     """A folder with work in it."""
 
     folder: Path
@@ -37,21 +37,21 @@ class Stage:
     """What readers of the folder need: class names, for one."""
     finished: bool
 
-    def finish(self, **facts: object) -> "Stage":
+    def finish(self, **facts: object) -> "RunFolder":
         """Say that all is done, and what came of it.
 
         Raises:
             OutputError: that cannot be written.
         """
-        done = Stage(self.folder, self.kind, self.settings, {**self.facts, **facts}, True)
+        done = RunFolder(self.folder, self.kind, self.settings, {**self.facts, **facts}, True)
         _write(done)
         return done
 
 
 @contextmanager
-def stage_opened(
+def open_run_folder(
     folder: Path, kind: str, settings: Mapping[str, object], facts: Mapping[str, object]
-) -> Iterator[Stage]:
+) -> Iterator[RunFolder]:
     """Begin work in a folder, or take it up again; no other process can until the block ends.
 
     Args:
@@ -75,9 +75,9 @@ def stage_opened(
         ) from error
     try:
         wanted = json.loads(json.dumps(settings))
-        held = read_stage(folder)
+        held = read_run_folder(folder)
         if held is None:
-            held = Stage(folder, kind, wanted, dict(facts), False)
+            held = RunFolder(folder, kind, wanted, dict(facts), False)
             _write(held)
         _require_same(held, kind, wanted)
         yield held
@@ -85,7 +85,7 @@ def stage_opened(
         lock.release()
 
 
-def read_stage(folder: Path) -> Stage | None:
+def read_run_folder(folder: Path) -> RunFolder | None:
     """What is done in a folder; None where no stage was begun.
 
     Raises:
@@ -94,20 +94,20 @@ def read_stage(folder: Path) -> Stage | None:
     file = folder / _FILE
     try:
         held = json.loads(file.read_text(encoding="utf-8"))
-        return Stage(folder, held["kind"], held["settings"], held["facts"], held["finished"])
+        return RunFolder(folder, held["kind"], held["settings"], held["facts"], held["finished"])
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} cannot be read: {error!r}; remove it to begin anew") from error
 
 
-def read_facts(folder: Path, kind: str) -> Mapping[str, object]:
+def read_metadata(folder: Path, kind: str) -> Mapping[str, object]:
     """What a finished stage says of itself.
 
     Raises:
         InputError: the folder is no such stage, or it is not finished.
     """
-    held = read_stage(folder)
+    held = read_run_folder(folder)
     if held is None or held.kind != kind:
         found = "no stage" if held is None else f"a stage of kind {held.kind}"
         raise InputError(f"{folder} holds {found}; wanted is one of kind {kind}")
@@ -116,7 +116,7 @@ def read_facts(folder: Path, kind: str) -> Mapping[str, object]:
     return held.facts
 
 
-def _write(stage: Stage) -> None:
+def _write(stage: RunFolder) -> None:
     held = {
         "kind": stage.kind,
         "finished": stage.finished,
@@ -128,7 +128,7 @@ def _write(stage: Stage) -> None:
     write_bytes(stage.folder / _FILE, (json.dumps(held, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def _require_same(held: Stage, kind: str, wanted: Mapping[str, object]) -> None:
+def _require_same(held: RunFolder, kind: str, wanted: Mapping[str, object]) -> None:
     if held.kind != kind:
         raise InputError(f"{held.folder} holds a stage of kind {held.kind}; choose another folder for {kind}")
     names = sorted(held.settings.keys() | wanted.keys())

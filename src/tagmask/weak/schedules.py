@@ -7,7 +7,7 @@ import math
 
 from tagmask.weak.config import ScheduleSettings
 
-__all__ = ["cosine", "polynomial", "rate", "warm_share"]
+__all__ = ["cosine", "polynomial", "learning_rate", "warmup_factor"]
 
 
 def cosine(base: float, floor: float, t: int, T: int) -> float:
@@ -30,7 +30,7 @@ def polynomial(base: float, floor: float, t: int, T: int, power: float) -> float
     return floor + (base - floor) * float((1 - min(t, T) / T) ** power)
 
 
-def warm_share(t: int, steps: int, ratio: float) -> float:
+def warmup_factor(t: int, steps: int, ratio: float) -> float:
     """Share of the curve during the first `steps`: linear from `ratio` to 1.
 
     Example:
@@ -40,7 +40,7 @@ def warm_share(t: int, steps: int, ratio: float) -> float:
     return 1.0 if t >= steps else 1 - (1 - t / steps) * (1 - ratio)
 
 
-def rate(settings: ScheduleSettings, base: float, t: int) -> float:
+def learning_rate(settings: ScheduleSettings, base: float, t: int) -> float:
     """Learning rate of a group at step t.
 
     Every group is drawn towards the same floor, so that one of base 0 does not stay there: it rises to the
@@ -61,4 +61,4 @@ def rate(settings: ScheduleSettings, base: float, t: int) -> float:
             value = polynomial(base, settings.floor, t, settings.steps + settings.over, settings.power)
         case _:
             value = base
-    return value * warm_share(t, settings.warmup, settings.warmup_ratio)
+    return value * warmup_factor(t, settings.warmup, settings.warmup_ratio)

@@ -27,7 +27,7 @@ from tagmask.weak.feature_cache import FeatureCache
 from tagmask.weak.loop import MODEL_FILE, Report, fit
 from tagmask.weak.mask_folder import Mask, MaskSource, words_of
 from tagmask.weak.model import WeakClip
-from tagmask.weak.multiscale import Views
+from tagmask.weak.multiscale import TTAConfig
 from tagmask.weak.prechecks import (
     check_student,
     check_weakclip,
@@ -37,7 +37,7 @@ from tagmask.weak.prechecks import (
     words_for,
 )
 from tagmask.weak.pseudo import pseudo_mask
-from tagmask.weak.run_folder import read_facts, read_stage
+from tagmask.weak.run_folder import read_metadata, read_run_folder
 from tagmask.weak.samples import Pair, SeedSamples, check_seeds
 from tagmask.weak.students.catalogue import STUDENTS
 from tagmask.weak.students.student_file import StudentCard, TrainedStudent
@@ -150,7 +150,7 @@ def trained_weakclip(run: Path, *, device: str = "auto", precision: str = "float
         InputError: the folder holds no finished run of WeakCLIP.
         WeightsError: its file, or CLIP's, cannot be used.
     """
-    facts = read_facts(run, "weakclip")
+    facts = read_metadata(run, "weakclip")
     clip: Clip = load(str(facts["weights"]), device=device, precision=precision)
     return model_file.load(run / MODEL_FILE, clip)
 
@@ -178,10 +178,10 @@ def pseudo_source(
         WeightsError: its file, or CLIP's, cannot be used.
     """
     precision = choose_precision(precision, choose_device(device))
-    facts = read_facts(run, "weakclip")
+    facts = read_metadata(run, "weakclip")
     model = trained_weakclip(run, device=device, precision=precision)
     crop, short, long = (int(str(facts[name])) for name in ("crop", "base_short", "base_long"))
-    views = Views(
+    views = TTAConfig(
         scales=settings.scales,
         flip=settings.flip,
         window=crop,
@@ -208,11 +208,11 @@ def pseudo_source(
 def _with_data(config: TrainConfig) -> tuple[TrainConfig, tuple[Pair, ...]]:
     """The settings with their words and absolute folders, and the images and masks they name."""
     pairs = pairs_of(config)
-    images, seeds = (_settled(place) for place in (config.data.images, config.data.seeds))
+    images, seeds = (_absolute(place) for place in (config.data.images, config.data.seeds))
     words = words_for(config, words_of(seeds), seeds)
     weights = config.model.weights
     if weights and Path(weights).expanduser().exists():
-        weights = str(_settled(weights))
+        weights = str(_absolute(weights))
     return replace(
         config,
         model=replace(config.model, words=words, weights=weights),
@@ -226,14 +226,14 @@ def _check_masks(config: TrainConfig, pairs: Sequence[Pair]) -> None:
         check_seeds(pairs, len(config.model.words))
 
 
-def _settled(place: str) -> Path:
+def _absolute(place: str) -> Path:
     """A path that means the same wherever a run is taken up again."""
     return Path(place).expanduser().resolve()
 
 
 def _inputs(config: TrainConfig, pairs: Sequence[Pair]) -> dict[str, object]:
     """What a run is fed with, beside its settings: which pictures, and how their masks were made."""
-    stage = read_stage(Path(config.data.seeds))
+    stage = read_run_folder(Path(config.data.seeds))
     return {
         "pictures": f"{len(pairs)} ({fingerprint({'names': [pair.name for pair in pairs]})})",
         "masks": None if stage is None else fingerprint(stage.settings),

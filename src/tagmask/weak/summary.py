@@ -8,7 +8,7 @@ import numpy as np
 
 from tagmask.errors import TagmaskError
 from tagmask.images import read_image
-from tagmask.report import Curve, Curves, Sight, render
+from tagmask.report import Curve, Curves, ReportItem, render
 from tagmask.results import Segmentation
 from tagmask.runtime.folders import FoundImage, output_names
 from tagmask.types import Image
@@ -87,7 +87,7 @@ def run_curves(what: str, folder: Path) -> list[Curves]:
     ]
 
 
-def _sight(image: FoundImage, name: str, made: Sequence[_Masks], student: Looker | None) -> Sight | None:
+def _sight(image: FoundImage, name: str, made: Sequence[_Masks], student: Looker | None) -> ReportItem | None:
     """One picture; None where it cannot be read, or no step has a mask of it."""
     try:
         pixels = read_image(image.path)
@@ -101,4 +101,4 @@ def _sight(image: FoundImage, name: str, made: Sequence[_Masks], student: Looker
     if student is not None:
         found.append(("student", student(np.ascontiguousarray(pixels))))
     # the last step first: it is what the reader came for
-    return Sight(name, pixels, None, tuple(reversed(found))) if found else None
+    return ReportItem(name, pixels, None, tuple(reversed(found))) if found else None

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from tagmask.errors import WeightsError
 from tagmask.files import atomic_open
 
-__all__ = ["Checkpoint", "fill", "frozen_hash", "read_checkpoint", "trained", "write_checkpoint"]
+__all__ = ["TrainingState", "fill", "frozen_hash", "read_training_state", "trainable_weights", "write_training_state"]
 
 
 @dataclass(frozen=True, eq=False)
-class Checkpoint:
+class TrainingState:
     """All that a run needs to go on as if it had never stopped.
 
     No state of random numbers is among it: what a step draws follows from the seed, the step and the rank.
@@ -32,7 +32,7 @@ class Checkpoint:
     optimiser: Mapping[str, Any]
 
 
-def trained(model: nn.Module) -> dict[str, Tensor]:
+def trainable_weights(model: nn.Module) -> dict[str, Tensor]:
     """What training changes: parameters that take gradients, and all buffers."""
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     return {name: value for name, value in model.state_dict().items() if name not in frozen}
@@ -48,19 +48,19 @@ def frozen_hash(model: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def write_checkpoint(path: Path, step: int, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+def write_training_state(path: Path, step: int, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
     """Write a checkpoint, in place of the last one.
 
     Raises:
         OutputError: it cannot be written; the last one is untouched.
     """
     buffer = io.BytesIO()
-    torch.save({"step": step, "model": trained(model), "optimiser": optimiser.state_dict()}, buffer)
+    torch.save({"step": step, "model": trainable_weights(model), "optimiser": optimiser.state_dict()}, buffer)
     with atomic_open(path) as file:
         file.write(buffer.getbuffer())
 
 
-def read_checkpoint(path: Path) -> Checkpoint | None:
+def read_training_state(path: Path) -> TrainingState | None:
     """Read a checkpoint onto the CPU; None where there is none.
 
     Raises:
@@ -70,7 +70,7 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
         return None
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
-        return Checkpoint(int(held["step"]), held["model"], held["optimiser"])
+        return TrainingState(int(held["step"]), held["model"], held["optimiser"])
     except Exception as error:  # damage shows as errors of any kind
         raise WeightsError(
             f"{path} cannot be read as a checkpoint: {error}; remove its folder to begin anew"
@@ -83,7 +83,7 @@ def fill(model: nn.Module, held: Mapping[str, Tensor], path: Path) -> None:
     Raises:
         WeightsError: names or shapes differ.
     """
-    wanted = trained(model)
+    wanted = trainable_weights(model)
     wrong = sorted(wanted.keys() ^ held.keys()) or [
         name for name in wanted if wanted[name].shape != held[name].shape
     ]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tagmask.bench.metrics import ConfusionMatrix
-from tagmask.bench.miniature.bootstrap import draws, mean_ap, miou, spread_of, verdict
+from tagmask.bench.miniature.bootstrap import bootstrap_samples, mean_ap, miou, bootstrap_interval, verdict
 from tagmask.bench.miniature.ranking import orders
 from tagmask.bench.tag_metrics import mean_average_precision
 
@@ -23,16 +23,16 @@ def test_all_scenes_once_is_the_set_s_own_figure(rng: np.random.Generator) -> No
         one = ConfusionMatrix(4)
         one.update(answer, truth)
         counts.append(one.matrix)
-    found = miou(np.stack(counts), draws(12))
+    found = miou(np.stack(counts), bootstrap_samples(12))
     assert found[0] == pytest.approx(100 * matrix.miou())
     scores = rng.random((12, 3)).astype(np.float32)
     labels = rng.random((12, 3)) < 0.4
     expected = 100 * mean_average_precision(scores.astype(np.float64), labels)
-    assert mean_ap(scores, labels, draws(12))[0] == pytest.approx(expected)
+    assert mean_ap(scores, labels, bootstrap_samples(12))[0] == pytest.approx(expected)
 
 
 def test_a_draw_is_the_figure_of_the_scenes_drawn(rng: np.random.Generator) -> None:
-    drawn = draws(8, count=5)
+    drawn = bootstrap_samples(8, count=5)
     assert (drawn[0] == 1).all()
     assert (drawn.sum(axis=1) == 8).all()
     counts = rng.integers(0, 50, (8, 3, 3))
@@ -40,7 +40,7 @@ def test_a_draw_is_the_figure_of_the_scenes_drawn(rng: np.random.Generator) -> N
     labels = rng.random((8, 2)) < 0.5
     for row in range(1, 6):
         again = np.repeat(np.arange(8), drawn[row])
-        whole = draws(8, count=1)[:1]
+        whole = bootstrap_samples(8, count=1)[:1]
         assert miou(counts, drawn)[row] == pytest.approx(miou(counts[again], whole)[0])
         expected = np.mean([stepwise(scores[again, c], labels[again, c]) for c in (0, 1)])
         assert mean_ap(scores, labels, drawn)[row] == pytest.approx(100 * expected)
@@ -59,12 +59,12 @@ def test_a_class_that_nothing_holds_is_left_out() -> None:
     counts = np.zeros((2, 3, 3), np.int64)
     counts[:, 0, 0] = 5
     counts[:, 1, 0] = 5
-    assert miou(counts, draws(2, count=0)).tolist() == [25.0]
+    assert miou(counts, bootstrap_samples(2, count=0)).tolist() == [25.0]
 
 
 def test_more_scenes_spread_less(rng: np.random.Generator) -> None:
     counts = rng.integers(0, 50, (400, 3, 3))
-    few, many = (spread_of(miou(counts[:n], draws(n))) for n in (20, 400))
+    few, many = (bootstrap_interval(miou(counts[:n], bootstrap_samples(n))) for n in (20, 400))
     assert many < few / 2
 
 

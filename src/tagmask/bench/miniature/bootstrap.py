@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from tagmask.bench.miniature.measurements import Counts, Scores
 
-__all__ = ["Draws", "draws", "mean_ap", "miou", "spread_of", "verdict"]
+__all__ = ["Draws", "bootstrap_samples", "mean_ap", "miou", "bootstrap_interval", "verdict"]
 
 Draws = Int[ndarray, "r n"]
 """How often each of n scenes is in each of r draws; row 0 is all scenes once."""
@@ -17,7 +17,7 @@ Draws = Int[ndarray, "r n"]
 _SURE = 0.95
 
 
-def draws(scenes: int, count: int = 200, seed: int = 0) -> Draws:
+def bootstrap_samples(scenes: int, count: int = 200, seed: int = 0) -> Draws:
     """All scenes once, then `count` draws of as many scenes with replacement."""
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(scenes, np.full(scenes, 1 / scenes), size=count)
@@ -56,7 +56,7 @@ def mean_ap(scores: Scores, truth: Bool[ndarray, "n c"], drawn: Draws) -> Float[
     return 100 * totals / np.maximum(counted, 1)
 
 
-def spread_of(values: Float[ndarray, " r"]) -> float:
+def bootstrap_interval(values: Float[ndarray, " r"]) -> float:
     """Standard deviation over the draws: one standard error of the figure over all scenes."""
     return float(values[1:].std())
 

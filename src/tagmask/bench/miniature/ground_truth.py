@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tagmask.clip.load import Clip
-from tagmask.dense.features import class_features
+from tagmask.dense.features import class_token_features
 from tagmask.dense.prompts import text_features
 from tagmask.miniature.evaluation_scenes import held_style, single_object, unseen_scene
 from tagmask.miniature.scenes import CLASS_NAMES, COLOURS, Scene, kept_from_training
@@ -87,7 +87,7 @@ def image_features(clip: Clip, images: Sequence[UInt8[ndarray, "_ _ 3"]]) -> Ten
     scaled = [PILImage.fromarray(i).resize((side, side), PILImage.Resampling.BICUBIC) for i in images]
     pixels = torch.from_numpy(np.stack([np.asarray(i) for i in scaled])).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(triple)[:, None, None] for triple in (clip.mean, clip.std))
-    features = class_features(clip.vision, ((pixels - mean) / std).to(clip.device))
+    features = class_token_features(clip.vision, ((pixels - mean) / std).to(clip.device))
     return F.normalize(features, dim=-1).cpu()
 
 

@@ -20,16 +20,16 @@ from tagmask.bench.metrics import ConfusionMatrix
 from tagmask.bench.miniature.ground_truth import objects_only, present
 from tagmask.catalogue import dense_rule, method
 from tagmask.clip.load import Clip
-from tagmask.dense.features import one_pass
+from tagmask.dense.features import extract_features
 from tagmask.dense.positions import bilinear_half
 from tagmask.dense.prompts import text_features
-from tagmask.dense.rule import Question, patch_cosines
+from tagmask.dense.rule import SecondPassContext, patch_cosines
 from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, Scene
 from tagmask.papers import tagclip
 from tagmask.resolve import tag_recipe
-from tagmask.settings.presets.own_words import own_tag_masks, own_tags
+from tagmask.settings.presets.own_words import own_tag_first, own_tags
 
-__all__ = ["Counts", "MaskWay", "Scores", "Settings", "TagWay", "mask_counts", "tag_scores"]
+__all__ = ["Counts", "MaskSetup", "Scores", "Settings", "TagSetup", "mask_counts", "tag_scores"]
 
 Counts = Int[ndarray, "n k k"]
 """For each scene: pixels by true class and answer."""
@@ -46,7 +46,7 @@ Settings = tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True)
-class TagWay:
+class TagSetup:
     """One way of tagging."""
 
     settings: Settings = ()
@@ -56,7 +56,7 @@ class TagWay:
 
 
 @dataclass(frozen=True)
-class MaskWay:
+class MaskSetup:
     """One way of masking."""
 
     method: str = "sclip"
@@ -71,14 +71,14 @@ class MaskWay:
     "uneven": every other class by four names, the rest by one."""
 
 
-def tag_scores(clip: Clip, found: Sequence[Scene], ways: Mapping[Key, TagWay]) -> dict[Key, Scores]:
+def tag_scores(clip: Clip, found: Sequence[Scene], ways: Mapping[Key, TagSetup]) -> dict[Key, Scores]:
     """Scores of every way, side by side on the machine's cores."""
     works = {key: [_work(_scores, clip, part, way) for part in _parts(found)] for key, way in ways.items()}
     return {key: np.concatenate(parts) for key, parts in _together(works).items()}
 
 
 def mask_counts(
-    clip: Clip, found: Sequence[Scene], ways: Mapping[Key, MaskWay], tags: Sequence[Sequence[int]] = ()
+    clip: Clip, found: Sequence[Scene], ways: Mapping[Key, MaskSetup], tags: Sequence[Sequence[int]] = ()
 ) -> dict[Key, Counts]:
     """Confusion counts of every way: the background and the 24 classes of objects.
 
@@ -117,7 +117,7 @@ def mask_counts(
 # -- One part of the scenes ----------------------------------------------------------------------------------
 
 
-def _scores(clip: Clip, found: Sequence[Scene], way: TagWay) -> Scores:
+def _scores(clip: Clip, found: Sequence[Scene], way: TagSetup) -> Scores:
     if way.patches is not None:
         return _best_patches(clip, found, way.patches)
     tagger = Tagger(clip, CLASS_NAMES, background=BACKGROUND_NAMES, **dict(way.settings))
@@ -133,16 +133,16 @@ def _best_patches(clip: Clip, found: Sequence[Scene], name: str) -> Scores:
     rule = dense_rule(name, len(clip.vision.blocks))
     rows = []
     for scene in found:
-        pixels = tagclip.scale_and_normalise(clip, scene.image, settings)[None]
-        state = one_pass(clip.vision, pixels, bilinear_half, keep=rule.mid)
-        cosines = patch_cosines(state, rule, Question(pixels, texts, clip.logit_scale))[0]
+        pixels = tagclip.preprocess_bicubic(clip, scene.image, settings)[None]
+        state = extract_features(clip.vision, pixels, bilinear_half, keep=rule.mid)
+        cosines = patch_cosines(state, rule, SecondPassContext(pixels, texts, clip.logit_scale))[0]
         best = torch.softmax(clip.logit_scale * cosines, dim=0).amax(dim=1)
         rows.append(best[: len(CLASS_NAMES)].cpu().numpy())
     return np.stack(rows)
 
 
 def _counts(
-    clip: Clip, found: Sequence[Scene], ways: Sequence[MaskWay], tags: Sequence[Sequence[int] | None]
+    clip: Clip, found: Sequence[Scene], ways: Sequence[MaskSetup], tags: Sequence[Sequence[int] | None]
 ) -> list[Counts]:
     methods = [way.method for way in ways]
     segmenter = _segmenter(clip, ways[0])
@@ -159,11 +159,11 @@ def _counts(
     return [np.stack(row) for row in rows]
 
 
-def _segmenter(clip: Clip, way: MaskWay) -> Segmenter:
+def _segmenter(clip: Clip, way: MaskSetup) -> Segmenter:
     settings = dict(way.settings)
     if way.method == "cls-seg":
         tagger = tag_recipe(own_tags(CLASS_NAMES, BACKGROUND_NAMES), overrides=dict(way.tagger))
-        recipe = replace(own_tag_masks(CLASS_NAMES, BACKGROUND_NAMES), tagger=tagger)
+        recipe = replace(own_tag_first(CLASS_NAMES, BACKGROUND_NAMES), tagger=tagger)
         return Segmenter(clip, recipe=recipe, **settings)
     words = [_line(word, way.names, i) for i, word in enumerate(CLASS_NAMES)]
     return Segmenter(clip, words, background=BACKGROUND_NAMES, method=way.method, **settings)
@@ -174,7 +174,7 @@ def _line(word: str, names: str, i: int) -> str:
     return ", ".join([word, *(f"{colour} {word}" for colour in ("red", "blue", "green"))]) if many else word
 
 
-def _changes_rule(way: MaskWay) -> bool:
+def _changes_rule(way: MaskSetup) -> bool:
     """Whether its numbers are its method's own, which a comparison of methods would set."""
     own = {setting.name for setting in fields(method(way.method, "masks").settings)}
     return bool(own & dict(way.settings).keys())

@@ -9,7 +9,7 @@ from torch import nn
 
 from tagmask.checks import check_choice, check_number
 from tagmask.errors import InputError
-from tagmask.weak.students.clip_tower import ClipTower, taken_over
+from tagmask.weak.students.clip_tower import ClipTower, inherited_preprocessing
 from tagmask.weak.students.deeplab import DeepLab, deeplab_groups
 from tagmask.weak.students.deit import PATCH, DeitSmall
 from tagmask.weak.students.imagenet import load_imagenet
@@ -128,7 +128,7 @@ STUDENTS: Mapping[str, StudentKind] = MappingProxyType(
             stride=4,
             multiple=1,
             settings=("width", "layers", "patch", "grid", "quick", "inner", "dropout"),
-            taken_over=taken_over,
+            taken_over=inherited_preprocessing,
         ),
         "deeplab-resnet38": StudentKind(
             summary="DeepLab v1 on WideResNet-38, as WeakCLIP's paper retrains it, 124 million parameters",

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["Logits", "ParameterGroup", "Statistics", "StudentKind", "TakenOver", "split_groups"]
+__all__ = ["Logits", "ParameterGroup", "Statistics", "StudentKind", "InheritedPreprocessing", "split_groups"]
 
 Logits: TypeAlias = Float[Tensor, "b k gh gw"]
 """One plane a class, on the student's own grid: k classes, gh x gw places."""
@@ -18,7 +18,7 @@ Statistics: TypeAlias = tuple[tuple[float, float, float], tuple[float, float, fl
 
 
 @dataclass(frozen=True)
-class TakenOver:
+class InheritedPreprocessing:
     """What a new network has from the CLIP that it starts from."""
 
     settings: Mapping[str, int | float]
@@ -59,7 +59,7 @@ class StudentKind:
     """Logits are enlarged with aligned corners: first and last place lie on first and last pixel."""
     settings: tuple[str, ...] = ()
     """What `build` can be told by name."""
-    taken_over: Callable[[nn.Module], TakenOver] | None = field(default=None, repr=False)
+    taken_over: Callable[[nn.Module], InheritedPreprocessing] | None = field(default=None, repr=False)
     """Of a network that was built from a CLIP's weights, which are then named as `tagmask.load` takes them;
     None: it starts from a file or a folder, or from nothing."""
 
