@@ -49,8 +49,8 @@ def main() -> None:
 
     def alone(name: str) -> None:
         rule = dense_rule(name, layers)
-        state = extract_features(clip.vision, pixels, POSITIONS[rule.positions], keep=rule.mid)
-        patch_cosines(state, rule, question)
+        tower = extract_features(clip.vision, pixels, POSITIONS[rule.positions], capture=rule.capture)
+        patch_cosines(tower, rule, question)
 
     alone("clip")
     print("| method | alone | added |\n|---|---|---|")
@@ -64,8 +64,8 @@ def main() -> None:
         for _ in range(repeats):
             usual = seconds(lambda: alone("clip"))
             ratios.append(seconds(lambda own=name: alone(own)) / usual)
-            state = extract_features(clip.vision, pixels, POSITIONS[rule.positions], keep=rule.mid)
-            shares.append(seconds(lambda x=state, own=rule: patch_cosines(x, own, question)) / usual)
+            tower = extract_features(clip.vision, pixels, POSITIONS[rule.positions], capture=rule.capture)
+            shares.append(seconds(lambda x=tower, own=rule: patch_cosines(x, own, question)) / usual)
         print(f"| `{name}` | {statistics.median(ratios):.2f} | {statistics.median(shares):.2f} |", flush=True)
 
 

@@ -65,7 +65,7 @@ def test_tags(tagger: tagmask.Tagger, shapes: list[np.ndarray]) -> None:
     assert (tags.scores.shape, tags.scores.dtype) == ((3,), np.float32)
     assert tags.chosen
     assert all(type(c) is int for c in tags.chosen)
-    assert set(tags.chosen) == set(np.flatnonzero(tags.scores > tags.cut))
+    assert set(tags.chosen) == set(np.flatnonzero(tags.scores > tags.threshold))
     assert tags.precision == "float32"
     assert tags.names[0] == tags.words[int(tags.scores.argmax())]
 

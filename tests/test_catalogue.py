@@ -48,8 +48,8 @@ class Blend(VariantSettings):
 
 
 def blended(settings: Blend, depth: int) -> DenseRule:
-    def weights(x: TowerFeatures) -> Attention:
-        return settings.share * affinity(x.v, x.v) + (1 - settings.share) * affinity(x.q, x.k)
+    def weights(tower: TowerFeatures) -> Attention:
+        return settings.share * affinity(tower.v, tower.v) + (1 - settings.share) * affinity(tower.q, tower.k)
 
     return DenseRule(weights)
 

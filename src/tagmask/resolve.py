@@ -250,7 +250,9 @@ def _dataset(base: Recipe) -> str:
     return base.name.rpartition(" ")[2].partition("/")[2]
 
 
-def _to_tags(base: MaskRecipe | TagFirstRecipe, wanted: Method, found: TagFirstRecipe | None) -> TagFirstRecipe:
+def _to_tags(
+    base: MaskRecipe | TagFirstRecipe, wanted: Method, found: TagFirstRecipe | None
+) -> TagFirstRecipe:
     own = own_words.own_tag_first(base.words, base.background or None)
     model = found or own
     # Without competing texts a single tag has no gradient, so a recipe without background takes the method's.

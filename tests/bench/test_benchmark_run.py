@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tagmask import Segmenter, Tagger, load
-from tagmask.bench.benchmark_run import JOURNAL, Run, run_benchmark, other_weights
+from tagmask.bench.benchmark_run import JOURNAL, Run, other_weights, run_benchmark
 from tagmask.bench.journal import Record
 from tagmask.bench.metrics import ConfusionMatrix
 from tagmask.bench.protocol import Protocol

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tagmask import recipes
-from tagmask.bench.catalogue import all_tables, cells, reference_column, protocol_of, published, table
+from tagmask.bench.catalogue import all_tables, cells, protocol_of, published, reference_column, table
 from tagmask.bench.protocol import METRICS, Protocol, made_recipe
 from tagmask.errors import InputError
 from tagmask.settings.recipes import TagRecipe

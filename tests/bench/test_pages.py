@@ -61,8 +61,8 @@ def test_the_headline_says_what_the_number_is_of() -> None:
         "sclip/voc21 on voc21, 38 images: mIoU 59.63 "
         "(partial: 1 of 39 images failed: 1 mask of another size; the first 39 of 1449 images were asked for)"
     )
-    nothing = replace(PART, scores={"miou": math.nan})
-    assert "mIoU unknown (partial" in headline(finding(nothing))
+    ignore_index = replace(PART, scores={"miou": math.nan})
+    assert "mIoU unknown (partial" in headline(finding(ignore_index))
 
 
 def test_figures_are_compared_with_the_score_they_are_of() -> None:

@@ -55,6 +55,6 @@ def test_recipes_are_scored_by_what_they_give() -> None:
 
 
 def test_who_is_told_the_tags() -> None:
-    assert Protocol(recipe=recipe("clip-es/voc2012")).told
-    assert not Protocol(recipe=recipe("cls-seg/voc2012")).told
-    assert not Protocol(recipe=recipe("sclip/voc21")).told
+    assert Protocol(recipe=recipe("clip-es/voc2012")).given_tags
+    assert not Protocol(recipe=recipe("cls-seg/voc2012")).given_tags
+    assert not Protocol(recipe=recipe("sclip/voc21")).given_tags

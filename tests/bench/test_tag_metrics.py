@@ -159,7 +159,11 @@ def test_classes_in_no_image_count_as_nothing_or_not_at_all():
 def test_recorded_f1(mode, place):
     scores, truth = PACK["in/scores"], PACK["in/labels"]
     third = -np.sort(-scores, axis=1)[:, 2:3]
-    decisions = {"top3": scores >= third, "abs05": scores > 0.5, "rel05": above_relative_threshold(scores, 0.5)}
+    decisions = {
+        "top3": scores >= third,
+        "abs05": scores > 0.5,
+        "rel05": above_relative_threshold(scores, 0.5),
+    }
     for name, chosen in decisions.items():
         np.testing.assert_allclose(
             f1_of_decisions(chosen, truth)[place], PACK[f"f1/{mode}/{name}"], atol=1e-7

@@ -61,7 +61,7 @@ def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Asked:
             samples=samples if name == "coco2014" else samples[:3],
         )
 
-    monkeypatch.setattr(benching_runs, "open_dataset", open_dataset)
+    monkeypatch.setattr(bench_runs, "open_dataset", open_dataset)
     (tmp_path / "data").mkdir()
     return asked
 
@@ -147,7 +147,7 @@ def test_failed_images_are_named_and_the_exit_code_says_so(
         found = whole(name, root, split)
         return replace(found, samples=[*found.samples, replace(found.samples[0], id="bad", read_image=bad)])
 
-    monkeypatch.setattr(benching_runs, "open_dataset", with_one_bad)
+    monkeypatch.setattr(bench_runs, "open_dataset", with_one_bad)
     result = bench(tmp_path, "sclip/voc21", *MASK_QUICK)
     assert result.exit_code == 1
     assert "failed: bad: photo.jpg is damaged or cut short" in result.stderr

@@ -176,7 +176,7 @@ def test_cls_seg_masks_the_tags_it_finds(photos: Path, out: Path, sclip_model: C
         {"index": 2, "name": "dog", "texts": ["dog", "puppy"]},
         {"index": 3, "name": "cow", "texts": ["cow"]},
     ]
-    assert (described["nothing"], described["precision"]) == (255, "float32")
+    assert (described["ignore_index"], described["precision"]) == (255, "float32")
     settings = described["settings"]
     assert (settings["name"], settings["crf"], settings["pamr_steps"]) == ("cls-seg", None, 0)
     # What found the tags is part of what it takes to make the masks again.

@@ -33,12 +33,12 @@ def scores(result: Result) -> list[list[float]]:
     return [list(json.loads(line)["scores"].values()) for line in result.stdout.splitlines()]
 
 
-def test_a_folder_is_looked_at_first_and_what_was_learnt_can_be_kept(
+def test_a_folder_is_looked_at_first_and_what_was_learned_can_be_kept(
     photos: Path, sclip_weights: Path, tmp_path: Path
 ) -> None:
-    file = tmp_path / "learnt.safetensors"
+    file = tmp_path / "learned.safetensors"
     first = tag(sclip_weights, photos, *WORDS, "--adapt", "--adapter", file, "--json")
-    assert "learnt from 6 images" in first.stderr
+    assert "learned from 6 images" in first.stderr
     again = tag(sclip_weights, photos, *WORDS, "--method", "piaa", "--adapter", file, "--json")
     assert "looking at all images" not in again.stderr
     assert scores(again) == scores(first)
@@ -51,11 +51,11 @@ def test_an_unreadable_image_spoils_neither_pass(photos: Path, sclip_weights: Pa
     (photos / "bad.png").write_text("no image")
     result = tag(sclip_weights, photos, *WORDS, "--adapt")
     assert result.exit_code == 1
-    assert "learnt from 6 images" in result.stderr
+    assert "learned from 6 images" in result.stderr
     assert "6 of 7 images done, 1 failed" in result.stderr
 
 
-def test_thresholds_are_learnt_kept_and_used(photos: Path, sclip_weights: Path, tmp_path: Path) -> None:
+def test_thresholds_are_learned_kept_and_used(photos: Path, sclip_weights: Path, tmp_path: Path) -> None:
     (photos / "tags.txt").write_text("0 0\n1 0 1\n2\n3 1\n4\nelsewhere 1\n")
     file = tmp_path / "mine.toml"
     result = tag(sclip_weights, *WORDS, "--method", "dpt", "--calibrate", photos, "--save-recipe", file)
@@ -63,18 +63,18 @@ def test_thresholds_are_learnt_kept_and_used(photos: Path, sclip_weights: Path, 
     assert "thresholds from 5 labelled images" in result.stderr
     assert "no threshold for boat" in result.stderr
     assert "elsewhere for one" in result.stderr
-    learnt = recipe(file)
-    assert [threshold is None for threshold in learnt.thresholds] == [False, False, True]
+    learned = recipe(file)
+    assert [threshold is None for threshold in learned.thresholds] == [False, False, True]
     used = tag(sclip_weights, photos, "--recipe", file, "--json")
     for line in used.stdout.splitlines():
         record = json.loads(line)
-        assert record["cuts"]["boat"] == pytest.approx(record["cut"], abs=1e-5)
+        assert record["thresholds"]["boat"] == pytest.approx(record["threshold"], abs=1e-5)
         # Six digits are printed, and a cut may lie just under the least score seen.
-        over = {word for word, score in record["scores"].items() if score > record["cuts"][word] - 2e-6}
+        over = {word for word, score in record["scores"].items() if score > record["thresholds"][word] - 2e-6}
         assert set(record["tags"]) == over
     table = tag(sclip_weights, photos / "0.png", "--recipe", file).stdout
     assert table.count("(over ") == 3
-    assert "cut" not in table
+    assert "---- threshold" not in table
     direct = tag(sclip_weights, photos, *WORDS, "--method", "dpt", "--calibrate", photos, "--json")
     assert direct.stdout == used.stdout
 

@@ -14,6 +14,7 @@ from tagmask.masks import index_png, read_index_png
 from tagmask.weak import run_all
 from tagmask.weak.mask_folder import words_of
 from tagmask.weak.run_folder import read_metadata
+from tagmask.weak.students import hf_folders
 
 QUICK = [
     *("--set", "steps=2", "--set", "batch=2", "--set", "crop=64", "--set", "base_short=64"),
@@ -176,7 +177,7 @@ def test_what_no_step_could_use_is_refused_before_the_first(
 def test_a_student_without_its_package_is_refused_before_the_first_step(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folders, "find_spec", lambda name: None)
+    monkeypatch.setattr(hf_folders, "find_spec", lambda name: None)
     command = ("all", photos, "-w", "dog", "--weights", "miniature", "-o", tmp_path / "out")
     result = run(*command, "--student", "student/segformer-b0")
     assert result.exit_code == 2

@@ -40,7 +40,7 @@ class Inner(nn.Module):
         self.pair = (1, torch.zeros(1))
         self.device = torch.device("cpu")
         self.imaginary = [1j]
-        self.nothing = None
+        self.ignore_index = None
 
     def forward(self, x):
         return self.linear(x) + self.plain.sum() + self.counts.sum() + self.several[0]

@@ -101,7 +101,9 @@ def hf_config(activation: str = "gelu") -> dict[str, object]:
 def same(clip: Clip, other: Clip) -> bool:
     ids, pixels = tokenize(["a cat"]), torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        images = torch.equal(class_token_features(clip.vision, pixels), class_token_features(other.vision, pixels))
+        images = torch.equal(
+            class_token_features(clip.vision, pixels), class_token_features(other.vision, pixels)
+        )
         return images and torch.equal(clip.text(ids), other.text(ids))
 
 

@@ -77,7 +77,9 @@ def test_openais_archive_gives_the_same_model(tensors: Tensors, sclip_model: Cli
     assert torch.equal(features(clip), features(sclip_model))
     pixels = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        assert torch.equal(class_token_features(clip.vision, pixels), class_token_features(sclip_model.vision, pixels))
+        assert torch.equal(
+            class_token_features(clip.vision, pixels), class_token_features(sclip_model.vision, pixels)
+        )
 
 
 def test_an_archive_that_calls_gelu_itself_is_not_openais(tensors: Tensors, tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ def test_what_is_said_is_taken_without_a_word():
 
 
 def test_parts_may_come_from_different_sources():
-    found = resolve_metadata("w", [MetadataClaim("a", activation="gelu"), MetadataClaim("b", mean=HALF, std=HALF)], None)
+    found = resolve_metadata(
+        "w", [MetadataClaim("a", activation="gelu"), MetadataClaim("b", mean=HALF, std=HALF)], None
+    )
     assert (found.activation, found.mean, found.warnings) == ("gelu", HALF, ())
 
 

@@ -116,7 +116,9 @@ def compare(clip: Clip, model: torch.nn.Module, label: str, ids: torch.Tensor | 
     """Image and text features of open_clip's model and of ours, not normalised."""
     side = clip.geometry.grid * clip.geometry.patch
     with torch.inference_mode():
-        image = (class_token_features(clip.vision, pixels(side)) - model.encode_image(pixels(side))).abs().max()
+        image = (
+            (class_token_features(clip.vision, pixels(side)) - model.encode_image(pixels(side))).abs().max()
+        )
         ours = tokenize(TEXTS)
         text = (clip.text(ours) - model.encode_text(ours if ids is None else ids)).abs().max()
         size = model.encode_image(pixels(side)).abs().max()
@@ -228,7 +230,7 @@ def test_an_older_form_of_config_means_what_transformers_takes_it_for(
     config |= {"vision_config_dict": older, "text_config_dict": older}
     (tmp_path / "config.json").write_text(json.dumps(config))
     meant = transformers.CLIPConfig(**config).vision_config.hidden_act
-    said = describe_hugging_face(tmp_path).statements[0].activation
+    said = describe_hugging_face(tmp_path).claims[0].activation
     print(f"{older}: transformers {meant}, tagmask {said}")
     assert said == {"quick_gelu": "quickgelu", "gelu": "gelu"}[meant]
 

@@ -15,7 +15,10 @@ from tagmask.errors import InputError
 
 def looked(clip: Clip, pixels: torch.Tensor, plan: Windows, keep: CaptureSpec) -> list[TowerFeatures]:
     cuts = torch.stack([pixels[:, y0:y1, x0:x1] for x0, y0, x1, y1 in plan.boxes])
-    return [extract_features(clip.vision, cuts[i : i + 2], bicubic_nudged, keep=keep) for i in range(0, len(cuts), 2)]
+    return [
+        extract_features(clip.vision, cuts[i : i + 2], bicubic_nudged, capture=keep)
+        for i in range(0, len(cuts), 2)
+    ]
 
 
 @pytest.fixture

@@ -7,7 +7,14 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tagmask.dense.windows import Windows, tile_windows, plan_windows, resize_matrix, stitch_matrices, single_window
+from tagmask.dense.windows import (
+    Windows,
+    plan_windows,
+    resize_matrix,
+    single_window,
+    stitch_matrices,
+    tile_windows,
+)
 from tagmask.errors import InputError, ShapeError
 from tests.oracles import stitch as oracle
 
@@ -158,7 +165,9 @@ def test_whole_image_is_resized_once_or_twice():
     twice = F.interpolate(F.interpolate(maps, size=size, mode="bilinear"), size=target, mode="bilinear")[0]
     for through, wanted in ((False, once), (True, twice)):
         y, x = stitch_matrices(single_window(size), grid, size, target, through_canvas=through)
-        torch.testing.assert_close(y @ tile_windows(maps, single_window(size)) @ x.T, wanted, rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            y @ tile_windows(maps, single_window(size)) @ x.T, wanted, rtol=0, atol=1e-6
+        )
     assert not torch.allclose(once, twice, atol=1e-3)
 
 

@@ -9,11 +9,11 @@ from torch import Tensor
 from tagmask.miniature.captions import Phrase
 from tagmask.miniature.training.alignment import (
     caption_loss,
-    sinkhorn_assignment,
     entailed,
     everything_loss,
     phrase_loss,
     pooled_scores,
+    sinkhorn_assignment,
 )
 
 SCALE = torch.tensor(7.0)

@@ -18,7 +18,9 @@ from tagmask.miniature.scenes import (
 
 
 def thing(kind: int, centre: tuple[float, float] = (0.5, 0.5), radius: float = 0.3) -> SceneObject:
-    return SceneObject(kind, colour=0, style=0, centre=centre, radius=radius, turns=0.0, flip=False, squeeze=1.0)
+    return SceneObject(
+        kind, colour=0, style=0, centre=centre, radius=radius, turns=0.0, flip=False, squeeze=1.0
+    )
 
 
 def test_enough_of_everything() -> None:

@@ -84,8 +84,8 @@ def test_the_crf_recipe_is_its_steps_one_after_the_other(
 
     texts = clip_es.ClassTexts(text(recipe.prompts), text(recipe.background))
     settings = recipe.variant
-    state = clip_es.encode_image(tagclip_model, image, settings)
-    maps = clip_es.tag_maps(tagclip_model, state, texts, TAGS, settings).numpy()
+    tower = clip_es.encode_image(tagclip_model, image, settings)
+    maps = clip_es.tag_maps(tagclip_model, tower, texts, TAGS, settings).numpy()
 
     def agreed(shown: np.ndarray) -> np.ndarray:
         planes = clip_es.crf_probabilities(torch.from_numpy(maps), (80, 120), settings)
@@ -217,8 +217,10 @@ def test_masks_read_tables_rounded_as_clip_es_rounds_them(
     seen = cls_seg.extract_shared_features(clip, image, recipe.tagger.variant, recipe.variant)
     found = cls_seg.maps_of_tags(clip, image, seen, (1, 3), texts, recipe.variant)
     with torch.inference_mode():
-        state = extract_features(clip.vision, seen.pixels[None], bilinear_half_always, attention=frozenset(range(11)))
-        expected = clip_es.tag_maps(clip, state, texts, (1, 3), recipe.variant)
+        tower = extract_features(
+            clip.vision, seen.pixels[None], bilinear_half_always, attention=frozenset(range(11))
+        )
+        expected = clip_es.tag_maps(clip, tower, texts, (1, 3), recipe.variant)
         unrounded = clip_es.tag_maps(clip, seen.state, texts, (1, 3), recipe.variant)
     torch.testing.assert_close(found, expected, rtol=0, atol=5e-6)
     off = float((unrounded - expected).abs().max())

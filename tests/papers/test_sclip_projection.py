@@ -9,7 +9,7 @@ from tagmask.clip.load import Clip
 from tagmask.dense.prompts import Names, split_names
 from tagmask.errors import InputError, ShapeError
 from tagmask.papers import sclip_projection
-from tagmask.papers.sclip_projection import IGNORE_INDEX, ProjectionSettings, LabelledImage, train_projection
+from tagmask.papers.sclip_projection import IGNORE_INDEX, LabelledImage, ProjectionSettings, train_projection
 from tagmask.variants.learned import Projection, fingerprint, query_projection
 
 NAMES = split_names(["cat", "dog, puppy", "boat"])
@@ -34,7 +34,9 @@ def samples(count: int = 3, classes: int = 3) -> list[LabelledImage]:
     return made
 
 
-def trained(clip: Clip, texts: torch.Tensor, settings: ProjectionSettings, given: list[LabelledImage]) -> Projection:
+def trained(
+    clip: Clip, texts: torch.Tensor, settings: ProjectionSettings, given: list[LabelledImage]
+) -> Projection:
     return train_projection(clip, given, NAMES, texts, settings)
 
 
@@ -51,8 +53,8 @@ def test_the_loss_is_the_mean_over_pixels_that_have_a_class() -> None:
             count += 1
     found = sclip_projection.pixel_loss(torch.from_numpy(logits), torch.from_numpy(labels))
     assert float(found) == pytest.approx(total / count, abs=1e-9)
-    nothing = torch.full((1, 4, 5), IGNORE_INDEX)
-    assert float(sclip_projection.pixel_loss(torch.zeros(1, 3, 4, 5), nothing)) == 0
+    ignore_index = torch.full((1, 4, 5), IGNORE_INDEX)
+    assert float(sclip_projection.pixel_loss(torch.zeros(1, 3, 4, 5), ignore_index)) == 0
 
 
 def test_a_class_takes_its_best_name(sclip_model: Clip, texts: torch.Tensor) -> None:

@@ -300,7 +300,7 @@ def _count_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         looks.append(1)
         return extract_features(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(rule, "one_pass", counted)
+    monkeypatch.setattr(rule, "extract_features", counted)
     return looks
 
 

@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from tagmask.pipelines.thresholding import choose_tags, above_relative_threshold, relative_threshold, tag_threshold
+from tagmask.pipelines.thresholding import (
+    above_relative_threshold,
+    choose_tags,
+    relative_threshold,
+    tag_threshold,
+)
 
 
 def test_the_cut_is_per_image_and_strict():
@@ -16,8 +21,10 @@ def test_the_cut_is_per_image_and_strict():
 @pytest.mark.parametrize("tau", [0.1, 0.5])
 def test_one_image_and_many_agree(tau):
     scores = np.random.default_rng(1).random((50, 7), np.float32)
-    for row, cut, over in zip(scores, relative_threshold(scores, tau), above_relative_threshold(scores, tau), strict=True):
-        assert tag_threshold(row, tau) == float(cut)
+    for row, threshold, over in zip(
+        scores, relative_threshold(scores, tau), above_relative_threshold(scores, tau), strict=True
+    ):
+        assert tag_threshold(row, tau) == float(threshold)
         assert choose_tags(row, tau) == tuple(np.flatnonzero(over))
 
 

@@ -75,7 +75,7 @@ def halves(h: int = 24, w: int = 32) -> np.ndarray:
 
 
 def tags(words: tuple[str, ...] = ("cat", "dog", "cup"), **changes: object) -> Tags:
-    values = {"scores": np.array([0.3, 0.9, 0.1], np.float32), "chosen": (1,), "cut": 0.5}
+    values = {"scores": np.array([0.3, 0.9, 0.1], np.float32), "chosen": (1,), "threshold": 0.5}
     return Tags(words=words, precision="float32", **(values | changes))
 
 
@@ -169,7 +169,9 @@ def test_the_picture_is_the_picture() -> None:
     image = np.zeros((60, 90, 3), np.uint8)
     image[:, 45:] = (200, 40, 40)
     page = Page(
-        render("t", "l", [ReportItem("x", image, None, ()), ReportItem("y", picture(1000, 2000), None, ())], {})
+        render(
+            "t", "l", [ReportItem("x", image, None, ()), ReportItem("y", picture(1000, 2000), None, ())], {}
+        )
     )
     small, large = (
         PIL.Image.open(io.BytesIO(base64.b64decode(a["src"].split(",")[1]))) for a in page.all("img")

@@ -47,9 +47,9 @@ def random_projection(variants_model: Clip) -> Projection:
 
 def look(method: str, clip: Clip, pixels: Tensor, settings: LearnedSettings) -> Tensor:
     rule = dense_rule(method, len(clip.vision.blocks), settings if method == "sclip-learned" else None)
-    state = extract_features(clip.vision, pixels, bicubic_nudged, keep=rule.mid)
+    tower = extract_features(clip.vision, pixels, bicubic_nudged, capture=rule.capture)
     texts = F.normalize(torch.randn(5, clip.geometry.embed, generator=_seeded(1)), dim=-1)
-    return patch_cosines(state, rule, SecondPassContext(pixels, texts, 40.0))
+    return patch_cosines(tower, rule, SecondPassContext(pixels, texts, 40.0))
 
 
 @pytest.mark.parametrize("with_bias", [True, False])
@@ -59,10 +59,12 @@ def test_weights_equal_the_formula(
     bias = random_projection.bias if with_bias else None
     given = Projection(random_projection.matrix, bias, random_projection.weights)
     settings = written(tmp_path / "p.safetensors", given)
-    state = extract_features(variants_model.vision, torch.randn(1, 3, 32, 48, generator=_seeded(3)), bicubic_nudged)
-    found = dense_rule("sclip-learned", 12, settings).weights(state)
+    tower = extract_features(
+        variants_model.vision, torch.randn(1, 3, 32, 48, generator=_seeded(3)), bicubic_nudged
+    )
+    found = dense_rule("sclip-learned", 12, settings).weights(tower)
     assert found is not None
-    y = state.z[0].double().numpy() @ given.matrix.double().numpy()
+    y = tower.z[0].double().numpy() @ given.matrix.double().numpy()
     if bias is not None:
         y = y + bias.double().numpy()
     for head in range(found.shape[1]):

@@ -73,9 +73,9 @@ def rule_of(method: str, clip: Clip, settings: VariantSettings | None = None):
 
 def look(method: str, clip: Clip, pixels: Tensor, settings: VariantSettings | None = None) -> Tensor:
     rule = rule_of(method, clip, settings)
-    state = extract_features(clip.vision, pixels, POSITIONS[rule.positions], keep=rule.mid)
-    texts = F.normalize(torch.randn(5, state.vision.proj.shape[1], generator=_seeded(1)), dim=-1)
-    return patch_cosines(state, rule, SecondPassContext(pixels, texts, 40.0))
+    tower = extract_features(clip.vision, pixels, POSITIONS[rule.positions], capture=rule.capture)
+    texts = F.normalize(torch.randn(5, tower.vision.proj.shape[1], generator=_seeded(1)), dim=-1)
+    return patch_cosines(tower, rule, SecondPassContext(pixels, texts, 40.0))
 
 
 def _seeded(seed: int) -> torch.Generator:
@@ -83,30 +83,32 @@ def _seeded(seed: int) -> torch.Generator:
 
 
 @pytest.fixture(scope="module")
-def state(sclip_model: Clip) -> TowerFeatures:
-    return extract_features(sclip_model.vision, torch.randn(2, 3, 48, 64, generator=_seeded(3)), bicubic_nudged)
+def tower(sclip_model: Clip) -> TowerFeatures:
+    return extract_features(
+        sclip_model.vision, torch.randn(2, 3, 48, 64, generator=_seeded(3)), bicubic_nudged
+    )
 
 
 @pytest.mark.parametrize("method", ROW_SUMS)
-def test_weights_equal_the_formula(method: str, state: TowerFeatures, sclip_model: Clip) -> None:
-    weights = rule_of(method, sclip_model).weights(state)
+def test_weights_equal_the_formula(method: str, tower: TowerFeatures, sclip_model: Clip) -> None:
+    weights = rule_of(method, sclip_model).weights(tower)
     assert weights is not None
-    attention = state.block.attn
+    attention = tower.block.attn
     weight, bias = attention.in_proj_weight.numpy(), attention.in_proj_bias.numpy()
     for image in range(2):
         for head in range(2):
             expected = naive(
-                method, state.z[image].double().numpy(), weight.astype(float), bias.astype(float), head
+                method, tower.z[image].double().numpy(), weight.astype(float), bias.astype(float), head
             )
             np.testing.assert_allclose(weights[image, head].numpy(), expected, rtol=0, atol=1e-5)
             np.testing.assert_allclose(expected.sum(axis=1), ROW_SUMS[method], rtol=1e-9)
 
 
-def test_value_only_equals_attention_to_oneself(state: TowerFeatures, sclip_model: Clip) -> None:
-    n = state.tokens.shape[1]
+def test_value_only_equals_attention_to_oneself(tower: TowerFeatures, sclip_model: Clip) -> None:
+    n = tower.tokens.shape[1]
     itself = torch.eye(n).expand(2, 2, n, n)
-    assert rule_of("maskclip", sclip_model).weights(state) is None
-    torch.testing.assert_close(state.finish(None), state.finish(itself), rtol=0, atol=1e-6)
+    assert rule_of("maskclip", sclip_model).weights(tower) is None
+    torch.testing.assert_close(tower.finish(None), tower.finish(itself), rtol=0, atol=1e-6)
 
 
 def test_value_only_never_forms_queries_and_keys(sclip_model: Clip) -> None:
@@ -154,13 +156,15 @@ def test_early_attention_is_that_layer_s(variants_model: Clip) -> None:
     pixels = torch.randn(1, 3, 48, 48, generator=_seeded(4))
     for layer in (0, 3, 10):
         rule = rule_of("clip-early", variants_model, EarlySettings(early_layer=layer))
-        state = extract_features(variants_model.vision, pixels, bicubic_nudged, keep=rule.mid)
-        before = extract_features(variants_model.vision, pixels, bicubic_nudged, keep=CaptureSpec(entries=12))
+        tower = extract_features(variants_model.vision, pixels, bicubic_nudged, capture=rule.capture)
+        before = extract_features(
+            variants_model.vision, pixels, bicubic_nudged, capture=CaptureSpec(last_blocks=12)
+        )
         block = variants_model.vision.blocks[layer]
         x = before.states[layer - 1] if layer else _entry(variants_model, pixels)
         q, k, _ = block.attn.qkv(block.ln_1(x))
         expected = torch.softmax((q @ k.transpose(-2, -1)).float() / 8, dim=-1)
-        found = rule.weights(state)
+        found = rule.weights(tower)
         assert found is not None
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
@@ -174,16 +178,16 @@ def _entry(clip: Clip, pixels: Tensor) -> Tensor:
 @torch.inference_mode()
 def test_an_ensemble_is_the_mean_of_its_members(variants_model: Clip) -> None:
     pixels = torch.randn(1, 3, 48, 48, generator=_seeded(4))
-    state = extract_features(variants_model.vision, pixels, bicubic_nudged)
+    tower = extract_features(variants_model.vision, pixels, bicubic_nudged)
     rng = np.random.Generator(np.random.PCG64(3))
-    width = state.z.shape[-1]
+    width = tower.z.shape[-1]
     parts = []
     for _ in range(4):
         w = torch.from_numpy(rng.standard_normal((width, width), dtype=np.float32) * width**-0.5)
-        y = (state.z @ w).reshape(1, -1, width // 64, 64).transpose(1, 2)
+        y = (tower.z @ w).reshape(1, -1, width // 64, 64).transpose(1, 2)
         parts.append(torch.softmax(y @ y.transpose(-2, -1) / 8, dim=-1))
     rule = rule_of("sclip-random", variants_model, RandomSettings(ensemble=4, ensemble_seed=3))
-    found = rule.weights(state)
+    found = rule.weights(tower)
     assert found is not None
     torch.testing.assert_close(found, torch.stack(parts).mean(dim=0), rtol=0, atol=1e-5)
 
@@ -227,7 +231,7 @@ def test_only_what_was_asked_for_is_kept(sclip_model: Clip) -> None:
     assert (dict(bare.attention), dict(bare.states), dict(bare.heads)) == ({}, {}, {})
     group = frozenset({0, 2})
     keep = CaptureSpec(states=frozenset({1}), attention=frozenset({1}), heads=frozenset({group}))
-    kept = extract_features(sclip_model.vision, pixels, bicubic_nudged, keep=keep)
+    kept = extract_features(sclip_model.vision, pixels, bicubic_nudged, capture=keep)
     assert (set(kept.attention), set(kept.states), set(kept.heads)) == ({1}, {1}, {group})
     torch.testing.assert_close(kept.attention[1].sum(dim=-1), torch.ones(1, 5))
     torch.testing.assert_close(kept.heads[group].sum(dim=-1), torch.ones(1, 2, 5))
@@ -243,7 +247,7 @@ def test_watching_changes_no_token(sclip_model: Clip) -> None:
     plain = extract_features(sclip_model.vision, pixels, bicubic_nudged)
     watched = extract_features(sclip_model.vision, pixels, bicubic_nudged, attention=frozenset(range(3)))
     groups = frozenset(frozenset({layer}) for layer in range(3))
-    by_head = extract_features(sclip_model.vision, pixels, bicubic_nudged, keep=CaptureSpec(heads=groups))
+    by_head = extract_features(sclip_model.vision, pixels, bicubic_nudged, capture=CaptureSpec(heads=groups))
     for seen in (watched, by_head):
         torch.testing.assert_close(plain.tokens, seen.tokens, rtol=0, atol=1e-5)
     for layer in range(3):
@@ -254,20 +258,22 @@ def test_watching_changes_no_token(sclip_model: Clip) -> None:
 def test_entering_an_earlier_block_goes_on_as_the_tower_does(sclip_model: Clip) -> None:
     pixels = torch.randn(1, 3, 64, 48, generator=_seeded(1))
     with torch.inference_mode():
-        state = extract_features(sclip_model.vision, pixels, bicubic_nudged, keep=CaptureSpec(entries=3))
-        x = state.entering(1).tokens
+        tower = extract_features(
+            sclip_model.vision, pixels, bicubic_nudged, capture=CaptureSpec(last_blocks=3)
+        )
+        x = tower.at_block(1).tokens
         for block in sclip_model.vision.blocks[1:-1]:
             x = block(x)
-    torch.testing.assert_close(x, state.tokens, rtol=0, atol=1e-5)
+    torch.testing.assert_close(x, tower.tokens, rtol=0, atol=1e-5)
 
 
 def test_features_have_no_class_token(variants_model: Clip) -> None:
     pixels = torch.randn(1, 3, 64, 48, generator=_seeded(1))
     for method in ("clip", "sc-clip", "gem"):
         rule = rule_of(method, variants_model)
-        state = extract_features(variants_model.vision, pixels, bicubic_nudged, keep=rule.mid)
+        tower = extract_features(variants_model.vision, pixels, bicubic_nudged, capture=rule.capture)
         texts = torch.eye(variants_model.vision.proj.shape[1])
-        assert patch_features(state, rule, SecondPassContext(pixels, texts, 40.0)).shape[:2] == (1, 12)
+        assert patch_features(tower, rule, SecondPassContext(pixels, texts, 40.0)).shape[:2] == (1, 12)
 
 
 def test_unknown_method_lists_the_known() -> None:

@@ -26,7 +26,7 @@ from tagmask.settings.recipes import MaskRecipe
 from tagmask.settings.words import read_list
 from tagmask.variants import clip_surgery, resclip, sfp
 from tagmask.variants.clip import vanilla
-from tagmask.variants.similarity import gaussian_prior, lof_outliers, local_outlier_factor
+from tagmask.variants.similarity import gaussian_prior, local_outlier_factor, lof_outliers
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GATE = GOLDEN / "variants_small.npz"
@@ -105,20 +105,22 @@ class Reference:
         found = recipe_of("resclip/voc20") if "res" in method else recipe_of("sclip/voc20", method=method)
         return found.variant
 
-    def question(self, method: str) -> SecondPassContext:
+    def context(self, method: str) -> SecondPassContext:
         return SecondPassContext(self.window, self.texts["20"], 50.0 if method == "clearclip" else 40.0)
 
     def state(self, method: str) -> TowerFeatures:
         rule = dense_rule(method, 12, self.settings(method))
-        return extract_features(self.clip.vision, self.window, POSITIONS[rule.positions], keep=rule.mid)
+        return extract_features(
+            self.clip.vision, self.window, POSITIONS[rule.positions], capture=rule.capture
+        )
 
     def features(self, method: str) -> Tensor:
         rule = dense_rule(method, 12, self.settings(method))
-        return patch_features(self.state(method), rule, self.question(method))[0]
+        return patch_features(self.state(method), rule, self.context(method))[0]
 
     def crop_low(self, method: str) -> Tensor:
         rule = dense_rule(method, 12, self.settings(method))
-        return patch_cosines(self.state(method), rule, self.question(method))[0].view(-1, 14, 14)
+        return patch_cosines(self.state(method), rule, self.context(method))[0].view(-1, 14, 14)
 
     def maps(self, key: str) -> tuple[CosineMaps, MaskRecipe]:
         recipe = recipe_of(MAPS[key][0], **MAPS[key][1])
@@ -148,10 +150,10 @@ class Reference:
 
     def first_guess(self, window: Tensor) -> tuple[Tensor, TowerFeatures]:
         rule = dense_rule("resclip-rcs", 12, recipe_of("resclip/voc20").variant)
-        state = extract_features(self.clip.vision, window, POSITIONS[rule.positions], keep=rule.mid)
-        question = SecondPassContext(window, self.texts["20"], 40.0)
-        features = patch_features(state, rule, question)
-        return next(resclip.initial_probabilities(features, state.grid, question)), state
+        tower = extract_features(self.clip.vision, window, POSITIONS[rule.positions], capture=rule.capture)
+        context = SecondPassContext(window, self.texts["20"], 40.0)
+        features = patch_features(tower, rule, context)
+        return next(resclip.initial_probabilities(features, tower.grid, context)), tower
 
     def gem_texts(self) -> Tensor:
         names = [line.split(", ")[0] for line in self.voc20.words]
@@ -160,10 +162,10 @@ class Reference:
     def gem_maps(self) -> Tensor:
         window = sliding.preprocess_cv2(self.clip, self.image, 336)[None]
         rule = dense_rule("gem", 12, self.settings("gem"))
-        state = extract_features(self.clip.vision, window, POSITIONS[rule.positions], keep=rule.mid)
-        cosines = patch_cosines(state, rule, SecondPassContext(window, self.gem_texts(), 40.0))[0]
+        tower = extract_features(self.clip.vision, window, POSITIONS[rule.positions], capture=rule.capture)
+        cosines = patch_cosines(tower, rule, SecondPassContext(window, self.gem_texts(), 40.0))[0]
         full = F.interpolate(
-            cosines.reshape(1, -1, *state.grid), (336, 448), mode="bilinear", align_corners=False
+            cosines.reshape(1, -1, *tower.grid), (336, 448), mode="bilinear", align_corners=False
         )[0]
         least, most = full.amin(dim=(1, 2), keepdim=True), full.amax(dim=(1, 2), keepdim=True)
         return (full - least) / (most - least)

@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing stopped."""
     folder = tmp_path_factory.mktemp("whole")
-    fit(TinyTask(), TinySamples(), config(), folder, facts={"words": ["a", "b", "c"]})
+    fit(TinyTask(), TinySamples(), config(), folder, metadata={"words": ["a", "b", "c"]})
     return folder
 
 
@@ -220,7 +220,7 @@ def test_a_full_disk_stops_with_the_reason_and_keeps_the_last_checkpoint(
         with real(path) as file:
             yield file
 
-    monkeypatch.setattr(saving, "atomic_open", full)
+    monkeypatch.setattr(training_state, "atomic_open", full)
     with pytest.raises(OutputError, match=r"checkpoint\.pt cannot be written: No space left on device"):
         fit(TinyTask(), TinySamples(), config(), tmp_path)
     held = read_training_state(tmp_path / "checkpoint.pt")
@@ -328,7 +328,7 @@ def test_a_task_with_nothing_to_train_is_saved_as_it_is(
 
     task = Fixed()
     before = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
-    path = fit(task, TinySamples(), config(), tmp_path, facts={"words": ["a", "b", "c"]})
+    path = fit(task, TinySamples(), config(), tmp_path, metadata={"words": ["a", "b", "c"]})
     after = task.model.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before)
     assert path.exists()

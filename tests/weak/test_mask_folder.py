@@ -17,6 +17,7 @@ import tagmask
 from tagmask.errors import InputError, OutputError
 from tagmask.masks import index_png, read_index_png
 from tagmask.runtime.folders import FoundImage, find_images
+from tagmask.weak import mask_folder
 from tagmask.weak.mask_folder import MaskSource, left_out, mask_file, read_mask, words_of, write_masks
 from tagmask.weak.samples import find_pairs
 from tagmask.weak.seeds import from_cams, from_masks, from_segmenter, sweep_thresholds
@@ -115,7 +116,7 @@ def test_a_full_disk_stops_with_the_reason_and_leaves_no_part(
     def full(path: Path, data: bytes) -> None:
         raise OutputError(f"{path} cannot be written: No space left on device. Clear some.")
 
-    monkeypatch.setattr(maskfolder, "write_bytes", full)
+    monkeypatch.setattr(mask_folder, "write_bytes", full)
     with pytest.raises(OutputError, match="No space left on device"):
         list(write_masks(find_images([photos]), source(ones), tmp_path / "seeds"))
     monkeypatch.undo()

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 import tagmask
 from tagmask.errors import InputError, ShapeError
-from tagmask.weak.model import WeakClipOutput, WeakClip
+from tagmask.weak.model import WeakClip, WeakClipOutput
 from tagmask.weak.model_settings import WeakSettings, widths_of
 from tagmask.weak.trunk import Trunk, extract_trunk_features, name_ids, positions
 from tests.weak.models import SMALL, VIT_B, WORDS, meta_model, small_model

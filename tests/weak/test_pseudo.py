@@ -5,7 +5,7 @@ import torch
 from tagmask.errors import InputError, ShapeError
 from tagmask.refine.crf import CRF_SETTINGS, dense_crf
 from tagmask.weak.multiscale import TTAConfig, multiscale
-from tagmask.weak.pseudo import keys_only, labels, forward_function, predict, pseudo_mask
+from tagmask.weak.pseudo import forward_function, keys_only, labels, predict, pseudo_mask
 from tests.weak.models import decided, small_model
 
 VIEWS = TTAConfig(scales=(0.5, 1.0), window=64, stride=40, short=80, together=3)

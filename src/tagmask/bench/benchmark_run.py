@@ -20,7 +20,7 @@ from tagmask.errors import InputError
 from tagmask.files import file_hash
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe, TagRecipe
 
-__all__ = ["JOURNAL", "Run", "describe_run", "run_benchmark", "other_weights"]
+__all__ = ["JOURNAL", "Run", "describe_run", "other_weights", "run_benchmark"]
 
 JOURNAL = "images.jsonl"
 """The file of results in a run's folder."""
@@ -60,7 +60,7 @@ def run_benchmark(
     if isinstance(runner, Tagger):
         score = tag_scorer(runner, dataset)
     else:
-        score = mask_scorer(runner, dataset, told=protocol.told)
+        score = mask_scorer(runner, dataset, given_tags=protocol.given_tags)
     with open_journal(folder / JOURNAL, describe_run(clip, protocol, dataset), resume=resume) as journal:
         asked = islice(dataset.samples, run.limit)
         todo = [sample for sample in asked if sample.id not in journal.done]
@@ -91,7 +91,7 @@ def describe_run(clip: Clip, protocol: Protocol, dataset: Dataset) -> Mapping[st
     return {
         "tagmask": __version__,
         "recipe": protocol.recipe.flat(),
-        "true tags": protocol.told,
+        "true tags": protocol.given_tags,
         "weights": {
             "sha256": file_hash(*clip.files),
             "activation": clip.activation,

@@ -20,7 +20,17 @@ from tagmask.errors import InputError
 from tagmask.resolve import recipes
 from tagmask.settings.parse import parse_assignments
 
-__all__ = ["Cell", "Column", "Table", "all_tables", "cells", "reference_column", "protocol_of", "published", "table"]
+__all__ = [
+    "Cell",
+    "Column",
+    "Table",
+    "all_tables",
+    "cells",
+    "protocol_of",
+    "published",
+    "reference_column",
+    "table",
+]
 
 
 @dataclass(frozen=True, kw_only=True)

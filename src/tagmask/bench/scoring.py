@@ -23,13 +23,13 @@ Scorer = Callable[[Sample], Record]
 Read = TypeVar("Read")
 
 
-def mask_scorer(segmenter: Segmenter, dataset: Dataset, *, told: bool = False) -> Scorer:
+def mask_scorer(segmenter: Segmenter, dataset: Dataset, *, given_tags: bool = False) -> Scorer:
     """Mask an image and count its pixels by true and predicted class.
 
     Args:
         segmenter: its labels are those of `dataset.classes`, in that order.
         dataset: whose samples will be scored.
-        told: the method is told each image's true tags.
+        given_tags: the method is told each image's true tags.
 
     Raises:
         InputError: the segmenter's labels are not as many as the data set's classes.
@@ -40,7 +40,7 @@ def mask_scorer(segmenter: Segmenter, dataset: Dataset, *, told: bool = False) -
 
     def score(sample: Sample) -> Record:
         tags = None
-        if told:
+        if given_tags:
             if sample.tags is None:
                 return Record(id=sample.id, failed="tags", reason="its true tags are not known")
             tags = list(sample.tags)

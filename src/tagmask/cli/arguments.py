@@ -11,7 +11,7 @@ from tagmask.errors import InputError, WeightsError
 if TYPE_CHECKING:
     from tagmask.clip.load import Clip
 
-__all__ = ["DEFAULT_WEIGHTS", "background_words", "read_words", "load_weights", "require_words"]
+__all__ = ["DEFAULT_WEIGHTS", "background_words", "load_weights", "read_words", "require_words"]
 
 DEFAULT_WEIGHTS = "ViT-B-16:openai"
 """Where none are named."""

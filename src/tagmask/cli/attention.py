@@ -97,7 +97,7 @@ def _text_features(clip: Clip, words: Sequence[str]) -> TextFeatures:
 
 def _note_first_pass(clip: Clip, methods: Sequence[str]) -> None:
     layers = len(clip.vision.blocks)
-    twice = [name for name in methods if dense_rule(name, layers).again is not None]
+    twice = [name for name in methods if dense_rule(name, layers).second_pass is not None]
     if twice:
         message(
             f"note: {', '.join(twice)} looks twice, the second time with words in mind; "

@@ -46,7 +46,9 @@ def show_figures(pattern: str | None, *, as_json: bool) -> None:
             images = f", {column.images} images" if column.images else ""
             typer.echo(f"  {column.label} needs {column.needs}{images}")
         typer.echo("")
-    message(f"{len(found)} figures, {sum(cell.command is not None for cell in found)} of them can be run here")
+    message(
+        f"{len(found)} figures, {sum(cell.command is not None for cell in found)} of them can be run here"
+    )
 
 
 def _lines(shown: Sequence[Cell]) -> list[str]:

@@ -10,15 +10,15 @@ from types import MappingProxyType
 
 import typer
 
-from tagmask.bench.benchmark_run import Run, describe_run, run_benchmark, other_weights
-from tagmask.bench.catalogue import Cell, Column, Table, reference_column, protocol_of, published
+from tagmask.bench.benchmark_run import Run, describe_run, other_weights, run_benchmark
+from tagmask.bench.catalogue import Cell, Column, Table, protocol_of, published, reference_column
 from tagmask.bench.journal import Record
 from tagmask.bench.pages import Comparison, RunReport, compare_with_published, headline, write_pages
 from tagmask.bench.protocol import Protocol, made_recipe
 from tagmask.bench.summary import Summary
 from tagmask.bench.table_page import table_page, table_record
 from tagmask.catalogue import method_of
-from tagmask.cli.console import report_if_stopped, message, with_progress
+from tagmask.cli.console import message, report_if_stopped, with_progress
 from tagmask.cli.options import Refine
 from tagmask.clip.load import Clip
 from tagmask.data.catalogue import open_dataset

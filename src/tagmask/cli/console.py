@@ -15,12 +15,12 @@ from tagmask.errors import TagmaskError
 
 __all__ = [
     "bold",
-    "report_errors",
     "green",
-    "report_if_stopped",
     "message",
-    "report_failure",
     "print_summary",
+    "report_errors",
+    "report_failure",
+    "report_if_stopped",
     "with_progress",
 ]
 

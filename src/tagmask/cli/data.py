@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tagmask.cli.console import report_errors, message
+from tagmask.cli.console import message, report_errors
 
 __all__ = ["data_app"]
 

@@ -100,7 +100,9 @@ _LOOK_LEAD = (
 
 def _look(clip: Clip) -> AttentionExample:
     image = unseen_scene(_LOOK_SEED).image
-    return AttentionExample(image, _LOOK_POINTS, DEFAULT_METHODS, patch_attention(clip, image, _LOOK_POINTS, DEFAULT_METHODS))
+    return AttentionExample(
+        image, _LOOK_POINTS, DEFAULT_METHODS, patch_attention(clip, image, _LOOK_POINTS, DEFAULT_METHODS)
+    )
 
 
 def _write(out: Path, name: str, scene: Scene, masks: Segmentation) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tagmask import __version__
-from tagmask.cli.arguments import background_words, read_words, load_weights, require_words
+from tagmask.cli.arguments import background_words, load_weights, read_words, require_words
 from tagmask.cli.bench import bench_app
 from tagmask.cli.console import report_errors
 from tagmask.cli.data import data_app
@@ -18,7 +18,6 @@ from tagmask.cli.options import (
     AsOption,
     Background,
     Device,
-    InFlight,
     NoBackground,
     Paths,
     Precision,
@@ -28,6 +27,7 @@ from tagmask.cli.options import (
     TagFormat,
     Weights,
     Words,
+    Workers,
 )
 from tagmask.cli.train import train_app
 from tagmask.cli.train_projection import projection
@@ -98,7 +98,7 @@ def tag(
     ] = False,
     adapter: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="With --adapt: keep what was learnt. Without: use what was kept."),
+        typer.Option(metavar="FILE", help="With --adapt: keep what was learned. Without: use what was kept."),
     ] = None,
     calibrate: Annotated[
         Path | None,
@@ -135,7 +135,7 @@ def tag(
         typer.Option("--format", help="Of --out; paper is 'IMAGE INDEX INDEX ...', classes counted from 0."),
     ] = TagFormat.json,
     as_: AsOption = None,
-    in_flight: InFlight = 2,
+    workers: Workers = 2,
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
@@ -173,7 +173,7 @@ def tag(
             as_json=as_json,
             out=out,
             paper=format_ is TagFormat.paper,
-            in_flight=in_flight,
+            workers=workers,
         )
     raise typer.Exit(1 if failed else 0)
 
@@ -218,7 +218,7 @@ def mask(
     no_background: NoBackground = False,
     overlay: Annotated[bool, typer.Option(help="Also draw the masks over the photos.")] = True,
     as_: AsOption = None,
-    in_flight: InFlight = 2,
+    workers: Workers = 2,
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
@@ -250,7 +250,7 @@ def mask(
             out=out,
             overlays=overlay,
             coco="coco" in mask_formats(format_),
-            in_flight=in_flight,
+            workers=workers,
             tags=None if tags_file is None else read_tags(tags_file, len(checked.words)),
         )
     raise typer.Exit(1 if failed else 0)

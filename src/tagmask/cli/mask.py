@@ -9,7 +9,7 @@ import typer
 
 from tagmask import __version__
 from tagmask.api import Segmenter
-from tagmask.cli.console import bold, report_if_stopped, report_failure, print_summary, with_progress
+from tagmask.cli.console import bold, print_summary, report_failure, report_if_stopped, with_progress
 from tagmask.cli.options import Refine
 from tagmask.errors import InputError
 from tagmask.files import ensure_folder, write_bytes
@@ -34,7 +34,7 @@ def mask_images(
     overlays: bool,
     coco: bool,
     tags: Mapping[str, tuple[int, ...]] | None,
-    in_flight: int = 1,
+    workers: int = 1,
 ) -> int:
     """Mask every image, print as they come, and return how many failed.
 
@@ -63,7 +63,7 @@ def mask_images(
 
     failed = 0
     with report_if_stopped(out):
-        workers = min(in_flight, len(images))
+        workers = min(workers, len(images))
         outcomes = ordered_map(images, work, workers=workers, threads=shared_threads(workers))
         for outcome in with_progress(outcomes, len(images)):
             if outcome.result is None:
@@ -157,7 +157,7 @@ def _classes(segmenter: Segmenter) -> str:
         "weights": clip.name,
         "activation": clip.activation,
         "precision": clip.precision,
-        "nothing": ignore_index_for(len(classes)),
+        "ignore_index": ignore_index_for(len(classes)),
         "classes": classes,
         "settings": settings,
     }

@@ -10,7 +10,7 @@ import typer
 
 from tagmask.api import Tagger
 from tagmask.catalogue import method_of
-from tagmask.cli.console import bold, green, report_if_stopped, report_failure, print_summary, with_progress
+from tagmask.cli.console import bold, green, print_summary, report_failure, report_if_stopped, with_progress
 from tagmask.errors import InputError
 from tagmask.resolve import recipe as recipe_called
 from tagmask.results import Tags
@@ -43,7 +43,7 @@ def tag_images(
     as_json: bool,
     out: Path | None,
     paper: bool,
-    in_flight: int = 1,
+    workers: int = 1,
 ) -> int:
     """Tag every image, print as they come, and return how many failed."""
     failed = 0
@@ -57,7 +57,7 @@ def tag_images(
     with _kept(out, paper=paper) as keep:
         tagger = make()
         with report_if_stopped(out and partial_path(out)):
-            workers = min(in_flight, len(images))
+            workers = min(workers, len(images))
             work = ordered_map(
                 images, lambda image: tagger(image.path), workers=workers, threads=shared_threads(workers)
             )
@@ -106,9 +106,9 @@ def _record(outcome: Outcome[FoundImage, Tags]) -> dict[str, object]:
     tags = outcome.result
     record: dict[str, object] = {"path": path, "tags": list(tags.names)}
     record["scores"] = _rounded(tags.words, tags.scores.tolist())
-    record["cut"] = round(tags.cut, 6)
-    if tags.cuts is not None:
-        record["cuts"] = _rounded(tags.words, tags.cuts)
+    record["threshold"] = round(tags.threshold, 6)
+    if tags.thresholds is not None:
+        record["thresholds"] = _rounded(tags.words, tags.thresholds)
     return record
 
 
@@ -117,16 +117,16 @@ def _rounded(words: Sequence[str], values: Iterable[float]) -> dict[str, float]:
 
 
 def _table(path: str, tags: Tags) -> str:
-    """The tags in a line, then every word's score, best first, with the cut drawn where it falls."""
+    """The tags in a line, then every word's score, best first, with the threshold drawn where it falls."""
     found = ", ".join(tags.names) or "none of the words"
     rows = [f"{bold(path)}: {found}"]
     order = sorted(range(len(tags.words)), key=lambda c: (-float(tags.scores[c]), c))
-    if tags.cuts is not None:
-        return "\n".join([*rows, *(f"{_row(tags, c)}  (over {tags.cuts[c]:.3f})" for c in order)])
-    above = [c for c in order if tags.scores[c] > tags.cut]
+    if tags.thresholds is not None:
+        return "\n".join([*rows, *(f"{_row(tags, c)}  (over {tags.thresholds[c]:.3f})" for c in order)])
+    above = [c for c in order if tags.scores[c] > tags.threshold]
     for c in above:
         rows.append(_row(tags, c))
-    rows.append(f"  {tags.cut:.3f}  ---- cut ----")
+    rows.append(f"  {tags.threshold:.3f}  ---- threshold ----")
     for c in order[len(above) :]:
         rows.append(_row(tags, c))
     return "\n".join(rows)

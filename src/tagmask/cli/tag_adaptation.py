@@ -53,7 +53,7 @@ class TagAdaptation:
         if learns and not self.adapt and self.adapter is None:
             raise InputError(
                 f"{recipe.name} looks at a set of images before it tags any; give --adapt to learn from the "
-                "images given, or --adapter FILE to go by what was learnt before"
+                "images given, or --adapter FILE to go by what was learned before"
             )
         if not learns and (self.adapt or self.adapter is not None):
             raise InputError(
@@ -64,7 +64,7 @@ class TagAdaptation:
             raise InputError("--labels is for --calibrate; give --calibrate DIR")
 
     def done(self, tagger: Tagger) -> Tagger:
-        """The tagger after it has learnt what was asked for, with everything kept that was to be kept.
+        """The tagger after it has learned what was asked for, with everything kept that was to be kept.
 
         Raises:
             InputError: too few images to learn from, or labels that do not fit them.
@@ -74,7 +74,7 @@ class TagAdaptation:
             tagger = tagger.adapt(self._readable())
             if self.adapter is not None and tagger.adaptation is not None:
                 write_adaptation(tagger.adaptation, self.adapter)
-                message(f"what was learnt is in {self.adapter}")
+                message(f"what was learned is in {self.adapter}")
         if self.calibrate is not None:
             tagger = self._calibrated(tagger, self.calibrate)
         if self.save_recipe is not None:
@@ -93,7 +93,7 @@ class TagAdaptation:
                 continue
             seen += 1
             yield pixels
-        message(f"learnt from {seen} images")
+        message(f"learned from {seen} images")
 
     def _calibrated(self, tagger: Tagger, folder: Path) -> Tagger:
         labelled = self._labelled(folder, len(tagger.words))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tagmask.cli.arguments import background_words, read_words, load_weights, require_words
+from tagmask.cli.arguments import background_words, load_weights, read_words, require_words
 from tagmask.cli.console import report_errors
 from tagmask.cli.options import (
     ActivationOption,

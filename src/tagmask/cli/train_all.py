@@ -63,5 +63,7 @@ def train_all(
         precision=precision.value,
     )
     with report_if_stopped(out):
-        result = run_all(options, lambda: load_weights(weights, activation, device, precision), ConsoleProgress())
+        result = run_all(
+            options, lambda: load_weights(weights, activation, device, precision), ConsoleProgress()
+        )
     return result.failed

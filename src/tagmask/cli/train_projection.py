@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tagmask.cli.arguments import read_words, load_weights, require_words
-from tagmask.cli.console import report_errors, message
+from tagmask.cli.arguments import load_weights, read_words, require_words
+from tagmask.cli.console import message, report_errors
 from tagmask.cli.options import ActivationOption, Device, Precision, PrecisionOption, Weights, Words
 
 if TYPE_CHECKING:

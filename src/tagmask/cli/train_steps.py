@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from tagmask.cli.arguments import DEFAULT_WEIGHTS
-from tagmask.cli.console import bold, report_if_stopped, message, report_failure, print_summary, with_progress
+from tagmask.cli.console import bold, message, print_summary, report_failure, report_if_stopped, with_progress
 from tagmask.cli.mask import check_tags_known, mask_settings
 from tagmask.cli.options import Refine
 from tagmask.clip.load import Clip
@@ -188,7 +188,7 @@ def student_settings(
     """
     config = settings_of(source, places, changes)
     kind = STUDENTS.get(config.model.kind)
-    if clip and not config.model.weights and kind is not None and kind.taken_over is not None:
+    if clip and not config.model.weights and kind is not None and kind.inherited_preprocessing is not None:
         config = with_settings(config, [f"model.weights={clip}"])
     return config
 
@@ -207,7 +207,9 @@ def settings_of(source: str, places: Mapping[str, Path | None], changes: Sequenc
 def training_progress(what: str) -> Iterator[Callable[[Report], None]]:
     """Give what is called as training goes on: a bar on a terminal, lines elsewhere."""
     if not sys.stderr.isatty():
-        yield lambda report: message(f"{what}: {_settings_summary(report)}, {_time(report.seconds_left)} left")
+        yield lambda report: message(
+            f"{what}: {_settings_summary(report)}, {_time(report.seconds_left)} left"
+        )
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn

@@ -95,10 +95,10 @@ def check(names: Names) -> None:
 
 def _show(found: "Inspection") -> tuple[str, ...]:
     """Print an inspection, and give its faults."""
-    shape, settled = found.geometry, found.settled
+    shape, resolved_metadata = found.geometry, found.resolved_metadata
     more = f" and {len(found.files) - 1} more" if len(found.files) > 1 else ""
-    activation = [one.by for one in found.statements if one.activation] or ["assumed: nothing says it"]
-    numbers = [one.by for one in found.statements if one.mean] or ["assumed: nothing says them"]
+    activation = [one.by for one in found.claims if one.activation] or ["assumed: nothing says it"]
+    numbers = [one.by for one in found.claims if one.mean] or ["assumed: nothing says them"]
     side = shape.grid * shape.patch
     rows = {
         "files": f"{found.files[0]}{more} ({found.size / 1e6:.0f} MB)",
@@ -107,8 +107,8 @@ def _show(found: "Inspection") -> tuple[str, ...]:
         "images": f"{side} x {side} pixels, patches of {shape.patch}, {shape.vision_layers} layers of width "
         f"{shape.vision_width}",
         "texts": f"{shape.text_layers} layers of width {shape.text_width}",
-        "activation": f"{settled.activation} ({', '.join(activation)})",
-        "mean, std": f"{_triple(settled.mean)}; {_triple(settled.std)} ({', '.join(numbers)})",
+        "activation": f"{resolved_metadata.activation} ({', '.join(activation)})",
+        "mean, std": f"{_triple(resolved_metadata.mean)}; {_triple(resolved_metadata.std)} ({', '.join(numbers)})",
     }
     for key, value in rows.items():
         typer.echo(f"  {key:<12}{value}")

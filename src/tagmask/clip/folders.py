@@ -40,7 +40,7 @@ class RawWeights:
     """The format, for people."""
     files: tuple[Path, ...]
     """Those that the tensors were read from."""
-    described: ModelConfig
+    config: ModelConfig
     metadata: Mapping[str, str]
     """Of the file's header; empty for formats without one."""
 
@@ -137,7 +137,7 @@ def _empty(folder: Path) -> str:
     return f"{folder} is a folder, but none of open_clip's or Hugging Face's: it holds {holds}. {advice}."
 
 
-def _read(files: tuple[Path, ...], described: ModelConfig) -> RawWeights:
+def _read(files: tuple[Path, ...], config: ModelConfig) -> RawWeights:
     archives = [read_weights(file) for file in files]
     tensors: dict[str, Tensor] = {}
     for archive in archives:
@@ -152,14 +152,14 @@ def _read(files: tuple[Path, ...], described: ModelConfig) -> RawWeights:
     if is_hugging_face(tensors):
         tensors = openai_layout(tensors)
         kind = f"{kind} in Hugging Face's key layout"
-    elif described.custom_text:
+    elif config.custom_text:
         tensors = without_text_prefix(tensors)
-    said = (*described.statements, *_own_words(first, files[0]))
+    said = (*config.claims, *_own_words(first, files[0]))
     return RawWeights(
         tensors=tensors,
-        kind=f"{described.kind}, {kind}" if described.kind else kind,
+        kind=f"{config.kind}, {kind}" if config.kind else kind,
         files=files,
-        described=replace(described, statements=said),
+        config=replace(config, claims=said),
         metadata=first.metadata,
     )
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, MetadataClaim, Triple, triple
-from tagmask.clip.model_config import ModelConfig, fields, read_json, configured_sizes
+from tagmask.clip.model_config import ModelConfig, configured_sizes, fields, read_json
 from tagmask.clip.tokenizer import END, VOCABULARY, vocabulary
 from tagmask.errors import WeightsError
 
@@ -59,11 +59,11 @@ def describe_hugging_face(folder: Path) -> ModelConfig:
     _check_text(text, path)
     _check_tokenizer(folder)
     mean, std = _preprocessing(folder)
-    statements = [MetadataClaim(CONFIG, activation=_activation(vision, text, path))]
+    claims = [MetadataClaim(CONFIG, activation=_activation(vision, text, path))]
     if mean and std:
-        statements.append(MetadataClaim("the image processor's config", mean=mean, std=std))
+        claims.append(MetadataClaim("the image processor's config", mean=mean, std=std))
     sizes = _sizes(config, vision, text, str(path))
-    return ModelConfig(tuple(statements), "Hugging Face folder", sizes, str(path))
+    return ModelConfig(tuple(claims), "Hugging Face folder", sizes, str(path))
 
 
 def shards(index: Path) -> tuple[str, ...]:

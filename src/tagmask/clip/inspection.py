@@ -9,7 +9,7 @@ import torch
 
 from tagmask.clip.download import sha256_of
 from tagmask.clip.hub import published_sha256
-from tagmask.clip.metadata import ResolvedMetadata, MetadataClaim
+from tagmask.clip.metadata import MetadataClaim, ResolvedMetadata
 from tagmask.clip.resolve import ResolvedWeights, resolve_weights
 from tagmask.clip.sources import Source, cached
 from tagmask.clip.state_dict import Geometry
@@ -31,8 +31,8 @@ class Inspection:
     published: bool
     """The hash is the one that OpenAI, open_clip or the hub gives for the file."""
     geometry: Geometry
-    statements: tuple[MetadataClaim, ...]
-    settled: ResolvedMetadata
+    claims: tuple[MetadataClaim, ...]
+    resolved_metadata: ResolvedMetadata
     faults: tuple[str, ...]
     """What is wrong although the weights can be loaded; empty: nothing."""
 
@@ -59,8 +59,8 @@ def inspect_weights(weights: str | os.PathLike[str]) -> Inspection:
         sha256=digest,
         published=bool(wanted) and digest.startswith(wanted),
         geometry=found.geometry,
-        statements=found.statements,
-        settled=found.settled,
+        claims=found.claims,
+        resolved_metadata=found.resolved_metadata,
         faults=tuple(_faults(source, found, digest, wanted)),
     )
 

@@ -17,7 +17,15 @@ from typing import Final
 
 from tagmask.errors import WeightsError
 
-__all__ = ["OPENAI_MEAN", "OPENAI_STD", "ResolvedMetadata", "MetadataClaim", "Triple", "resolve_metadata", "triple"]
+__all__ = [
+    "OPENAI_MEAN",
+    "OPENAI_STD",
+    "MetadataClaim",
+    "ResolvedMetadata",
+    "Triple",
+    "resolve_metadata",
+    "triple",
+]
 
 Triple = tuple[float, float, float]
 
@@ -55,18 +63,18 @@ class ResolvedMetadata:
     warnings: tuple[str, ...]
 
 
-def resolve_metadata(weights: str, statements: Iterable[MetadataClaim], asked: str | None) -> ResolvedMetadata:
+def resolve_metadata(weights: str, claims: Iterable[MetadataClaim], asked: str | None) -> ResolvedMetadata:
     """Decide on activation, mean and std by the table of the module's docstring.
 
     Args:
         weights: as the user named them, for messages.
-        statements: all that is said of them.
+        claims: all that is said of them.
         asked: the activation that the caller wants, or None.
 
     Raises:
         WeightsError: two statements disagree, and the caller decided nothing.
     """
-    said = tuple(statements)
+    said = tuple(claims)
     warnings = []
     activations = {one.by: one.activation for one in said if one.activation}
     if asked is None and len(set(activations.values())) > 1:

@@ -116,21 +116,21 @@ class Block(nn.Module):
         q, k, v = self.attn.qkv(self.ln_1(x))
         mask = None if bias is None else bias.to(q.dtype)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-        return self.feed(x + self.attn.merge(y))
+        return self.feed_forward(x + self.attn.merge(y))
 
-    def forward_watched(self, x: Tokens) -> tuple[Tokens, Float[Tensor, "b n n"]]:
+    def forward_with_mean_attention(self, x: Tokens) -> tuple[Tokens, Float[Tensor, "b n n"]]:
         """Ordinary attention, and its weights averaged over heads (rows sum to 1, float32)."""
         q, k, v = self.attn.qkv(self.ln_1(x))
         y, mean = attend_with_mean(q, k, v)
-        return self.feed(x + self.attn.merge(y)), mean
+        return self.feed_forward(x + self.attn.merge(y)), mean
 
-    def forward_seen(self, x: Tokens) -> tuple[Tokens, Attention]:
+    def forward_with_attention(self, x: Tokens) -> tuple[Tokens, Attention]:
         """Ordinary attention, and its weights head by head (rows sum to 1, float32)."""
         q, k, v = self.attn.qkv(self.ln_1(x))
         weights = _weights(q, k)
-        return self.feed(x + self.attn.merge(weights.to(v.dtype) @ v)), weights
+        return self.feed_forward(x + self.attn.merge(weights.to(v.dtype) @ v)), weights
 
-    def feed(self, x: Tokens) -> Tokens:
+    def feed_forward(self, x: Tokens) -> Tokens:
         """The second half: x + mlp(ln_2(x)). In inference mode x is overwritten."""
         return _add_residual(x, self.mlp(self.ln_2(x)))
 

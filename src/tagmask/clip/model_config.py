@@ -10,7 +10,7 @@ from tagmask.clip.metadata import MetadataClaim
 from tagmask.clip.state_dict import HEAD_WIDTH, Geometry
 from tagmask.errors import WeightsError
 
-__all__ = ["ModelConfig", "check_sizes", "fields", "only", "read_json", "configured_sizes"]
+__all__ = ["ModelConfig", "check_sizes", "configured_sizes", "fields", "only", "read_json"]
 
 _LARGEST: Final = 64 << 20
 """Bytes of the largest JSON file that is read; a tokenizer.json has 4 MB."""
@@ -20,7 +20,7 @@ _LARGEST: Final = 64 << 20
 class ModelConfig:
     """A folder's own description of its weights."""
 
-    statements: tuple[MetadataClaim, ...]
+    claims: tuple[MetadataClaim, ...]
     kind: str = ""
     """Whose form of description it is; empty: there is none."""
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -90,7 +90,7 @@ def configured_sizes(stated: Mapping[str, object], vision: Mapping[str, object],
     return sizes
 
 
-def check_sizes(described: ModelConfig, geometry: Geometry) -> None:
+def check_sizes(config: ModelConfig, geometry: Geometry) -> None:
     """Make sure that the tensors have the sizes that their description states.
 
     Raises:
@@ -98,12 +98,12 @@ def check_sizes(described: ModelConfig, geometry: Geometry) -> None:
     """
     wrong = [
         f"{key} = {stated} (the tensors: {getattr(geometry, key)})"
-        for key, stated in described.sizes.items()
+        for key, stated in config.sizes.items()
         if getattr(geometry, key) != stated
     ]
     if wrong:
         raise WeightsError(
-            f"{described.by} does not belong to these weights: it states {', '.join(wrong)}. Heads are "
+            f"{config.by} does not belong to these weights: it states {', '.join(wrong)}. Heads are "
             f"{HEAD_WIDTH} wide in this version. Get the folder again, or give the right description."
         )
 

@@ -50,7 +50,7 @@ class KnownWeights:
         return ARCHITECTURES[self.name.split(":")[0]]
 
     @property
-    def statement(self) -> MetadataClaim:
+    def claim(self) -> MetadataClaim:
         """What the name says of the weights."""
         return MetadataClaim(f"the name {self.name}", self.activation, self.mean, self.std)
 
@@ -185,7 +185,7 @@ def known_weights(text: str) -> KnownWeights | None:
             activation in its name.
 
     Example:
-        >>> known("ViT-L-14-quickgelu:dfn2b").name
+        >>> known_weights("ViT-L-14-quickgelu:dfn2b").name
         'ViT-L-14:dfn2b'
     """
     architecture, colon, tag = text.partition(":")

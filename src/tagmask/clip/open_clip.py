@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, MetadataClaim, triple
-from tagmask.clip.model_config import ModelConfig, fields, only, read_json, configured_sizes
+from tagmask.clip.model_config import ModelConfig, configured_sizes, fields, only, read_json
 from tagmask.clip.state_dict import HEAD_WIDTH
 from tagmask.errors import WeightsError
 
@@ -115,14 +115,14 @@ def describe_open_clip(folder: Path) -> ModelConfig:
     shown = fields(config, "preprocess_cfg", by)
     if shown.get("mode", "RGB") != "RGB":
         raise WeightsError(f"{path} wants images of mode {shown['mode']!r}; this version gives RGB only.")
-    statement = MetadataClaim(
+    claim = MetadataClaim(
         by=CONFIG,
         activation="quickgelu" if model.get("quick_gelu") else "gelu",
         mean=triple(shown["mean"], "mean", by) if "mean" in shown else OPENAI_MEAN,
         std=triple(shown["std"], "std", by) if "std" in shown else OPENAI_STD,
     )
     sizes, custom = _sizes(model, vision, text, by), bool(model.get("custom_text"))
-    return ModelConfig((statement,), "open_clip folder", sizes, by, custom)
+    return ModelConfig((claim,), "open_clip folder", sizes, by, custom)
 
 
 def _sizes(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from tagmask.clip.folders import RawWeights, read_raw_weights
-from tagmask.clip.metadata import ResolvedMetadata, MetadataClaim, resolve_metadata
+from tagmask.clip.metadata import MetadataClaim, ResolvedMetadata, resolve_metadata
 from tagmask.clip.model_config import check_sizes
 from tagmask.clip.sources import Source
 from tagmask.clip.state_dict import Geometry, clip_tensors, geometry
@@ -23,8 +23,8 @@ class ResolvedWeights:
     tensors: dict[str, Tensor]
     """A CLIP ViT's, by OpenAI's names, in the precision of the file."""
     geometry: Geometry
-    statements: tuple[MetadataClaim, ...]
-    settled: ResolvedMetadata
+    claims: tuple[MetadataClaim, ...]
+    resolved_metadata: ResolvedMetadata
 
 
 def resolve_weights(weights: str, source: Source, activation: str | None = None) -> ResolvedWeights:
@@ -46,7 +46,7 @@ def resolve_weights(weights: str, source: Source, activation: str | None = None)
             f"the text tower of {weights} reads {shape.context} tokens of a vocabulary of {shape.vocab}; "
             f"CLIP's own {CONTEXT} and {VOCABULARY} are wanted, so its words would be misread"
         )
-    check_sizes(checkpoint.described, shape)
-    told = (source.statement, *checkpoint.described.statements)
+    check_sizes(checkpoint.config, shape)
+    told = (source.claim, *checkpoint.config.claims)
     said = tuple(one for one in told if one is not None)
     return ResolvedWeights(checkpoint, tensors, shape, said, resolve_metadata(weights, said, activation))

@@ -37,7 +37,7 @@ class Source:
 
     path: Path
     """A file or a folder."""
-    statement: MetadataClaim | None = None
+    claim: MetadataClaim | None = None
     known_weights: KnownWeights | None = None
     """What the table of names has; None for paths and other repositories."""
 
@@ -60,7 +60,7 @@ def find(weights: str | os.PathLike[str], progress: Progress | None = None) -> S
         return here
     meant = _meant(weights)
     if isinstance(meant, KnownWeights):
-        return Source(_download_known(meant, progress), meant.statement, meant)
+        return Source(_download_known(meant, progress), meant.claim, meant)
     if isinstance(meant, _Repository):
         return Source(_download_repository(meant, progress))
     return Source(meant)
@@ -76,7 +76,7 @@ def cached(weights: object) -> Source | None:
     meant = _meant(weights)
     if isinstance(meant, KnownWeights):
         found = _cached_known(meant)
-        return Source(found, meant.statement, meant) if found else None
+        return Source(found, meant.claim, meant) if found else None
     if isinstance(meant, _Repository):
         folder = cached_folder(meant.name, meant.revision)
         return Source(folder) if folder else None

@@ -23,7 +23,9 @@ class CheckResult:
     """Whether all of it is there."""
 
 
-def check_dataset(name: str, root: Path, split: str | None = None, *, read: bool = False) -> list[CheckResult]:
+def check_dataset(
+    name: str, root: Path, split: str | None = None, *, read: bool = False
+) -> list[CheckResult]:
     """Look for all that a data set needs.
 
     Args:
@@ -86,7 +88,9 @@ def _tags(dataset: Dataset) -> Iterator[CheckResult]:
         yield CheckResult("tags", f"{said}; not {unknown[0]}" if unknown else said, not unknown)
 
 
-def _decoded(what: str, dataset: Dataset, reader: Callable[[Sample], Callable[[], object] | None]) -> CheckResult:
+def _decoded(
+    what: str, dataset: Dataset, reader: Callable[[Sample], Callable[[], object] | None]
+) -> CheckResult:
     faults: list[str] = []
     for sample in dataset.samples:
         try:

@@ -18,7 +18,7 @@ from tagmask.dense.positions import Positions
 from tagmask.errors import InputError
 from tagmask.types import Attention, Heads, Pixels, Size, Tokens
 
-__all__ = ["CaptureSpec", "TowerFeatures", "class_token_features", "class_token", "extract_features"]
+__all__ = ["CaptureSpec", "TowerFeatures", "class_token", "class_token_features", "extract_features"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class CaptureSpec:
     """Layers whose head-averaged attention is kept."""
     heads: frozenset[frozenset[int]] = frozenset()
     """Groups of layers whose attention, head by head, is averaged over the group and kept."""
-    entries: int = 1
+    last_blocks: int = 1
     """So many last blocks can be entered: the stream before each of them is kept."""
 
     def __or__(self, other: "CaptureSpec") -> "CaptureSpec":
@@ -39,12 +39,12 @@ class CaptureSpec:
             self.states | other.states,
             self.attention | other.attention,
             self.heads | other.heads,
-            max(self.entries, other.entries),
+            max(self.last_blocks, other.last_blocks),
         )
 
     def states_of(self, layers: int) -> frozenset[int]:
         """Layers, of a tower of so many, whose output is kept for either reason."""
-        return self.states | frozenset(range(max(layers - 1 - self.entries, 0), layers - 2))
+        return self.states | frozenset(range(max(layers - 1 - self.last_blocks, 0), layers - 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +79,15 @@ class TowerFeatures:
         """How many patches the grid has."""
         return self.grid[0] * self.grid[1]
 
-    def entering(self, layer: int) -> "TowerFeatures":
+    def at_block(self, layer: int) -> "TowerFeatures":
         """The same pass before block `layer`, the last or one whose entry was kept."""
         last = len(self.vision.blocks) - 1
         tokens = self.tokens if layer == last else self.states[layer - 1]
         return replace(self, tokens=tokens, layer=layer)
 
-    def carrying(self, tokens: Tokens, prior: Float[Tensor, "b #heads n n"] | None = None) -> "TowerFeatures":
+    def with_tokens(
+        self, tokens: Tokens, prior: Float[Tensor, "b #heads n n"] | None = None
+    ) -> "TowerFeatures":
         """Other tokens before the same block."""
         return replace(self, tokens=tokens, prior=prior)
 
@@ -128,7 +130,7 @@ class TowerFeatures:
 
         The residual and the MLP stay.
         """
-        return self.block.feed(self.tokens + self.attended(weights))
+        return self.block.feed_forward(self.tokens + self.attended(weights))
 
     def finish(self, weights: Attention | None) -> Float[Tensor, "b n e"]:
         """`last_block`, then all tokens in the shared space, not normalised."""
@@ -144,7 +146,7 @@ def extract_features(
     positions: Positions,
     *,
     attention: Set[int] = frozenset(),
-    keep: CaptureSpec | None = None,
+    capture: CaptureSpec | None = None,
 ) -> TowerFeatures:
     """Run every block but the last.
 
@@ -153,30 +155,30 @@ def extract_features(
         pixels: normalised images or windows of one size; rows and columns beyond whole patches are not seen.
         positions: how the position table is stretched to their grid.
         attention: layers (0-based, before the last) whose head-averaged attention is kept.
-        keep: what else is kept; nothing by default.
+        capture: what else is kept; nothing by default.
 
     Raises:
         InputError: a layer that the tower does not have before its last block.
     """
-    keep = (keep or CaptureSpec()) | CaptureSpec(attention=frozenset(attention))
+    capture = (capture or CaptureSpec()) | CaptureSpec(attention=frozenset(attention))
     blocks = vision.blocks
-    _check_layers(keep, len(blocks))
+    _check_layers(capture, len(blocks))
     grid = vision.grid_of((pixels.shape[-2], pixels.shape[-1]))
     x = vision.embed(pixels, positions(vision.positional_embedding, grid))
-    wanted, watched = keep.states_of(len(blocks)), frozenset().union(*keep.heads)
+    wanted, watched = capture.states_of(len(blocks)), frozenset().union(*capture.heads)
     means: dict[int, Tensor] = {}
     states: dict[int, Tensor] = {}
     sums: dict[frozenset[int], Tensor] = {}
     for layer, block in enumerate(blocks[:-1]):
         if layer in watched:
-            x, weights = block.forward_seen(x)
-            if layer in keep.attention:
+            x, weights = block.forward_with_attention(x)
+            if layer in capture.attention:
                 means[layer] = weights.mean(dim=1)
-            for group in keep.heads:
+            for group in capture.heads:
                 if layer in group:
                     sums[group] = sums[group].add_(weights) if group in sums else weights.clone()
-        elif layer in keep.attention:
-            x, means[layer] = block.forward_watched(x)
+        elif layer in capture.attention:
+            x, means[layer] = block.forward_with_mean_attention(x)
         else:
             x = block(x)
         if layer in wanted:
@@ -185,16 +187,16 @@ def extract_features(
     return TowerFeatures(vision, x, grid, means, states, heads)
 
 
-def _check_layers(keep: CaptureSpec, layers: int) -> None:
-    asked = keep.states.union(keep.attention, *keep.heads)
-    if any(not 0 <= layer < layers - 1 for layer in asked) or not 1 <= keep.entries <= layers:
+def _check_layers(capture: CaptureSpec, layers: int) -> None:
+    asked = capture.states.union(capture.attention, *capture.heads)
+    if any(not 0 <= layer < layers - 1 for layer in asked) or not 1 <= capture.last_blocks <= layers:
         raise InputError(
-            f"a method reads layers {sorted(asked)} and enters the last {keep.entries} blocks; these weights "
+            f"a method reads layers {sorted(asked)} and needs the state before each of the last {capture.last_blocks} blocks; these weights "
             f"have {layers} layers, of which 0 to {layers - 2} lie before the last"
         )
 
 
-def class_token(state: TowerFeatures) -> Float[Tensor, "b e"]:
+def class_token(tower: TowerFeatures) -> Float[Tensor, "b e"]:
     """What CLIP itself says of each image: its class token, from a pass that methods may finish otherwise.
 
     Of the last block only the class token's row is computed, so this costs next to nothing beside the pass.
@@ -202,10 +204,10 @@ def class_token(state: TowerFeatures) -> Float[Tensor, "b e"]:
     Returns:
         Unit rows in the shared space.
     """
-    logits = (state.q[:, :, :1] * state.q.shape[-1] ** -0.5) @ state.k.transpose(-2, -1)
-    mixed = torch.softmax(logits.float(), dim=-1).to(state.v.dtype) @ state.v
-    token = state.block.feed(state.tokens[:, :1] + state.block.attn.merge(mixed))
-    return F.normalize(state.vision.project(token)[:, 0], dim=-1)
+    logits = (tower.q[:, :, :1] * tower.q.shape[-1] ** -0.5) @ tower.k.transpose(-2, -1)
+    mixed = torch.softmax(logits.float(), dim=-1).to(tower.v.dtype) @ tower.v
+    token = tower.block.feed_forward(tower.tokens[:, :1] + tower.block.attn.merge(mixed))
+    return F.normalize(tower.vision.project(token)[:, 0], dim=-1)
 
 
 def class_token_features(
@@ -233,4 +235,4 @@ def class_token_features(
     if bias is not None:
         logits = logits + bias[:, :, :1]
     mixed = torch.softmax(logits.float(), dim=-1).to(v.dtype) @ v
-    return vision.project(last.feed(x[:, :1] + last.attn.merge(mixed)))[:, 0]
+    return vision.project(last.feed_forward(x[:, :1] + last.attn.merge(mixed)))[:, 0]

@@ -41,11 +41,13 @@ class Gradcam(NamedTuple):
     """Of all texts; they sum to 1."""
 
 
-def softmax_gradcam(state: TowerFeatures, texts: TextFeatures, targets: Sequence[int], logit_scale: float) -> Gradcam:
+def softmax_gradcam(
+    tower: TowerFeatures, texts: TextFeatures, targets: Sequence[int], logit_scale: float
+) -> Gradcam:
     """Grad-CAM of the targets' probabilities, among all texts.
 
     Args:
-        state: the pass of one image.
+        tower: features of one image.
         texts: unit features of everything that competes in the softmax.
         targets: rows of `texts` that get a map, in this order; none is allowed.
         logit_scale: multiplies cosines before the softmax.
@@ -62,19 +64,19 @@ def softmax_gradcam(state: TowerFeatures, texts: TextFeatures, targets: Sequence
         mean. Their program runs the block and a full backward pass once for each text. Departure: for a text
         whose probability is all but 1, their gradient in float32 is rounding noise and this one is not.
     """
-    if len(state.tokens) != 1:
-        raise ShapeError(f"got a pass of {len(state.tokens)} images; give one image at a time")
-    out = _output_path(state)
+    if len(tower.tokens) != 1:
+        raise ShapeError(f"got a pass of {len(tower.tokens)} images; give one image at a time")
+    out = _output_path(tower)
     cosines = texts.float() @ out.feature
     probabilities = torch.softmax(logit_scale * cosines, dim=0)
     gradient = _at_feature(probabilities, texts.float(), list(targets)) * logit_scale
     # Then through the feature's own normalisation.
     gradient = (gradient - (gradient @ out.feature)[:, None] * out.feature) / out.length
     together = max(1, _GRADIENTS_ALIVE // out.slope.numel())
-    weights = [_mean_gradients(state, out, group) for group in gradient.split(together)]
+    weights = [_mean_gradients(tower, out, group) for group in gradient.split(together)]
     mean = torch.cat(weights)
-    maps = (mean @ state.z[0, 1:].T).clamp_(min=0)
-    return Gradcam(maps.unflatten(1, state.grid), mean, probabilities)
+    maps = (mean @ tower.z[0, 1:].T).clamp_(min=0)
+    return Gradcam(maps.unflatten(1, tower.grid), mean, probabilities)
 
 
 class _Norm(NamedTuple):
@@ -107,10 +109,10 @@ class _OutputPath(NamedTuple):
     """Its length before."""
 
 
-def _output_path(state: TowerFeatures) -> _OutputPath:
-    block, vision = state.block, state.vision
-    attended = F.scaled_dot_product_attention(state.q[:, :, 1:], state.k, state.v)
-    x = (state.tokens[:, 1:] + block.attn.merge(attended))[0]
+def _output_path(tower: TowerFeatures) -> _OutputPath:
+    block, vision = tower.block, tower.vision
+    attended = F.scaled_dot_product_attention(tower.q[:, :, 1:], tower.k, tower.v)
+    x = (tower.tokens[:, 1:] + block.attn.merge(attended))[0]
     hidden = block.mlp.c_fc(block.ln_2(x).to(block.mlp.c_fc.weight.dtype))
     y = x + block.mlp.c_proj(block.mlp.activation(hidden))
     pooled = vision.ln_post(y).mean(dim=0)
@@ -157,25 +159,27 @@ def _at_feature(
     return probabilities[targets, None] * apart
 
 
-def _mean_gradients(state: TowerFeatures, out: _OutputPath, gradient: Float[Tensor, "k e"]) -> Float[Tensor, "k d"]:
+def _mean_gradients(
+    tower: TowerFeatures, out: _OutputPath, gradient: Float[Tensor, "k e"]
+) -> Float[Tensor, "k d"]:
     """From gradients at the unit feature to their mean over the patches at ln_1's output."""
     patches = len(out.slope)
-    pooled = gradient @ state.vision.proj.float().T
+    pooled = gradient @ tower.vision.proj.float().T
     # All that follows is linear. A power of two in front changes no digit, and gradients of about 1e-7
     # would vanish in half precision.
     top = pooled.abs().amax(dim=-1, keepdim=True).cpu()  # not every device has frexp
     exponent = torch.frexp(top).exponent.clamp(min=-100).to(pooled.device)
-    at_attention = _back_to_attention(state, out, torch.ldexp(pooled, -exponent))
-    summed = _sum_through_attention(state, out.attended, at_attention)
-    mean = summed @ state.block.attn.in_proj_weight.float() / patches
+    at_attention = _back_to_attention(tower, out, torch.ldexp(pooled, -exponent))
+    summed = _sum_through_attention(tower, out.attended, at_attention)
+    mean = summed @ tower.block.attn.in_proj_weight.float() / patches
     return torch.ldexp(mean, exponent) / patches  # the pool's own 1 / patches
 
 
 def _back_to_attention(
-    state: TowerFeatures, out: _OutputPath, pooled: Float[Tensor, "k d"]
+    tower: TowerFeatures, out: _OutputPath, pooled: Float[Tensor, "k d"]
 ) -> Float[Tensor, "k heads p dh"]:
     """Back through the pool, ln_post, the MLP and the output projection, to O."""
-    attn, mlp = state.block.attn, state.block.mlp
+    attn, mlp = tower.block.attn, tower.block.mlp
     # Every patch gets the same gradient at ln_post's output, so at its input they differ by a multiple of
     # `unit` only, and the MLP's wide projection is needed once for all targets.
     inner = _centred(pooled * out.after.weight)
@@ -190,7 +194,7 @@ def _back_to_attention(
 
 
 def _sum_through_attention(
-    state: TowerFeatures, attended: Float[Tensor, "heads p dh"], gradient: Float[Tensor, "k heads p dh"]
+    tower: TowerFeatures, attended: Float[Tensor, "heads p dh"], gradient: Float[Tensor, "k heads p dh"]
 ) -> Float[Tensor, "k qkv"]:
     """Sum over the patches of the gradients at q, k and v, side by side as the input projection has them.
 
@@ -201,7 +205,7 @@ def _sum_through_attention(
         sum of dQ_i = sum_j ((Aᵀ g)_j . V_j - (Aᵀ r)_j) K_j
         sum of dK_j = - sum_i A_i0 (g_i . V_0 - r_i) Q_i     (0 is the class token)
     """
-    q, k, v = (part[0].float() for part in (state.q, state.k, state.v))
+    q, k, v = (part[0].float() for part in (tower.q, tower.k, tower.v))
     scale = q.shape[-1] ** -0.5
     sums = gradient.new_empty(3, len(gradient), *q.shape[::2])
     for head in range(len(q)):

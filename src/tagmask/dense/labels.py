@@ -33,7 +33,7 @@ def label_pixels(
     settings: SlidingSettings,
     *,
     background: bool,
-    nothing: int,
+    ignore_index: int,
     keep_scores: bool = False,
 ) -> tuple[Integer[np.ndarray, "h w"], Float[np.ndarray, "c h w"] | None]:
     """Cosines to labels, in strips of rows so that memory does not follow the image's size.
@@ -47,7 +47,7 @@ def label_pixels(
         settings: the harness.
         background: the first class is the background: it takes the pixels under `settings.prob_thd`, and
             `settings.area_thd` leaves it alone.
-        nothing: the label of pixels under `settings.prob_thd` where there is no background.
+        ignore_index: the label of pixels under `settings.prob_thd` where there is no background.
         keep_scores: also return the score of every class at every pixel.
 
     Returns:
@@ -68,7 +68,7 @@ def label_pixels(
         strips = list(strips) if one_strip else strips
         dropped = small_classes(strips, len(names.classes), settings.area_thd, background=background)
         strips = strips if one_strip else class_scores(maps, names, settings)
-    unsure = 0 if background else nothing
+    unsure = 0 if background else ignore_index
     for top, bottom, strip in strips:
         if settings.area_thd is not None:
             strip[dropped] = 0

@@ -3,9 +3,9 @@
     x            the pass before the last block (`dense.features.TowerFeatures`)
     before       tokens repaired or aggregated first; several streams where a method has them
     weights      the attention of each stream
-    keep         "full": residual and MLP stay; "bare": the attention's output alone
+    block_form   "full": residual and MLP stay; "bare": the attention's output alone
     after        what is made of the streams' outputs
-    again        a second look at the last block, with a prior made from what the first one saw
+    second_pass  a second pass through at the last block, with a prior made from the first one's output
     scores       what is made of the cosines
 
 Blocks before the last are never altered, so any number of methods share one trunk.
@@ -37,9 +37,9 @@ __all__ = [
     "VariantSettings",
     "affinity",
     "block_attention",
+    "extract_shared_features",
     "patch_cosines",
     "patch_features",
-    "extract_shared_features",
 ]
 
 Cosines = Float[Tensor, "b q p"]
@@ -85,11 +85,11 @@ class Layers:
         return min(blocks, self.count) if self.absolute else max(blocks * self.count // 12, 1)
 
 
-def _alone(x: TowerFeatures) -> tuple[TowerFeatures, ...]:
-    return (x,)
+def _alone(tower: TowerFeatures) -> tuple[TowerFeatures, ...]:
+    return (tower,)
 
 
-def _first(x: TowerFeatures, streams: tuple[TowerFeatures, ...], outs: tuple[Tokens, ...]) -> Tokens:
+def _first(tower: TowerFeatures, streams: tuple[TowerFeatures, ...], outs: tuple[Tokens, ...]) -> Tokens:
     return outs[0]
 
 
@@ -115,16 +115,18 @@ class DenseRule:
     """Attention weights; None where each token takes its own value, so that q and k are never formed."""
     second: Callable[[TowerFeatures], Attention | None] | None = None
     """Attention weights of the second stream, where they differ from the first's."""
-    keep: str = "full"
+    block_form: str = "full"
     """"full" or "bare"."""
-    mid: CaptureSpec = _NOTHING
+    capture: CaptureSpec = _NOTHING
     """What the trunk must keep."""
     depth: int = 1
     """Over 1: a side stream sums the attention outputs of the last `depth` blocks, whose queries, keys and
     values come from the ordinary stream; no MLP."""
     before: Callable[[TowerFeatures], tuple[TowerFeatures, ...]] = _alone
     after: Callable[[TowerFeatures, tuple[TowerFeatures, ...], tuple[Tokens, ...]], Tokens] = _first
-    again: Callable[[TowerFeatures, Float[Tensor, "b p e"], SecondPassContext], TowerFeatures] | None = None
+    second_pass: (
+        Callable[[TowerFeatures, Float[Tensor, "b p e"], SecondPassContext], TowerFeatures] | None
+    ) = None
     scores: Callable[[TowerFeatures, Cosines], Cosines] | None = None
     positions: str = "bicubic-nudged"
     """How its authors stretch the position table."""
@@ -144,40 +146,46 @@ def extract_shared_features(
     """
     for table in dict.fromkeys(tables):
         sharing = [i for i, other in enumerate(tables) if other is table]
-        x = extract_features(vision, pixels, table, keep=reduce(or_, (rules[i].mid for i in sharing)))
+        tower = extract_features(
+            vision, pixels, table, capture=reduce(or_, (rules[i].capture for i in sharing))
+        )
         for i in sharing:
-            yield i, x
+            yield i, tower
 
 
-def block_attention(x: TowerFeatures, rule: DenseRule, question: SecondPassContext | None = None) -> Attention | None:
+def block_attention(
+    tower: TowerFeatures, rule: DenseRule, context: SecondPassContext | None = None
+) -> Attention | None:
     """The last block's attention as the rule has it, of its first stream; None where it is the identity.
 
     Args:
-        x: before the last block.
+        tower: features before the last block.
         rule: the method.
-        question: what a second look asks for. None: the attention of the first look.
+        context: what a second look asks for. None: the attention of the first look.
     """
-    if rule.again is not None and question is not None:
-        x = rule.again(x, _forward(x, rule), question)
-    return rule.weights(rule.before(x)[0])
+    if rule.second_pass is not None and context is not None:
+        tower = rule.second_pass(tower, _forward(tower, rule), context)
+    return rule.weights(rule.before(tower)[0])
 
 
-def patch_features(x: TowerFeatures, rule: DenseRule, question: SecondPassContext | None = None) -> Float[Tensor, "b p e"]:
+def patch_features(
+    tower: TowerFeatures, rule: DenseRule, context: SecondPassContext | None = None
+) -> Float[Tensor, "b p e"]:
     """Each patch in the shared space, not normalised, as the rule sees it.
 
     A rule that looks again does so if it is told what is asked.
     """
-    features = _forward(x, rule)
-    if rule.again is None or question is None:
+    features = _forward(tower, rule)
+    if rule.second_pass is None or context is None:
         return features
-    return _forward(rule.again(x, features, question), rule)
+    return _forward(rule.second_pass(tower, features, context), rule)
 
 
-def patch_cosines(x: TowerFeatures, rule: DenseRule, question: SecondPassContext) -> Cosines:
+def patch_cosines(tower: TowerFeatures, rule: DenseRule, context: SecondPassContext) -> Cosines:
     """Cosine of every text with every patch, after whatever the rule makes of them."""
-    patches = F.normalize(patch_features(x, rule, question), dim=-1)
-    cosines = (patches @ question.texts.T).transpose(1, 2)
-    return cosines if rule.scores is None else rule.scores(x, cosines)
+    patches = F.normalize(patch_features(tower, rule, context), dim=-1)
+    cosines = (patches @ context.texts.T).transpose(1, 2)
+    return cosines if rule.scores is None else rule.scores(tower, cosines)
 
 
 def affinity(x: Heads, y: Heads, bias: Float[Tensor, "n n"] | None = None) -> Attention:
@@ -186,26 +194,26 @@ def affinity(x: Heads, y: Heads, bias: Float[Tensor, "n n"] | None = None) -> At
     return torch.softmax(logits if bias is None else logits + bias, dim=-1)
 
 
-def _forward(x: TowerFeatures, rule: DenseRule) -> Float[Tensor, "b p e"]:
+def _forward(tower: TowerFeatures, rule: DenseRule) -> Float[Tensor, "b p e"]:
     if rule.depth > 1:
-        tokens = _side_stream(x, rule)
+        tokens = _side_stream(tower, rule)
     else:
-        streams = rule.before(x)
+        streams = rule.before(tower)
         outs = tuple(_block(stream, rule, i) for i, stream in enumerate(streams))
-        tokens = rule.after(x, streams, outs)
+        tokens = rule.after(tower, streams, outs)
     # The class token comes first where there is one.
-    return x.vision.project(tokens[:, -x.patches :])
+    return tower.vision.project(tokens[:, -tower.patches :])
 
 
-def _block(x: TowerFeatures, rule: DenseRule, stream: int) -> Tokens:
-    weights = rule.second(x) if stream and rule.second is not None else rule.weights(x)
-    return x.last_block(weights) if rule.keep == "full" else x.attended(weights).float()
+def _block(tower: TowerFeatures, rule: DenseRule, stream: int) -> Tokens:
+    weights = rule.second(tower) if stream and rule.second is not None else rule.weights(tower)
+    return tower.last_block(weights) if rule.block_form == "full" else tower.attended(weights).float()
 
 
-def _side_stream(x: TowerFeatures, rule: DenseRule) -> Tokens:
-    count = len(x.vision.blocks)
-    stream = x.entering(count - rule.depth).tokens
+def _side_stream(tower: TowerFeatures, rule: DenseRule) -> Tokens:
+    count = len(tower.vision.blocks)
+    stream = tower.at_block(count - rule.depth).tokens
     for layer in range(count - rule.depth, count):
-        at = x.entering(layer)
+        at = tower.at_block(layer)
         stream = stream + at.attended(rule.weights(at))
     return stream

@@ -24,9 +24,9 @@ from tagmask.dense.cosine_maps import CosineMaps, stitch
 from tagmask.dense.features import extract_features
 from tagmask.dense.positions import POSITIONS, Positions
 from tagmask.dense.resize import resize_cv2_linear, short_side_size
-from tagmask.dense.rule import DenseRule, SecondPassContext, patch_cosines, extract_shared_features
+from tagmask.dense.rule import DenseRule, SecondPassContext, extract_shared_features, patch_cosines
 from tagmask.dense.window_joining import join_windows
-from tagmask.dense.windows import Windows, plan_windows, stitch_matrices, single_window
+from tagmask.dense.windows import Windows, plan_windows, single_window, stitch_matrices
 from tagmask.errors import InputError
 from tagmask.refine.pamr import check_pamr
 from tagmask.types import Image, Images, Pixels, Size, TextFeatures
@@ -171,12 +171,14 @@ def _joined_maps(
     table = position_rule(settings, rule)
     cuts = [pixels[:, y0:y1, x0:x1] for x0, y0, x1, y1 in plan.boxes]
     batches = [cuts[start : start + _WINDOWS_A_BATCH] for start in range(0, len(cuts), _WINDOWS_A_BATCH)]
-    passes = [extract_features(clip.vision, torch.stack(batch), table, keep=rule.mid) for batch in batches]
-    state = join_windows(passes, plan)
-    cosines = patch_cosines(state, rule, SecondPassContext(pixels[None], texts, settings.logit_scale))[0]
+    passes = [
+        extract_features(clip.vision, torch.stack(batch), table, capture=rule.capture) for batch in batches
+    ]
+    tower = join_windows(passes, plan)
+    cosines = patch_cosines(tower, rule, SecondPassContext(pixels[None], texts, settings.logit_scale))[0]
     size = (pixels.shape[-2], pixels.shape[-1])
-    down, across = stitch_matrices(single_window(size), state.grid, size, (image.shape[0], image.shape[1]))
-    maps = cosines.reshape(-1, *state.grid)
+    down, across = stitch_matrices(single_window(size), tower.grid, size, (image.shape[0], image.shape[1]))
+    maps = cosines.reshape(-1, *tower.grid)
     return CosineMaps(maps, down.to(texts.device), across.to(texts.device), pixels)
 
 
@@ -235,4 +237,6 @@ def _pad_to_patches(windows: Pixels, patch: int) -> Float[Tensor, "b 3 _ _"]:
 
 def _plan(pixels: Float[Tensor, "3 h w"], settings: SlidingSettings) -> Windows:
     size = (pixels.shape[-2], pixels.shape[-1])
-    return single_window(size) if settings.crop is None else plan_windows(size, settings.crop, settings.stride)
+    return (
+        single_window(size) if settings.crop is None else plan_windows(size, settings.crop, settings.stride)
+    )

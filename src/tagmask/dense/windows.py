@@ -19,7 +19,15 @@ from torch import Tensor
 from tagmask.errors import InputError, ShapeError
 from tagmask.types import Size
 
-__all__ = ["Box", "Windows", "tile_windows", "plan_windows", "resize_matrix", "stitch_matrices", "single_window"]
+__all__ = [
+    "Box",
+    "Windows",
+    "plan_windows",
+    "resize_matrix",
+    "single_window",
+    "stitch_matrices",
+    "tile_windows",
+]
 
 Box = tuple[int, int, int, int]
 """(x0, y0, x1, y1) in pixels, half-open."""
@@ -96,7 +104,7 @@ def single_window(size: Size) -> Windows:
         InputError: a side is under 1.
 
     Example:
-        >>> whole((30, 40)).boxes
+        >>> single_window((30, 40)).boxes
         ((0, 0, 40, 30),)
     """
     _require_size(size, "image")

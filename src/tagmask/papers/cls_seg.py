@@ -37,7 +37,9 @@ class SharedFeatures:
 
 
 @torch.inference_mode()
-def extract_shared_features(clip: Clip, image: Image, tagging: TagclipSettings, masking: ClipEsSettings) -> SharedFeatures:
+def extract_shared_features(
+    clip: Clip, image: Image, tagging: TagclipSettings, masking: ClipEsSettings
+) -> SharedFeatures:
     """Scale an image as tagging does, and run the tower's blocks but the last, once for both methods."""
     pixels = tagclip.preprocess_bicubic(clip, image, tagging)
     watched = clip_es.captured_layers(masking, len(clip.vision.blocks))
@@ -71,12 +73,12 @@ def maps_of_tags(
     the stored table to float16 and TagCLIP does not. Published weights are float16 already; for others such
     an image is looked at a second time.
     """
-    state = look.state
+    tower = look.state
     grid = clip.vision.grid
     table = clip.vision.positional_embedding
-    if state.grid == (grid, grid) and not torch.equal(table, table.half().float()):
-        state = clip_es.encode_image(clip, image, masking)
-    return clip_es.tag_maps(clip, state, texts, tags, masking)
+    if tower.grid == (grid, grid) and not torch.equal(table, table.half().float()):
+        tower = clip_es.encode_image(clip, image, masking)
+    return clip_es.tag_maps(clip, tower, texts, tags, masking)
 
 
 METHODS = (

@@ -80,9 +80,9 @@ def merge(
 
 def score(clip: Clip, pixels: Pixels, texts: TextFeatures, settings: DptSettings) -> Float[Tensor, "b q"]:
     """Each text's score in each image, by a ViT."""
-    state = encode_image(clip, pixels)
-    z = global_logits(class_token(state), texts, clip.logit_scale)
-    local = local_logits(state.finish(None)[:, 1:], texts, clip.logit_scale)
+    tower = encode_image(clip, pixels)
+    z = global_logits(class_token(tower), texts, clip.logit_scale)
+    local = local_logits(tower.finish(None)[:, 1:], texts, clip.logit_scale)
     return merge(z, local, settings)
 
 

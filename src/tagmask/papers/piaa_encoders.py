@@ -43,18 +43,20 @@ class EncodedImages:
 def encode(clip: Clip, pixels: Pixels, encoder: str) -> EncodedImages:
     """Encode images of one size by an encoder of `ENCODERS`."""
     before = {layer - 1 for layer in _mixed(clip.vision)} if encoder == "itaclip" else ()
-    state = extract_features(clip.vision, pixels, bilinear_half, keep=CaptureSpec(states=frozenset(before)))
-    return EncodedImages(F.normalize(ENCODERS[encoder](state)[:, 1:], dim=-1), class_token(state))
+    tower = extract_features(
+        clip.vision, pixels, bilinear_half, capture=CaptureSpec(states=frozenset(before))
+    )
+    return EncodedImages(F.normalize(ENCODERS[encoder](tower)[:, 1:], dim=-1), class_token(tower))
 
 
-def _sclip(state: TowerFeatures) -> Float[Tensor, "b n e"]:
-    return state.finish(correlative(state))
+def _sclip(tower: TowerFeatures) -> Float[Tensor, "b n e"]:
+    return tower.finish(correlative(tower))
 
 
-def _itaclip(state: TowerFeatures) -> Float[Tensor, "b n e"]:
-    middle = torch.stack([correlative(state.entering(layer)) for layer in sorted(_mixed(state.vision))])
-    weights = 0.5 * correlative(state) + 0.5 * middle.mean(dim=0)
-    return state.vision.project(state.tokens + state.attended(weights))
+def _itaclip(tower: TowerFeatures) -> Float[Tensor, "b n e"]:
+    middle = torch.stack([correlative(tower.at_block(layer)) for layer in sorted(_mixed(tower.vision))])
+    weights = 0.5 * correlative(tower) + 0.5 * middle.mean(dim=0)
+    return tower.vision.project(tower.tokens + tower.attended(weights))
 
 
 def _mixed(vision: Vision) -> set[int]:

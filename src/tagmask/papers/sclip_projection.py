@@ -29,7 +29,7 @@ from tagmask.errors import InputError, ShapeError
 from tagmask.types import Pixels, Size, TextFeatures
 from tagmask.variants.learned import Projection, fingerprint, projected, query_projection
 
-__all__ = ["IGNORE_INDEX", "ProjectionSettings", "LabelledImage", "Watch", "train_projection"]
+__all__ = ["IGNORE_INDEX", "LabelledImage", "ProjectionSettings", "Watch", "train_projection"]
 
 IGNORE_INDEX = 255
 """The label of pixels that training does not look at."""
@@ -142,9 +142,9 @@ def class_logits(
 ) -> Float[Tensor, "b c h w"]:
     """Cosine of each class's best name at every pixel; the gradient reaches the projection only."""
     with torch.no_grad():
-        state = extract_features(clip.vision, pixels, bicubic_nudged)
-    patches = F.normalize(state.finish(projected(state, matrix, bias))[:, 1:], dim=-1)
-    cosines = (patches @ texts.T).transpose(1, 2).unflatten(2, state.grid)
+        tower = extract_features(clip.vision, pixels, bicubic_nudged)
+    patches = F.normalize(tower.finish(projected(tower, matrix, bias))[:, 1:], dim=-1)
+    cosines = (patches @ texts.T).transpose(1, 2).unflatten(2, tower.grid)
     size = (pixels.shape[-2], pixels.shape[-1])
     wide = F.interpolate(cosines, size=size, mode="bilinear", align_corners=False)
     if len(names.texts) == len(names.classes):
@@ -166,7 +166,9 @@ _Scaled = tuple[Float[Tensor, "3 _ _"], Int64[Tensor, "_ _"]]
 """Normalised pixels, and the class of each."""
 
 
-def _draw(samples: Iterable[LabelledImage], settings: ProjectionSettings, rng: np.random.Generator) -> list[LabelledImage]:
+def _draw(
+    samples: Iterable[LabelledImage], settings: ProjectionSettings, rng: np.random.Generator
+) -> list[LabelledImage]:
     """So many of all, each as likely as any other, without holding more."""
     held: list[LabelledImage] = []
     for seen, sample in enumerate(samples):

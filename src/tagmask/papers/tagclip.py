@@ -157,8 +157,8 @@ def score_images(
     found = []
     for image in images:
         pixels = preprocess_bicubic(clip, image, settings)
-        state = encode_image(clip, pixels, settings)
-        found.append(first_scores(clip, pixels, state, names, texts, foreground, settings))
+        tower = encode_image(clip, pixels, settings)
+        found.append(first_scores(clip, pixels, tower, names, texts, foreground, settings))
     finals = reidentify(clip, found, names, texts, settings)
     return [final.cpu().numpy() for final in finals]
 
@@ -211,34 +211,36 @@ def encode_image(
 def first_scores(
     clip: Clip,
     pixels: Float[Tensor, "3 h w"],
-    state: TowerFeatures,
+    tower: TowerFeatures,
     names: Names,
     texts: TextFeatures,
     foreground: int,
     settings: TagclipSettings,
 ) -> Local:
     """All that is known of one image before its candidates are looked at again."""
-    scores = coarse_scores(clip, state, names, texts)
+    scores = coarse_scores(clip, tower, names, texts)
     if settings.dmar:
-        scores = refine_scores(scores, patch_attention(state), state.grid, settings).scores
+        scores = refine_scores(scores, patch_attention(tower), tower.grid, settings).scores
     local = scores[:, :foreground].amax(dim=0)
-    return Local(pixels, local, find_candidates(scores, local, state.grid, settings))
+    return Local(pixels, local, find_candidates(scores, local, tower.grid, settings))
 
 
-def coarse_scores(clip: Clip, state: TowerFeatures, names: Names, texts: TextFeatures) -> Float[Tensor, "N C"]:
+def coarse_scores(
+    clip: Clip, tower: TowerFeatures, names: Names, texts: TextFeatures
+) -> Float[Tensor, "N C"]:
     """Softmax over all texts, background included, of each patch's value-path feature.
 
     The authors keep the last block and mask its attention by -100 off the diagonal: every token attends to
     itself alone, which is the value path. A class with several names takes its best.
     """
-    features = F.normalize(state.finish(None)[0, 1:], dim=-1)
+    features = F.normalize(tower.finish(None)[0, 1:], dim=-1)
     probabilities = torch.softmax(clip.logit_scale * features @ texts.T, dim=-1)
     return merge_names(probabilities.T, names).T
 
 
-def patch_attention(state: TowerFeatures) -> list[Float[Tensor, "N N"]]:
+def patch_attention(tower: TowerFeatures) -> list[Float[Tensor, "N N"]]:
     """A_l of all layers, the last one's natural attention included; class token cut off."""
-    layers = [state.attention[layer] for layer in sorted(state.attention)] + [state.last_attention]
+    layers = [tower.attention[layer] for layer in sorted(tower.attention)] + [tower.last_attention]
     return [layer[0, 1:, 1:] for layer in layers]
 
 

@@ -92,13 +92,13 @@ def patch_attention(
     rules = [dense_rule(name, depth) for name in methods]
     tables = [position_rule(settings, rule) for rule in rules]
     pixels = preprocess_cv2(clip, image, settings.short_side)[None]
-    question = None if texts is None else SecondPassContext(pixels, texts, settings.logit_scale)
+    context = None if texts is None else SecondPassContext(pixels, texts, settings.logit_scale)
     grid = clip.vision.grid_of((pixels.shape[-2], pixels.shape[-1]))
     columns = grid[1]
     patches = [row * columns + column for row, column in (patch_of(point, size, grid) for point in points)]
     found = np.empty((len(methods), len(points), *grid), np.float32)
     for i, x in extract_shared_features(clip.vision, pixels, rules, tables):
-        rows = _rows(block_attention(x, rules[i], question), patches, x.patches)
+        rows = _rows(block_attention(x, rules[i], context), patches, x.patches)
         found[i] = rows.reshape(len(points), *grid).cpu().numpy()
     return found
 

@@ -12,13 +12,13 @@ from jaxtyping import Bool, Float, Shaped
 from tagmask.errors import ShapeError
 
 __all__ = [
+    "above_relative_threshold",
     "best_thresholds",
     "choose",
     "choose_tags",
-    "thresholds_of_image",
-    "above_relative_threshold",
     "relative_threshold",
     "tag_threshold",
+    "thresholds_of_image",
 ]
 
 
@@ -31,11 +31,13 @@ def relative_threshold(scores: Float[np.ndarray, "*images c"], tau: float) -> Fl
     return np.asarray(low + scores.dtype.type(tau) * (high - low))
 
 
-def above_relative_threshold(scores: Float[np.ndarray, "*images c"], tau: float) -> Bool[np.ndarray, "*images c"]:
+def above_relative_threshold(
+    scores: Float[np.ndarray, "*images c"], tau: float
+) -> Bool[np.ndarray, "*images c"]:
     """Which classes score above the cut. Strictly: an image whose scores are all equal has none.
 
     Example:
-        >>> over_relative_cut(np.float32([[0.0, 0.5, 1.0], [3.0, 2.0, 2.6]]), 0.5).tolist()
+        >>> above_relative_threshold(np.float32([[0.0, 0.5, 1.0], [3.0, 2.0, 2.6]]), 0.5).tolist()
         [[False, False, True], [True, False, True]]
     """
     over: Bool[np.ndarray, "*images c"] = scores > relative_threshold(scores, tau)[..., None]

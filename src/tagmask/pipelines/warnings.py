@@ -42,7 +42,9 @@ def warn_depth(clip: Clip, recipe: MaskRecipe) -> None:
             "%s is weaker on large weights (published: %s); sc-clip is not.", recipe.method, method.large
         )
     rule = dense_rule(recipe.method, layers, recipe.variant)
-    if (rule.mid != CaptureSpec() or rule.depth > 1) and not getattr(recipe.variant, "absolute_layers", False):
+    if (rule.capture != CaptureSpec() or rule.depth > 1) and not getattr(
+        recipe.variant, "absolute_layers", False
+    ):
         _LOG.warning(
             "%s names layers of a 12-layer tower; %s has %d, of which those at the same share of the depth "
             "are read (absolute_layers=True, or as_='published', reads the same numbers).",

@@ -5,4 +5,4 @@ from tagmask.report.curves import Curve, Curves
 from tagmask.report.item import ReportItem
 from tagmask.report.page import render
 
-__all__ = ["Curve", "Curves", "AttentionExample", "ReportItem", "render"]
+__all__ = ["AttentionExample", "Curve", "Curves", "ReportItem", "render"]

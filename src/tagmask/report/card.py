@@ -116,11 +116,11 @@ def _legend(number: int, layer: Layer, words: Sequence[str], colours: Sequence[s
         else f'<i data-slot="{slot}" style="flex-grow:{part:.5f};--c:{colours[slot]}"></i>'
         for slot, part in layer.shares
     )
-    rest = f'<i class="bare" style="flex-grow:{layer.nothing:.5f}"></i>' if layer.nothing else ""
+    rest = f'<i class="bare" style="flex-grow:{layer.unlabelled:.5f}"></i>' if layer.unlabelled else ""
     entries = [_entry(slot, part, layer, words, colours) for slot, part in layer.shares]
-    if layer.nothing:
+    if layer.unlabelled:
         entries.append(
-            f'<li><span class="key bare"><b></b>no label <span class="part">{share(layer.nothing)}</span>'
+            f'<li><span class="key bare"><b></b>no label <span class="part">{share(layer.unlabelled)}</span>'
             "</span></li>"
         )
     folded = ""

@@ -45,7 +45,7 @@ class Layer:
     """Word per pixel."""
     shares: tuple[tuple[int, float], ...]
     """The words present and the share of the pixels that each has, 0..1, largest first."""
-    nothing: float
+    unlabelled: float
     """Share of the pixels without a label."""
     background: int | None
     """The word that is left untinted."""
@@ -107,15 +107,15 @@ def _layer(sight: ReportItem, by: str, segmentation: Segmentation, numbers: dict
             f"{sight.name}: the picture is {sight.image.shape[:2]} (h, w) and the labels of {by} are "
             f"{labels.shape}. Give the picture that they were made from."
         )
-    nothing = np.iinfo(labels.dtype).max
-    unnamed = (labels >= len(segmentation.words)) & (labels != nothing)
+    ignore_index = np.iinfo(labels.dtype).max
+    unnamed = (labels >= len(segmentation.words)) & (labels != ignore_index)
     if unnamed.any():
         raise InputError(
             f"{sight.name}: label {int(labels[unnamed].max())} is in the mask of {by}, but there are "
             f"{len(segmentation.words)} words, counted from 0. Give the words that it was made with."
         )
-    table = np.full(nothing + 1, -1, np.int32)
-    slots_of_words = [numbers[word] for word in segmentation.words][:nothing]
+    table = np.full(ignore_index + 1, -1, np.int32)
+    slots_of_words = [numbers[word] for word in segmentation.words][:ignore_index]
     table[: len(slots_of_words)] = slots_of_words
     slots: Slots = table[labels]
     counts = np.bincount(slots.ravel() + 1, minlength=len(numbers) + 1)
@@ -124,7 +124,7 @@ def _layer(sight: ReportItem, by: str, segmentation: Segmentation, numbers: dict
         by=by,
         slots=slots,
         shares=tuple((slot, float(counts[1 + slot] / labels.size)) for slot in order),
-        nothing=float(counts[0] / labels.size),
+        unlabelled=float(counts[0] / labels.size),
         background=numbers[segmentation.words[0]] if segmentation.background else None,
     )
 
@@ -132,4 +132,4 @@ def _layer(sight: ReportItem, by: str, segmentation: Segmentation, numbers: dict
 def _compared(layer: Layer, truth: Layer) -> Layer:
     known = truth.slots >= 0
     agreement = float((layer.slots == truth.slots)[known].mean())
-    return Layer(layer.by, layer.slots, layer.shares, layer.nothing, layer.background, agreement)
+    return Layer(layer.by, layer.slots, layer.shares, layer.unlabelled, layer.background, agreement)

@@ -22,7 +22,7 @@ def render(
     title: str,
     lead: str,
     sights: Sequence[ReportItem],
-    facts: Mapping[str, str],
+    metadata: Mapping[str, str],
     *,
     looks: Sequence[tuple[str, str, AttentionExample]] = (),
     charts: Sequence[Curves] = (),
@@ -37,7 +37,7 @@ def render(
         title: its heading, and the name of the window.
         lead: a sentence or two below the title.
         sights: the pictures, in the order in which they are shown. What they show is not changed.
-        facts: what the reader may want to know of the run, e.g. {"weights": "...", "time": "3.2 s"}; the
+        metadata: what the reader may want to know of the run, e.g. {"weights": "...", "time": "3.2 s"}; the
             value of "command" is set as code.
         looks: shown below the pictures, each with a title and a sentence or two.
         charts: how numbers went over time, shown above the pictures.
@@ -65,7 +65,7 @@ def render(
         f"<title>{escaped(title)}</title>\n"
         f"<style>\n{_part('style.css')}{_choices(sights)}.sheet{{--frame:{frame:.4f}}}\n</style>\n</head>\n"
         f'<body>\n<header class="top"><h1>{escaped(title)}</h1>\n<p class="lead">{escaped(lead)}</p>\n'
-        f"{_facts(facts)}</header>\n{curve_charts(charts)}{_for_all(makers) if len(sights) > 1 else ''}"
+        f"{_metadata_list(metadata)}</header>\n{curve_charts(charts)}{_for_all(makers) if len(sights) > 1 else ''}"
         f'<main>\n<div class="sheet">\n{cards}</div>\n{attention}</main>\n'
         '<footer class="foot"><p>Shares count pixels. Scores are compared within one picture. '
         "This page is one file and fetches nothing.</p></footer>\n"
@@ -102,11 +102,11 @@ def _choices(sights: Sequence[ReportItem]) -> str:
     )
 
 
-def _facts(facts: Mapping[str, str]) -> str:
+def _metadata_list(metadata: Mapping[str, str]) -> str:
     def value(name: str, text: str) -> str:
         return f"<code>{escaped(text)}</code>" if name == "command" else escaped(text)
 
-    pairs = "".join(f"<div><dt>{escaped(k)}</dt><dd>{value(k, v)}</dd></div>" for k, v in facts.items())
+    pairs = "".join(f"<div><dt>{escaped(k)}</dt><dd>{value(k, v)}</dd></div>" for k, v in metadata.items())
     return f'<dl class="facts">{pairs}</dl>\n' if pairs else ""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tagmask.errors import OutputError
 from tagmask.files import unwritable
 
-__all__ = ["json_lines", "atomic_lines", "partial_path"]
+__all__ = ["atomic_lines", "json_lines", "partial_path"]
 
 
 @contextmanager

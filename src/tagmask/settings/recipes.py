@@ -3,7 +3,7 @@
     Recipe                 names, templates, method, and the method's own numbers (`variant`)
     ├── TagRecipe          for a `Tagger`: which scores become tags
     ├── MaskRecipe         for a `Segmenter`, words compete in every pixel: the sliding-window harness
-    └── TagMaskRecipe      for a `Segmenter`, tags first and masks of them
+    └── TagFirstRecipe      for a `Segmenter`, tags first and masks of them
 
 A data set's name means nothing to a method: it is only part of a recipe's name.
 """

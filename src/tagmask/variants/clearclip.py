@@ -9,7 +9,7 @@ from tagmask.variants.sclip import query_only
 
 __all__ = ["CLEARCLIP", "METHODS"]
 
-CLEARCLIP = DenseRule(query_only, keep="bare")
+CLEARCLIP = DenseRule(query_only, block_form="bare")
 """softmax(q qᵀ / 8), and nothing but what it puts out."""
 
 

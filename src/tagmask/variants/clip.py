@@ -32,13 +32,13 @@ __all__ = [
 ]
 
 
-def vanilla(x: TowerFeatures) -> Attention:
+def vanilla(tower: TowerFeatures) -> Attention:
     """softmax(q kᵀ / 8). Rows sum to 1."""
-    return affinity(x.q, x.k)
+    return affinity(tower.q, tower.k)
 
 
 CLIP = DenseRule(vanilla)
-CLIP_BARE = DenseRule(vanilla, keep="bare")
+CLIP_BARE = DenseRule(vanilla, block_form="bare")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def local(settings: LocalSettings, depth: int) -> DenseRule:
 def early(settings: EarlySettings, depth: int) -> DenseRule:
     """The attention of an earlier layer, from that layer's own input, on the last block's values."""
     group = frozenset({Layers(depth, settings.absolute_layers)(settings.early_layer)})
-    return DenseRule(lambda x: x.heads[group], mid=CaptureSpec(heads=frozenset({group})))
+    return DenseRule(lambda x: x.heads[group], capture=CaptureSpec(heads=frozenset({group})))
 
 
 def _hidden(grid: Size, reach: int) -> Float[Tensor, "n n"]:

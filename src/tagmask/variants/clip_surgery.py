@@ -20,23 +20,23 @@ __all__ = ["METHODS", "clip_surgery", "feature_surgery", "surgery_tokens"]
 _DEPTH = 6
 
 
-def by_value(x: TowerFeatures) -> Attention:
+def by_value(tower: TowerFeatures) -> Attention:
     """softmax(v vᵀ / 8). Rows sum to 1."""
-    return affinity(x.v, x.v)
+    return affinity(tower.v, tower.v)
 
 
 def clip_surgery(settings: LayerSettings, depth: int) -> DenseRule:
     """The side stream runs beside the last six blocks of twelve; patches are read from it."""
     blocks = Layers(depth, settings.absolute_layers).last(_DEPTH)
-    return DenseRule(by_value, depth=blocks, mid=CaptureSpec(entries=blocks), positions="bilinear")
+    return DenseRule(by_value, depth=blocks, capture=CaptureSpec(last_blocks=blocks), positions="bilinear")
 
 
 def surgery_tokens(vision: Vision, pixels: Pixels, positions: Positions = bilinear) -> Float[Tensor, "b n e"]:
     """Unit tokens in the shared space: the ordinary stream's class token, then the side stream's patches."""
     rule = clip_surgery(LayerSettings(), len(vision.blocks))
-    x = extract_features(vision, pixels, positions, keep=rule.mid)
-    first = x.finish(affinity(x.q, x.k))[:, :1]
-    return F.normalize(torch.cat([first, patch_features(x, rule)], dim=1), dim=-1)
+    tower = extract_features(vision, pixels, positions, capture=rule.capture)
+    first = tower.finish(affinity(tower.q, tower.k))[:, :1]
+    return F.normalize(torch.cat([first, patch_features(tower, rule)], dim=1), dim=-1)
 
 
 def feature_surgery(tokens: Float[Tensor, "b n e"], texts: TextFeatures) -> Float[Tensor, "b n q"]:

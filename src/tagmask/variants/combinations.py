@@ -15,10 +15,10 @@ __all__ = ["METHODS", "sc_clip_near"]
 def sc_clip_near(settings: ScClipSettings, depth: int) -> DenseRule:
     """SC-CLIP, whose keys get NACLIP's bonus for near patches."""
 
-    def weights(x: TowerFeatures) -> Attention:
-        assert x.prior is not None  # SC-CLIP's `before` made it
-        near = gaussian_prior(x.grid)[1:, 1:].to(x.k.device)  # no class token here
-        return (affinity(x.k, x.k, near) + x.prior) / 2
+    def weights(tower: TowerFeatures) -> Attention:
+        assert tower.prior is not None  # SC-CLIP's `before` made it
+        near = gaussian_prior(tower.grid)[1:, 1:].to(tower.k.device)  # no class token here
+        return (affinity(tower.k, tower.k, near) + tower.prior) / 2
 
     return replace(sc_clip(settings, depth), weights=weights)
 

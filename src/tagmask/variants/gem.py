@@ -17,16 +17,16 @@ __all__ = ["GEM_BARE", "METHODS", "gem", "self_self_attention"]
 _DEPTH = 6
 
 
-def self_self_attention(x: TowerFeatures) -> Attention:
+def self_self_attention(tower: TowerFeatures) -> Attention:
     """The mean of three self-similarities, each gone through once more. Rows sum to 1.
 
     For u of v, k, q, with unit rows: u' = softmax(b u uᵀ) u, made unit again; then softmax(b u' u'ᵀ). b is
     the mean length of the tokens' normed states, of one image, over 8.
     """
-    lengths = torch.linalg.vector_norm(x.z, dim=-1).mean(dim=1)
-    sharp = lengths * x.v.shape[-1] ** -0.5
+    lengths = torch.linalg.vector_norm(tower.z, dim=-1).mean(dim=1)
+    sharp = lengths * tower.v.shape[-1] ** -0.5
     total = None
-    for u in (x.v, x.k, x.q):
+    for u in (tower.v, tower.k, tower.q):
         unit = F.normalize(u.float(), dim=-1)
         unit = F.normalize(_self_attention(unit, sharp) @ unit, dim=-1)
         part = _self_attention(unit, sharp)
@@ -42,10 +42,12 @@ def _self_attention(unit: Heads, sharp: torch.Tensor) -> Attention:
 def gem(settings: LayerSettings, depth: int) -> DenseRule:
     """GEM: the side stream runs beside the last six blocks of twelve."""
     blocks = Layers(depth, settings.absolute_layers).last(_DEPTH)
-    return DenseRule(self_self_attention, depth=blocks, mid=CaptureSpec(entries=blocks), positions="bicubic-smooth")
+    return DenseRule(
+        self_self_attention, depth=blocks, capture=CaptureSpec(last_blocks=blocks), positions="bicubic-smooth"
+    )
 
 
-GEM_BARE = DenseRule(self_self_attention, keep="bare", positions="bicubic-smooth")
+GEM_BARE = DenseRule(self_self_attention, block_form="bare", positions="bicubic-smooth")
 """The last block's share of it alone (ClearCLIP's reading)."""
 
 

@@ -74,9 +74,11 @@ class Projection:
         return len(self.matrix)
 
 
-def projected(x: TowerFeatures, matrix: Float[Tensor, "d d"], bias: Float[Tensor, " d"] | None) -> Attention:
+def projected(
+    tower: TowerFeatures, matrix: Float[Tensor, "d d"], bias: Float[Tensor, " d"] | None
+) -> Attention:
     """softmax((z W + b)(z W + b)ᵀ / 8), head by head. Rows sum to 1."""
-    y: Heads = x.block.attn.split(F.linear(x.z, matrix.T, bias))
+    y: Heads = tower.block.attn.split(F.linear(tower.z, matrix.T, bias))
     return affinity(y, y)
 
 
@@ -90,11 +92,11 @@ def learned(settings: LearnedSettings, depth: int) -> DenseRule:
     return DenseRule(partial(_weights, found))
 
 
-def _weights(projection: Projection, x: TowerFeatures) -> Attention:
-    _check_width(projection, x.z.shape[-1])
-    device = x.z.device
+def _weights(projection: Projection, tower: TowerFeatures) -> Attention:
+    _check_width(projection, tower.z.shape[-1])
+    device = tower.z.device
     bias = None if projection.bias is None else projection.bias.to(device)
-    return projected(x, projection.matrix.to(device), bias)
+    return projected(tower, projection.matrix.to(device), bias)
 
 
 def check_projection(settings: LearnedSettings, vision: Vision) -> None:

@@ -19,25 +19,25 @@ _TEMPERATURE = 100.0
 _SURE = 0.5
 
 
-def value_only(x: TowerFeatures) -> None:
+def value_only(tower: TowerFeatures) -> None:
     """The identity in place of attention."""
     return None
 
 
-def smoothed(x: TowerFeatures, cosines: Cosines) -> Cosines:
+def smoothed(tower: TowerFeatures, cosines: Cosines) -> Cosines:
     """Each patch's probabilities become the sum of all patches', weighted by the cosine of their keys.
 
     For patches whose best probability is under 1, which is practically all of them. Keys are taken after the
     output projection, and normalised over channels as in the paper (the authors' program normalises over
     tokens).
     """
-    keys = F.normalize(x.block.attn.merge(x.k)[:, 1:].float(), dim=-1)
+    keys = F.normalize(tower.block.attn.merge(tower.k)[:, 1:].float(), dim=-1)
     guesses = torch.softmax(_TEMPERATURE * cosines, dim=1)
     shared = guesses @ (keys @ keys.transpose(1, 2))
     return torch.where(guesses.amax(dim=1, keepdim=True) < 1.0, shared, guesses)
 
 
-def denoised(x: TowerFeatures, cosines: Cosines) -> Cosines:
+def denoised(tower: TowerFeatures, cosines: Cosines) -> Cosines:
     """Texts whose probability is under 0.5 in every patch get -1, the least a cosine can be.
 
     The authors' program writes -100; with the harness's softmax over texts both mean never.
@@ -47,7 +47,7 @@ def denoised(x: TowerFeatures, cosines: Cosines) -> Cosines:
 
 
 MASKCLIP = DenseRule(value_only)
-MASKCLIP_BARE = DenseRule(value_only, keep="bare")
+MASKCLIP_BARE = DenseRule(value_only, block_form="bare")
 MASKCLIP_SMOOTHED = DenseRule(value_only, scores=smoothed)
 MASKCLIP_DENOISED = DenseRule(value_only, scores=denoised)
 

@@ -15,25 +15,25 @@ from tagmask.variants.similarity import gaussian_prior
 __all__ = ["METHODS", "NACLIP", "NACLIP_NEIGHBOURS"]
 
 
-def neighbourly(x: TowerFeatures) -> Attention:
+def neighbourly(tower: TowerFeatures) -> Attention:
     """softmax(k kᵀ / 8 + w): w is 1 for the patch itself and falls off over 5 patches. Rows sum to 1."""
-    return affinity(x.k, x.k, gaussian_prior(x.grid).to(x.k.device))
+    return affinity(tower.k, tower.k, gaussian_prior(tower.grid).to(tower.k.device))
 
 
-def neighbours_only(x: TowerFeatures) -> Attention:
+def neighbours_only(tower: TowerFeatures) -> Attention:
     """softmax(w m): nearness alone, m the mean of |q_i| |k_j| / 8 over heads and pairs of tokens.
 
     The authors' program takes that mean over the whole batch; here every image has its own.
     """
-    lengths = [torch.linalg.vector_norm(part.float(), dim=-1).mean(dim=-1) for part in (x.q, x.k)]
-    mean = (lengths[0] * lengths[1]).mean(dim=-1) * x.q.shape[-1] ** -0.5
-    near = gaussian_prior(x.grid).to(x.q.device)
+    lengths = [torch.linalg.vector_norm(part.float(), dim=-1).mean(dim=-1) for part in (tower.q, tower.k)]
+    mean = (lengths[0] * lengths[1]).mean(dim=-1) * tower.q.shape[-1] ** -0.5
+    near = gaussian_prior(tower.grid).to(tower.q.device)
     weights = torch.softmax(mean[:, None, None] * near, dim=-1)
-    return weights[:, None].expand(-1, x.block.attn.heads, -1, -1)
+    return weights[:, None].expand(-1, tower.block.attn.heads, -1, -1)
 
 
-NACLIP = DenseRule(neighbourly, keep="bare")
-NACLIP_NEIGHBOURS = DenseRule(neighbours_only, keep="bare")
+NACLIP = DenseRule(neighbourly, block_form="bare")
+NACLIP_NEIGHBOURS = DenseRule(neighbours_only, block_form="bare")
 
 
 _SOURCE = "NACLIP, Hajimiri et al., WACV 2025"

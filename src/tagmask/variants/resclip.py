@@ -25,7 +25,15 @@ from tagmask.refine.pamr import pamr
 from tagmask.types import Attention, Heads, Size
 from tagmask.variants.similarity import gaussian_prior
 
-__all__ = ["METHODS", "ResclipSettings", "smoothed_affinity", "initial_probabilities", "label_affinity", "patch_labels", "resclip"]
+__all__ = [
+    "METHODS",
+    "ResclipSettings",
+    "initial_probabilities",
+    "label_affinity",
+    "patch_labels",
+    "resclip",
+    "smoothed_affinity",
+]
 
 _RESIDUAL = range(5, 9)
 _ROUNDS, _DILATIONS = 10, (8, 16)
@@ -34,16 +42,16 @@ _SIGMA, _LENGTH = 5.0, 31
 Pairs = Callable[[TowerFeatures], Sequence[tuple[Heads, Heads]]]
 
 
-def _queries(x: TowerFeatures) -> Sequence[tuple[Heads, Heads]]:
-    return ((x.q, x.q),)
+def _queries(tower: TowerFeatures) -> Sequence[tuple[Heads, Heads]]:
+    return ((tower.q, tower.q),)
 
 
-def _keys(x: TowerFeatures) -> Sequence[tuple[Heads, Heads]]:
-    return ((x.k, x.k),)
+def _keys(tower: TowerFeatures) -> Sequence[tuple[Heads, Heads]]:
+    return ((tower.k, tower.k),)
 
 
-def _both(x: TowerFeatures) -> Sequence[tuple[Heads, Heads]]:
-    return ((x.q, x.q), (x.k, x.k))
+def _both(tower: TowerFeatures) -> Sequence[tuple[Heads, Heads]]:
+    return ((tower.q, tower.q), (tower.k, tower.k))
 
 
 HOSTS: dict[str, tuple[Pairs, bool, str]] = {
@@ -89,35 +97,39 @@ def resclip(
     def make(settings: ResclipSettings, depth: int) -> DenseRule:
         middle = frozenset(map(Layers(depth, settings.absolute_layers), _RESIDUAL))
 
-        def weights(x: TowerFeatures) -> Attention:
-            total = sum(_attention(x, q, k, settings, near) for q, k in pairs(x))
+        def weights(tower: TowerFeatures) -> Attention:
+            total = sum(_attention(tower, q, k, settings, near) for q, k in pairs(tower))
             assert isinstance(total, Tensor)  # every host has a pair
             if not rcs:
                 return total
             share = settings.rcs_share
-            return settings.rcs_scale * ((1 - share) * total + share * x.heads[middle])
+            return settings.rcs_scale * ((1 - share) * total + share * tower.heads[middle])
 
-        def again(x: TowerFeatures, features: Float[Tensor, "b p e"], question: SecondPassContext) -> TowerFeatures:
-            guesses = initial_probabilities(features, x.grid, question)
-            labels = [patch_labels(each, x.grid, x.vision.patch, settings.temp_thd) for each in guesses]
+        def second_pass(
+            tower: TowerFeatures, features: Float[Tensor, "b p e"], context: SecondPassContext
+        ) -> TowerFeatures:
+            guesses = initial_probabilities(features, tower.grid, context)
+            labels = [
+                patch_labels(each, tower.grid, tower.vision.patch, settings.temp_thd) for each in guesses
+            ]
             maps = [smoothed_affinity(each, short_path=settings.short_path) for each in labels]
             prior = torch.stack([F.pad(each / each.max(), (1, 0, 1, 0)) for each in maps])
-            return x.carrying(x.tokens, prior[:, None])
+            return tower.with_tokens(tower.tokens, prior[:, None])
 
-        mid = CaptureSpec(heads=frozenset({middle} if rcs else ()))
-        return DenseRule(weights, keep=keep, mid=mid, again=again if sfr else None)
+        capture = CaptureSpec(heads=frozenset({middle} if rcs else ()))
+        return DenseRule(weights, block_form=keep, capture=capture, second_pass=second_pass if sfr else None)
 
     return make
 
 
-def _attention(x: TowerFeatures, q: Heads, k: Heads, settings: ResclipSettings, near: bool) -> Attention:
+def _attention(tower: TowerFeatures, q: Heads, k: Heads, settings: ResclipSettings, near: bool) -> Attention:
     logits = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).float()
-    if x.prior is not None:
+    if tower.prior is not None:
         # As coded, the map is rounded to half precision, and once more when it has been scaled.
-        pull = (settings.sfr_share * x.prior.half()).half().float()
+        pull = (settings.sfr_share * tower.prior.half()).half().float()
         logits = settings.sfr_scale * ((1 - settings.sfr_share) * logits + pull)
     if near:
-        logits = logits + gaussian_prior(x.grid).to(logits.device)
+        logits = logits + gaussian_prior(tower.grid).to(logits.device)
     return torch.softmax(logits, dim=-1)
 
 
@@ -125,15 +137,15 @@ def _attention(x: TowerFeatures, q: Heads, k: Heads, settings: ResclipSettings, 
 
 
 def initial_probabilities(
-    features: Float[Tensor, "b p e"], grid: Size, question: SecondPassContext
+    features: Float[Tensor, "b p e"], grid: Size, context: SecondPassContext
 ) -> Iterator[Float[Tensor, "q h w"]]:
     """Probability of each name at each pixel of each window: cosines, PAMR, softmax over names."""
-    size = (question.pixels.shape[-2], question.pixels.shape[-1])
-    cosines = (F.normalize(features, dim=-1) @ question.texts.T).transpose(1, 2)
-    for maps, guide in zip(cosines.reshape(*cosines.shape[:2], *grid), question.pixels, strict=True):
+    size = (context.pixels.shape[-2], context.pixels.shape[-1])
+    cosines = (F.normalize(features, dim=-1) @ context.texts.T).transpose(1, 2)
+    for maps, guide in zip(cosines.reshape(*cosines.shape[:2], *grid), context.pixels, strict=True):
         full = F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
         refined = pamr(full, guide, steps=_ROUNDS, dilations=_DILATIONS)
-        yield torch.softmax(refined * question.scale, dim=0)
+        yield torch.softmax(refined * context.scale, dim=0)
 
 
 def patch_labels(guess: Float[Tensor, "q h w"], grid: Size, patch: int, least: float) -> Int[Tensor, "gh gw"]:

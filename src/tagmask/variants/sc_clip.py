@@ -14,24 +14,24 @@ from tagmask.dense.rule import DenseRule, Layers, LayerSettings, affinity
 from tagmask.method import dense_method
 from tagmask.types import Attention, Tokens
 from tagmask.variants.similarity import (
-    drop_below,
-    cosine_similarity,
-    lof_outliers,
     as_on_square_grid,
-    repair_outliers,
+    cosine_similarity,
+    drop_below,
+    lof_outliers,
     normalise_rows,
+    repair_outliers,
     similarity_softmax,
 )
 
 __all__ = [
-    "SUMMED_LAYERS",
     "METHODS",
     "OUTLIER_LAYER",
     "SHARP_LAYER",
+    "SUMMED_LAYERS",
     "ScClipSettings",
     "add_class_token_and_smooth",
-    "summed_layers",
     "sc_clip",
+    "summed_layers",
 ]
 
 OUTLIER_LAYER, SHARP_LAYER, SUMMED_LAYERS = 8, 3, tuple(range(3, 10))
@@ -55,39 +55,41 @@ def sc_clip(settings: ScClipSettings, depth: int) -> DenseRule:
     layers = Layers(depth, settings.absolute_layers)
     alike = layers(OUTLIER_LAYER)
 
-    def before(x: TowerFeatures) -> tuple[TowerFeatures, ...]:
-        patches = x.tokens[:, 1:]
+    def before(tower: TowerFeatures) -> tuple[TowerFeatures, ...]:
+        patches = tower.tokens[:, 1:]
         odd = lof_outliers(patches)
-        odd = as_on_square_grid(odd, x.grid) if settings.square_outliers else odd
-        similar = cosine_similarity(repair_outliers(x.states[alike][:, 1:], odd, x.grid))
-        mended = normalise_rows(drop_below(similar)) @ repair_outliers(patches, odd, x.grid)
+        odd = as_on_square_grid(odd, tower.grid) if settings.square_outliers else odd
+        similar = cosine_similarity(repair_outliers(tower.states[alike][:, 1:], odd, tower.grid))
+        mended = normalise_rows(drop_below(similar)) @ repair_outliers(patches, odd, tower.grid)
         prior = similarity_softmax(similar)[:, None]
-        return x.carrying(mended, prior), x.carrying(summed_layers(x, layers)[:, 1:], prior)
+        return tower.with_tokens(mended, prior), tower.with_tokens(summed_layers(tower, layers)[:, 1:], prior)
 
-    def weights(x: TowerFeatures) -> Attention:
-        assert x.prior is not None  # `before` made it
-        return (affinity(x.k, x.k) + x.prior) / 2
+    def weights(tower: TowerFeatures) -> Attention:
+        assert tower.prior is not None  # `before` made it
+        return (affinity(tower.k, tower.k) + tower.prior) / 2
 
-    mid = CaptureSpec(states=frozenset(map(layers, (OUTLIER_LAYER, SHARP_LAYER, *SUMMED_LAYERS))))
+    capture = CaptureSpec(states=frozenset(map(layers, (OUTLIER_LAYER, SHARP_LAYER, *SUMMED_LAYERS))))
     after = add_class_token_and_smooth(layers)
-    return DenseRule(weights, keep="bare", mid=mid, before=before, after=after)
+    return DenseRule(weights, block_form="bare", capture=capture, before=before, after=after)
 
 
-def add_class_token_and_smooth(layers: Layers) -> Callable[[TowerFeatures, tuple[TowerFeatures, ...], tuple[Tokens, ...]], Tokens]:
+def add_class_token_and_smooth(
+    layers: Layers,
+) -> Callable[[TowerFeatures, tuple[TowerFeatures, ...], tuple[Tokens, ...]], Tokens]:
     """A share of the class token's stream for every patch, then the mean over its like; streams summed."""
     early = layers(SHARP_LAYER)
 
-    def after(x: TowerFeatures, streams: tuple[TowerFeatures, ...], outs: tuple[Tokens, ...]) -> Tokens:
-        kin = normalise_rows(drop_below(cosine_similarity(x.states[early][:, 1:])))
-        last, all_layers = x.tokens[:, :1], summed_layers(x, layers)[:, :1]
+    def after(tower: TowerFeatures, streams: tuple[TowerFeatures, ...], outs: tuple[Tokens, ...]) -> Tokens:
+        kin = normalise_rows(drop_below(cosine_similarity(tower.states[early][:, 1:])))
+        last, all_layers = tower.tokens[:, :1], summed_layers(tower, layers)[:, :1]
         return kin @ (outs[0] + CLASS_SHARE * last) + kin @ (outs[1] + CLASS_SHARE * all_layers)
 
     return after
 
 
-def summed_layers(x: TowerFeatures, layers: Layers) -> Tokens:
+def summed_layers(tower: TowerFeatures, layers: Layers) -> Tokens:
     """The sum of the streams after blocks 3 to 9."""
-    states = [x.states[layers(layer)] for layer in SUMMED_LAYERS]
+    states = [tower.states[layers(layer)] for layer in SUMMED_LAYERS]
     total = states[0].clone()
     for state in states[1:]:
         total += state

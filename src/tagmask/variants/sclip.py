@@ -24,42 +24,42 @@ from tagmask.types import Attention, Heads
 __all__ = ["METHODS", "SCLIP", "SCLIP_BARE", "RandomSettings", "correlative", "random_ensemble"]
 
 
-def correlative(x: TowerFeatures) -> Attention:
+def correlative(tower: TowerFeatures) -> Attention:
     """softmax(q qᵀ / 8) + softmax(k kᵀ / 8). Rows sum to 2, as coded."""
-    return affinity(x.q, x.q) + affinity(x.k, x.k)
+    return affinity(tower.q, tower.q) + affinity(tower.k, tower.k)
 
 
 SCLIP = DenseRule(correlative)
-SCLIP_BARE = DenseRule(correlative, keep="bare")
+SCLIP_BARE = DenseRule(correlative, block_form="bare")
 
 
 # -- Ablations -----------------------------------------------------------------------------------------------
 
 
-def query_only(x: TowerFeatures, times: int = 1) -> Attention:
+def query_only(tower: TowerFeatures, times: int = 1) -> Attention:
     """Attend to tokens with a like query. Rows sum to `times`."""
-    return affinity(x.q, x.q) * times
+    return affinity(tower.q, tower.q) * times
 
 
-def key_only(x: TowerFeatures, times: int = 1) -> Attention:
+def key_only(tower: TowerFeatures, times: int = 1) -> Attention:
     """Attend to tokens with a like key. Rows sum to `times`."""
-    return affinity(x.k, x.k) * times
+    return affinity(tower.k, tower.k) * times
 
 
-def unprojected(x: TowerFeatures) -> Attention:
+def unprojected(tower: TowerFeatures) -> Attention:
     """Attend to tokens that are alike before any projection, head by head. Rows sum to 1.
 
     The paper gives softmax(X Xᵀ / t) without heads; split in heads with t = 8 is this project's reading.
     """
-    z = x.block.attn.split(x.z)
+    z = tower.block.attn.split(tower.z)
     return affinity(z, z)
 
 
-def unprojected_whole(x: TowerFeatures) -> Attention:
+def unprojected_whole(tower: TowerFeatures) -> Attention:
     """The same without heads, as the paper writes it, with t the root of the width."""
-    z = x.z[:, None]
+    z = tower.z[:, None]
     weights = affinity(z, z)
-    return weights.expand(-1, x.block.attn.heads, -1, -1)
+    return weights.expand(-1, tower.block.attn.heads, -1, -1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +79,13 @@ class RandomSettings(VariantSettings):
 def random_ensemble(settings: RandomSettings, depth: int) -> DenseRule:
     """The mean of softmax(z W Wᵀ zᵀ / 8) over random matrices W, head by head. Rows sum to 1."""
 
-    def weights(x: TowerFeatures) -> Attention:
-        width = x.z.shape[-1]
+    def weights(tower: TowerFeatures) -> Attention:
+        width = tower.z.shape[-1]
         rng = np.random.Generator(np.random.PCG64(settings.ensemble_seed))
         total: Tensor | None = None
         for _ in range(settings.ensemble):
             drawn = rng.standard_normal((width, width), dtype=np.float32) * width**-0.5
-            part = _through(x, torch.from_numpy(drawn).to(x.z.device))
+            part = _through(tower, torch.from_numpy(drawn).to(tower.z.device))
             total = part if total is None else total + part
         assert total is not None  # an ensemble has at least one
         return total / settings.ensemble
@@ -93,8 +93,8 @@ def random_ensemble(settings: RandomSettings, depth: int) -> DenseRule:
     return DenseRule(weights)
 
 
-def _through(x: TowerFeatures, matrix: Float[Tensor, "d d"]) -> Attention:
-    projected: Heads = x.block.attn.split(x.z @ matrix)
+def _through(tower: TowerFeatures, matrix: Float[Tensor, "d d"]) -> Attention:
+    projected: Heads = tower.block.attn.split(tower.z @ matrix)
     return affinity(projected, projected)
 
 

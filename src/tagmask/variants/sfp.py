@@ -18,20 +18,20 @@ from tagmask.dense.rule import DenseRule, Layers, affinity
 from tagmask.method import dense_method
 from tagmask.types import Attention
 from tagmask.variants.sc_clip import (
-    SUMMED_LAYERS,
     OUTLIER_LAYER,
     SHARP_LAYER,
+    SUMMED_LAYERS,
     ScClipSettings,
     add_class_token_and_smooth,
     summed_layers,
 )
 from tagmask.variants.similarity import (
-    drop_below,
-    cosine_similarity,
-    lof_outliers,
     as_on_square_grid,
-    repair_outliers,
+    cosine_similarity,
+    drop_below,
+    lof_outliers,
     normalise_rows,
+    repair_outliers,
     similarity_softmax,
 )
 
@@ -51,18 +51,18 @@ class SfpSettings(ScClipSettings):
     """As published, an outlier among outliers becomes zero, and its window not a number."""
 
 
-def class_outliers(x: TowerFeatures, layer: int) -> Bool[Tensor, "b p"]:
+def class_outliers(tower: TowerFeatures, layer: int) -> Bool[Tensor, "b p"]:
     """Up to ten patches that the class token attends to, times 1.5, more than they do to themselves."""
-    attention = x.attention[layer]
+    attention = tower.attention[layer]
     pull = _PULL * attention[:, 0, 1:]
     own = attention.diagonal(dim1=1, dim2=2)[:, 1:]
     best = pull.masked_fill(pull <= own, -torch.inf).topk(min(_MOST, pull.shape[1]), dim=1)
     return torch.zeros_like(pull, dtype=torch.bool).scatter(1, best.indices, best.values > -torch.inf)
 
 
-def long_outliers(x: TowerFeatures) -> Bool[Tensor, "b p"]:
+def long_outliers(tower: TowerFeatures) -> Bool[Tensor, "b p"]:
     """The ten patches of the greatest length."""
-    length = torch.linalg.vector_norm(x.tokens[:, 1:], dim=-1)
+    length = torch.linalg.vector_norm(tower.tokens[:, 1:], dim=-1)
     longest = length.topk(min(_MOST, length.shape[1]), dim=1).indices
     return torch.zeros_like(length, dtype=torch.bool).scatter(1, longest, True)
 
@@ -77,26 +77,33 @@ def sfp(settings: SfpSettings, depth: int, outliers: str = "class") -> DenseRule
         "lone": lambda x: lof_outliers(x.tokens[:, 1:]),
     }
 
-    def before(x: TowerFeatures) -> tuple[TowerFeatures, ...]:
-        odd = find[outliers](x)
-        odd = as_on_square_grid(odd, x.grid) if settings.square_outliers else odd
-        mend = partial(repair_outliers, odd=odd, grid=x.grid, zero=settings.zero_repair)
-        similar = drop_below(cosine_similarity(mend(x.states[alike][:, 1:])))
-        mended = normalise_rows(similar) @ mend(x.tokens[:, 1:])
+    def before(tower: TowerFeatures) -> tuple[TowerFeatures, ...]:
+        odd = find[outliers](tower)
+        odd = as_on_square_grid(odd, tower.grid) if settings.square_outliers else odd
+        mend = partial(repair_outliers, odd=odd, grid=tower.grid, zero=settings.zero_repair)
+        similar = drop_below(cosine_similarity(mend(tower.states[alike][:, 1:])))
+        mended = normalise_rows(similar) @ mend(tower.tokens[:, 1:])
         prior = similarity_softmax(similar)[:, None]
-        return x.carrying(mended, prior), x.carrying(summed_layers(x, layers)[:, 1:], prior)
+        return tower.with_tokens(mended, prior), tower.with_tokens(summed_layers(tower, layers)[:, 1:], prior)
 
-    def weights(x: TowerFeatures) -> Attention:
-        assert x.prior is not None  # `before` made it
-        return (affinity(x.k, x.k) + affinity(x.q, x.q) + x.prior) / 3
+    def weights(tower: TowerFeatures) -> Attention:
+        assert tower.prior is not None  # `before` made it
+        return (affinity(tower.k, tower.k) + affinity(tower.q, tower.q) + tower.prior) / 3
 
-    def second(x: TowerFeatures) -> Attention:
-        assert x.prior is not None  # `before` made it
-        return x.prior.expand(-1, x.block.attn.heads, -1, -1)
+    def second(tower: TowerFeatures) -> Attention:
+        assert tower.prior is not None  # `before` made it
+        return tower.prior.expand(-1, tower.block.attn.heads, -1, -1)
 
     states = frozenset(map(layers, (OUTLIER_LAYER, SHARP_LAYER, *SUMMED_LAYERS)))
-    mid = CaptureSpec(states=states, attention=frozenset({watched} if outliers == "class" else ()))
-    return DenseRule(weights, second, keep="bare", mid=mid, before=before, after=add_class_token_and_smooth(layers))
+    capture = CaptureSpec(states=states, attention=frozenset({watched} if outliers == "class" else ()))
+    return DenseRule(
+        weights,
+        second,
+        block_form="bare",
+        capture=capture,
+        before=before,
+        after=add_class_token_and_smooth(layers),
+    )
 
 
 _SOURCE = "SFP, Jin et al., ICCV 2025"

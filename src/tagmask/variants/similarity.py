@@ -9,14 +9,14 @@ from tagmask.errors import InputError
 from tagmask.types import Size, Tokens
 
 __all__ = [
+    "as_on_square_grid",
+    "cosine_similarity",
     "drop_below",
     "gaussian_prior",
-    "cosine_similarity",
-    "lof_outliers",
     "local_outlier_factor",
-    "as_on_square_grid",
-    "repair_outliers",
+    "lof_outliers",
     "normalise_rows",
+    "repair_outliers",
     "similarity_softmax",
 ]
 

@@ -91,7 +91,7 @@ def fit(
     folder: Path,
     *,
     inputs: Mapping[str, object] | None = None,
-    facts: Mapping[str, object] | None = None,
+    metadata: Mapping[str, object] | None = None,
     watch: Callable[[Report], None] | None = None,
 ) -> Path:
     """Train, or go on training, and leave the model in the folder.
@@ -105,7 +105,7 @@ def fit(
         config: how; what decides the outcome must be the same when a run is taken up again.
         folder: where to.
         inputs: what else decides the outcome, for JSON: a hash of the seeds, say; it must stay the same too.
-        facts: kept in the folder for those who use the model.
+        metadata: kept in the folder for those who use the model.
         watch: called now and then, in the first process.
 
     Returns:
@@ -121,8 +121,12 @@ def fit(
     device = next(task.model.parameters()).device
     groups = [group for group in task.groups() if group.parameters]
     with joined(device) as ranks, _isolated_rng(device):
-        decisive = {**config.decisive(), **(inputs or {}), "frozen": frozen_hash(task.model)}
-        opened = open_run_folder(folder, config.model.kind, decisive, facts or {})
+        fingerprint_fields = {
+            **config.fingerprint_fields(),
+            **(inputs or {}),
+            "frozen": frozen_hash(task.model),
+        }
+        opened = open_run_folder(folder, config.model.kind, fingerprint_fields, metadata or {})
         with opened if ranks.first else nullcontext() as stage:
             wait_for_all(ranks)  # the first one has looked at the folder
             path = folder / MODEL_FILE
@@ -236,7 +240,8 @@ class _Run:
         settings = self.config
         torch.manual_seed(_step_seed(settings.run.seed, self.done, self.ranks.rank))
         rates = [
-            learning_rate(settings.schedule, settings.optimiser.lr * group.factor, self.done) for group in self.groups
+            learning_rate(settings.schedule, settings.optimiser.lr * group.factor, self.done)
+            for group in self.groups
         ]
         for own, lr in zip(self.optimiser.param_groups, rates, strict=True):
             own["lr"] = lr

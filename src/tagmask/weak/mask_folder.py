@@ -17,7 +17,7 @@ from tagmask.files import write_bytes
 from tagmask.masks import index_png, read_index_png
 from tagmask.runs.ordered_map import Outcome, ordered_map
 from tagmask.runtime.folders import FoundImage, output_names
-from tagmask.weak.run_folder import read_run_folder, open_run_folder
+from tagmask.weak.run_folder import open_run_folder, read_run_folder
 
 __all__ = ["Mask", "MaskSource", "left_out", "mask_file", "read_mask", "words_of", "write_masks"]
 
@@ -104,14 +104,14 @@ def words_of(folder: Path) -> tuple[str, ...]:
         raise InputError(
             f"the masks in {folder} are not all there; run the command that began them again, it goes on"
         )
-    words = stage.facts.get("words")
+    words = stage.metadata.get("words")
     return tuple(str(word) for word in words) if isinstance(words, list) else ()
 
 
 def left_out(folder: Path) -> frozenset[str]:
     """Names of the pictures that no mask could be made of."""
     stage = read_run_folder(folder)
-    names = [] if stage is None else stage.facts.get("left_out")
+    names = [] if stage is None else stage.metadata.get("left_out")
     return frozenset(str(name) for name in names) if isinstance(names, list) else frozenset()
 
 

@@ -34,7 +34,7 @@ from tagmask.weak.pyramid import Pyramid
 from tagmask.weak.students.kind import ParameterGroup
 from tagmask.weak.trunk import Trunk, check_length, contextual_texts, extract_trunk_features, name_ids
 
-__all__ = ["ParameterCounts", "WeakClipOutput", "WeakClip"]
+__all__ = ["ParameterCounts", "WeakClip", "WeakClipOutput"]
 
 Triple = tuple[float, float, float]
 
@@ -204,7 +204,9 @@ class WeakClip(nn.Module):
         if self.clip_fixed:
             # Inference mode saves memory traffic; what is to meet gradients later must be copied out of it.
             with torch.inference_mode(), self._products():
-                found = extract_trunk_features(self.vision, pixels, self.taps, twice=settings.class_embedding_twice)
+                found = extract_trunk_features(
+                    self.vision, pixels, self.taps, twice=settings.class_embedding_twice
+                )
             if torch.is_inference_mode_enabled():
                 return found
             first, second, third, fourth = (x.clone() for x in found.maps)

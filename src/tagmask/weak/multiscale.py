@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tagmask.checks import check_choice, check_number
 from tagmask.dense.resize import resize_cv2_linear, short_side_size
-from tagmask.dense.windows import Windows, tile_windows, plan_windows, stitch_matrices, single_window
+from tagmask.dense.windows import Windows, plan_windows, single_window, stitch_matrices, tile_windows
 from tagmask.errors import InputError
 from tagmask.types import Image, Size
 
@@ -73,7 +73,7 @@ def view_sizes(size: Size, views: TTAConfig) -> list[Size]:
     """(h, w) of the image at each scale.
 
     Example:
-        >>> view_sizes((375, 500), Views(scales=(0.5, 1.0)))
+        >>> view_sizes((375, 500), TTAConfig(scales=(0.5, 1.0)))
         [(256, 341), (512, 683)]
     """
     found = []
@@ -108,7 +108,7 @@ def multiscale(look: Look, image: Image, views: TTAConfig | None = None) -> Floa
     Example:
         >>> def grey(windows):
         ...     return torch.from_numpy(windows).float().mean(-1)[:, None, ::4, ::4].repeat(1, 3, 1, 1)
-        >>> multiscale(grey, np.zeros((20, 30, 3), np.uint8), Views(scales=(1.0,), short=None)).shape
+        >>> multiscale(grey, np.zeros((20, 30, 3), np.uint8), TTAConfig(scales=(1.0,), short=None)).shape
         torch.Size([3, 20, 30])
     """
     views = views or TTAConfig()

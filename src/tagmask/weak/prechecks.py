@@ -88,7 +88,7 @@ def new_student(config: TrainConfig, classes: int) -> nn.Module:
     with torch.random.fork_rng([]):
         torch.manual_seed(config.run.seed)
         net = build_student(config.model.kind, classes, weights=config.model.weights or None)
-    takes_over = STUDENTS[config.model.kind].taken_over
+    takes_over = STUDENTS[config.model.kind].inherited_preprocessing
     if takes_over is not None:
         takes_over(net)  # refuses one without weights
     return net

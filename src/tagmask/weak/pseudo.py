@@ -13,7 +13,7 @@ from tagmask.types import Image
 from tagmask.weak.model import WeakClip
 from tagmask.weak.multiscale import Look, TTAConfig, multiscale
 
-__all__ = ["Keys", "keys_only", "labels", "forward_function", "predict", "pseudo_mask"]
+__all__ = ["Keys", "forward_function", "keys_only", "labels", "predict", "pseudo_mask"]
 
 Keys = tuple[int, ...]
 """Classes that occur, ascending."""

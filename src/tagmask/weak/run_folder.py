@@ -19,7 +19,7 @@ from tagmask.errors import InputError
 from tagmask.files import ensure_folder, write_bytes
 from tagmask.weak.config import fingerprint
 
-__all__ = ["RunFolder", "read_metadata", "read_run_folder", "open_run_folder"]
+__all__ = ["RunFolder", "open_run_folder", "read_metadata", "read_run_folder"]
 
 _FILE = "stage.json"
 
@@ -33,24 +33,24 @@ class RunFolder:
     """What is done here: "seeds", "weakclip", ..."""
     settings: Mapping[str, object]
     """All that decides what comes of it, as JSON has it."""
-    facts: Mapping[str, object]
+    metadata: Mapping[str, object]
     """What readers of the folder need: class names, for one."""
     finished: bool
 
-    def finish(self, **facts: object) -> "RunFolder":
+    def finish(self, **metadata: object) -> "RunFolder":
         """Say that all is done, and what came of it.
 
         Raises:
             OutputError: that cannot be written.
         """
-        done = RunFolder(self.folder, self.kind, self.settings, {**self.facts, **facts}, True)
+        done = RunFolder(self.folder, self.kind, self.settings, {**self.metadata, **metadata}, True)
         _write(done)
         return done
 
 
 @contextmanager
 def open_run_folder(
-    folder: Path, kind: str, settings: Mapping[str, object], facts: Mapping[str, object]
+    folder: Path, kind: str, settings: Mapping[str, object], metadata: Mapping[str, object]
 ) -> Iterator[RunFolder]:
     """Begin work in a folder, or take it up again; no other process can until the block ends.
 
@@ -58,7 +58,7 @@ def open_run_folder(
         folder: made if it is not there.
         kind: what is done.
         settings: all that decides what comes of it.
-        facts: what readers of the folder need; kept from the first start on.
+        metadata: what readers of the folder need; kept from the first start on.
 
     Raises:
         InputError: the folder holds other work, or the same with other settings, or another process is
@@ -77,7 +77,7 @@ def open_run_folder(
         wanted = json.loads(json.dumps(settings))
         held = read_run_folder(folder)
         if held is None:
-            held = RunFolder(folder, kind, wanted, dict(facts), False)
+            held = RunFolder(folder, kind, wanted, dict(metadata), False)
             _write(held)
         _require_same(held, kind, wanted)
         yield held
@@ -113,7 +113,7 @@ def read_metadata(folder: Path, kind: str) -> Mapping[str, object]:
         raise InputError(f"{folder} holds {found}; wanted is one of kind {kind}")
     if not held.finished:
         raise InputError(f"{folder} is not finished; run the command that began it again, it goes on")
-    return held.facts
+    return held.metadata
 
 
 def _write(stage: RunFolder) -> None:
@@ -121,7 +121,7 @@ def _write(stage: RunFolder) -> None:
         "kind": stage.kind,
         "finished": stage.finished,
         "fingerprint": fingerprint(stage.settings),
-        "facts": stage.facts,
+        "facts": stage.metadata,
         "settings": stage.settings,
         "tagmask": __version__,
     }

@@ -26,14 +26,14 @@ from tagmask.weak.mask_folder import left_out, mask_file, read_mask
 
 __all__ = [
     "Batch",
-    "Pair",
-    "TrainingCrop",
     "CropSource",
+    "Pair",
     "SeedSamples",
+    "TrainingCrop",
     "batches",
     "check_seeds",
-    "sample_index",
     "find_pairs",
+    "sample_index",
 ]
 
 _NAMED = 5
@@ -187,7 +187,7 @@ def sample_index(position: int, count: int, seed: int) -> tuple[int, int]:
     """Epoch and picture at a position of the endless stream: every epoch is a new order of all pictures.
 
     Example:
-        >>> sorted(drawn(p, 4, seed=0)[1] for p in range(4, 8)), drawn(4, 4, seed=0)[0]
+        >>> sorted(sample_index(p, 4, seed=0)[1] for p in range(4, 8)), sample_index(4, 4, seed=0)[0]
         ([0, 1, 2, 3], 1)
     """
     epoch, place = divmod(position, count)

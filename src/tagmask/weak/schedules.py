@@ -7,7 +7,7 @@ import math
 
 from tagmask.weak.config import ScheduleSettings
 
-__all__ = ["cosine", "polynomial", "learning_rate", "warmup_factor"]
+__all__ = ["cosine", "learning_rate", "polynomial", "warmup_factor"]
 
 
 def cosine(base: float, floor: float, t: int, T: int) -> float:
@@ -34,7 +34,7 @@ def warmup_factor(t: int, steps: int, ratio: float) -> float:
     """Share of the curve during the first `steps`: linear from `ratio` to 1.
 
     Example:
-        >>> warm_share(0, 100, 0.5), warm_share(50, 100, 0.5), warm_share(100, 100, 0.5)
+        >>> warmup_factor(0, 100, 0.5), warmup_factor(50, 100, 0.5), warmup_factor(100, 100, 0.5)
         (0.5, 0.75, 1.0)
     """
     return 1.0 if t >= steps else 1 - (1 - t / steps) * (1 - ratio)
@@ -58,7 +58,7 @@ def learning_rate(settings: ScheduleSettings, base: float, t: int) -> float:
         case "cosine":
             value = cosine(base, settings.floor, t, settings.steps)
         case "poly":
-            value = polynomial(base, settings.floor, t, settings.steps + settings.over, settings.power)
+            value = polynomial(base, settings.floor, t, settings.steps + settings.extra_steps, settings.power)
         case _:
             value = base
     return value * warmup_factor(t, settings.warmup, settings.warmup_ratio)

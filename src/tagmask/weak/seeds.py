@@ -23,7 +23,15 @@ from tagmask.types import Size
 from tagmask.weak.cams import Cams, Sweep, cam_labels, read_cams, sweep
 from tagmask.weak.mask_folder import Mask, MaskSource, mask_file, read_mask
 
-__all__ = ["SeedOptions", "from_cams", "from_masks", "from_segmenter", "seed_recipe", "seed_source", "sweep_thresholds"]
+__all__ = [
+    "SeedOptions",
+    "from_cams",
+    "from_masks",
+    "from_segmenter",
+    "seed_recipe",
+    "seed_source",
+    "sweep_thresholds",
+]
 
 _LOG = logging.getLogger(__name__)
 

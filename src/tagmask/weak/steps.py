@@ -78,8 +78,8 @@ def train_weakclip(config: TrainConfig, folder: Path, watch: Watch | None = None
     task = WeakClipTask(model, config, _cache(config, model, folder))
     samples = SeedSamples(pairs, len(config.model.words), config.augment, config.run.seed)
     sizes = {name: getattr(config.augment, name) for name in ("crop", "base_short", "base_long")}
-    facts = {"words": list(config.model.words), "weights": config.model.weights, **sizes}
-    return fit(task, samples, config, folder, inputs=_inputs(config, pairs), facts=facts, watch=watch)
+    metadata = {"words": list(config.model.words), "weights": config.model.weights, **sizes}
+    return fit(task, samples, config, folder, inputs=_inputs(config, pairs), metadata=metadata, watch=watch)
 
 
 def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None) -> Path:
@@ -104,7 +104,7 @@ def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None)
     net = new_student(config, len(words))
     settings: Mapping[str, int | float] = {}
     mean, std = (_times(triple, 1 / 255) for triple in (config.augment.mean, config.augment.std))
-    takes_over = STUDENTS[config.model.kind].taken_over
+    takes_over = STUDENTS[config.model.kind].inherited_preprocessing
     if takes_over is not None:
         clips = takes_over(net)
         settings, (mean, std) = clips.settings, clips.statistics
@@ -115,8 +115,8 @@ def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None)
     net = net.to(_device(config)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = StudentTask(TrainedStudent(card, net), config)
     samples = SeedSamples(pairs, len(words), config.augment, config.run.seed)
-    facts = {"words": list(words)}
-    return fit(task, samples, config, folder, inputs=_inputs(config, pairs), facts=facts, watch=watch)
+    metadata = {"words": list(words)}
+    return fit(task, samples, config, folder, inputs=_inputs(config, pairs), metadata=metadata, watch=watch)
 
 
 def _times(triple: tuple[float, float, float], factor: float) -> tuple[float, float, float]:
@@ -150,8 +150,8 @@ def trained_weakclip(run: Path, *, device: str = "auto", precision: str = "float
         InputError: the folder holds no finished run of WeakCLIP.
         WeightsError: its file, or CLIP's, cannot be used.
     """
-    facts = read_metadata(run, "weakclip")
-    clip: Clip = load(str(facts["weights"]), device=device, precision=precision)
+    metadata = read_metadata(run, "weakclip")
+    clip: Clip = load(str(metadata["weights"]), device=device, precision=precision)
     return model_file.load(run / MODEL_FILE, clip)
 
 
@@ -178,9 +178,9 @@ def pseudo_source(
         WeightsError: its file, or CLIP's, cannot be used.
     """
     precision = choose_precision(precision, choose_device(device))
-    facts = read_metadata(run, "weakclip")
+    metadata = read_metadata(run, "weakclip")
     model = trained_weakclip(run, device=device, precision=precision)
-    crop, short, long = (int(str(facts[name])) for name in ("crop", "base_short", "base_long"))
+    crop, short, long = (int(str(metadata[name])) for name in ("crop", "base_short", "base_long"))
     views = TTAConfig(
         scales=settings.scales,
         flip=settings.flip,
@@ -196,13 +196,13 @@ def pseudo_source(
         mask: Mask = pseudo_mask(model, read_image(image.path), field, views, present=present)
         return mask
 
-    decisive = {
+    fingerprint_fields = {
         "model": file_hash(run / MODEL_FILE),
         "precision": precision,
         "tags": None if tags is None else {name: list(own) for name, own in tags.items()},
         **asdict(settings),
     }
-    return MaskSource("pseudo", model.words, decisive, make)
+    return MaskSource("pseudo", model.words, fingerprint_fields, make)
 
 
 def _with_data(config: TrainConfig) -> tuple[TrainConfig, tuple[Pair, ...]]:

@@ -33,7 +33,7 @@ def run_page(
     masks: Mapping[str, Path],
     runs: Mapping[str, Path],
     student: Looker | None,
-    facts: Mapping[str, str],
+    metadata: Mapping[str, str],
     *,
     shown: int = 12,
 ) -> str:
@@ -44,7 +44,7 @@ def run_page(
         masks: folders of masks of the pictures, by what made them, in the order of the steps.
         runs: folders of training runs, by what was trained.
         student: what came out, if it is there.
-        facts: what the reader may want to know.
+        metadata: what the reader may want to know.
         shown: how many pictures.
 
     Raises:
@@ -56,7 +56,7 @@ def run_page(
     chosen = [images[int(i * step)] for i in range(min(shown, len(images)))]
     sights = [sight for image in chosen if (sight := _sight(image, names[image], made, student))]
     charts = [chart for what, folder in runs.items() for chart in run_curves(what, folder)]
-    return render("From words to a segmenter", _LEAD, sights, facts, charts=charts)
+    return render("From words to a segmenter", _LEAD, sights, metadata, charts=charts)
 
 
 _LEAD = (

@@ -15,7 +15,7 @@ from tagmask.weak import losses, model_file
 from tagmask.weak.config import AugmentSettings, TrainConfig
 from tagmask.weak.feature_cache import FeatureCache
 from tagmask.weak.labels import IGNORE_INDEX
-from tagmask.weak.model import WeakClipOutput, WeakClip
+from tagmask.weak.model import WeakClip, WeakClipOutput
 from tagmask.weak.samples import Batch
 from tagmask.weak.students.catalogue import parameter_groups
 from tagmask.weak.students.kind import ParameterGroup

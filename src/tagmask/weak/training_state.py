@@ -16,7 +16,14 @@ from torch import Tensor, nn
 from tagmask.errors import WeightsError
 from tagmask.files import atomic_open
 
-__all__ = ["TrainingState", "fill", "frozen_hash", "read_training_state", "trainable_weights", "write_training_state"]
+__all__ = [
+    "TrainingState",
+    "fill",
+    "frozen_hash",
+    "read_training_state",
+    "trainable_weights",
+    "write_training_state",
+]
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tagmask.bench.metrics import ConfusionMatrix
-from tagmask.bench.miniature.bootstrap import bootstrap_samples, mean_ap, miou, bootstrap_interval, verdict
+from tagmask.bench.miniature.bootstrap import bootstrap_interval, bootstrap_samples, mean_ap, miou, verdict
 from tagmask.bench.miniature.ranking import orders
 from tagmask.bench.tag_metrics import mean_average_precision
 

@@ -48,7 +48,9 @@ def test_counts_are_those_of_each_way_alone(clip: Clip, found: list[Scene]) -> N
 
 
 def test_scores_are_the_tagger_s(clip: Clip, found: list[Scene]) -> None:
-    scores = tag_scores(clip, found, {"usual": TagSetup(), "coarse": TagSetup((("dmar", False), ("cwr", False)))})
+    scores = tag_scores(
+        clip, found, {"usual": TagSetup(), "coarse": TagSetup((("dmar", False), ("cwr", False)))}
+    )
     tagger = tagmask.Tagger(clip, CLASS_NAMES, background=BACKGROUND_NAMES)
     np.testing.assert_allclose(scores["usual"][1], tagger(found[1].image).scores, rtol=0, atol=1e-6)
     # Best patches of the value path are TagCLIP's coarse scores.

@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from tagmask.bench.miniature.measurements import Counts, Scores
 
-__all__ = ["Draws", "bootstrap_samples", "mean_ap", "miou", "bootstrap_interval", "verdict"]
+__all__ = ["Draws", "bootstrap_interval", "bootstrap_samples", "mean_ap", "miou", "verdict"]
 
 Draws = Int[ndarray, "r n"]
 """How often each of n scenes is in each of r draws; row 0 is all scenes once."""

@@ -134,8 +134,8 @@ def _best_patches(clip: Clip, found: Sequence[Scene], name: str) -> Scores:
     rows = []
     for scene in found:
         pixels = tagclip.preprocess_bicubic(clip, scene.image, settings)[None]
-        state = extract_features(clip.vision, pixels, bilinear_half, keep=rule.mid)
-        cosines = patch_cosines(state, rule, SecondPassContext(pixels, texts, clip.logit_scale))[0]
+        tower = extract_features(clip.vision, pixels, bilinear_half, capture=rule.capture)
+        cosines = patch_cosines(tower, rule, SecondPassContext(pixels, texts, clip.logit_scale))[0]
         best = torch.softmax(clip.logit_scale * cosines, dim=0).amax(dim=1)
         rows.append(best[: len(CLASS_NAMES)].cpu().numpy())
     return np.stack(rows)

@@ -21,7 +21,14 @@ from torch.nn import functional as F
 
 from tagmask.miniature.captions import Phrase
 
-__all__ = ["caption_loss", "sinkhorn_assignment", "entailed", "everything_loss", "phrase_loss", "pooled_scores"]
+__all__ = [
+    "caption_loss",
+    "entailed",
+    "everything_loss",
+    "phrase_loss",
+    "pooled_scores",
+    "sinkhorn_assignment",
+]
 
 
 def entailed(
@@ -86,7 +93,9 @@ def everything_loss(
     those of backgrounds.
     """
     logits = scores * scale
-    own = sinkhorn_assignment(logits.detach().masked_fill(~said[:, None], -math.inf), _fair_shares(said, behind))
+    own = sinkhorn_assignment(
+        logits.detach().masked_fill(~said[:, None], -math.inf), _fair_shares(said, behind)
+    )
     competing = logits.masked_fill(~(said | ruled_out)[:, None], -math.inf)
     loss = torch.logsumexp(competing, dim=-1) - logits.gather(-1, own[..., None])[..., 0]
     return loss.mean()

@@ -56,7 +56,7 @@ def build_student(
         if setting not in kind.settings:
             known = f"give one of {', '.join(kind.settings)}" if kind.settings else "it has none"
             raise InputError(f"the student {name!r} has no setting {setting!r}; {known}")
-    if kind.taken_over is None and weights is not None:
+    if kind.inherited_preprocessing is None and weights is not None:
         weights = Path(weights)
     return kind.build(classes, weights, **settings)
 
@@ -128,7 +128,7 @@ STUDENTS: Mapping[str, StudentKind] = MappingProxyType(
             stride=4,
             multiple=1,
             settings=("width", "layers", "patch", "grid", "quick", "inner", "dropout"),
-            taken_over=inherited_preprocessing,
+            inherited_preprocessing=inherited_preprocessing,
         ),
         "deeplab-resnet38": StudentKind(
             summary="DeepLab v1 on WideResNet-38, as WeakCLIP's paper retrains it, 124 million parameters",

@@ -29,8 +29,8 @@ from tagmask.clip.model import ACTIVATIONS, Vision
 from tagmask.clip.state_dict import HEAD_WIDTH, Geometry
 from tagmask.errors import InputError
 from tagmask.types import Pixels
-from tagmask.weak.students.kind import Logits, Statistics, InheritedPreprocessing
-from tagmask.weak.students.layers import initialise, convolution, enlarged
+from tagmask.weak.students.kind import InheritedPreprocessing, Logits, Statistics
+from tagmask.weak.students.layers import convolution, enlarged, initialise
 
 __all__ = ["ClipTower", "inherited_preprocessing"]
 

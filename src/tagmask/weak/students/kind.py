@@ -7,7 +7,7 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["Logits", "ParameterGroup", "Statistics", "StudentKind", "InheritedPreprocessing", "split_groups"]
+__all__ = ["InheritedPreprocessing", "Logits", "ParameterGroup", "Statistics", "StudentKind", "split_groups"]
 
 Logits: TypeAlias = Float[Tensor, "b k gh gw"]
 """One plane a class, on the student's own grid: k classes, gh x gw places."""
@@ -59,7 +59,9 @@ class StudentKind:
     """Logits are enlarged with aligned corners: first and last place lie on first and last pixel."""
     settings: tuple[str, ...] = ()
     """What `build` can be told by name."""
-    taken_over: Callable[[nn.Module], InheritedPreprocessing] | None = field(default=None, repr=False)
+    inherited_preprocessing: Callable[[nn.Module], InheritedPreprocessing] | None = field(
+        default=None, repr=False
+    )
     """Of a network that was built from a CLIP's weights, which are then named as `tagmask.load` takes them;
     None: it starts from a file or a folder, or from nothing."""
 

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["initialise", "convolution", "enlarged"]
+__all__ = ["convolution", "enlarged", "initialise"]
 
 
 def convolution(

@@ -21,7 +21,7 @@ from torch.nn import functional
 from tagmask.checks import check_number
 from tagmask.types import Pixels
 from tagmask.weak.students.kind import Logits
-from tagmask.weak.students.layers import initialise, convolution, enlarged
+from tagmask.weak.students.layers import convolution, enlarged, initialise
 
 __all__ = ["Small"]
 
