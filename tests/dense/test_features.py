@@ -19,7 +19,7 @@ def test_the_class_token_is_what_the_whole_tower_says(tagclip_model: Clip) -> No
 def test_reading_the_class_token_leaves_the_pass_as_it_was(tagclip_model: Clip) -> None:
     pixels = torch.from_numpy(np.random.default_rng(1).normal(size=(1, 3, 64, 96)).astype(np.float32))
     tower = extract_features(tagclip_model.vision, pixels, bilinear_half)
-    before = tower.finish(None)
+    before = tower.project_last_block(None)
     first = class_token(tower)
     torch.testing.assert_close(class_token(tower), first, rtol=0, atol=0)
-    torch.testing.assert_close(tower.finish(None), before, rtol=0, atol=0)
+    torch.testing.assert_close(tower.project_last_block(None), before, rtol=0, atol=0)

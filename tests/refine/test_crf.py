@@ -184,7 +184,7 @@ def test_classes_at_a_time_do_not_show(monkeypatch):
     planes, image = scene(7, 10, 9)
     wanted = dense_crf(planes, image, MILD)
     monkeypatch.setattr(module, "_BYTES", 1)
-    monkeypatch.setattr(module, "_FEWEST", 3)
+    monkeypatch.setattr(module, "_MIN_GROUP", 3)
     torch.testing.assert_close(dense_crf(planes, image, MILD), wanted, rtol=0, atol=1e-6)
 
 

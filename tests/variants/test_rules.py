@@ -108,12 +108,12 @@ def test_value_only_equals_attention_to_oneself(tower: TowerFeatures, sclip_mode
     n = tower.tokens.shape[1]
     itself = torch.eye(n).expand(2, 2, n, n)
     assert rule_of("maskclip", sclip_model).weights(tower) is None
-    torch.testing.assert_close(tower.finish(None), tower.finish(itself), rtol=0, atol=1e-6)
+    torch.testing.assert_close(tower.project_last_block(None), tower.project_last_block(itself), rtol=0, atol=1e-6)
 
 
 def test_value_only_never_forms_queries_and_keys(sclip_model: Clip) -> None:
     fresh = extract_features(sclip_model.vision, torch.zeros(1, 3, 32, 32), bicubic_nudged)
-    fresh.finish(rule_of("maskclip", sclip_model).weights(fresh))
+    fresh.project_last_block(rule_of("maskclip", sclip_model).weights(fresh))
     assert "v" in vars(fresh)
     assert not {"q", "k"} & vars(fresh).keys()
 

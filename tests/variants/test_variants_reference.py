@@ -180,7 +180,7 @@ class Reference:
 
     def surgery_tokens(self) -> Tensor:
         state = self.state("clip-surgery")
-        cls = state.finish(vanilla(state))[:, :1]
+        cls = state.project_last_block(vanilla(state))[:, :1]
         return torch.cat([cls, self.features("clip-surgery")[None]], dim=1)[0]
 
 
@@ -212,7 +212,7 @@ def by_name(reference: Reference, pack: Mapping[str, np.ndarray]) -> dict[str, C
         "gem.pos_21x28": lambda: POSITIONS["bicubic-smooth"](
             reference.clip.vision.positional_embedding, (21, 28)
         ),
-        "gem.feat_ori": lambda: reference.state("gem").finish(vanilla(reference.state("gem")))[0],
+        "gem.feat_ori": lambda: reference.state("gem").project_last_block(vanilla(reference.state("gem")))[0],
         "surgery.tokens": reference.surgery_tokens,
         "surgery.fs": lambda: clip_surgery.feature_surgery(reference.unit_tokens(), reference.texts["20"])[0],
         "surgery.map_sub": lambda: F.interpolate(reference.surgery_map()[None], (90, 120), mode="bilinear")[
