@@ -41,8 +41,8 @@ def test_merge_names_is_the_maximum_over_a_class(sizes: list[int], seed: int) ->
 
 
 def test_features_are_the_unit_mean_of_unit_sentences(sclip_model: Clip) -> None:
-    found = text_features(sclip_model, ["cat", "traffic light"], TEMPLATES)
-    for row, word in zip(found, ["cat", "traffic light"], strict=True):
+    features = text_features(sclip_model, ["cat", "traffic light"], TEMPLATES)
+    for row, word in zip(features, ["cat", "traffic light"], strict=True):
         total = np.zeros(64)
         for template in TEMPLATES:
             # One sentence at a time over all 77 tokens: no trimming, no batching.

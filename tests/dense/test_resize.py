@@ -46,10 +46,10 @@ def test_equals_the_formula(source, target):
 @pytest.mark.parametrize("target", [(40, 50), (10, 15), (20, 30)])
 def test_strip_size_does_not_change_the_result(monkeypatch, target):
     image = noise(40, 60)
-    wanted = resize_cv2_linear(image, target)
+    expected = resize_cv2_linear(image, target)
     for values in (1, 3 * target[1] * 7):
         monkeypatch.setattr(module, "_STRIP", values)
-        np.testing.assert_array_equal(resize_cv2_linear(image, target), wanted)
+        np.testing.assert_array_equal(resize_cv2_linear(image, target), expected)
 
 
 def test_same_size_is_the_same_image():
@@ -58,7 +58,7 @@ def test_same_size_is_the_same_image():
 
 
 @pytest.mark.parametrize(
-    ("size", "short", "wanted"),
+    ("size", "short", "expected"),
     [
         ((375, 500), 336, (336, 448)),
         ((500, 333), 336, (505, 336)),
@@ -69,8 +69,8 @@ def test_same_size_is_the_same_image():
         ((90, 120), 336, (336, 448)),
     ],
 )
-def test_short_side(size, short, wanted):
-    assert short_side_size(size, short) == wanted
+def test_short_side(size, short, expected):
+    assert short_side_size(size, short) == expected
 
 
 def test_halves_round_up():

@@ -139,7 +139,7 @@ def test_labels_that_cannot_be_used_are_refused(sclip_model: Clip, texts: torch.
         trained(sclip_model, texts, SMALL, [(image, labels[1:])])
     with pytest.raises(InputError, match=r"labels hold \[3\]; with 3 classes give 0 to 2, or 255"):
         trained(sclip_model, texts, SMALL, [(image, np.where(labels == labels[0, 0], 3, labels))])
-    with pytest.raises(InputError, match="Crop is 8 pixels"):
+    with pytest.raises(InputError, match="crop is 8 pixels"):
         trained(sclip_model, texts, ProjectionSettings(crop=8), samples())
     with pytest.raises(InputError, match="steps is 0"):
         ProjectionSettings(steps=0)

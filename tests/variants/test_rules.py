@@ -163,9 +163,9 @@ def test_early_attention_equals_that_layer(variants_model: Clip) -> None:
         x = before.states[layer - 1] if layer else _embedded(variants_model, pixels)
         q, k, _ = block.attn.qkv(block.ln_1(x))
         expected = torch.softmax((q @ k.transpose(-2, -1)).float() / 8, dim=-1)
-        found = rule.weights(tower)
-        assert found is not None
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+        actual = rule.weights(tower)
+        assert actual is not None
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
 
 
 def _embedded(clip: Clip, pixels: Tensor) -> Tensor:
@@ -186,9 +186,9 @@ def test_ensemble_is_the_mean_of_its_members(variants_model: Clip) -> None:
         y = (tower.z @ w).reshape(1, -1, width // 64, 64).transpose(1, 2)
         parts.append(torch.softmax(y @ y.transpose(-2, -1) / 8, dim=-1))
     rule = rule_of("sclip-random", variants_model, RandomSettings(ensemble=4, ensemble_seed=3))
-    found = rule.weights(tower)
-    assert found is not None
-    torch.testing.assert_close(found, torch.stack(parts).mean(dim=0), rtol=0, atol=1e-5)
+    actual = rule.weights(tower)
+    assert actual is not None
+    torch.testing.assert_close(actual, torch.stack(parts).mean(dim=0), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

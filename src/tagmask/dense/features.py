@@ -33,8 +33,7 @@ class CaptureSpec:
     heads: frozenset[frozenset[int]] = frozenset()
     """Groups of layers to capture: their attention maps per head, averaged over each group."""
     last_blocks: int = 1
-    """Capture the input of each of this many last blocks, so that `TowerFeatures.at_block` can start
-    there."""
+    """Number of last blocks whose input to capture, for `TowerFeatures.at_block`."""
 
     def __or__(self, other: "CaptureSpec") -> "CaptureSpec":
         return CaptureSpec(

@@ -70,7 +70,7 @@ def softmax_gradcam(
     out = _output_path(tower)
     cosines = texts.float() @ out.feature
     probabilities = torch.softmax(logit_scale * cosines, dim=0)
-    gradient = _at_feature(probabilities, texts.float(), list(targets)) * logit_scale
+    gradient = _gradient_at_feature(probabilities, texts.float(), list(targets)) * logit_scale
     # Then through the feature's own normalisation.
     gradient = (gradient - (gradient @ out.feature)[:, None] * out.feature) / out.length
     together = max(1, _GRADIENTS_ALIVE // out.slope.numel())
@@ -148,7 +148,7 @@ def _slope(activation: Callable[[Tensor], Tensor], x: Float[Tensor, "p m"]) -> F
     return slope
 
 
-def _at_feature(
+def _gradient_at_feature(
     probabilities: Float[Tensor, " q"], texts: TextFeatures, targets: list[int]
 ) -> Float[Tensor, "k e"]:
     """Gradient of the targets' probabilities at the feature, without the factor of the logit scale."""
@@ -186,11 +186,11 @@ def _back_to_attention(
     inner = _centred(pooled * out.after.weight)
     along = inner @ out.after.unit.T / inner.shape[-1]
     at_y = (inner[:, None] - along[..., None] * out.after.unit) * out.after.inverse
-    shared = _times(out.after.unit * out.after.inverse, mlp.c_proj.weight) * out.slope
-    at_hidden = _times(inner, mlp.c_proj.weight)[:, None] * (out.slope * out.after.inverse)
+    shared = _matmul(out.after.unit * out.after.inverse, mlp.c_proj.weight) * out.slope
+    at_hidden = _matmul(inner, mlp.c_proj.weight)[:, None] * (out.slope * out.after.inverse)
     at_hidden -= along[..., None] * shared
-    at_x = out.before_mlp.back(_times(at_hidden, mlp.c_fc.weight)) + at_y
-    at_merged = _times(at_x, attn.out_proj.weight)
+    at_x = out.before_mlp.back(_matmul(at_hidden, mlp.c_fc.weight)) + at_y
+    at_merged = _matmul(at_x, attn.out_proj.weight)
     return attn.split(at_merged)
 
 
@@ -225,6 +225,6 @@ def _sum_through_attention(
     return sums.transpose(0, 1).flatten(1)
 
 
-def _times(gradient: Tensor, weight: Tensor) -> Tensor:
+def _matmul(gradient: Tensor, weight: Tensor) -> Tensor:
     """Multiply by a weight, in the weight's precision."""
     return (gradient.to(weight.dtype) @ weight).float()

@@ -119,9 +119,9 @@ def _mix(source: int, target: int, *, border_only: bool) -> _Mix:
 def _resized(image: Image, rows: _Mix, columns: _Mix, strip: slice) -> UInt8[np.ndarray, "strip w1 3"]:
     upper, lower = rows.low[strip], rows.high[strip]
     # Resize each source row once, even if several target rows read it.
-    used, place = np.unique(np.concatenate([upper, lower]), return_inverse=True)
+    used, index = np.unique(np.concatenate([upper, lower]), return_inverse=True)
     wide = _widened(image[used], columns)
-    first, second = wide[place[: len(upper)]], wide[place[len(upper) :]]
+    first, second = wide[index[: len(upper)]], wide[index[len(upper) :]]
     first *= rows.low_part[strip, None, None]
     first >>= 16
     second *= rows.high_part[strip, None, None]

@@ -30,8 +30,7 @@ _MEAN_BGR = (104.008, 116.669, 122.675)
 _FADED = 1e-6
 """Classes that can change no message by more than this are skipped in a round."""
 _BYTES = 1 << 29
-"""Size limit of a lattice buffer, of which a filter call holds two; larger inputs are filtered in groups of
-classes."""
+"""Size limit of a lattice buffer (a call holds two); larger inputs are filtered in groups of classes."""
 _MIN_GROUP = 4
 """Fewest classes filtered at a time, whatever the memory: small groups take nearly as long as large ones."""
 

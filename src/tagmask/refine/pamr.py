@@ -62,7 +62,7 @@ def pamr(
         >>> pamr(torch.rand(2, 30, 40), torch.rand(3, 30, 40), steps=2).shape
         torch.Size([2, 30, 40])
     """
-    _require(steps, dilations)
+    _check_arguments(steps, dilations)
     if maps.shape[1:] != guide.shape[1:]:
         raise ShapeError(
             f"Got maps of {tuple(maps.shape[1:])} and a guide of {tuple(guide.shape[1:])}. "
@@ -111,11 +111,11 @@ def halo(steps: int, dilations: Sequence[int]) -> int:
         >>> halo(10, (8, 16))
         160
     """
-    _require(steps, dilations)
+    _check_arguments(steps, dilations)
     return steps * max(dilations)
 
 
-def _require(steps: int, dilations: Sequence[int]) -> None:
+def _check_arguments(steps: int, dilations: Sequence[int]) -> None:
     if steps < 0:
         raise InputError(f"Got {steps} steps. Give 0 (off) or more.")
     if not dilations or min(dilations) < 1:

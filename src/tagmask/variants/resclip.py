@@ -59,8 +59,7 @@ BASE_METHODS: dict[str, tuple[Pairs, bool, str]] = {
     "clearclip": (_queries, False, "bare"),
     "sclip": (_both, False, "full"),
 }
-"""By base method: pairs whose products are the logits, whether to add NACLIP's prior, the form of the
-block."""
+"""By base method: pairs whose products are the logits, whether to add NACLIP's prior, the block form."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +79,7 @@ class ResclipSettings(LayerSettings):
     sfr_share: float = 0.7
     """Share of the label affinity in the logits, 0..1."""
     short_path: bool = True
-    """As coded: tests only the first part of the line between two patches."""
+    """As coded, tests only the first part of the line between two patches."""
 
     def __post_init__(self) -> None:
         for name in ("temp_thd", "rcs_share", "sfr_share"):

@@ -69,13 +69,13 @@ def long_outliers(tower: TowerFeatures) -> Bool[Tensor, "b p"]:
 
 
 def sfp(settings: SfpSettings, depth: int, criterion: str = "class") -> DenseRule:
-    """Build the rule of SFP; `criterion` is "class" (the paper's), "length", or "lone" (SC-CLIP's)."""
+    """Build the rule of SFP; `criterion` is "class" (the paper's), "norm", or "lof" (SC-CLIP's)."""
     layers = Layers(depth, settings.absolute_layers)
     similarity_layer, attention_layer = layers(SIMILARITY_LAYER), layers(10)
     find: dict[str, Callable[[TowerFeatures], Bool[Tensor, "b p"]]] = {
         "class": partial(class_outliers, layer=attention_layer),
-        "length": long_outliers,
-        "lone": lambda x: lof_outliers(x.tokens[:, 1:]),
+        "norm": long_outliers,
+        "lof": lambda x: lof_outliers(x.tokens[:, 1:]),
     }
 
     def before(tower: TowerFeatures) -> tuple[TowerFeatures, ...]:
@@ -117,14 +117,14 @@ METHODS = (
     dense_method("sfp", sfp, "SC-CLIP with outliers found by the class token", _SOURCE, settings=SfpSettings),
     dense_method(
         "sfp-length",
-        partial(sfp, criterion="length"),
+        partial(sfp, criterion="norm"),
         "SFP with the patches of largest norm as outliers",
         _SOURCE,
         settings=SfpSettings,
     ),
     dense_method(
         "sfp-lone",
-        partial(sfp, criterion="lone"),
+        partial(sfp, criterion="lof"),
         "SFP with SC-CLIP's outliers",
         _SOURCE,
         settings=SfpSettings,
