@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import cast
 
 from tagmask.dense.features import TowerFeatures
-from tagmask.dense.rule import DenseRule, Making, VariantSettings
+from tagmask.dense.rule import DenseRule, RuleFactory, VariantSettings
 from tagmask.errors import InputError
 from tagmask.method import Method
 from tagmask.papers import clip_es, clip_surgery_tags, clip_tags, cls_seg, dpt, piaa, sparc, tagclip
@@ -130,7 +130,7 @@ Attend = Callable[[TowerFeatures], Attention | None]
 
 def register_method(
     name: str,
-    rule: Attend | DenseRule | Making,
+    rule: Attend | DenseRule | RuleFactory,
     *,
     settings: type[VariantSettings] | None = None,
     summary: str = "your own",
@@ -165,7 +165,7 @@ def register_method(
     _REGISTERED["masks", name] = Method(
         name=name,
         kind="dense",
-        rule=cast("DenseRule | Making", rule),
+        rule=cast("DenseRule | RuleFactory", rule),
         summary=summary,
         source=source,
         settings=settings or VariantSettings,

@@ -8,7 +8,7 @@ from tagmask.dense.positions import bilinear_half
 
 
 @torch.inference_mode()
-def test_the_class_token_is_what_the_whole_tower_says(tagclip_model: Clip) -> None:
+def test_class_token_equals_the_whole_tower(tagclip_model: Clip) -> None:
     pixels = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 224, 224)).astype(np.float32))
     tower = extract_features(tagclip_model.vision, pixels, bilinear_half)
     whole = F.normalize(class_token_features(tagclip_model.vision, pixels), dim=-1)
@@ -16,10 +16,10 @@ def test_the_class_token_is_what_the_whole_tower_says(tagclip_model: Clip) -> No
 
 
 @torch.inference_mode()
-def test_reading_the_class_token_leaves_the_pass_as_it_was(tagclip_model: Clip) -> None:
+def test_class_token_does_not_change_the_features(tagclip_model: Clip) -> None:
     pixels = torch.from_numpy(np.random.default_rng(1).normal(size=(1, 3, 64, 96)).astype(np.float32))
     tower = extract_features(tagclip_model.vision, pixels, bilinear_half)
-    before = tower.finish(None)
+    before = tower.project_last_block(None)
     first = class_token(tower)
     torch.testing.assert_close(class_token(tower), first, rtol=0, atol=0)
-    torch.testing.assert_close(tower.finish(None), before, rtol=0, atol=0)
+    torch.testing.assert_close(tower.project_last_block(None), before, rtol=0, atol=0)

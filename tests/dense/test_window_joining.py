@@ -1,4 +1,4 @@
-"""Windows joined before the last block."""
+"""Joining windows before the last block."""
 
 import numpy as np
 import pytest
@@ -13,11 +13,13 @@ from tagmask.dense.windows import Windows, plan_windows, single_window
 from tagmask.errors import InputError
 
 
-def looked(clip: Clip, pixels: torch.Tensor, plan: Windows, keep: CaptureSpec) -> list[TowerFeatures]:
-    cuts = torch.stack([pixels[:, y0:y1, x0:x1] for x0, y0, x1, y1 in plan.boxes])
+def features_of_windows(
+    clip: Clip, pixels: torch.Tensor, plan: Windows, capture: CaptureSpec
+) -> list[TowerFeatures]:
+    crops = torch.stack([pixels[:, y0:y1, x0:x1] for x0, y0, x1, y1 in plan.boxes])
     return [
-        extract_features(clip.vision, cuts[i : i + 2], bicubic_nudged, capture=keep)
-        for i in range(0, len(cuts), 2)
+        extract_features(clip.vision, crops[i : i + 2], bicubic_nudged, capture=capture)
+        for i in range(0, len(crops), 2)
     ]
 
 
@@ -27,21 +29,23 @@ def pixels() -> torch.Tensor:
 
 
 @torch.inference_mode()
-def test_one_window_is_joined_to_itself(variants_model: Clip, pixels: torch.Tensor) -> None:
-    (alone,) = looked(variants_model, pixels, single_window((96, 128)), CaptureSpec(states=frozenset({3})))
-    joined = join_windows([alone], single_window((96, 128)))
+def test_single_window_is_unchanged(variants_model: Clip, pixels: torch.Tensor) -> None:
+    (single,) = features_of_windows(
+        variants_model, pixels, single_window((96, 128)), CaptureSpec(states=frozenset({3}))
+    )
+    joined = join_windows([single], single_window((96, 128)))
     assert joined.grid == (6, 8)
-    torch.testing.assert_close(joined.tokens, alone.tokens, rtol=0, atol=1e-5)
-    torch.testing.assert_close(joined.states[3], alone.states[3], rtol=0, atol=1e-5)
+    torch.testing.assert_close(joined.tokens, single.tokens, rtol=0, atol=1e-5)
+    torch.testing.assert_close(joined.states[3], single.states[3], rtol=0, atol=1e-5)
 
 
 @torch.inference_mode()
-def test_windows_side_by_side_are_laid_side_by_side(variants_model: Clip, pixels: torch.Tensor) -> None:
+def test_aligned_windows_are_averaged_patch_by_patch(variants_model: Clip, pixels: torch.Tensor) -> None:
     plan = plan_windows((96, 128), 64, 32)
-    passes = looked(variants_model, pixels, plan, CaptureSpec())
-    joined = join_windows(passes, plan)
+    batches = features_of_windows(variants_model, pixels, plan, CaptureSpec())
+    joined = join_windows(batches, plan)
     assert joined.grid == (6, 8)
-    tokens = torch.cat([each.tokens for each in passes])
+    tokens = torch.cat([batch.tokens for batch in batches])
     sums, counts = torch.zeros(6, 8, tokens.shape[-1]), torch.zeros(6, 8, 1)
     for (x0, y0, _, _), window in zip(plan.boxes, tokens, strict=True):
         rows, columns = slice(y0 // 16, y0 // 16 + 4), slice(x0 // 16, x0 // 16 + 4)
@@ -52,15 +56,15 @@ def test_windows_side_by_side_are_laid_side_by_side(variants_model: Clip, pixels
 
 
 @torch.inference_mode()
-def test_windows_off_the_grid_are_read_between_their_patches(variants_model: Clip) -> None:
+def test_unaligned_windows_are_interpolated(variants_model: Clip) -> None:
     pixels = torch.randn(3, 72, 72, generator=torch.Generator().manual_seed(0))
     plan = plan_windows((72, 72), 64, 64)
     assert plan.tops == (0, 8)
-    passes = looked(variants_model, pixels, plan, CaptureSpec())
-    joined = join_windows(passes, plan)
+    batches = features_of_windows(variants_model, pixels, plan, CaptureSpec())
+    joined = join_windows(batches, plan)
     assert joined.grid == (4, 4)
-    windows = torch.cat([each.tokens for each in passes])[:, 1:].unflatten(1, (4, 4))
-    # Row 1 of the image lies on row 1 of the upper windows, and between rows 0 and 1 of the lower ones.
+    windows = torch.cat([batch.tokens for batch in batches])[:, 1:].unflatten(1, (4, 4))
+    # Row 1 of the image is row 1 of the upper windows, and lies between rows 0 and 1 of the lower ones.
     rows = torch.stack([windows[:2, 1], (windows[2:, 0] + windows[2:, 1]) / 2]).mean(dim=0)
     expected = (rows[0, 1] + (rows[1, 0] + rows[1, 1]) / 2) / 2
     torch.testing.assert_close(joined.tokens[0, 1 + 4 + 1], expected, rtol=0, atol=1e-5)
@@ -68,26 +72,26 @@ def test_windows_off_the_grid_are_read_between_their_patches(variants_model: Cli
 
 def test_attention_cannot_be_joined(variants_model: Clip, pixels: torch.Tensor) -> None:
     plan = plan_windows((96, 128), 64, 32)
-    passes = looked(variants_model, pixels, plan, CaptureSpec(attention=frozenset({2})))
-    with pytest.raises(InputError, match="windows do not share"):
-        join_windows(passes, plan)
+    batches = features_of_windows(variants_model, pixels, plan, CaptureSpec(attention=frozenset({2})))
+    with pytest.raises(InputError, match="does not span several windows"):
+        join_windows(batches, plan)
 
 
-def test_a_segmenter_that_joins(variants_model: Clip, shapes: list[np.ndarray]) -> None:
+def test_segmenter_joins_tokens(variants_model: Clip, shapes: list[np.ndarray]) -> None:
     settings = {"templates": ("{}.",), "short_side": 112, "crop": 64, "stride": 32}
     for method in ("sclip", "sc-clip", "gem"):
-        made = tagmask.Segmenter(
+        segmenter = tagmask.Segmenter(
             variants_model, recipe="sclip/voc20", method=method, join="tokens", **settings
         )
-        seg = made(shapes[0], scores=True)
+        seg = segmenter(shapes[0], scores=True)
         assert seg.labels.shape == shapes[0].shape[:2]
         assert seg.scores is not None
         assert np.isfinite(seg.scores).all()
-    # A single window has nothing to be joined with.
+    # With a single window, joining changes nothing.
     single = settings | {"crop": None}
     joined, plain = (
-        tagmask.Segmenter(variants_model, recipe="sclip/voc20", join=how, two_resizes=True, **single)
-        for how in ("tokens", "maps")
+        tagmask.Segmenter(variants_model, recipe="sclip/voc20", join=join, two_resizes=True, **single)
+        for join in ("tokens", "maps")
     )
     np.testing.assert_allclose(
         joined(shapes[0], scores=True).scores, plain(shapes[0], scores=True).scores, rtol=0, atol=1e-5

@@ -157,7 +157,7 @@ def test_a_batch_is_its_images_one_at_a_time(tagclip_model: Clip, way: str) -> N
 def test_dpt_reads_places_by_their_values_alone(tagclip_model: Clip) -> None:
     pixels, s = images(9, b=1), tagclip_model.logit_scale
     tower = encode_image(tagclip_model, pixels)
-    places = F.normalize(tower.finish(None)[:, 1:], dim=-1)
+    places = F.normalize(tower.project_last_block(None)[:, 1:], dim=-1)
     z = s * class_token(tower) @ TEXTS.T
     local = (torch.softmax(s * places @ TEXTS.T, dim=1) * (s * places @ TEXTS.T)).sum(dim=1)
     torch.testing.assert_close(WAYS["dpt"](tagclip_model, pixels), (z + local) / 2, rtol=0, atol=1e-4)

@@ -42,7 +42,7 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
     texts = text_features(clip, names.texts, voc.templates)
     pixels = tagclip.preprocess_bicubic(clip, image, settings)
     tower = extract_features(clip.vision, pixels[None], bilinear_half, attention=frozenset(range(11)))
-    projected = tower.finish(None)[0]
+    projected = tower.project_last_block(None)[0]
     coarse = tagclip.coarse_scores(clip, tower, names, texts)
     attention = tagclip.patch_attention(tower)
     refined = tagclip.refine_scores(coarse, attention, tower.grid, settings)

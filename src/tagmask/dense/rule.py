@@ -1,14 +1,14 @@
-"""The one form that all dense methods fit: a frozen trunk, and a small record of pure functions.
+"""The common form of all dense methods: a frozen trunk and a small record of pure functions.
 
-    x            the pass before the last block (`dense.features.TowerFeatures`)
-    before       tokens repaired or aggregated first; several streams where a method has them
+    tower        features before the last block (`dense.features.TowerFeatures`)
+    before       repairs or aggregates tokens first; returns several streams where a method has them
     weights      the attention of each stream
-    block_form   "full": residual and MLP stay; "bare": the attention's output alone
-    after        what is made of the streams' outputs
-    second_pass  a second pass through at the last block, with a prior made from the first one's output
-    scores       what is made of the cosines
+    block_form   "full": keeps the residual and the MLP; "bare": the attention's output alone
+    after        combines the outputs of the streams
+    second_pass  runs the last block a second time, with a prior computed from the first output
+    scores       post-processes the cosines
 
-Blocks before the last are never altered, so any number of methods share one trunk.
+Methods never alter the blocks before the last, so any number of methods share one forward pass of the trunk.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +32,7 @@ __all__ = [
     "DenseRule",
     "LayerSettings",
     "Layers",
-    "Making",
+    "RuleFactory",
     "SecondPassContext",
     "VariantSettings",
     "affinity",
@@ -43,32 +43,32 @@ __all__ = [
 ]
 
 Cosines = Float[Tensor, "b q p"]
-"""Of every text with every patch."""
+"""Cosine of every text with every patch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VariantSettings:
-    """The numbers that one dense method leaves open: none here, which is what most methods have."""
+    """Base of a dense method's own settings; most methods have none."""
 
     QUIRKS: ClassVar[tuple[str, ...]] = ()
-    """Those that are True as published and False as corrected."""
+    """Settings that are True as published and False as corrected."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSettings(VariantSettings):
-    """Of methods that name layers."""
+    """Settings of methods that refer to layers by number."""
 
     QUIRKS: ClassVar[tuple[str, ...]] = ("absolute_layers",)
 
     absolute_layers: bool = False
-    """As published, towers that are deeper than 12 layers are read at the same layer numbers."""
+    """As published, deeper towers use the layer numbers of the 12-layer tower unchanged."""
 
 
 @dataclass(frozen=True)
 class Layers:
-    """Where the papers' layer numbers, written for 12 layers, lie in a tower.
+    """Map the papers' layer numbers, given for 12 layers, to a tower of `count` layers.
 
-    The same share of the tower, or, with `absolute`, the same number.
+    By relative depth, or, with `absolute`, by the same number.
     """
 
     count: int
@@ -81,68 +81,70 @@ class Layers:
         return self.count - 2 if layer == 10 else max((layer + 1) * self.count // 12 - 1, 0)
 
     def last(self, blocks: int) -> int:
-        """How many last blocks stand for so many of 12."""
+        """The number of last blocks that corresponds to the last `blocks` of 12."""
         return min(blocks, self.count) if self.absolute else max(blocks * self.count // 12, 1)
 
 
-def _alone(tower: TowerFeatures) -> tuple[TowerFeatures, ...]:
+def _single_stream(tower: TowerFeatures) -> tuple[TowerFeatures, ...]:
     return (tower,)
 
 
-def _first(tower: TowerFeatures, streams: tuple[TowerFeatures, ...], outs: tuple[Tokens, ...]) -> Tokens:
+def _first_output(
+    tower: TowerFeatures, streams: tuple[TowerFeatures, ...], outs: tuple[Tokens, ...]
+) -> Tokens:
     return outs[0]
 
 
 @dataclass(frozen=True)
 class SecondPassContext:
-    """What a second look at the last block may use beside the pass."""
+    """Additional inputs of a method's second pass through the last block."""
 
     pixels: Pixels
     """The normalised windows."""
     texts: TextFeatures
     scale: float
-    """Of the cosines in the softmax over texts."""
+    """Factor on the cosines in the softmax over texts."""
 
 
-_NOTHING = CaptureSpec()
+_CAPTURE_NOTHING = CaptureSpec()
 
 
 @dataclass(frozen=True)
 class DenseRule:
-    """One method."""
+    """One dense method as functions of the tower's features."""
 
     weights: Callable[[TowerFeatures], Attention | None]
-    """Attention weights; None where each token takes its own value, so that q and k are never formed."""
+    """Attention weights; None if each token keeps its own value, so that q and k are never computed."""
     second: Callable[[TowerFeatures], Attention | None] | None = None
-    """Attention weights of the second stream, where they differ from the first's."""
+    """Attention weights of the second stream, if they differ from the first's."""
     block_form: str = "full"
     """"full" or "bare"."""
-    capture: CaptureSpec = _NOTHING
-    """What the trunk must keep."""
+    capture: CaptureSpec = _CAPTURE_NOTHING
+    """What to capture in the trunk."""
     depth: int = 1
-    """Over 1: a side stream sums the attention outputs of the last `depth` blocks, whose queries, keys and
-    values come from the ordinary stream; no MLP."""
-    before: Callable[[TowerFeatures], tuple[TowerFeatures, ...]] = _alone
-    after: Callable[[TowerFeatures, tuple[TowerFeatures, ...], tuple[Tokens, ...]], Tokens] = _first
+    """If over 1, a parallel stream sums the attention outputs of the last `depth` blocks. Their queries, keys
+    and values come from the main stream; the parallel stream has no MLP."""
+    before: Callable[[TowerFeatures], tuple[TowerFeatures, ...]] = _single_stream
+    after: Callable[[TowerFeatures, tuple[TowerFeatures, ...], tuple[Tokens, ...]], Tokens] = _first_output
     second_pass: (
         Callable[[TowerFeatures, Float[Tensor, "b p e"], SecondPassContext], TowerFeatures] | None
     ) = None
     scores: Callable[[TowerFeatures, Cosines], Cosines] | None = None
     positions: str = "bicubic-nudged"
-    """How its authors stretch the position table."""
+    """How the method's authors interpolate the position table."""
 
 
-Making = Callable[[Any, int], DenseRule]
-"""From a method's own settings and the number of the tower's layers to its rule."""
+RuleFactory = Callable[[Any, int], DenseRule]
+"""Builds a rule from a method's own settings and the number of layers of the tower."""
 
 
 def extract_shared_features(
     vision: Vision, pixels: Pixels, rules: Sequence[DenseRule], tables: Sequence[Positions]
 ) -> Iterator[tuple[int, TowerFeatures]]:
-    """The pass that each rule starts from: one for all rules that stretch the position table alike.
+    """Extract the features that each rule starts from, in one forward pass per position table.
 
     Yields:
-        Each rule's index, once, and its pass.
+        Each rule's index, once, and its features.
     """
     for table in dict.fromkeys(tables):
         sharing = [i for i, other in enumerate(tables) if other is table]
@@ -156,12 +158,12 @@ def extract_shared_features(
 def block_attention(
     tower: TowerFeatures, rule: DenseRule, context: SecondPassContext | None = None
 ) -> Attention | None:
-    """The last block's attention as the rule has it, of its first stream; None where it is the identity.
+    """The last block's attention under a rule (first stream only); None if it is the identity.
 
     Args:
         tower: features before the last block.
         rule: the method.
-        context: what a second look asks for. None: the attention of the first look.
+        context: inputs of the second pass. None: the attention of the first pass.
     """
     if rule.second_pass is not None and context is not None:
         tower = rule.second_pass(tower, _forward(tower, rule), context)
@@ -171,9 +173,9 @@ def block_attention(
 def patch_features(
     tower: TowerFeatures, rule: DenseRule, context: SecondPassContext | None = None
 ) -> Float[Tensor, "b p e"]:
-    """Each patch in the shared space, not normalised, as the rule sees it.
+    """Patch features in the shared space under a rule, not normalised.
 
-    A rule that looks again does so if it is told what is asked.
+    A rule with a second pass runs it only if `context` is given.
     """
     features = _forward(tower, rule)
     if rule.second_pass is None or context is None:
@@ -182,7 +184,7 @@ def patch_features(
 
 
 def patch_cosines(tower: TowerFeatures, rule: DenseRule, context: SecondPassContext) -> Cosines:
-    """Cosine of every text with every patch, after whatever the rule makes of them."""
+    """Cosine of every text with every patch, post-processed by the rule."""
     patches = F.normalize(patch_features(tower, rule, context), dim=-1)
     cosines = (patches @ context.texts.T).transpose(1, 2)
     return cosines if rule.scores is None else rule.scores(tower, cosines)
@@ -196,24 +198,24 @@ def affinity(x: Heads, y: Heads, bias: Float[Tensor, "n n"] | None = None) -> At
 
 def _forward(tower: TowerFeatures, rule: DenseRule) -> Float[Tensor, "b p e"]:
     if rule.depth > 1:
-        tokens = _side_stream(tower, rule)
+        tokens = _parallel_stream(tower, rule)
     else:
         streams = rule.before(tower)
-        outs = tuple(_block(stream, rule, i) for i, stream in enumerate(streams))
+        outs = tuple(_last_block(stream, rule, i) for i, stream in enumerate(streams))
         tokens = rule.after(tower, streams, outs)
     # The class token comes first where there is one.
     return tower.vision.project(tokens[:, -tower.patches :])
 
 
-def _block(tower: TowerFeatures, rule: DenseRule, stream: int) -> Tokens:
+def _last_block(tower: TowerFeatures, rule: DenseRule, stream: int) -> Tokens:
     weights = rule.second(tower) if stream and rule.second is not None else rule.weights(tower)
-    return tower.last_block(weights) if rule.block_form == "full" else tower.attended(weights).float()
+    return tower.last_block(weights) if rule.block_form == "full" else tower.attend(weights).float()
 
 
-def _side_stream(tower: TowerFeatures, rule: DenseRule) -> Tokens:
+def _parallel_stream(tower: TowerFeatures, rule: DenseRule) -> Tokens:
     count = len(tower.vision.blocks)
     stream = tower.at_block(count - rule.depth).tokens
     for layer in range(count - rule.depth, count):
-        at = tower.at_block(layer)
-        stream = stream + at.attended(rule.weights(at))
+        features = tower.at_block(layer)
+        stream = stream + features.attend(rule.weights(features))
     return stream

@@ -1,7 +1,7 @@
-"""Windows joined before the last block, so that its attention spans the whole image.
+"""Join windows before the last block, so that its attention spans the whole image.
 
-This project's own; no paper has it. The blocks before see windows of the size they were trained on, and the
-last one, whose attention the dense methods replace, relates all patches of the image.
+This project's extension, from no paper. The earlier blocks process windows of the size they were trained on;
+the last block, whose attention the dense methods replace, relates all patches of the image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,25 +19,25 @@ from tagmask.types import Size, Tokens
 __all__ = ["join_windows"]
 
 
-def join_windows(passes: Sequence[TowerFeatures], plan: Windows) -> TowerFeatures:
-    """One pass over an image from those over its windows.
+def join_windows(batches: Sequence[TowerFeatures], plan: Windows) -> TowerFeatures:
+    """Join the features of an image's windows to features of the whole image.
 
-    Each patch of the image's own grid takes the mean, over the windows that its centre lies in, of their
-    patches there (linear between centres). The class token is the mean of the windows'. The stream and the
-    layers' outputs that were kept are joined alike.
+    Each patch of the image's grid is the mean over the windows that contain its centre, each interpolated
+    linearly at that centre. The class token is the mean over the windows. The tokens and the captured layer
+    outputs are joined in the same way.
 
     Args:
-        passes: over the windows, in the order of `plan`, any number of windows in each.
-        plan: where they lie.
+        batches: features of the windows, in the order of `plan`; any number of windows per batch.
+        plan: positions of the windows.
 
     Raises:
-        InputError: attention was kept, which says nothing about patches of different windows.
+        InputError: attention maps were captured; they do not relate patches of different windows.
     """
-    first = passes[0]
+    first = batches[0]
     if first.attention or first.heads:
         raise InputError(
-            "this method reads the attention of earlier layers, which windows do not share; "
-            "choose another, or join='maps'"
+            "This method reads the attention of earlier layers, which does not span several windows. "
+            "Use join='maps' or another method."
         )
     height, width = plan.canvas
     patch = first.vision.patch
@@ -47,33 +47,33 @@ def join_windows(passes: Sequence[TowerFeatures], plan: Windows) -> TowerFeature
         _gather_matrix(plan.lefts, plan.width, first.grid[1], grid[1], patch).to(first.tokens),
     )
     states: Mapping[int, Tokens] = {
-        layer: _joined([each.states[layer] for each in passes], first.grid, plan, maps)
+        layer: _join([batch.states[layer] for batch in batches], first.grid, plan, maps)
         for layer in first.states
     }
-    tokens = _joined([each.tokens for each in passes], first.grid, plan, maps)
+    tokens = _join([batch.tokens for batch in batches], first.grid, plan, maps)
     return replace(first, tokens=tokens, states=states, grid=grid)
 
 
 def _gather_matrix(
     starts: Sequence[int], length: int, cells: int, target: int, patch: int
 ) -> Float[Tensor, "target cols"]:
-    """Along one axis: what each patch of the image takes of each patch of each window. Rows sum to 1."""
+    """Along one axis: weight of each window's patches in each patch of the image. Rows sum to 1."""
     centre = (torch.arange(target) + 0.5) * patch
     parts = []
     for start in starts:
-        place = ((centre - start) / patch - 0.5).clamp(0, cells - 1)
-        low = place.floor().long().clamp(max=max(cells - 2, 0))
+        position = ((centre - start) / patch - 0.5).clamp(0, cells - 1)
+        low = position.floor().long().clamp(max=max(cells - 2, 0))
         part = torch.zeros(target, cells)
         rows = torch.arange(target)
-        part[rows, low] += 1 - (place - low)
-        part[rows, (low + 1).clamp(max=cells - 1)] += place - low
+        part[rows, low] += 1 - (position - low)
+        part[rows, (low + 1).clamp(max=cells - 1)] += position - low
         inside = (centre >= start) & (centre < start + length)
         parts.append(part * inside[:, None])
     joined = torch.cat(parts, dim=1)
     return joined / joined.sum(dim=1, keepdim=True)
 
 
-def _joined(
+def _join(
     windows: Sequence[Float[Tensor, "_ n d"]],
     grid: Size,
     plan: Windows,

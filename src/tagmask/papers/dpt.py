@@ -82,7 +82,7 @@ def score(clip: Clip, pixels: Pixels, texts: TextFeatures, settings: DptSettings
     """Each text's score in each image, by a ViT."""
     tower = encode_image(clip, pixels)
     z = global_logits(class_token(tower), texts, clip.logit_scale)
-    local = local_logits(tower.finish(None)[:, 1:], texts, clip.logit_scale)
+    local = local_logits(tower.project_last_block(None)[:, 1:], texts, clip.logit_scale)
     return merge(z, local, settings)
 
 

@@ -50,13 +50,13 @@ def encode(clip: Clip, pixels: Pixels, encoder: str) -> EncodedImages:
 
 
 def _sclip(tower: TowerFeatures) -> Float[Tensor, "b n e"]:
-    return tower.finish(correlative(tower))
+    return tower.project_last_block(correlative(tower))
 
 
 def _itaclip(tower: TowerFeatures) -> Float[Tensor, "b n e"]:
     middle = torch.stack([correlative(tower.at_block(layer)) for layer in sorted(_mixed(tower.vision))])
     weights = 0.5 * correlative(tower) + 0.5 * middle.mean(dim=0)
-    return tower.vision.project(tower.tokens + tower.attended(weights))
+    return tower.vision.project(tower.tokens + tower.attend(weights))
 
 
 def _mixed(vision: Vision) -> set[int]:

@@ -143,7 +143,7 @@ def class_logits(
     """Cosine of each class's best name at every pixel; the gradient reaches the projection only."""
     with torch.no_grad():
         tower = extract_features(clip.vision, pixels, bicubic_nudged)
-    patches = F.normalize(tower.finish(projected(tower, matrix, bias))[:, 1:], dim=-1)
+    patches = F.normalize(tower.project_last_block(projected(tower, matrix, bias))[:, 1:], dim=-1)
     cosines = (patches @ texts.T).transpose(1, 2).unflatten(2, tower.grid)
     size = (pixels.shape[-2], pixels.shape[-1])
     wide = F.interpolate(cosines, size=size, mode="bilinear", align_corners=False)

@@ -233,7 +233,7 @@ def coarse_scores(
     The authors keep the last block and mask its attention by -100 off the diagonal: every token attends to
     itself alone, which is the value path. A class with several names takes its best.
     """
-    features = F.normalize(tower.finish(None)[0, 1:], dim=-1)
+    features = F.normalize(tower.project_last_block(None)[0, 1:], dim=-1)
     probabilities = torch.softmax(clip.logit_scale * features @ texts.T, dim=-1)
     return merge_names(probabilities.T, names).T
 

@@ -1,4 +1,4 @@
-"""Combinations that no paper has, which the common form makes one line each."""
+"""Combinations of methods that no paper describes."""
 
 from dataclasses import replace
 
@@ -13,12 +13,12 @@ __all__ = ["METHODS", "sc_clip_near"]
 
 
 def sc_clip_near(settings: ScClipSettings, depth: int) -> DenseRule:
-    """SC-CLIP, whose keys get NACLIP's bonus for near patches."""
+    """SC-CLIP with NACLIP's prior for neighbouring patches on its key-key attention."""
 
     def weights(tower: TowerFeatures) -> Attention:
-        assert tower.prior is not None  # SC-CLIP's `before` made it
-        near = gaussian_prior(tower.grid)[1:, 1:].to(tower.k.device)  # no class token here
-        return (affinity(tower.k, tower.k, near) + tower.prior) / 2
+        assert tower.prior is not None  # set by SC-CLIP's `before`
+        proximity = gaussian_prior(tower.grid)[1:, 1:].to(tower.k.device)  # no class token here
+        return (affinity(tower.k, tower.k, proximity) + tower.prior) / 2
 
     return replace(sc_clip(settings, depth), weights=weights)
 
@@ -27,7 +27,7 @@ METHODS = (
     dense_method(
         "sc-clip-near",
         sc_clip_near,
-        "SC-CLIP with NACLIP's bonus for near patches",
+        "SC-CLIP with NACLIP's prior for neighbouring patches",
         "this project's combination",
         settings=ScClipSettings,
     ),

@@ -1,4 +1,4 @@
-"""NACLIP: pay attention to your neighbours.
+"""NACLIP: key-key attention with a Gaussian prior for neighbouring patches.
 
 S. Hajimiri, I. Ben Ayed, J. Dolz. "Pay Attention to Your Neighbours: Training-Free Open-Vocabulary
 Semantic Segmentation", WACV 2025.
@@ -15,24 +15,24 @@ from tagmask.variants.similarity import gaussian_prior
 __all__ = ["METHODS", "NACLIP", "NACLIP_NEIGHBOURS"]
 
 
-def neighbourly(tower: TowerFeatures) -> Attention:
-    """softmax(k kᵀ / 8 + w): w is 1 for the patch itself and falls off over 5 patches. Rows sum to 1."""
+def neighbour_attention(tower: TowerFeatures) -> Attention:
+    """softmax(k kᵀ / 8 + w): w is 1 at the patch itself, a Gaussian of sigma 5 patches. Rows sum to 1."""
     return affinity(tower.k, tower.k, gaussian_prior(tower.grid).to(tower.k.device))
 
 
 def neighbours_only(tower: TowerFeatures) -> Attention:
-    """softmax(w m): nearness alone, m the mean of |q_i| |k_j| / 8 over heads and pairs of tokens.
+    """softmax(w m): the Gaussian prior alone, with m the mean of |q_i| |k_j| / 8 over heads and token pairs.
 
-    The authors' program takes that mean over the whole batch; here every image has its own.
+    The authors' program computes that mean over the whole batch; here it is computed per image.
     """
-    lengths = [torch.linalg.vector_norm(part.float(), dim=-1).mean(dim=-1) for part in (tower.q, tower.k)]
-    mean = (lengths[0] * lengths[1]).mean(dim=-1) * tower.q.shape[-1] ** -0.5
-    near = gaussian_prior(tower.grid).to(tower.q.device)
-    weights = torch.softmax(mean[:, None, None] * near, dim=-1)
+    norms = [torch.linalg.vector_norm(part.float(), dim=-1).mean(dim=-1) for part in (tower.q, tower.k)]
+    mean = (norms[0] * norms[1]).mean(dim=-1) * tower.q.shape[-1] ** -0.5
+    proximity = gaussian_prior(tower.grid).to(tower.q.device)
+    weights = torch.softmax(mean[:, None, None] * proximity, dim=-1)
     return weights[:, None].expand(-1, tower.block.attn.heads, -1, -1)
 
 
-NACLIP = DenseRule(neighbourly, block_form="bare")
+NACLIP = DenseRule(neighbour_attention, block_form="bare")
 NACLIP_NEIGHBOURS = DenseRule(neighbours_only, block_form="bare")
 
 
@@ -42,9 +42,14 @@ METHODS = (
     dense_method(
         "naclip",
         NACLIP,
-        "key-key attention that favours near patches",
+        "key-key attention that favours neighbouring patches",
         _SOURCE,
         large="VOC21 52.2 on L/14, 58.9 on B/16; Context59 32.1, 35.2",
     ),
-    dense_method("naclip-near", NACLIP_NEIGHBOURS, "nearness alone as attention", f"{_SOURCE}, ablation"),
+    dense_method(
+        "naclip-near",
+        NACLIP_NEIGHBOURS,
+        "NACLIP's prior for neighbouring patches as attention",
+        f"{_SOURCE}, ablation",
+    ),
 )

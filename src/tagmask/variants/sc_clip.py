@@ -1,8 +1,8 @@
-"""SC-CLIP: mend the odd patches, then let patches that were alike before stay alike.
+"""SC-CLIP: repair outlier patches, then average patches that are similar in earlier layers.
 
     S. Bai et al. "Self-Calibrated CLIP for Training-Free Open-Vocabulary Segmentation", 2024.
 
-The last block sees patches only. X_l is the stream after block l; layer numbers are for 12 layers.
+The last block processes patches only, without the class token. Layer numbers are for a tower of 12 layers.
 """
 
 from collections.abc import Callable
@@ -25,8 +25,8 @@ from tagmask.variants.similarity import (
 
 __all__ = [
     "METHODS",
-    "OUTLIER_LAYER",
-    "SHARP_LAYER",
+    "SIMILARITY_LAYER",
+    "SMOOTHING_LAYER",
     "SUMMED_LAYERS",
     "ScClipSettings",
     "add_class_token_and_smooth",
@@ -34,41 +34,44 @@ __all__ = [
     "summed_layers",
 ]
 
-OUTLIER_LAYER, SHARP_LAYER, SUMMED_LAYERS = 8, 3, tuple(range(3, 10))
-"""Layers: whose patches tell who is alike; whose patches the result is spread over; that are summed."""
+SIMILARITY_LAYER, SMOOTHING_LAYER, SUMMED_LAYERS = 8, 3, tuple(range(3, 10))
+"""Layers for the similarity of patches, for smoothing the result, and to sum for the second stream."""
 CLASS_SHARE = 0.3
-"""Of the class token's stream, added to every patch."""
+"""Share of the class token that is added to every patch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScClipSettings(LayerSettings):
-    """Of the method."""
+    """Settings of SC-CLIP."""
 
     QUIRKS: ClassVar[tuple[str, ...]] = ("square_outliers", *LayerSettings.QUIRKS)
 
     square_outliers: bool = False
-    """As published, outliers are placed as if the grid were square."""
+    """As published, outlier positions are computed as if the grid were square."""
 
 
 def sc_clip(settings: ScClipSettings, depth: int) -> DenseRule:
-    """SC-CLIP."""
+    """Build the rule of SC-CLIP."""
     layers = Layers(depth, settings.absolute_layers)
-    alike = layers(OUTLIER_LAYER)
+    similarity_layer = layers(SIMILARITY_LAYER)
 
     def before(tower: TowerFeatures) -> tuple[TowerFeatures, ...]:
         patches = tower.tokens[:, 1:]
-        odd = lof_outliers(patches)
-        odd = as_on_square_grid(odd, tower.grid) if settings.square_outliers else odd
-        similar = cosine_similarity(repair_outliers(tower.states[alike][:, 1:], odd, tower.grid))
-        mended = normalise_rows(drop_below(similar)) @ repair_outliers(patches, odd, tower.grid)
-        prior = similarity_softmax(similar)[:, None]
-        return tower.with_tokens(mended, prior), tower.with_tokens(summed_layers(tower, layers)[:, 1:], prior)
+        outliers = lof_outliers(patches)
+        outliers = as_on_square_grid(outliers, tower.grid) if settings.square_outliers else outliers
+        repaired = repair_outliers(tower.states[similarity_layer][:, 1:], outliers, tower.grid)
+        similarity = cosine_similarity(repaired)
+        aggregated = normalise_rows(drop_below(similarity)) @ repair_outliers(patches, outliers, tower.grid)
+        prior = similarity_softmax(similarity)[:, None]
+        return tower.with_tokens(aggregated, prior), tower.with_tokens(
+            summed_layers(tower, layers)[:, 1:], prior
+        )
 
     def weights(tower: TowerFeatures) -> Attention:
-        assert tower.prior is not None  # `before` made it
+        assert tower.prior is not None  # set by `before`
         return (affinity(tower.k, tower.k) + tower.prior) / 2
 
-    capture = CaptureSpec(states=frozenset(map(layers, (OUTLIER_LAYER, SHARP_LAYER, *SUMMED_LAYERS))))
+    capture = CaptureSpec(states=frozenset(map(layers, (SIMILARITY_LAYER, SMOOTHING_LAYER, *SUMMED_LAYERS))))
     after = add_class_token_and_smooth(layers)
     return DenseRule(weights, block_form="bare", capture=capture, before=before, after=after)
 
@@ -76,19 +79,20 @@ def sc_clip(settings: ScClipSettings, depth: int) -> DenseRule:
 def add_class_token_and_smooth(
     layers: Layers,
 ) -> Callable[[TowerFeatures, tuple[TowerFeatures, ...], tuple[Tokens, ...]], Tokens]:
-    """A share of the class token's stream for every patch, then the mean over its like; streams summed."""
-    early = layers(SHARP_LAYER)
+    """Add a share of the class token to every patch, average over similar patches, and sum the streams."""
+    smoothing_layer = layers(SMOOTHING_LAYER)
 
     def after(tower: TowerFeatures, streams: tuple[TowerFeatures, ...], outs: tuple[Tokens, ...]) -> Tokens:
-        kin = normalise_rows(drop_below(cosine_similarity(tower.states[early][:, 1:])))
+        smoothing = normalise_rows(drop_below(cosine_similarity(tower.states[smoothing_layer][:, 1:])))
         last, all_layers = tower.tokens[:, :1], summed_layers(tower, layers)[:, :1]
-        return kin @ (outs[0] + CLASS_SHARE * last) + kin @ (outs[1] + CLASS_SHARE * all_layers)
+        first_stream = smoothing @ (outs[0] + CLASS_SHARE * last)
+        return first_stream + smoothing @ (outs[1] + CLASS_SHARE * all_layers)
 
     return after
 
 
 def summed_layers(tower: TowerFeatures, layers: Layers) -> Tokens:
-    """The sum of the streams after blocks 3 to 9."""
+    """The sum of the outputs of blocks 3 to 9."""
     states = [tower.states[layers(layer)] for layer in SUMMED_LAYERS]
     total = states[0].clone()
     for state in states[1:]:
@@ -100,7 +104,7 @@ METHODS = (
     dense_method(
         "sc-clip",
         sc_clip,
-        "odd patches mended, like patches averaged",
+        "repairs outlier patches, averages similar patches",
         "SC-CLIP, Bai et al., 2024",
         settings=ScClipSettings,
     ),
