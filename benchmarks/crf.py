@@ -19,7 +19,7 @@ from PIL import Image as PILImage
 from torch.nn import functional as F
 
 from benchmarks.field import held
-from tagmask.miniature.trials import unseen_scene
+from tagmask.miniature.evaluation_scenes import unseen_scene
 from tagmask.refine.crf import CRF_SETTINGS, CrfSettings, dense_crf
 
 SIZE = (375, 500)

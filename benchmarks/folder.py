@@ -19,8 +19,8 @@ import torch
 from PIL import Image as PILImage
 
 from benchmarks.world import make_weights
+from tagmask.miniature.evaluation_scenes import unseen_scene
 from tagmask.miniature.scenes import CLASS_NAMES
-from tagmask.miniature.trials import unseen_scene
 
 WORDS = [part for word in CLASS_NAMES for part in ("-w", word)]
 
@@ -65,14 +65,14 @@ def main() -> None:
         )
         print("|---|---|---|---|")
         for command in ("mask", "tag"):
-            for in_flight in ("1", "2", "4"):
-                out = ["-o", str(here / f"{command}{in_flight}")] if command == "mask" else []
-                options = [*common, *out, "--in-flight", in_flight]
+            for workers in ("1", "2", "4"):
+                out = ["-o", str(here / f"{command}{workers}")] if command == "mask" else []
+                options = [*common, *out, "--workers", workers]
                 start, _ = run([command, str(here / "one"), *options])  # loading, and the texts once for all
                 start, _ = run([command, str(here / "one"), *options])
                 whole, memory = run([command, str(here / "photos"), *options])
                 rate = (asked.images - 1) / (whole - start)
-                print(f"| {command} | {in_flight} | {rate:.2f} | {memory:.0f} MiB |", flush=True)
+                print(f"| {command} | {workers} | {rate:.2f} | {memory:.0f} MiB |", flush=True)
         if asked.flat:
             draw(here / "many", asked.flat)
             _, few = run(["tag", str(here / "photos"), *common])

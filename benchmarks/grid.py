@@ -9,8 +9,8 @@ from pathlib import Path
 
 import tagmask
 from tagmask.files import write_bytes
+from tagmask.miniature.evaluation_scenes import unseen_scene
 from tagmask.miniature.scenes import CLASS_NAMES
-from tagmask.miniature.trials import unseen_scene
 from tagmask.report.methods import method_grid
 
 __all__ = ["main"]

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 import tagmask
+from tagmask.bench.benchmark_run import Run, run_benchmark
 from tagmask.bench.journal import Record
 from tagmask.bench.protocol import Protocol
-from tagmask.bench.session import Run, measured
 from tagmask.data.sample import Dataset, Sample
 from tagmask.resolve import tag_recipe
 from tagmask.settings.presets.own_words import own_masks, own_tags
@@ -106,7 +106,7 @@ def run_of(clip: tagmask.Clip, protocol: Protocol, images: int, workers: int) ->
 
     with tempfile.TemporaryDirectory() as folder:
         run = Run(protocol=protocol, dataset=drawn(images))
-        found = measured(clip, run, Path(folder), workers=workers, watch=noted)
+        found = run_benchmark(clip, run, Path(folder), workers=workers, watch=noted)
         size_of_file = (Path(folder) / "images.jsonl").stat().st_size / 1e6
     print(json.dumps({"scored": found.scored, "partial": list(found.partial), "results in MB": size_of_file}))
     return curve

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 
 from benchmarks.world import make_world
 from tagmask.catalogue import dense_rule, method, method_names
-from tagmask.dense.features import one_pass
+from tagmask.dense.features import extract_features
 from tagmask.dense.positions import POSITIONS
-from tagmask.dense.rule import Question, patch_cosines
+from tagmask.dense.rule import SecondPassContext, patch_cosines
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -44,13 +44,13 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn(1, 3, 224, 224, generator=generator)
     texts = F.normalize(torch.randn(30, clip.geometry.embed, generator=generator), dim=-1)
-    question = Question(pixels, texts, 40.0)
+    question = SecondPassContext(pixels, texts, 40.0)
     layers = len(clip.vision.blocks)
 
     def alone(name: str) -> None:
         rule = dense_rule(name, layers)
-        state = one_pass(clip.vision, pixels, POSITIONS[rule.positions], keep=rule.mid)
-        patch_cosines(state, rule, question)
+        tower = extract_features(clip.vision, pixels, POSITIONS[rule.positions], capture=rule.capture)
+        patch_cosines(tower, rule, question)
 
     alone("clip")
     print("| method | alone | added |\n|---|---|---|")
@@ -64,8 +64,8 @@ def main() -> None:
         for _ in range(repeats):
             usual = seconds(lambda: alone("clip"))
             ratios.append(seconds(lambda own=name: alone(own)) / usual)
-            state = one_pass(clip.vision, pixels, POSITIONS[rule.positions], keep=rule.mid)
-            shares.append(seconds(lambda x=state, own=rule: patch_cosines(x, own, question)) / usual)
+            tower = extract_features(clip.vision, pixels, POSITIONS[rule.positions], capture=rule.capture)
+            shares.append(seconds(lambda x=tower, own=rule: patch_cosines(x, own, question)) / usual)
         print(f"| `{name}` | {statistics.median(ratios):.2f} | {statistics.median(shares):.2f} |", flush=True)
 
 

@@ -35,7 +35,7 @@ from benchmarks.plain_clip import (
 from tagmask.refine.crf import CRF_SETTINGS, dense_crf
 
 if TYPE_CHECKING:
-    from tagmask.settings.recipes import TagMaskRecipe
+    from tagmask.settings.recipes import TagFirstRecipe
 
 __all__ = ["mask_names", "plain_cams", "plain_cls_seg", "plain_crf_image", "plain_planes"]
 
@@ -44,7 +44,7 @@ UNSURE = 255
 TINY = 1e-7
 
 
-def mask_names(recipe: "TagMaskRecipe") -> list[str]:
+def mask_names(recipe: "TagFirstRecipe") -> list[str]:
     """What the masks of a recipe ask for: every class, then the background names."""
     return [*(recipe.prompts or recipe.words), *recipe.background]
 
@@ -125,7 +125,7 @@ def _box_mask(cam: Tensor, threshold: float, rows: int) -> Tensor:
 
 
 def plain_cams(
-    tensors: Tensors, image: np.ndarray, recipe: "TagMaskRecipe", tags: Sequence[int], text: Tensor
+    tensors: Tensors, image: np.ndarray, recipe: "TagFirstRecipe", tags: Sequence[int], text: Tensor
 ) -> list[tuple[Tensor, Tensor]]:
     """Map (rows, columns) of each tag, before and after refinement, 0..1; `text` as for `plain_cls_seg`."""
     text = text.clone()  # made without autograd's records, which the gradients here need
@@ -156,7 +156,7 @@ def _bilinear(n: int, size: int) -> Tensor:
 
 
 def plain_planes(
-    tensors: Tensors, image: np.ndarray, recipe: "TagMaskRecipe", tags: Sequence[int], text: Tensor
+    tensors: Tensors, image: np.ndarray, recipe: "TagFirstRecipe", tags: Sequence[int], text: Tensor
 ) -> Tensor:
     """Planes (k, h, w) of the background, if the recipe has one, and the tags; `text` as below."""
     h, w = image.shape[:2]
@@ -175,7 +175,7 @@ def plain_crf_image(image: np.ndarray) -> np.ndarray:
     return (np.trunc(centred).astype(np.int32) & 255).astype(np.uint8)
 
 
-def _agreed(planes: Tensor, image: np.ndarray, recipe: "TagMaskRecipe") -> Tensor:
+def _agreed(planes: Tensor, image: np.ndarray, recipe: "TagFirstRecipe") -> Tensor:
     """Planes after the field, from energies made in the planes' own precision."""
     assert recipe.crf is not None
     values = planes.numpy()
@@ -188,7 +188,7 @@ def _agreed(planes: Tensor, image: np.ndarray, recipe: "TagMaskRecipe") -> Tenso
 def plain_cls_seg(
     tensors: Tensors,
     image: np.ndarray,
-    recipe: "TagMaskRecipe",
+    recipe: "TagFirstRecipe",
     tags: Sequence[int],
     text: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:

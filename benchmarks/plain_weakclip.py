@@ -8,7 +8,7 @@ the authors' program. Left out is a matrix of nearest neighbours, which that pro
 and drops.
 
 Written from the definitions alone. `tensors` have the authors' names
-(`weak.checkpoints.published_tensors`). The field of `tagmask.refine.crf` is taken as it is.
+(`weak.model_file.published_tensors`). The field of `tagmask.refine.crf` is taken as it is.
 """
 
 from collections.abc import Sequence

@@ -9,8 +9,8 @@ import numpy as np
 
 import tagmask
 from tagmask.bench.metrics import ConfusionMatrix
-from tagmask.bench.miniature.spread import draws, mean_ap
-from tagmask.bench.miniature.truth import objects_only, present, scenes
+from tagmask.bench.miniature.bootstrap import bootstrap_samples, mean_ap
+from tagmask.bench.miniature.ground_truth import objects_only, present, scenes
 from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, Scene
 
 PRECISIONS = ("float32", "bfloat16", "float16", "auto")
@@ -43,7 +43,7 @@ class Answers:
     def mean_ap(self, found: list[Scene]) -> float:
         """Percent."""
         scores = np.stack([tags.scores for tags in self.tags])
-        return float(mean_ap(scores, present(found), draws(len(found), count=0))[0])
+        return float(mean_ap(scores, present(found), bootstrap_samples(len(found), count=0))[0])
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from benchmarks.world import EMBED, TEXT, VISION, World, own_home
 from tagmask.clip.tokenizer import END, tokenize
 from tagmask.dense.prompts import text_features
 from tagmask.resolve import tag_recipe
-from tagmask.settings.recipes import MaskRecipe, TagMaskRecipe, TagRecipe
+from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe, TagRecipe
 
 __all__ = ["ROWS", "Row", "Work"]
 
@@ -140,7 +140,7 @@ def cls_seg_flops(patches: int, tags: int) -> float:
 def cls_seg_row(world: World) -> Row:
     """Tags and masks of one image; the thresholds are moved so that there are four tags."""
     recipe = tagmask.recipe("cls-seg/voc2012")
-    assert isinstance(recipe, TagMaskRecipe)
+    assert isinstance(recipe, TagFirstRecipe)
     assert recipe.tagger is not None
     tagger, text = thinned_tagger(world, recipe.tagger)
     scores, _, again = plain_tagclip(world.tensors, world.image, tagger, text)

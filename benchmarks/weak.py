@@ -20,17 +20,17 @@ from PIL import Image as PILImage
 
 import tagmask
 from tagmask.bench.metrics import ConfusionMatrix
-from tagmask.data.world import scene_mask, scene_tags
+from tagmask.data.miniature import scene_mask, scene_tags
 from tagmask.masks import read_index_png
+from tagmask.miniature.evaluation_scenes import unseen_scene
 from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES
-from tagmask.miniature.trials import unseen_scene
 from tagmask.runtime.folders import FoundImage
 from tagmask.weak.config import TrainConfig
 from tagmask.weak.config_files import load_config
-from tagmask.weak.maskfolder import MaskSource, mask_file, write_masks
+from tagmask.weak.mask_folder import MaskSource, mask_file, write_masks
 from tagmask.weak.seeds import from_segmenter
 from tagmask.weak.steps import PseudoSettings, pseudo_source, train_student, train_weakclip
-from tagmask.weak.students.run import Student
+from tagmask.weak.students.student import Student
 
 FIRST = 2000
 """Seed of the first picture; those of the test begin at 0."""

@@ -20,9 +20,9 @@ from benchmarks.rows import Row, Work, image_flops
 from benchmarks.world import World, make_image, make_weights
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.weak import losses
-from tagmask.weak.checkpoints import published_tensors
 from tagmask.weak.model import WeakClip
-from tagmask.weak.multiscale import Views
+from tagmask.weak.model_file import published_tensors
+from tagmask.weak.multiscale import TTAConfig
 from tagmask.weak.pseudo import pseudo_mask
 
 __all__ = ["WEAK_ROWS", "weakclip_memory"]
@@ -100,7 +100,7 @@ def masks_row(world: World) -> Row:
     """The pseudo-mask of one image, its CRF included."""
     models = [make_model(clip).eval() for clip in world.clips]
     tensors, ids, taps = published_tensors(models[0]), models[0].ids, models[0].taps
-    views = Views(scales=SCALES)
+    views = TTAConfig(scales=SCALES)
 
     def mask(model: WeakClip) -> np.ndarray:
         return pseudo_mask(model, world.image, CRF_SETTINGS[FIELD], views)

@@ -65,7 +65,7 @@ def test_tags(tagger: tagmask.Tagger, shapes: list[np.ndarray]) -> None:
     assert (tags.scores.shape, tags.scores.dtype) == ((3,), np.float32)
     assert tags.chosen
     assert all(type(c) is int for c in tags.chosen)
-    assert set(tags.chosen) == set(np.flatnonzero(tags.scores > tags.cut))
+    assert set(tags.chosen) == set(np.flatnonzero(tags.scores > tags.threshold))
     assert tags.precision == "float32"
     assert tags.names[0] == tags.words[int(tags.scores.argmax())]
 
@@ -255,7 +255,7 @@ def test_images_are_brought_within_the_limits(
     size: tuple[int, int], limits: dict[str, int], expected: tuple[int, int], tagclip_model: Clip
 ) -> None:
     image = np.zeros((*size, 3), np.uint8)
-    pixels = tagclip.scale_and_normalise(tagclip_model, image, tagclip.TagclipSettings(**limits))
+    pixels = tagclip.preprocess_bicubic(tagclip_model, image, tagclip.TagclipSettings(**limits))
     assert tuple(pixels.shape) == (3, *expected)
 
 
@@ -325,7 +325,7 @@ def test_lower_precisions_stay_close(
 
 
 def test_windows_under_a_patch_are_refused(sclip_model: Clip, shapes: list[np.ndarray]) -> None:
-    with pytest.raises(InputError, match="crop is 15 pixels and a patch of these weights has 16"):
+    with pytest.raises(InputError, match="Crop is 15 pixels, but a patch of these weights has 16"):
         tagmask.Segmenter(sclip_model, ["cat"], crop=15, stride=15)
     assert tagmask.Segmenter(sclip_model, ["cat"], crop=16, stride=16)(shapes[2]).labels.shape == (224, 224)
     assert tagmask.Segmenter(sclip_model, ["cat"], crop=None)(shapes[1]).labels.shape == (320, 200)

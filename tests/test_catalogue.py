@@ -9,15 +9,15 @@ import tagmask
 from tagmask import pipelines
 from tagmask.catalogue import dense_rule, method, method_names
 from tagmask.clip.load import Clip
-from tagmask.dense.features import Pass
+from tagmask.dense.features import TowerFeatures
 from tagmask.dense.rule import DenseRule, VariantSettings, affinity
 from tagmask.errors import InputError
 from tagmask.method import GIVES, Method
-from tagmask.settings.recipes import MaskRecipe, TagMaskRecipe, TagRecipe
+from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe, TagRecipe
 from tagmask.types import Attention
 
 ALL = [method(name, gives) for gives in ("masks", "tags") for name in method_names(gives)]
-SHARED = {"masks": (MaskRecipe, TagMaskRecipe), "tags": (TagRecipe,)}
+SHARED = {"masks": (MaskRecipe, TagFirstRecipe), "tags": (TagRecipe,)}
 
 
 @pytest.mark.parametrize("each", ALL, ids=lambda each: f"{each.gives} {each.name}")
@@ -31,7 +31,7 @@ def test_a_method_has_what_its_kind_needs(each: Method) -> None:
     assert set(each.preset) <= own
     # A name that a recipe and its method both had could not be routed.
     for kind in SHARED[each.gives]:
-        if kind is not TagMaskRecipe or each.kind == "tag_first":
+        if kind is not TagFirstRecipe or each.kind == "tag_first":
             assert not own & {field.name for field in fields(kind)}
     assert each.summary
     assert each.source
@@ -48,8 +48,8 @@ class Blend(VariantSettings):
 
 
 def blended(settings: Blend, depth: int) -> DenseRule:
-    def weights(x: Pass) -> Attention:
-        return settings.share * affinity(x.v, x.v) + (1 - settings.share) * affinity(x.q, x.k)
+    def weights(tower: TowerFeatures) -> Attention:
+        return settings.share * affinity(tower.v, tower.v) + (1 - settings.share) * affinity(tower.q, tower.k)
 
     return DenseRule(weights)
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from tagmask.cli.main import app
 from tagmask.weak.export import INPUTS, OUTPUTS
 from tagmask.weak.students.catalogue import STUDENTS, build_student
-from tagmask.weak.students.checkpoint import StudentCard, TrainedStudent, save_student
+from tagmask.weak.students.student_file import StudentCard, TrainedStudent, save_student
 
 TEXT = (Path(__file__).parents[1] / "docs" / "deploy.md").read_text(encoding="utf-8")
 WITH_TAGMASK, ALONE = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)

@@ -180,8 +180,8 @@ def seen(
 @settings(deadline=None, max_examples=40)
 @given(data=st.data(), h=st.integers(1, 7), w=st.integers(1, 7), wide=st.booleans())
 def test_tints_and_lines(data: st.DataObject, h: int, w: int, wide: bool) -> None:
-    nothing = 65535 if wide else 255
-    values = st.sampled_from([0, 1, 2, 3, nothing])
+    ignore_index = 65535 if wide else 255
+    values = st.sampled_from([0, 1, 2, 3, ignore_index])
     labels = data.draw(arrays.arrays(np.uint16 if wide else np.uint8, (h, w), elements=values))
     skip = data.draw(st.frozensets(st.integers(0, 3)))
     opacity = data.draw(st.sampled_from([0.0, 0.25, 0.5, 0.8, 1.0]))
@@ -191,7 +191,7 @@ def test_tints_and_lines(data: st.DataObject, h: int, w: int, wide: bool) -> Non
 
     def region(i: int, j: int) -> int:
         label = int(labels[i, j])
-        return -1 if label in skip or label == nothing else label
+        return -1 if label in skip or label == ignore_index else label
 
     for i in range(h):
         for j in range(w):

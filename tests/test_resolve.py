@@ -6,7 +6,7 @@ import pytest
 
 from tagmask.errors import InputError
 from tagmask.resolve import mask_recipe, recipe, recipes, tag_recipe
-from tagmask.settings.recipes import MaskRecipe, TagMaskRecipe, TagRecipe
+from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe, TagRecipe
 from tagmask.variants.clip import SharpSettings
 
 CLASSES = {  # classes with background, names in all, as the papers' settings count them
@@ -67,7 +67,7 @@ def test_tag_recipes_hold_the_papers_texts(dataset: str, texts: int) -> None:
 @pytest.mark.parametrize(("dataset", "texts"), PROMPTS.items())
 def test_cls_seg_recipes_tag_and_mask_the_same_classes(dataset: str, texts: tuple[int, int]) -> None:
     found = recipe(f"cls-seg/{dataset}")
-    assert isinstance(found, TagMaskRecipe)
+    assert isinstance(found, TagFirstRecipe)
     assert (len(found.words), len(found.background)) == texts
     assert len(found.prompts) == len(found.words)
     assert found.tagger == recipe(f"tagclip/{dataset}")
@@ -84,8 +84,8 @@ def test_cls_seg_recipes_tag_and_mask_the_same_classes(dataset: str, texts: tupl
 
 def test_clip_es_is_given_its_tags_and_cuts_what_it_is_unsure_of() -> None:
     plain, refined = recipe("clip-es/voc2012"), recipe("clip-es+crf/coco2014")
-    assert isinstance(plain, TagMaskRecipe)
-    assert isinstance(refined, TagMaskRecipe)
+    assert isinstance(plain, TagFirstRecipe)
+    assert isinstance(refined, TagFirstRecipe)
     assert (plain.tagger, plain.variant.confidence, plain.variant.attention_layers) == (
         None,
         None,
@@ -98,7 +98,7 @@ def test_a_method_of_the_other_kind_turns_the_recipe_round() -> None:
     dense = recipe("sclip+pamr/voc21")
     assert isinstance(dense, MaskRecipe)
     found = mask_recipe("sclip+pamr/voc21", None, None, None, {"method": "cls-seg"})
-    assert isinstance(found, TagMaskRecipe)
+    assert isinstance(found, TagFirstRecipe)
     assert (found.words, found.background, found.templates) == (
         dense.words,
         dense.background,
@@ -114,7 +114,7 @@ def test_a_method_of_the_other_kind_turns_the_recipe_round() -> None:
 
 def test_the_other_kinds_own_numbers_come_from_the_same_data_set() -> None:
     stuff = mask_recipe("sclip/coco-stuff", None, None, None, {"method": "cls-seg"})
-    assert isinstance(stuff, TagMaskRecipe)
+    assert isinstance(stuff, TagFirstRecipe)
     assert (stuff.variant.box_threshold, stuff.variant.background_power, stuff.background) == (
         0.7,
         None,
@@ -129,7 +129,7 @@ def test_the_other_kinds_own_numbers_come_from_the_same_data_set() -> None:
 
 def test_a_recipe_without_background_stays_without() -> None:
     found = mask_recipe("sclip/voc20", None, None, None, {"method": "cls-seg"})
-    assert isinstance(found, TagMaskRecipe)
+    assert isinstance(found, TagFirstRecipe)
     assert found.variant.background_power is None
     assert found.background  # rivals of a single tag, not a class
 
@@ -141,7 +141,7 @@ def test_refinements_survive_a_method_of_the_other_kind() -> None:
 
 def test_own_words_rename_all_parts_of_a_cls_seg_recipe() -> None:
     found = mask_recipe("cls-seg/voc2012", ["dog, puppy"], ["grass"], None, {"crf": "deeplab"})
-    assert isinstance(found, TagMaskRecipe)
+    assert isinstance(found, TagFirstRecipe)
     assert found.tagger is not None
     assert (found.words, found.prompts, found.background) == (("dog, puppy",), (), ("grass",))
     assert (found.tagger.words, found.tagger.background) == (("dog, puppy",), ("grass",))
@@ -333,7 +333,7 @@ def test_published_names() -> None:
         (["background", "cat"], None, None, {}, "'background' is the name of label 0"),
         (["cat"], ["cat, dog"], None, {}, "cat is both a word and a background word"),
         (["cat"], None, None, {"prob_thd": 1.5}, "prob_thd is 1.5; give a number, from 0 to 1"),
-        (["cat"], None, None, {"crop": 32}, "stride 112 leaves gaps between windows of 32 pixels"),
+        (["cat"], None, None, {"crop": 32}, "Stride 112 leaves gaps between windows of 32 pixels"),
         (["cat"], None, None, {"pamr_dilations": ()}, "pamr_dilations is empty"),
         (["cat", 3], None, None, {}, "holds 3, a int"),
         (["sky"], ["sky"], None, {}, "sky is both a word and a background word"),

@@ -17,11 +17,11 @@ from tagmask.papers.clip_es import check_tags
 from tagmask.pipelines import LabelledImage, mask_pipeline, tag_pipeline
 from tagmask.pipelines.adaptation import Adaptation, read_adaptation
 from tagmask.pipelines.dense import DensePipeline
-from tagmask.pipelines.thresholding import best_thresholds, limits, tag_cut
-from tagmask.pipelines.warnings import say_depth, say_unknown
+from tagmask.pipelines.thresholding import best_thresholds, tag_threshold, thresholds_of_image
+from tagmask.pipelines.warnings import warn_depth, warn_unknown_words
 from tagmask.resolve import mask_recipe, tag_recipe, with_method
-from tagmask.results import Segmentation, Tags, nothing_label
-from tagmask.settings.recipes import MaskRecipe, TagMaskRecipe, TagRecipe
+from tagmask.results import Segmentation, Tags, ignore_index_for
+from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe, TagRecipe
 from tagmask.types import Images
 
 __all__ = ["Segmenter", "Tagger"]
@@ -43,7 +43,7 @@ class Tagger:
             `background` then replace that recipe's names only.
         background: names that compete with the words and are never tags; [] for none.
         as_: "published" keeps what the authors' program does where it looks unintended, "corrected" does not.
-        adapter: what another tagger of this method has learnt (`adaptation`), or the file it was kept in.
+        adapter: what another tagger of this method has learned (`adaptation`), or the file it was kept in.
         **settings: `method="clip-softmax"` and the others of `tagmask.methods()` that give tags; any field of
             the recipe by name, such as `min_score=0.1`, `top=3`, `cwr=False`.
 
@@ -67,7 +67,7 @@ class Tagger:
         self.recipe = tag_recipe(recipe, words, background, as_, settings, clip.background)
         self.adaptation = read_adaptation(adapter) if isinstance(adapter, str | os.PathLike) else adapter
         self._pipeline = tag_pipeline(clip, self.recipe, self.adaptation)
-        say_unknown(clip, self._pipeline.texts)
+        warn_unknown_words(clip, self._pipeline.texts)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -105,7 +105,7 @@ class Tagger:
             images: paths, bytes, PIL images or arrays, in any iterable.
 
         Returns:
-            A new tagger; this one is as it was. Keep what it learnt with
+            A new tagger; this one is as it was. Keep what it learned with
             `tagmask.pipelines.adaptation.write_adaptation(tagger.adaptation, "file.safetensors")`.
 
         Raises:
@@ -117,7 +117,7 @@ class Tagger:
     def calibrate(
         self, images: Sequence[ImageSource], tags: Sequence[Sequence[int]], *, tagged: Sequence[Tags] = ()
     ) -> "Tagger":
-        """A tagger whose words have thresholds of their own, learnt from a few labelled images.
+        """A tagger whose words have thresholds of their own, learned from a few labelled images.
 
         Per word, the threshold of the greatest F1 on these images
         (`tagmask.pipelines.thresholding.best_thresholds` has the rule). Words that none or all of the images
@@ -158,9 +158,9 @@ class Tagger:
             words=self.words,
             scores=scores,
             chosen=self._pipeline.choose(scores),
-            cut=tag_cut(scores, recipe.tag_tau),
+            threshold=tag_threshold(scores, recipe.tag_tau),
             precision=self.clip.precision,
-            cuts=tuple(limits(*rule).tolist()) if recipe.thresholds else None,
+            thresholds=tuple(thresholds_of_image(*rule).tolist()) if recipe.thresholds else None,
         )
 
 
@@ -187,7 +187,7 @@ class Segmenter:
         clip: Clip,
         words: Sequence[str] | None = None,
         *,
-        recipe: str | MaskRecipe | TagMaskRecipe | None = None,
+        recipe: str | MaskRecipe | TagFirstRecipe | None = None,
         background: Sequence[str] | None = None,
         as_: str | None = None,
         **settings: object,
@@ -195,9 +195,9 @@ class Segmenter:
         self.clip = clip
         self.recipe = mask_recipe(recipe, words, background, as_, settings, clip.background)
         self._pipeline = mask_pipeline(clip, self.recipe)
-        say_unknown(clip, self._pipeline.texts)
+        warn_unknown_words(clip, self._pipeline.texts)
         if isinstance(self.recipe, MaskRecipe):
-            say_depth(clip, self.recipe)
+            warn_depth(clip, self.recipe)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -277,19 +277,19 @@ class Segmenter:
                 "sclip/voc21"
             )
         recipes = [with_method(own.recipe, method) for method in methods]
-        nothing = nothing_label(len(self.words))
-        (found,) = own.compared([read_image(image)], [_one_list(tags)], nothing, scores, recipes)
+        ignore_index = ignore_index_for(len(self.words))
+        (found,) = own.compared([read_image(image)], [_one_list(tags)], ignore_index, scores, recipes)
         return {method: self._result(masked) for method, masked in zip(methods, found, strict=True)}
 
     def _mask(
         self, sources: Sequence[ImageSource], tags: Sequence[Sequence[int] | None], keep_scores: bool
     ) -> list[Segmentation]:
-        nothing = nothing_label(len(self.words))
-        found = self._pipeline([read_image(source) for source in sources], tags, nothing, keep_scores)
+        ignore_index = ignore_index_for(len(self.words))
+        found = self._pipeline([read_image(source) for source in sources], tags, ignore_index, keep_scores)
         return [self._result(masked) for masked in found]
 
     def _result(self, masked: LabelledImage) -> Segmentation:
-        dtype = np.uint8 if nothing_label(len(self.words)) == 255 else np.uint16
+        dtype = np.uint8 if ignore_index_for(len(self.words)) == 255 else np.uint16
         return Segmentation(
             words=self.words,
             labels=masked.labels.astype(dtype),

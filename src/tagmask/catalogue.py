@@ -8,8 +8,8 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import cast
 
-from tagmask.dense.features import Pass
-from tagmask.dense.rule import DenseRule, Making, VariantSettings
+from tagmask.dense.features import TowerFeatures
+from tagmask.dense.rule import DenseRule, RuleFactory, VariantSettings
 from tagmask.errors import InputError
 from tagmask.method import Method
 from tagmask.papers import clip_es, clip_surgery_tags, clip_tags, cls_seg, dpt, piaa, sparc, tagclip
@@ -19,11 +19,11 @@ from tagmask.variants import (
     clearclip,
     clip,
     clip_surgery,
+    combinations,
     gem,
     learned,
     maskclip,
     naclip,
-    ours,
     resclip,
     sc_clip,
     sclip,
@@ -51,7 +51,7 @@ _MODULES = (
     resclip,
     sc_clip,
     sfp,
-    ours,
+    combinations,
     cls_seg,
     clip_es,
     clip_tags,
@@ -124,13 +124,13 @@ def dense_rule(name: str, depth: int, settings: VariantSettings | None = None) -
     return found.rule(found.default_settings() if settings is None else settings, depth)
 
 
-Attend = Callable[[Pass], Attention | None]
+Attend = Callable[[TowerFeatures], Attention | None]
 """From the tower's state before its last block to attention weights (b, heads, n, n)."""
 
 
 def register_method(
     name: str,
-    rule: Attend | DenseRule | Making,
+    rule: Attend | DenseRule | RuleFactory,
     *,
     settings: type[VariantSettings] | None = None,
     summary: str = "your own",
@@ -165,7 +165,7 @@ def register_method(
     _REGISTERED["masks", name] = Method(
         name=name,
         kind="dense",
-        rule=cast("DenseRule | Making", rule),
+        rule=cast("DenseRule | RuleFactory", rule),
         summary=summary,
         source=source,
         settings=settings or VariantSettings,

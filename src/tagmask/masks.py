@@ -188,13 +188,13 @@ def overlay(
     if not 0 <= opacity <= 1:
         raise InputError(f"The opacity must lie in 0..1; got {opacity}.")
     areas = _areas(labels)
-    nothing = len(areas) - 1
-    shown = [int(c) for c in np.flatnonzero(areas[:nothing]) if c not in skip]
+    ignore_index = len(areas) - 1
+    shown = [int(c) for c in np.flatnonzero(areas[:ignore_index]) if c not in skip]
     if shown and shown[-1] >= len(names):
         raise InputError(
             f"Label {shown[-1]} is in the mask, but there are {len(names)} names, counted from 0."
         )
-    table = np.full(len(areas), nothing, labels.dtype)
+    table = np.full(len(areas), ignore_index, labels.dtype)
     table[shown] = shown
     regions = np.empty_like(labels)
     for band in _bands(labels.shape):
@@ -221,15 +221,15 @@ def _areas(labels: IndexMap) -> Int[np.ndarray, "labels"]:
 
 
 def _tinted(image: Image, regions: IndexMap, colours: UInt8[np.ndarray, "c 3"], opacity: float) -> Image:
-    nothing = np.iinfo(regions.dtype).max
+    ignore_index = np.iinfo(regions.dtype).max
     weight = round(256 * opacity)
-    tints = np.zeros((nothing + 1, 3), np.uint16)
-    tints[: min(len(colours), nothing)] = colours[:nothing].astype(np.uint16) * weight
+    tints = np.zeros((ignore_index + 1, 3), np.uint16)
+    tints[: min(len(colours), ignore_index)] = colours[:ignore_index].astype(np.uint16) * weight
     lines = _borders(regions)
     tinted = image.copy()
     for band in _bands(regions.shape):
         mixed = (image[band].astype(np.uint16) * (256 - weight) + tints[regions[band]] + 128) >> 8
-        np.copyto(tinted[band], mixed.astype(np.uint8), where=(regions[band] != nothing)[..., None])
+        np.copyto(tinted[band], mixed.astype(np.uint8), where=(regions[band] != ignore_index)[..., None])
         tinted[band][lines[band]] = 255
     return tinted
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tagmask.dense.rule import DenseRule, Making, VariantSettings
+from tagmask.dense.rule import DenseRule, RuleFactory, VariantSettings
 
 __all__ = ["GIVES", "Method", "OwnWords", "dense_method"]
 
@@ -50,7 +50,7 @@ class Method:
     """Class of its own numbers, `recipe.variant`."""
     preset: Mapping[str, object] = field(default_factory=dict)
     """Values of these that make it this method."""
-    rule: DenseRule | Making | None = None
+    rule: DenseRule | RuleFactory | None = None
     """Of a dense method: its rule, or the function that makes it from settings and the number of layers."""
     score: Score | None = None
     """Of a `one_pass` method."""
@@ -79,7 +79,7 @@ class Method:
 
 def dense_method(
     name: str,
-    rule: DenseRule | Making,
+    rule: DenseRule | RuleFactory,
     summary: str,
     source: str,
     *,

@@ -20,7 +20,7 @@ from tagmask.method import Method, OwnWords
 from tagmask.settings.files import is_file, read_recipe
 from tagmask.settings.parse import class_lines
 from tagmask.settings.presets import all_presets, own_words
-from tagmask.settings.recipes import MaskRecipe, Recipe, TagMaskRecipe, TagRecipe, names_in
+from tagmask.settings.recipes import MaskRecipe, Recipe, TagFirstRecipe, TagRecipe, names_in
 from tagmask.settings.words import read_list
 
 __all__ = ["mask_recipe", "own_tag_recipe", "recipe", "recipes", "tag_recipe", "with_method"]
@@ -101,13 +101,13 @@ def tag_recipe(
 
 
 def mask_recipe(
-    name: str | PathLike[str] | MaskRecipe | TagMaskRecipe | None = None,
+    name: str | PathLike[str] | MaskRecipe | TagFirstRecipe | None = None,
     words: Sequence[str] | None = None,
     background: Sequence[str] | None = None,
     as_: str | None = None,
     overrides: Mapping[str, object] | None = None,
     known_background: tuple[str, ...] = (),
-) -> MaskRecipe | TagMaskRecipe:
+) -> MaskRecipe | TagFirstRecipe:
     """The recipe of a `Segmenter`.
 
     `method="cls-seg"` makes it one that masks tags, a dense method one that compares all words; names,
@@ -124,7 +124,7 @@ def mask_recipe(
     else:
         base = _with_names(
             _masks_by(
-                cast(MaskRecipe | TagMaskRecipe, _named(name, (MaskRecipe, TagMaskRecipe), "masks")), wanted
+                cast(MaskRecipe | TagFirstRecipe, _named(name, (MaskRecipe, TagFirstRecipe), "masks")), wanted
             ),
             own,
         )
@@ -187,10 +187,10 @@ def _own_mask_recipe(
     words: tuple[str, ...],
     background: tuple[str, ...] | None,
     known_background: tuple[str, ...],
-) -> MaskRecipe | TagMaskRecipe:
+) -> MaskRecipe | TagFirstRecipe:
     found = method(name, "masks")
     if found.kind == "tag_first":
-        made = own_words.own_tag_masks(words, background, known_background)
+        made = own_words.own_tag_first(words, background, known_background)
         return replace(made, name=found.name, method=found.name, tagger=_tagger_of(found, made.tagger))
     dense = own_words.own_masks(words, background, known_background)
     return replace(dense, method=found.name, variant=found.default_settings())
@@ -228,7 +228,7 @@ def _tags_by(base: TagRecipe, name: object) -> TagRecipe:
     )
 
 
-def _masks_by(base: MaskRecipe | TagMaskRecipe, name: object) -> MaskRecipe | TagMaskRecipe:
+def _masks_by(base: MaskRecipe | TagFirstRecipe, name: object) -> MaskRecipe | TagFirstRecipe:
     """The recipe turned into another method's: names, templates and refinement stay.
 
     The method's own numbers are those of its recipe for the same data set, else its defaults.
@@ -238,8 +238,8 @@ def _masks_by(base: MaskRecipe | TagMaskRecipe, name: object) -> MaskRecipe | Ta
     wanted = method(name, "masks")
     found = all_presets().get(f"{name}/{_dataset(base)}")
     if wanted.kind == "tag_first":
-        return _to_tags(base, wanted, found if isinstance(found, TagMaskRecipe) else None)
-    if isinstance(base, TagMaskRecipe):
+        return _to_tags(base, wanted, found if isinstance(found, TagFirstRecipe) else None)
+    if isinstance(base, TagFirstRecipe):
         return _to_words(base, wanted, found if isinstance(found, MaskRecipe) else None)
     numbers = found.variant if isinstance(found, MaskRecipe) else wanted.default_settings()
     return replace(base, method=wanted.name, variant=numbers)
@@ -250,8 +250,10 @@ def _dataset(base: Recipe) -> str:
     return base.name.rpartition(" ")[2].partition("/")[2]
 
 
-def _to_tags(base: MaskRecipe | TagMaskRecipe, wanted: Method, found: TagMaskRecipe | None) -> TagMaskRecipe:
-    own = own_words.own_tag_masks(base.words, base.background or None)
+def _to_tags(
+    base: MaskRecipe | TagFirstRecipe, wanted: Method, found: TagFirstRecipe | None
+) -> TagFirstRecipe:
+    own = own_words.own_tag_first(base.words, base.background or None)
     model = found or own
     # Without competing texts a single tag has no gradient, so a recipe without background takes the method's.
     background = base.background or model.background
@@ -274,7 +276,7 @@ def _to_tags(base: MaskRecipe | TagMaskRecipe, wanted: Method, found: TagMaskRec
     )
 
 
-def _to_words(base: TagMaskRecipe, wanted: Method, found: MaskRecipe | None) -> MaskRecipe:
+def _to_words(base: TagFirstRecipe, wanted: Method, found: MaskRecipe | None) -> MaskRecipe:
     background = () if base.background_names is None else base.background
     model = found or replace(
         own_words.own_masks(base.words, background), method=wanted.name, variant=wanted.default_settings()
@@ -378,7 +380,7 @@ def _replace(base: _Recipe, changes: Mapping[str, object]) -> _Recipe:
 def _elsewhere(unknown: Sequence[str], base: Recipe) -> str:
     """Why settings that other methods have do not fit."""
     wanted = set(unknown)
-    if isinstance(base, TagMaskRecipe) and wanted <= {field.name for field in fields(MaskRecipe)}:
+    if isinstance(base, TagFirstRecipe) and wanted <= {field.name for field in fields(MaskRecipe)}:
         return ", which masks tags and does not compare words with pixels"
     methods = (method(name, base.gives) for name in method_names(base.gives))
     others = [other.name for other in methods if wanted <= {field.name for field in fields(other.settings)}]
@@ -386,8 +388,8 @@ def _elsewhere(unknown: Sequence[str], base: Recipe) -> str:
 
 
 def _with_tagger(
-    base: MaskRecipe | TagMaskRecipe, as_: str | None, settings: Mapping[str, object]
-) -> MaskRecipe | TagMaskRecipe:
+    base: MaskRecipe | TagFirstRecipe, as_: str | None, settings: Mapping[str, object]
+) -> MaskRecipe | TagFirstRecipe:
     """The recipe with its tagger as asked for: quirks alike, and images of one size in both."""
     if isinstance(base, MaskRecipe):
         if base.among != "tags":

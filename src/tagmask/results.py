@@ -13,7 +13,7 @@ from tagmask.files import write_bytes
 from tagmask.images import ImageSource, read_image
 from tagmask.masks import index_png, overlay
 
-__all__ = ["Segmentation", "Tags", "nothing_label"]
+__all__ = ["Segmentation", "Tags", "ignore_index_for"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +27,11 @@ class Tags:
     softmax; cosines for CLIP; others any number. To be compared within one image, unless calibrated."""
     chosen: tuple[int, ...]
     """Classes taken as present, ascending, counted from 0."""
-    cut: float
+    threshold: float
     """The score that the relative rule asked tags to exceed."""
     precision: str
     """Precision of the matrix products that ran."""
-    cuts: tuple[float, ...] | None = None
+    thresholds: tuple[float, ...] | None = None
     """The score that each class had to exceed, where words have thresholds of their own."""
 
     @property
@@ -87,11 +87,11 @@ class Segmentation:
         return {self.words[c]: float(counts[c] / self.labels.size) for c in order}
 
 
-def nothing_label(classes: int) -> int:
+def ignore_index_for(classes: int) -> int:
     """The label that means nothing: 255, or 65535 where 255 is a class.
 
     Example:
-        >>> nothing_label(21), nothing_label(255), nothing_label(256)
+        >>> ignore_index_for(21), ignore_index_for(255), ignore_index_for(256)
         (255, 255, 65535)
     """
     return 255 if classes <= 255 else 65535

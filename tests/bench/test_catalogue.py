@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tagmask import recipes
-from tagmask.bench.catalogue import all_tables, cells, home, protocol_of, published, table
+from tagmask.bench.catalogue import all_tables, cells, protocol_of, published, reference_column, table
 from tagmask.bench.protocol import METRICS, Protocol, made_recipe
 from tagmask.errors import InputError
 from tagmask.settings.recipes import TagRecipe
@@ -69,11 +69,11 @@ def test_means_of_eight_are_the_means_of_the_eight() -> None:
 def test_every_recipe_of_the_four_systems_has_a_figure_or_is_known_to_have_none() -> None:
     systems = ("tagclip", "sclip", "sclip+pamr", "cls-seg", "cls-seg+crf", "clip-es", "clip-es+crf")
     ours = [name for name in recipes() if name.partition("/")[0] in systems]
-    without = {name for name in ours if home(name) is None}
+    without = {name for name in ours if reference_column(name) is None}
     assert without <= {"tagclip/coco2017", "tagclip/coco-stuff", "clip-es/coco2014", "clip-es+crf/coco2014"}
     for later in ("naclip/voc21", "resclip/ade20k", "sc-clip/voc20", "sfp/coco-stuff", "clearclip/voc20"):
         assert later in recipes()
-        assert home(later) is not None
+        assert reference_column(later) is not None
     for name in (
         "sclip/voc21",
         "sclip+pamr/ade20k",
@@ -81,7 +81,7 @@ def test_every_recipe_of_the_four_systems_has_a_figure_or_is_known_to_have_none(
         "cls-seg+crf/coco-stuff",
         "clip-es/voc2012",
     ):
-        column = home(name)
+        column = reference_column(name)
         assert column is not None
         assert column.data is not None
         assert column.recipe == name.partition("/")[2]
@@ -110,7 +110,7 @@ def test_the_ablation_runs_with_the_tagger_s_parts() -> None:
 
 
 def protocol(name: str, **settings: object) -> Protocol:
-    column, made = home(name), made_recipe(name, settings)
+    column, made = reference_column(name), made_recipe(name, settings)
     assert column is not None
     return Protocol(recipe=made, metric=column.metric, average=column.average, groups=column.groups)
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tagmask.bench.catalogue import Cell, Column, Table
-from tagmask.bench.pages import Finding, compared, headline, write_pages
+from tagmask.bench.pages import RunReport, compare_with_published, headline, write_pages
 from tagmask.bench.protocol import Protocol
 from tagmask.bench.summary import Failure, Summary
 from tagmask.bench.table_page import table_page, table_record
@@ -44,13 +44,13 @@ def cell(row: str, figure: float | None, **changed: object) -> Cell:
     return replace(made, **changed)  # type: ignore[arg-type]
 
 
-def finding(summary: Summary) -> Finding:
-    return Finding(
+def finding(summary: Summary) -> RunReport:
+    return RunReport(
         name="sclip/voc21",
         data="voc21",
         protocol=Protocol(recipe=recipe("sclip/voc21")),
         summary=summary,
-        comparisons=compared(summary, [cell("SCLIP", 59.1), cell("SCLIP, again", 60.0)]),
+        comparisons=compare_with_published(summary, [cell("SCLIP", 59.1), cell("SCLIP, again", 60.0)]),
         about={"weights": "1", "note": "other weights"},
     )
 
@@ -61,14 +61,14 @@ def test_the_headline_says_what_the_number_is_of() -> None:
         "sclip/voc21 on voc21, 38 images: mIoU 59.63 "
         "(partial: 1 of 39 images failed: 1 mask of another size; the first 39 of 1449 images were asked for)"
     )
-    nothing = replace(PART, scores={"miou": math.nan})
-    assert "mIoU unknown (partial" in headline(finding(nothing))
+    ignore_index = replace(PART, scores={"miou": math.nan})
+    assert "mIoU unknown (partial" in headline(finding(ignore_index))
 
 
 def test_figures_are_compared_with_the_score_they_are_of() -> None:
     scores = {"map": 94.0, "f1": 84.0}
     asked = [cell(m, f, column=replace(COLUMN, metric=m)) for m, f in (("map", 94.1), ("f1", 84.12))]
-    found = compared(replace(SUMMARY, scores=scores), [*asked, cell("c", 50.0)])
+    found = compare_with_published(replace(SUMMARY, scores=scores), [*asked, cell("c", 50.0)])
     assert [round(each.difference, 2) for each in found] == [-0.1, -0.12]
 
 

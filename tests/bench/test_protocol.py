@@ -4,7 +4,7 @@ from tagmask.bench.protocol import Protocol, made_recipe
 from tagmask.errors import InputError
 from tagmask.resolve import recipe
 from tagmask.settings.parse import parse_assignments
-from tagmask.settings.recipes import MaskRecipe, TagMaskRecipe, TagRecipe
+from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe, TagRecipe
 
 
 def test_settings_are_read_as_what_they_look_like() -> None:
@@ -34,7 +34,7 @@ def test_recipes_take_their_settings() -> None:
 
 def test_the_tagger_of_a_recipe_takes_settings_too() -> None:
     made = made_recipe("cls-seg/voc2012", {"tagger.dmar": False, "crf": "cls-seg"})
-    assert isinstance(made, TagMaskRecipe)
+    assert isinstance(made, TagFirstRecipe)
     assert made.tagger is not None
     assert (made.tagger.variant.dmar, made.tagger.variant.cwr, made.crf) == (False, True, "cls-seg")
     assert made.tagger.words == made.words
@@ -55,6 +55,6 @@ def test_recipes_are_scored_by_what_they_give() -> None:
 
 
 def test_who_is_told_the_tags() -> None:
-    assert Protocol(recipe=recipe("clip-es/voc2012")).told
-    assert not Protocol(recipe=recipe("cls-seg/voc2012")).told
-    assert not Protocol(recipe=recipe("sclip/voc21")).told
+    assert Protocol(recipe=recipe("clip-es/voc2012")).given_tags
+    assert not Protocol(recipe=recipe("cls-seg/voc2012")).given_tags
+    assert not Protocol(recipe=recipe("sclip/voc21")).given_tags

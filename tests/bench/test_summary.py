@@ -9,7 +9,7 @@ from tagmask.bench.groups import coco_stuff_from_raw, grouping
 from tagmask.bench.journal import Record, open_journal
 from tagmask.bench.metrics import ConfusionMatrix
 from tagmask.bench.protocol import Protocol
-from tagmask.bench.summary import summarised
+from tagmask.bench.summary import summarise
 from tagmask.bench.tag_metrics import average_precision
 from tagmask.data.sample import Dataset
 from tagmask.errors import InputError
@@ -33,9 +33,9 @@ def tags(seed: int, *scores: float) -> Record:
 
 def test_only_the_truth_s_classes_count_where_the_paper_has_it_so(tmp_path: Path) -> None:
     path = journal(tmp_path, Record(id="image-0", pixels=((0, 0, 6), (0, 2, 2), (1, 1, 4))))
-    found = summarised(path, MASKS, world(1))
+    found = summarise(path, MASKS, world(1))
     assert found.scores["miou"] == pytest.approx(100 * (0.75 + 1 + 0) / 3)
-    truth = summarised(path, replace(MASKS, average="truth"), world(1))
+    truth = summarise(path, replace(MASKS, average="truth"), world(1))
     assert truth.scores["miou"] == pytest.approx(100 * (0.75 + 1) / 2)
     assert math.isnan(found.classes["fish"])
 
@@ -43,7 +43,7 @@ def test_only_the_truth_s_classes_count_where_the_paper_has_it_so(tmp_path: Path
 def test_unsure_classes_are_left_out(tmp_path: Path) -> None:
     data = world(2, sample(7, tags=(0,), unsure=(2,)))
     path = journal(tmp_path, tags(0, 0.9, 0.1, 0.2), tags(1, 0.4, 0.6, 0.1), tags(7, 0.2, 0.3, 0.8))
-    found = summarised(path, TAGS, data)
+    found = summarise(path, TAGS, data)
     assert (found.scores["precision"], found.scores["recall"]) == (100, 50)
 
 
@@ -53,7 +53,7 @@ def test_average_precision_is_by_place_in_the_set_not_in_the_file(tmp_path: Path
     for seed in range(6):
         truth[seed, [seed % 3, (seed // 3) % 3]] = True
     wanted = average_precision(np.float32([r.scores for r in records]), truth)
-    found = summarised(journal(tmp_path, *records[::-1]), TAGS, world(6))
+    found = summarise(journal(tmp_path, *records[::-1]), TAGS, world(6))
     np.testing.assert_allclose(list(found.classes.values()), 100 * wanted)
     assert found.scores["map"] == pytest.approx(100 * wanted.mean())
 
@@ -61,7 +61,7 @@ def test_average_precision_is_by_place_in_the_set_not_in_the_file(tmp_path: Path
 def test_classes_in_no_image_are_left_out_of_the_mean(tmp_path: Path) -> None:
     path = journal(tmp_path, tags(0, 0.9, 0.1, 0.2), tags(1, 0.8, 0.1, 0.2))
     data = replace(world(0), samples=[sample(0, tags=(0,)), sample(1, tags=(0,))])
-    found = summarised(path, TAGS, data)
+    found = summarise(path, TAGS, data)
     assert found.scores["map"] == 100
     assert math.isnan(found.classes["fish"])
 
@@ -69,7 +69,7 @@ def test_classes_in_no_image_are_left_out_of_the_mean(tmp_path: Path) -> None:
 def test_nothing_scored_is_nan(tmp_path: Path) -> None:
     path = journal(tmp_path, Record(id="image-0", failed="image", reason="gone"))
     for protocol in (MASKS, TAGS):
-        found = summarised(path, protocol, world(1))
+        found = summarise(path, protocol, world(1))
         assert math.isnan(found.scores[protocol.metric])
         assert found.partial == ("1 of 1 images failed: 1 unreadable image",)
 
@@ -85,9 +85,9 @@ def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
         ]
     ):
         with pytest.raises(InputError, match=match):
-            summarised(journal(tmp_path / str(i), *records), TAGS, world(1))
+            summarise(journal(tmp_path / str(i), *records), TAGS, world(1))
     with pytest.raises(InputError, match="no counts of pixels"):
-        summarised(journal(tmp_path / "masks", one), MASKS, world(1))
+        summarise(journal(tmp_path / "masks", one), MASKS, world(1))
 
 
 def test_coarse_groups_are_scored_as_coarse_labels(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_coarse_groups_are_scored_as_coarse_labels(tmp_path: Path) -> None:
     coarse.update(table[labels], table[truth])
     data = Dataset(name="stuff", classes=stuff.words, tag_classes=(), samples=[sample(0)])
     path = journal(tmp_path, Record(id="image-0", pixels=tuple(fine.cells())))
-    found = summarised(path, Protocol(recipe=stuff, groups="coco-stuff-27"), data)
+    found = summarise(path, Protocol(recipe=stuff, groups="coco-stuff-27"), data)
     assert list(found.classes) == list(groups.names)
     assert found.scores["miou"] == pytest.approx(100 * coarse.miou())
 
@@ -118,5 +118,5 @@ def test_groups_of_coco_stuff() -> None:
 
 def test_two_classes_of_one_name_are_kept_apart(tmp_path: Path) -> None:
     data = replace(world(1), classes=("background", "bed", "bed", "fish"))
-    found = summarised(journal(tmp_path, Record(id="image-0", pixels=((1, 1, 1),))), MASKS, data)
+    found = summarise(journal(tmp_path, Record(id="image-0", pixels=((1, 1, 1),))), MASKS, data)
     assert list(found.classes) == ["background", "bed (1)", "bed (2)", "fish"]

@@ -4,7 +4,7 @@ import pytest
 
 from tagmask.bench.tag_files import read_truth, scored_tags
 from tagmask.errors import InputError
-from tagmask.runtime.tagfiles import read_tags
+from tagmask.runtime.tag_files import read_tags
 
 SPEC = Path(__file__).parents[3] / "shared" / "spec"
 

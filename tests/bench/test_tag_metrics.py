@@ -16,7 +16,7 @@ from tagmask.bench.tag_metrics import (
     mean_average_precision,
 )
 from tagmask.errors import InputError, ShapeError
-from tagmask.pipelines.thresholding import over_relative_cut
+from tagmask.pipelines.thresholding import above_relative_threshold
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 UNITS = np.load(GOLDEN / "units_small.npz")
@@ -49,7 +49,7 @@ def test_average_precision_is_the_walk_down_the_ranks(scores, truth):
 
 
 def test_reference_f1():
-    got = f1_of_decisions(over_relative_cut(UNITS["ap/pred"], 0.5), UNITS["ap/label"])
+    got = f1_of_decisions(above_relative_threshold(UNITS["ap/pred"], 0.5), UNITS["ap/label"])
     for ours, name in zip(got, ("overall", "category", "sample"), strict=True):
         np.testing.assert_allclose(ours, UNITS[f"f1/{name}"], rtol=0, atol=1e-7)
 
@@ -159,7 +159,11 @@ def test_classes_in_no_image_count_as_nothing_or_not_at_all():
 def test_recorded_f1(mode, place):
     scores, truth = PACK["in/scores"], PACK["in/labels"]
     third = -np.sort(-scores, axis=1)[:, 2:3]
-    decisions = {"top3": scores >= third, "abs05": scores > 0.5, "rel05": over_relative_cut(scores, 0.5)}
+    decisions = {
+        "top3": scores >= third,
+        "abs05": scores > 0.5,
+        "rel05": above_relative_threshold(scores, 0.5),
+    }
     for name, chosen in decisions.items():
         np.testing.assert_allclose(
             f1_of_decisions(chosen, truth)[place], PACK[f"f1/{mode}/{name}"], atol=1e-7

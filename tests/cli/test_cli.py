@@ -66,7 +66,7 @@ def test_tag_writes_json_lines(photos: Path, tagclip_weights: Path, tmp_path: Pa
     records = [json.loads(line) for line in out.read_text().splitlines()]
     assert [json.loads(line) for line in result.stdout.splitlines()] == records
     assert [Path(record["path"]).name for record in records] == ["a.jpg", "c.jpg", "b.png"]
-    assert set(records[0]) == {"path", "tags", "scores", "cut"}
+    assert set(records[0]) == {"path", "tags", "scores", "threshold"}
     assert set(records[0]["scores"]) == {"cat", "dog"}
     assert set(records[1]) == {"path", "error"}
     assert f"failed: {photos / 'c.jpg'}" in result.stderr
@@ -81,11 +81,11 @@ def test_several_in_flight_give_what_one_gives(
     words = ("-w", "cat", "-w", "dog", "--precision", "float32")
     tags, masks = [], []
     for number in (1, 3):
-        told = run("tag", photos, *words, "--weights", tagclip_weights, "--json", "--in-flight", number)
+        told = run("tag", photos, *words, "--weights", tagclip_weights, "--json", "--workers", number)
         tags.append([json.loads(line) for line in told.stdout.splitlines()])
         out = tmp_path / str(number)
         assert run(
-            "mask", photos, *words, "--weights", sclip_weights, "-o", out, "--in-flight", number
+            "mask", photos, *words, "--weights", sclip_weights, "-o", out, "--workers", number
         ).exit_code
         masks.append({path.name: read_index_png(path) for path in (out / "masks").rglob("*.png")})
     assert [list(record) for record in tags[0]] == [list(record) for record in tags[1]]
@@ -409,5 +409,5 @@ def test_corrected_top_and_activation(photos: Path, tagclip_weights: Path) -> No
 
 def test_new_words_are_announced_once(photos: Path, sclip_weights: Path) -> None:
     arguments = ("tag", photos / "a.jpg", "-w", "zebra crossing", "--weights", sclip_weights)
-    assert "encoding" in run(*arguments).stderr
-    assert "encoding" not in run(*arguments).stderr
+    assert "Encoding" in run(*arguments).stderr
+    assert "Encoding" not in run(*arguments).stderr

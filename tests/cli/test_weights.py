@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from tagmask.cli import downloads
-from tagmask.cli.downloads import downloads_shown
+from tagmask.cli.downloads import download_progress
 from tagmask.cli.main import app
 from tagmask.clip import names
 from tagmask.clip.names import KNOWN
@@ -175,7 +175,7 @@ def test_downloads_are_lines_now_and_then_where_there_is_no_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(downloads, "_SECONDS_BETWEEN_LINES", 0.0)
-    with downloads_shown() as show:
+    with download_progress() as show:
         show("ViT.pt", 12_000_000, 351_000_000)
         show("ViT.pt", 351_000_000, None)
     assert capsys.readouterr() == ("", "ViT.pt: 12 of 351 MB\nViT.pt: 351 MB\n")
@@ -185,7 +185,7 @@ def test_downloads_are_a_bar_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with downloads_shown() as show:
+    with download_progress() as show:
         assert capsys.readouterr() == ("", "")
         show("ViT.pt", 12_000_000, 351_000_000)
         show("ViT.pt", 351_000_000, 351_000_000)

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tagmask.clip.archives import read_weights
-from tagmask.clip.keys import clip_tensors
+from tagmask.clip.state_dict import clip_tensors
 from tagmask.errors import WeightsError
 from tests.oracles import clip_tree
 
@@ -40,7 +40,7 @@ class Inner(nn.Module):
         self.pair = (1, torch.zeros(1))
         self.device = torch.device("cpu")
         self.imaginary = [1j]
-        self.nothing = None
+        self.ignore_index = None
 
     def forward(self, x):
         return self.linear(x) + self.plain.sum() + self.counts.sum() + self.several[0]

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tagmask.clip.folders import read_checkpoint, weights_files
+from tagmask.clip.folders import read_raw_weights, weights_files
 from tagmask.clip.load import Clip, load
-from tagmask.clip.statements import OPENAI_MEAN, OPENAI_STD
+from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD
 from tagmask.clip.tokenizer import tokenize, vocabulary
-from tagmask.dense.features import class_features
+from tagmask.dense.features import class_token_features
 from tagmask.errors import WeightsError
 from tests.oracles import clip_tree, hugging_face
 
@@ -101,7 +101,9 @@ def hf_config(activation: str = "gelu") -> dict[str, object]:
 def same(clip: Clip, other: Clip) -> bool:
     ids, pixels = tokenize(["a cat"]), torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        images = torch.equal(class_features(clip.vision, pixels), class_features(other.vision, pixels))
+        images = torch.equal(
+            class_token_features(clip.vision, pixels), class_token_features(other.vision, pixels)
+        )
         return images and torch.equal(clip.text(ids), other.text(ids))
 
 
@@ -303,18 +305,18 @@ def test_another_tokenizer_is_refused(shared: dict[str, Path], tmp_path: Path) -
     folder = as_hugging_face(tmp_path, shared, hf_config())
     own = vocabulary()
     (folder / "vocab.json").write_text(json.dumps(own))
-    read_checkpoint(folder)
+    read_raw_weights(folder)
     swapped = own | {"cat</w>": own["dog</w>"], "dog</w>": own["cat</w>"]}
     (folder / "vocab.json").write_text(json.dumps(swapped))
     with pytest.raises(WeightsError, match="is not CLIP's own: 49406 of 49408 entries are the same"):
-        read_checkpoint(folder)
+        read_raw_weights(folder)
     (folder / "vocab.json").unlink()
     (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": swapped}}))
     with pytest.raises(WeightsError, match="is not CLIP's own"):
-        read_checkpoint(folder)
+        read_raw_weights(folder)
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
     with pytest.raises(WeightsError, match="names the tokenizer 'BertTokenizer'"):
-        read_checkpoint(folder)
+        read_raw_weights(folder)
 
 
 @pytest.mark.parametrize(
@@ -363,7 +365,7 @@ def test_a_tensor_in_two_shards_is_refused(shared: dict[str, Path], tmp_path: Pa
     (folder / "second.safetensors").unlink()
     (folder / "second.safetensors").symlink_to(shared["hf.safetensors"])
     with pytest.raises(WeightsError, match="is in two shards"):
-        read_checkpoint(folder)
+        read_raw_weights(folder)
 
 
 def test_an_unrelated_config_beside_a_file_does_not_matter(shared: dict[str, Path], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tagmask.clip import hardware
 from tagmask.clip.hardware import choose_device, choose_precision
 from tagmask.clip.load import OPENAI_MEAN, Clip, load
 from tagmask.clip.tokenizer import tokenize
-from tagmask.dense.features import class_features
+from tagmask.dense.features import class_token_features
 from tagmask.errors import InputError, WeightsError
 from tests.oracles import clip_tree
 
@@ -77,7 +77,9 @@ def test_openais_archive_gives_the_same_model(tensors: Tensors, sclip_model: Cli
     assert torch.equal(features(clip), features(sclip_model))
     pixels = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        assert torch.equal(class_features(clip.vision, pixels), class_features(sclip_model.vision, pixels))
+        assert torch.equal(
+            class_token_features(clip.vision, pixels), class_token_features(sclip_model.vision, pixels)
+        )
 
 
 def test_an_archive_that_calls_gelu_itself_is_not_openais(tensors: Tensors, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import torch
 
-from tagmask.clip.keys import Geometry
 from tagmask.clip.model import ACTIVATIONS, Vision, fold_quick_gelu
+from tagmask.clip.state_dict import Geometry
 
 SHAPE = Geometry(
     vision_width=64, vision_layers=2, vision_heads=1, patch=16, grid=2, embed=8,
@@ -33,7 +33,7 @@ def test_blocks_leave_their_input_as_it_is() -> None:
         before = x.clone()
         first = vision.blocks[0](x)
         again = vision.blocks[0](x)
-        watched, _ = vision.blocks[0].forward_watched(x)
+        watched, _ = vision.blocks[0].forward_with_mean_attention(x)
     torch.testing.assert_close(x, before, rtol=0, atol=0)
     torch.testing.assert_close(first, again, rtol=0, atol=0)
     torch.testing.assert_close(first, watched)

@@ -2,21 +2,21 @@ import re
 
 import pytest
 
-from tagmask.clip.names import KNOWN, known
+from tagmask.clip.names import KNOWN, known_weights
 from tagmask.errors import WeightsError
 
 
 @pytest.mark.parametrize("name", list(KNOWN))
 def test_names_find_themselves(name):
-    entry = known(name)
+    entry = known_weights(name)
     assert entry is KNOWN[name]
     assert entry.repos
     quick = name.replace(":", "-quickgelu:")
     if entry.activation == "quickgelu":
-        assert known(quick) is entry
+        assert known_weights(quick) is entry
     else:
         with pytest.raises(WeightsError, match="were trained with the exact GELU"):
-            known(quick)
+            known_weights(quick)
 
 
 def test_downloads_are_checked_by_a_whole_hash():
@@ -38,7 +38,7 @@ def test_downloads_are_checked_by_a_whole_hash():
 )
 def test_architectures_with_other_tags_are_refused(text, message):
     with pytest.raises(WeightsError) as error:
-        known(text)
+        known_weights(text)
     assert message in str(error.value)
     assert "tagmask weights list" in str(error.value)
 
@@ -47,4 +47,4 @@ def test_architectures_with_other_tags_are_refused(text, message):
     "text", ["", ":", "ViT-B-16.pt", "C:/ViT-B-16", "RN50:openai", "vit-b-16:openai", "a/b"]
 )
 def test_other_texts_are_no_names(text):
-    assert known(text) is None
+    assert known_weights(text) is None

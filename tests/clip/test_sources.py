@@ -44,7 +44,7 @@ def test_openais_cache_comes_first(home: Path, sclip_weights: Path) -> None:
     shutil.copy(sclip_weights, file)
     for name in ("ViT-B-16:openai", "ViT-B-16-quickgelu:openai"):
         source = find(name)
-        assert (source.path, source.known) == (file, KNOWN["ViT-B-16:openai"])
+        assert (source.path, source.known_weights) == (file, KNOWN["ViT-B-16:openai"])
     clip = load("ViT-B-16:openai", device="cpu")
     assert (clip.activation_known, clip.preprocessing_known) == (True, True)
 

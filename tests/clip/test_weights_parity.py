@@ -19,7 +19,7 @@ from tagmask.clip.hugging_face import describe_hugging_face
 from tagmask.clip.load import Clip, load
 from tagmask.clip.names import KNOWN
 from tagmask.clip.tokenizer import tokenize, vocabulary
-from tagmask.dense.features import class_features
+from tagmask.dense.features import class_token_features
 from tests.oracles import clip_tree, hugging_face, torchvision_shim
 
 pytestmark = [pytest.mark.weights_parity, pytest.mark.filterwarnings("ignore")]
@@ -116,7 +116,9 @@ def compare(clip: Clip, model: torch.nn.Module, label: str, ids: torch.Tensor | 
     """Image and text features of open_clip's model and of ours, not normalised."""
     side = clip.geometry.grid * clip.geometry.patch
     with torch.inference_mode():
-        image = (class_features(clip.vision, pixels(side)) - model.encode_image(pixels(side))).abs().max()
+        image = (
+            (class_token_features(clip.vision, pixels(side)) - model.encode_image(pixels(side))).abs().max()
+        )
         ours = tokenize(TEXTS)
         text = (clip.text(ours) - model.encode_text(ours if ids is None else ids)).abs().max()
         size = model.encode_image(pixels(side)).abs().max()
@@ -206,7 +208,7 @@ def test_hugging_faces_folder(form: str, made, transformers, tmp_path: Path) -> 
         shown, ids = pixels(SIZES["side"]), tokenize(TEXTS)
         image = theirs.get_image_features(pixel_values=shown).pooler_output
         text = theirs.get_text_features(input_ids=ids).pooler_output
-        image_off = float((class_features(clip.vision, shown) - image).abs().max())
+        image_off = float((class_token_features(clip.vision, shown) - image).abs().max())
         text_off = float((clip.text(ids) - text).abs().max())
     print(f"Hugging Face {form}, {activation}: image {image_off:.1e}, text {text_off:.1e}")
     assert image_off < BOUND
@@ -228,7 +230,7 @@ def test_an_older_form_of_config_means_what_transformers_takes_it_for(
     config |= {"vision_config_dict": older, "text_config_dict": older}
     (tmp_path / "config.json").write_text(json.dumps(config))
     meant = transformers.CLIPConfig(**config).vision_config.hidden_act
-    said = describe_hugging_face(tmp_path).statements[0].activation
+    said = describe_hugging_face(tmp_path).claims[0].activation
     print(f"{older}: transformers {meant}, tagmask {said}")
     assert said == {"quick_gelu": "quickgelu", "gelu": "gelu"}[meant]
 
@@ -260,7 +262,7 @@ def test_the_wrong_activation_would_show(made, open_clip, tmp_path: Path) -> Non
     other = ACTIVATIONS[1 - ACTIVATIONS.index(activation)]
     clip = load(tmp_path / "plain.pt", device="cpu", activation=other)
     with torch.inference_mode():
-        off = (class_features(clip.vision, pixels(64)) - model.encode_image(pixels(64))).abs().max()
+        off = (class_token_features(clip.vision, pixels(64)) - model.encode_image(pixels(64))).abs().max()
     print(f"{activation} read as {other}: off by {float(off):.1e}")
     assert off > 100 * BOUND
 

@@ -68,7 +68,7 @@ class TestTagging:
             assert (tags.scores.shape, tags.scores.dtype) == ((len(WORDS),), np.float32)
             assert np.isfinite(tags.scores).all()
             assert all(type(tag) is int for tag in tags.chosen)
-            assert tags.chosen == tuple(np.flatnonzero(tags.scores > tags.cut))
+            assert tags.chosen == tuple(np.flatnonzero(tags.scores > tags.threshold))
 
     def test_images_together_are_as_each_alone(
         self, make: Make, images: list[np.ndarray], method: str

@@ -30,8 +30,8 @@ def test_chosen_keeps_the_order_asked_for_and_names_strangers(tmp_path: Path) ->
 
 
 def test_scenes_of_the_miniature_world_are_what_was_drawn() -> None:
-    from tagmask.bench.miniature.truth import objects_only
-    from tagmask.miniature.trials import unseen_scene
+    from tagmask.bench.miniature.ground_truth import objects_only
+    from tagmask.miniature.evaluation_scenes import unseen_scene
 
     samples = open_dataset("miniature", Path(), "long").samples
     assert len(samples) == 5000

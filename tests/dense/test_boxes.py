@@ -40,7 +40,7 @@ def spiral(n):
 
 
 def snake(n, upright=False):
-    """Full rows joined at alternating ends."""
+    """Full rows connected at alternating ends."""
     grid = np.zeros((n, n), bool)
     grid[::2] = True
     grid[1::4, -1] = True
@@ -82,8 +82,8 @@ def check(strong, lose_border):
     """strong: (c, gh, gw)."""
     scores = torch.from_numpy(strong).float()
     union, count = component_boxes_union(scores, torch.full((len(strong),), 0.5), lose_border=lose_border)
-    np.testing.assert_array_equal(union, [oracle.boxes_union(one, lose_border) for one in strong])
-    assert count.tolist() == [len(oracle.regions(one)) for one in strong]
+    np.testing.assert_array_equal(union, [oracle.boxes_union(mask, lose_border) for mask in strong])
+    assert count.tolist() == [len(oracle.regions(mask)) for mask in strong]
 
 
 @pytest.mark.parametrize("index", range(60))
@@ -95,7 +95,7 @@ def test_reference_maps(index):
     np.testing.assert_array_equal(union[0], GOLDEN["box/union_padded"][index, :h, :w])
     strong = oracle.strong_cells(scores, threshold)
     assert count.item() == len(oracle.regions(strong))
-    # Outer contours leave out regions inside holes: that is all by which the counts may differ.
+    # Outer contours omit regions inside holes; this is the only difference between the counts.
     assert oracle.outermost(strong) == contours
 
 
@@ -105,7 +105,7 @@ def test_shapes(name, lose_border):
     check(SHAPES[name][None], lose_border)
 
 
-def test_shapes_are_what_they_say():
+def test_shapes_have_the_expected_number_of_regions():
     assert {name: len(oracle.regions(shape)) for name, shape in SHAPES.items()} == {
         "spiral": 1, "spiral_turned": 1, "snake": 1, "snake_upright": 1, "comb": 1, "comb_upside_down": 1,
         "zigzag": len(oracle.regions(SHAPES["zigzag"])), "checkerboard": 1, "dots": 63, "full": 1,
@@ -115,7 +115,7 @@ def test_shapes_are_what_they_say():
 
 @settings(deadline=None, max_examples=80)
 @given(strong=masks, lose_border=st.booleans())
-def test_any_masks(strong, lose_border):
+def test_random_masks(strong, lose_border):
     check(strong, lose_border)
 
 
@@ -126,12 +126,14 @@ def test_any_masks(strong, lose_border):
 )
 def test_thresholds_are_per_class_and_in_8_bits(scores, threshold):
     union, count = component_boxes_union(torch.from_numpy(scores), torch.from_numpy(threshold))
-    strong = [oracle.strong_cells(one, float(share)) for one, share in zip(scores, threshold, strict=True)]
-    np.testing.assert_array_equal(union, [oracle.boxes_union(one, lose_border=True) for one in strong])
-    assert count.tolist() == [len(oracle.regions(one)) for one in strong]
+    strong = [
+        oracle.strong_cells(plane, float(share)) for plane, share in zip(scores, threshold, strict=True)
+    ]
+    np.testing.assert_array_equal(union, [oracle.boxes_union(mask, lose_border=True) for mask in strong])
+    assert count.tolist() == [len(oracle.regions(mask)) for mask in strong]
 
 
-def test_levels_are_cut_not_rounded():
+def test_levels_are_truncated_not_rounded():
     # 255 * 0.5 is 127.5: the level 127 is not over the threshold 127, as 128 would be.
     scores = torch.tensor([[[1.0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]])
     union, count = component_boxes_union(scores, torch.tensor([0.5]), lose_border=False)
@@ -154,7 +156,7 @@ def test_nan_and_flat_classes_have_no_region():
     assert union.sum((1, 2)).tolist() == [0, 0, 9]
 
 
-def test_no_class_is_no_box():
+def test_no_classes_give_no_boxes():
     union, count = component_boxes_union(torch.zeros(0, 3, 4), torch.zeros(0))
     assert (union.shape, count.shape) == ((0, 3, 4), (0,))
 
@@ -168,12 +170,12 @@ def test_one_threshold_per_class():
 @given(strong=masks, lose_border=st.booleans())
 def test_mask_box(strong, lose_border):
     boxes = mask_box(torch.from_numpy(strong), lose_border=lose_border)
-    for one, box in zip(strong, boxes.tolist(), strict=True):
-        rows, columns = (np.flatnonzero(one.any(axis)) for axis in (1, 0))
+    for mask, box in zip(strong, boxes.tolist(), strict=True):
+        rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
         if not len(rows):
             assert box == [0, 0, 0, 0]
             continue
         bottom, right = int(rows[-1]) + 1, int(columns[-1]) + 1
         if lose_border:
-            bottom, right = min(bottom, one.shape[0] - 1), min(right, one.shape[1] - 1)
+            bottom, right = min(bottom, mask.shape[0] - 1), min(right, mask.shape[1] - 1)
         assert box == [columns[0], rows[0], right, bottom]

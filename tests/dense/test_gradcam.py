@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from tagmask.clip.keys import Geometry
 from tagmask.clip.load import load
 from tagmask.clip.model import ACTIVATIONS, Vision
+from tagmask.clip.state_dict import Geometry
 from tagmask.dense import gradcam as module
-from tagmask.dense.features import Pass, one_pass
+from tagmask.dense.features import TowerFeatures, extract_features
 from tagmask.dense.gradcam import softmax_gradcam
 from tagmask.dense.positions import bilinear_half
 from tagmask.errors import ShapeError
@@ -20,7 +20,7 @@ SCALE = 20.0
 
 
 def tower(activation="quickgelu", seed=0):
-    """One random block: the one Grad-CAM is about."""
+    """A tower of one random block."""
     geometry = Geometry(
         vision_width=WIDTH,
         vision_layers=1,
@@ -59,7 +59,7 @@ def layer_norm(x, layer):
 
 
 def oracle(vision, tokens, texts, target, scale):
-    """The paper's program in float64 for one text: run the whole block, go back, average, weigh, cut."""
+    """The paper's program in float64 for one text: forward, backward, average, weighted sum, clip at 0."""
     block = vision.blocks[-1]
     x = tokens[0].double()
     u = layer_norm(x, block.ln_1).requires_grad_()
@@ -81,9 +81,10 @@ def oracle(vision, tokens, texts, target, scale):
     return torch.tensor(cam), weights, probabilities.detach()
 
 
-def assert_like(found, wanted, share):
+def assert_close_to_maximum(actual, expected, share):
+    """Absolute tolerance: a share of the largest expected value."""
     torch.testing.assert_close(
-        found.double(), wanted.double(), rtol=0, atol=share * float(wanted.abs().max())
+        actual.double(), expected.double(), rtol=0, atol=share * float(expected.abs().max())
     )
 
 
@@ -94,106 +95,108 @@ def assert_like(found, wanted, share):
     activation=st.sampled_from(sorted(ACTIVATIONS)),
     seed=st.integers(0, 5),
 )
-def test_is_one_backward_pass_a_text(grid, targets, activation, seed):
+def test_equals_one_backward_pass_per_text(grid, targets, activation, seed):
     vision = tower(activation, seed)
     tokens, texts = scene(grid, 6, seed)
-    found = softmax_gradcam(Pass(vision, tokens, grid, {}), texts, targets, SCALE)
-    assert found.maps.shape == (len(targets), *grid)
-    assert found.probabilities.sum().item() == pytest.approx(1, abs=1e-6)
+    result = softmax_gradcam(TowerFeatures(vision, tokens, grid, {}), texts, targets, SCALE)
+    assert result.maps.shape == (len(targets), *grid)
+    assert result.probabilities.sum().item() == pytest.approx(1, abs=1e-6)
     for row, target in enumerate(targets):
         cam, weights, probabilities = oracle(vision, tokens, texts, target, SCALE)
-        assert_like(found.probabilities, probabilities, 1e-5)
-        assert_like(found.weights[row], weights, 2e-5)
+        assert_close_to_maximum(result.probabilities, probabilities, 1e-5)
+        assert_close_to_maximum(result.weights[row], weights, 2e-5)
         # Terms of a sum that ends near 0 are larger than it.
         terms = weights.abs() @ torch.ones(WIDTH, dtype=torch.float64) * 4
         torch.testing.assert_close(
-            found.maps[row].flatten().double(), cam.double(), rtol=0, atol=3e-6 * float(terms)
+            result.maps[row].flatten().double(), cam.double(), rtol=0, atol=3e-6 * float(terms)
         )
 
 
-def test_maps_speak_and_are_cut():
-    """Else the comparison above might be one of zeros."""
+def test_maps_have_positive_and_zero_cells():
+    """Otherwise the comparison above might compare zeros."""
     tokens, texts = scene((4, 5), 6)
-    maps = softmax_gradcam(Pass(tower(), tokens, (4, 5), {}), texts, range(6), SCALE).maps
+    maps = softmax_gradcam(TowerFeatures(tower(), tokens, (4, 5), {}), texts, range(6), SCALE).maps
     assert (maps > 0).any(dim=(1, 2)).sum() >= 4
     assert (maps == 0).any(dim=(1, 2)).sum() >= 4
     assert (maps >= 0).all()
 
 
-@pytest.mark.parametrize("alive", [1, 3 * 20 * 4 * WIDTH])
-def test_groups_of_targets_do_not_show(monkeypatch, alive):
+@pytest.mark.parametrize("limit", [1, 3 * 20 * 4 * WIDTH])
+def test_group_size_does_not_change_the_result(monkeypatch, limit):
     tokens, texts = scene((4, 5), 9)
-    state = Pass(tower(), tokens, (4, 5), {})
-    wanted = softmax_gradcam(state, texts, range(8), SCALE)
-    monkeypatch.setattr(module, "_GRADIENTS_ALIVE", alive)
-    found = softmax_gradcam(state, texts, range(8), SCALE)
-    assert_like(found.weights, wanted.weights, 1e-6)
-    assert_like(found.maps, wanted.maps, 1e-5)
+    features = TowerFeatures(tower(), tokens, (4, 5), {})
+    expected = softmax_gradcam(features, texts, range(8), SCALE)
+    monkeypatch.setattr(module, "_GRADIENTS_ALIVE", limit)
+    result = softmax_gradcam(features, texts, range(8), SCALE)
+    assert_close_to_maximum(result.weights, expected.weights, 1e-6)
+    assert_close_to_maximum(result.maps, expected.maps, 1e-5)
 
 
-def test_works_on_what_inference_mode_has_made():
+def test_works_on_inference_tensors():
     vision = tower()
     tokens, texts = scene((3, 4), 5)
-    wanted = softmax_gradcam(Pass(vision, tokens, (3, 4), {}), texts, [1, 0], SCALE)
+    expected = softmax_gradcam(TowerFeatures(vision, tokens, (3, 4), {}), texts, [1, 0], SCALE)
     with torch.inference_mode():
-        made = Pass(vision, tokens * 1, (3, 4), {})
-        found = softmax_gradcam(made, texts * 1, [1, 0], SCALE)
-    assert torch.equal(found.maps, wanted.maps)
-    assert made.tokens.is_inference()
-    # Outside of inference mode too, when its tensors come from inside.
-    assert torch.equal(softmax_gradcam(made, texts, [1, 0], SCALE).maps, wanted.maps)
+        inference = TowerFeatures(vision, tokens * 1, (3, 4), {})
+        result = softmax_gradcam(inference, texts * 1, [1, 0], SCALE)
+    assert torch.equal(result.maps, expected.maps)
+    assert inference.tokens.is_inference()
+    # Also outside of inference mode, on tensors created in it.
+    assert torch.equal(softmax_gradcam(inference, texts, [1, 0], SCALE).maps, expected.maps)
 
 
 def test_no_target():
     tokens, texts = scene((3, 4), 5)
-    found = softmax_gradcam(Pass(tower(), tokens, (3, 4), {}), texts, [], SCALE)
-    assert found.maps.shape == (0, 3, 4)
-    assert found.weights.shape == (0, WIDTH)
+    result = softmax_gradcam(TowerFeatures(tower(), tokens, (3, 4), {}), texts, [], SCALE)
+    assert result.maps.shape == (0, 3, 4)
+    assert result.weights.shape == (0, WIDTH)
 
 
-def test_without_a_rival_there_is_no_gradient():
+def test_single_text_has_no_gradient():
     tokens, texts = scene((3, 4), 1)
-    found = softmax_gradcam(Pass(tower(), tokens, (3, 4), {}), texts, [0], SCALE)
-    assert found.probabilities.tolist() == [1]
-    assert not found.maps.any()
+    result = softmax_gradcam(TowerFeatures(tower(), tokens, (3, 4), {}), texts, [0], SCALE)
+    assert result.probabilities.tolist() == [1]
+    assert not result.maps.any()
 
 
-def test_a_text_that_is_all_but_certain_has_a_gradient():
+def test_nearly_certain_text_has_a_gradient():
     vision = tower()
     tokens, texts = scene((5, 5), 6)
-    found = softmax_gradcam(Pass(vision, tokens, (5, 5), {}), texts, range(6), 40.0)
-    winner = int(found.probabilities.argmax())
+    result = softmax_gradcam(TowerFeatures(vision, tokens, (5, 5), {}), texts, range(6), 40.0)
+    winner = int(result.probabilities.argmax())
     _, weights, probabilities = oracle(vision, tokens, texts, winner, 40.0)
     assert 0 < 1 - float(probabilities[winner]) < 1e-7
-    assert_like(found.weights[winner], weights, 1e-4)
+    assert_close_to_maximum(result.weights[winner], weights, 1e-4)
 
 
 @pytest.mark.parametrize("scale", [1e4, 1e6])
 def test_certain_probabilities_give_zeros_and_no_nan(scale):
     tokens, texts = scene((3, 4), 5)
-    found = softmax_gradcam(Pass(tower(), tokens, (3, 4), {}), texts, range(5), scale)
-    assert sorted(found.probabilities.tolist()) == [0, 0, 0, 0, 1]
-    assert found.maps.isfinite().all()
-    assert not found.weights.any()
+    result = softmax_gradcam(TowerFeatures(tower(), tokens, (3, 4), {}), texts, range(5), scale)
+    assert sorted(result.probabilities.tolist()) == [0, 0, 0, 0, 1]
+    assert result.maps.isfinite().all()
+    assert not result.weights.any()
 
 
 def test_several_images_are_refused():
     tokens, texts = scene((3, 4), 5)
-    with pytest.raises(ShapeError, match="2 images; give one image at a time"):
-        softmax_gradcam(Pass(tower(), tokens.repeat(2, 1, 1), (3, 4), {}), texts, [0], SCALE)
+    with pytest.raises(ShapeError, match="Grad-CAM takes one image at a time"):
+        softmax_gradcam(TowerFeatures(tower(), tokens.repeat(2, 1, 1), (3, 4), {}), texts, [0], SCALE)
 
 
-@pytest.mark.parametrize(("precision", "alike"), [("bfloat16", 0.99), ("float16", 0.999)])
-def test_lower_precision_keeps_small_gradients(tagclip_weights: Path, precision: str, alike: float) -> None:
-    """Weights here are under 6e-8, float16's smallest number: no product may be made of them as they are."""
+@pytest.mark.parametrize(("precision", "min_similarity"), [("bfloat16", 0.99), ("float16", 0.999)])
+def test_lower_precision_keeps_small_gradients(
+    tagclip_weights: Path, precision: str, min_similarity: float
+) -> None:
+    """Channel weights here are under 6e-8, float16's smallest number: they must be scaled before products."""
     pixels = torch.randn(1, 3, 48, 64, generator=torch.Generator().manual_seed(0))
     maps = []
-    for chosen in ("float32", precision):
-        clip = load(tagclip_weights, device="cpu", precision=chosen)
+    for name in ("float32", precision):
+        clip = load(tagclip_weights, device="cpu", precision=name)
         texts = F.normalize(
             torch.randn(4, clip.geometry.embed, generator=torch.Generator().manual_seed(1)), dim=-1
         )
-        found = softmax_gradcam(one_pass(clip.vision, pixels, bilinear_half), texts, [0, 1], 1e-4)
-        assert 0 < found.weights.abs().max() < 6e-8
-        maps.append(found.weights)
-    assert F.cosine_similarity(*maps).min() > alike
+        result = softmax_gradcam(extract_features(clip.vision, pixels, bilinear_half), texts, [0, 1], 1e-4)
+        assert 0 < result.weights.abs().max() < 6e-8
+        maps.append(result.weights)
+    assert F.cosine_similarity(*maps).min() > min_similarity

@@ -17,41 +17,41 @@ TABLE = torch.randn(1 + 14 * 14, 8, generator=torch.Generator().manual_seed(0))
 
 @pytest.mark.parametrize("name", POSITIONS)
 @pytest.mark.parametrize("grid", [(14, 14), (1, 1), (21, 28), (13, 40), (7, 28)])
-def test_every_rule_gives_a_row_a_token(name: str, grid: tuple[int, int]) -> None:
+def test_every_rule_gives_one_row_per_token(name: str, grid: tuple[int, int]) -> None:
     table = POSITIONS[name](TABLE, grid)
     assert table.shape == (1 + grid[0] * grid[1], 8)
     torch.testing.assert_close(table[0], TABLE[0], rtol=0, atol=2e-3)  # one rule rounds to float16
 
 
 @pytest.mark.parametrize("name", POSITIONS)
-def test_the_stored_grid_is_left_alone(name: str) -> None:
+def test_stored_grid_is_unchanged(name: str) -> None:
     assert torch.equal(POSITIONS[name](TABLE, (14, 14)), TABLE)
 
 
-def test_as_coded_the_count_decides_and_corrected_the_shape() -> None:
+def test_patch_count_decides_as_coded_and_shape_as_corrected() -> None:
     assert torch.equal(bicubic_nudged(TABLE, (7, 28)), TABLE)
     assert not torch.equal(bicubic_nudged_by_shape(TABLE, (7, 28)), TABLE)
     assert torch.equal(bicubic_nudged(TABLE, (21, 28)), bicubic_nudged_by_shape(TABLE, (21, 28)))
 
 
-def test_the_nudge_is_not_a_resize_to_the_grid() -> None:
+def test_nudged_interpolation_is_not_a_resize_to_the_grid() -> None:
     image = TABLE[1:].T.reshape(1, 8, 14, 14)
     sized = F.interpolate(image, size=(21, 28), mode="bicubic", align_corners=False)[0].flatten(1).T
     assert (bicubic_nudged(TABLE, (21, 28))[1:] - sized).abs().max() > 1e-3
 
 
-def test_a_stretched_table_is_rounded() -> None:
+def test_interpolated_table_is_rounded() -> None:
     assert not torch.equal(TABLE, TABLE.half().float())
     stretched = bilinear_half(TABLE, (10, 12))
     assert torch.equal(stretched, stretched.half().float())
 
 
-def test_the_stored_grid_is_rounded_where_the_rule_says_always() -> None:
+def test_bilinear_half_always_rounds_the_stored_grid() -> None:
     assert torch.equal(bilinear_half_always(TABLE, (14, 14)), TABLE.half().float())
     assert torch.equal(bilinear_half_always(TABLE, (10, 12)), bilinear_half(TABLE, (10, 12)))
 
 
-# -- Every rule entry by entry -------------------------------------------------------------------------------
+# -- Naive interpolation, entry by entry ---------------------------------------------------------------------
 
 
 def _triangle(x: float) -> float:
@@ -68,37 +68,37 @@ def _cubic(a: float):
     return weight
 
 
-def _taps(i: int, side: int, scale: float, kernel, reach: int) -> dict[int, float]:
-    """Interpolation: output i's weight of each source, the outermost standing for what lies beyond."""
-    at = (i + 0.5) * scale - 0.5
-    taps: dict[int, float] = {}
-    for j in range(math.floor(at) - reach + 1, math.floor(at) + reach + 1):
+def _weights(i: int, side: int, scale: float, kernel, radius: int) -> dict[int, float]:
+    """Interpolation weight of each source sample for output i; borders are replicated."""
+    position = (i + 0.5) * scale - 0.5
+    weights: dict[int, float] = {}
+    for j in range(math.floor(position) - radius + 1, math.floor(position) + radius + 1):
         source = min(max(j, 0), side - 1)
-        taps[source] = taps.get(source, 0.0) + kernel(at - j)
-    return taps
+        weights[source] = weights.get(source, 0.0) + kernel(position - j)
+    return weights
 
 
-def _smooth_taps(i: int, side: int, scale: float) -> dict[int, float]:
-    """Antialiased: the kernel as wide as an output cell where that is larger; only what is there counts."""
-    wide = max(scale, 1.0)
-    at = (i + 0.5) * scale
-    first, last = max(int(at - 2 * wide + 0.5), 0), min(int(at + 2 * wide + 0.5), side)
-    weights = {j: _cubic(-0.5)((j + 0.5 - at) / wide) for j in range(first, last)}
+def _antialiased_weights(i: int, side: int, scale: float) -> dict[int, float]:
+    """Antialiased: the kernel widens to an output cell when downsampling; samples outside are excluded."""
+    width = max(scale, 1.0)
+    position = (i + 0.5) * scale
+    first, last = max(int(position - 2 * width + 0.5), 0), min(int(position + 2 * width + 0.5), side)
+    weights = {j: _cubic(-0.5)((j + 0.5 - position) / width) for j in range(first, last)}
     return {j: weight / sum(weights.values()) for j, weight in weights.items()}
 
 
-def _stretched(name: str, grid: tuple[int, int]) -> torch.Tensor:
-    """The rule's table for a grid other than the stored one, cell by cell: rows are rows."""
+def _interpolated(name: str, grid: tuple[int, int]) -> torch.Tensor:
+    """The rule's table for a grid other than the stored one, cell by cell."""
     side = 14
     axes = []
     for length in grid:
         if name.startswith("bicubic-nudged"):
-            taps = [_taps(i, side, side / (length + 0.1), _cubic(-0.75), 2) for i in range(length)]
+            weights = [_weights(i, side, side / (length + 0.1), _cubic(-0.75), 2) for i in range(length)]
         elif name == "bicubic-smooth":
-            taps = [_smooth_taps(i, side, side / length) for i in range(length)]
+            weights = [_antialiased_weights(i, side, side / length) for i in range(length)]
         else:
-            taps = [_taps(i, side, side / length, _triangle, 1) for i in range(length)]
-        axes.append(taps)
+            weights = [_weights(i, side, side / length, _triangle, 1) for i in range(length)]
+        axes.append(weights)
     rows = [TABLE[0].double()]
     for down in axes[0]:
         for across in axes[1]:
@@ -113,8 +113,8 @@ def _stretched(name: str, grid: tuple[int, int]) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", POSITIONS)
 @pytest.mark.parametrize("grid", [(5, 9), (9, 5), (14, 3), (3, 20), (17, 14)])
-def test_rows_of_the_grid_come_from_rows_of_the_table(name: str, grid: tuple[int, int]) -> None:
-    found, wanted = POSITIONS[name](TABLE, grid), _stretched(name, grid)
-    # Rounding to float16 can turn the last bit of two numbers that are equal but for float32's.
+def test_every_rule_equals_the_formula(name: str, grid: tuple[int, int]) -> None:
+    actual, expected = POSITIONS[name](TABLE, grid), _interpolated(name, grid)
+    # Numbers that differ in float32's last bit can round to different float16 numbers.
     tolerance = 2e-3 if name.endswith("-half") else 2e-5
-    torch.testing.assert_close(found, wanted, rtol=0, atol=tolerance)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)

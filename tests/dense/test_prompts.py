@@ -15,19 +15,19 @@ from tagmask.files import cache_dir
 TEMPLATES = ("a photo of a {}.", "the {}.", "itap of a very very large {} in the evening.")
 
 
-def test_a_comma_without_a_blank_stays_in_the_name() -> None:
+def test_comma_without_space_is_part_of_the_name() -> None:
     names = split_names(["person with clothes,people,human", "dog, puppy"])
     assert names.texts == ("person with clothes,people,human", "dog", "puppy")
 
 
 @pytest.mark.parametrize("line", ["", " ", "dog, ", ", dog"])
 def test_empty_names_are_refused(line: str) -> None:
-    with pytest.raises(InputError, match="word 2 is"):
+    with pytest.raises(InputError, match="Word 2 is"):
         split_names(["cat", line])
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=6), st.integers(0, 2**31))
-def test_merging_is_the_maximum_over_a_class(sizes: list[int], seed: int) -> None:
+def test_merge_names_is_the_maximum_over_a_class(sizes: list[int], seed: int) -> None:
     lines = [", ".join(f"c{c}n{n}" for n in range(size)) for c, size in enumerate(sizes)]
     names = split_names(lines)
     scores = torch.rand(sum(sizes), 3, 2, generator=torch.Generator().manual_seed(seed))
@@ -41,11 +41,11 @@ def test_merging_is_the_maximum_over_a_class(sizes: list[int], seed: int) -> Non
 
 
 def test_features_are_the_unit_mean_of_unit_sentences(sclip_model: Clip) -> None:
-    found = text_features(sclip_model, ["cat", "traffic light"], TEMPLATES)
-    for row, word in zip(found, ["cat", "traffic light"], strict=True):
+    features = text_features(sclip_model, ["cat", "traffic light"], TEMPLATES)
+    for row, word in zip(features, ["cat", "traffic light"], strict=True):
         total = np.zeros(64)
         for template in TEMPLATES:
-            # One at a time, over all 77 tokens' worth of text: nothing trimmed, nothing batched.
+            # One sentence at a time over all 77 tokens: no trimming, no batching.
             vector = (
                 sclip_model.text(torch.as_tensor(tokenize([template.replace("{}", word)])))[0]
                 .double()
@@ -55,7 +55,7 @@ def test_features_are_the_unit_mean_of_unit_sentences(sclip_model: Clip) -> None
         np.testing.assert_allclose(row.numpy(), total / np.linalg.norm(total), rtol=0, atol=1e-6)
 
 
-def test_a_second_call_reads_the_cache(
+def test_second_call_reads_the_cache(
     sclip_model: Clip, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TAGMASK_HOME", str(tmp_path))
@@ -67,17 +67,17 @@ def test_a_second_call_reads_the_cache(
         text_features(sclip_model, ["cat", "bird"], TEMPLATES)
 
 
-def test_a_cache_is_not_shared_between_templates_or_weights(
+def test_cache_depends_on_templates_and_weights(
     sclip_model: Clip, tagclip_model: Clip, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TAGMASK_HOME", str(tmp_path))
-    one = text_features(sclip_model, ["cat"], TEMPLATES)
-    assert not torch.equal(text_features(sclip_model, ["cat"], TEMPLATES[:1]), one)
-    assert not torch.equal(text_features(tagclip_model, ["cat"], TEMPLATES), one)
+    features = text_features(sclip_model, ["cat"], TEMPLATES)
+    assert not torch.equal(text_features(sclip_model, ["cat"], TEMPLATES[:1]), features)
+    assert not torch.equal(text_features(tagclip_model, ["cat"], TEMPLATES), features)
 
 
 @pytest.mark.parametrize("damage", [b"", b"not numpy", "truncate", "other"])
-def test_a_damaged_cache_only_costs_time(
+def test_damaged_cache_is_recomputed(
     damage: bytes | str, sclip_model: Clip, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TAGMASK_HOME", str(tmp_path))
@@ -93,7 +93,7 @@ def test_a_damaged_cache_only_costs_time(
     assert torch.equal(text_features(sclip_model, ["cat"], TEMPLATES), before)
 
 
-def test_a_home_that_cannot_be_written_is_no_reason_to_stop(
+def test_unwritable_cache_folder_is_not_an_error(
     sclip_model: Clip, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -101,11 +101,11 @@ def test_a_home_that_cannot_be_written_is_no_reason_to_stop(
     assert text_features(sclip_model, ["cat"], TEMPLATES).shape == (1, 64)
 
 
-def test_a_word_over_the_limit_is_named(sclip_model: Clip) -> None:
+def test_text_over_77_tokens_is_refused(sclip_model: Clip) -> None:
     with pytest.raises(TextTooLongError, match="77"):
         text_features(sclip_model, ["very " * 80 + "cat"], TEMPLATES)
 
 
-def test_templates_need_a_place_for_the_word(sclip_model: Clip) -> None:
-    with pytest.raises(InputError, match=r"no \{\} to put the word in"):
+def test_templates_need_a_placeholder(sclip_model: Clip) -> None:
+    with pytest.raises(InputError, match=r"has no \{\}\. Put"):
         text_features(sclip_model, ["cat"], ["a photo."])

@@ -31,25 +31,25 @@ def test_equals_the_reference_image():
 @settings(deadline=None, max_examples=40)
 @given(source=st.tuples(side, side), target=st.tuples(side, side))
 @example(source=(6, 8), target=(3, 4))  # exactly half: block means
-@example(source=(6, 8), target=(3, 8))  # half of one side only: the ordinary path
+@example(source=(6, 8), target=(3, 8))  # half of one side only: interpolated
 @example(source=(6, 8), target=(6, 4))
 @example(source=(9, 9), target=(3, 3))
 @example(source=(12, 12), target=(3, 3))
 @example(source=(1, 5), target=(9, 11))
 @example(source=(5, 1), target=(9, 11))
 @example(source=(1, 1), target=(4, 3))
-def test_is_the_formula(source, target):
+def test_equals_the_formula(source, target):
     image = noise(*source)
     np.testing.assert_array_equal(resize_cv2_linear(image, target), oracle.resize(image, target))
 
 
 @pytest.mark.parametrize("target", [(40, 50), (10, 15), (20, 30)])
-def test_strips_do_not_show(monkeypatch, target):
+def test_strip_size_does_not_change_the_result(monkeypatch, target):
     image = noise(40, 60)
-    wanted = resize_cv2_linear(image, target)
+    expected = resize_cv2_linear(image, target)
     for values in (1, 3 * target[1] * 7):
         monkeypatch.setattr(module, "_STRIP", values)
-        np.testing.assert_array_equal(resize_cv2_linear(image, target), wanted)
+        np.testing.assert_array_equal(resize_cv2_linear(image, target), expected)
 
 
 def test_same_size_is_the_same_image():
@@ -58,7 +58,7 @@ def test_same_size_is_the_same_image():
 
 
 @pytest.mark.parametrize(
-    ("size", "short", "wanted"),
+    ("size", "short", "expected"),
     [
         ((375, 500), 336, (336, 448)),
         ((500, 333), 336, (505, 336)),
@@ -69,8 +69,8 @@ def test_same_size_is_the_same_image():
         ((90, 120), 336, (336, 448)),
     ],
 )
-def test_short_side(size, short, wanted):
-    assert short_side_size(size, short) == wanted
+def test_short_side(size, short, expected):
+    assert short_side_size(size, short) == expected
 
 
 def test_halves_round_up():

@@ -1,4 +1,4 @@
-"""Windows that hold no whole number of patches, from image to scores, against the steps one by one."""
+"""Windows that are no multiple of the patch size, from image to scores, against a step-by-step version."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ SCALE = 40.0
 
 
 def naive_scores(clip: Clip, image: np.ndarray, boxes: list[tuple[int, int, int, int]]) -> Tensor:
-    """CLIP as trained on every window, filled up with zeros after the pixels are normalised."""
+    """Unmodified CLIP on every window, zero-padded after normalisation."""
     vision, patch = clip.vision, clip.vision.patch
     mean, std = (torch.tensor([round(255 * part, 3) for part in parts]) for parts in (clip.mean, clip.std))
     pixels = ((torch.from_numpy(image).float() - mean) / std).permute(2, 0, 1)
@@ -27,7 +27,7 @@ def naive_scores(clip: Clip, image: np.ndarray, boxes: list[tuple[int, int, int,
         window = oracle.fill_up(pixels[:, y0:y1, x0:x1], patch)
         padded = (window.shape[1], window.shape[2])
         grid = (padded[0] // patch, padded[1] // patch)
-        x = vision.embed(window[None], stretched(vision.positional_embedding, grid))
+        x = vision.embed(window[None], interpolated(vision.positional_embedding, grid))
         for block in vision.blocks:
             x = block(x)
         patches = F.normalize(vision.project(x)[0, 1:], dim=-1)
@@ -36,7 +36,7 @@ def naive_scores(clip: Clip, image: np.ndarray, boxes: list[tuple[int, int, int,
     return torch.softmax(SCALE * oracle.stitch(torch.stack(maps), boxes, size, size, padded), dim=0)
 
 
-def stretched(table: Tensor, grid: tuple[int, int]) -> Tensor:
+def interpolated(table: Tensor, grid: tuple[int, int]) -> Tensor:
     side = int((len(table) - 1) ** 0.5)
     cells = table[1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
     factors = ((grid[0] + 0.1) / side, (grid[1] + 0.1) / side)
@@ -53,7 +53,7 @@ def stretched(table: Tensor, grid: tuple[int, int]) -> Tensor:
         ((37, 61), None, 1),  # the whole image
     ],
 )
-def test_windows_are_filled_up_with_zeros_around_them(
+def test_windows_are_zero_padded_on_all_sides(
     sclip_model: Clip, size: tuple[int, int], crop: int | None, stride: int
 ) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
@@ -64,7 +64,7 @@ def test_windows_are_filled_up_with_zeros_around_them(
         method="clip",
         templates=TEMPLATES,
         logit_scale=SCALE,
-        short_side=min(size),  # so that nothing is scaled
+        short_side=min(size),  # no scaling
         crop=crop,
         stride=stride,
         two_resizes=True,
@@ -76,9 +76,9 @@ def test_windows_are_filled_up_with_zeros_around_them(
         for y in oracle.window_starts(size[0], high, stride)
         for x in oracle.window_starts(size[1], wide, stride)
     ]
-    wanted = naive_scores(sclip_model, image, boxes)
-    found = segmenter(image, scores=True)
-    assert found.scores is not None
-    np.testing.assert_allclose(found.scores, wanted.numpy(), rtol=0, atol=1e-5)
-    near = wanted.topk(2, dim=0).values.diff(dim=0)[0].abs().numpy() < 1e-4
-    np.testing.assert_array_equal(found.labels[~near], wanted.argmax(dim=0).numpy()[~near])
+    expected = naive_scores(sclip_model, image, boxes)
+    result = segmenter(image, scores=True)
+    assert result.scores is not None
+    np.testing.assert_allclose(result.scores, expected.numpy(), rtol=0, atol=1e-5)
+    tie = expected.topk(2, dim=0).values.diff(dim=0)[0].abs().numpy() < 1e-4
+    np.testing.assert_array_equal(result.labels[~tie], expected.argmax(dim=0).numpy()[~tie])

@@ -53,11 +53,11 @@ def decoded(annotation: dict[str, object]) -> np.ndarray:
 def test_regions_are_the_labels(size: tuple[int, int], background: bool, wide: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
     words = 4 if background else 3
-    nothing = 65535 if wide else 255
-    labels = rng.choice([*range(words), nothing], size=size).astype(np.uint16 if wide else np.uint8)
+    ignore_index = 65535 if wide else 255
+    labels = rng.choice([*range(words), ignore_index], size=size).astype(np.uint16 if wide else np.uint8)
     scores = rng.random((words, *size), np.float32)
     whole = encoded(segmentation(labels, background=background, scores=scores), background=background)
-    rebuilt = np.full(size, nothing)
+    rebuilt = np.full(size, ignore_index)
     if background:
         rebuilt[labels == 0] = 0  # the background has no region
     for annotation in whole["annotations"]:
@@ -74,7 +74,7 @@ def test_regions_are_the_labels(size: tuple[int, int], background: bool, wide: b
         assert annotation["iscrowd"] == 0
         assert set(annotation["segmentation"]) == {"size", "counts"}
     np.testing.assert_array_equal(rebuilt, labels)
-    present = set(np.unique(labels)) - {nothing} - ({0} if background else set())
+    present = set(np.unique(labels)) - {ignore_index} - ({0} if background else set())
     assert len(whole["annotations"]) == len(present)
 
 

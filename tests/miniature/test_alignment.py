@@ -9,11 +9,11 @@ from torch import Tensor
 from tagmask.miniature.captions import Phrase
 from tagmask.miniature.training.alignment import (
     caption_loss,
-    dealt,
     entailed,
     everything_loss,
     phrase_loss,
     pooled_scores,
+    sinkhorn_assignment,
 )
 
 SCALE = torch.tensor(7.0)
@@ -68,7 +68,7 @@ def test_everything_loss_is_its_definition(seed: int) -> None:
             for t in range(5):
                 if said[r, t] and kind[t]:
                     shares[r, t] = part / int((said[r] & kind).sum())
-    owners = dealt((scores * 7).masked_fill(~said[:, None], -math.inf), shares)
+    owners = sinkhorn_assignment((scores * 7).masked_fill(~said[:, None], -math.inf), shares)
     terms = []
     for r in range(4):
         for p in range(6):
@@ -83,18 +83,18 @@ def test_everything_loss_is_its_definition(seed: int) -> None:
 def test_a_loud_word_does_not_take_every_patch() -> None:
     # The second word answers louder everywhere; two patches answer to the first more than the others do.
     logits = torch.tensor([[[1.0, 9.0], [5.0, 9.0], [1.0, 9.0], [4.0, 9.0]]])
-    assert dealt(logits, torch.tensor([[0.5, 0.5]])).tolist() == [[1, 0, 1, 0]]
+    assert sinkhorn_assignment(logits, torch.tensor([[0.5, 0.5]])).tolist() == [[1, 0, 1, 0]]
 
 
 def test_words_get_about_their_shares() -> None:
     logits = 4 * torch.randn(50, 36, 3, generator=torch.Generator().manual_seed(0))
     logits[..., 2] += 10
     shares = torch.tensor([[0.2, 0.3, 0.5]]).expand(50, -1)
-    found = dealt(logits, shares)
+    found = sinkhorn_assignment(logits, shares)
     counts = torch.stack([(found == t).sum(dim=1) for t in range(3)]).float()
     assert counts.mean(dim=1).tolist() == pytest.approx([7.2, 10.8, 18], abs=2)
     logits[:, :, 1] = -math.inf
-    assert not (dealt(logits, torch.tensor([[0.5, 0.0, 0.5]]).expand(50, -1)) == 1).any()
+    assert not (sinkhorn_assignment(logits, torch.tensor([[0.5, 0.0, 0.5]]).expand(50, -1)) == 1).any()
 
 
 def test_pooling_listens_to_the_patches_that_answer() -> None:

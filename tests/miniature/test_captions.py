@@ -3,8 +3,8 @@ import pytest
 
 from tagmask.clip.tokenizer import CONTEXT, encode
 from tagmask.miniature.captions import Phrase, caption_of, known_words, phrase_text, training_texts
-from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, COLOURS, Content, Seen
-from tagmask.miniature.trials import unseen_scene
+from tagmask.miniature.evaluation_scenes import unseen_scene
+from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, COLOURS, Content, VisibleObject
 
 CAR, TREE = CLASS_NAMES.index("car"), CLASS_NAMES.index("tree")
 RED = list(COLOURS).index("red")
@@ -16,7 +16,7 @@ def many(contents: list[Content]) -> list[str]:
 
 
 def test_a_red_car_on_sand() -> None:
-    content = Content((Seen(CAR, RED, (0.2, 0.2)),), (SAND,))
+    content = Content((VisibleObject(CAR, RED, (0.2, 0.2)),), (SAND,))
     texts = many([content])
     assert len(set(texts)) > 40
     assert all(("car" in t or "automobile" in t) and "sand" in t for t in texts)
@@ -27,14 +27,14 @@ def test_a_red_car_on_sand() -> None:
 
 
 def test_counts_are_said_and_plural() -> None:
-    two = Content((Seen(CAR, RED, (0.2, 0.2)), Seen(CAR, RED, (0.7, 0.7))), (SAND,))
+    two = Content((VisibleObject(CAR, RED, (0.2, 0.2)), VisibleObject(CAR, RED, (0.7, 0.7))), (SAND,))
     assert all(("two" in t) and ("cars" in t or "automobiles" in t) for t in many([two]))
 
 
 def test_several_contents_are_one_sentence_without_places() -> None:
     contents = [
-        Content((Seen(CAR, RED, (0.2, 0.2)),), (SAND,)),
-        Content((Seen(TREE, 3, (0.5, 0.5)),), (SAND,)),
+        Content((VisibleObject(CAR, RED, (0.2, 0.2)),), (SAND,)),
+        Content((VisibleObject(TREE, 3, (0.5, 0.5)),), (SAND,)),
     ]
     caption = caption_of(contents, np.random.default_rng(0))
     assert {p.word for p in caption.phrases} == {CAR, TREE, len(CLASS_NAMES) + SAND}
@@ -68,7 +68,7 @@ def test_every_word_of_a_caption_is_known(seed: int) -> None:
 
 
 def test_the_longest_caption_fits() -> None:
-    full = Content(tuple(Seen(k, k % 11, (0.1, 0.1)) for k in (8, 11, 5, 22)), (SAND, 9))
+    full = Content(tuple(VisibleObject(k, k % 11, (0.1, 0.1)) for k in (8, 11, 5, 22)), (SAND, 9))
     assert max(len(encode(t)) for t in many([full] * 3)) + 2 <= CONTEXT
 
 

@@ -2,23 +2,25 @@ import numpy as np
 import pytest
 
 from tagmask.errors import InputError
+from tagmask.miniature.evaluation_scenes import SIZES, held_style, single_object, unseen_scene
 from tagmask.miniature.objects import CLASSES
 from tagmask.miniature.scenes import (
     BACKGROUND_NAMES,
     CLASS_NAMES,
     COLOURS,
     Plan,
-    Thing,
+    SceneObject,
     draw_scene,
     kept_from_training,
     plan_scene,
     training_colours,
 )
-from tagmask.miniature.trials import SIZES, held_style, single_object, unseen_scene
 
 
-def thing(kind: int, centre: tuple[float, float] = (0.5, 0.5), radius: float = 0.3) -> Thing:
-    return Thing(kind, colour=0, style=0, centre=centre, radius=radius, turns=0.0, flip=False, squeeze=1.0)
+def thing(kind: int, centre: tuple[float, float] = (0.5, 0.5), radius: float = 0.3) -> SceneObject:
+    return SceneObject(
+        kind, colour=0, style=0, centre=centre, radius=radius, turns=0.0, flip=False, squeeze=1.0
+    )
 
 
 def test_enough_of_everything() -> None:

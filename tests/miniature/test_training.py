@@ -82,10 +82,10 @@ def test_a_blind_class_token_still_leaves_patches_alone() -> None:
     model.start(torch.Generator().manual_seed(1))
     pixels = torch.randn(2, 3, 224, 224)
     with torch.no_grad():
-        first, patches = model.look(pixels)
-        blind, _ = model.look(pixels, blind=11)
+        first, patches = model.encode_image(pixels)
+        blind, _ = model.encode_image(pixels, blind=11)
         # Blind everywhere but in the last block: until there the class token knows nothing of the picture.
-        other, _ = model.look(torch.randn(2, 3, 224, 224), blind=12)
+        other, _ = model.encode_image(torch.randn(2, 3, 224, 224), blind=12)
     assert patches.shape == (2, 196, 128)
     assert not torch.allclose(first, blind, atol=1e-4)
     assert torch.allclose(first.norm(dim=-1), torch.ones(2))

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tagmask.clip.load import Clip
-from tagmask.dense.features import one_pass
+from tagmask.dense.features import extract_features
 from tagmask.dense.positions import bilinear_half, bilinear_half_always
 from tagmask.dense.prompts import text_features
 from tagmask.errors import InputError
 from tagmask.papers import clip_es
 from tagmask.papers.clip_es import ClassTexts, ClipEsSettings
+from tagmask.papers.tagclip import preprocess_bicubic
 from tests.oracles import components
 
 TEMPLATE = ("a clean origami {}.",)
@@ -74,7 +75,7 @@ def test_refining_is_the_formula(grid, threshold, lose_border, seed):
     logits = rng.normal(size=(grid[0] * grid[1],) * 2)
     attention = np.float32(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
     options = ClipEsSettings(box_threshold=threshold, lose_border=lose_border)
-    found = clip_es.refine(torch.from_numpy(maps), torch.from_numpy(attention), options)
+    found = clip_es.refine_maps(torch.from_numpy(maps), torch.from_numpy(attention), options)
     expected = plain_refine(maps, attention, threshold, lose_border)
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=2e-6)
 
@@ -113,8 +114,8 @@ def plain_label(maps, size, tags, power):
 def test_labels_are_the_greatest_planes(grid, size, power, seed):
     maps = np.float32(np.random.default_rng(seed).random((3, *grid)))
     options = ClipEsSettings(background_power=power, half_planes=False)
-    found, planes = clip_es.label(
-        torch.from_numpy(maps), size, (4, 0, 2), options, nothing=255, keep_scores=True
+    found, planes = clip_es.label_pixels(
+        torch.from_numpy(maps), size, (4, 0, 2), options, ignore_index=255, keep_scores=True
     )
     labels, expected = plain_label(maps, size, (4, 0, 2), power)
     np.testing.assert_allclose(planes, expected, rtol=0, atol=3e-6)
@@ -128,10 +129,10 @@ def test_labels_are_the_greatest_planes(grid, size, power, seed):
 def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch, power: float | None) -> None:
     maps = torch.rand(3, 5, 6, generator=torch.Generator().manual_seed(0))
     options = ClipEsSettings(background_power=power)
-    wanted = clip_es.label(maps, (40, 30), (0, 1, 2), options, nothing=255)
+    wanted = clip_es.label_pixels(maps, (40, 30), (0, 1, 2), options, ignore_index=255)
     probabilities = clip_es.crf_probabilities(maps, (40, 30), options)
     monkeypatch.setattr(clip_es, "_STRIP", 7 * 30 * 4)
-    found = clip_es.label(maps, (40, 30), (0, 1, 2), options, nothing=255)
+    found = clip_es.label_pixels(maps, (40, 30), (0, 1, 2), options, ignore_index=255)
     np.testing.assert_array_equal(found[0], wanted[0])
     np.testing.assert_array_equal(found[1], wanted[1])
     np.testing.assert_array_equal(clip_es.crf_probabilities(maps, (40, 30), options), probabilities)
@@ -140,18 +141,18 @@ def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch, power: float | None
 def test_planes_are_rounded_before_they_are_compared() -> None:
     # In float16 the two are equal, and the first wins.
     maps = torch.tensor([0.7, 0.70001])[:, None, None]
-    rounded = clip_es.label(maps, (1, 1), (3, 8), ClipEsSettings(), nothing=255)[0]
-    exact = clip_es.label(maps, (1, 1), (3, 8), ClipEsSettings(half_planes=False), nothing=255)[0]
+    rounded = clip_es.label_pixels(maps, (1, 1), (3, 8), ClipEsSettings(), ignore_index=255)[0]
+    exact = clip_es.label_pixels(maps, (1, 1), (3, 8), ClipEsSettings(half_planes=False), ignore_index=255)[0]
     assert (rounded.item(), exact.item()) == (4, 9)
 
 
 def test_scaling_twice_reaches_what_scaling_once_leaves() -> None:
     tiny = torch.tensor([[[0.0, 1e-7, 2e-7]]])
-    once = clip_es.scaled(tiny)
+    once = clip_es.min_max_scaled(tiny)
     assert once.max().item() == pytest.approx(2 / 3, rel=1e-5)
-    assert clip_es.scaled(once).max().item() == pytest.approx(1, abs=1e-6)
-    assert not clip_es.scaled(torch.zeros(2, 3, 4)).any()
-    assert not clip_es.scaled(torch.full((2, 3, 4), 0.3)).any()
+    assert clip_es.min_max_scaled(once).max().item() == pytest.approx(1, abs=1e-6)
+    assert not clip_es.min_max_scaled(torch.zeros(2, 3, 4)).any()
+    assert not clip_es.min_max_scaled(torch.full((2, 3, 4), 0.3)).any()
 
 
 # -- Around a CRF ----------------------------------------------------------------------------------------
@@ -183,7 +184,7 @@ def test_labels_after_a_crf(power: float | None, cut: float | None, labels: list
     if power is None:
         after = np.float32([[0.8, 0.2, 0.4], [0.2, 0.5, 0.4]])[:, None]
     options = ClipEsSettings(background_power=power, confidence=cut)
-    found, sure = clip_es.crf_labels(after, (7, 2), options, nothing=255)
+    found, sure = clip_es.crf_labels(after, (7, 2), options, ignore_index=255)
     assert found[0].tolist() == labels
     np.testing.assert_array_equal(sure[0], after.max(axis=0)[0])
 
@@ -192,7 +193,7 @@ def test_without_planes_a_crf_has_nothing_to_say() -> None:
     options = ClipEsSettings(background_power=None)
     planes = clip_es.crf_probabilities(torch.zeros(0, 1, 1), (2, 3), options)
     assert planes.shape == (0, 2, 3)
-    labels, sure = clip_es.crf_labels(planes, (), options, nothing=255)
+    labels, sure = clip_es.crf_labels(planes, (), options, ignore_index=255)
     assert (labels == 255).all()
     assert not sure.any()
 
@@ -205,8 +206,8 @@ def masks(clip, image, tags, texts, options=PUBLISHED):
     """Labels and planes, all steps in their order."""
     maps = torch.zeros(0, 1, 1)
     if tags:
-        maps = clip_es.tag_maps(clip, clip_es.look(clip, image, options), texts, tags, options)
-    return clip_es.label(maps, image.shape[:2], tags, options, nothing=255, keep_scores=True)
+        maps = clip_es.tag_maps(clip, clip_es.encode_image(clip, image, options), texts, tags, options)
+    return clip_es.label_pixels(maps, image.shape[:2], tags, options, ignore_index=255, keep_scores=True)
 
 
 def test_no_tag_is_all_background(tagclip_model: Clip, texts: ClassTexts, shapes: list[np.ndarray]) -> None:
@@ -218,8 +219,8 @@ def test_no_tag_is_all_background(tagclip_model: Clip, texts: ClassTexts, shapes
     labels, planes = masks(tagclip_model, shapes[1], (), texts, options)
     assert (labels == 255).all()
     assert planes.shape == (0, 320, 200)
-    state = clip_es.look(tagclip_model, shapes[1][:40, :50], PUBLISHED)
-    assert clip_es.tag_maps(tagclip_model, state, texts, (), PUBLISHED).shape == (0, 3, 4)
+    tower = clip_es.encode_image(tagclip_model, shapes[1][:40, :50], PUBLISHED)
+    assert clip_es.tag_maps(tagclip_model, tower, texts, (), PUBLISHED).shape == (0, 3, 4)
 
 
 def test_one_tag_is_foreground_above_one_half(
@@ -258,9 +259,9 @@ def test_without_a_background_plane_every_pixel_has_a_tag(
 def test_the_last_layer_can_be_among_those_averaged(tagclip_model: Clip, shapes: list[np.ndarray]) -> None:
     eight = ClipEsSettings()
     with torch.inference_mode():
-        state = clip_es.look(tagclip_model, shapes[1], eight)
-        found = clip_es.patch_attention(state, eight)
-        layers = [state.attention[layer] for layer in range(4, 11)] + [state.last_attention]
+        tower = clip_es.encode_image(tagclip_model, shapes[1], eight)
+        found = clip_es.patch_attention(tower, eight)
+        layers = [tower.attention[layer] for layer in range(4, 11)] + [tower.last_attention]
     expected = np.mean([layer[0, 1:, 1:].numpy() for layer in layers], axis=0)
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-7)
 
@@ -269,8 +270,8 @@ def test_all_zero_activation_stays_background(
     tagclip_model: Clip, texts: ClassTexts, shapes: list[np.ndarray]
 ) -> None:
     zeros = torch.zeros(2, 20, 13)
-    assert not clip_es.refine(zeros, torch.rand(260, 260), PUBLISHED).any()
-    labels, _ = clip_es.label(zeros, (320, 200), (0, 1), PUBLISHED, nothing=255)
+    assert not clip_es.refine_maps(zeros, torch.rand(260, 260), PUBLISHED).any()
+    labels, _ = clip_es.label_pixels(zeros, (320, 200), (0, 1), PUBLISHED, ignore_index=255)
     assert not labels.any()
     # A single text has no rival, and so no gradient.
     alone = ClassTexts(texts.foreground, texts.background[:0])
@@ -343,9 +344,11 @@ def test_the_taggers_pass_serves_as_well(
 ) -> None:
     image = shapes[1]
     with torch.inference_mode():
-        own = clip_es.look(tagclip_model, image, PUBLISHED)
-        pixels = clip_es.scale_and_normalise(tagclip_model, image, clip_es._shared(PUBLISHED))
-        taggers = one_pass(tagclip_model.vision, pixels[None], bilinear_half, attention=frozenset(range(11)))
+        own = clip_es.encode_image(tagclip_model, image, PUBLISHED)
+        pixels = preprocess_bicubic(tagclip_model, image, clip_es._shared(PUBLISHED))
+        taggers = extract_features(
+            tagclip_model.vision, pixels[None], bilinear_half, attention=frozenset(range(11))
+        )
     mine, theirs = (
         clip_es.tag_maps(tagclip_model, state, texts, (3, 11), PUBLISHED) for state in (own, taggers)
     )
@@ -356,10 +359,10 @@ def test_the_taggers_pass_serves_as_well(
 def test_where_the_stored_table_fits_it_is_rounded_all_the_same(tagclip_model: Clip) -> None:
     image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     with torch.inference_mode():
-        own = clip_es.look(tagclip_model, image, PUBLISHED).tokens
-        pixels = clip_es.scale_and_normalise(tagclip_model, image, clip_es._shared(PUBLISHED))[None]
+        own = clip_es.encode_image(tagclip_model, image, PUBLISHED).tokens
+        pixels = preprocess_bicubic(tagclip_model, image, clip_es._shared(PUBLISHED))[None]
         rounded, stored = (
-            one_pass(tagclip_model.vision, pixels, rule, attention=set(range(4, 11))).tokens
+            extract_features(tagclip_model.vision, pixels, rule, attention=set(range(4, 11))).tokens
             for rule in (bilinear_half_always, bilinear_half)
         )
     assert torch.equal(own, rounded)
@@ -367,12 +370,12 @@ def test_where_the_stored_table_fits_it_is_rounded_all_the_same(tagclip_model: C
 
 
 def test_a_pass_without_the_layers_is_refused(tagclip_model: Clip, texts: ClassTexts) -> None:
-    state = one_pass(tagclip_model.vision, torch.zeros(1, 3, 32, 48), bilinear_half, attention={4, 5})
+    tower = extract_features(tagclip_model.vision, torch.zeros(1, 3, 32, 48), bilinear_half, attention={4, 5})
     with pytest.raises(InputError, match=r"no attention of layers \[6, 7, 8, 9, 10\]"):
-        clip_es.tag_maps(tagclip_model, state, texts, (0,), PUBLISHED)
+        clip_es.tag_maps(tagclip_model, tower, texts, (0,), PUBLISHED)
 
 
 def test_watched_layers_follow_the_depth() -> None:
-    assert clip_es.watched_layers(PUBLISHED, 12) == set(range(4, 11))
-    assert clip_es.watched_layers(ClipEsSettings(), 12) == set(range(4, 11))
-    assert clip_es.watched_layers(ClipEsSettings(), 24) == set(range(8, 23))
+    assert clip_es.captured_layers(PUBLISHED, 12) == set(range(4, 11))
+    assert clip_es.captured_layers(ClipEsSettings(), 12) == set(range(4, 11))
+    assert clip_es.captured_layers(ClipEsSettings(), 24) == set(range(8, 23))

@@ -31,24 +31,24 @@ THIN |= {"cam_refined_full": (5, 5), "attn_highres_fp16": (1, 5, 5)}
 def steps(clip: Clip, texts: ClassTexts, image: np.ndarray) -> dict[str, np.ndarray]:
     """Every recorded value, by the pack's name."""
     size = (image.shape[0], image.shape[1])
-    state = clip_es.look(clip, image, PUBLISHED)
-    attention = clip_es.patch_attention(state, PUBLISHED)
+    tower = clip_es.encode_image(clip, image, PUBLISHED)
+    attention = clip_es.patch_attention(tower, PUBLISHED)
     rivals = clip_es.competing_texts(texts, TAGS)
-    gradcam = softmax_gradcam(state, rivals, range(len(TAGS)), clip.logit_scale)
-    cams = clip_es.activation_maps(clip, state, texts, TAGS, PUBLISHED)
-    refined = clip_es.refine(cams, attention, PUBLISHED)
-    maps = clip_es.tag_maps(clip, state, texts, TAGS, PUBLISHED)
-    _, full = clip_es.label(maps, size, TAGS, PLAIN, nothing=255, keep_scores=True)
-    labels, half = clip_es.label(maps, size, TAGS, PUBLISHED, nothing=255, keep_scores=True)
+    gradcam = softmax_gradcam(tower, rivals, range(len(TAGS)), clip.logit_scale)
+    cams = clip_es.activation_maps(clip, tower, texts, TAGS, PUBLISHED)
+    refined = clip_es.refine_maps(cams, attention, PUBLISHED)
+    maps = clip_es.tag_maps(clip, tower, texts, TAGS, PUBLISHED)
+    _, full = clip_es.label_pixels(maps, size, TAGS, PLAIN, ignore_index=255, keep_scores=True)
+    labels, half = clip_es.label_pixels(maps, size, TAGS, PUBLISHED, ignore_index=255, keep_scores=True)
     assert full is not None
     assert half is not None
     found = {
         "text_fg": texts.foreground,
         "text_bg": texts.background,
-        "img0/x_after_block10": state.tokens[0],
+        "img0/x_after_block10": tower.tokens[0],
         "img0/attn_mean_l4_l10": attention,
         "img0/prob": gradcam.probabilities,
-        "img0/ln1_act": state.z[0, 1:].T.unflatten(1, state.grid),
+        "img0/ln1_act": tower.z[0, 1:].T.unflatten(1, tower.grid),
         "img0/grad_c0": gradcam.weights[0],
         "img0/keys": torch.tensor(TAGS),
         "img0/attn_highres_fp16": half[1:],

@@ -13,7 +13,7 @@ from torch import nn
 
 import tagmask
 from tagmask.clip.load import Clip
-from tagmask.dense.features import one_pass
+from tagmask.dense.features import extract_features
 from tagmask.dense.positions import bilinear_half_always
 from tagmask.dense.prompts import TextQuery, split_names, text_features
 from tagmask.errors import InputError
@@ -21,7 +21,7 @@ from tagmask.papers import clip_es, cls_seg, tagclip
 from tagmask.papers.tagclip import TagclipSettings
 from tagmask.refine.crf import CRF_SETTINGS, caffe_wrapped, dense_crf
 from tagmask.resolve import tag_recipe
-from tagmask.settings.recipes import TagMaskRecipe
+from tagmask.settings.recipes import TagFirstRecipe
 
 GATE = Path(__file__).parents[1] / "golden" / "clipes_small.npz"
 SHARED = Path(__file__).parents[3] / "shared" / "golden" / "clipes_voc_img0.npz"
@@ -35,10 +35,10 @@ def voc(tagclip_model: Clip) -> tagmask.Segmenter:
     return tagmask.Segmenter(tagclip_model, recipe="cls-seg/voc2012")
 
 
-def own_recipe(**tagging: object) -> TagMaskRecipe:
+def own_recipe(**tagging: object) -> TagFirstRecipe:
     """Several tags an image, of a few words, by the papers' image sizes."""
     recipe = tagmask.recipe("cls-seg/voc2012")
-    assert isinstance(recipe, TagMaskRecipe)
+    assert isinstance(recipe, TagFirstRecipe)
     recipe = recipe.with_names(tuple(WORDS), tuple(BACKGROUND))
     assert recipe.tagger is not None
     tagger = replace(recipe.tagger, templates=("a photo of a {}.",))
@@ -84,8 +84,8 @@ def test_the_crf_recipe_is_its_steps_one_after_the_other(
 
     texts = clip_es.ClassTexts(text(recipe.prompts), text(recipe.background))
     settings = recipe.variant
-    state = clip_es.look(tagclip_model, image, settings)
-    maps = clip_es.tag_maps(tagclip_model, state, texts, TAGS, settings).numpy()
+    tower = clip_es.encode_image(tagclip_model, image, settings)
+    maps = clip_es.tag_maps(tagclip_model, tower, texts, TAGS, settings).numpy()
 
     def agreed(shown: np.ndarray) -> np.ndarray:
         planes = clip_es.crf_probabilities(torch.from_numpy(maps), (80, 120), settings)
@@ -214,11 +214,13 @@ def test_masks_read_tables_rounded_as_clip_es_rounds_them(
         text_features(clip, BACKGROUND, recipe.templates),
     )
     assert recipe.tagger is not None
-    seen = cls_seg.look_once(clip, image, recipe.tagger.variant, recipe.variant)
+    seen = cls_seg.extract_shared_features(clip, image, recipe.tagger.variant, recipe.variant)
     found = cls_seg.maps_of_tags(clip, image, seen, (1, 3), texts, recipe.variant)
     with torch.inference_mode():
-        state = one_pass(clip.vision, seen.pixels[None], bilinear_half_always, attention=frozenset(range(11)))
-        expected = clip_es.tag_maps(clip, state, texts, (1, 3), recipe.variant)
+        tower = extract_features(
+            clip.vision, seen.pixels[None], bilinear_half_always, attention=frozenset(range(11))
+        )
+        expected = clip_es.tag_maps(clip, tower, texts, (1, 3), recipe.variant)
         unrounded = clip_es.tag_maps(clip, seen.state, texts, (1, 3), recipe.variant)
     torch.testing.assert_close(found, expected, rtol=0, atol=5e-6)
     off = float((unrounded - expected).abs().max())
@@ -238,7 +240,7 @@ def test_scores_of_the_shared_pass_are_tagclips(
     settings = TagclipSettings(dmar=dmar, cwr=cwr, candidate_tau=0.2)
     masking = clip_es.ClipEsSettings(attention_layers=(7, 8))
     for image in (shapes[0][:100, :90], shapes[2]):
-        look = cls_seg.look_once(sclip_model, image, settings, masking)
+        look = cls_seg.extract_shared_features(sclip_model, image, settings, masking)
         assert set(look.state.attention) == ({0, 1, 2} if dmar else {2})  # layers 7 and 8 of 12 are 2 of 4
         query = TextQuery(names, texts, len(WORDS))
         found = cls_seg.tag_scores(sclip_model, look, query, settings)
@@ -250,7 +252,7 @@ def test_scores_of_the_shared_pass_are_tagclips(
 def test_a_pass_without_the_layers_is_refused(sclip_model: Clip, shapes: list[np.ndarray]) -> None:
     texts = clip_es.ClassTexts(*(text_features(sclip_model, names, ("{}",)) for names in (WORDS, BACKGROUND)))
     few, many = (clip_es.ClipEsSettings(attention_layers=layers) for layers in ((11,), (2, 11)))
-    look = cls_seg.look_once(sclip_model, shapes[1], TagclipSettings(dmar=False), few)
+    look = cls_seg.extract_shared_features(sclip_model, shapes[1], TagclipSettings(dmar=False), few)
     with pytest.raises(InputError, match=r"kept no attention of layers \[0\]"):
         cls_seg.maps_of_tags(sclip_model, shapes[1], look, (0,), texts, many)
     assert len(cls_seg.maps_of_tags(sclip_model, shapes[1], look, (), texts, many)) == 0

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import tagmask
 from tagmask.resolve import mask_recipe
-from tagmask.settings.recipes import TagMaskRecipe
+from tagmask.settings.recipes import TagFirstRecipe
 from tests.golden import make_images
 from tests.papers.test_against_plain import IMAGES
 
@@ -57,11 +57,11 @@ class Compare:
                 self.known[name, *templates] = plain_text(self.tensors, [name], templates)[0]
         return torch.stack([self.known[name, *templates] for name in names])
 
-    def given(self, image: str, recipe: TagMaskRecipe, tags: Sequence[int]) -> None:
+    def given(self, image: str, recipe: TagFirstRecipe, tags: Sequence[int]) -> None:
         segmenter = tagmask.Segmenter(self.clip, recipe=replace(recipe, tagger=None))  # saves its sentences
         self.same(segmenter(IMAGES[image], tags=tags, scores=True), IMAGES[image], recipe, tags)
 
-    def found(self, image: str, recipe: TagMaskRecipe) -> None:
+    def found(self, image: str, recipe: TagFirstRecipe) -> None:
         assert recipe.tagger is not None
         tagger = recipe.tagger
         texts = self.texts([*tagger.words, *tagger.background], tagger.templates)
@@ -72,7 +72,7 @@ class Compare:
         self.same(ours, IMAGES[image], recipe, tags)
 
     def same(
-        self, ours: tagmask.Segmentation, image: np.ndarray, recipe: TagMaskRecipe, tags: Sequence[int]
+        self, ours: tagmask.Segmentation, image: np.ndarray, recipe: TagFirstRecipe, tags: Sequence[int]
     ) -> None:
         """Planes within the tolerance, labels identical wherever that does not leave the winner open."""
         texts = self.texts(mask_names(recipe), recipe.templates)
@@ -99,10 +99,10 @@ class Compare:
             assert (best - second)[off].max() <= 2 * far
 
 
-def _thinned(name: str, every: int = 1, **settings: object) -> TagMaskRecipe:
+def _thinned(name: str, every: int = 1, **settings: object) -> TagFirstRecipe:
     """Fewer classes, and sentences for tags, so that the text tower does not take all the time."""
     recipe = tagmask.recipe(name)
-    assert isinstance(recipe, TagMaskRecipe)
+    assert isinstance(recipe, TagFirstRecipe)
     words = recipe.words[::every]
     tagger = recipe.tagger
     if tagger is not None:

@@ -14,7 +14,7 @@ from tagmask.dense.features import class_token
 from tagmask.dense.positions import bilinear_half
 from tagmask.errors import InputError
 from tagmask.papers import clip_surgery_tags, clip_tags, dpt
-from tagmask.papers.inputs import look
+from tagmask.papers.preprocessing import encode_image
 from tagmask.variants.clip_surgery import feature_surgery, surgery_tokens
 
 
@@ -113,7 +113,7 @@ def test_the_second_stream_by_hand(tagclip_model: Clip) -> None:
 def test_the_second_streams_class_token_is_the_towers_own(tagclip_model: Clip) -> None:
     pixels = images(7)
     token = F.normalize(surgery_tokens(tagclip_model.vision, pixels, bilinear_half)[:, 0], dim=-1)
-    torch.testing.assert_close(token, class_token(look(tagclip_model, pixels)), rtol=0, atol=2e-6)
+    torch.testing.assert_close(token, class_token(encode_image(tagclip_model, pixels)), rtol=0, atol=2e-6)
     by_class = clip_surgery_tags.score(
         tagclip_model, pixels, TEXTS, clip_surgery_tags.SurgeryTagSettings(pool="class")
     )
@@ -156,8 +156,8 @@ def test_a_batch_is_its_images_one_at_a_time(tagclip_model: Clip, way: str) -> N
 @torch.inference_mode()
 def test_dpt_reads_places_by_their_values_alone(tagclip_model: Clip) -> None:
     pixels, s = images(9, b=1), tagclip_model.logit_scale
-    state = look(tagclip_model, pixels)
-    places = F.normalize(state.finish(None)[:, 1:], dim=-1)
-    z = s * class_token(state) @ TEXTS.T
+    tower = encode_image(tagclip_model, pixels)
+    places = F.normalize(tower.project_last_block(None)[:, 1:], dim=-1)
+    z = s * class_token(tower) @ TEXTS.T
     local = (torch.softmax(s * places @ TEXTS.T, dim=1) * (s * places @ TEXTS.T)).sum(dim=1)
     torch.testing.assert_close(WAYS["dpt"](tagclip_model, pixels), (z + local) / 2, rtol=0, atol=1e-4)

@@ -13,9 +13,9 @@ from tagmask.clip.load import Clip
 from tagmask.dense.features import class_token
 from tagmask.errors import InputError
 from tagmask.papers import piaa
-from tagmask.papers.inputs import look
 from tagmask.papers.piaa import PiaaSettings
-from tagmask.papers.piaa_encoders import ENCODERS, see
+from tagmask.papers.piaa_encoders import ENCODERS, encode
+from tagmask.papers.preprocessing import encode_image
 
 WIDTH, WORDS = 16, 4
 
@@ -118,7 +118,7 @@ def test_too_little_to_fit_to_is_said(rows: int, said: str) -> None:
 def test_the_refinement_keeps_rows_a_deviation_above_their_words_mean() -> None:
     bank = bank_of(patches(4, 200))
     first = piaa.fit(bank.features, bank.probabilities, bank.owners, TEXTS).adapter
-    kept, q, owners = piaa.refine(bank, first, SETTINGS)
+    kept, q, owners = piaa.refine_bank(bank, first, SETTINGS)
     logits = (bank.features @ first.weight + first.bias).numpy()
     assert owners.tolist() == logits.argmax(axis=1).tolist()
     sure = q.numpy().max(axis=1)
@@ -137,7 +137,7 @@ def test_over_the_cliff_a_word_keeps_its_first_mean_or_as_coded_its_text() -> No
     bank = bank_of(patches(5, 60))
     steep = replace(SETTINGS, refine_scale=3.0)
     first = piaa.fit(bank.features, bank.probabilities, bank.owners, TEXTS)
-    kept, q, owners = piaa.refine(bank, first.adapter, steep)
+    kept, q, owners = piaa.refine_bank(bank, first.adapter, steep)
     safe, coded = (piaa.adapt(bank, TEXTS, replace(steep, compat=compat)) for compat in (False, True))
     emptied = [int(word) for word in owners.unique() if not kept[owners == word].any()]
     assert emptied
@@ -219,18 +219,18 @@ def test_encoders_by_their_definition(tagclip_model: Clip, encoder: str) -> None
     _, _, v = last.attn.qkv(last.ln_1(x))
     y = x + last.attn.merge(weights @ v)
     y = y + last.mlp(last.ln_2(y)) if encoder == "sclip" else y
-    seen = see(clip, pixels, encoder)
+    seen = encode(clip, pixels, encoder)
     wanted = F.normalize(clip.vision.project(y)[:, 1:], dim=-1)
     torch.testing.assert_close(seen.patches, wanted, rtol=0, atol=2e-5)
-    torch.testing.assert_close(seen.class_tokens, class_token(look(clip, pixels)), rtol=0, atol=2e-6)
+    torch.testing.assert_close(seen.class_tokens, class_token(encode_image(clip, pixels)), rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 @torch.inference_mode()
 def test_images_of_a_batch_do_not_mix(tagclip_model: Clip, encoder: str) -> None:
     pixels = torch.from_numpy(np.random.default_rng(11).normal(size=(3, 3, 64, 80)).astype(np.float32))
-    together = see(tagclip_model, pixels, encoder).patches
-    alone = torch.cat([see(tagclip_model, each[None], encoder).patches for each in pixels])
+    together = encode(tagclip_model, pixels, encoder).patches
+    alone = torch.cat([encode(tagclip_model, each[None], encoder).patches for each in pixels])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
 
 

@@ -9,7 +9,7 @@ from tagmask.clip.load import Clip
 from tagmask.dense.prompts import Names, split_names
 from tagmask.errors import InputError, ShapeError
 from tagmask.papers import sclip_projection
-from tagmask.papers.sclip_projection import IGNORE, ProjectionSettings, Sample, train_projection
+from tagmask.papers.sclip_projection import IGNORE_INDEX, LabelledImage, ProjectionSettings, train_projection
 from tagmask.variants.learned import Projection, fingerprint, query_projection
 
 NAMES = split_names(["cat", "dog, puppy", "boat"])
@@ -22,9 +22,9 @@ def texts(sclip_model: Clip) -> torch.Tensor:
     return F.normalize(drawn, dim=-1)
 
 
-def samples(count: int = 3, classes: int = 3) -> list[Sample]:
+def samples(count: int = 3, classes: int = 3) -> list[LabelledImage]:
     """Noise over plain halves, so that there is something to tell apart."""
-    made: list[Sample] = []
+    made: list[LabelledImage] = []
     for seed in range(count):
         rng = np.random.default_rng(seed)
         labels = np.full((60, 70), rng.integers(classes), np.uint8)
@@ -34,7 +34,9 @@ def samples(count: int = 3, classes: int = 3) -> list[Sample]:
     return made
 
 
-def trained(clip: Clip, texts: torch.Tensor, settings: ProjectionSettings, given: list[Sample]) -> Projection:
+def trained(
+    clip: Clip, texts: torch.Tensor, settings: ProjectionSettings, given: list[LabelledImage]
+) -> Projection:
     return train_projection(clip, given, NAMES, texts, settings)
 
 
@@ -42,17 +44,17 @@ def test_the_loss_is_the_mean_over_pixels_that_have_a_class() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(2, 3, 4, 5))
     labels = rng.integers(0, 3, (2, 4, 5))
-    labels[0, 1, 2] = labels[1, 3, 4] = IGNORE
+    labels[0, 1, 2] = labels[1, 3, 4] = IGNORE_INDEX
     total, count = 0.0, 0
     for b, y, x in np.ndindex(labels.shape):
-        if labels[b, y, x] != IGNORE:
+        if labels[b, y, x] != IGNORE_INDEX:
             powers = np.exp(logits[b, :, y, x])
             total -= np.log(powers[labels[b, y, x]] / powers.sum())
             count += 1
     found = sclip_projection.pixel_loss(torch.from_numpy(logits), torch.from_numpy(labels))
     assert float(found) == pytest.approx(total / count, abs=1e-9)
-    nothing = torch.full((1, 4, 5), IGNORE)
-    assert float(sclip_projection.pixel_loss(torch.zeros(1, 3, 4, 5), nothing)) == 0
+    ignore_index = torch.full((1, 4, 5), IGNORE_INDEX)
+    assert float(sclip_projection.pixel_loss(torch.zeros(1, 3, 4, 5), ignore_index)) == 0
 
 
 def test_a_class_takes_its_best_name(sclip_model: Clip, texts: torch.Tensor) -> None:
@@ -124,9 +126,9 @@ def test_windows_keep_pixels_and_labels_together() -> None:
         flips.add(bool(truth[0, 0] > truth[0, 1]))
     assert flips == {True, False}
     cut, truth = sclip_projection._window((pixels, labels), 10, rng)
-    assert (truth[:, 9] == IGNORE).all()
+    assert (truth[:, 9] == IGNORE_INDEX).all()
     assert (cut[:, :, 9] == 0).all()
-    assert (truth[:, :9] != IGNORE).all()
+    assert (truth[:, :9] != IGNORE_INDEX).all()
 
 
 def test_labels_that_cannot_be_used_are_refused(sclip_model: Clip, texts: torch.Tensor) -> None:

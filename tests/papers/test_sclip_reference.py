@@ -14,7 +14,7 @@ from tagmask.catalogue import dense_rule
 from tagmask.clip.load import Clip
 from tagmask.clip.tokenizer import tokenize
 from tagmask.dense import labels, sliding
-from tagmask.dense.features import one_pass
+from tagmask.dense.features import extract_features
 from tagmask.dense.positions import bicubic_nudged
 from tagmask.dense.prompts import split_names, text_features
 from tagmask.dense.resize import resize_cv2_linear
@@ -41,7 +41,7 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
     voc21 = as_recipe("sclip/voc21", "csa")
     names = split_names([", ".join(voc21.background), *voc21.words])
     texts = text_features(clip, names.texts, voc21.templates)
-    pixels = sliding.scale_and_normalise(clip, image, 336)
+    pixels = sliding.preprocess_cv2(clip, image, 336)
     first = pixels[None, :, :224, :224]
     found = {
         "a.resized_rgb": resize_cv2_linear(image, (336, 448)),
@@ -50,9 +50,9 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
         "voc21.query_idx": torch.tensor(names.owners),
     }
     for mode, method in MODES.items():
-        state = one_pass(clip.vision, first, bicubic_nudged)
-        weights = dense_rule(method, 4).weights(state)
-        tokens = state.last_block(weights)
+        tower = extract_features(clip.vision, first, bicubic_nudged)
+        weights = dense_rule(method, 4).weights(tower)
+        tokens = tower.last_block(weights)
         found[f"a.{mode}.tokens"] = tokens[0]
         found[f"a.{mode}.lnpost"] = clip.vision.ln_post(tokens)[0]
         if weights is not None:
@@ -69,11 +69,11 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
             cosines = labels.refined_rows(maps, settings, 0, maps.size[0])
             key = f"a.voc21.{mode}.{how}"
             found[f"{key}.slide"] = cosines[:, ::3, ::3]
-            found[f"{key}.label"] = labels.label_pixels(maps, names, settings, background=True, nothing=255)[
-                0
-            ]
+            found[f"{key}.label"] = labels.label_pixels(
+                maps, names, settings, background=True, ignore_index=255
+            )[0]
             found[f"{key}.label_noarea"] = labels.label_pixels(
-                maps, names, replace(settings, area_thd=None), background=True, nothing=255
+                maps, names, replace(settings, area_thd=None), background=True, ignore_index=255
             )[0]
     for grid in ((11, 14), (21, 28), (28, 28), (14, 37)):
         table = bicubic_nudged(clip.vision.positional_embedding, grid)

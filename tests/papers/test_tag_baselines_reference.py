@@ -16,7 +16,7 @@ from tagmask.clip.load import Clip
 from tagmask.dense.features import class_token
 from tagmask.dense.prompts import text_features
 from tagmask.papers import clip_tags, dpt, piaa, sparc
-from tagmask.papers.inputs import InputSettings, batches, look, to_pixels
+from tagmask.papers.preprocessing import InputSettings, batches, encode_image, to_pixels
 from tagmask.settings.words import read_list
 from tagmask.variants.clip_surgery import feature_surgery, surgery_tokens
 
@@ -78,7 +78,7 @@ def test_clip_with_and_without_softmax(
     close(texts, pack[f"clip/{prompt}/text"], 2e-6)
     [(places, pixels)] = batches(tagclip_model, shapes, CENTRE)
     assert places == [0, 1, 2]
-    features = class_token(look(tagclip_model, pixels))
+    features = class_token(encode_image(tagclip_model, pixels))
     close(features, pack["clip/image_features"], 2e-6)
     logits = tagclip_model.logit_scale * clip_tags.cosines(features, texts)
     close(logits, pack[f"clip/{prompt}/logits"], 2e-5)
@@ -194,7 +194,7 @@ def test_piaa(pack: Pack, world: dict[str, np.ndarray], name: str) -> None:
     first = piaa.fit(bank.features, bank.probabilities, bank.owners, texts)
     close(first.adapter.weight, pack[f"{one}/W"], 5e-3)
     close(first.adapter.bias, pack[f"{one}/b"], 5e-3)
-    kept, _, owners = piaa.refine(bank, first.adapter, settings)
+    kept, _, owners = piaa.refine_bank(bank, first.adapter, settings)
     order = torch.argsort(owners[kept], stable=True)
     close(bank.features[kept][order], pack[f"{two}/features"], 1e-6)
     found = piaa.adapt(bank, texts, settings)

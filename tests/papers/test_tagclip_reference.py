@@ -10,7 +10,7 @@ import torch
 from tagmask.clip.load import Clip
 from tagmask.clip.tokenizer import tokenize
 from tagmask.dense.boxes import component_boxes_union
-from tagmask.dense.features import one_pass
+from tagmask.dense.features import extract_features
 from tagmask.dense.positions import bilinear_half
 from tagmask.dense.prompts import split_names, text_features
 from tagmask.papers import tagclip
@@ -40,16 +40,16 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
     settings = voc.variant
     names = split_names([*voc.words, *voc.background])
     texts = text_features(clip, names.texts, voc.templates)
-    pixels = tagclip.scale_and_normalise(clip, image, settings)
-    state = one_pass(clip.vision, pixels[None], bilinear_half, attention=frozenset(range(11)))
-    projected = state.finish(None)[0]
-    coarse = tagclip.coarse_scores(clip, state, names, texts)
-    attention = tagclip.patch_attention(state)
-    refined = tagclip.refine(coarse, attention, state.grid, settings)
-    stretched = tagclip._stretch(refined.once.T.unflatten(1, state.grid))
+    pixels = tagclip.preprocess_bicubic(clip, image, settings)
+    tower = extract_features(clip.vision, pixels[None], bilinear_half, attention=frozenset(range(11)))
+    projected = tower.project_last_block(None)[0]
+    coarse = tagclip.coarse_scores(clip, tower, names, texts)
+    attention = tagclip.patch_attention(tower)
+    refined = tagclip.refine_scores(coarse, attention, tower.grid, settings)
+    stretched = tagclip._stretch(refined.once.T.unflatten(1, tower.grid))
     means = stretched.mean(dim=(1, 2))
     local = refined.scores.max(dim=0).values[:20]
-    chosen = tagclip.find_candidates(refined.scores, local, state.grid, settings)
+    chosen = tagclip.find_candidates(refined.scores, local, tower.grid, settings)
     found_local = tagclip.Local(pixels, local, chosen)
     pairs = [tagclip.candidate_crop(clip, found_local, i) for i in range(len(chosen.classes))]
     crops, masks = (torch.stack(part) for part in zip(*pairs, strict=True))
@@ -60,7 +60,7 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
     found = {
         "img0/image": pixels,
         "img0/x_proj": projected,
-        "img0/attn_l0_cls_row": state.attention[0][0, 0],
+        "img0/attn_l0_cls_row": tower.attention[0][0, 0],
         "img0/attn_layer_mean": torch.stack([layer.mean() for layer in attention]),
         "img0/attn_mean_l8_l10": torch.stack(attention[8:11]).mean(dim=0),
         "img0/votes": tagclip.count_votes(attention),
@@ -70,7 +70,7 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
         "img0/P_hat": refined.once,
         "img0/P_refined": refined.scores,
         "img0/M_cls": refined.class_mask,
-        "img0/grid": torch.tensor(state.grid),
+        "img0/grid": torch.tensor(tower.grid),
         "img0/dmar_box_count": component_boxes_union(stretched, means)[1],
         "img0/dmar_mean": means,
         "img0/P_local": local,
@@ -80,7 +80,7 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
         "img0/cwr_boxes_x1y1x2y2": chosen.boxes,
         "img0/P_global": torch.stack([p[c] for p, c in zip(probabilities, chosen.classes, strict=True)]),
         "img0/P_final": final,
-        "img0/tag_threshold": torch.tensor(thresholding.tag_cut(final.numpy(), voc.tag_tau)),
+        "img0/tag_threshold": torch.tensor(thresholding.tag_threshold(final.numpy(), voc.tag_tau)),
         "img0/tags": torch.tensor(thresholding.choose_tags(final.numpy(), voc.tag_tau)),
         "text_features": texts,
         "logit_scale": torch.tensor(clip.logit_scale).log(),

@@ -8,7 +8,7 @@ import torch
 
 from tagmask.clip.load import Clip
 from tagmask.clip.tokenizer import tokenize
-from tagmask.dense.features import class_features
+from tagmask.dense.features import class_token_features
 from tagmask.dense.positions import bilinear_half
 from tagmask.dense.prompts import split_names, text_features
 from tagmask.papers import tagclip
@@ -33,9 +33,9 @@ def test_text_features_before_normalisation(tagclip_model: Clip) -> None:
 
 
 def test_class_token_of_an_ordinary_image(tagclip_model: Clip, shapes: list[np.ndarray]) -> None:
-    pixels = tagclip.scale_and_normalise(tagclip_model, shapes[2], tagclip.TagclipSettings())
+    pixels = tagclip.preprocess_bicubic(tagclip_model, shapes[2], tagclip.TagclipSettings())
     with torch.inference_mode():
-        feature = class_features(tagclip_model.vision, pixels[None])[0]
+        feature = class_token_features(tagclip_model.vision, pixels[None])[0]
     unit = feature / feature.norm()
     np.testing.assert_allclose(unit.numpy(), PACK["clip/img2_cls_unit"], rtol=0, atol=1e-5)
 
@@ -68,7 +68,7 @@ def reidentified(clip: Clip, image: np.ndarray, scores: str, **changes: bool) ->
     names = split_names([*settings.words, *settings.background])
     texts = text_features(clip, names.texts, settings.templates)
     options = tagclip.TagclipSettings(**changes)
-    pixels = tagclip.scale_and_normalise(clip, image, options)
+    pixels = tagclip.preprocess_bicubic(clip, image, options)
     patches = torch.from_numpy(PACK[f"cwr/{scores}"])
     local = patches[:, :20].amax(dim=0)
     with torch.inference_mode():

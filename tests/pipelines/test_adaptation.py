@@ -8,10 +8,10 @@ from tagmask.errors import InputError
 from tagmask.pipelines.adaptation import Adaptation, read_adaptation, write_adaptation
 
 
-def test_what_was_learnt_survives_a_file(tmp_path: Path) -> None:
+def test_what_was_learned_survives_a_file(tmp_path: Path) -> None:
     arrays = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3).T, "bias": np.ones(3)}
-    learnt = Adaptation("piaa", ("cat", "dög", ""), "f00d", arrays)
-    write_adaptation(learnt, tmp_path / "new" / "a.safetensors")
+    learned = Adaptation("piaa", ("cat", "dög", ""), "f00d", arrays)
+    write_adaptation(learned, tmp_path / "new" / "a.safetensors")
     found = read_adaptation(tmp_path / "new" / "a.safetensors")
     assert (found.method, found.texts, found.weights) == ("piaa", ("cat", "dög", ""), "f00d")
     assert set(found.arrays) == {"weight", "bias"}

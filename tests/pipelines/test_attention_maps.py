@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from tagmask.clip.load import Clip
 from tagmask.clip.model import Block
-from tagmask.dense.features import Pass, one_pass
+from tagmask.dense.features import TowerFeatures, extract_features
 from tagmask.dense.positions import bicubic_nudged
-from tagmask.dense.sliding import SlidingSettings, scale_and_normalise
+from tagmask.dense.sliding import SlidingSettings, preprocess_cv2
 from tagmask.errors import InputError
 from tagmask.pipelines.attention_maps import WHOLE, patch_attention, patch_of
 
@@ -25,32 +25,32 @@ def image(shapes: list[np.ndarray]) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def state(sclip_model: Clip, image: np.ndarray) -> Pass:
-    return one_pass(sclip_model.vision, scale_and_normalise(sclip_model, image, 64)[None], bicubic_nudged)
+def tower(sclip_model: Clip, image: np.ndarray) -> TowerFeatures:
+    return extract_features(sclip_model.vision, preprocess_cv2(sclip_model, image, 64)[None], bicubic_nudged)
 
 
-def naive_row(state: Pass, patch: int, pairs: tuple[str, ...]) -> np.ndarray:
+def naive_row(tower: TowerFeatures, patch: int, pairs: tuple[str, ...]) -> np.ndarray:
     """The row of one patch, summed over pairs of projections, averaged over heads, entry by entry."""
-    parts = {"q": state.q[0].double().numpy(), "k": state.k[0].double().numpy()}
+    parts = {"q": tower.q[0].double().numpy(), "k": tower.k[0].double().numpy()}
     heads = len(parts["q"])
-    row = np.zeros(state.patches)
+    row = np.zeros(tower.patches)
     for head in range(heads):
         for one, other in pairs:
             asks, answers = parts[one][head][patch + 1], parts[other][head]
             each = [math.exp(float(asks @ answer) / 8) for answer in answers]
-            for j in range(state.patches):
+            for j in range(tower.patches):
                 row[j] += each[j + 1] / sum(each) / heads
     return row
 
 
 @pytest.mark.parametrize(("method", "pairs"), [("clip", ("qk",)), ("sclip", ("qq", "kk"))])
 def test_a_row_of_attention_is_the_formulas(
-    method: str, pairs: tuple[str, ...], state: Pass, sclip_model: Clip, image: np.ndarray
+    method: str, pairs: tuple[str, ...], tower: TowerFeatures, sclip_model: Clip, image: np.ndarray
 ) -> None:
     # Column 3 of 5 is pixels 200 to 266 of 333, row 2 of 4 is pixels 125 to 187 of 250.
     found = patch_attention(sclip_model, image, [(230, 150)], [method], SMALL)
     assert found.shape == (1, 1, *GRID)
-    expected = naive_row(state, 2 * 5 + 3, pairs)
+    expected = naive_row(tower, 2 * 5 + 3, pairs)
     np.testing.assert_allclose(found.ravel(), expected, rtol=0, atol=1e-6)
     assert expected.sum() < len(pairs)  # the class token's part is left out
 

@@ -11,7 +11,7 @@ from tagmask import resolve
 from tagmask.api import _lists, _one_list
 from tagmask.clip.load import Clip
 from tagmask.dense import rule
-from tagmask.dense.features import one_pass
+from tagmask.dense.features import extract_features
 from tagmask.errors import InputError
 from tagmask.pipelines import mask_pipeline
 from tests.segmenters import BACKGROUND, KINDS, WORDS, made, scores_of
@@ -298,9 +298,9 @@ def _count_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def counted(*args: object, **kwargs: object) -> object:
         looks.append(1)
-        return one_pass(*args, **kwargs)  # type: ignore[arg-type]
+        return extract_features(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(rule, "one_pass", counted)
+    monkeypatch.setattr(rule, "extract_features", counted)
     return looks
 
 

@@ -11,7 +11,7 @@ from tagmask.clip.load import Clip
 from tagmask.pipelines import mask_pipeline
 from tagmask.refine.crf import CRF_SETTINGS, dense_crf
 from tagmask.resolve import mask_recipe, tag_recipe
-from tagmask.settings.recipes import TagMaskRecipe
+from tagmask.settings.recipes import TagFirstRecipe
 from tests.oracles import pamr as slow_pamr
 from tests.segmenters import BACKGROUND, KINDS, WORDS, made, scores_of
 
@@ -191,7 +191,7 @@ def test_limits_on_patches_hold_for_found_tags(sclip_model: Clip, shapes: list[n
 @pytest.mark.parametrize("as_", ["published", "corrected"])
 def test_quirks_are_mended_in_the_tagger_too(as_: str) -> None:
     found = mask_recipe("cls-seg/voc2012", None, None, as_, {})
-    assert isinstance(found, TagMaskRecipe)
+    assert isinstance(found, TagFirstRecipe)
     assert found.tagger == tag_recipe("tagclip/voc2012", None, None, as_, {})
 
 

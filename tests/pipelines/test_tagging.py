@@ -45,8 +45,8 @@ def test_a_list_is_its_images_one_at_a_time(
         alone = tagger(image)
         np.testing.assert_allclose(tags.scores, alone.scores, rtol=0, atol=1e-4)
         assert (tags.words, tags.scores.shape, tags.scores.dtype) == (tagger.words, (4,), np.float32)
-        assert tags.chosen == tuple(np.flatnonzero(tags.scores > tags.cut))
-        assert (tags.cuts, tags.precision) == (None, "float32")
+        assert tags.chosen == tuple(np.flatnonzero(tags.scores > tags.threshold))
+        assert (tags.thresholds, tags.precision) == (None, "float32")
     scores = np.stack([tags.scores for tags in together])
     assert scores[:9].std(axis=0).min() > 1e-6
     np.testing.assert_allclose(scores[9], scores[0], rtol=0, atol=1e-5)
@@ -94,16 +94,16 @@ def test_a_set_must_be_looked_at_first(tagclip_model: Clip, images: list[np.ndar
 
 
 @pytest.mark.parametrize("method", LEARNING)
-def test_what_was_learnt_does_not_depend_on_how_it_is_read(
+def test_what_was_learned_does_not_depend_on_how_it_is_read(
     tagclip_model: Clip, images: list[np.ndarray], method: str, tmp_path: Path
 ) -> None:
-    learnt = made(tagclip_model, method, images).adaptation
-    assert learnt is not None
+    learned = made(tagclip_model, method, images).adaptation
+    assert learned is not None
     again = made(tagclip_model, method, images * 1).adaptation
     assert again is not None
-    for name, array in learnt.arrays.items():
+    for name, array in learned.arrays.items():
         np.testing.assert_array_equal(again.arrays[name], array)
-    write_adaptation(learnt, tmp_path / "a.safetensors")
+    write_adaptation(learned, tmp_path / "a.safetensors")
     kept = tagmask.Tagger(tagclip_model, WORDS, method=method, adapter=tmp_path / "a.safetensors", **SMALL)
     np.testing.assert_array_equal(
         kept(images[3]).scores, made(tagclip_model, method, images)(images[3]).scores
@@ -127,7 +127,7 @@ def test_sparc_takes_a_list_for_its_set(tagclip_model: Clip, images: list[np.nda
 def test_an_adapter_belongs_to_its_method_words_and_weights(
     tagclip_model: Clip, sclip_model: Clip, images: list[np.ndarray]
 ) -> None:
-    learnt = made(tagclip_model, "piaa", images).adaptation
+    learned = made(tagclip_model, "piaa", images).adaptation
     for clip, words, method, said in (
         (tagclip_model, WORDS, "sparc", "by another method"),
         (tagclip_model, WORDS[:3], "piaa", "for other words"),
@@ -135,7 +135,7 @@ def test_an_adapter_belongs_to_its_method_words_and_weights(
         (tagclip_model, WORDS, "dpt", "is of no use to dpt"),
     ):
         with pytest.raises(InputError, match=said):
-            tagmask.Tagger(clip, words, method=method, adapter=learnt, **SMALL)
+            tagmask.Tagger(clip, words, method=method, adapter=learned, **SMALL)
     with pytest.raises(InputError, match="dpt takes each image alone and learns nothing"):
         tagmask.Tagger(tagclip_model, WORDS, method="dpt").adapt(images)
     with pytest.raises(InputError, match="piaa tells words from each other"):
@@ -163,17 +163,17 @@ def test_calibrated_words_have_thresholds_of_their_own(tagclip_model: Clip, imag
     middle = np.sort(scores[:9], axis=0)[3:5].mean(axis=0)
     truth = [np.flatnonzero(row > middle).tolist() for row in scores]  # so that a threshold can be right
     truth = [[c for c in row if c != 2] for row in truth]  # the third word is in none
-    learnt = tagger.calibrate(images, truth)
-    assert learnt.recipe.thresholds[2] is None
+    learned = tagger.calibrate(images, truth)
+    assert learned.recipe.thresholds[2] is None
     assert tagger.recipe.thresholds == ()
     for c in (0, 1, 3):
-        assert learnt.recipe.thresholds[c] == pytest.approx(middle[c], abs=1e-4)
-    for tags, wanted in zip(learnt(images), truth, strict=True):
+        assert learned.recipe.thresholds[c] == pytest.approx(middle[c], abs=1e-4)
+    for tags, wanted in zip(learned(images), truth, strict=True):
         assert [c for c in tags.chosen if c != 2] == wanted
-        assert tags.cuts is not None
-        assert tags.cuts[2] == pytest.approx(tags.cut, abs=1e-6)
+        assert tags.thresholds is not None
+        assert tags.thresholds[2] == pytest.approx(tags.threshold, abs=1e-6)
     known = tagger.calibrate(images, truth, tagged=tagger(images))
-    assert known.recipe == learnt.recipe
+    assert known.recipe == learned.recipe
 
 
 def test_labels_that_do_not_fit_are_refused(tagclip_model: Clip, images: list[np.ndarray]) -> None:
@@ -188,7 +188,7 @@ def test_labels_that_do_not_fit_are_refused(tagclip_model: Clip, images: list[np
 
 
 def test_every_method_runs_on_the_miniature(caplog: pytest.LogCaptureFixture) -> None:
-    from tagmask.miniature.trials import unseen_scene
+    from tagmask.miniature.evaluation_scenes import unseen_scene
 
     clip = tagmask.load("miniature")
     scenes = [unseen_scene(seed).image for seed in range(3)]

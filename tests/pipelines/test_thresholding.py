@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tagmask.errors import ShapeError
-from tagmask.pipelines.thresholding import best_thresholds, choose, limits
+from tagmask.pipelines.thresholding import best_thresholds, choose, thresholds_of_image
 
 
-def f1(scores: list[float], present: list[bool], cut: float) -> float:
-    right = sum(s > cut and p for s, p in zip(scores, present, strict=True))
-    taken, there = sum(s > cut for s in scores), sum(present)
+def f1(scores: list[float], present: list[bool], threshold: float) -> float:
+    right = sum(s > threshold and p for s, p in zip(scores, present, strict=True))
+    taken, there = sum(s > threshold for s in scores), sum(present)
     return 2 * right / (taken + there) if taken + there else 0.0
 
 
@@ -27,18 +27,18 @@ def test_no_other_cut_has_a_greater_f1(rows: list[tuple[int, bool]]) -> None:
         return
     assert found is not None
     distinct = sorted(set(scores))
-    cuts = [(a + b) / 2 for a, b in pairwise(distinct)] + [distinct[0] - 1]
-    best = max(f1(scores, present, cut) for cut in cuts)
+    thresholds = [(a + b) / 2 for a, b in pairwise(distinct)] + [distinct[0] - 1]
+    best = max(f1(scores, present, threshold) for threshold in thresholds)
     assert f1(scores, present, found) == pytest.approx(best, abs=1e-12)
     assert found not in scores  # half way, never on a score
     widths = {
-        cut: min(s for s in scores if s > cut) - max(s for s in scores if s < cut)
-        for cut in cuts
-        if cut > distinct[0] and f1(scores, present, cut) > best - 1e-12
+        threshold: min(s for s in scores if s > threshold) - max(s for s in scores if s < threshold)
+        for threshold in thresholds
+        if threshold > distinct[0] and f1(scores, present, threshold) > best - 1e-12
     }
     if widths and found > distinct[0]:
         assert widths[found] == max(widths.values())
-        assert found == max(cut for cut, width in widths.items() if width == widths[found])
+        assert found == max(threshold for threshold, width in widths.items() if width == widths[found])
 
 
 def test_neighbours_in_float32_are_told_apart() -> None:
@@ -58,9 +58,9 @@ SCORES = np.float32([0.1, 0.7, 0.5, -0.2])
 
 
 def test_words_without_a_threshold_keep_the_images_own_cut() -> None:
-    np.testing.assert_allclose(limits(SCORES, 0.5), [0.25] * 4, atol=1e-7)
+    np.testing.assert_allclose(thresholds_of_image(SCORES, 0.5), [0.25] * 4, atol=1e-7)
     np.testing.assert_allclose(
-        limits(SCORES, 0.5, (0.05, None, 0.6, -0.3)), [0.05, 0.25, 0.6, -0.3], atol=1e-7
+        thresholds_of_image(SCORES, 0.5, (0.05, None, 0.6, -0.3)), [0.05, 0.25, 0.6, -0.3], atol=1e-7
     )
     assert choose(SCORES, 0.5, (0.05, None, 0.6, -0.3)) == (0, 1, 3)
 

@@ -19,7 +19,7 @@ MILD = CrfSettings(near=1.5, near_weight=2.0, far=4.0, colour=40.0, colour_weigh
 
 
 def scene(c, h, w, seed=0, dtype=torch.float32):
-    """Any planes on any image."""
+    """Random planes on a random image."""
     random = np.random.default_rng(seed)
     return (
         torch.tensor(random.random((c, h, w)), dtype=dtype),
@@ -28,7 +28,7 @@ def scene(c, h, w, seed=0, dtype=torch.float32):
 
 
 def drawing(h=32, w=40, classes=4, seed=0):
-    """Upright stripes of one colour each, slightly noisy; planes that are right but soft and shaky."""
+    """Vertical stripes of one colour each, slightly noisy; planes that are correct but noisy and soft."""
     random = np.random.default_rng(seed)
     truth = np.broadcast_to(np.arange(w) * classes // w, (h, w))
     colours = np.array([[200, 40, 40], [40, 190, 60], [50, 60, 210], [220, 210, 60]])[truth]
@@ -37,8 +37,8 @@ def drawing(h=32, w=40, classes=4, seed=0):
     return torch.tensor(planes / planes.sum(0), dtype=torch.float32), image, torch.tensor(truth.copy())
 
 
-def small_world():
-    """The input of REFERENCE, by formulas."""
+def small_scene():
+    """The input of REFERENCE, computed by formulas."""
     y, x = np.mgrid[:12, :16]
     image = np.stack(
         [40 + 10 * (x // 4) + 3 * y, 200 - 9 * (y // 3) * ((x > 6) + 1), (x * x + 5 * y) % 97 + 60]
@@ -48,7 +48,7 @@ def small_world():
     return planes, np.ascontiguousarray(image.transpose(1, 2, 0)).astype(np.uint8)
 
 
-# Q[:, ::5, ::5] of `small_world`, computed with pydensecrf2 1.1; the second list is of labels, row by row.
+# Q[:, ::5, ::5] of `small_scene`, computed with pydensecrf2 1.1; the second list is of labels, row by row.
 REFERENCE = {
     "cls-seg": (
         "0.00136 0.00075 0.9259 0.0008 0.99844 0.00021 0.00275 0.98686 0.0005 0.00025 0.00541 0.99918 "
@@ -74,45 +74,45 @@ REFERENCE = {
 }
 
 
-def labels_that_agree(a, b):
+def label_agreement(a, b):
     return (a.argmax(0) == b.argmax(0)).float().mean().item()
 
 
 @pytest.mark.parametrize("name", REFERENCE)
-def test_the_oracle_labels_as_the_papers_program_does(name):
-    labels = naive(*small_world(), CRF_SETTINGS[name]).argmax(0).flatten()
+def test_oracle_agrees_with_the_papers_program(name):
+    labels = naive(*small_scene(), CRF_SETTINGS[name]).argmax(0).flatten()
     assert np.mean(labels == [int(label) for label in REFERENCE[name][1]]) >= 0.98
 
 
 @pytest.mark.parametrize("name", REFERENCE)
 def test_reference_values(name):
-    refined = dense_crf(*small_world(), CRF_SETTINGS[name])
+    refined = dense_crf(*small_scene(), CRF_SETTINGS[name])
     probabilities, labels = REFERENCE[name]
-    wanted = torch.tensor([float(value) for value in probabilities.split()])
-    torch.testing.assert_close(refined[:, ::5, ::5].flatten(), wanted, rtol=0, atol=2e-5)
+    expected = torch.tensor([float(value) for value in probabilities.split()])
+    torch.testing.assert_close(refined[:, ::5, ::5].flatten(), expected, rtol=0, atol=2e-5)
     assert "".join(map(str, refined.argmax(0).flatten().tolist())) == labels
 
 
 @pytest.mark.parametrize("name", CRF_SETTINGS)
-def test_lattice_and_all_pairs_agree_where_the_image_is_clear(name):
+def test_lattice_agrees_with_all_pairs_on_a_clear_image(name):
     planes, image, truth = drawing()
     options = CRF_SETTINGS[name]
     exact = torch.from_numpy(naive(planes, image, options))
-    assert labels_that_agree(dense_crf(planes, image, options), exact) >= 0.995
+    assert label_agreement(dense_crf(planes, image, options), exact) >= 0.995
     assert (exact.argmax(0) == truth).float().mean() >= 0.995
 
 
-def test_edges_hold_and_noise_goes():
+def test_edges_stay_and_noise_disappears():
     planes, image, truth = drawing()
-    shaken = planes + 0.3 * torch.rand(planes.shape, generator=torch.Generator().manual_seed(1))
-    before = (shaken.argmax(0) == truth).float().mean()
-    after = (dense_crf(shaken, image, CRF_SETTINGS["cls-seg"]).argmax(0) == truth).float().mean()
+    noisy = planes + 0.3 * torch.rand(planes.shape, generator=torch.Generator().manual_seed(1))
+    before = (noisy.argmax(0) == truth).float().mean()
+    after = (dense_crf(noisy, image, CRF_SETTINGS["cls-seg"]).argmax(0) == truth).float().mean()
     assert before < 0.999 < after
 
 
-def test_the_other_side_of_the_image_does_count():
+def test_distant_pixels_of_the_same_colour_count():
     planes, image, truth = drawing()
-    planes[:, :, :20] = 0.25  # nothing known of the left half, whose colours now also appear on the right
+    planes[:, :, :20] = 0.25  # uniform on the left half, whose colours also appear on the right
     image[:, 20:30], image[:, 30:] = image[:, :10].copy(), image[:, 10:20].copy()
     planes[:, :, 20:] = planes[[2, 3, 0, 1]][:, :, 20:]
     refined = dense_crf(planes, image, CRF_SETTINGS["cls-seg"])
@@ -134,26 +134,26 @@ def test_thin_and_flat_images(size, fill):
         torch.testing.assert_close(refined, q, rtol=0, atol=1e-5)
 
 
-def test_no_probability_anywhere_is_no_preference():
+def test_zero_probabilities_give_uniform_classes():
     refined = dense_crf(torch.zeros(4, 6, 5), scene(1, 6, 5)[1], MILD)
     torch.testing.assert_close(refined, torch.full((4, 6, 5), 0.25), rtol=0, atol=1e-5)
 
 
-def test_one_class_is_everywhere():
+def test_single_class_is_everywhere():
     planes, image = scene(1, 6, 5)
-    given = planes.clone()
+    before = planes.clone()
     assert torch.equal(dense_crf(planes, image, MILD), torch.ones(1, 6, 5))
-    assert torch.equal(planes, given), "the input was changed"
+    assert torch.equal(planes, before), "the input was modified"
 
 
-def test_values_outside_0_and_1_are_cut():
+def test_values_outside_0_and_1_are_clipped():
     planes, image = scene(3, 5, 6)
     planes[0, 0] = torch.tensor([-3.0, 0.0, 1e-9, 1.0, 1.5, 40.0])
-    cut = planes.clamp(MILD.floor, 1)
-    assert torch.equal(dense_crf(planes, image, MILD), dense_crf(cut, image, MILD))
+    clipped = planes.clamp(MILD.floor, 1)
+    assert torch.equal(dense_crf(planes, image, MILD), dense_crf(clipped, image, MILD))
 
 
-def test_the_same_again_and_nothing_changed():
+def test_is_deterministic_and_leaves_inputs_unchanged():
     planes, image, _ = drawing()
     planes.requires_grad_()
     before = planes.detach().clone(), image.copy()
@@ -164,7 +164,7 @@ def test_the_same_again_and_nothing_changed():
     assert not first.requires_grad
 
 
-def test_classes_have_no_order():
+def test_order_of_classes_does_not_matter():
     planes, image = scene(4, 9, 8)
     order = [2, 0, 3, 1]
     refined = dense_crf(planes, image, MILD)
@@ -172,23 +172,23 @@ def test_classes_have_no_order():
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-4), (torch.float16, 1e-3)])
-def test_precision_of_the_planes_is_kept(dtype, tolerance):
+def test_dtype_of_the_planes_is_kept(dtype, tolerance):
     planes, image = scene(3, 12, 10)
     refined = dense_crf(planes.to(dtype), image, MILD)
     assert refined.dtype == dtype
-    wanted = dense_crf(planes.to(dtype).float(), image, MILD)
-    torch.testing.assert_close(refined.float(), wanted, rtol=0, atol=tolerance)
+    expected = dense_crf(planes.to(dtype).float(), image, MILD)
+    torch.testing.assert_close(refined.float(), expected, rtol=0, atol=tolerance)
 
 
-def test_classes_at_a_time_do_not_show(monkeypatch):
+def test_group_size_does_not_change_the_result(monkeypatch):
     planes, image = scene(7, 10, 9)
-    wanted = dense_crf(planes, image, MILD)
+    expected = dense_crf(planes, image, MILD)
     monkeypatch.setattr(module, "_BYTES", 1)
-    monkeypatch.setattr(module, "_FEWEST", 3)
-    torch.testing.assert_close(dense_crf(planes, image, MILD), wanted, rtol=0, atol=1e-6)
+    monkeypatch.setattr(module, "_MIN_GROUP", 3)
+    torch.testing.assert_close(dense_crf(planes, image, MILD), expected, rtol=0, atol=1e-6)
 
 
-def test_faded_classes_are_left_out_and_not_missed(monkeypatch):
+def test_skipping_faded_classes_does_not_change_the_result(monkeypatch):
     planes, image, _ = drawing()
     planes = torch.cat([planes, torch.zeros(5, *planes.shape[1:])])
     options, sent = CRF_SETTINGS["weakclip/loss"], []
@@ -202,29 +202,29 @@ def test_faded_classes_are_left_out_and_not_missed(monkeypatch):
     assert sent[-1] == 9
 
 
-def test_a_batch_is_its_images():
+def test_batch_equals_single_images():
     pairs = [scene(3, 6, 7, seed) for seed in range(3)]
     planes, images = torch.stack([p for p, _ in pairs]), np.stack([image for _, image in pairs])
-    wanted = torch.stack([dense_crf(p, image, MILD) for p, image in pairs])
-    assert torch.equal(dense_crf_batch(planes, images, MILD), wanted)
-    assert torch.equal(dense_crf_batch(planes, torch.from_numpy(images), MILD), wanted)
+    expected = torch.stack([dense_crf(p, image, MILD) for p, image in pairs])
+    assert torch.equal(dense_crf_batch(planes, images, MILD), expected)
+    assert torch.equal(dense_crf_batch(planes, torch.from_numpy(images), MILD), expected)
 
 
-def test_wrapped_image():
+def test_caffe_wrapped():
     image = np.array([[[0, 0, 0], [255, 255, 255], [122, 116, 104], [123, 117, 105]]], np.uint8)
-    wanted = [[[152, 140, 134], [150, 138, 132], [0, 0, 0], [0, 0, 0]]]
-    assert caffe_wrapped(image).tolist() == wanted
+    expected = [[[152, 140, 134], [150, 138, 132], [0, 0, 0], [0, 0, 0]]]
+    assert caffe_wrapped(image).tolist() == expected
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_numbers_that_are_none_are_refused(bad):
+def test_nan_and_infinity_are_refused(bad):
     planes, image = scene(2, 3, 4)
     planes[1, 2, 3] = bad
     with pytest.raises(InputError, match="NaN or infinite"):
         dense_crf(planes, image, MILD)
 
 
-# Unwrapped: the tests' own shape check would answer before the message that users see.
+# Unwrapped: in tests, jaxtyping would raise before the error that users see.
 @pytest.mark.parametrize(
     ("planes", "image", "message"),
     [
@@ -260,18 +260,18 @@ def test_batches_must_agree(planes, images):
         ("floor", 2.0),
     ],
 )
-def test_bad_settings_are_refused(field, value):
+def test_invalid_settings_are_refused(field, value):
     with pytest.raises(InputError, match=field):
         dataclasses.replace(MILD, **{field: value})
 
 
-def test_colours_too_far_apart_for_the_lattice():
+def test_features_too_spread_for_the_lattice_are_refused():
     planes, image = scene(2, 8, 8)
-    with pytest.raises(InputError, match="raise the sigmas"):
+    with pytest.raises(InputError, match="Increase the standard deviations"):
         dense_crf(planes, image, dataclasses.replace(MILD, colour=0.001))
 
 
-def test_settings_by_name_cannot_be_changed():
+def test_named_settings_are_immutable():
     with pytest.raises(TypeError):
         CRF_SETTINGS["cls-seg"] = MILD
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -279,7 +279,7 @@ def test_settings_by_name_cannot_be_changed():
 
 
 @pytest.mark.parity
-def test_labels_of_clip_es():
+def test_labels_equal_clip_es():
     pack = np.load(SHARED / "clipes_voc_img0.npz")
     part = {name.removeprefix("voc/img0/"): pack[name] for name in pack.files if "img0/" in name}
     image = np.asarray(PIL.Image.open(SHARED / "img0.png").convert("RGB"))
@@ -289,7 +289,7 @@ def test_labels_of_clip_es():
     labels = np.array([0, *(part["keys"] + 1)])[refined.argmax(0)]
     assert (labels == part["crf_label"]).mean() >= 0.9999
     np.testing.assert_allclose(refined.amax(0), part["crf_conf_max"], rtol=0, atol=2e-3)
-    # The image as it is, without the fault, is another picture to the field.
+    # The image without the byte overflow gives different labels.
     plain = np.array([0, *(part["keys"] + 1)])[
         dense_crf(planes.float(), image, CRF_SETTINGS["cls-seg"]).argmax(0)
     ]

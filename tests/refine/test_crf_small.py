@@ -22,35 +22,37 @@ def scene(b, c, h, w, seed=0):
 
 @pytest.mark.parametrize("settings", [MILD, LOSS, dataclasses.replace(LOSS, rounds=0)])
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (6, 9), (11, 5)])
-def test_each_image_is_the_naive_field(settings, size):
+def test_each_image_equals_the_naive_crf(settings, size):
     planes, images = scene(3, 4, *size)
-    found = small_crf(planes, images, settings)
-    for one, plane, image in zip(found, planes, images, strict=True):
-        np.testing.assert_allclose(one, naive(plane, image.permute(1, 2, 0), settings), atol=2e-5)
+    result = small_crf(planes, images, settings)
+    for refined, plane, image in zip(result, planes, images, strict=True):
+        np.testing.assert_allclose(refined, naive(plane, image.permute(1, 2, 0), settings), atol=2e-5)
 
 
-def test_classes_that_fade_are_left_out_without_a_trace(monkeypatch):
+def test_skipping_faded_classes_does_not_change_the_result(monkeypatch):
     planes, images = scene(2, 9, 6, 7)
-    planes[:, 2:] = 0  # seven classes stand at the floor, and fall far below it in the first rounds
+    planes[:, 2:] = 0  # seven classes start at the floor and fall far below it in the first rounds
     images[:, :, :, :3] //= 2
-    wanted = [naive(plane, image.permute(1, 2, 0), LOSS) for plane, image in zip(planes, images, strict=True)]
-    found = small_crf(planes, images, LOSS)
-    np.testing.assert_allclose(found, np.stack(wanted), atol=2e-5)
-    monkeypatch.setattr(module, "_FADED", 1e9)  # everybody falls silent after the first round
-    assert (small_crf(planes, images, LOSS) - found).abs().max() > 1e-3
+    expected = [
+        naive(plane, image.permute(1, 2, 0), LOSS) for plane, image in zip(planes, images, strict=True)
+    ]
+    result = small_crf(planes, images, LOSS)
+    np.testing.assert_allclose(result, np.stack(expected), atol=2e-5)
+    monkeypatch.setattr(module, "_FADED", 1e9)  # skips all classes after the first round
+    assert (small_crf(planes, images, LOSS) - result).abs().max() > 1e-3
 
 
-def test_a_batch_is_its_images_and_no_gradient_comes_out():
+def test_batch_equals_single_images_without_gradient():
     planes, images = scene(3, 4, 8, 9)
-    found = small_crf(planes.requires_grad_(), images, LOSS)
-    assert not found.requires_grad
-    assert torch.allclose(found.sum(1), torch.ones(3, 8, 9))
+    result = small_crf(planes.requires_grad_(), images, LOSS)
+    assert not result.requires_grad
+    assert torch.allclose(result.sum(1), torch.ones(3, 8, 9))
     for index in range(3):
         part = slice(index, index + 1)
-        torch.testing.assert_close(found[part], small_crf(planes[part], images[part], LOSS))
+        torch.testing.assert_close(result[part], small_crf(planes[part], images[part], LOSS))
 
 
-def test_what_is_given_stays_as_it_is():
+def test_inputs_are_not_modified():
     planes, images = scene(1, 3, 8, 9)
     before = planes.clone(), images.clone()
     small_crf(planes, images, LOSS)
@@ -62,7 +64,7 @@ def test_what_is_given_stays_as_it_is():
     ("planes", "images"),
     [((1, 2, 4, 5), (1, 3, 5, 4)), ((2, 2, 4, 5), (1, 3, 4, 5)), ((1, 2, 129, 128), (1, 3, 129, 128))],
 )
-def test_sizes_that_do_not_fit_are_refused(planes, images):
+def test_mismatched_or_large_sizes_are_refused(planes, images):
     with pytest.raises(ShapeError, match="at most 128 x 128"):
         small_crf(torch.rand(planes), torch.zeros(images, dtype=torch.uint8), LOSS)
 

@@ -4,22 +4,22 @@ import numpy as np
 import pytest
 
 from tagmask.errors import ShapeError
-from tagmask.report import Look, render
-from tagmask.report.attention import look_section, look_sheet
-from tests.report.test_heat import decoded
+from tagmask.report import AttentionExample, render
+from tagmask.report.attention import attention_section, attention_sheet
+from tests.report.test_heatmap import decoded
 from tests.report.test_page import Page
 
 PICTURE = np.full((60, 90, 3), 200, np.uint8)
 POINTS = ((15, 30), (80, 5))
 
 
-def look(**changes: object) -> Look:
+def look(**changes: object) -> AttentionExample:
     """Two points under two methods on a grid of 12 x 18: all in the patch itself, and everywhere alike."""
     weights = np.full((2, 2, 12, 18), 0.01, np.float32)
     weights[0] = 0
     weights[0, 0, 6, 3] = weights[0, 1, 1, 16] = 0.2
     values = {"image": PICTURE, "points": POINTS, "methods": ("maskclip", "clip"), "weights": weights}
-    return Look(**(values | changes))
+    return AttentionExample(**(values | changes))
 
 
 def warm(cell: np.ndarray) -> np.ndarray:
@@ -27,7 +27,7 @@ def warm(cell: np.ndarray) -> np.ndarray:
 
 
 def test_a_figure_a_method_and_point_warm_where_the_weight_is() -> None:
-    html = look_section(look(), "Title <1>", "Lead & more")
+    html = attention_section(look(), "Title <1>", "Lead & more")
     pictures = decoded(html)
     assert len(pictures) == 2 * 3
     h, w = pictures[0].shape[:2]
@@ -50,7 +50,7 @@ def test_a_figure_a_method_and_point_warm_where_the_weight_is() -> None:
 
 def test_the_point_is_ringed() -> None:
     one = look(points=POINTS[:1], weights=look().weights[:, :1])
-    picture = decoded(look_section(one, "", ""))[0]
+    picture = decoded(attention_section(one, "", ""))[0]
     changed = np.abs(picture - 200).max(axis=2) > 30
     rows, columns = np.nonzero(changed)
     # Pixel 15, 30 of 90 x 60 is drawn four times as large; the ring goes round its patch of 20 pixels.
@@ -61,8 +61,8 @@ def test_the_point_is_ringed() -> None:
 
 
 def test_a_sheet_has_a_row_a_point_and_a_column_a_method() -> None:
-    one = look_sheet(look(points=POINTS[:1], weights=look().weights[:, :1]))
-    two = look_sheet(look())
+    one = attention_sheet(look(points=POINTS[:1], weights=look().weights[:, :1]))
+    two = attention_sheet(look())
     assert two.width == one.width > 3 * 300
     assert two.height - one.height > 200
 

@@ -17,13 +17,13 @@ def rows(html: str) -> list[str]:
     return [word or "CUT" for word in words]
 
 
-def made(scores: list[float], cut: float, chosen: tuple[int, ...] = ()) -> Tags:
+def made(scores: list[float], threshold: float, chosen: tuple[int, ...] = ()) -> Tags:
     words = tuple(f"w{i}" for i in range(len(scores)))
-    return Tags(words, np.array(scores, np.float32), chosen, cut, "float32")
+    return Tags(words, np.array(scores, np.float32), chosen, threshold, "float32")
 
 
 @pytest.mark.parametrize(
-    ("scores", "cut", "expected"),
+    ("scores", "threshold", "expected"),
     [
         ([0.1, 0.9, 0.5], 0.3, ["w1", "w2", "CUT", "w0"]),
         ([0.1, 0.9, 0.5], 0.95, ["CUT", "w1", "w2", "w0"]),
@@ -35,8 +35,8 @@ def made(scores: list[float], cut: float, chosen: tuple[int, ...] = ()) -> Tags:
         ([], 0.5, ["CUT"]),
     ],
 )
-def test_order_and_cut(scores: list[float], cut: float, expected: list[str]) -> None:
-    assert rows(tag_bars(made(scores, cut), {}, [])) == expected
+def test_order_and_cut(scores: list[float], threshold: float, expected: list[str]) -> None:
+    assert rows(tag_bars(made(scores, threshold), {}, [])) == expected
 
 
 def test_lengths_are_in_proportion() -> None:

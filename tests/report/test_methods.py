@@ -4,9 +4,9 @@ import pytest
 import tagmask
 from tagmask.clip.load import Clip
 from tagmask.errors import InputError
-from tagmask.miniature.trials import unseen_scene
+from tagmask.miniature.evaluation_scenes import unseen_scene
+from tagmask.report.contact_sheet import fitted
 from tagmask.report.methods import method_grid
-from tagmask.report.sheet import fitted
 
 WORDS = ["apple", "car", "boat"]
 

@@ -13,7 +13,7 @@ import pytest
 
 from tagmask.errors import InputError, ShapeError
 from tagmask.masks import overlay_colours
-from tagmask.report import Sight, render
+from tagmask.report import ReportItem, render
 from tagmask.results import Segmentation, Tags
 
 VOID = {"meta", "img", "input", "br", "link"}
@@ -75,15 +75,15 @@ def halves(h: int = 24, w: int = 32) -> np.ndarray:
 
 
 def tags(words: tuple[str, ...] = ("cat", "dog", "cup"), **changes: object) -> Tags:
-    values = {"scores": np.array([0.3, 0.9, 0.1], np.float32), "chosen": (1,), "cut": 0.5}
+    values = {"scores": np.array([0.3, 0.9, 0.1], np.float32), "chosen": (1,), "threshold": 0.5}
     return Tags(words=words, precision="float32", **(values | changes))
 
 
 WORDS = ("background", "cat", "dog")
 
 
-def sight(**changes: object) -> Sight:
-    plain = Sight("a.jpg", picture(), tags(), (("sclip", segmentation(halves(), WORDS)),))
+def sight(**changes: object) -> ReportItem:
+    plain = ReportItem("a.jpg", picture(), tags(), (("sclip", segmentation(halves(), WORDS)),))
     return replace(plain, **changes)
 
 
@@ -169,7 +169,9 @@ def test_the_picture_is_the_picture() -> None:
     image = np.zeros((60, 90, 3), np.uint8)
     image[:, 45:] = (200, 40, 40)
     page = Page(
-        render("t", "l", [Sight("x", image, None, ()), Sight("y", picture(1000, 2000), None, ())], {})
+        render(
+            "t", "l", [ReportItem("x", image, None, ()), ReportItem("y", picture(1000, 2000), None, ())], {}
+        )
     )
     small, large = (
         PIL.Image.open(io.BytesIO(base64.b64decode(a["src"].split(",")[1]))) for a in page.all("img")
@@ -193,7 +195,7 @@ def test_pages_stay_small() -> None:
         made = segmentation(patches, words, background=False)
         scores = rng.random(30, dtype=np.float32)
         sights.append(
-            Sight(
+            ReportItem(
                 f"{i}",
                 np.asarray(smooth),
                 Tags(words, scores, (3,), 0.5, "float32"),
@@ -302,7 +304,7 @@ def test_long_legends_are_folded_not_cut() -> None:
         render(
             "t",
             "l",
-            [Sight("x", picture(30, 48), None, (("m", segmentation(labels, words, background=False)),))],
+            [ReportItem("x", picture(30, 48), None, (("m", segmentation(labels, words, background=False)),))],
             {},
         )
     )
@@ -315,7 +317,7 @@ def test_outlines_of_large_pictures_keep_their_place() -> None:
     labels = np.full((1000, 1501), 255, np.uint8)
     labels[250:500, 300:1200] = 0
     made = segmentation(labels, ("cat",), background=False)
-    html = render("t", "l", [Sight("x", picture(1000, 1501), None, (("m", made),))], {})
+    html = render("t", "l", [ReportItem("x", picture(1000, 1501), None, (("m", made),))], {})
     width, height = (float(n) for n in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', html)[0])
     (path,) = [a["d"] for a in Page(html).all("path")]
     x, y, *steps = (int(n) for n in re.findall(r"-?\d+", path))
@@ -335,4 +337,4 @@ def test_refusals() -> None:
     with pytest.raises(ShapeError, match="2 words and 3 scores"):
         render("t", "l", [sight(tags=tags(("a", "b")))], {})
     with pytest.raises(ShapeError, match="at least one pixel"):
-        render("t", "l", [Sight("e", np.zeros((0, 4, 3), np.uint8), None, ())], {})
+        render("t", "l", [ReportItem("e", np.zeros((0, 4, 3), np.uint8), None, ())], {})

@@ -114,11 +114,11 @@ def test_published_or_corrected_reaches_each_methods_quirk() -> None:
 
 
 def test_thresholds_stay_with_their_words() -> None:
-    learnt = replace(own_tag_recipe("dpt", WORDS), thresholds=(0.5, None))
-    assert learnt.with_names(WORDS, ()).thresholds == (0.5, None)
-    assert learnt.with_names(("cat",), ()).thresholds == ()
+    learned = replace(own_tag_recipe("dpt", WORDS), thresholds=(0.5, None))
+    assert learned.with_names(WORDS, ()).thresholds == (0.5, None)
+    assert learned.with_names(("cat",), ()).thresholds == ()
     with pytest.raises(InputError, match="got 1 thresholds for 2 words"):
-        replace(learnt, thresholds=(0.5,))
+        replace(learned, thresholds=(0.5,))
 
 
 def test_an_unknown_method_is_refused() -> None:

@@ -1,6 +1,6 @@
-"""Dense methods: formulas written naively, narrow grids, towers of other depths.
+"""Dense methods against naive formulas, on narrow grids and in towers of other depths.
 
-What every method promises of batches, sizes and words is in `tests/contracts/test_dense.py`.
+What every method guarantees for batches, sizes and words is in `tests/contracts/test_dense.py`.
 """
 
 import math
@@ -14,17 +14,16 @@ from torch.nn import functional as F
 
 from tagmask.catalogue import dense_rule, method_names
 from tagmask.clip.load import Clip
-from tagmask.dense.features import Keep, Pass, one_pass
+from tagmask.dense.features import CaptureSpec, TowerFeatures, extract_features
 from tagmask.dense.positions import POSITIONS, bicubic_nudged
-from tagmask.dense.rule import Layers, Question, VariantSettings, patch_cosines, patch_features
+from tagmask.dense.rule import Layers, SecondPassContext, VariantSettings, patch_cosines, patch_features
 from tagmask.errors import InputError
 from tagmask.variants.clip import EarlySettings, LocalSettings, SharpSettings
 from tagmask.variants.resclip import ResclipSettings
 from tagmask.variants.sclip import RandomSettings
 
 METHODS = sorted(set(method_names("masks")) - {"sclip-learned", "cls-seg", "clip-es"})
-"""Dense methods that need no file."""
-"""These need a file; they have tests of their own."""
+"""Dense methods that need no file; the others have their own tests."""
 ROW_SUMS = {
     "clip": 1.0,
     "sclip": 2.0,
@@ -40,7 +39,7 @@ ROW_SUMS = {
 
 
 def naive(method: str, z: np.ndarray, weight: np.ndarray, bias: np.ndarray, head: int) -> np.ndarray:
-    """softmax(s x yT) of one head, entry by entry, in float64."""
+    """Attention weights of one head, entry by entry, in float64."""
     width = z.shape[1]
     rows = slice(64 * head, 64 * head + 64)
     q, k, v = (
@@ -71,11 +70,11 @@ def rule_of(method: str, clip: Clip, settings: VariantSettings | None = None):
     return dense_rule(method, len(clip.vision.blocks), settings)
 
 
-def look(method: str, clip: Clip, pixels: Tensor, settings: VariantSettings | None = None) -> Tensor:
+def cosines_of(method: str, clip: Clip, pixels: Tensor, settings: VariantSettings | None = None) -> Tensor:
     rule = rule_of(method, clip, settings)
-    state = one_pass(clip.vision, pixels, POSITIONS[rule.positions], keep=rule.mid)
-    texts = F.normalize(torch.randn(5, state.vision.proj.shape[1], generator=_seeded(1)), dim=-1)
-    return patch_cosines(state, rule, Question(pixels, texts, 40.0))
+    tower = extract_features(clip.vision, pixels, POSITIONS[rule.positions], capture=rule.capture)
+    texts = F.normalize(torch.randn(5, tower.vision.proj.shape[1], generator=_seeded(1)), dim=-1)
+    return patch_cosines(tower, rule, SecondPassContext(pixels, texts, 40.0))
 
 
 def _seeded(seed: int) -> torch.Generator:
@@ -83,35 +82,39 @@ def _seeded(seed: int) -> torch.Generator:
 
 
 @pytest.fixture(scope="module")
-def state(sclip_model: Clip) -> Pass:
-    return one_pass(sclip_model.vision, torch.randn(2, 3, 48, 64, generator=_seeded(3)), bicubic_nudged)
+def tower(sclip_model: Clip) -> TowerFeatures:
+    return extract_features(
+        sclip_model.vision, torch.randn(2, 3, 48, 64, generator=_seeded(3)), bicubic_nudged
+    )
 
 
 @pytest.mark.parametrize("method", ROW_SUMS)
-def test_weights_equal_the_formula(method: str, state: Pass, sclip_model: Clip) -> None:
-    weights = rule_of(method, sclip_model).weights(state)
+def test_weights_equal_the_formula(method: str, tower: TowerFeatures, sclip_model: Clip) -> None:
+    weights = rule_of(method, sclip_model).weights(tower)
     assert weights is not None
-    attention = state.block.attn
+    attention = tower.block.attn
     weight, bias = attention.in_proj_weight.numpy(), attention.in_proj_bias.numpy()
     for image in range(2):
         for head in range(2):
             expected = naive(
-                method, state.z[image].double().numpy(), weight.astype(float), bias.astype(float), head
+                method, tower.z[image].double().numpy(), weight.astype(float), bias.astype(float), head
             )
             np.testing.assert_allclose(weights[image, head].numpy(), expected, rtol=0, atol=1e-5)
             np.testing.assert_allclose(expected.sum(axis=1), ROW_SUMS[method], rtol=1e-9)
 
 
-def test_value_only_equals_attention_to_oneself(state: Pass, sclip_model: Clip) -> None:
-    n = state.tokens.shape[1]
-    itself = torch.eye(n).expand(2, 2, n, n)
-    assert rule_of("maskclip", sclip_model).weights(state) is None
-    torch.testing.assert_close(state.finish(None), state.finish(itself), rtol=0, atol=1e-6)
+def test_value_only_equals_identity_attention(tower: TowerFeatures, sclip_model: Clip) -> None:
+    n = tower.tokens.shape[1]
+    identity = torch.eye(n).expand(2, 2, n, n)
+    assert rule_of("maskclip", sclip_model).weights(tower) is None
+    torch.testing.assert_close(
+        tower.project_last_block(None), tower.project_last_block(identity), rtol=0, atol=1e-6
+    )
 
 
-def test_value_only_never_forms_queries_and_keys(sclip_model: Clip) -> None:
-    fresh = one_pass(sclip_model.vision, torch.zeros(1, 3, 32, 32), bicubic_nudged)
-    fresh.finish(rule_of("maskclip", sclip_model).weights(fresh))
+def test_value_only_never_computes_queries_and_keys(sclip_model: Clip) -> None:
+    fresh = extract_features(sclip_model.vision, torch.zeros(1, 3, 32, 32), bicubic_nudged)
+    fresh.project_last_block(rule_of("maskclip", sclip_model).weights(fresh))
     assert "v" in vars(fresh)
     assert not {"q", "k"} & vars(fresh).keys()
 
@@ -119,11 +122,9 @@ def test_value_only_never_forms_queries_and_keys(sclip_model: Clip) -> None:
 @torch.inference_mode()
 @pytest.mark.parametrize("size", [(16, 16), (16, 80), (32, 32), (96, 32)])
 @pytest.mark.parametrize("method", METHODS)
-def test_small_and_narrow_grids_have_numbers(
-    method: str, size: tuple[int, int], variants_model: Clip
-) -> None:
+def test_small_and_narrow_grids_are_finite(method: str, size: tuple[int, int], variants_model: Clip) -> None:
     for pixels in (torch.randn(1, 3, *size, generator=_seeded(2)), torch.zeros(1, 3, *size)):
-        cosines = look(method, variants_model, pixels)
+        cosines = cosines_of(method, variants_model, pixels)
         assert cosines.shape == (1, 5, size[0] * size[1] // 256)
         assert torch.isfinite(cosines).all()
 
@@ -132,17 +133,17 @@ def test_small_and_narrow_grids_have_numbers(
 
 
 @torch.inference_mode()
-def test_a_local_window_of_one_is_maskclip(variants_model: Clip) -> None:
+def test_local_window_of_one_equals_maskclip(variants_model: Clip) -> None:
     pixels = torch.randn(2, 3, 64, 80, generator=_seeded(4))
-    local = look("clip-local", variants_model, pixels, LocalSettings(local_window=1))
-    torch.testing.assert_close(local, look("maskclip", variants_model, pixels), rtol=0, atol=1e-5)
+    local = cosines_of("clip-local", variants_model, pixels, LocalSettings(local_window=1))
+    torch.testing.assert_close(local, cosines_of("maskclip", variants_model, pixels), rtol=0, atol=1e-5)
 
 
 @torch.inference_mode()
-def test_a_local_window_as_large_as_the_grid_hides_the_class_token_only(variants_model: Clip) -> None:
+def test_large_local_window_masks_only_the_class_token(variants_model: Clip) -> None:
     pixels = torch.randn(1, 3, 48, 48, generator=_seeded(4))
     rule = rule_of("clip-local", variants_model, LocalSettings(local_window=9))
-    weights = rule.weights(one_pass(variants_model.vision, pixels, bicubic_nudged))
+    weights = rule.weights(extract_features(variants_model.vision, pixels, bicubic_nudged))
     assert weights is not None
     assert (weights[:, :, 1:, 0] == 0).all()
     assert (weights[:, :, 1:, 1:] > 0).all()
@@ -150,46 +151,48 @@ def test_a_local_window_as_large_as_the_grid_hides_the_class_token_only(variants
 
 
 @torch.inference_mode()
-def test_early_attention_is_that_layer_s(variants_model: Clip) -> None:
+def test_early_attention_equals_that_layer(variants_model: Clip) -> None:
     pixels = torch.randn(1, 3, 48, 48, generator=_seeded(4))
     for layer in (0, 3, 10):
         rule = rule_of("clip-early", variants_model, EarlySettings(early_layer=layer))
-        state = one_pass(variants_model.vision, pixels, bicubic_nudged, keep=rule.mid)
-        before = one_pass(variants_model.vision, pixels, bicubic_nudged, keep=Keep(entries=12))
+        tower = extract_features(variants_model.vision, pixels, bicubic_nudged, capture=rule.capture)
+        before = extract_features(
+            variants_model.vision, pixels, bicubic_nudged, capture=CaptureSpec(last_blocks=12)
+        )
         block = variants_model.vision.blocks[layer]
-        x = before.states[layer - 1] if layer else _entry(variants_model, pixels)
+        x = before.states[layer - 1] if layer else _embedded(variants_model, pixels)
         q, k, _ = block.attn.qkv(block.ln_1(x))
         expected = torch.softmax((q @ k.transpose(-2, -1)).float() / 8, dim=-1)
-        found = rule.weights(state)
-        assert found is not None
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+        actual = rule.weights(tower)
+        assert actual is not None
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
 
 
-def _entry(clip: Clip, pixels: Tensor) -> Tensor:
+def _embedded(clip: Clip, pixels: Tensor) -> Tensor:
     vision = clip.vision
     grid = vision.grid_of((pixels.shape[-2], pixels.shape[-1]))
     return vision.embed(pixels, bicubic_nudged(vision.positional_embedding, grid))
 
 
 @torch.inference_mode()
-def test_an_ensemble_is_the_mean_of_its_members(variants_model: Clip) -> None:
+def test_ensemble_is_the_mean_of_its_members(variants_model: Clip) -> None:
     pixels = torch.randn(1, 3, 48, 48, generator=_seeded(4))
-    state = one_pass(variants_model.vision, pixels, bicubic_nudged)
+    tower = extract_features(variants_model.vision, pixels, bicubic_nudged)
     rng = np.random.Generator(np.random.PCG64(3))
-    width = state.z.shape[-1]
+    width = tower.z.shape[-1]
     parts = []
     for _ in range(4):
         w = torch.from_numpy(rng.standard_normal((width, width), dtype=np.float32) * width**-0.5)
-        y = (state.z @ w).reshape(1, -1, width // 64, 64).transpose(1, 2)
+        y = (tower.z @ w).reshape(1, -1, width // 64, 64).transpose(1, 2)
         parts.append(torch.softmax(y @ y.transpose(-2, -1) / 8, dim=-1))
     rule = rule_of("sclip-random", variants_model, RandomSettings(ensemble=4, ensemble_seed=3))
-    found = rule.weights(state)
-    assert found is not None
-    torch.testing.assert_close(found, torch.stack(parts).mean(dim=0), rtol=0, atol=1e-5)
+    actual = rule.weights(tower)
+    assert actual is not None
+    torch.testing.assert_close(actual, torch.stack(parts).mean(dim=0), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings"),
+    ("settings_type", "settings"),
     [
         (SharpSettings, {"divisor": 0.0}),
         (LocalSettings, {"local_window": 0}),
@@ -199,9 +202,11 @@ def test_an_ensemble_is_the_mean_of_its_members(variants_model: Clip) -> None:
         (ResclipSettings, {"temp_thd": -0.1}),
     ],
 )
-def test_numbers_out_of_range_are_refused(kind: type[VariantSettings], settings: Mapping[str, float]) -> None:
+def test_settings_out_of_range_are_refused(
+    settings_type: type[VariantSettings], settings: Mapping[str, float]
+) -> None:
     with pytest.raises(InputError, match=next(iter(settings))):
-        kind(**settings)
+        settings_type(**settings)
 
 
 def test_layers_of_deeper_towers() -> None:
@@ -213,63 +218,65 @@ def test_layers_of_deeper_towers() -> None:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("method", METHODS)
-def test_a_shallow_tower_has_every_method(method: str, sclip_model: Clip) -> None:
+def test_every_method_works_in_a_shallow_tower(method: str, sclip_model: Clip) -> None:
     pixels = torch.randn(1, 3, 64, 64, generator=_seeded(2))
-    assert torch.isfinite(look(method, sclip_model, pixels)).all()
+    assert torch.isfinite(cosines_of(method, sclip_model, pixels)).all()
 
 
-# -- The pass ------------------------------------------------------------------------------------------------
+# -- Feature extraction --------------------------------------------------------------------------------------
 
 
-def test_only_what_was_asked_for_is_kept(sclip_model: Clip) -> None:
+def test_only_requested_layers_are_captured(sclip_model: Clip) -> None:
     pixels = torch.zeros(1, 3, 32, 32)
-    bare = one_pass(sclip_model.vision, pixels, bicubic_nudged)
-    assert (dict(bare.attention), dict(bare.states), dict(bare.heads)) == ({}, {}, {})
+    default = extract_features(sclip_model.vision, pixels, bicubic_nudged)
+    assert (dict(default.attention), dict(default.states), dict(default.heads)) == ({}, {}, {})
     group = frozenset({0, 2})
-    keep = Keep(states=frozenset({1}), attention=frozenset({1}), heads=frozenset({group}))
-    kept = one_pass(sclip_model.vision, pixels, bicubic_nudged, keep=keep)
-    assert (set(kept.attention), set(kept.states), set(kept.heads)) == ({1}, {1}, {group})
-    torch.testing.assert_close(kept.attention[1].sum(dim=-1), torch.ones(1, 5))
-    torch.testing.assert_close(kept.heads[group].sum(dim=-1), torch.ones(1, 2, 5))
+    spec = CaptureSpec(states=frozenset({1}), attention=frozenset({1}), heads=frozenset({group}))
+    tower = extract_features(sclip_model.vision, pixels, bicubic_nudged, capture=spec)
+    assert (set(tower.attention), set(tower.states), set(tower.heads)) == ({1}, {1}, {group})
+    torch.testing.assert_close(tower.attention[1].sum(dim=-1), torch.ones(1, 5))
+    torch.testing.assert_close(tower.heads[group].sum(dim=-1), torch.ones(1, 2, 5))
 
 
-def test_layers_that_are_not_there_are_refused(sclip_model: Clip) -> None:
+def test_missing_layers_are_refused(sclip_model: Clip) -> None:
     with pytest.raises(InputError, match=r"layers \[9\].*these weights have 4 layers"):
-        one_pass(sclip_model.vision, torch.zeros(1, 3, 32, 32), bicubic_nudged, attention={9})
+        extract_features(sclip_model.vision, torch.zeros(1, 3, 32, 32), bicubic_nudged, attention={9})
 
 
-def test_watching_changes_no_token(sclip_model: Clip) -> None:
+def test_capturing_does_not_change_the_tokens(sclip_model: Clip) -> None:
     pixels = torch.randn(1, 3, 64, 48, generator=_seeded(1))
-    plain = one_pass(sclip_model.vision, pixels, bicubic_nudged)
-    watched = one_pass(sclip_model.vision, pixels, bicubic_nudged, attention=frozenset(range(3)))
+    plain = extract_features(sclip_model.vision, pixels, bicubic_nudged)
+    averaged = extract_features(sclip_model.vision, pixels, bicubic_nudged, attention=frozenset(range(3)))
     groups = frozenset(frozenset({layer}) for layer in range(3))
-    by_head = one_pass(sclip_model.vision, pixels, bicubic_nudged, keep=Keep(heads=groups))
-    for seen in (watched, by_head):
-        torch.testing.assert_close(plain.tokens, seen.tokens, rtol=0, atol=1e-5)
+    by_head = extract_features(sclip_model.vision, pixels, bicubic_nudged, capture=CaptureSpec(heads=groups))
+    for captured in (averaged, by_head):
+        torch.testing.assert_close(plain.tokens, captured.tokens, rtol=0, atol=1e-5)
     for layer in range(3):
         mean = by_head.heads[frozenset({layer})].mean(dim=1)
-        torch.testing.assert_close(mean, watched.attention[layer], rtol=0, atol=1e-6)
+        torch.testing.assert_close(mean, averaged.attention[layer], rtol=0, atol=1e-6)
 
 
-def test_entering_an_earlier_block_goes_on_as_the_tower_does(sclip_model: Clip) -> None:
+def test_forward_from_an_earlier_block_equals_the_tower(sclip_model: Clip) -> None:
     pixels = torch.randn(1, 3, 64, 48, generator=_seeded(1))
     with torch.inference_mode():
-        state = one_pass(sclip_model.vision, pixels, bicubic_nudged, keep=Keep(entries=3))
-        x = state.entering(1).tokens
+        tower = extract_features(
+            sclip_model.vision, pixels, bicubic_nudged, capture=CaptureSpec(last_blocks=3)
+        )
+        x = tower.at_block(1).tokens
         for block in sclip_model.vision.blocks[1:-1]:
             x = block(x)
-    torch.testing.assert_close(x, state.tokens, rtol=0, atol=1e-5)
+    torch.testing.assert_close(x, tower.tokens, rtol=0, atol=1e-5)
 
 
-def test_features_have_no_class_token(variants_model: Clip) -> None:
+def test_patch_features_exclude_the_class_token(variants_model: Clip) -> None:
     pixels = torch.randn(1, 3, 64, 48, generator=_seeded(1))
     for method in ("clip", "sc-clip", "gem"):
         rule = rule_of(method, variants_model)
-        state = one_pass(variants_model.vision, pixels, bicubic_nudged, keep=rule.mid)
+        tower = extract_features(variants_model.vision, pixels, bicubic_nudged, capture=rule.capture)
         texts = torch.eye(variants_model.vision.proj.shape[1])
-        assert patch_features(state, rule, Question(pixels, texts, 40.0)).shape[:2] == (1, 12)
+        assert patch_features(tower, rule, SecondPassContext(pixels, texts, 40.0)).shape[:2] == (1, 12)
 
 
-def test_unknown_method_lists_the_known() -> None:
+def test_unknown_method_suggests_a_known_one() -> None:
     with pytest.raises(InputError, match=r"Unknown method 'slip'. Did you mean 'sclip'"):
         dense_rule("slip", 12)

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tagmask.clip.keys import Geometry
 from tagmask.clip.load import Clip
 from tagmask.clip.model import ACTIVATIONS, Text, Vision
+from tagmask.clip.state_dict import Geometry
 from tagmask.weak.model import WeakClip
-from tagmask.weak.settings import WeakSettings
+from tagmask.weak.model_settings import WeakSettings
 
 SHARED = Path(__file__).parents[3] / "shared" / "golden" / "weakclip_golden.npz"
 GATE = Path(__file__).parents[1] / "golden" / "weakclip_small.npz"

@@ -9,11 +9,11 @@ from benchmarks.plain_weakclip import plain_look, plain_losses, plain_mask, plai
 
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.weak import losses
-from tagmask.weak.checkpoints import published_tensors
 from tagmask.weak.config import LossSettings
-from tagmask.weak.labels import IGNORED
-from tagmask.weak.multiscale import Views, multiscale
-from tagmask.weak.pseudo import looking, pseudo_mask
+from tagmask.weak.labels import IGNORE_INDEX
+from tagmask.weak.model_file import published_tensors
+from tagmask.weak.multiscale import TTAConfig, multiscale
+from tagmask.weak.pseudo import forward_function, pseudo_mask
 from tests.weak.models import SMALL, decided, small_model
 
 STILL = replace(SMALL, dropout=0.0, drop_path=0.0)
@@ -28,7 +28,7 @@ def crops(seed=0):
     random = np.random.default_rng(seed)
     images = random.integers(0, 256, (2, 3, 96, 96), dtype=np.uint8)
     labels = random.integers(0, 3, (2, 96, 96), dtype=np.uint8)
-    labels[:, :7] = IGNORED
+    labels[:, :7] = IGNORE_INDEX
     return torch.from_numpy(images), torch.from_numpy(labels)
 
 
@@ -91,7 +91,7 @@ def gradients(model):
 
 def test_probabilities_through_windows(model):
     scales = (0.2, 0.9)
-    found = multiscale(looking(model), picture(), Views(scales=scales))
+    found = multiscale(forward_function(model), picture(), TTAConfig(scales=scales))
     wanted = plain_probabilities(*plain_parts(model)[:2], picture(), model.taps, scales)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
 
@@ -100,7 +100,7 @@ def test_masks(sclip_model):
     model = decided(small_model(sclip_model, STILL), picture())
     tensors, ids, taps = plain_parts(model)
     scales = (0.2, 0.3)
-    ours = pseudo_mask(model, picture(), CRF_SETTINGS["weakclip/voc"], Views(scales=scales))
+    ours = pseudo_mask(model, picture(), CRF_SETTINGS["weakclip/voc"], TTAConfig(scales=scales))
     theirs = plain_mask(tensors, ids, picture(), taps, scales, "weakclip/voc")
     assert len(np.unique(theirs)) == 3
     assert (ours != theirs).mean() < 1e-3

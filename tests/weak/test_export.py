@@ -16,8 +16,8 @@ from tagmask.masks import palette
 from tagmask.weak import export
 from tagmask.weak.export import Deployed, check_onnx, export_onnx
 from tagmask.weak.students.catalogue import build_student
-from tagmask.weak.students.checkpoint import StudentCard, TrainedStudent
 from tagmask.weak.students.evaluate import EVALUATIONS, predict
+from tagmask.weak.students.student_file import StudentCard, TrainedStudent
 
 WORDS = ("background", "cat", "chien à poils longs", "bird", "dog")
 BOUND = 1e-5

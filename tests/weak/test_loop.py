@@ -20,13 +20,13 @@ from torch import Tensor
 
 from tagmask.errors import InputError, OutputError, TrainingError, WeightsError
 from tagmask.files import unwritable
-from tagmask.weak import saving
+from tagmask.weak import training_state
 from tagmask.weak.loop import Report, fit
-from tagmask.weak.samples import Batch, Sample, batches, drawn
-from tagmask.weak.saving import read_checkpoint
-from tagmask.weak.stages import read_facts
-from tagmask.weak.students.kinds import ParameterGroup
-from tagmask.weak.trainlog import read_log
+from tagmask.weak.run_folder import read_metadata
+from tagmask.weak.samples import Batch, TrainingCrop, batches, sample_index
+from tagmask.weak.students.kind import ParameterGroup
+from tagmask.weak.train_log import read_log
+from tagmask.weak.training_state import read_training_state
 from tests.weak.tiny import TinySamples, TinyTask, config
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing stopped."""
     folder = tmp_path_factory.mktemp("whole")
-    fit(TinyTask(), TinySamples(), config(), folder, facts={"words": ["a", "b", "c"]})
+    fit(TinyTask(), TinySamples(), config(), folder, metadata={"words": ["a", "b", "c"]})
     return folder
 
 
@@ -71,7 +71,7 @@ def test_it_learns_and_says_so(whole: Path) -> None:
         "step-000020.jpg",
         "step-000040.jpg",
     ]
-    assert read_facts(whole, "weakclip") == {"words": ["a", "b", "c"], "steps": 40}
+    assert read_metadata(whole, "weakclip") == {"words": ["a", "b", "c"], "steps": 40}
 
 
 def test_only_what_is_trained_is_kept(whole: Path) -> None:
@@ -118,7 +118,7 @@ def test_killed_in_the_middle_and_taken_up_again(whole: Path, tmp_path: Path) ->
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    held = read_checkpoint(tmp_path / "checkpoint.pt")
+    held = read_training_state(tmp_path / "checkpoint.pt")
     assert held is not None
     assert 10 <= held.step < 40
     assert not (tmp_path / "model.safetensors").exists()
@@ -163,7 +163,7 @@ def test_killed_between_the_model_and_the_word_that_it_is_there(whole: Path, tmp
     task.model[1].weight.data += 1
     fit(task, TinySamples(), config(), tmp_path / "run")
     assert_same_run(whole, tmp_path / "run")
-    assert read_facts(tmp_path / "run", "weakclip")["steps"] == 40
+    assert read_metadata(tmp_path / "run", "weakclip")["steps"] == 40
 
 
 def test_other_seeds_are_refused(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(where: str
         TrainingError, match=r"step 14 of .* gave no number .*nan.*checkpoint of step 10 is kept"
     ):
         fit(Diverging(), TinySamples(), config(), tmp_path)
-    held = read_checkpoint(tmp_path / "checkpoint.pt")
+    held = read_training_state(tmp_path / "checkpoint.pt")
     assert held is not None
     assert all(torch.isfinite(value).all() for value in held.model.values())
     assert len(read_log(tmp_path)) == 13
@@ -210,7 +210,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(where: str
 def test_a_full_disk_stops_with_the_reason_and_keeps_the_last_checkpoint(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, written = saving.atomic_open, []
+    real, written = training_state.atomic_open, []
 
     @contextmanager
     def full(path: Path) -> Iterator[BinaryIO]:
@@ -220,10 +220,10 @@ def test_a_full_disk_stops_with_the_reason_and_keeps_the_last_checkpoint(
         with real(path) as file:
             yield file
 
-    monkeypatch.setattr(saving, "atomic_open", full)
+    monkeypatch.setattr(training_state, "atomic_open", full)
     with pytest.raises(OutputError, match=r"checkpoint\.pt cannot be written: No space left on device"):
         fit(TinyTask(), TinySamples(), config(), tmp_path)
-    held = read_checkpoint(tmp_path / "checkpoint.pt")
+    held = read_training_state(tmp_path / "checkpoint.pt")
     assert held is not None
     assert held.step == 10
     monkeypatch.undo()
@@ -255,7 +255,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
 
 def test_a_bad_sample_stops_with_its_own_error_also_from_a_worker(tmp_path: Path) -> None:
     class Bad(TinySamples):
-        def sample(self, epoch: int, index: int) -> Sample:
+        def sample(self, epoch: int, index: int) -> TrainingCrop:
             if index == 3:
                 raise InputError("the mask of picture-3 holds label 9")
             return super().sample(epoch, index)
@@ -298,7 +298,7 @@ def test_batches_that_processes_cannot_share_are_refused(
 
 
 def test_every_epoch_is_a_new_order_of_all_pictures() -> None:
-    epochs = [[drawn(7 * e + p, 7, seed=1) for p in range(7)] for e in range(3)]
+    epochs = [[sample_index(7 * e + p, 7, seed=1) for p in range(7)] for e in range(3)]
     for number, epoch in enumerate(epochs):
         assert {e for e, _ in epoch} == {number}
         assert sorted(index for _, index in epoch) == list(range(7))
@@ -314,7 +314,7 @@ def test_short_precision_trains_too(tmp_path: Path) -> None:
 
 
 def test_tensorboard_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tagmask.weak.trainlog.find_spec", lambda name: None)
+    monkeypatch.setattr("tagmask.weak.train_log.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'tagmask\[tensorboard\]'"):
         fit(TinyTask(), TinySamples(), config("tensorboard=true"), tmp_path)
 
@@ -328,11 +328,11 @@ def test_a_task_with_nothing_to_train_is_saved_as_it_is(
 
     task = Fixed()
     before = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
-    path = fit(task, TinySamples(), config(), tmp_path, facts={"words": ["a", "b", "c"]})
+    path = fit(task, TinySamples(), config(), tmp_path, metadata={"words": ["a", "b", "c"]})
     after = task.model.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before)
     assert path.exists()
-    assert read_facts(tmp_path, "weakclip") == {"words": ["a", "b", "c"], "steps": 0}
+    assert read_metadata(tmp_path, "weakclip") == {"words": ["a", "b", "c"], "steps": 0}
     [record] = caplog.records
     assert record.getMessage().startswith("nothing to train: ")
     assert read_log(tmp_path) == []

@@ -9,8 +9,8 @@ from tagmask.errors import InputError, ShapeError
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.weak import losses
 from tagmask.weak.config import LossSettings
-from tagmask.weak.labels import IGNORED, resized_nearest
-from tagmask.weak.model import Looked
+from tagmask.weak.labels import IGNORE_INDEX, resized_nearest
+from tagmask.weak.model import WeakClipOutput
 from tests.weak.models import small_model
 
 K = 4
@@ -22,10 +22,10 @@ def batch():
     logits = torch.randn(2, K, 6, 8, generator=random)
     scores = torch.rand(2, K, 3, 4, generator=random) * 2 - 1
     labels = torch.randint(0, K, (2, 24, 32), generator=random)
-    labels[:, :5] = IGNORED
+    labels[:, :5] = IGNORE_INDEX
     labels[1][labels[1] == 0] = 2  # an image without background
     images = torch.randint(0, 256, (2, 3, 24, 32), generator=random, dtype=torch.uint8)
-    return Looked(logits, scores), labels.to(torch.uint8), images
+    return WeakClipOutput(logits, scores), labels.to(torch.uint8), images
 
 
 def naive_p(logits):
@@ -50,7 +50,7 @@ def test_the_seed_loss_is_the_naive_one(batch):
         for y in range(6):
             for x in range(8):
                 label = int(labels[n, y, x])
-                if label != IGNORED:
+                if label != IGNORE_INDEX:
                     side = int(label > 0)
                     sums[side] += math.log(p[n, label, y, x])
                     counts[side] += 1
@@ -86,7 +86,7 @@ def test_the_contrast_divides_by_ignored_pixels_too(batch):
     wanted = 0.0
     for n, y, x in np.ndindex(2, 24, 32):
         label = int(labels[n, y, x])
-        if label != IGNORED:
+        if label != IGNORE_INDEX:
             wanted -= float(logits[n, :, y, x].log_softmax(0)[label]) / (2 * 24 * 32)
     assert float(losses.contrast_loss(output.scores, labels)) == pytest.approx(wanted, abs=1e-5)
 
@@ -127,7 +127,7 @@ def test_the_lattice_is_close_to_the_exact_field_and_can_be_asked_for():
     logits = F.interpolate(planes, size=(16, 16), mode="bilinear")
     images = (60 * logits[:, :3]).clamp(0, 255).to(torch.uint8)
     labels = torch.zeros(2, 16, 16, dtype=torch.uint8)
-    output = Looked(logits, planes)
+    output = WeakClipOutput(logits, planes)
     exact, lattice = (
         losses.total(output, labels, images, LossSettings(size=16, kernel=kernel))["crf"]
         for kernel in ("exact", "lattice")
@@ -144,7 +144,7 @@ def test_each_term_can_be_left_out(batch, left_out):
 
 def test_nothing_of_an_image_without_labels_is_infinite(batch):
     output, labels, images = batch
-    found = losses.total(output, torch.full_like(labels, IGNORED), images, LossSettings(size=16))
+    found = losses.total(output, torch.full_like(labels, IGNORE_INDEX), images, LossSettings(size=16))
     assert float(found["seed"]) == 0
     assert float(found["contrast"]) == 0
     assert found["total"].isfinite()
@@ -152,7 +152,7 @@ def test_nothing_of_an_image_without_labels_is_infinite(batch):
 
 def test_gradients_reach_logits_and_scores(batch):
     output, labels, images = batch
-    moved = Looked(output.logits.requires_grad_(), output.scores.requires_grad_())
+    moved = WeakClipOutput(output.logits.requires_grad_(), output.scores.requires_grad_())
     losses.total(moved, labels, images, LossSettings(size=16))["total"].backward()
     assert output.logits.grad.abs().sum() > 0
     assert output.scores.grad.abs().sum() > 0

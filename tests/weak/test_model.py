@@ -7,9 +7,9 @@ from torch.nn import functional as F
 
 import tagmask
 from tagmask.errors import InputError, ShapeError
-from tagmask.weak.model import Looked, WeakClip
-from tagmask.weak.settings import WeakSettings, widths_of
-from tagmask.weak.trunk import Trunk, look, name_ids, positions
+from tagmask.weak.model import WeakClip, WeakClipOutput
+from tagmask.weak.model_settings import WeakSettings, widths_of
+from tagmask.weak.trunk import Trunk, extract_trunk_features, name_ids, positions
 from tests.weak.models import SMALL, VIT_B, WORDS, meta_model, small_model
 
 
@@ -107,7 +107,7 @@ def test_positions_add_the_class_embedding_again_and_are_stretched():
 
 def test_maps_are_read_after_the_numbers_of_blocks_asked_for(sclip_model):
     vision, image = sclip_model.vision, pixels(1, 3, 64, 48)
-    trunk = look(vision, image, (1, 2, 2, 4), twice=False)
+    trunk = extract_trunk_features(vision, image, (1, 2, 2, 4), twice=False)
     x = vision.embed(
         image, positions(vision.positional_embedding, vision.class_embedding, (4, 3), twice=False)
     )
@@ -227,7 +227,7 @@ def test_a_step_reaches_all_that_is_trained_and_nothing_else(sclip_model, freeze
     model = WeakClip.of(sclip_model, WORDS, SMALL, as_).train()
     groups = model.parameter_groups(freeze)
     found = model(pixels(2, 3, 64, 64))
-    assert isinstance(found, Looked)
+    assert isinstance(found, WeakClipOutput)
     (found.logits.square().mean() + found.scores.square().mean()).backward()
     trained = [p for group in groups for p in group.parameters]
     without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
@@ -265,8 +265,8 @@ def test_depth_is_dropped_by_positions_or_by_images(sclip_model, tokens):
     vision = sclip_model.vision
     torch.manual_seed(0)
     same = pixels(1, 3, 64, 64).expand(4, -1, -1, -1)
-    plain = look(vision, same, (1, 2, 3, 4))
-    dropped = look(vision, same, (1, 2, 3, 4), drop=0.5, drop_tokens=tokens)
+    plain = extract_trunk_features(vision, same, (1, 2, 3, 4))
+    dropped = extract_trunk_features(vision, same, (1, 2, 3, 4), drop=0.5, drop_tokens=tokens)
     torch.testing.assert_close(dropped.maps[0], plain.maps[0])  # the first block is never skipped
     apart = (dropped.memory - dropped.memory[:1]).abs().amax()
     assert (dropped.memory - plain.memory).abs().amax() > 1e-2

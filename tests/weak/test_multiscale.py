@@ -7,10 +7,10 @@ from torch.nn import functional as F
 
 from tagmask.dense.resize import resize_cv2_linear
 from tagmask.errors import InputError
-from tagmask.weak.multiscale import Views, multiscale, view_sizes
+from tagmask.weak.multiscale import TTAConfig, multiscale, view_sizes
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (45, 70, 3), dtype=np.uint8)
-FEW = Views(scales=(0.5, 1.0, 1.5), window=32, stride=20, short=40, long=200, together=3)
+FEW = TTAConfig(scales=(0.5, 1.0, 1.5), window=32, stride=20, short=40, long=200, together=3)
 
 
 def look(windows):
@@ -101,11 +101,11 @@ def test_the_papers_views_of_an_image_are_52_windows():
 
 
 def test_sizes_are_the_librarys_or_the_images_own():
-    assert view_sizes((375, 500), Views(scales=(1.0,))) == [(512, 683)]
-    assert view_sizes((100, 1000), Views(scales=(0.5,))) == [(102, 1024)]
-    own = Views(scales=(0.5, 1.25), short=None, multiple=8)
+    assert view_sizes((375, 500), TTAConfig(scales=(1.0,))) == [(512, 683)]
+    assert view_sizes((100, 1000), TTAConfig(scales=(0.5,))) == [(102, 1024)]
+    own = TTAConfig(scales=(0.5, 1.25), short=None, multiple=8)
     assert view_sizes((101, 50), own) == [(56, 32), (128, 64)]
-    assert view_sizes((1, 1), Views(scales=(0.5,), short=None)) == [(1, 1)]
+    assert view_sizes((1, 1), TTAConfig(scales=(0.5,), short=None)) == [(1, 1)]
 
 
 def test_an_image_at_its_own_size_whole_is_looked_at_as_it_is():
@@ -115,9 +115,9 @@ def test_an_image_at_its_own_size_whole_is_looked_at_as_it_is():
         shown.append(windows.copy())
         return look(windows)
 
-    multiscale(keeping, IMAGE, Views(scales=(1.0,), short=None, window=None, flip=False, resize="cubic"))
+    multiscale(keeping, IMAGE, TTAConfig(scales=(1.0,), short=None, window=None, flip=False, resize="cubic"))
     np.testing.assert_array_equal(shown[0][0], IMAGE)
-    multiscale(keeping, IMAGE, Views(scales=(1.0,), short=None, window=None, multiple=32, resize="cubic"))
+    multiscale(keeping, IMAGE, TTAConfig(scales=(1.0,), short=None, window=None, multiple=32, resize="cubic"))
     assert shown[-1].shape == (2, 64, 96, 3)
 
 
@@ -133,4 +133,4 @@ def test_an_image_at_its_own_size_whole_is_looked_at_as_it_is():
 )
 def test_views_that_cannot_be_are_refused(settings, said):
     with pytest.raises(InputError, match=said):
-        Views(**settings)
+        TTAConfig(**settings)

@@ -4,11 +4,11 @@ import torch
 
 from tagmask.errors import InputError, ShapeError
 from tagmask.refine.crf import CRF_SETTINGS, dense_crf
-from tagmask.weak.multiscale import Views, multiscale
-from tagmask.weak.pseudo import keys_only, labels, looking, predict, pseudo_mask
+from tagmask.weak.multiscale import TTAConfig, multiscale
+from tagmask.weak.pseudo import forward_function, keys_only, labels, predict, pseudo_mask
 from tests.weak.models import decided, small_model
 
-VIEWS = Views(scales=(0.5, 1.0), window=64, stride=40, short=80, together=3)
+VIEWS = TTAConfig(scales=(0.5, 1.0), window=64, stride=40, short=80, together=3)
 IMAGE = np.random.default_rng(1).integers(0, 256, (60, 90, 3), dtype=np.uint8)
 FIELD = CRF_SETTINGS["weakclip/voc"]
 
@@ -24,7 +24,7 @@ def test_the_model_is_asked_as_it_answers_and_texts_are_encoded_once(model, monk
     monkeypatch.setattr(model, "_encode", lambda: calls.append(1) or encode())
     with torch.no_grad():
         model.contexts += 0.01  # what was known of them no longer holds
-    found = multiscale(looking(model), IMAGE, VIEWS)
+    found = multiscale(forward_function(model), IMAGE, VIEWS)
     assert len(calls) == 1
 
     def straight(windows):
@@ -35,7 +35,7 @@ def test_the_model_is_asked_as_it_answers_and_texts_are_encoded_once(model, monk
 
 
 def test_only_winners_are_kept_and_not_normalised_again(model):
-    everything = multiscale(looking(model), IMAGE, VIEWS)
+    everything = multiscale(forward_function(model), IMAGE, VIEWS)
     planes, keys = predict(model, IMAGE, VIEWS)
     assert len(keys) > 1
     assert keys == tuple(torch.unique(everything.argmax(0)).tolist())

@@ -7,7 +7,7 @@ from PIL import Image as PILImage
 
 import tagmask
 from tagmask.errors import InputError
-from tagmask.miniature.trials import unseen_scene
+from tagmask.miniature.evaluation_scenes import unseen_scene
 from tagmask.weak import run_all as module
 from tagmask.weak.config_files import load_config
 from tagmask.weak.run_all import RunFolders, RunOptions, run_all

@@ -9,16 +9,16 @@ from PIL import Image as PILImage
 from tagmask.clip.load import load
 from tagmask.errors import InputError
 from tagmask.masks import index_png, read_index_png
+from tagmask.miniature.evaluation_scenes import unseen_scene
 from tagmask.miniature.scenes import CLASS_NAMES
-from tagmask.miniature.trials import unseen_scene
 from tagmask.runtime.folders import find_images
 from tagmask.weak.config import TrainConfig
 from tagmask.weak.config_files import load_config, with_settings
 from tagmask.weak.loop import Report
-from tagmask.weak.maskfolder import left_out, mask_file, words_of, write_masks
+from tagmask.weak.mask_folder import left_out, mask_file, words_of, write_masks
 from tagmask.weak.seeds import from_masks
 from tagmask.weak.steps import PseudoSettings, pseudo_source, train_student, train_weakclip
-from tagmask.weak.students.checkpoint import load_student
+from tagmask.weak.students.student_file import load_student
 
 WORDS = ("background", *CLASS_NAMES)
 QUICK = ["steps=2", "batch=2", "crop=64", "base_short=64", "base_long=128", "warmup=0", "device=cpu"]

@@ -9,7 +9,7 @@ from PIL import Image as PILImage
 from tagmask.errors import InputError
 from tagmask.results import Segmentation
 from tagmask.runtime.folders import FoundImage, find_images
-from tagmask.weak.maskfolder import MaskSource, write_masks
+from tagmask.weak.mask_folder import MaskSource, write_masks
 from tagmask.weak.summary import run_curves, run_page
 
 WORDS = ("background", "cat", "dog")

@@ -16,7 +16,7 @@ from tagmask.weak.loop import Task
 from tagmask.weak.model import WeakClip
 from tagmask.weak.samples import Batch
 from tagmask.weak.students.catalogue import build_student
-from tagmask.weak.students.checkpoint import StudentCard, TrainedStudent, load_student
+from tagmask.weak.students.student_file import StudentCard, TrainedStudent, load_student
 from tagmask.weak.tasks import StudentTask, WeakClipTask, shown
 
 WORDS = ("background", "dog", "tree")
@@ -115,9 +115,9 @@ def test_a_students_loss_is_cross_entropy_where_there_is_a_label(config: TrainCo
 
 
 def test_a_batch_without_any_label_gives_zero_and_no_nan(config: TrainConfig, batch: Batch) -> None:
-    nothing = Batch(batch.names, batch.pixels, torch.full_like(batch.labels, 255))
+    ignore_index = Batch(batch.names, batch.pixels, torch.full_like(batch.labels, 255))
     task = StudentTask(student(width=8), config)
-    loss = task.losses(nothing)["total"]
+    loss = task.losses(ignore_index)["total"]
     loss.backward()
     assert loss.item() == 0
     assert all(torch.isfinite(p.grad).all() for p in task.model.parameters() if p.grad is not None)

@@ -17,9 +17,9 @@ from tagmask.weak.augment import Crop
 from tagmask.weak.config import TrainConfig
 from tagmask.weak.config_files import with_settings
 from tagmask.weak.loop import Report, fit
-from tagmask.weak.samples import Batch, Sample
-from tagmask.weak.saving import trained
-from tagmask.weak.students.kinds import ParameterGroup
+from tagmask.weak.samples import Batch, TrainingCrop
+from tagmask.weak.students.kind import ParameterGroup
+from tagmask.weak.training_state import trainable_weights
 
 CLASSES = 3
 
@@ -30,12 +30,12 @@ class TinySamples:
     def __len__(self) -> int:
         return 7
 
-    def sample(self, epoch: int, index: int) -> Sample:
+    def sample(self, epoch: int, index: int) -> TrainingCrop:
         rng = np.random.default_rng((epoch, index))
         pixels = rng.standard_normal((3, 8, 8)).astype(np.float32)
         labels = pixels.argmax(axis=0).astype(np.uint8)
         labels[0] = 255
-        return Sample(f"picture-{index}", Crop(pixels, labels))
+        return TrainingCrop(f"picture-{index}", Crop(pixels, labels))
 
 
 class TinyTask:
@@ -72,7 +72,7 @@ class TinyTask:
         return PIL.Image.new("RGB", (8, 8))
 
     def save(self, path: Path) -> None:
-        write_bytes(path, save(trained(self.model)))
+        write_bytes(path, save(trainable_weights(self.model)))
 
 
 class SlowTask(TinyTask):

@@ -20,7 +20,17 @@ from tagmask.errors import InputError
 from tagmask.resolve import recipes
 from tagmask.settings.parse import parse_assignments
 
-__all__ = ["Cell", "Column", "Table", "all_tables", "cells", "home", "protocol_of", "published", "table"]
+__all__ = [
+    "Cell",
+    "Column",
+    "Table",
+    "all_tables",
+    "cells",
+    "protocol_of",
+    "published",
+    "reference_column",
+    "table",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +150,7 @@ def protocol_of(cell: Cell) -> Protocol | None:
         return None
 
 
-def home(recipe: str) -> Column | None:
+def reference_column(recipe: str) -> Column | None:
     """What the papers measure a recipe on; None if no table has it."""
     found = [cell.column for cell in cells() if cell.recipe == recipe and protocol_of(cell) is not None]
     return min(found, key=lambda column: column.metric not in ("miou", "map"), default=None)

@@ -13,7 +13,7 @@ from tagmask.bench.protocol import METRICS, Protocol
 from tagmask.bench.summary import FAILURES, Summary
 from tagmask.files import write_bytes
 
-__all__ = ["Comparison", "Finding", "compared", "headline", "write_pages"]
+__all__ = ["Comparison", "RunReport", "compare_with_published", "headline", "write_pages"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class RunReport:
     """Everything that there is to say about one run."""
 
     name: str
@@ -44,7 +44,7 @@ class Finding:
     """What single results depend on (`session.described`), and a note, if there is one."""
 
 
-def compared(summary: Summary, cells: Sequence[Cell]) -> list[Comparison]:
+def compare_with_published(summary: Summary, cells: Sequence[Cell]) -> list[Comparison]:
     """Each figure with the score of ours that it is to be compared with."""
     return [
         Comparison(cell=cell, ours=summary.scores[cell.column.metric])
@@ -53,7 +53,7 @@ def compared(summary: Summary, cells: Sequence[Cell]) -> list[Comparison]:
     ]
 
 
-def headline(found: Finding) -> str:
+def headline(found: RunReport) -> str:
     """One line: the number, what it is of, and whether it is whole.
 
     A part of a set is never printed as if it were all of it.
@@ -67,7 +67,7 @@ def headline(found: Finding) -> str:
     )
 
 
-def write_pages(folder: Path, found: Finding) -> None:
+def write_pages(folder: Path, found: RunReport) -> None:
     """Write result.json, result.md and classes.svg.
 
     Raises:
@@ -84,7 +84,7 @@ def write_pages(folder: Path, found: Finding) -> None:
     write_bytes(folder / "result.md", page.encode("utf-8", "backslashreplace"))
 
 
-def _result(found: Finding) -> dict[str, Any]:
+def _result(found: RunReport) -> dict[str, Any]:
     protocol, summary = found.protocol, found.summary
     return {
         "recipe": found.name,
@@ -118,7 +118,7 @@ def _result(found: Finding) -> dict[str, Any]:
     }
 
 
-def _page(found: Finding) -> list[str]:
+def _page(found: RunReport) -> list[str]:
     summary = found.summary
     lines = [f"# {found.name} on {found.data}", "", headline(found), ""]
     if note := found.about.get("note"):

@@ -50,7 +50,7 @@ class Protocol:
         return self.recipe.gives == "tags"
 
     @property
-    def told(self) -> bool:
+    def given_tags(self) -> bool:
         """The method is told each image's true tags."""
         return self.recipe.needs_tags
 

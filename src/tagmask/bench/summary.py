@@ -19,7 +19,7 @@ from tagmask.bench.tag_metrics import AP_RULES, average_precision, f1_of_decisio
 from tagmask.data.sample import Dataset, Sample
 from tagmask.errors import InputError
 
-__all__ = ["FAILURES", "Failure", "Summary", "summarised"]
+__all__ = ["FAILURES", "Failure", "Summary", "summarise"]
 
 FAILURES: Mapping[str, str] = MappingProxyType(
     {
@@ -59,7 +59,7 @@ class Summary:
     """Why the number is not that of the whole set; empty where it is."""
 
 
-def summarised(
+def summarise(
     journal: Path,
     protocol: Protocol,
     dataset: Dataset,

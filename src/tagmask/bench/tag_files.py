@@ -9,7 +9,7 @@ import numpy as np
 from tagmask.bench.groups import coco_stuff_from_raw
 from tagmask.bench.tag_metrics import F1Scores, f1_of_decisions
 from tagmask.errors import InputError
-from tagmask.runtime.tagfiles import read_tags
+from tagmask.runtime.tag_files import read_tags
 
 __all__ = ["TagFileScores", "read_truth", "scored_tags"]
 

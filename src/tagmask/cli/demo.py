@@ -11,15 +11,15 @@ from PIL import Image
 
 from tagmask import __version__
 from tagmask.api import Segmenter, Tagger
-from tagmask.bench.miniature.truth import objects_only
-from tagmask.cli.looking import USUAL
-from tagmask.cli.talk import bold, green, say, watched
+from tagmask.bench.miniature.ground_truth import objects_only
+from tagmask.cli.attention import DEFAULT_METHODS
+from tagmask.cli.console import bold, green, message, with_progress
 from tagmask.clip.load import Clip
 from tagmask.files import ensure_folder, write_bytes
+from tagmask.miniature.evaluation_scenes import unseen_scene
 from tagmask.miniature.scenes import CLASS_NAMES, COLOURS, Scene
-from tagmask.miniature.trials import unseen_scene
 from tagmask.pipelines.attention_maps import patch_attention
-from tagmask.report import Look, Sight, render
+from tagmask.report import AttentionExample, ReportItem, render
 from tagmask.results import Segmentation, Tags
 
 __all__ = ["show"]
@@ -45,7 +45,7 @@ def show(clip: Clip, out: Path) -> None:
     width = 2 + max(len(_drawn(scene)) for scene in scenes)
     typer.echo("Tags by TagCLIP, masks of them by CLS-SEG and a CRF; SCLIP's are in the report.")
     typer.echo(f"{'picture':<10}{'pixels right':<14}{'drawn':<{width}}tags found")
-    for number, scene in watched(list(enumerate(scenes, start=1)), len(scenes)):
+    for number, scene in with_progress(list(enumerate(scenes, start=1)), len(scenes)):
         name = f"scene-{number}"
         tags, masks, smooth = tagger(scene.image), segmenter(scene.image), refined(scene.image)
         of_tags = tagged(scene.image)
@@ -53,7 +53,7 @@ def show(clip: Clip, out: Path) -> None:
         typer.echo(_row(name, scene, tags, of_tags, width))
         truth = Segmentation(segmenter.words, objects_only(scene.labels), None, True, clip.precision)
         sights.append(
-            Sight(
+            ReportItem(
                 name=name,
                 image=scene.image,
                 tags=tags,
@@ -76,7 +76,7 @@ def show(clip: Clip, out: Path) -> None:
     write_bytes(page, render("What tagmask sees", _LEAD, sights, facts, looks=looks).encode())
     typer.echo("")
     typer.echo(bold(f"Open {page} in a browser."))
-    say(
+    message(
         f"Pictures, masks and overlays are in {out}. The bundled model knows this drawn world only. Next:\n"
         "  tagmask mask FOLDER -w cat -w dog --weights ViT-B-16.pt --out masks   (your photos)\n"
         f"  tagmask mask {out / 'pictures'} -w car -w tree --weights miniature --out masks\n"
@@ -98,9 +98,11 @@ _LOOK_LEAD = (
 )
 
 
-def _look(clip: Clip) -> Look:
+def _look(clip: Clip) -> AttentionExample:
     image = unseen_scene(_LOOK_SEED).image
-    return Look(image, _LOOK_POINTS, USUAL, patch_attention(clip, image, _LOOK_POINTS, USUAL))
+    return AttentionExample(
+        image, _LOOK_POINTS, DEFAULT_METHODS, patch_attention(clip, image, _LOOK_POINTS, DEFAULT_METHODS)
+    )
 
 
 def _write(out: Path, name: str, scene: Scene, masks: Segmentation) -> None:

@@ -2,10 +2,10 @@
 
 import typer
 
-from tagmask.cli.talk import bold
+from tagmask.cli.console import bold
 from tagmask.clip.load import load
 from tagmask.errors import WeightsError
-from tagmask.runtime.survey import survey
+from tagmask.runtime.diagnostics import diagnose
 
 __all__ = ["examine"]
 
@@ -13,7 +13,7 @@ __all__ = ["examine"]
 def examine(*, words: bool) -> None:
     """Print what was found, a heading a topic; `!` marks what may be missed."""
     topic = ""
-    for finding in survey():
+    for finding in diagnose():
         if finding.topic != topic:
             topic = finding.topic
             typer.echo(bold(topic))

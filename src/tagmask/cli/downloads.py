@@ -5,15 +5,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from tagmask.cli.talk import say
+from tagmask.cli.console import message
 
-__all__ = ["downloads_shown"]
+__all__ = ["download_progress"]
 
 _SECONDS_BETWEEN_LINES = 30.0
 
 
 @contextmanager
-def downloads_shown() -> Iterator[Callable[[str, int, int | None], None]]:
+def download_progress() -> Iterator[Callable[[str, int, int | None], None]]:
     """Give what `load` calls while it downloads. Nothing is shown until then."""
     with ExitStack() as stack:
         yield _bars(stack) if sys.stderr.isatty() else _lines()
@@ -60,6 +60,6 @@ def _lines() -> Callable[[str, int, int | None], None]:
         nonlocal last
         if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            say(f"{name}: {done / 1e6:.0f}" + (f" of {total / 1e6:.0f} MB" if total else " MB"))
+            message(f"{name}: {done / 1e6:.0f}" + (f" of {total / 1e6:.0f} MB" if total else " MB"))
 
     return show

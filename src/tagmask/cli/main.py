@@ -9,15 +9,15 @@ from typing import Annotated
 import typer
 
 from tagmask import __version__
-from tagmask.cli.benching_app import bench_app
-from tagmask.cli.datasets import data_app
-from tagmask.cli.inputs import behind, lines, load_weights, needed
+from tagmask.cli.arguments import background_words, load_weights, read_words, require_words
+from tagmask.cli.bench import bench_app
+from tagmask.cli.console import report_errors
+from tagmask.cli.data import data_app
 from tagmask.cli.options import (
     ActivationOption,
     AsOption,
     Background,
     Device,
-    InFlight,
     NoBackground,
     Paths,
     Precision,
@@ -27,10 +27,10 @@ from tagmask.cli.options import (
     TagFormat,
     Weights,
     Words,
+    Workers,
 )
-from tagmask.cli.projecting import projection
-from tagmask.cli.talk import errors_reported
-from tagmask.cli.training import train_app
+from tagmask.cli.train import train_app
+from tagmask.cli.train_projection import projection
 from tagmask.cli.weights import weights_app
 
 __all__ = ["app", "main"]
@@ -67,7 +67,7 @@ def _root(
 ) -> None:
     """Tag your images, then mask your tags: with words, with a frozen CLIP, with no training."""
     if plugin:
-        with errors_reported():
+        with report_errors():
             from tagmask.cli.plugins import run_plugins
 
             run_plugins(plugin)
@@ -98,7 +98,7 @@ def tag(
     ] = False,
     adapter: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="With --adapt: keep what was learnt. Without: use what was kept."),
+        typer.Option(metavar="FILE", help="With --adapt: keep what was learned. Without: use what was kept."),
     ] = None,
     calibrate: Annotated[
         Path | None,
@@ -135,7 +135,7 @@ def tag(
         typer.Option("--format", help="Of --out; paper is 'IMAGE INDEX INDEX ...', classes counted from 0."),
     ] = TagFormat.json,
     as_: AsOption = None,
-    in_flight: InFlight = 2,
+    workers: Workers = 2,
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
@@ -145,19 +145,19 @@ def tag(
     its highest. So there is always a best word, even if it is not there; --min-score asks for more, and
     --calibrate learns how much (docs/tagging.md).
     """
-    with errors_reported():
+    with report_errors():
         from tagmask.api import Tagger
-        from tagmask.cli.learning import Learning
-        from tagmask.cli.tagging import tag_images, tag_settings
+        from tagmask.cli.tag import tag_images, tag_settings
+        from tagmask.cli.tag_adaptation import TagAdaptation
         from tagmask.resolve import tag_recipe
         from tagmask.runtime.folders import find_images
 
         asked = tag_settings(method, recipe, min_score, top, adapt=adapt)
-        words, around = needed(lines(word), recipe), behind(background, no_background)
+        words, around = require_words(read_words(word), recipe), background_words(background, no_background)
         quirks = as_ and as_.value
         checked = tag_recipe(recipe, words, around, quirks, asked)  # before anything is loaded
         found = find_images(paths) if paths else []
-        learning = Learning(found, adapt, adapter, calibrate, labels, save_recipe)
+        learning = TagAdaptation(found, adapt, adapter, calibrate, labels, save_recipe)
         learning.check(checked)
 
         def tagger() -> Tagger:
@@ -173,7 +173,7 @@ def tag(
             as_json=as_json,
             out=out,
             paper=format_ is TagFormat.paper,
-            in_flight=in_flight,
+            workers=workers,
         )
     raise typer.Exit(1 if failed else 0)
 
@@ -218,7 +218,7 @@ def mask(
     no_background: NoBackground = False,
     overlay: Annotated[bool, typer.Option(help="Also draw the masks over the photos.")] = True,
     as_: AsOption = None,
-    in_flight: InFlight = 2,
+    workers: Workers = 2,
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
@@ -227,15 +227,15 @@ def mask(
     Pixels that resemble none of the words become background: they are compared with a list of background
     words too (sky, wall, grass, ...), and must reach --threshold.
     """
-    with errors_reported():
+    with report_errors():
         from tagmask.api import Segmenter
-        from tagmask.cli.masking import check_tags_known, mask_formats, mask_images, mask_settings
+        from tagmask.cli.mask import check_tags_known, mask_formats, mask_images, mask_settings
         from tagmask.resolve import mask_recipe
         from tagmask.runtime.folders import find_images
-        from tagmask.runtime.tagfiles import read_tags
+        from tagmask.runtime.tag_files import read_tags
 
         asked = mask_settings(method, threshold, only_tags, refine)
-        words, around = needed(lines(word), recipe), behind(background, no_background)
+        words, around = require_words(read_words(word), recipe), background_words(background, no_background)
         quirks = as_ and as_.value
         checked = mask_recipe(recipe, words, around, quirks, asked)  # before anything is loaded
         check_tags_known(checked, tags_file)
@@ -250,7 +250,7 @@ def mask(
             out=out,
             overlays=overlay,
             coco="coco" in mask_formats(format_),
-            in_flight=in_flight,
+            workers=workers,
             tags=None if tags_file is None else read_tags(tags_file, len(checked.words)),
         )
     raise typer.Exit(1 if failed else 0)
@@ -293,14 +293,14 @@ def look(
 
     A row a point, a column a method. Warm is what the patch takes most from, in shares of its strongest.
     """
-    with errors_reported():
-        from tagmask.cli.looking import look_at
+    with report_errors():
+        from tagmask.cli.attention import draw_attention
 
-        look_at(
+        draw_attention(
             image,
             at or (),
             method or (),
-            lines(word),
+            read_words(word),
             lambda: load_weights(weights, activation, device, precision),
             out,
         )
@@ -315,7 +315,7 @@ def demo(
     precision: PrecisionOption = Precision.auto,
 ) -> None:
     """Try everything on drawn pictures with the bundled model: no weights, no network, seconds."""
-    with errors_reported():
+    with report_errors():
         from tagmask.cli.demo import show
 
         show(load_weights("miniature", None, device, precision), out)
@@ -326,7 +326,7 @@ def doctor(
     words: Annotated[bool, typer.Option("--words", help="Also list the words that miniature knows.")] = False,
 ) -> None:
     """Say what this machine has: versions, hardware, the precision auto would choose, caches, weights."""
-    with errors_reported():
+    with report_errors():
         from tagmask.cli.doctor import examine
 
         examine(words=words)
@@ -377,8 +377,8 @@ def export(
     opset: Annotated[int, typer.Option(help="Of ONNX.", min=18)] = 18,
 ) -> None:
     """Write a trained student as ONNX, check it with onnxruntime, print where it is."""
-    with errors_reported():
-        from tagmask.cli.exporting import export_student, read_size
+    with report_errors():
+        from tagmask.cli.export import export_student, read_size
 
         export_student(student, out, read_size(size), batch, output, pixels, opset)
 

@@ -13,7 +13,6 @@ __all__ = [
     "AsOption",
     "Background",
     "Device",
-    "InFlight",
     "NoBackground",
     "Paths",
     "Precision",
@@ -23,6 +22,7 @@ __all__ = [
     "TagFormat",
     "Weights",
     "Words",
+    "Workers",
 ]
 
 
@@ -110,7 +110,7 @@ ActivationOption = Annotated[
     Activation | None,
     typer.Option(help="For weights that do not say: OpenAI's have quickgelu, most of open_clip's gelu."),
 ]
-InFlight = Annotated[
+Workers = Annotated[
     int, typer.Option(metavar="N", min=1, help="Images worked on at the same time; memory grows with them.")
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tagmask.cli.talk import errors_reported
+from tagmask.cli.console import report_errors
 
 if TYPE_CHECKING:
     from tagmask.clip.inspection import Inspection
@@ -32,7 +32,7 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a name, no table.")] = False,
 ) -> None:
     """List the known names, their activation, and where on this machine they are."""
-    with errors_reported():
+    with report_errors():
         from tagmask.clip.names import KNOWN
         from tagmask.clip.sources import cached
 
@@ -55,13 +55,13 @@ def get(names: Names) -> None:
     Known names of OpenAI's go to ~/.cache/clip, all others to the Hugging Face hub's cache (HF_HOME). What is
     there already is not downloaded again; what stopped half way goes on from there.
     """
-    with errors_reported():
-        from tagmask.cli.downloads import downloads_shown
+    with report_errors():
+        from tagmask.cli.downloads import download_progress
         from tagmask.clip.sources import find
         from tagmask.errors import WeightsError
 
         for name in names:
-            with downloads_shown() as progress:
+            with download_progress() as progress:
                 path = find(name, progress).path
             if not path.exists():
                 raise WeightsError(
@@ -77,7 +77,7 @@ def check(names: Names) -> None:
     Exit code 1 if any cannot be used or is not what its name says. Nothing is downloaded.
     """
     failed = 0
-    with errors_reported():
+    with report_errors():
         from tagmask.clip.inspection import inspect_weights
         from tagmask.errors import WeightsError
 
@@ -95,10 +95,10 @@ def check(names: Names) -> None:
 
 def _show(found: "Inspection") -> tuple[str, ...]:
     """Print an inspection, and give its faults."""
-    shape, settled = found.geometry, found.settled
+    shape, resolved_metadata = found.geometry, found.resolved_metadata
     more = f" and {len(found.files) - 1} more" if len(found.files) > 1 else ""
-    activation = [one.by for one in found.statements if one.activation] or ["assumed: nothing says it"]
-    numbers = [one.by for one in found.statements if one.mean] or ["assumed: nothing says them"]
+    activation = [one.by for one in found.claims if one.activation] or ["assumed: nothing says it"]
+    numbers = [one.by for one in found.claims if one.mean] or ["assumed: nothing says them"]
     side = shape.grid * shape.patch
     rows = {
         "files": f"{found.files[0]}{more} ({found.size / 1e6:.0f} MB)",
@@ -107,8 +107,8 @@ def _show(found: "Inspection") -> tuple[str, ...]:
         "images": f"{side} x {side} pixels, patches of {shape.patch}, {shape.vision_layers} layers of width "
         f"{shape.vision_width}",
         "texts": f"{shape.text_layers} layers of width {shape.text_width}",
-        "activation": f"{settled.activation} ({', '.join(activation)})",
-        "mean, std": f"{_triple(settled.mean)}; {_triple(settled.std)} ({', '.join(numbers)})",
+        "activation": f"{resolved_metadata.activation} ({', '.join(activation)})",
+        "mean, std": f"{_triple(resolved_metadata.mean)}; {_triple(resolved_metadata.std)} ({', '.join(numbers)})",
     }
     for key, value in rows.items():
         typer.echo(f"  {key:<12}{value}")

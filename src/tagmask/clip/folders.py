@@ -14,15 +14,15 @@ from torch import Tensor
 
 from tagmask.clip import hugging_face, open_clip
 from tagmask.clip.archives import Archive, read_weights
-from tagmask.clip.described import Described, read_json
+from tagmask.clip.hf_key_map import is_hugging_face, openai_layout, without_text_prefix
 from tagmask.clip.hugging_face import describe_hugging_face, shards
-from tagmask.clip.layouts import is_hugging_face, openai_layout, without_text_prefix
+from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, MetadataClaim, triple
 from tagmask.clip.model import ACTIVATIONS
+from tagmask.clip.model_config import ModelConfig, read_json
 from tagmask.clip.open_clip import describe_open_clip
-from tagmask.clip.statements import OPENAI_MEAN, OPENAI_STD, Statement, triple
 from tagmask.errors import WeightsError
 
-__all__ = ["Checkpoint", "describe", "read_checkpoint", "weights_files"]
+__all__ = ["RawWeights", "describe", "read_raw_weights", "weights_files"]
 
 _KINDS: Final[Mapping[str, str]] = MappingProxyType(
     {"openai-archive": "OpenAI's archive", "state-dict": "state dict", "safetensors": "safetensors"}
@@ -31,7 +31,7 @@ _OTHER_NAMES: Final = (*hugging_face.WEIGHTS, "pytorch_model.pth", "model.pth")
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class RawWeights:
     """What a file or a folder of weights holds."""
 
     tensors: Mapping[str, Tensor]
@@ -40,12 +40,12 @@ class Checkpoint:
     """The format, for people."""
     files: tuple[Path, ...]
     """Those that the tensors were read from."""
-    described: Described
+    config: ModelConfig
     metadata: Mapping[str, str]
     """Of the file's header; empty for formats without one."""
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_raw_weights(path: Path) -> RawWeights:
     """Read weights of any format, and all that is said of them.
 
     Args:
@@ -63,7 +63,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return _read(files, describe(path))
 
 
-def describe(folder: Path) -> Described:
+def describe(folder: Path) -> ModelConfig:
     """What a folder's JSON files say of its weights, checked.
 
     Raises:
@@ -73,7 +73,7 @@ def describe(folder: Path) -> Described:
         return describe_open_clip(folder)
     if (folder / hugging_face.CONFIG).is_file():
         return describe_hugging_face(folder)
-    return Described(())
+    return ModelConfig(())
 
 
 def weights_files(folder: Path) -> tuple[Path, ...]:
@@ -97,14 +97,14 @@ def weights_files(folder: Path) -> tuple[Path, ...]:
     return ()
 
 
-def _describe_beside(path: Path) -> Described:
+def _describe_beside(path: Path) -> ModelConfig:
     """What the files beside a single weights file say of it, if its name is that of their weights."""
     folder, name = path.parent, path.name
     if (folder / open_clip.CONFIG).is_file() and name in open_clip.WEIGHTS:
         return describe_open_clip(folder)
     if name in hugging_face.WEIGHTS and _is_clip_model(folder):
         return describe_hugging_face(folder)
-    return Described(())
+    return ModelConfig(())
 
 
 def _is_clip_model(folder: Path) -> bool:
@@ -137,7 +137,7 @@ def _empty(folder: Path) -> str:
     return f"{folder} is a folder, but none of open_clip's or Hugging Face's: it holds {holds}. {advice}."
 
 
-def _read(files: tuple[Path, ...], described: Described) -> Checkpoint:
+def _read(files: tuple[Path, ...], config: ModelConfig) -> RawWeights:
     archives = [read_weights(file) for file in files]
     tensors: dict[str, Tensor] = {}
     for archive in archives:
@@ -152,25 +152,25 @@ def _read(files: tuple[Path, ...], described: Described) -> Checkpoint:
     if is_hugging_face(tensors):
         tensors = openai_layout(tensors)
         kind = f"{kind} in Hugging Face's key layout"
-    elif described.custom_text:
+    elif config.custom_text:
         tensors = without_text_prefix(tensors)
-    said = (*described.statements, *_own_words(first, files[0]))
-    return Checkpoint(
+    said = (*config.claims, *_own_words(first, files[0]))
+    return RawWeights(
         tensors=tensors,
-        kind=f"{described.kind}, {kind}" if described.kind else kind,
+        kind=f"{config.kind}, {kind}" if config.kind else kind,
         files=files,
-        described=replace(described, statements=said),
+        config=replace(config, claims=said),
         metadata=first.metadata,
     )
 
 
-def _own_words(archive: Archive, file: Path) -> tuple[Statement, ...]:
+def _own_words(archive: Archive, file: Path) -> tuple[MetadataClaim, ...]:
     """What a file says of itself: its metadata, or being OpenAI's own archive."""
     if archive.kind == "openai-archive":
         # One that calls GELU itself was made by someone else in the same way, from other images.
         if archive.metadata.get("activation") == "gelu":
-            return (Statement(f"the code in {file.name}", "gelu"),)
-        return (Statement(f"OpenAI's archive {file.name}", "quickgelu", OPENAI_MEAN, OPENAI_STD),)
+            return (MetadataClaim(f"the code in {file.name}", "gelu"),)
+        return (MetadataClaim(f"OpenAI's archive {file.name}", "quickgelu", OPENAI_MEAN, OPENAI_STD),)
     said = archive.metadata.get("activation")
     if said is not None and said not in ACTIVATIONS:
         raise WeightsError(
@@ -180,7 +180,7 @@ def _own_words(archive: Archive, file: Path) -> tuple[Statement, ...]:
     read = {key: triple(value, key, "the weights' metadata") for key, value in given.items()}
     if said is None and not read:
         return ()
-    return (Statement(f"the metadata of {file.name}", said, read.get("mean"), read.get("std")),)
+    return (MetadataClaim(f"the metadata of {file.name}", said, read.get("mean"), read.get("std")),)
 
 
 def _three(text: str) -> object:

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from tagmask.clip.described import Described, fields, read_json, stated_sizes
-from tagmask.clip.statements import OPENAI_MEAN, OPENAI_STD, Statement, Triple, triple
+from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, MetadataClaim, Triple, triple
+from tagmask.clip.model_config import ModelConfig, configured_sizes, fields, read_json
 from tagmask.clip.tokenizer import END, VOCABULARY, vocabulary
 from tagmask.errors import WeightsError
 
@@ -41,7 +41,7 @@ _PROCESSORS: Final = (
 )
 
 
-def describe_hugging_face(folder: Path) -> Described:
+def describe_hugging_face(folder: Path) -> ModelConfig:
     """Read and check the JSON files of a `CLIPModel`'s folder.
 
     Raises:
@@ -59,11 +59,11 @@ def describe_hugging_face(folder: Path) -> Described:
     _check_text(text, path)
     _check_tokenizer(folder)
     mean, std = _preprocessing(folder)
-    statements = [Statement(CONFIG, activation=_activation(vision, text, path))]
+    claims = [MetadataClaim(CONFIG, activation=_activation(vision, text, path))]
     if mean and std:
-        statements.append(Statement("the image processor's config", mean=mean, std=std))
+        claims.append(MetadataClaim("the image processor's config", mean=mean, std=std))
     sizes = _sizes(config, vision, text, str(path))
-    return Described(tuple(statements), "Hugging Face folder", sizes, str(path))
+    return ModelConfig(tuple(claims), "Hugging Face folder", sizes, str(path))
 
 
 def shards(index: Path) -> tuple[str, ...]:
@@ -169,4 +169,4 @@ def _sizes(
         "context": text.get("max_position_embeddings"),
         "vocab": text.get("vocab_size"),
     }
-    return stated_sizes(stated, vision, by)
+    return configured_sizes(stated, vision, by)

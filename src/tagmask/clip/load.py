@@ -14,11 +14,11 @@ from torch import Tensor
 from tagmask.checks import check_choice
 from tagmask.clip.download import Progress
 from tagmask.clip.hardware import choose_device, choose_precision
-from tagmask.clip.keys import Geometry
+from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, Triple
 from tagmask.clip.model import ACTIVATIONS, Text, Vision, fold_quick_gelu
-from tagmask.clip.resolve import resolve
+from tagmask.clip.resolve import resolve_weights
 from tagmask.clip.sources import find
-from tagmask.clip.statements import OPENAI_MEAN, OPENAI_STD, Triple
+from tagmask.clip.state_dict import Geometry
 
 __all__ = ["OPENAI_MEAN", "OPENAI_STD", "Clip", "load"]
 
@@ -113,11 +113,11 @@ def load(
     target = choose_device(device)
     chosen = choose_precision(precision, target)
     source = find(weights, progress)
-    found = resolve(str(weights), source, activation)
-    tensors, shape, settled = found.tensors, found.geometry, found.settled
-    for warning in settled.warnings:
+    found = resolve_weights(str(weights), source, activation)
+    tensors, shape, resolved_metadata = found.tensors, found.geometry, found.resolved_metadata
+    for warning in resolved_metadata.warnings:
         _LOG.warning("%s", warning)
-    mlp = ACTIVATIONS[settled.activation]
+    mlp = ACTIVATIONS[resolved_metadata.activation]
     with torch.device("meta"):
         vision = Vision(shape, mlp)
         text = Text(shape, mlp)
@@ -127,7 +127,7 @@ def load(
     dtype = getattr(torch, chosen)
     for tower in (vision, text):
         tower.requires_grad_(False).eval().to(target)
-        if settled.activation == "quickgelu" and dtype != torch.float32:
+        if resolved_metadata.activation == "quickgelu" and dtype != torch.float32:
             fold_quick_gelu(tower)  # float32 keeps the formula as it is written
         _cast_products(tower, dtype)
     return Clip(
@@ -137,11 +137,11 @@ def load(
         format=found.checkpoint.kind,
         files=found.checkpoint.files,
         geometry=shape,
-        activation=settled.activation,
-        activation_known=settled.activation_known,
-        mean=settled.mean,
-        std=settled.std,
-        preprocessing_known=settled.preprocessing_known,
+        activation=resolved_metadata.activation,
+        activation_known=resolved_metadata.activation_known,
+        mean=resolved_metadata.mean,
+        std=resolved_metadata.std,
+        preprocessing_known=resolved_metadata.preprocessing_known,
         logit_scale=scale,
         known_words=frozenset(_listed(found.checkpoint.metadata, "words")) or None,
         background=_listed(found.checkpoint.metadata, "background"),

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tagmask.clip.keys import HEAD_WIDTH, Geometry
+from tagmask.clip.state_dict import HEAD_WIDTH, Geometry
 from tagmask.types import Attention, Heads, Pixels, Size, Tokens
 
 __all__ = ["ACTIVATIONS", "Block", "Text", "Vision", "fold_quick_gelu", "mean_attention"]
@@ -116,23 +116,23 @@ class Block(nn.Module):
         q, k, v = self.attn.qkv(self.ln_1(x))
         mask = None if bias is None else bias.to(q.dtype)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-        return self.feed(x + self.attn.merge(y))
+        return self.feed_forward(x + self.attn.merge(y))
 
-    def forward_watched(self, x: Tokens) -> tuple[Tokens, Float[Tensor, "b n n"]]:
+    def forward_with_mean_attention(self, x: Tokens) -> tuple[Tokens, Float[Tensor, "b n n"]]:
         """Ordinary attention, and its weights averaged over heads (rows sum to 1, float32)."""
         q, k, v = self.attn.qkv(self.ln_1(x))
-        y, mean = attend_watched(q, k, v)
-        return self.feed(x + self.attn.merge(y)), mean
+        y, mean = attend_with_mean(q, k, v)
+        return self.feed_forward(x + self.attn.merge(y)), mean
 
-    def forward_seen(self, x: Tokens) -> tuple[Tokens, Attention]:
+    def forward_with_attention(self, x: Tokens) -> tuple[Tokens, Attention]:
         """Ordinary attention, and its weights head by head (rows sum to 1, float32)."""
         q, k, v = self.attn.qkv(self.ln_1(x))
         weights = _weights(q, k)
-        return self.feed(x + self.attn.merge(weights.to(v.dtype) @ v)), weights
+        return self.feed_forward(x + self.attn.merge(weights.to(v.dtype) @ v)), weights
 
-    def feed(self, x: Tokens) -> Tokens:
+    def feed_forward(self, x: Tokens) -> Tokens:
         """The second half: x + mlp(ln_2(x)). In inference mode x is overwritten."""
-        return _added(x, self.mlp(self.ln_2(x)))
+        return _add_residual(x, self.mlp(self.ln_2(x)))
 
 
 def fold_quick_gelu(tower: nn.Module) -> None:
@@ -142,7 +142,7 @@ def fold_quick_gelu(tower: nn.Module) -> None:
             module.fold_quick_gelu()
 
 
-def _added(x: Tokens, y: Tensor) -> Tokens:
+def _add_residual(x: Tokens, y: Tensor) -> Tokens:
     # A sum of float32 and a shorter type into fresh memory takes four times as long as one into x.
     return x.add_(y) if torch.is_inference_mode_enabled() and x.is_inference() else x + y
 
@@ -151,7 +151,7 @@ _WEIGHTS_ALIVE = 2**24
 """Attention weights held at once where they are watched: 64 MiB in float32."""
 
 
-def attend_watched(q: Heads, k: Heads, v: Heads) -> tuple[Heads, Float[Tensor, "b n n"]]:
+def attend_with_mean(q: Heads, k: Heads, v: Heads) -> tuple[Heads, Float[Tensor, "b n n"]]:
     """Attention, and its weights averaged over heads (float32); a few heads at a time where n is large."""
     outputs = []
     mean = q.new_zeros(len(q), q.shape[2], q.shape[2], dtype=torch.float32)

@@ -11,10 +11,10 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Final
 
-from tagmask.clip.statements import OPENAI_MEAN, OPENAI_STD, Statement, Triple
+from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, MetadataClaim, Triple
 from tagmask.errors import WeightsError
 
-__all__ = ["ARCHITECTURES", "KNOWN", "Known", "known"]
+__all__ = ["ARCHITECTURES", "KNOWN", "KnownWeights", "known_weights"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Architecture:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownWeights:
     """Weights that a name stands for, and what belongs to them."""
 
     name: str
@@ -50,9 +50,9 @@ class Known:
         return ARCHITECTURES[self.name.split(":")[0]]
 
     @property
-    def statement(self) -> Statement:
+    def claim(self) -> MetadataClaim:
         """What the name says of the weights."""
-        return Statement(f"the name {self.name}", self.activation, self.mean, self.std)
+        return MetadataClaim(f"the name {self.name}", self.activation, self.mean, self.std)
 
 
 ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
@@ -71,8 +71,8 @@ _MADE: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-def _openai(architecture: str, file: str, sha256: str, timm: str, own: str) -> Known:
-    return Known(
+def _openai(architecture: str, file: str, sha256: str, timm: str, own: str) -> KnownWeights:
+    return KnownWeights(
         name=f"{architecture}:openai",
         activation="quickgelu",
         repos=(f"timm/{timm}.openai", f"openai/clip-{own}"),
@@ -82,8 +82,8 @@ def _openai(architecture: str, file: str, sha256: str, timm: str, own: str) -> K
     )
 
 
-def _laion400m(architecture: str, activation: str, epoch: int, stem: str, sha256: str) -> Known:
-    return Known(
+def _laion400m(architecture: str, activation: str, epoch: int, stem: str, sha256: str) -> KnownWeights:
+    return KnownWeights(
         name=f"{architecture}:laion400m_e{epoch}",
         activation=activation,
         repos=(f"timm/{_MADE[architecture]}_clip_224.laion400m_e{epoch}",),
@@ -92,8 +92,8 @@ def _laion400m(architecture: str, activation: str, epoch: int, stem: str, sha256
     )
 
 
-def _metaclip(architecture: str, tag: str, repo: str, file: str) -> Known:
-    return Known(
+def _metaclip(architecture: str, tag: str, repo: str, file: str) -> KnownWeights:
+    return KnownWeights(
         name=f"{architecture}:{tag}",
         activation="quickgelu",
         repos=(f"timm/{_MADE[architecture]}_clip_224.{repo}",),
@@ -101,9 +101,9 @@ def _metaclip(architecture: str, tag: str, repo: str, file: str) -> Known:
     )
 
 
-def _exact(name: str, repo: str, value: Triple | None = None) -> Known:
+def _exact(name: str, repo: str, value: Triple | None = None) -> KnownWeights:
     """Weights with the exact GELU, on the hub only."""
-    return Known(name, "gelu", (repo,), mean=value or OPENAI_MEAN, std=value or OPENAI_STD)
+    return KnownWeights(name, "gelu", (repo,), mean=value or OPENAI_MEAN, std=value or OPENAI_STD)
 
 
 _ALL: Final = (
@@ -119,7 +119,7 @@ _ALL: Final = (
     _exact("ViT-B-16:laion2b_s34b_b88k", "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"),
     _exact("ViT-B-16:datacomp_xl_s13b_b90k", "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K"),
     _exact("ViT-B-16:datacomp_l_s1b_b8k", "laion/CLIP-ViT-B-16-DataComp.L-s1B-b8K"),
-    Known("ViT-B-16:dfn2b", "quickgelu", ("apple/DFN2B-CLIP-ViT-B-16",)),
+    KnownWeights("ViT-B-16:dfn2b", "quickgelu", ("apple/DFN2B-CLIP-ViT-B-16",)),
     _metaclip("ViT-B-16", "metaclip_400m", "metaclip_400m", "b16_400m.pt"),
     _metaclip("ViT-B-16", "metaclip_fullcc", "metaclip_2pt5b", "b16_fullcc2.5b.pt"),
     _openai(
@@ -131,7 +131,7 @@ _ALL: Final = (
     ),
     _laion400m("ViT-B-32", "quickgelu", 31, "vit_b_32-quickgelu", "d867053b"),
     _laion400m("ViT-B-32", "quickgelu", 32, "vit_b_32-quickgelu", "46683a32"),
-    Known(
+    KnownWeights(
         "ViT-B-32:laion2b_e16",
         "gelu",
         ("timm/vit_base_patch32_clip_224.laion2b_e16",),
@@ -156,7 +156,7 @@ _ALL: Final = (
     _laion400m("ViT-L-14", "gelu", 32, "vit_l_14", "3d133497"),
     _exact("ViT-L-14:laion2b_s32b_b82k", "laion/CLIP-ViT-L-14-laion2B-s32B-b82K", _HALF),
     _exact("ViT-L-14:datacomp_xl_s13b_b90k", "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K"),
-    Known("ViT-L-14:dfn2b", "quickgelu", ("apple/DFN2B-CLIP-ViT-L-14",)),
+    KnownWeights("ViT-L-14:dfn2b", "quickgelu", ("apple/DFN2B-CLIP-ViT-L-14",)),
     _exact("ViT-L-14:dfn2b_s39b", "apple/DFN2B-CLIP-ViT-L-14-39B"),
     _metaclip("ViT-L-14", "metaclip_400m", "metaclip_400m", "l14_400m.pt"),
     _metaclip("ViT-L-14", "metaclip_fullcc", "metaclip_2pt5b", "l14_fullcc2.5b.pt"),
@@ -168,13 +168,13 @@ _ALL: Final = (
         "vit-large-patch14-336",
     ),
 )
-KNOWN: Final[Mapping[str, Known]] = MappingProxyType({one.name: one for one in _ALL})
+KNOWN: Final[Mapping[str, KnownWeights]] = MappingProxyType({one.name: one for one in _ALL})
 """Every known name."""
 
 _QUICK: Final = "-quickgelu"
 
 
-def known(text: str) -> Known | None:
+def known_weights(text: str) -> KnownWeights | None:
     """The weights that a name stands for; None where the text is no name of this kind.
 
     Args:
@@ -185,7 +185,7 @@ def known(text: str) -> Known | None:
             activation in its name.
 
     Example:
-        >>> known("ViT-L-14-quickgelu:dfn2b").name
+        >>> known_weights("ViT-L-14-quickgelu:dfn2b").name
         'ViT-L-14:dfn2b'
     """
     architecture, colon, tag = text.partition(":")

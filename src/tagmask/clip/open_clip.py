@@ -11,9 +11,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from tagmask.clip.described import Described, fields, only, read_json, stated_sizes
-from tagmask.clip.keys import HEAD_WIDTH
-from tagmask.clip.statements import OPENAI_MEAN, OPENAI_STD, Statement, triple
+from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, MetadataClaim, triple
+from tagmask.clip.model_config import ModelConfig, configured_sizes, fields, only, read_json
+from tagmask.clip.state_dict import HEAD_WIDTH
 from tagmask.errors import WeightsError
 
 __all__ = ["CONFIG", "WEIGHTS", "describe_open_clip"]
@@ -92,7 +92,7 @@ _MODEL: Final[Mapping[str, tuple[object, ...]]] = MappingProxyType(
 )
 
 
-def describe_open_clip(folder: Path) -> Described:
+def describe_open_clip(folder: Path) -> ModelConfig:
     """Read and check `open_clip_config.json`.
 
     Raises:
@@ -115,14 +115,14 @@ def describe_open_clip(folder: Path) -> Described:
     shown = fields(config, "preprocess_cfg", by)
     if shown.get("mode", "RGB") != "RGB":
         raise WeightsError(f"{path} wants images of mode {shown['mode']!r}; this version gives RGB only.")
-    statement = Statement(
+    claim = MetadataClaim(
         by=CONFIG,
         activation="quickgelu" if model.get("quick_gelu") else "gelu",
         mean=triple(shown["mean"], "mean", by) if "mean" in shown else OPENAI_MEAN,
         std=triple(shown["std"], "std", by) if "std" in shown else OPENAI_STD,
     )
     sizes, custom = _sizes(model, vision, text, by), bool(model.get("custom_text"))
-    return Described((statement,), "open_clip folder", sizes, by, custom)
+    return ModelConfig((claim,), "open_clip folder", sizes, by, custom)
 
 
 def _sizes(
@@ -139,4 +139,4 @@ def _sizes(
         "context": text.get("context_length"),
         "vocab": text.get("vocab_size"),
     }
-    return stated_sizes(stated, vision, by)
+    return configured_sizes(stated, vision, by)

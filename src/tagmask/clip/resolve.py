@@ -4,30 +4,30 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from tagmask.clip.described import check_sizes
-from tagmask.clip.folders import Checkpoint, read_checkpoint
-from tagmask.clip.keys import Geometry, clip_tensors, geometry
+from tagmask.clip.folders import RawWeights, read_raw_weights
+from tagmask.clip.metadata import MetadataClaim, ResolvedMetadata, resolve_metadata
+from tagmask.clip.model_config import check_sizes
 from tagmask.clip.sources import Source
-from tagmask.clip.statements import Settled, Statement, settle
+from tagmask.clip.state_dict import Geometry, clip_tensors, geometry
 from tagmask.clip.tokenizer import CONTEXT, VOCABULARY
 from tagmask.errors import WeightsError
 
-__all__ = ["Resolved", "resolve"]
+__all__ = ["ResolvedWeights", "resolve_weights"]
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedWeights:
     """All that is to be known of weights before they become a model."""
 
-    checkpoint: Checkpoint
+    checkpoint: RawWeights
     tensors: dict[str, Tensor]
     """A CLIP ViT's, by OpenAI's names, in the precision of the file."""
     geometry: Geometry
-    statements: tuple[Statement, ...]
-    settled: Settled
+    claims: tuple[MetadataClaim, ...]
+    resolved_metadata: ResolvedMetadata
 
 
-def resolve(weights: str, source: Source, activation: str | None = None) -> Resolved:
+def resolve_weights(weights: str, source: Source, activation: str | None = None) -> ResolvedWeights:
     """Read weights, check that they are a CLIP ViT's, and settle what no tensor tells.
 
     Args:
@@ -38,7 +38,7 @@ def resolve(weights: str, source: Source, activation: str | None = None) -> Reso
     Raises:
         WeightsError: unreadable, not a CLIP ViT with CLIP's own tokenizer, or described wrongly.
     """
-    checkpoint = read_checkpoint(source.path)
+    checkpoint = read_raw_weights(source.path)
     tensors = clip_tensors(checkpoint.tensors)
     shape = geometry(tensors)
     if (shape.context, shape.vocab) != (CONTEXT, VOCABULARY):
@@ -46,7 +46,7 @@ def resolve(weights: str, source: Source, activation: str | None = None) -> Reso
             f"the text tower of {weights} reads {shape.context} tokens of a vocabulary of {shape.vocab}; "
             f"CLIP's own {CONTEXT} and {VOCABULARY} are wanted, so its words would be misread"
         )
-    check_sizes(checkpoint.described, shape)
-    told = (source.statement, *checkpoint.described.statements)
+    check_sizes(checkpoint.config, shape)
+    told = (source.claim, *checkpoint.config.claims)
     said = tuple(one for one in told if one is not None)
-    return Resolved(checkpoint, tensors, shape, said, settle(weights, said, activation))
+    return ResolvedWeights(checkpoint, tensors, shape, said, resolve_metadata(weights, said, activation))

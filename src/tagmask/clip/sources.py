@@ -17,8 +17,8 @@ from typing import Final, NamedTuple
 
 from tagmask.clip.download import Progress, fetch
 from tagmask.clip.hub import cached_folder, download_folder, hub_cache, is_offline, split_revision
-from tagmask.clip.names import Known, known
-from tagmask.clip.statements import OPENAI_MEAN, OPENAI_STD, Statement
+from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, MetadataClaim
+from tagmask.clip.names import KnownWeights, known_weights
 from tagmask.errors import DownloadError, InputError, WeightsError
 
 __all__ = ["BUNDLED", "Source", "cached", "clip_cache", "find"]
@@ -37,8 +37,8 @@ class Source:
 
     path: Path
     """A file or a folder."""
-    statement: Statement | None = None
-    known: Known | None = None
+    claim: MetadataClaim | None = None
+    known_weights: KnownWeights | None = None
     """What the table of names has; None for paths and other repositories."""
 
 
@@ -59,8 +59,8 @@ def find(weights: str | os.PathLike[str], progress: Progress | None = None) -> S
     if here is not None:
         return here
     meant = _meant(weights)
-    if isinstance(meant, Known):
-        return Source(_download_known(meant, progress), meant.statement, meant)
+    if isinstance(meant, KnownWeights):
+        return Source(_download_known(meant, progress), meant.claim, meant)
     if isinstance(meant, _Repository):
         return Source(_download_repository(meant, progress))
     return Source(meant)
@@ -74,14 +74,14 @@ def cached(weights: object) -> Source | None:
         InputError: no text or path.
     """
     meant = _meant(weights)
-    if isinstance(meant, Known):
+    if isinstance(meant, KnownWeights):
         found = _cached_known(meant)
-        return Source(found, meant.statement, meant) if found else None
+        return Source(found, meant.claim, meant) if found else None
     if isinstance(meant, _Repository):
         folder = cached_folder(meant.name, meant.revision)
         return Source(folder) if folder else None
     if meant == BUNDLED:
-        return Source(meant, Statement("tagmask", mean=OPENAI_MEAN, std=OPENAI_STD))
+        return Source(meant, MetadataClaim("tagmask", mean=OPENAI_MEAN, std=OPENAI_STD))
     return Source(meant)
 
 
@@ -104,7 +104,7 @@ class _Repository(NamedTuple):
     revision: str
 
 
-def _meant(weights: object) -> Path | Known | _Repository:
+def _meant(weights: object) -> Path | KnownWeights | _Repository:
     if not isinstance(weights, str | os.PathLike):
         raise InputError(
             f"weights are {weights!r}; give a name such as 'ViT-B-16:openai', the path of weights, "
@@ -119,7 +119,7 @@ def _meant(weights: object) -> Path | Known | _Repository:
         if name.startswith(prefix):
             return _Repository(*split_revision(name.removeprefix(prefix)))
     path = _expanded(name.removeprefix("local-dir:"))
-    return path if path.exists() else known(name) or path
+    return path if path.exists() else known_weights(name) or path
 
 
 def _expanded(name: str) -> Path:
@@ -129,13 +129,13 @@ def _expanded(name: str) -> Path:
         raise WeightsError(f"{name} cannot be looked for: {error}; give a full path") from error
 
 
-def _cached_known(entry: Known) -> Path | None:
+def _cached_known(entry: KnownWeights) -> Path | None:
     if entry.file and (clip_cache() / entry.file).is_file():
         return clip_cache() / entry.file
     return next(filter(None, map(cached_folder, entry.repos)), None)
 
 
-def _download_known(entry: Known, progress: Progress | None) -> Path:
+def _download_known(entry: KnownWeights, progress: Progress | None) -> Path:
     """From the web by its hash where there is one, else, or where that fails, from the hub."""
     looked = f"looked for {clip_cache() / entry.file}, and " if entry.file else "looked "
     absent = f"{entry.name} is not on this machine: {looked}in {hub_cache()} for {' and '.join(entry.repos)}"

@@ -9,11 +9,11 @@ from types import MappingProxyType
 from tagmask.checks import check_choice
 from tagmask.data.coco_stuff import open_coco_object, open_coco_stuff, open_coco_stuff10k
 from tagmask.data.instances import open_coco
+from tagmask.data.miniature import open_miniature
 from tagmask.data.pairs import open_pairs
 from tagmask.data.sample import Dataset
 from tagmask.data.scenes import open_ade20k, open_cityscapes, open_context
 from tagmask.data.voc import open_voc_masks, open_voc_tags
-from tagmask.data.world import open_miniature
 from tagmask.errors import InputError
 
 __all__ = ["DATASETS", "Entry", "entry", "open_dataset", "split_of"]

@@ -8,11 +8,11 @@ from tagmask.data.catalogue import entry, open_dataset, split_of
 from tagmask.data.sample import Dataset, Sample
 from tagmask.errors import InputError, TagmaskError
 
-__all__ = ["Finding", "check_dataset"]
+__all__ = ["CheckResult", "check_dataset"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One thing that was looked for."""
 
     what: str
@@ -23,7 +23,9 @@ class Finding:
     """Whether all of it is there."""
 
 
-def check_dataset(name: str, root: Path, split: str | None = None, *, read: bool = False) -> list[Finding]:
+def check_dataset(
+    name: str, root: Path, split: str | None = None, *, read: bool = False
+) -> list[CheckResult]:
     """Look for all that a data set needs.
 
     Args:
@@ -42,25 +44,25 @@ def check_dataset(name: str, root: Path, split: str | None = None, *, read: bool
     try:
         dataset = open_dataset(name, root, split)
     except InputError as error:
-        return [Finding("layout", str(error), False), Finding("source", known.source, False)]
+        return [CheckResult("layout", str(error), False), CheckResult("source", known.source, False)]
     findings = [_counted(dataset, split, known.splits.get(split)), *_files(dataset), *_tags(dataset)]
     if read:
         findings += [_decoded("images, read", dataset, lambda sample: sample.read_image)]
         if dataset.classes:
             findings += [_decoded("masks, read", dataset, lambda sample: sample.read_mask)]
     if not all(finding.fine for finding in findings):
-        findings.append(Finding("source", known.source, False))
+        findings.append(CheckResult("source", known.source, False))
     return findings
 
 
-def _counted(dataset: Dataset, split: str, published: int | None) -> Finding:
+def _counted(dataset: Dataset, split: str, published: int | None) -> CheckResult:
     count = len(dataset.samples)
     if published is None or count == published:
-        return Finding("list", f"{split}: {count} images", count > 0)
-    return Finding("list", f"{split}: {count} images of the {published} that were published", False)
+        return CheckResult("list", f"{split}: {count} images", count > 0)
+    return CheckResult("list", f"{split}: {count} images of the {published} that were published", False)
 
 
-def _files(dataset: Dataset) -> Iterator[Finding]:
+def _files(dataset: Dataset) -> Iterator[CheckResult]:
     images = [sample.path for sample in dataset.samples if sample.path is not None]
     if images:
         yield _there("images", images)
@@ -70,23 +72,25 @@ def _files(dataset: Dataset) -> Iterator[Finding]:
         if masks:
             yield _there("masks", masks)
         if drawn < len(dataset.samples) and not masks:
-            yield Finding("masks", f"{drawn} of {len(dataset.samples)} images are annotated", False)
+            yield CheckResult("masks", f"{drawn} of {len(dataset.samples)} images are annotated", False)
 
 
-def _there(what: str, paths: Sequence[Path]) -> Finding:
+def _there(what: str, paths: Sequence[Path]) -> CheckResult:
     absent = [path for path in paths if not path.is_file()]
     said = f"{len(paths) - len(absent)} of {len(paths)} files are there"
-    return Finding(what, f"{said}; missing is {absent[0]}" if absent else said, not absent)
+    return CheckResult(what, f"{said}; missing is {absent[0]}" if absent else said, not absent)
 
 
-def _tags(dataset: Dataset) -> Iterator[Finding]:
+def _tags(dataset: Dataset) -> Iterator[CheckResult]:
     if dataset.tag_classes:
         unknown = [sample.id for sample in dataset.samples if sample.tags is None]
         said = f"{len(dataset.samples) - len(unknown)} of {len(dataset.samples)} images have known tags"
-        yield Finding("tags", f"{said}; not {unknown[0]}" if unknown else said, not unknown)
+        yield CheckResult("tags", f"{said}; not {unknown[0]}" if unknown else said, not unknown)
 
 
-def _decoded(what: str, dataset: Dataset, reader: Callable[[Sample], Callable[[], object] | None]) -> Finding:
+def _decoded(
+    what: str, dataset: Dataset, reader: Callable[[Sample], Callable[[], object] | None]
+) -> CheckResult:
     faults: list[str] = []
     for sample in dataset.samples:
         try:
@@ -96,4 +100,4 @@ def _decoded(what: str, dataset: Dataset, reader: Callable[[Sample], Callable[[]
         except TagmaskError as error:
             faults.append(str(error))
     said = f"{len(dataset.samples) - len(faults)} of {len(dataset.samples)} can be used"
-    return Finding(what, f"{said}; the first that cannot: {faults[0]}" if faults else said, not faults)
+    return CheckResult(what, f"{said}; the first that cannot: {faults[0]}" if faults else said, not faults)

@@ -15,13 +15,13 @@ from tagmask.data.coco_stuff import COARSE, MADE, OBJECT, STUFF, raw_masks
 from tagmask.data.folders import first_folder, missing, named_files
 from tagmask.data.instances import open_coco
 from tagmask.data.lists import read_ids
-from tagmask.data.matfile import read_array
+from tagmask.data.mat_file import read_array
+from tagmask.data.miniature import open_miniature, scene_image, scene_mask, scene_names, scene_tags
 from tagmask.data.pixels import Codes, read_labels
 from tagmask.data.prepare import Job
 from tagmask.data.sample import Labels
 from tagmask.data.scenes import CITY_IDS
 from tagmask.data.voc import devkit
-from tagmask.data.world import open_miniature, scene_image, scene_mask, scene_names, scene_tags
 from tagmask.errors import ImageError, InputError
 from tagmask.masks import index_png
 from tagmask.settings.words import read_list

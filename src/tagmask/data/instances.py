@@ -78,10 +78,10 @@ class _Instances:
     """First byte and the one behind the last, of each annotation of an image."""
 
     def samples(self, folder: Path) -> list[Sample]:
-        nothing = np.zeros((0, 2), np.int64)
+        ignore_index = np.zeros((0, 2), np.int64)
         samples = []
         for number, name, size in self.images:
-            path, places = folder / name, self.places.get(number, nothing)
+            path, places = folder / name, self.places.get(number, ignore_index)
             draw = partial(_draw, self.path, name, size, self.categories, places)
             tags = self.tags.get(number, ())
             samples.append(Sample(path.stem, partial(read_image, path), tags, read_mask=draw, path=path))

@@ -1,8 +1,7 @@
-"""Boxes around the strong regions of score maps, for all classes at once.
+"""Bounding boxes of the connected regions of score maps, for all classes at once.
 
-Connected regions are found on runs (stretches of true cells in one row), which are far fewer
-than cells. Runs that touch are joined until nothing changes; a region is named after its
-first run.
+Connected components are found on runs (stretches of true cells in one row), which are far fewer
+than cells. Touching runs are merged until nothing changes; the first run identifies a region.
 
     r   runs of all classes, in row-major order      e   pairs of runs that touch
 """
@@ -24,29 +23,29 @@ def component_boxes_union(
     *,
     lose_border: bool = True,
 ) -> tuple[Bool[Tensor, "c gh gw"], Int[Tensor, " c"]]:
-    """Cover each class's strong regions by their bounding boxes.
+    """Cover each class's regions above the threshold by their bounding boxes.
 
-    Scores are cut to 8 bits, u = trunc(255 * score); a cell is strong where u is over
-    trunc(threshold * max u). Each 8-connected region of strong cells gives one box.
+    Scores are quantised to 8 bits, u = trunc(255 * score); a cell is above the threshold if
+    u > trunc(threshold * max u). Each 8-connected region of such cells gives one box.
 
     Args:
-        scores: 0..1, usually min-max scaled so that each class reaches 1. A class whose scores
-            hold NaN has no region.
-        threshold: one per class, as a share of its greatest score. The product with max u is
-            taken in float64: hand over literal factors such as 0.4 in float64 too.
-        lose_border: cut the half-open boxes at gw - 1 and gh - 1 as the original does, so that
+        scores: 0..1, usually min-max scaled so that each class reaches 1. A class with NaN scores
+            has no region.
+        threshold: one per class, as a share of its highest score. The product with max u is
+            computed in float64: pass literal factors such as 0.4 in float64 too.
+        lose_border: clip the half-open boxes at gw - 1 and gh - 1 as the original does, so that
             the last column and row are never covered; a region that lies only there is lost.
 
     Returns:
         The union of each class's boxes, and its number of regions (lost ones included).
 
     Raises:
-        ShapeError: not one threshold per class.
+        ShapeError: the number of thresholds is not the number of classes.
 
     Source:
         TagCLIP (AAAI 2024), class mask of DMAR, and CLIP-ES (CVPR 2023), as coded by the
-        authors, who take the boxes of OpenCV's contours. Contours of holes lie within an outer
-        box: they are not needed here and not counted.
+        authors, who use the boxes of OpenCV's contours. Contours of holes lie within an outer
+        box, so they are neither needed nor counted here.
 
     Example:
         >>> scores = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.9, 0.0], [0.0, 0.0, 0.0]]])
@@ -56,11 +55,11 @@ def component_boxes_union(
     """
     c, gh, gw = scores.shape
     if threshold.shape != (c,):
-        raise ShapeError(f"got {threshold.numel()} thresholds for {c} classes; give one threshold per class")
+        raise ShapeError(f"Got {threshold.numel()} thresholds for {c} classes. Give one threshold per class.")
     levels = (scores.float() * 255).trunc()
-    # On the CPU, where float64 always exists; float32 could round the product up to an integer.
-    cut = (threshold.cpu().double() * levels.amax((1, 2)).cpu().double()).trunc()
-    strong = levels > cut.to(levels)[:, None, None]
+    # On the CPU, which always supports float64; float32 could round the product up to an integer.
+    threshold_levels = (threshold.cpu().double() * levels.amax((1, 2)).cpu().double()).trunc()
+    strong = levels > threshold_levels.to(levels)[:, None, None]
 
     runs = _runs(strong)
     head = _join(runs, strong)
@@ -69,11 +68,11 @@ def component_boxes_union(
 
 
 def mask_box(mask: Bool[Tensor, "c gh gw"], *, lose_border: bool) -> Int[Tensor, "c 4"]:
-    """One box around all true cells of each mask.
+    """The bounding box of all true cells of each mask.
 
     Args:
         mask: one per class.
-        lose_border: cut the half-open boxes at gw - 1 and gh - 1, as in `component_boxes_union`.
+        lose_border: clip the half-open boxes at gw - 1 and gh - 1, as in `component_boxes_union`.
 
     Returns:
         (x0, y0, x1, y1) in cells, half-open; (0, 0, 0, 0) for an empty mask. With `lose_border`
@@ -90,7 +89,7 @@ def mask_box(mask: Bool[Tensor, "c gh gw"], *, lose_border: bool) -> Int[Tensor,
     x0, x1 = _extent(mask.any(1))
     y0, y1 = _extent(mask.any(2))
     if lose_border:
-        # An empty mask stays all 0; otherwise x0 <= gw - 1, so no box turns inside out.
+        # An empty mask stays all 0; otherwise x0 <= gw - 1, so x1 >= x0.
         x1, y1 = x1.clamp(max=gw - 1), y1.clamp(max=gh - 1)
     return torch.stack([x0, y0, x1, y1], 1)
 
@@ -121,7 +120,7 @@ def _runs(strong: Bool[Tensor, "c gh gw"]) -> _Runs:
 def _touching(runs: _Runs, strong: Bool[Tensor, "c gh gw"]) -> tuple[Int[Tensor, " e"], Int[Tensor, " e"]]:
     upper, lower = strong[:, :-1], strong[:, 1:]
     upper_run, lower_run = runs.cell[:, :-1], runs.cell[:, 1:]
-    # Each pair of runs once or twice: at the first column they share, or where only corners meet.
+    # List each pair of runs once or twice: at the first column they share, or where only their corners meet.
     straight = upper & lower
     straight[..., 1:] &= ~(upper[..., :-1] & lower[..., :-1])
     falling = upper[..., :-1] & lower[..., 1:] & ~upper[..., 1:] & ~lower[..., :-1]
@@ -132,15 +131,15 @@ def _touching(runs: _Runs, strong: Bool[Tensor, "c gh gw"]) -> tuple[Int[Tensor,
 
 
 def _join(runs: _Runs, strong: Bool[Tensor, "c gh gw"]) -> Int[Tensor, " r"]:
-    """The first run of each run's region."""
+    """Merge touching runs; returns the first run of each run's region."""
     above, below = _touching(runs, strong)
     head = torch.arange(len(runs.start), device=strong.device)
     while True:
         a, b = head[above], head[below]
         if torch.equal(a, b):
             return head
-        # Heads point at themselves here. The later head of each pair goes under the earliest one
-        # that it touches; following heads to the end makes all trees flat again.
+        # Union-find: heads point at themselves here. Link the later head of each pair to the earliest
+        # one that it touches, then follow the links to the root until all trees are flat again.
         head = head.scatter_reduce(0, torch.maximum(a, b), torch.minimum(a, b), "amin")
         while not torch.equal(further := head[head], head):
             head = further
@@ -149,10 +148,10 @@ def _join(runs: _Runs, strong: Bool[Tensor, "c gh gw"]) -> Int[Tensor, " r"]:
 def _region_boxes(
     runs: _Runs, head: Int[Tensor, " r"], grid: tuple[int, int]
 ) -> tuple[Int[Tensor, " regions"], Int[Tensor, "regions 4"]]:
-    """The class and the box of each region."""
+    """Class and bounding box of each region."""
     gh, gw = grid
     y = runs.start // gw % gh
-    # The far corner negated, so that one minimum over the runs finds all four sides.
+    # The far corner is negated, so that one minimum over the runs finds all four sides.
     corners = torch.stack([runs.start % gw, y, -(runs.stop % gw) - 1, -y - 1], 1)
     least = corners.scatter_reduce(0, head[:, None].expand(-1, 4), corners, "amin")
     region = (head == torch.arange(len(head), device=head.device)).nonzero()[:, 0]
@@ -170,7 +169,7 @@ def _union(
     x0, y0, x1, y1 = boxes.unbind(1)
     if lose_border:
         x1, y1 = x1.clamp(max=gw - 1), y1.clamp(max=gh - 1)
-    # Corner marks whose running sums count the boxes over each cell.
+    # Mark the corners of the boxes; cumulative sums then count the boxes that cover each cell.
     marks = torch.zeros(c, gh + 1, gw + 1, dtype=torch.int32, device=boxes.device)
     once = torch.ones_like(owner, dtype=torch.int32)
     for y, x, sign in ((y0, x0, 1), (y0, x1, -1), (y1, x0, -1), (y1, x1, 1)):

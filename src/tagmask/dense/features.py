@@ -1,7 +1,8 @@
-"""One pass through the frozen tower, and what it leaves for the methods.
+"""One forward pass through the frozen tower, and the features it captures for the methods.
 
-Methods differ in the last block, in what they read on the way there, and in nothing else. So the tower runs
-once up to its last block, keeps what was asked for and no more, and every method is a small function of that.
+Methods differ only in the last block and in what they read from earlier layers. So the tower runs once up to
+its last block and captures only what a `CaptureSpec` requests; every method is a small function of the
+result.
 """
 
 from collections.abc import Mapping, Set
@@ -18,40 +19,40 @@ from tagmask.dense.positions import Positions
 from tagmask.errors import InputError
 from tagmask.types import Attention, Heads, Pixels, Size, Tokens
 
-__all__ = ["Keep", "Pass", "class_features", "class_token", "one_pass"]
+__all__ = ["CaptureSpec", "TowerFeatures", "class_token", "class_token_features", "extract_features"]
 
 
 @dataclass(frozen=True)
-class Keep:
-    """What a pass keeps of the blocks before the last; layers count from 0."""
+class CaptureSpec:
+    """What to capture from the blocks before the last; layers count from 0."""
 
     states: frozenset[int] = frozenset()
-    """Layers whose output is kept."""
+    """Layers to capture: the residual stream at their output."""
     attention: frozenset[int] = frozenset()
-    """Layers whose head-averaged attention is kept."""
+    """Layers to capture: their head-averaged attention maps."""
     heads: frozenset[frozenset[int]] = frozenset()
-    """Groups of layers whose attention, head by head, is averaged over the group and kept."""
-    entries: int = 1
-    """So many last blocks can be entered: the stream before each of them is kept."""
+    """Groups of layers to capture: their attention maps per head, averaged over each group."""
+    last_blocks: int = 1
+    """Number of last blocks whose input to capture, for `TowerFeatures.at_block`."""
 
-    def __or__(self, other: "Keep") -> "Keep":
-        return Keep(
+    def __or__(self, other: "CaptureSpec") -> "CaptureSpec":
+        return CaptureSpec(
             self.states | other.states,
             self.attention | other.attention,
             self.heads | other.heads,
-            max(self.entries, other.entries),
+            max(self.last_blocks, other.last_blocks),
         )
 
     def states_of(self, layers: int) -> frozenset[int]:
-        """Layers, of a tower of so many, whose output is kept for either reason."""
-        return self.states | frozenset(range(max(layers - 1 - self.entries, 0), layers - 2))
+        """Layers whose output is captured, for `states` or `last_blocks`, in a tower of `layers` layers."""
+        return self.states | frozenset(range(max(layers - 1 - self.last_blocks, 0), layers - 2))
 
 
 @dataclass(frozen=True, eq=False)
-class Pass:
-    """The tower's state just before its last block, for a batch of equal sizes.
+class TowerFeatures:
+    """The tower's features just before its last block, for a batch of images of one size.
 
-    q, k and v of the last block are formed when first read: a method that needs only v pays only for v.
+    q, k and v of the last block are computed on first access: a method that needs only v pays only for v.
     """
 
     vision: Vision = field(repr=False)
@@ -59,34 +60,36 @@ class Pass:
     """The residual stream that enters the last block (float32); n = m unless a method dropped tokens."""
     grid: Size
     attention: Mapping[int, Float[Tensor, "b m m"]] = field(repr=False)
-    """Head-averaged attention of the layers asked for; rows sum to 1, class token included."""
+    """Head-averaged attention of the captured layers; rows sum to 1, class token included."""
     states: Mapping[int, Float[Tensor, "b m d"]] = field(repr=False, default_factory=dict)
-    """The stream after the layers asked for (float32)."""
+    """The residual stream at the output of the captured layers (float32)."""
     heads: Mapping[frozenset[int], Float[Tensor, "b heads m m"]] = field(repr=False, default_factory=dict)
-    """Attention averaged over each group of layers asked for, head by head; rows sum to 1."""
+    """Attention per head, averaged over each captured group of layers; rows sum to 1."""
     layer: int = -1
     """The block that `tokens` enter; -1 is the last."""
     prior: Float[Tensor, "b #heads n n"] | None = field(repr=False, default=None)
-    """What a method has learned about which tokens belong together, for its attention."""
+    """A method's prior for its attention: which tokens belong together."""
 
     @property
     def block(self) -> Block:
-        """The block that the tokens enter, in general the last."""
+        """The block that the tokens enter, by default the last."""
         return self.vision.blocks[self.layer]
 
     @property
     def patches(self) -> int:
-        """How many patches the grid has."""
+        """Number of patches of the grid."""
         return self.grid[0] * self.grid[1]
 
-    def entering(self, layer: int) -> "Pass":
-        """The same pass before block `layer`, the last or one whose entry was kept."""
+    def at_block(self, layer: int) -> "TowerFeatures":
+        """The features before block `layer`: the last block, or one whose input was captured."""
         last = len(self.vision.blocks) - 1
         tokens = self.tokens if layer == last else self.states[layer - 1]
         return replace(self, tokens=tokens, layer=layer)
 
-    def carrying(self, tokens: Tokens, prior: Float[Tensor, "b #heads n n"] | None = None) -> "Pass":
-        """Other tokens before the same block."""
+    def with_tokens(
+        self, tokens: Tokens, prior: Float[Tensor, "b #heads n n"] | None = None
+    ) -> "TowerFeatures":
+        """Copy with other tokens before the same block, and a prior for its attention."""
         return replace(self, tokens=tokens, prior=prior)
 
     @cached_property
@@ -98,126 +101,128 @@ class Pass:
     @cached_property
     def q(self) -> Heads:
         """Queries of the last block."""
-        return self._part(0)
+        return self._project(0)
 
     @cached_property
     def k(self) -> Heads:
         """Keys of the last block."""
-        return self._part(1)
+        return self._project(1)
 
     @cached_property
     def v(self) -> Heads:
         """Values of the last block."""
-        return self._part(2)
+        return self._project(2)
 
     @cached_property
     def last_attention(self) -> Float[Tensor, "b n n"]:
-        """The last block's own attention, head-averaged; rows sum to 1."""
+        """The last block's attention as trained, head-averaged; rows sum to 1."""
         return mean_attention(self.q, self.k)
 
-    def attended(self, weights: Attention | None) -> Tokens:
-        """What the block's attention puts out with these weights: no residual, no MLP.
+    def attend(self, weights: Attention | None) -> Tokens:
+        """Output of the block's attention layer with these weights: no residual, no MLP.
 
-        None lets each token keep its own value.
+        With None, each token keeps its own value.
         """
         mixed = self.v if weights is None else weights.to(self.v.dtype) @ self.v
         return self.block.attn.merge(mixed)
 
     def last_block(self, weights: Attention | None) -> Tokens:
-        """The last block with `weights` in place of its attention; None lets each token keep its own value.
+        """The last block with `weights` in place of its attention, residual and MLP included.
 
-        The residual and the MLP stay.
+        With None, each token keeps its own value.
         """
-        return self.block.feed(self.tokens + self.attended(weights))
+        return self.block.feed_forward(self.tokens + self.attend(weights))
 
-    def finish(self, weights: Attention | None) -> Float[Tensor, "b n e"]:
-        """`last_block`, then all tokens in the shared space, not normalised."""
+    def project_last_block(self, weights: Attention | None) -> Float[Tensor, "b n e"]:
+        """Run `last_block` and project all tokens to the shared space, not normalised."""
         return self.vision.project(self.last_block(weights))
 
-    def _part(self, part: int) -> Heads:
+    def _project(self, part: int) -> Heads:
         return self.block.attn.split(self.block.attn.project(self.z, part))
 
 
-def one_pass(
+def extract_features(
     vision: Vision,
     pixels: Pixels,
     positions: Positions,
     *,
     attention: Set[int] = frozenset(),
-    keep: Keep | None = None,
-) -> Pass:
+    capture: CaptureSpec | None = None,
+) -> TowerFeatures:
     """Run every block but the last.
 
     Args:
         vision: the image tower.
-        pixels: normalised images or windows of one size; rows and columns beyond whole patches are not seen.
-        positions: how the position table is stretched to their grid.
-        attention: layers (0-based, before the last) whose head-averaged attention is kept.
-        keep: what else is kept; nothing by default.
+        pixels: normalised images or windows of one size; rows and columns beyond whole patches are ignored.
+        positions: interpolates the position table to their grid.
+        attention: layers (0-based, before the last) whose head-averaged attention to capture.
+        capture: what else to capture; nothing by default.
 
     Raises:
-        InputError: a layer that the tower does not have before its last block.
+        InputError: the tower does not have a requested layer before its last block.
     """
-    keep = (keep or Keep()) | Keep(attention=frozenset(attention))
+    capture = (capture or CaptureSpec()) | CaptureSpec(attention=frozenset(attention))
     blocks = vision.blocks
-    _check_layers(keep, len(blocks))
+    _check_layers(capture, len(blocks))
     grid = vision.grid_of((pixels.shape[-2], pixels.shape[-1]))
     x = vision.embed(pixels, positions(vision.positional_embedding, grid))
-    wanted, watched = keep.states_of(len(blocks)), frozenset().union(*keep.heads)
+    state_layers, head_layers = capture.states_of(len(blocks)), frozenset().union(*capture.heads)
     means: dict[int, Tensor] = {}
     states: dict[int, Tensor] = {}
     sums: dict[frozenset[int], Tensor] = {}
     for layer, block in enumerate(blocks[:-1]):
-        if layer in watched:
-            x, weights = block.forward_seen(x)
-            if layer in keep.attention:
+        if layer in head_layers:
+            x, weights = block.forward_with_attention(x)
+            if layer in capture.attention:
                 means[layer] = weights.mean(dim=1)
-            for group in keep.heads:
+            for group in capture.heads:
                 if layer in group:
                     sums[group] = sums[group].add_(weights) if group in sums else weights.clone()
-        elif layer in keep.attention:
-            x, means[layer] = block.forward_watched(x)
+        elif layer in capture.attention:
+            x, means[layer] = block.forward_with_mean_attention(x)
         else:
             x = block(x)
-        if layer in wanted:
+        if layer in state_layers:
             states[layer] = x
     heads = {group: total.div_(len(group)) for group, total in sums.items()}
-    return Pass(vision, x, grid, means, states, heads)
+    return TowerFeatures(vision, x, grid, means, states, heads)
 
 
-def _check_layers(keep: Keep, layers: int) -> None:
-    asked = keep.states.union(keep.attention, *keep.heads)
-    if any(not 0 <= layer < layers - 1 for layer in asked) or not 1 <= keep.entries <= layers:
+def _check_layers(capture: CaptureSpec, layers: int) -> None:
+    requested = capture.states.union(capture.attention, *capture.heads)
+    if any(not 0 <= layer < layers - 1 for layer in requested) or not 1 <= capture.last_blocks <= layers:
         raise InputError(
-            f"a method reads layers {sorted(asked)} and enters the last {keep.entries} blocks; these weights "
-            f"have {layers} layers, of which 0 to {layers - 2} lie before the last"
+            f"The method reads layers {sorted(requested)} and the input of the last {capture.last_blocks} "
+            f"blocks, but these weights have {layers} layers. It can read 0 to {layers - 2}. "
+            "Use deeper weights or another method."
         )
 
 
-def class_token(state: Pass) -> Float[Tensor, "b e"]:
-    """What CLIP itself says of each image: its class token, from a pass that methods may finish otherwise.
+def class_token(tower: TowerFeatures) -> Float[Tensor, "b e"]:
+    """CLIP's image embedding: the class token after the unmodified last block.
 
-    Of the last block only the class token's row is computed, so this costs next to nothing beside the pass.
+    Only the class token's row of the last block is computed, so this costs little compared with the forward
+    pass.
 
     Returns:
         Unit rows in the shared space.
     """
-    logits = (state.q[:, :, :1] * state.q.shape[-1] ** -0.5) @ state.k.transpose(-2, -1)
-    mixed = torch.softmax(logits.float(), dim=-1).to(state.v.dtype) @ state.v
-    token = state.block.feed(state.tokens[:, :1] + state.block.attn.merge(mixed))
-    return F.normalize(state.vision.project(token)[:, 0], dim=-1)
+    logits = (tower.q[:, :, :1] * tower.q.shape[-1] ** -0.5) @ tower.k.transpose(-2, -1)
+    mixed = torch.softmax(logits.float(), dim=-1).to(tower.v.dtype) @ tower.v
+    token = tower.block.feed_forward(tower.tokens[:, :1] + tower.block.attn.merge(mixed))
+    return F.normalize(tower.vision.project(token)[:, 0], dim=-1)
 
 
-def class_features(
+def class_token_features(
     vision: Vision, pixels: Pixels, hidden: Float[Tensor, "b p"] | None = None
 ) -> Float[Tensor, "b e"]:
-    """The class token of the whole tower, in the shared space, not normalised.
+    """The class token after the whole tower, in the shared space, not normalised.
 
     Args:
         vision: the image tower.
         pixels: normalised images at the size of the stored position table.
-        hidden: added to the attention logits of the class token (and of no other), one value a patch, in
-            every block; a large negative value hides the patch from it.
+        hidden: one value per patch, added to the attention logits of the class token (and of no other
+            token) in every block; a large negative value hides the patch from it.
     """
     x = vision.embed(pixels, vision.positional_embedding)
     bias = None
@@ -227,10 +232,10 @@ def class_features(
     *blocks, last = vision.blocks
     for block in blocks:
         x = block(x, bias)
-    # Of the last block only the class token is read, so only its row is computed.
+    # Only the class token leaves the last block, so only its row is computed.
     q, k, v = last.attn.qkv(last.ln_1(x))
     logits = (q[:, :, :1] * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     if bias is not None:
         logits = logits + bias[:, :, :1]
     mixed = torch.softmax(logits.float(), dim=-1).to(v.dtype) @ v
-    return vision.project(last.feed(x[:, :1] + last.attn.merge(mixed)))[:, 0]
+    return vision.project(last.feed_forward(x[:, :1] + last.attn.merge(mixed)))[:, 0]

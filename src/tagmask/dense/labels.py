@@ -1,7 +1,7 @@
-"""Cosine maps to labels: upsample, refine, softmax over names, best class, thresholds.
+"""Turn cosine maps into labels: upsample, refine, softmax over names, best class, thresholds.
 
-Done in strips of rows, so that memory does not follow the image's size. As coded by SCLIP's authors, the
-softmax runs over *names*, not classes; a class then takes its best name.
+Images are processed in strips of rows, so memory does not grow with the image's size. As coded by SCLIP's
+authors, the softmax runs over *names*, not classes; a class then takes the score of its best name.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-from tagmask.dense.maps import CosineMaps
+from tagmask.dense.cosine_maps import CosineMaps
 from tagmask.dense.prompts import Names, merge_names
 from tagmask.dense.sliding import SlidingSettings
 from tagmask.dense.windows import resize_matrix
@@ -33,21 +33,21 @@ def label_pixels(
     settings: SlidingSettings,
     *,
     background: bool,
-    nothing: int,
+    ignore_index: int,
     keep_scores: bool = False,
 ) -> tuple[Integer[np.ndarray, "h w"], Float[np.ndarray, "c h w"] | None]:
-    """Cosines to labels, in strips of rows so that memory does not follow the image's size.
+    """Label every pixel of one image.
 
-    The first label wins ties. With `area_thd`, classes that hold too little of the foreground get score 0 and
-    the labels are taken again.
+    The first label wins ties. With `area_thd`, classes that cover too little of the foreground get score 0,
+    and the labels are computed again.
 
     Args:
         maps: the cosines of one image.
         names: classes and their names.
-        settings: the harness.
-        background: the first class is the background: it takes the pixels under `settings.prob_thd`, and
-            `settings.area_thd` leaves it alone.
-        nothing: the label of pixels under `settings.prob_thd` where there is no background.
+        settings: of the sliding-window inference.
+        background: the first class is the background: it gets the pixels below `settings.prob_thd` and is
+            exempt from `settings.area_thd`.
+        ignore_index: the label of pixels below `settings.prob_thd` if there is no background.
         keep_scores: also return the score of every class at every pixel.
 
     Returns:
@@ -56,25 +56,25 @@ def label_pixels(
     height, width = maps.size
     labels = np.empty((height, width), np.int32)
     scores = np.empty((len(names.classes), height, width), np.float32) if keep_scores else None
-    # The softmax keeps the order of the cosines, so where only the best class is asked for it is left out.
-    needed = (
+    # The softmax preserves the order of the cosines, so it is skipped if only the best class is needed.
+    needs_softmax = (
         keep_scores or settings.prob_thd > 0 or settings.area_thd is not None or settings.logit_scale <= 0
     )
-    strips: Iterable[Strip] = class_scores(maps, names, settings, softmax=needed)
+    strips: Iterable[Strip] = class_scores(maps, names, settings, softmax=needs_softmax)
     dropped = torch.zeros(len(names.classes), dtype=torch.bool, device=maps.cosines.device)
     if settings.area_thd is not None:
-        # Both readings can share the scores of an image that is one strip; larger ones are made twice.
+        # An image of one strip shares its scores between both passes; larger images compute them twice.
         one_strip = _strip_height(maps, names, settings) >= height
         strips = list(strips) if one_strip else strips
         dropped = small_classes(strips, len(names.classes), settings.area_thd, background=background)
         strips = strips if one_strip else class_scores(maps, names, settings)
-    unsure = 0 if background else nothing
+    low_score_label = 0 if background else ignore_index
     for top, bottom, strip in strips:
         if settings.area_thd is not None:
             strip[dropped] = 0
         best, index = strip.max(dim=0)
         if settings.prob_thd > 0:
-            index = torch.where(best < settings.prob_thd, unsure, index)
+            index = torch.where(best < settings.prob_thd, low_score_label, index)
         labels[top:bottom] = index.cpu().numpy()
         if scores is not None:
             scores[:, top:bottom] = strip.cpu().numpy()
@@ -84,8 +84,8 @@ def label_pixels(
 def small_classes(
     strips: Iterable[Strip], classes: int, share: float, *, background: bool
 ) -> Bool[Tensor, " c"]:
-    """Foreground classes that are the best at no more than `share` of all pixels where any of them is."""
-    # max(...).indices and not argmax: the same indices, at a fraction of argmax's time over this dimension.
+    """Mark foreground classes that win at most `share` of the pixels won by any foreground class."""
+    # max(...).indices instead of argmax: equal, but much faster over this dimension.
     best = (strip.max(dim=0).indices.flatten() for _, _, strip in strips)
     areas = sum(torch.bincount(labels, minlength=classes) for labels in best)
     assert isinstance(areas, Tensor)  # an image has at least one strip
@@ -99,9 +99,9 @@ def small_classes(
 def class_scores(
     maps: CosineMaps, names: Names, settings: SlidingSettings, *, softmax: bool = True
 ) -> Iterator[Strip]:
-    """Strips (top, bottom, scores): refined if asked for, softmax over names, best name of each class.
+    """Yield strips (top, bottom, scores): PAMR if enabled, softmax over names, best name of each class.
 
-    Without the softmax they are cosines, in the same order.
+    Without the softmax the scores are cosines; their order is the same.
     """
     height, _ = maps.size
     strip = _strip_height(maps, names, settings)
@@ -135,13 +135,13 @@ def _margin(settings: SlidingSettings) -> int:
 
 
 def _strip_height(maps: CosineMaps, names: Names, settings: SlidingSettings) -> int:
-    # Never under the margin, else most of the work would be margins made again and again.
+    # At least the margin, or most of the work would be recomputing margins.
     margin = _margin(settings)
     return max(16, margin, _STRIP // (len(names.texts) * maps.size[1]) - 2 * margin)
 
 
 def _guide_rows(maps: CosineMaps, top: int, bottom: int) -> Float[Tensor, "3 strip w"]:
-    """Rows of the normalised image, bilinearly at its original size."""
+    """Rows of the normalised image, resized bilinearly to its original size."""
     height, width = maps.size
     down = resize_matrix(maps.pixels.shape[-2], height)[top:bottom].to(maps.pixels.device)
     across = resize_matrix(maps.pixels.shape[-1], width).to(maps.pixels.device)

@@ -1,7 +1,7 @@
-"""Position tables for grids the weights were not trained on.
+"""Interpolation of the position table to grids that the weights were not trained on.
 
-Every paper stretches the stored table in its own way, and features follow: a rule is part of a method.
-A rule takes the stored table (class token first, then side x side patches) and the wanted grid.
+Every paper interpolates the stored table differently, which changes the features, so the rule is part of a
+method. A rule takes the stored table (class token first, then side x side patches) and the target grid.
 """
 
 import math
@@ -30,10 +30,10 @@ Positions = Callable[[Float[Tensor, "m d"], Size], Float[Tensor, "n d"]]
 
 
 def bicubic_nudged(table: Float[Tensor, "m d"], grid: Size) -> Float[Tensor, "n d"]:
-    """Bicubic, by the factors (gh + 0.1) / side and (gw + 0.1) / side; the stored table for as many patches.
+    """Bicubic, by the factors (gh + 0.1) / side and (gw + 0.1) / side; unchanged for the stored patch count.
 
-    The sampling grid follows those factors, not the ratio of sizes, so this is not a resize to `grid`. As
-    coded, the *count* decides whether anything is stretched: 7 x 28 patches read a 14 x 14 table unchanged.
+    The sampling positions follow those factors, not the ratio of sizes, so this is not a resize to `grid`. As
+    coded, the patch *count* decides whether to interpolate: 7 x 28 patches use a 14 x 14 table unchanged.
 
     Source: SCLIP as coded by its authors; the 0.1 keeps the output from coming out one patch short.
     """
@@ -41,7 +41,7 @@ def bicubic_nudged(table: Float[Tensor, "m d"], grid: Size) -> Float[Tensor, "n 
 
 
 def bicubic_nudged_by_shape(table: Float[Tensor, "m d"], grid: Size) -> Float[Tensor, "n d"]:
-    """`bicubic_nudged`, corrected: every grid of another shape is stretched, whatever its count."""
+    """`bicubic_nudged`, corrected: interpolates every grid of another shape, whatever its patch count."""
     side = _side(table)
     if grid == (side, side):
         return table
@@ -51,7 +51,7 @@ def bicubic_nudged_by_shape(table: Float[Tensor, "m d"], grid: Size) -> Float[Te
 
 
 def bilinear_half(table: Float[Tensor, "m d"], grid: Size) -> Float[Tensor, "n d"]:
-    """Bilinear to `grid`, then the whole table rounded to float16; the stored grid is left as it is.
+    """Bilinear to `grid`, then rounds the whole table to float16; unchanged for the stored grid.
 
     Source: TagCLIP as coded by its authors. The rounding moves logits by about 1e-3.
     """
@@ -59,7 +59,7 @@ def bilinear_half(table: Float[Tensor, "m d"], grid: Size) -> Float[Tensor, "n d
 
 
 def bilinear_half_always(table: Float[Tensor, "m d"], grid: Size) -> Float[Tensor, "n d"]:
-    """`bilinear_half`, with the table rounded to float16 on the stored grid too.
+    """`bilinear_half`, which also rounds the table to float16 for the stored grid.
 
     Source: CLIP-ES as coded by its authors.
     """
@@ -67,7 +67,7 @@ def bilinear_half_always(table: Float[Tensor, "m d"], grid: Size) -> Float[Tenso
 
 
 def bicubic_smooth(table: Float[Tensor, "m d"], grid: Size) -> Float[Tensor, "n d"]:
-    """Bicubic to `grid`, smoothed where that is smaller; the stored grid is left as it is.
+    """Bicubic to `grid`, antialiased when downsampling; unchanged for the stored grid.
 
     Source: GEM as coded by its authors.
     """
@@ -80,9 +80,9 @@ def bicubic_smooth(table: Float[Tensor, "m d"], grid: Size) -> Float[Tensor, "n 
 
 
 def bilinear(table: Float[Tensor, "m d"], grid: Size) -> Float[Tensor, "n d"]:
-    """Bilinear to `grid`; the stored grid is left as it is.
+    """Bilinear to `grid`; unchanged for the stored grid.
 
-    Source: CLIP Surgery as coded by its authors, for square grids; others are this project's extension.
+    Source: CLIP Surgery as coded by its authors, for square grids; other grids are this project's extension.
     """
     side = _side(table)
     if grid == (side, side):

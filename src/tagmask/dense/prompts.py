@@ -1,7 +1,7 @@
-"""Words -> unit text features, by prompt ensembles, remembered on disk.
+"""Encode words as unit text features by prompt ensembling, with a cache on disk.
 
-A *class* is written as one line: its names, separated by comma and blank ("dog, puppy"). Every name is one
-text to CLIP. A comma without a blank stays inside the name, as in the papers' class files.
+A *class* is written as one line: its names, separated by a comma and a space ("dog, puppy"). Every name is
+one text for CLIP. A comma without a space is part of the name, as in the papers' class files.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from tagmask.types import TextFeatures
 
 __all__ = ["Names", "TextQuery", "merge_names", "split_names", "text_features", "text_query"]
 
-_SENTENCES_A_BATCH = 256
+_BATCH_SIZE = 256
 
 _LOG = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Names:
     """Classes and their texts: text i belongs to class `owners[i]`; owners ascend."""
 
     classes: tuple[str, ...]
-    """What each class is called: its first name."""
+    """Display name of each class: its first name."""
     texts: tuple[str, ...]
     owners: tuple[int, ...]
 
@@ -56,8 +56,8 @@ def split_names(lines: Sequence[str]) -> Names:
         names = [name.strip() for name in line.split(", ")]
         if not all(names):
             raise InputError(
-                f"word {index + 1} is {line!r}, which has an empty name; "
-                "give each class as one name, or as several separated by ', '"
+                f"Word {index + 1} is {line!r}, which has an empty name. "
+                "Give each class one name, or several separated by ', '."
             )
         classes.append(names[0])
         texts += names
@@ -66,7 +66,7 @@ def split_names(lines: Sequence[str]) -> Names:
 
 
 def merge_names(scores: Float[Tensor, "q *rest"], names: Names) -> Float[Tensor, "c *rest"]:
-    """Each class's best name: a running maximum, never a (classes, texts, ...) product."""
+    """Score of each class: the maximum over its names, without a (classes, texts, ...) array."""
     if len(names.texts) == len(names.classes):
         return scores
     merged = scores.new_empty(len(names.classes), *scores.shape[1:])
@@ -78,26 +78,26 @@ def merge_names(scores: Float[Tensor, "q *rest"], names: Names) -> Float[Tensor,
 
 @dataclass(frozen=True, eq=False)
 class TextQuery:
-    """What images are compared with: classes, the texts that stand for them, and the texts' features."""
+    """The text side of a comparison: classes, their texts, and the texts' features."""
 
     names: Names
     features: TextFeatures
-    """Of `names.texts`."""
+    """Features of `names.texts`."""
     foreground: int
-    """So many classes, the first ones, are answers; the others only compete."""
+    """Number of foreground classes; they come first. The others are background and only compete."""
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What each foreground class is called."""
+        """Display names of the foreground classes."""
         return self.names.classes[: self.foreground]
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Every text."""
+        """All texts, foreground and background."""
         return self.names.texts
 
     def by_class(self, scores: Float[Tensor, "b q"]) -> Float32[np.ndarray, "b f"]:
-        """Scores of texts to those of foreground classes: the best of each class's names."""
+        """Reduce scores of texts to scores of foreground classes: the maximum over each class's names."""
         merged = merge_names(scores.T.float(), self.names)[: self.foreground]
         return np.ascontiguousarray(merged.T.cpu().numpy())
 
@@ -116,15 +116,15 @@ def text_query(
 
 
 def text_features(clip: Clip, texts: Sequence[str], templates: Sequence[str]) -> TextFeatures:
-    """One unit vector a text: the mean of its unit sentence vectors, made unit again.
+    """Encode each text as one unit vector: the mean of its unit sentence vectors, normalised again.
 
-    Each vector is kept in the cache folder under a hash of the text tower, the templates and the text, so a
-    word costs its sentences once. A cache that cannot be read or written only costs time.
+    Vectors are cached on disk under a hash of the text tower, the templates and the text, so each word is
+    encoded once. A cache that cannot be read or written is not an error.
 
     Args:
-        clip: whose text tower is asked.
+        clip: the model whose text tower encodes the sentences.
         texts: names, at least one.
-        templates: sentences with `{}` where the name goes.
+        templates: sentences with `{}` as the placeholder of the name.
 
     Returns:
         Float32 features on `clip.device`.
@@ -136,29 +136,29 @@ def text_features(clip: Clip, texts: Sequence[str], templates: Sequence[str]) ->
     Source: the 80-sentence ensemble of CLIP's authors, as used by SCLIP and TagCLIP.
     """
     if not texts or not templates:
-        raise InputError(f"got {len(texts)} texts and {len(templates)} templates; give at least one of each")
+        raise InputError(f"Got {len(texts)} texts and {len(templates)} templates. Give at least one of each.")
     for template in templates:
         if "{}" not in template:
-            raise InputError(f"template {template!r} has no {{}} to put the word in")
+            raise InputError(f"Template {template!r} has no {{}}. Put {{}} where the word goes.")
     folder = _cache_folder()
     files = {text: folder / f"{_key(clip, text, templates)}.npy" if folder else None for text in texts}
-    found = {text: feature for text, file in files.items() if (feature := _read(file, clip)) is not None}
-    missing = [text for text in files if text not in found]
+    features = {text: feature for text, file in files.items() if (feature := _read(file, clip)) is not None}
+    missing = [text for text in files if text not in features]
     if missing:
-        _LOG.info("encoding %d new words in %d sentences each", len(missing), len(templates))
+        _LOG.info("Encoding %d new words with %d sentences each.", len(missing), len(templates))
         for text, feature in zip(missing, _encode(clip, missing, templates), strict=True):
-            found[text] = feature
+            features[text] = feature
             _write(files[text], feature)
-    return torch.stack([found[text] for text in texts]).to(clip.device)
+    return torch.stack([features[text] for text in texts]).to(clip.device)
 
 
 @torch.no_grad()
 def _encode(clip: Clip, texts: Sequence[str], templates: Sequence[str]) -> Float[Tensor, "q e"]:
     ids = tokenize([template.replace("{}", text) for text in texts for template in templates])
-    # Sentences of like length go together, since a batch is trimmed to its longest.
+    # Sentences of similar length share a batch, because a batch is trimmed to its longest sentence.
     order = ids.argmax(dim=-1).argsort(stable=True)
     encoded = torch.empty(len(ids), clip.geometry.embed)
-    for batch in order.split(_SENTENCES_A_BATCH):
+    for batch in order.split(_BATCH_SIZE):
         encoded[batch] = clip.text(ids[batch].to(clip.device)).cpu()
     sentences = F.normalize(encoded, dim=-1).unflatten(0, (len(texts), len(templates)))
     return F.normalize(sentences.mean(dim=1), dim=-1)
@@ -167,7 +167,7 @@ def _encode(clip: Clip, texts: Sequence[str], templates: Sequence[str]) -> Float
 def _cache_folder() -> Path | None:
     try:
         return cache_dir() / "text"
-    except InputError:  # nowhere to keep anything
+    except InputError:  # no cache folder
         return None
 
 
@@ -196,4 +196,4 @@ def _write(file: Path | None, feature: Float[Tensor, " e"]) -> None:
     try:
         write_bytes(file, buffer.getvalue())
     except OutputError:
-        return  # a read-only home is no reason to stop
+        return  # a read-only cache folder is not an error

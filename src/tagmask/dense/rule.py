@@ -1,14 +1,14 @@
-"""The one form that all dense methods fit: a frozen trunk, and a small record of pure functions.
+"""The common form of all dense methods: a frozen trunk and a small record of pure functions.
 
-    x            the pass before the last block (`dense.features.Pass`)
-    before       tokens repaired or aggregated first; several streams where a method has them
+    tower        features before the last block (`dense.features.TowerFeatures`)
+    before       repairs or aggregates tokens first; returns several streams where a method has them
     weights      the attention of each stream
-    keep         "full": residual and MLP stay; "bare": the attention's output alone
-    after        what is made of the streams' outputs
-    again        a second look at the last block, with a prior made from what the first one saw
-    scores       what is made of the cosines
+    block_form   "full": keeps the residual and the MLP; "bare": the attention's output alone
+    after        combines the outputs of the streams
+    second_pass  runs the last block a second time, with a prior computed from the first output
+    scores       post-processes the cosines
 
-Blocks before the last are never altered, so any number of methods share one trunk.
+Methods never alter the blocks before the last, so any number of methods share one forward pass of the trunk.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tagmask.clip.model import Vision
-from tagmask.dense.features import Keep, Pass, one_pass
+from tagmask.dense.features import CaptureSpec, TowerFeatures, extract_features
 from tagmask.dense.positions import Positions
 from tagmask.types import Attention, Heads, Pixels, TextFeatures, Tokens
 
@@ -32,43 +32,43 @@ __all__ = [
     "DenseRule",
     "LayerSettings",
     "Layers",
-    "Making",
-    "Question",
+    "RuleFactory",
+    "SecondPassContext",
     "VariantSettings",
     "affinity",
     "block_attention",
+    "extract_shared_features",
     "patch_cosines",
     "patch_features",
-    "shared_passes",
 ]
 
 Cosines = Float[Tensor, "b q p"]
-"""Of every text with every patch."""
+"""Cosine of every text with every patch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VariantSettings:
-    """The numbers that one dense method leaves open: none here, which is what most methods have."""
+    """Base of a dense method's own settings; most methods have none."""
 
     QUIRKS: ClassVar[tuple[str, ...]] = ()
-    """Those that are True as published and False as corrected."""
+    """Settings that are True as published and False as corrected."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSettings(VariantSettings):
-    """Of methods that name layers."""
+    """Settings of methods that refer to layers by number."""
 
     QUIRKS: ClassVar[tuple[str, ...]] = ("absolute_layers",)
 
     absolute_layers: bool = False
-    """As published, towers that are deeper than 12 layers are read at the same layer numbers."""
+    """As published, deeper towers use the layer numbers of the 12-layer tower unchanged."""
 
 
 @dataclass(frozen=True)
 class Layers:
-    """Where the papers' layer numbers, written for 12 layers, lie in a tower.
+    """Map the papers' layer numbers, given for 12 layers, to a tower of `count` layers.
 
-    The same share of the tower, or, with `absolute`, the same number.
+    By relative depth, or, with `absolute`, by the same number.
     """
 
     count: int
@@ -81,103 +81,113 @@ class Layers:
         return self.count - 2 if layer == 10 else max((layer + 1) * self.count // 12 - 1, 0)
 
     def last(self, blocks: int) -> int:
-        """How many last blocks stand for so many of 12."""
+        """The number of last blocks that corresponds to the last `blocks` of 12."""
         return min(blocks, self.count) if self.absolute else max(blocks * self.count // 12, 1)
 
 
-def _alone(x: Pass) -> tuple[Pass, ...]:
-    return (x,)
+def _single_stream(tower: TowerFeatures) -> tuple[TowerFeatures, ...]:
+    return (tower,)
 
 
-def _first(x: Pass, streams: tuple[Pass, ...], outs: tuple[Tokens, ...]) -> Tokens:
+def _first_output(
+    tower: TowerFeatures, streams: tuple[TowerFeatures, ...], outs: tuple[Tokens, ...]
+) -> Tokens:
     return outs[0]
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a second look at the last block may use beside the pass."""
+class SecondPassContext:
+    """Additional inputs of a method's second pass through the last block."""
 
     pixels: Pixels
     """The normalised windows."""
     texts: TextFeatures
     scale: float
-    """Of the cosines in the softmax over texts."""
+    """Factor on the cosines in the softmax over texts."""
 
 
-_NOTHING = Keep()
+_CAPTURE_NOTHING = CaptureSpec()
 
 
 @dataclass(frozen=True)
 class DenseRule:
-    """One method."""
+    """One dense method as functions of the tower's features."""
 
-    weights: Callable[[Pass], Attention | None]
-    """Attention weights; None where each token takes its own value, so that q and k are never formed."""
-    second: Callable[[Pass], Attention | None] | None = None
-    """Attention weights of the second stream, where they differ from the first's."""
-    keep: str = "full"
+    weights: Callable[[TowerFeatures], Attention | None]
+    """Attention weights; None if each token keeps its own value, so that q and k are never computed."""
+    second: Callable[[TowerFeatures], Attention | None] | None = None
+    """Attention weights of the second stream, if they differ from the first's."""
+    block_form: str = "full"
     """"full" or "bare"."""
-    mid: Keep = _NOTHING
-    """What the trunk must keep."""
+    capture: CaptureSpec = _CAPTURE_NOTHING
+    """What to capture in the trunk."""
     depth: int = 1
-    """Over 1: a side stream sums the attention outputs of the last `depth` blocks, whose queries, keys and
-    values come from the ordinary stream; no MLP."""
-    before: Callable[[Pass], tuple[Pass, ...]] = _alone
-    after: Callable[[Pass, tuple[Pass, ...], tuple[Tokens, ...]], Tokens] = _first
-    again: Callable[[Pass, Float[Tensor, "b p e"], Question], Pass] | None = None
-    scores: Callable[[Pass, Cosines], Cosines] | None = None
+    """If over 1, a parallel stream sums the attention outputs of the last `depth` blocks. Their queries, keys
+    and values come from the main stream; the parallel stream has no MLP."""
+    before: Callable[[TowerFeatures], tuple[TowerFeatures, ...]] = _single_stream
+    after: Callable[[TowerFeatures, tuple[TowerFeatures, ...], tuple[Tokens, ...]], Tokens] = _first_output
+    second_pass: (
+        Callable[[TowerFeatures, Float[Tensor, "b p e"], SecondPassContext], TowerFeatures] | None
+    ) = None
+    scores: Callable[[TowerFeatures, Cosines], Cosines] | None = None
     positions: str = "bicubic-nudged"
-    """How its authors stretch the position table."""
+    """How the method's authors interpolate the position table."""
 
 
-Making = Callable[[Any, int], DenseRule]
-"""From a method's own settings and the number of the tower's layers to its rule."""
+RuleFactory = Callable[[Any, int], DenseRule]
+"""Builds a rule from a method's own settings and the number of layers of the tower."""
 
 
-def shared_passes(
+def extract_shared_features(
     vision: Vision, pixels: Pixels, rules: Sequence[DenseRule], tables: Sequence[Positions]
-) -> Iterator[tuple[int, Pass]]:
-    """The pass that each rule starts from: one for all rules that stretch the position table alike.
+) -> Iterator[tuple[int, TowerFeatures]]:
+    """Extract the features that each rule starts from, in one forward pass per position table.
 
     Yields:
-        Each rule's index, once, and its pass.
+        Each rule's index, once, and its features.
     """
     for table in dict.fromkeys(tables):
         sharing = [i for i, other in enumerate(tables) if other is table]
-        x = one_pass(vision, pixels, table, keep=reduce(or_, (rules[i].mid for i in sharing)))
+        tower = extract_features(
+            vision, pixels, table, capture=reduce(or_, (rules[i].capture for i in sharing))
+        )
         for i in sharing:
-            yield i, x
+            yield i, tower
 
 
-def block_attention(x: Pass, rule: DenseRule, question: Question | None = None) -> Attention | None:
-    """The last block's attention as the rule has it, of its first stream; None where it is the identity.
+def block_attention(
+    tower: TowerFeatures, rule: DenseRule, context: SecondPassContext | None = None
+) -> Attention | None:
+    """The last block's attention under a rule (first stream only); None if it is the identity.
 
     Args:
-        x: before the last block.
+        tower: features before the last block.
         rule: the method.
-        question: what a second look asks for. None: the attention of the first look.
+        context: inputs of the second pass. None: the attention of the first pass.
     """
-    if rule.again is not None and question is not None:
-        x = rule.again(x, _look(x, rule), question)
-    return rule.weights(rule.before(x)[0])
+    if rule.second_pass is not None and context is not None:
+        tower = rule.second_pass(tower, _forward(tower, rule), context)
+    return rule.weights(rule.before(tower)[0])
 
 
-def patch_features(x: Pass, rule: DenseRule, question: Question | None = None) -> Float[Tensor, "b p e"]:
-    """Each patch in the shared space, not normalised, as the rule sees it.
+def patch_features(
+    tower: TowerFeatures, rule: DenseRule, context: SecondPassContext | None = None
+) -> Float[Tensor, "b p e"]:
+    """Patch features in the shared space under a rule, not normalised.
 
-    A rule that looks again does so if it is told what is asked.
+    A rule with a second pass runs it only if `context` is given.
     """
-    features = _look(x, rule)
-    if rule.again is None or question is None:
+    features = _forward(tower, rule)
+    if rule.second_pass is None or context is None:
         return features
-    return _look(rule.again(x, features, question), rule)
+    return _forward(rule.second_pass(tower, features, context), rule)
 
 
-def patch_cosines(x: Pass, rule: DenseRule, question: Question) -> Cosines:
-    """Cosine of every text with every patch, after whatever the rule makes of them."""
-    patches = F.normalize(patch_features(x, rule, question), dim=-1)
-    cosines = (patches @ question.texts.T).transpose(1, 2)
-    return cosines if rule.scores is None else rule.scores(x, cosines)
+def patch_cosines(tower: TowerFeatures, rule: DenseRule, context: SecondPassContext) -> Cosines:
+    """Cosine of every text with every patch, post-processed by the rule."""
+    patches = F.normalize(patch_features(tower, rule, context), dim=-1)
+    cosines = (patches @ context.texts.T).transpose(1, 2)
+    return cosines if rule.scores is None else rule.scores(tower, cosines)
 
 
 def affinity(x: Heads, y: Heads, bias: Float[Tensor, "n n"] | None = None) -> Attention:
@@ -186,26 +196,26 @@ def affinity(x: Heads, y: Heads, bias: Float[Tensor, "n n"] | None = None) -> At
     return torch.softmax(logits if bias is None else logits + bias, dim=-1)
 
 
-def _look(x: Pass, rule: DenseRule) -> Float[Tensor, "b p e"]:
+def _forward(tower: TowerFeatures, rule: DenseRule) -> Float[Tensor, "b p e"]:
     if rule.depth > 1:
-        tokens = _side_stream(x, rule)
+        tokens = _parallel_stream(tower, rule)
     else:
-        streams = rule.before(x)
-        outs = tuple(_block(stream, rule, i) for i, stream in enumerate(streams))
-        tokens = rule.after(x, streams, outs)
+        streams = rule.before(tower)
+        outs = tuple(_last_block(stream, rule, i) for i, stream in enumerate(streams))
+        tokens = rule.after(tower, streams, outs)
     # The class token comes first where there is one.
-    return x.vision.project(tokens[:, -x.patches :])
+    return tower.vision.project(tokens[:, -tower.patches :])
 
 
-def _block(x: Pass, rule: DenseRule, stream: int) -> Tokens:
-    weights = rule.second(x) if stream and rule.second is not None else rule.weights(x)
-    return x.last_block(weights) if rule.keep == "full" else x.attended(weights).float()
+def _last_block(tower: TowerFeatures, rule: DenseRule, stream: int) -> Tokens:
+    weights = rule.second(tower) if stream and rule.second is not None else rule.weights(tower)
+    return tower.last_block(weights) if rule.block_form == "full" else tower.attend(weights).float()
 
 
-def _side_stream(x: Pass, rule: DenseRule) -> Tokens:
-    count = len(x.vision.blocks)
-    stream = x.entering(count - rule.depth).tokens
+def _parallel_stream(tower: TowerFeatures, rule: DenseRule) -> Tokens:
+    count = len(tower.vision.blocks)
+    stream = tower.at_block(count - rule.depth).tokens
     for layer in range(count - rule.depth, count):
-        at = x.entering(layer)
-        stream = stream + at.attended(rule.weights(at))
+        features = tower.at_block(layer)
+        stream = stream + features.attend(rule.weights(features))
     return stream

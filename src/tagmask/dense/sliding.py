@@ -1,9 +1,9 @@
-"""The sliding-window harness of all dense methods, up to the cosines: scale, crop, encode, compare.
+"""Sliding-window inference for all dense methods, up to the cosines: scale, crop, encode, compare.
 
-Windows go through the frozen tower in batches, and methods that share its blocks share their forward pass.
-As coded by SCLIP's authors, whose harness this is:
-  * images are scaled by OpenCV's fixed-point bilinear resize, to the bit;
-  * pixels are normalised by the weights' statistics times 255, rounded to three decimals.
+Windows pass through the frozen tower in batches, and methods that use the same position table share a forward
+pass. As coded by SCLIP's authors:
+  * OpenCV's fixed-point bilinear resize scales the image, reproduced bit for bit;
+  * pixels are normalised by the weights' mean and standard deviation times 255, rounded to three decimals.
 
     F. Wang, J. Mei, A. Yuille. "SCLIP: Rethinking Self-Attention for Dense Vision-Language Inference",
     ECCV 2024.
@@ -20,13 +20,13 @@ from torch.nn import functional as F
 
 from tagmask.checks import check_choice, check_number
 from tagmask.clip.load import Clip
-from tagmask.dense.features import one_pass
-from tagmask.dense.joining import join
-from tagmask.dense.maps import CosineMaps, stitched
+from tagmask.dense.cosine_maps import CosineMaps, stitch
+from tagmask.dense.features import extract_features
 from tagmask.dense.positions import POSITIONS, Positions
 from tagmask.dense.resize import resize_cv2_linear, short_side_size
-from tagmask.dense.rule import DenseRule, Question, patch_cosines, shared_passes
-from tagmask.dense.windows import Windows, plan_windows, stitch_matrices, whole
+from tagmask.dense.rule import DenseRule, SecondPassContext, extract_shared_features, patch_cosines
+from tagmask.dense.window_joining import join_windows
+from tagmask.dense.windows import Windows, plan_windows, single_window, stitch_matrices
 from tagmask.errors import InputError
 from tagmask.refine.pamr import check_pamr
 from tagmask.types import Image, Images, Pixels, Size, TextFeatures
@@ -35,49 +35,50 @@ __all__ = [
     "SlidingSettings",
     "check_windows",
     "position_rule",
-    "scale_and_normalise",
+    "preprocess_cv2",
     "sliding_cosines",
     "window_cosines",
 ]
 
 _LONG_SIDE = 2048
-_WINDOWS_A_BATCH = 16
+_BATCH_SIZE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class SlidingSettings:
-    """Every number of the harness; the defaults are those of SCLIP's authors."""
+    """Settings of the sliding-window inference; the defaults are those of SCLIP's authors."""
 
     QUIRKS: ClassVar[tuple[str, ...]] = ("positions_by_count",)
-    """Those that are True as published and False as corrected."""
+    """Settings that are True as published and False as corrected."""
 
     short_side: int = 336
-    """The image's short side after scaling, in pixels; the long one is held under 2048."""
+    """The image's short side after scaling, in pixels; the long side is at most 2048."""
     crop: int | None = 224
-    """Side of a window in pixels; None looks at the whole image at once."""
+    """Side of a window in pixels; None processes the whole image at once."""
     stride: int = 112
-    """Pixels between windows."""
+    """Pixels from one window to the next."""
     join: str = "maps"
-    """What windows are averaged as. "maps": each is looked at to the end, as published; "tokens": before the
-    last block, whose attention then spans the whole image (this project's own)."""
+    """Where windows are averaged. "maps": their score maps, as published; "tokens": their tokens before the
+    last block, whose attention then spans the whole image (this project's extension)."""
     two_resizes: bool = False
-    """A whole image's map goes to the scaled image's size first, as windows' maps do (NACLIP)."""
+    """Resize the map of a whole image to the scaled image's size first, as for windows (NACLIP)."""
     pad_windows: bool = False
-    """Windows are filled up to whole patches with zeros on all sides (ClearCLIP); else the rest is cut."""
+    """Zero-pad windows on all sides to whole patches (ClearCLIP); otherwise crop partial patches."""
     positions: str | None = None
-    """How the position table follows the grid; None: as the method's authors do."""
+    """Interpolation of the position table; None: that of the method's authors."""
     positions_by_count: bool = True
-    """As coded: a grid with as many patches as the stored one reads it unchanged, whatever its shape."""
+    """As coded: a grid with as many patches as the stored table uses the table unchanged, whatever its
+    shape."""
     logit_scale: float = 40.0
-    """Multiplies cosines before the softmax over names."""
+    """Factor on the cosines before the softmax over names."""
     prob_thd: float = 0.0
-    """Pixels whose best class stays under it become background (or nothing, without a background)."""
+    """Pixels whose best class scores below it become background (`ignore_index` without a background)."""
     area_thd: float | None = None
-    """Classes with no more than this share of the foreground area are dropped."""
+    """Classes with at most this share of the foreground area are dropped."""
     pamr_steps: int = 0
-    """Rounds of pixel-adaptive refinement; 0 leaves it out."""
+    """Iterations of pixel-adaptive refinement (PAMR); 0 turns it off."""
     pamr_dilations: tuple[int, ...] = (8, 16)
-    """Pixels between neighbours of the refinement."""
+    """Dilations of PAMR: distances to the neighbours, in pixels."""
 
     def __post_init__(self) -> None:
         check_choice("join", self.join, ("maps", "tokens"))
@@ -89,8 +90,8 @@ class SlidingSettings:
             check_number("crop", self.crop, 1, whole=True)
             if self.stride > self.crop:
                 raise InputError(
-                    f"stride {self.stride} leaves gaps between windows of {self.crop} pixels (crop); "
-                    f"give a stride of {self.crop} or less"
+                    f"Stride {self.stride} leaves gaps between windows of {self.crop} pixels (crop). "
+                    f"Use a stride of at most {self.crop}."
                 )
         check_number("logit_scale", self.logit_scale, 0)
         check_number("prob_thd", self.prob_thd, 0, 1)
@@ -100,66 +101,68 @@ class SlidingSettings:
 
 
 def check_windows(clip: Clip, settings: SlidingSettings) -> None:
-    """Refuse windows that hold no patch of these weights.
+    """Reject windows smaller than a patch of these weights.
 
     Raises:
-        InputError: naming both sides.
+        InputError: the crop is smaller than a patch.
     """
     if settings.crop is not None and settings.crop < clip.vision.patch:
         raise InputError(
-            f"crop is {settings.crop} pixels and a patch of these weights has {clip.vision.patch}; "
-            "give at least that"
+            f"Crop is {settings.crop} pixels, but a patch of these weights has {clip.vision.patch}. "
+            f"Use a crop of at least {clip.vision.patch}."
         )
 
 
 def sliding_cosines(
     clip: Clip, images: Images, texts: TextFeatures, settings: SlidingSettings, rules: Sequence[DenseRule]
 ) -> Iterator[tuple[CosineMaps, ...]]:
-    """Cosines of every text with every patch, under one or several methods.
+    """Compute the cosines of every text with every patch, under one or several methods.
 
-    Windows of one size of all images share batches, and the methods share all blocks but the last.
+    Windows of the same size share batches across images, and the methods share all blocks but the last.
 
     Args:
         clip: the frozen model.
         images: upright RGB of any sizes.
         texts: unit features.
-        settings: the harness.
+        settings: of the sliding-window inference.
         rules: the methods.
 
     Yields:
-        For each image its maps, one a method.
+        For each image its maps, one per method.
     """
-    scaled = [scale_and_normalise(clip, image, settings.short_side) for image in images]
+    scaled = [preprocess_cv2(clip, image, settings.short_side) for image in images]
     plans = [_plan(pixels, settings) for pixels in scaled]
     if settings.join == "tokens":
         for image, pixels, plan in zip(images, scaled, plans, strict=True):
-            yield tuple(_joined_maps(clip, image, pixels, plan, texts, settings, rule) for rule in rules)
+            yield tuple(
+                _joined_cosine_maps(clip, image, pixels, plan, texts, settings, rule) for rule in rules
+            )
         return
-    found: list[list[list[Tensor]]] = [[[] for _ in rules] for _ in images]
+    window_maps: list[list[list[Tensor]]] = [[[] for _ in rules] for _ in images]
     for size in dict.fromkeys((plan.height, plan.width) for plan in plans):
         group = [i for i, plan in enumerate(plans) if (plan.height, plan.width) == size]
-        cuts = [(i, box) for i in group for box in plans[i].boxes]
-        for start in range(0, len(cuts), _WINDOWS_A_BATCH):
-            batch = cuts[start : start + _WINDOWS_A_BATCH]
+        crops = [(i, box) for i in group for box in plans[i].boxes]
+        for start in range(0, len(crops), _BATCH_SIZE):
+            batch = crops[start : start + _BATCH_SIZE]
             windows = torch.stack([scaled[i][:, y0:y1, x0:x1] for i, (x0, y0, x1, y1) in batch])
             for m, cosines in enumerate(window_cosines(clip, windows, texts, settings, rules)):
                 for (i, _), maps in zip(batch, cosines, strict=True):
-                    found[i][m].append(maps)
-    for image, pixels, plan, each in zip(images, scaled, plans, found, strict=True):
-        padded = _padded((plan.height, plan.width), clip.vision.patch) if settings.pad_windows else None
+                    window_maps[i][m].append(maps)
+    for image, pixels, plan, by_method in zip(images, scaled, plans, window_maps, strict=True):
+        padded = _padded_size((plan.height, plan.width), clip.vision.patch) if settings.pad_windows else None
         down, across = stitch_matrices(
             plan,
-            (each[0][0].shape[-2], each[0][0].shape[-1]),
+            (by_method[0][0].shape[-2], by_method[0][0].shape[-1]),
             (pixels.shape[-2], pixels.shape[-1]),
             (image.shape[0], image.shape[1]),
             through_canvas=settings.crop is not None or settings.two_resizes,
             padded=padded,
         )
         down, across = down.to(texts.device), across.to(texts.device)
-        yield tuple(stitched(torch.stack(maps), plan, down, across, pixels) for maps in each)
+        yield tuple(stitch(torch.stack(maps), plan, down, across, pixels) for maps in by_method)
 
 
-def _joined_maps(
+def _joined_cosine_maps(
     clip: Clip,
     image: Image,
     pixels: Float[Tensor, "3 hs ws"],
@@ -169,26 +172,28 @@ def _joined_maps(
     rule: DenseRule,
 ) -> CosineMaps:
     table = position_rule(settings, rule)
-    cuts = [pixels[:, y0:y1, x0:x1] for x0, y0, x1, y1 in plan.boxes]
-    batches = [cuts[start : start + _WINDOWS_A_BATCH] for start in range(0, len(cuts), _WINDOWS_A_BATCH)]
-    passes = [one_pass(clip.vision, torch.stack(batch), table, keep=rule.mid) for batch in batches]
-    state = join(passes, plan)
-    cosines = patch_cosines(state, rule, Question(pixels[None], texts, settings.logit_scale))[0]
+    crops = [pixels[:, y0:y1, x0:x1] for x0, y0, x1, y1 in plan.boxes]
+    batches = [crops[start : start + _BATCH_SIZE] for start in range(0, len(crops), _BATCH_SIZE)]
+    window_features = [
+        extract_features(clip.vision, torch.stack(batch), table, capture=rule.capture) for batch in batches
+    ]
+    tower = join_windows(window_features, plan)
+    cosines = patch_cosines(tower, rule, SecondPassContext(pixels[None], texts, settings.logit_scale))[0]
     size = (pixels.shape[-2], pixels.shape[-1])
-    down, across = stitch_matrices(whole(size), state.grid, size, (image.shape[0], image.shape[1]))
-    maps = cosines.reshape(-1, *state.grid)
+    down, across = stitch_matrices(single_window(size), tower.grid, size, (image.shape[0], image.shape[1]))
+    maps = cosines.reshape(-1, *tower.grid)
     return CosineMaps(maps, down.to(texts.device), across.to(texts.device), pixels)
 
 
-def _padded(size: Size, patch: int) -> Size:
+def _padded_size(size: Size, patch: int) -> Size:
     h, w = (-(-side // patch) * patch for side in size)
     return h, w
 
 
-def scale_and_normalise(clip: Clip, image: Image, short_side: int) -> Float[Tensor, "3 hs ws"]:
-    """Scale by the short side, keeping the ratio, and normalise with the harness's rounded statistics.
+def preprocess_cv2(clip: Clip, image: Image, short_side: int) -> Float[Tensor, "3 hs ws"]:
+    """Scale to the short side, keeping the aspect ratio, and normalise with the authors' rounded statistics.
 
-    A side is never under one patch (the authors' program stops there).
+    Each side is at least one patch (the authors' program fails on smaller images).
     """
     height, width = short_side_size((image.shape[0], image.shape[1]), short_side, _LONG_SIDE)
     patch = clip.vision.patch
@@ -206,33 +211,35 @@ def window_cosines(
     settings: SlidingSettings,
     rules: Sequence[DenseRule],
 ) -> list[Float[Tensor, "b q gh gw"]]:
-    """Cosine of every patch with every text, under each of the methods."""
+    """Cosines of every text with every patch of a batch of windows, under each method."""
     if settings.pad_windows:
-        windows = _fill_up(windows, clip.vision.patch)
+        windows = _pad_to_patches(windows, clip.vision.patch)
     tables = [position_rule(settings, rule) for rule in rules]
-    found: dict[int, Tensor] = {}
-    for i, state in shared_passes(clip.vision, windows, rules, tables):
-        cosines = patch_cosines(state, rules[i], Question(windows, texts, settings.logit_scale))
-        found[i] = cosines.reshape(*cosines.shape[:2], *state.grid)
-    return [found[i] for i in range(len(rules))]
+    by_rule: dict[int, Tensor] = {}
+    for i, tower in extract_shared_features(clip.vision, windows, rules, tables):
+        cosines = patch_cosines(tower, rules[i], SecondPassContext(windows, texts, settings.logit_scale))
+        by_rule[i] = cosines.reshape(*cosines.shape[:2], *tower.grid)
+    return [by_rule[i] for i in range(len(rules))]
 
 
 def position_rule(settings: SlidingSettings, rule: DenseRule) -> Positions:
-    """How a rule's position table follows the grid, under these settings."""
+    """The interpolation of the position table for a rule, under these settings."""
     name = settings.positions or rule.positions
     if name == "bicubic-nudged" and not settings.positions_by_count:
         name = "bicubic-nudged-by-shape"
     return POSITIONS[name]
 
 
-def _fill_up(windows: Pixels, patch: int) -> Float[Tensor, "b 3 _ _"]:
-    """Zeros on all sides up to whole patches, the odd one below and on the right."""
+def _pad_to_patches(windows: Pixels, patch: int) -> Float[Tensor, "b 3 _ _"]:
+    """Zero-pad on all sides to whole patches; an odd pixel goes below or on the right."""
     h, w = windows.shape[-2:]
-    high, wide = _padded((h, w), patch)
+    high, wide = _padded_size((h, w), patch)
     top, left = (high - h) // 2, (wide - w) // 2
     return F.pad(windows, (left, wide - w - left, top, high - h - top))
 
 
 def _plan(pixels: Float[Tensor, "3 h w"], settings: SlidingSettings) -> Windows:
     size = (pixels.shape[-2], pixels.shape[-1])
-    return whole(size) if settings.crop is None else plan_windows(size, settings.crop, settings.stride)
+    return (
+        single_window(size) if settings.crop is None else plan_windows(size, settings.crop, settings.stride)
+    )

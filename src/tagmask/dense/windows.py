@@ -1,9 +1,9 @@
-"""Where the windows of an image lie, and the linear maps that join their score maps.
+"""Positions of an image's windows, and the linear maps that stitch their score maps.
 
 Windows lie on a product grid: every row of windows has the same columns. Upsampling a
-window's map, adding it into the image, dividing by how many windows saw each pixel and the
-last resize are all linear, and each acts on rows and columns apart. So the four steps are
-one product, `Y @ maps @ X.T`, whose two factors depend on sizes only: build them once, and
+window's map, adding it to the image, dividing by the number of windows per pixel and the
+final resize are all linear and separable. So the four steps are one product,
+`Y @ maps @ X.T`, whose two factors depend on sizes only: they are built once, and
 no array of the image's size is ever accumulated.
 """
 
@@ -19,7 +19,15 @@ from torch import Tensor
 from tagmask.errors import InputError, ShapeError
 from tagmask.types import Size
 
-__all__ = ["Box", "Windows", "arrange", "plan_windows", "resize_matrix", "stitch_matrices", "whole"]
+__all__ = [
+    "Box",
+    "Windows",
+    "plan_windows",
+    "resize_matrix",
+    "single_window",
+    "stitch_matrices",
+    "tile_windows",
+]
 
 Box = tuple[int, int, int, int]
 """(x0, y0, x1, y1) in pixels, half-open."""
@@ -27,10 +35,10 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Windows:
-    """Equal windows on a product grid that cover an image without gaps.
+    """Windows of equal size on a product grid that cover an image without gaps.
 
     Raises:
-        InputError: the windows are empty, not in order, do not start at 0 or leave gaps.
+        InputError: the windows are empty, not ascending, do not start at 0 or leave gaps.
     """
 
     tops: tuple[int, ...]
@@ -38,9 +46,9 @@ class Windows:
     lefts: tuple[int, ...]
     """First pixel column of each column of windows, ascending from 0."""
     height: int
-    """Of every window, in pixels."""
+    """Height of every window, in pixels."""
     width: int
-    """Of every window, in pixels."""
+    """Width of every window, in pixels."""
 
     def __post_init__(self) -> None:
         _require_cover(self.tops, self.height, "rows")
@@ -64,15 +72,15 @@ class Windows:
 
 
 def plan_windows(size: Size, crop: int, stride: int) -> Windows:
-    """Lay square windows over an image; the last row and column are flush with its border.
+    """Cover an image by square windows; the last row and column are flush with its border.
 
     Args:
         size: (h, w) of the image in pixels.
-        crop: side of a window in pixels; a side of the image under it is taken whole.
+        crop: side of a window in pixels, reduced to the image's side where that is smaller.
         stride: pixels from one window to the next; the last step may be shorter.
 
     Raises:
-        InputError: an argument is under 1, or the stride leaves pixels that no window sees.
+        InputError: an argument is under 1, or the stride leaves pixels that no window covers.
 
     Source:
         SCLIP (ECCV 2024), as coded by the authors; the rule is mmsegmentation's.
@@ -83,46 +91,46 @@ def plan_windows(size: Size, crop: int, stride: int) -> Windows:
         ((0, 112), (0, 112, 224), 6)
     """
     if crop < 1 or stride < 1:
-        raise InputError(f"got crop {crop} and stride {stride}; both count pixels, give at least 1")
+        raise InputError(f"Got crop {crop} and stride {stride}. Both must be at least 1 pixel.")
     _require_size(size, "image")
     h, w = size
     return Windows(_starts(h, crop, stride), _starts(w, crop, stride), min(crop, h), min(crop, w))
 
 
-def whole(size: Size) -> Windows:
-    """One window that is the whole image.
+def single_window(size: Size) -> Windows:
+    """Cover the whole image by one window.
 
     Raises:
         InputError: a side is under 1.
 
     Example:
-        >>> whole((30, 40)).boxes
+        >>> single_window((30, 40)).boxes
         ((0, 0, 40, 30),)
     """
     _require_size(size, "image")
     return Windows((0,), (0,), *size)
 
 
-def arrange(maps: Float[Tensor, "windows q gh gw"], windows: Windows) -> Float[Tensor, "q rows cols"]:
-    """Lay the windows' maps side by side, the layout that `stitch_matrices` expects.
+def tile_windows(maps: Float[Tensor, "windows q gh gw"], windows: Windows) -> Float[Tensor, "q rows cols"]:
+    """Concatenate the windows' maps on their grid, the layout that `stitch_matrices` expects.
 
     Args:
         maps: one map per window and text, windows in the order of `windows.boxes`.
-        windows: their geometry.
+        windows: their positions.
 
     Returns:
-        The map of window (i, j) at rows i * gh ... and columns j * gw ...; pixels seen by
+        The map of window (i, j) at rows i * gh ... and columns j * gw ...; pixels covered by
         several windows therefore appear several times.
 
     Raises:
-        ShapeError: there are more or fewer maps than windows.
+        ShapeError: the number of maps is not the number of windows.
     """
     if len(maps) != len(windows):
-        raise ShapeError(f"got {len(maps)} maps for {len(windows)} windows; give one map per window")
+        raise ShapeError(f"Got {len(maps)} maps for {len(windows)} windows. Give one map per window.")
     _, q, gh, gw = maps.shape
     rows, columns = len(windows.tops), len(windows.lefts)
-    laid = maps.reshape(rows, columns, q, gh, gw).permute(2, 0, 3, 1, 4)
-    return laid.reshape(q, rows * gh, columns * gw)
+    tiled = maps.reshape(rows, columns, q, gh, gw).permute(2, 0, 3, 1, 4)
+    return tiled.reshape(q, rows * gh, columns * gw)
 
 
 def resize_matrix(source: int, target: int) -> Float[Tensor, "target source"]:
@@ -133,9 +141,9 @@ def resize_matrix(source: int, target: int) -> Float[Tensor, "target source"]:
         target: samples after it.
 
     Returns:
-        float32, at most two entries other than 0 per row; rows sum to 1. The weights are
-        torch's own, float32 rounding of the sampling positions included: on long axes exact
-        positions would differ from it by up to 1e-4 of a sample.
+        float32, at most two nonzero entries per row; rows sum to 1. The weights are
+        torch's own, including the float32 rounding of the sampling positions: on long axes exact
+        positions would differ by up to 1e-4 of a sample.
 
     Raises:
         InputError: a size is under 1.
@@ -148,7 +156,7 @@ def resize_matrix(source: int, target: int) -> Float[Tensor, "target source"]:
                 [0.0000, 1.0000]])
     """
     _require_size((source, target), "resize")
-    # Row k of the result is how the k-th unit vector spreads.
+    # Column k is the resized k-th unit vector.
     return F.interpolate(torch.eye(source)[None], size=target, mode="linear", align_corners=False)[0].T
 
 
@@ -161,21 +169,21 @@ def stitch_matrices(
     through_canvas: bool = True,
     padded: Size | None = None,
 ) -> tuple[Float[Tensor, "h0 rows"], Float[Tensor, "w0 cols"]]:
-    """The maps Y, X that join the windows: `Y @ arrange(maps, windows) @ X.T` has size `target`.
+    """Matrices Y, X that stitch the windows: `Y @ tile_windows(maps, windows) @ X.T` has size `target`.
 
-    Equal to: resize each window's map to the window's pixels (bilinear), add it into an empty
+    Equivalent to: resize each window's map to the window's size (bilinear), add it to an empty
     canvas, divide each pixel by the number of windows that cover it, resize to `target`
     (bilinear).
 
     Args:
-        windows: where the windows lie on the canvas.
+        windows: positions of the windows on the canvas.
         grid: (gh, gw) of one window's map.
         canvas: (h, w) of the image that the windows were planned for.
         target: (h0, w0) of the result, usually the original image.
-        through_canvas: False skips the canvas, one bilinear resize from the map straight to
-            `target`; only for one window. True resizes twice, which gives other values.
-        padded: (h, w) of a window as it was looked at, where it was filled up on all sides; its map is
-            resized to that size, and what was added is cut off.
+        through_canvas: False skips the canvas and resizes the map directly to `target`; only for a
+            single window. True resizes twice, which gives other values.
+        padded: (h, w) of a window after padding on all sides, if it was padded; its map is resized
+            to that size, and the padding is cropped.
 
     Returns:
         Y (h0, rows of windows * gh) and X (w0, columns of windows * gw): float32 on the CPU,
@@ -193,18 +201,18 @@ def stitch_matrices(
     _require_size(target, "target")
     if canvas != windows.canvas:
         raise ShapeError(
-            f"got a canvas of {canvas} for windows that cover {windows.canvas}; "
-            "plan the windows for the size of the image that was cut"
+            f"Got a canvas of {canvas} for windows that cover {windows.canvas}. "
+            "Plan the windows for the size of the canvas."
         )
     if through_canvas:
-        seen = padded or (windows.height, windows.width)
-        y = _stitch(windows.tops, windows.height, grid[0], canvas[0], target[0], seen[0])
-        x = _stitch(windows.lefts, windows.width, grid[1], canvas[1], target[1], seen[1])
+        size = padded or (windows.height, windows.width)
+        y = _stitch(windows.tops, windows.height, grid[0], canvas[0], target[0], size[0])
+        x = _stitch(windows.lefts, windows.width, grid[1], canvas[1], target[1], size[1])
         return y, x
     if len(windows) > 1:
         raise InputError(
-            f"got {len(windows)} windows with through_canvas off; "
-            "only a single window can be resized straight to the target"
+            f"Got {len(windows)} windows with through_canvas=False. "
+            "Only a single window can be resized directly to the target."
         )
     return resize_matrix(grid[0], target[0]), resize_matrix(grid[1], target[1])
 
@@ -215,28 +223,28 @@ def _starts(side: int, crop: int, stride: int) -> tuple[int, ...]:
 
 
 def _stitch(
-    starts: Sequence[int], length: int, cells: int, canvas: int, target: int, seen: int
+    starts: Sequence[int], length: int, cells: int, canvas: int, target: int, padded: int
 ) -> Float[Tensor, "target cells"]:
-    before = (seen - length) // 2
-    upsample = resize_matrix(cells, seen)[before : before + length].double()
-    joined = torch.zeros(canvas, len(starts) * cells, dtype=torch.float64)
+    before = (padded - length) // 2
+    upsample = resize_matrix(cells, padded)[before : before + length].double()
+    stitched = torch.zeros(canvas, len(starts) * cells, dtype=torch.float64)
     counts = torch.zeros(canvas, 1, dtype=torch.float64)
     for i, start in enumerate(starts):
-        joined[start : start + length, i * cells : (i + 1) * cells] = upsample
+        stitched[start : start + length, i * cells : (i + 1) * cells] = upsample
         counts[start : start + length] += 1
-    # Counts divide per axis: a pixel's count is (rows of windows over it) * (columns over it).
-    return (resize_matrix(canvas, target).double() @ (joined / counts)).float()
+    # Counts are separable: a pixel's count is (rows of windows over it) * (columns over it).
+    return (resize_matrix(canvas, target).double() @ (stitched / counts)).float()
 
 
 def _require_size(size: Size, what: str) -> None:
     if min(size) < 1:
-        raise InputError(f"got the {what} size {size}; each side must be at least 1")
+        raise InputError(f"Got the {what} size {size}. Each side must be at least 1.")
 
 
 def _require_cover(starts: Sequence[int], length: int, axis: str) -> None:
     steps = [after - before for before, after in pairwise(starts)]
     if length < 1 or not starts or starts[0] != 0 or any(not 0 < step <= length for step in steps):
         raise InputError(
-            f"windows of {length} pixels that start at {axis} {tuple(starts)} do not cover an image "
-            "from 0 on without gaps; use a stride of at most the crop"
+            f"Windows of {length} pixels that start at {axis} {tuple(starts)} do not cover an image "
+            "without gaps. Start at 0 and use a stride of at most the crop."
         )

@@ -25,8 +25,8 @@ __all__ = [
     "Content",
     "Plan",
     "Scene",
-    "Seen",
-    "Thing",
+    "SceneObject",
+    "VisibleObject",
     "draw_scene",
     "kept_from_training",
     "plan_scene",
@@ -55,7 +55,7 @@ _SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
-class Thing:
+class SceneObject:
     """One object of a scene."""
 
     kind: int
@@ -80,7 +80,7 @@ class Plan:
     """Indices into `BACKGROUND_NAMES`: one that fills the image, or the upper and the lower one."""
     horizon: float
     """Where the lower one begins, in shares of the height."""
-    things: tuple[Thing, ...]
+    things: tuple[SceneObject, ...]
     """Painted in this order."""
     seed: tuple[int, ...]
     """Of the textures and of the details of each object."""
@@ -102,7 +102,7 @@ class Scene:
         """What a person would say is in the picture."""
         owned = np.bincount(self.labels.ravel(), minlength=len(CLASS_NAMES) + len(BACKGROUND_NAMES))
         things = [
-            Seen(thing.kind, thing.colour, thing.centre)
+            VisibleObject(thing.kind, thing.colour, thing.centre)
             for thing, share in zip(self.plan.things, self.visible, strict=True)
             if share >= _LEAST_SEEN
         ]
@@ -112,7 +112,7 @@ class Scene:
         return Content(tuple(things), tuple(grounds))
 
 
-class Seen(NamedTuple):
+class VisibleObject(NamedTuple):
     """An object that can be named."""
 
     kind: int
@@ -124,7 +124,7 @@ class Seen(NamedTuple):
 class Content:
     """The nameable part of a scene: all that a caption may draw on."""
 
-    things: tuple[Seen, ...]
+    things: tuple[VisibleObject, ...]
     grounds: tuple[int, ...]
 
 
@@ -173,7 +173,7 @@ def plan_scene(
     horizon = float(rng.uniform(0.35, 0.65))
     wanted = int(rng.integers(count[0], count[1] + 1))
     reach = (max(aspect, 1.0), max(1 / aspect, 1.0))  # the sides, in short sides
-    things: list[Thing] = []
+    things: list[SceneObject] = []
     for _ in range(16 * wanted):
         if len(things) == wanted:
             break
@@ -224,8 +224,8 @@ def _choose_grounds(rng: np.random.Generator) -> tuple[int, ...]:
 
 
 def _choose_thing(
-    rng: np.random.Generator, split: str, radius: tuple[float, float], before: Sequence[Thing]
-) -> Thing:
+    rng: np.random.Generator, split: str, radius: tuple[float, float], before: Sequence[SceneObject]
+) -> SceneObject:
     # Now and then another of the same class, so that there is something to count.
     again = bool(before) and rng.random() < 0.25
     kind = before[-1].kind if again else int(rng.integers(len(CLASSES)))
@@ -233,7 +233,7 @@ def _choose_thing(
     colour = before[-1].colour if again and rng.random() < 0.7 else int(rng.choice(known))
     styles = len(CLASSES[kind].styles) - (split == "train")
     tilt = CLASSES[kind].tilt
-    return Thing(
+    return SceneObject(
         kind=kind,
         colour=colour,
         style=int(rng.integers(styles)),
@@ -246,7 +246,7 @@ def _choose_thing(
     )
 
 
-def _has_room(thing: Thing, others: Sequence[Thing], reach: tuple[float, float]) -> bool:
+def _has_room(thing: SceneObject, others: Sequence[SceneObject], reach: tuple[float, float]) -> bool:
     """Neither hiding another for the most part nor, if it is small, cut by the border for the most part."""
     x, y = thing.centre[0] * reach[0], thing.centre[1] * reach[1]
     margin = 0.55 * thing.radius

@@ -15,7 +15,7 @@ As coded by the authors: one scale, no flip; maps are scaled twice by (z - min) 
 the last grid row and column (`lose_border`), so that an image of one row of patches is all background; planes
 are held in float16 (`half_planes`) before the arg-max.
 
-Departures: an image without tags is all background (their program stops), or `nothing` where there is no
+Departures: an image without tags is all background (their program stops), or `ignore_index` where there is no
 background plane; patches that nobody attends to have no affinity (they divide by 0).
 """
 
@@ -31,13 +31,13 @@ from torch import Tensor
 from tagmask.checks import check_number
 from tagmask.clip.load import Clip
 from tagmask.dense.boxes import component_boxes_union
-from tagmask.dense.features import Pass, one_pass
+from tagmask.dense.features import TowerFeatures, extract_features
 from tagmask.dense.gradcam import softmax_gradcam
 from tagmask.dense.positions import bilinear_half_always
 from tagmask.dense.windows import resize_matrix
 from tagmask.errors import InputError
 from tagmask.method import Method
-from tagmask.papers.tagclip import TagclipSettings, scale_and_normalise, scaled_layers
+from tagmask.papers.tagclip import TagclipSettings, preprocess_bicubic, scaled_layers
 from tagmask.refine.affinity import balanced
 from tagmask.types import Image, Size, TextFeatures
 
@@ -45,14 +45,14 @@ __all__ = [
     "METHODS",
     "ClassTexts",
     "ClipEsSettings",
+    "captured_layers",
     "check_tags",
     "crf_labels",
     "crf_probabilities",
+    "encode_image",
     "fuse_names",
-    "label",
-    "look",
+    "label_pixels",
     "tag_maps",
-    "watched_layers",
 ]
 
 _PAPER_DEPTH = 12
@@ -116,25 +116,25 @@ class ClassTexts:
     so no gradient, and an empty map."""
 
 
-def look(clip: Clip, image: Image, settings: ClipEsSettings) -> Pass:
+def encode_image(clip: Clip, image: Image, settings: ClipEsSettings) -> TowerFeatures:
     """The pass that `tag_maps` reads.
 
-    TagCLIP's own pass serves as well, if it kept the `watched_layers`: the two differ only where the image
+    TagCLIP's own pass serves as well, if it kept the `captured_layers`: the two differ only where the image
     needs no stretched position table, and there by the table's rounding to float16.
     """
-    pixels = scale_and_normalise(clip, image, _shared(settings))
-    watched = watched_layers(settings, len(clip.vision.blocks))
-    return one_pass(clip.vision, pixels[None], bilinear_half_always, attention=watched)
+    pixels = preprocess_bicubic(clip, image, _shared(settings))
+    watched = captured_layers(settings, len(clip.vision.blocks))
+    return extract_features(clip.vision, pixels[None], bilinear_half_always, attention=watched)
 
 
-def watched_layers(settings: ClipEsSettings, depth: int) -> frozenset[int]:
+def captured_layers(settings: ClipEsSettings, depth: int) -> frozenset[int]:
     """Layers before the last whose attention a pass must keep."""
     return frozenset(scaled_layers(settings.attention_layers, depth)) - {depth - 1}
 
 
 @torch.inference_mode()
 def tag_maps(
-    clip: Clip, state: Pass, texts: ClassTexts, tags: Sequence[int], settings: ClipEsSettings
+    clip: Clip, tower: TowerFeatures, texts: ClassTexts, tags: Sequence[int], settings: ClipEsSettings
 ) -> Float[Tensor, "K gh gw"]:
     """Refined map of each tag on the patch grid, 0..1.
 
@@ -143,9 +143,9 @@ def tag_maps(
     """
     check_tags(tags, len(texts.foreground))
     if not len(tags):
-        return texts.foreground.new_zeros(0, *state.grid)
-    maps = activation_maps(clip, state, texts, tags, settings)
-    return scaled(refine(maps, patch_attention(state, settings), settings))
+        return texts.foreground.new_zeros(0, *tower.grid)
+    maps = activation_maps(clip, tower, texts, tags, settings)
+    return min_max_scaled(refine_maps(maps, patch_attention(tower, settings), settings))
 
 
 # -- Text ------------------------------------------------------------------------------------------------
@@ -170,17 +170,17 @@ def competing_texts(texts: ClassTexts, tags: Sequence[int]) -> TextFeatures:
 
 
 def activation_maps(
-    clip: Clip, state: Pass, texts: ClassTexts, tags: Sequence[int], settings: ClipEsSettings
+    clip: Clip, tower: TowerFeatures, texts: ClassTexts, tags: Sequence[int], settings: ClipEsSettings
 ) -> Float[Tensor, "K gh gw"]:
     """Grad-CAM of each tag, scaled. A map that is 0 everywhere stays so."""
     rivals = competing_texts(texts, tags)
-    maps = softmax_gradcam(state, rivals, range(len(tags)), clip.logit_scale).maps
+    maps = softmax_gradcam(tower, rivals, range(len(tags)), clip.logit_scale).maps
     for _ in range(settings.scalings):
-        maps = scaled(maps)
+        maps = min_max_scaled(maps)
     return maps
 
 
-def scaled(maps: Float[Tensor, "K gh gw"]) -> Float[Tensor, "K gh gw"]:
+def min_max_scaled(maps: Float[Tensor, "K gh gw"]) -> Float[Tensor, "K gh gw"]:
     """Each map to 0..1, nearly: the range in the denominator is 1e-7 wider."""
     shifted = maps - maps.amin(dim=(1, 2), keepdim=True)
     return shifted / (_LEAST_RANGE + shifted.amax(dim=(1, 2), keepdim=True))
@@ -189,32 +189,32 @@ def scaled(maps: Float[Tensor, "K gh gw"]) -> Float[Tensor, "K gh gw"]:
 # -- CAA: class-aware attention-based affinity -----------------------------------------------------------
 
 
-def patch_attention(state: Pass, settings: ClipEsSettings) -> Float[Tensor, "N N"]:
+def patch_attention(tower: TowerFeatures, settings: ClipEsSettings) -> Float[Tensor, "N N"]:
     """Attention averaged over the settings' layers; class token cut off, rows sum to less than 1.
 
     Raises:
         InputError: the pass has not kept one of the layers.
     """
-    depth = len(state.vision.blocks)
-    if missing := watched_layers(settings, depth) - state.attention.keys():
+    depth = len(tower.vision.blocks)
+    if missing := captured_layers(settings, depth) - tower.attention.keys():
         raise InputError(
             f"the pass kept no attention of layers {sorted(missing)}; name them when it is made "
-            "(`attention=watched_layers(settings, depth)`)"
+            "(`attention=captured_layers(settings, depth)`)"
         )
     first, *others = scaled_layers(settings.attention_layers, depth)
-    total = _among_patches(state, first).clone()
+    total = _among_patches(tower, first).clone()
     for layer in others:
-        total += _among_patches(state, layer)
+        total += _among_patches(tower, layer)
     return total / (1 + len(others))
 
 
-def _among_patches(state: Pass, layer: int) -> Float[Tensor, "N N"]:
-    last = layer == len(state.vision.blocks) - 1
-    tokens: Tensor = state.last_attention if last else state.attention[layer]
+def _among_patches(tower: TowerFeatures, layer: int) -> Float[Tensor, "N N"]:
+    last = layer == len(tower.vision.blocks) - 1
+    tokens: Tensor = tower.last_attention if last else tower.attention[layer]
     return tokens[0, 1:, 1:]
 
 
-def refine(
+def refine_maps(
     maps: Float[Tensor, "K gh gw"], attention: Float[Tensor, "N N"], settings: ClipEsSettings
 ) -> Float[Tensor, "K gh gw"]:
     """Spread each map along the affinity, from the patches in its boxes to all; not scaled."""
@@ -228,13 +228,13 @@ def refine(
 # -- Masks -----------------------------------------------------------------------------------------------
 
 
-def label(
+def label_pixels(
     maps: Float[Tensor, "K gh gw"],
     size: Size,
     tags: Sequence[int],
     settings: ClipEsSettings,
     *,
-    nothing: int,
+    ignore_index: int,
     keep_scores: bool = False,
 ) -> tuple[Integer[np.ndarray, "h w"], Float[np.ndarray, "planes h w"] | None]:
     """The greatest plane of each pixel, in strips of rows so that memory does not follow the image's size.
@@ -244,7 +244,7 @@ def label(
         size: (h, w) of the image.
         tags: the class of each map.
         settings: the method.
-        nothing: the label of all pixels where there is no plane at all.
+        ignore_index: the label of all pixels where there is no plane at all.
         keep_scores: also return the planes, background first if there is one, then one a tag.
 
     Returns:
@@ -253,7 +253,7 @@ def label(
     """
     height, width = size
     behind = settings.background_power is not None
-    labels = np.full(size, nothing, np.int32)
+    labels = np.full(size, ignore_index, np.int32)
     scores = np.zeros((len(tags) + behind, height, width), np.float32) if keep_scores else None
     for top, bottom, planes in _strips(maps, size, settings):
         if len(planes):
@@ -313,7 +313,7 @@ def crf_labels(
     tags: Sequence[int],
     settings: ClipEsSettings,
     *,
-    nothing: int,
+    ignore_index: int,
 ) -> tuple[Integer[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
     """Labels after a CRF, and how sure it is of each.
 
@@ -321,19 +321,19 @@ def crf_labels(
         probabilities: one a plane, as the CRF leaves them.
         tags: the class of each plane after the background's.
         settings: the method.
-        nothing: the label of pixels under `settings.confidence`, and of all where there is no plane.
+        ignore_index: the label of pixels under `settings.confidence`, and of all where there is no plane.
 
     Returns:
-        Labels as `label` gives them, and the greatest probability of each pixel (0 without planes).
+        Labels as `label_pixels` gives them, and the greatest probability of each pixel (0 without planes).
     """
     if not len(probabilities):
         size = probabilities.shape[1:]
-        return np.full(size, nothing, np.int32), np.zeros(size, np.float32)
+        return np.full(size, ignore_index, np.int32), np.zeros(size, np.float32)
     best = torch.from_numpy(probabilities).max(dim=0)
     labels = _named(best.indices, tags, settings.background_power is not None)
     sure = best.values.numpy()
     if settings.confidence is not None:
-        labels = np.where(sure < np.float32(settings.confidence), np.int32(nothing), labels)
+        labels = np.where(sure < np.float32(settings.confidence), np.int32(ignore_index), labels)
     return labels, sure
 
 

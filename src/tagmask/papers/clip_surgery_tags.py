@@ -25,7 +25,7 @@ from tagmask.clip.load import Clip
 from tagmask.dense.features import class_token
 from tagmask.dense.positions import bilinear_half
 from tagmask.method import Method, OwnWords
-from tagmask.papers.inputs import InputSettings, look
+from tagmask.papers.preprocessing import InputSettings, encode_image
 from tagmask.types import Pixels, TextFeatures
 from tagmask.variants.clip_surgery import feature_surgery, surgery_tokens
 
@@ -51,7 +51,7 @@ def score(
 ) -> Float[Tensor, "b K"]:
     """S_0k of each image; with `pool="patches"`, max_i S_ik over the patches of the second stream."""
     if settings.pool == "class":
-        return feature_surgery(class_token(look(clip, pixels))[:, None], texts)[:, 0]
+        return feature_surgery(class_token(encode_image(clip, pixels))[:, None], texts)[:, 0]
     return feature_surgery(surgery_tokens(clip.vision, pixels, bilinear_half), texts)[:, 1:].amax(dim=1)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from tagmask.clip.load import Clip
 from tagmask.dense.features import class_token
 from tagmask.method import Method, OwnWords
-from tagmask.papers.inputs import InputSettings, look
+from tagmask.papers.preprocessing import InputSettings, encode_image
 from tagmask.types import Pixels, TextFeatures
 
 __all__ = ["METHODS", "ClipTagSettings", "cosines", "score", "softmax"]
@@ -53,7 +53,7 @@ def softmax(c: Float[Tensor, "*b q"], scale: float) -> Float[Tensor, "*b q"]:
 
 def score(clip: Clip, pixels: Pixels, texts: TextFeatures, settings: ClipTagSettings) -> Float[Tensor, "b q"]:
     """Each text's score in each image."""
-    found = cosines(class_token(look(clip, pixels)), texts)
+    found = cosines(class_token(encode_image(clip, pixels)), texts)
     return softmax(found, clip.logit_scale) if settings.softmax else found
 
 

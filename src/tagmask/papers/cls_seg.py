@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tagmask.clip.load import Clip
-from tagmask.dense.features import Pass
+from tagmask.dense.features import TowerFeatures
 from tagmask.dense.prompts import TextQuery
 from tagmask.method import Method
 from tagmask.papers import clip_es, tagclip
@@ -25,28 +25,30 @@ from tagmask.papers.clip_es import ClassTexts, ClipEsSettings
 from tagmask.papers.tagclip import TagclipSettings
 from tagmask.types import Image
 
-__all__ = ["METHODS", "look_once", "maps_of_tags", "tag_scores"]
+__all__ = ["METHODS", "extract_shared_features", "maps_of_tags", "tag_scores"]
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class SharedFeatures:
     """One image and its pass, which tagging and masking both read."""
 
     pixels: Float[Tensor, "3 hs ws"]
-    state: Pass
+    state: TowerFeatures
 
 
 @torch.inference_mode()
-def look_once(clip: Clip, image: Image, tagging: TagclipSettings, masking: ClipEsSettings) -> Look:
+def extract_shared_features(
+    clip: Clip, image: Image, tagging: TagclipSettings, masking: ClipEsSettings
+) -> SharedFeatures:
     """Scale an image as tagging does, and run the tower's blocks but the last, once for both methods."""
-    pixels = tagclip.scale_and_normalise(clip, image, tagging)
-    watched = clip_es.watched_layers(masking, len(clip.vision.blocks))
-    return Look(pixels, tagclip.look(clip, pixels, tagging, also=watched))
+    pixels = tagclip.preprocess_bicubic(clip, image, tagging)
+    watched = clip_es.captured_layers(masking, len(clip.vision.blocks))
+    return SharedFeatures(pixels, tagclip.encode_image(clip, pixels, tagging, also=watched))
 
 
 @torch.inference_mode()
 def tag_scores(
-    clip: Clip, look: Look, query: TextQuery, settings: TagclipSettings
+    clip: Clip, look: SharedFeatures, query: TextQuery, settings: TagclipSettings
 ) -> Float[np.ndarray, " f"]:
     """TagCLIP's final score of every foreground class."""
     names, texts = query.names, query.features
@@ -60,7 +62,7 @@ def tag_scores(
 def maps_of_tags(
     clip: Clip,
     image: Image,
-    look: Look,
+    look: SharedFeatures,
     tags: Sequence[int],
     texts: ClassTexts,
     masking: ClipEsSettings,
@@ -71,12 +73,12 @@ def maps_of_tags(
     the stored table to float16 and TagCLIP does not. Published weights are float16 already; for others such
     an image is looked at a second time.
     """
-    state = look.state
+    tower = look.state
     grid = clip.vision.grid
     table = clip.vision.positional_embedding
-    if state.grid == (grid, grid) and not torch.equal(table, table.half().float()):
-        state = clip_es.look(clip, image, masking)
-    return clip_es.tag_maps(clip, state, texts, tags, masking)
+    if tower.grid == (grid, grid) and not torch.equal(table, table.half().float()):
+        tower = clip_es.encode_image(clip, image, masking)
+    return clip_es.tag_maps(clip, tower, texts, tags, masking)
 
 
 METHODS = (

@@ -27,7 +27,7 @@ from tagmask.checks import check_choice, check_number
 from tagmask.clip.load import Clip
 from tagmask.dense.features import class_token
 from tagmask.method import Method, OwnWords
-from tagmask.papers.inputs import InputSettings, look
+from tagmask.papers.preprocessing import InputSettings, encode_image
 from tagmask.types import Pixels, TextFeatures
 
 __all__ = ["METHODS", "DptSettings", "aggregate", "global_logits", "local_logits", "merge", "score"]
@@ -80,9 +80,9 @@ def merge(
 
 def score(clip: Clip, pixels: Pixels, texts: TextFeatures, settings: DptSettings) -> Float[Tensor, "b q"]:
     """Each text's score in each image, by a ViT."""
-    state = look(clip, pixels)
-    z = global_logits(class_token(state), texts, clip.logit_scale)
-    local = local_logits(state.finish(None)[:, 1:], texts, clip.logit_scale)
+    tower = encode_image(clip, pixels)
+    z = global_logits(class_token(tower), texts, clip.logit_scale)
+    local = local_logits(tower.project_last_block(None)[:, 1:], texts, clip.logit_scale)
     return merge(z, local, settings)
 
 

@@ -30,8 +30,8 @@ from torch import Tensor
 from tagmask.checks import check_choice, check_number
 from tagmask.errors import InputError
 from tagmask.method import Method, OwnWords
-from tagmask.papers.inputs import InputSettings
 from tagmask.papers.piaa_encoders import ENCODERS
+from tagmask.papers.preprocessing import InputSettings
 from tagmask.types import TextFeatures
 
 __all__ = [
@@ -46,7 +46,7 @@ __all__ = [
     "fit",
     "grow",
     "patch_words",
-    "refine",
+    "refine_bank",
     "score",
 ]
 
@@ -224,7 +224,7 @@ def fit(
     return Gaussians(means, Adapter(weight.float().contiguous(), bias.float()))
 
 
-def refine(bank: Bank, first: Adapter, settings: PiaaSettings) -> tuple[Tensor, Tensor, Tensor]:
+def refine_bank(bank: Bank, first: Adapter, settings: PiaaSettings) -> tuple[Tensor, Tensor, Tensor]:
     """Which rows of the bank the first fit is sure of, and what it takes them for.
 
     Per word, rows at or above the mean plus one standard deviation of that word's rows. Computed in float32,
@@ -252,7 +252,7 @@ def adapt(bank: Bank, texts: TextFeatures, settings: PiaaSettings) -> Fitted:
     """
     words = len(texts)
     first = fit(bank.features, bank.probabilities, bank.owners, texts)
-    kept, q, owners = refine(bank, first.adapter, settings)
+    kept, q, owners = refine_bank(bank, first.adapter, settings)
     last = first
     if settings.compat or int(kept.sum()) > 1:
         fallback = texts if settings.compat else first.means

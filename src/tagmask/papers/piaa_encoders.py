@@ -19,42 +19,44 @@ from torch.nn import functional as F
 
 from tagmask.clip.load import Clip
 from tagmask.clip.model import Vision
-from tagmask.dense.features import Keep, Pass, class_token, one_pass
+from tagmask.dense.features import CaptureSpec, TowerFeatures, class_token, extract_features
 from tagmask.dense.positions import bilinear_half
 from tagmask.papers.tagclip import scaled_layers
 from tagmask.types import Pixels
 from tagmask.variants.sclip import correlative
 
-__all__ = ["ENCODERS", "Seen", "see"]
+__all__ = ["ENCODERS", "EncodedImages", "encode"]
 
 _MIXED = (6, 7, 9)
 
-Encoder = Callable[[Pass], Float[Tensor, "b n e"]]
+Encoder = Callable[[TowerFeatures], Float[Tensor, "b n e"]]
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class EncodedImages:
     """What is seen of a batch of images; unit rows."""
 
     patches: Float[Tensor, "b p e"]
     class_tokens: Float[Tensor, "b e"]
 
 
-def see(clip: Clip, pixels: Pixels, encoder: str) -> Seen:
+def encode(clip: Clip, pixels: Pixels, encoder: str) -> EncodedImages:
     """Encode images of one size by an encoder of `ENCODERS`."""
     before = {layer - 1 for layer in _mixed(clip.vision)} if encoder == "itaclip" else ()
-    state = one_pass(clip.vision, pixels, bilinear_half, keep=Keep(states=frozenset(before)))
-    return Seen(F.normalize(ENCODERS[encoder](state)[:, 1:], dim=-1), class_token(state))
+    tower = extract_features(
+        clip.vision, pixels, bilinear_half, capture=CaptureSpec(states=frozenset(before))
+    )
+    return EncodedImages(F.normalize(ENCODERS[encoder](tower)[:, 1:], dim=-1), class_token(tower))
 
 
-def _sclip(state: Pass) -> Float[Tensor, "b n e"]:
-    return state.finish(correlative(state))
+def _sclip(tower: TowerFeatures) -> Float[Tensor, "b n e"]:
+    return tower.project_last_block(correlative(tower))
 
 
-def _itaclip(state: Pass) -> Float[Tensor, "b n e"]:
-    middle = torch.stack([correlative(state.entering(layer)) for layer in sorted(_mixed(state.vision))])
-    weights = 0.5 * correlative(state) + 0.5 * middle.mean(dim=0)
-    return state.vision.project(state.tokens + state.attended(weights))
+def _itaclip(tower: TowerFeatures) -> Float[Tensor, "b n e"]:
+    middle = torch.stack([correlative(tower.at_block(layer)) for layer in sorted(_mixed(tower.vision))])
+    weights = 0.5 * correlative(tower) + 0.5 * middle.mean(dim=0)
+    return tower.vision.project(tower.tokens + tower.attend(weights))
 
 
 def _mixed(vision: Vision) -> set[int]:

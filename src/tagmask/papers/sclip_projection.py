@@ -21,21 +21,21 @@ from torch.nn import functional as F
 
 from tagmask.checks import check_number
 from tagmask.clip.load import Clip
-from tagmask.dense.features import one_pass
+from tagmask.dense.features import extract_features
 from tagmask.dense.positions import bicubic_nudged
 from tagmask.dense.prompts import Names
-from tagmask.dense.sliding import scale_and_normalise
+from tagmask.dense.sliding import preprocess_cv2
 from tagmask.errors import InputError, ShapeError
 from tagmask.types import Pixels, Size, TextFeatures
 from tagmask.variants.learned import Projection, fingerprint, projected, query_projection
 
-__all__ = ["IGNORE", "ProjectionSettings", "Sample", "Watch", "train_projection"]
+__all__ = ["IGNORE_INDEX", "LabelledImage", "ProjectionSettings", "Watch", "train_projection"]
 
-IGNORE = 255
+IGNORE_INDEX = 255
 """The label of pixels that training does not look at."""
 
-Sample = tuple[UInt8[np.ndarray, "_ _ 3"], Integer[np.ndarray, "_ _"]]
-"""An image, upright RGB, and the class of each of its pixels or `IGNORE`."""
+LabelledImage = tuple[UInt8[np.ndarray, "_ _ 3"], Integer[np.ndarray, "_ _"]]
+"""An image, upright RGB, and the class of each of its pixels or `IGNORE_INDEX`."""
 
 Watch = Callable[[int, float], None]
 """Called with the steps done and the loss of the last one."""
@@ -74,7 +74,7 @@ class ProjectionSettings:
 
 def train_projection(
     clip: Clip,
-    samples: Iterable[Sample],
+    samples: Iterable[LabelledImage],
     names: Names,
     texts: TextFeatures,
     settings: ProjectionSettings,
@@ -142,9 +142,9 @@ def class_logits(
 ) -> Float[Tensor, "b c h w"]:
     """Cosine of each class's best name at every pixel; the gradient reaches the projection only."""
     with torch.no_grad():
-        state = one_pass(clip.vision, pixels, bicubic_nudged)
-    patches = F.normalize(state.finish(projected(state, matrix, bias))[:, 1:], dim=-1)
-    cosines = (patches @ texts.T).transpose(1, 2).unflatten(2, state.grid)
+        tower = extract_features(clip.vision, pixels, bicubic_nudged)
+    patches = F.normalize(tower.project_last_block(projected(tower, matrix, bias))[:, 1:], dim=-1)
+    cosines = (patches @ texts.T).transpose(1, 2).unflatten(2, tower.grid)
     size = (pixels.shape[-2], pixels.shape[-1])
     wide = F.interpolate(cosines, size=size, mode="bilinear", align_corners=False)
     if len(names.texts) == len(names.classes):
@@ -156,8 +156,8 @@ def class_logits(
 
 def pixel_loss(logits: Float[Tensor, "b c h w"], labels: Int64[Tensor, "b h w"]) -> Float[Tensor, ""]:
     """Mean cross-entropy of the pixels that have a class; 0 where none has."""
-    total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
-    return total / (labels != IGNORE).sum().clamp(min=1)
+    total = F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="sum")
+    return total / (labels != IGNORE_INDEX).sum().clamp(min=1)
 
 
 # -- Images and windows --------------------------------------------------------------------------------------
@@ -166,9 +166,11 @@ _Scaled = tuple[Float[Tensor, "3 _ _"], Int64[Tensor, "_ _"]]
 """Normalised pixels, and the class of each."""
 
 
-def _draw(samples: Iterable[Sample], settings: ProjectionSettings, rng: np.random.Generator) -> list[Sample]:
+def _draw(
+    samples: Iterable[LabelledImage], settings: ProjectionSettings, rng: np.random.Generator
+) -> list[LabelledImage]:
     """So many of all, each as likely as any other, without holding more."""
-    held: list[Sample] = []
+    held: list[LabelledImage] = []
     for seen, sample in enumerate(samples):
         if len(held) < settings.images:
             held.append(sample)
@@ -179,19 +181,19 @@ def _draw(samples: Iterable[Sample], settings: ProjectionSettings, rng: np.rando
     return held
 
 
-def _scaled(clip: Clip, sample: Sample, classes: int, settings: ProjectionSettings) -> _Scaled:
+def _scaled(clip: Clip, sample: LabelledImage, classes: int, settings: ProjectionSettings) -> _Scaled:
     image, labels = sample
     if image.shape[:2] != labels.shape:
         raise ShapeError(
             f"an image of {image.shape[:2]} (h, w) has labels of {labels.shape}; give one a pixel"
         )
-    strange = np.setdiff1d(labels, [*range(classes), IGNORE])
+    strange = np.setdiff1d(labels, [*range(classes), IGNORE_INDEX])
     if len(strange):
         raise InputError(
             f"labels hold {strange[:5].tolist()}; with {classes} classes give 0 to {classes - 1}, "
-            f"or {IGNORE} for pixels to leave out"
+            f"or {IGNORE_INDEX} for pixels to leave out"
         )
-    pixels = scale_and_normalise(clip, image, settings.short_side)
+    pixels = preprocess_cv2(clip, image, settings.short_side)
     near = _nearest(labels, (pixels.shape[-2], pixels.shape[-1]))
     return pixels, torch.from_numpy(near.astype(np.int64)).to(clip.device)
 
@@ -214,7 +216,7 @@ def _window(sample: _Scaled, crop: int, rng: np.random.Generator) -> _Scaled:
     if rng.random() < 0.5:
         cut, truth = cut.flip(-1), truth.flip(-1)
     missing = (0, crop - truth.shape[1], 0, crop - truth.shape[0])
-    return F.pad(cut, missing), F.pad(truth, missing, value=IGNORE)
+    return F.pad(cut, missing), F.pad(truth, missing, value=IGNORE_INDEX)
 
 
 def _ends(losses: list[float]) -> list[float]:

@@ -29,7 +29,7 @@ from jaxtyping import Bool, Float
 from tagmask.checks import check_number
 from tagmask.errors import InputError
 from tagmask.method import Method, OwnWords
-from tagmask.papers.inputs import InputSettings
+from tagmask.papers.preprocessing import InputSettings
 
 __all__ = [
     "METHODS",

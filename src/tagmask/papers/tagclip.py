@@ -35,7 +35,7 @@ from torch.nn import functional as F
 from tagmask.checks import check_number
 from tagmask.clip.load import Clip
 from tagmask.dense.boxes import component_boxes_union, mask_box
-from tagmask.dense.features import Pass, class_features, one_pass
+from tagmask.dense.features import TowerFeatures, class_token_features, extract_features
 from tagmask.dense.positions import bilinear_half
 from tagmask.dense.prompts import Names, merge_names
 from tagmask.errors import InputError
@@ -156,14 +156,14 @@ def score_images(
     """
     found = []
     for image in images:
-        pixels = scale_and_normalise(clip, image, settings)
-        state = look(clip, pixels, settings)
-        found.append(first_scores(clip, pixels, state, names, texts, foreground, settings))
+        pixels = preprocess_bicubic(clip, image, settings)
+        tower = encode_image(clip, pixels, settings)
+        found.append(first_scores(clip, pixels, tower, names, texts, foreground, settings))
     finals = reidentify(clip, found, names, texts, settings)
     return [final.cpu().numpy() for final in finals]
 
 
-def scale_and_normalise(clip: Clip, image: Image, settings: TagclipSettings) -> Float[Tensor, "3 hs ws"]:
+def preprocess_bicubic(clip: Clip, image: Image, settings: TagclipSettings) -> Float[Tensor, "3 hs ws"]:
     """Scaled up to whole patches by Pillow's bicubic, then normalised as the weights want it."""
     height, width = target_size((image.shape[0], image.shape[1]), clip.vision.patch, settings)
     scaled = PILImage.fromarray(image).resize((width, height), PILImage.Resampling.BICUBIC)
@@ -195,57 +195,59 @@ def target_size(size: Size, patch: int, settings: TagclipSettings) -> Size:
 # -- Coarse scores ---------------------------------------------------------------------------------------
 
 
-def look(
+def encode_image(
     clip: Clip,
     pixels: Float[Tensor, "3 h w"],
     settings: TagclipSettings,
     *,
     also: Set[int] = frozenset(),
-) -> Pass:
+) -> TowerFeatures:
     """The pass that tagging reads, with the attention of the layers in `also` for others to read."""
     depth = len(clip.vision.blocks)
     wanted = frozenset(range(depth - 1)) if settings.dmar else frozenset()
-    return one_pass(clip.vision, pixels[None], bilinear_half, attention=wanted | also)
+    return extract_features(clip.vision, pixels[None], bilinear_half, attention=wanted | also)
 
 
 def first_scores(
     clip: Clip,
     pixels: Float[Tensor, "3 h w"],
-    state: Pass,
+    tower: TowerFeatures,
     names: Names,
     texts: TextFeatures,
     foreground: int,
     settings: TagclipSettings,
 ) -> Local:
     """All that is known of one image before its candidates are looked at again."""
-    scores = coarse_scores(clip, state, names, texts)
+    scores = coarse_scores(clip, tower, names, texts)
     if settings.dmar:
-        scores = refine(scores, patch_attention(state), state.grid, settings).scores
+        scores = refine_scores(scores, patch_attention(tower), tower.grid, settings).scores
     local = scores[:, :foreground].amax(dim=0)
-    return Local(pixels, local, find_candidates(scores, local, state.grid, settings))
+    return Local(pixels, local, find_candidates(scores, local, tower.grid, settings))
 
 
-def coarse_scores(clip: Clip, state: Pass, names: Names, texts: TextFeatures) -> Float[Tensor, "N C"]:
+def coarse_scores(
+    clip: Clip, tower: TowerFeatures, names: Names, texts: TextFeatures
+) -> Float[Tensor, "N C"]:
     """Softmax over all texts, background included, of each patch's value-path feature.
 
     The authors keep the last block and mask its attention by -100 off the diagonal: every token attends to
     itself alone, which is the value path. A class with several names takes its best.
     """
-    features = F.normalize(state.finish(None)[0, 1:], dim=-1)
+    features = F.normalize(tower.project_last_block(None)[0, 1:], dim=-1)
     probabilities = torch.softmax(clip.logit_scale * features @ texts.T, dim=-1)
     return merge_names(probabilities.T, names).T
 
 
-def patch_attention(state: Pass) -> list[Float[Tensor, "N N"]]:
+def patch_attention(tower: TowerFeatures) -> list[Float[Tensor, "N N"]]:
     """A_l of all layers, the last one's natural attention included; class token cut off."""
-    layers = [state.attention[layer] for layer in sorted(state.attention)] + [state.last_attention]
+    layers = [tower.attention[layer] for layer in sorted(tower.attention)] + [tower.last_attention]
     return [layer[0, 1:, 1:] for layer in layers]
 
 
 # -- DMAR: dual-masking attention refinement -------------------------------------------------------------
 
 
-def refine(
+def refine_scores(
     coarse: Float[Tensor, "N C"],
     attention: Sequence[Float[Tensor, "N N"]],
     grid: Size,
@@ -343,7 +345,7 @@ def crop_scores(
 ) -> Float[Tensor, "b C"]:
     """Softmax scores of crops whose class token sees only the patches of its mask, in every layer."""
     hidden = (~masks.flatten(1)).float() * _HIDDEN
-    features = F.normalize(class_features(clip.vision, crops, hidden), dim=-1)
+    features = F.normalize(class_token_features(clip.vision, crops, hidden), dim=-1)
     probabilities = torch.softmax(clip.logit_scale * features @ texts.T, dim=-1)
     return merge_names(probabilities.T, names).T
 

@@ -12,7 +12,7 @@ from tagmask.pipelines.dense import DensePipeline
 from tagmask.pipelines.labelled import LabelledImage, MaskPipeline
 from tagmask.pipelines.tag_first import TagFirstPipeline
 from tagmask.pipelines.tagging import OnePassPipeline, TagclipPipeline, TagPipeline
-from tagmask.settings.recipes import MaskRecipe, TagMaskRecipe, TagRecipe
+from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe, TagRecipe
 
 __all__ = ["LabelledImage", "MaskPipeline", "TagPipeline", "mask_pipeline", "tag_pipeline"]
 
@@ -29,7 +29,7 @@ TAG_PIPELINES: Mapping[str, Callable[..., TagPipeline]] = MappingProxyType(
 )
 
 
-def mask_pipeline(clip: Clip, recipe: MaskRecipe | TagMaskRecipe) -> MaskPipeline:
+def mask_pipeline(clip: Clip, recipe: MaskRecipe | TagFirstRecipe) -> MaskPipeline:
     """What masks images by a recipe."""
     return MASK_PIPELINES[method_of(recipe).kind](clip, recipe)
 

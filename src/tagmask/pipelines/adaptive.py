@@ -18,7 +18,7 @@ from tagmask.dense.features import class_token
 from tagmask.dense.prompts import merge_names, text_features
 from tagmask.errors import InputError
 from tagmask.papers import piaa, piaa_encoders, sparc
-from tagmask.papers.inputs import batches, look
+from tagmask.papers.preprocessing import batches, encode_image
 from tagmask.pipelines.adaptation import Adaptation
 from tagmask.pipelines.tagging import Scores, TagPipeline, score_batches
 from tagmask.settings.recipes import TagRecipe
@@ -59,7 +59,7 @@ class PiaaPipeline(TagPipeline):
         clip, query, settings = self.clip, self.query, self._settings
 
         def score(pixels: Pixels) -> Float[Tensor, "b q"]:
-            seen = piaa_encoders.see(clip, pixels, settings.encoder)
+            seen = piaa_encoders.encode(clip, pixels, settings.encoder)
             return piaa.score(seen.patches, seen.class_tokens, query.features, adapter, settings)
 
         return score_batches(clip, query, images, settings, score)
@@ -73,7 +73,7 @@ class PiaaPipeline(TagPipeline):
             seen: dict[int, Float[Tensor, "p e"]] = {}
             for places, pixels in batches(clip, images, settings):
                 seen.update(
-                    zip(places, piaa_encoders.see(clip, pixels, settings.encoder).patches, strict=True)
+                    zip(places, piaa_encoders.encode(clip, pixels, settings.encoder).patches, strict=True)
                 )
             for place in sorted(seen):  # in the order given, which decides between equal entropies
                 bank = piaa.grow(bank, seen[place], texts, settings)
@@ -157,7 +157,7 @@ class SparcPipeline(TagPipeline):
         clip, query = self.clip, self.query
         tokens: dict[int, Tensor] = {}
         for places, pixels in batches(clip, images, self._settings):
-            tokens.update(zip(places, class_token(look(clip, pixels)), strict=True))
+            tokens.update(zip(places, class_token(encode_image(clip, pixels)), strict=True))
         seen = torch.stack([tokens[place] for place in range(len(images))])
         single, plain = (
             merge_names((seen @ texts.T).T, query.names).T for texts in (query.features, self._plain)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from tagmask.catalogue import dense_rule
 from tagmask.clip.load import Clip
-from tagmask.dense.rule import Question, block_attention, shared_passes
-from tagmask.dense.sliding import SlidingSettings, position_rule, scale_and_normalise
+from tagmask.dense.rule import SecondPassContext, block_attention, extract_shared_features
+from tagmask.dense.sliding import SlidingSettings, position_rule, preprocess_cv2
 from tagmask.errors import InputError
 from tagmask.types import Attention, Image, Size, TextFeatures
 
@@ -91,14 +91,14 @@ def patch_attention(
     depth = len(clip.vision.blocks)
     rules = [dense_rule(name, depth) for name in methods]
     tables = [position_rule(settings, rule) for rule in rules]
-    pixels = scale_and_normalise(clip, image, settings.short_side)[None]
-    question = None if texts is None else Question(pixels, texts, settings.logit_scale)
+    pixels = preprocess_cv2(clip, image, settings.short_side)[None]
+    context = None if texts is None else SecondPassContext(pixels, texts, settings.logit_scale)
     grid = clip.vision.grid_of((pixels.shape[-2], pixels.shape[-1]))
     columns = grid[1]
     patches = [row * columns + column for row, column in (patch_of(point, size, grid) for point in points)]
     found = np.empty((len(methods), len(points), *grid), np.float32)
-    for i, x in shared_passes(clip.vision, pixels, rules, tables):
-        rows = _rows(block_attention(x, rules[i], question), patches, x.patches)
+    for i, x in extract_shared_features(clip.vision, pixels, rules, tables):
+        rows = _rows(block_attention(x, rules[i], context), patches, x.patches)
         found[i] = rows.reshape(len(points), *grid).cpu().numpy()
     return found
 

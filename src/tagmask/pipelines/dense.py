@@ -9,8 +9,8 @@ from jaxtyping import Float32, Integer
 
 from tagmask.catalogue import dense_rule, method_of
 from tagmask.clip.load import Clip
+from tagmask.dense.cosine_maps import CosineMaps
 from tagmask.dense.labels import label_pixels
-from tagmask.dense.maps import CosineMaps
 from tagmask.dense.prompts import Names, text_query
 from tagmask.dense.sliding import check_windows, sliding_cosines
 from tagmask.papers.clip_es import check_tags
@@ -43,17 +43,17 @@ class DensePipeline(MaskPipeline):
 
     @torch.inference_mode()
     def __call__(
-        self, images: Images, tags: Sequence[Sequence[int] | None], nothing: int, keep_scores: bool
+        self, images: Images, tags: Sequence[Sequence[int] | None], ignore_index: int, keep_scores: bool
     ) -> list[LabelledImage]:
         """See `MaskPipeline`."""
-        return [masked for (masked,) in self.compared(images, tags, nothing, keep_scores, [self.recipe])]
+        return [masked for (masked,) in self.compared(images, tags, ignore_index, keep_scores, [self.recipe])]
 
     @torch.inference_mode()
     def compared(
         self,
         images: Images,
         tags: Sequence[Sequence[int] | None],
-        nothing: int,
+        ignore_index: int,
         keep_scores: bool,
         recipes: Sequence[MaskRecipe],
     ) -> list[tuple[LabelledImage, ...]]:
@@ -67,7 +67,7 @@ class DensePipeline(MaskPipeline):
         all_maps = sliding_cosines(self.clip, images, self._query.features, self.recipe, rules)
         return [
             tuple(
-                self._label(image, maps, found, nothing, keep_scores, recipe)
+                self._label(image, maps, found, ignore_index, keep_scores, recipe)
                 for maps, recipe in zip(each, recipes, strict=True)
             )
             for image, each, found in zip(images, all_maps, chosen, strict=True)
@@ -88,7 +88,7 @@ class DensePipeline(MaskPipeline):
         image: Image,
         maps: CosineMaps,
         tags: tuple[int, ...] | None,
-        nothing: int,
+        ignore_index: int,
         keep_scores: bool,
         recipe: MaskRecipe,
     ) -> LabelledImage:
@@ -104,19 +104,19 @@ class DensePipeline(MaskPipeline):
             )
             maps = replace(maps, cosines=maps.cosines[rows])
         if not kept:  # nothing is in the running, and there is no background to be
-            empty = np.full(maps.size, nothing, np.int32)
+            empty = np.full(maps.size, ignore_index, np.int32)
             return LabelledImage(empty, spread_planes(None, kept, self.words, maps.size, keep_scores), tags)
         labels, scores = label_pixels(
             maps,
             names,
             recipe,
             background=self.background,
-            nothing=nothing,
+            ignore_index=ignore_index,
             keep_scores=keep_scores or recipe.crf is not None,
         )
         if recipe.crf is not None and scores is not None:
-            labels, scores = self._agreed(image, labels, scores, nothing, recipe)
-        table = np.full(nothing + 1, nothing, np.int32)
+            labels, scores = self._agreed(image, labels, scores, ignore_index, recipe)
+        table = np.full(ignore_index + 1, ignore_index, np.int32)
         table[: len(kept)] = kept
         full = spread_planes(scores, kept, self.words, maps.size, keep_scores)
         return LabelledImage(table[labels], full, tags)
@@ -126,7 +126,7 @@ class DensePipeline(MaskPipeline):
         image: Image,
         labels: Integer[np.ndarray, "h w"],
         scores: Float32[np.ndarray, "k h w"],
-        nothing: int,
+        ignore_index: int,
         recipe: MaskRecipe,
     ) -> tuple[Integer[np.ndarray, "h w"], Float32[np.ndarray, "k h w"]]:
         """After the CRF. Pixels that were unsure (`prob_thd`) speak for the background, if there is one."""
@@ -137,5 +137,5 @@ class DensePipeline(MaskPipeline):
         agreed = apply_crf(planes, image, recipe.crf or "", wrapped=False)
         best = agreed.max(dim=0).indices.to(torch.int32).numpy()
         if not self.background:
-            best = np.where(labels == nothing, np.int32(nothing), best)
+            best = np.where(labels == ignore_index, np.int32(ignore_index), best)
         return best, agreed.numpy()

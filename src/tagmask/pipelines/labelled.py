@@ -36,14 +36,14 @@ class MaskPipeline:
     """Label 0 is the background."""
 
     def __call__(
-        self, images: Images, tags: Sequence[Sequence[int] | None], nothing: int, keep_scores: bool
+        self, images: Images, tags: Sequence[Sequence[int] | None], ignore_index: int, keep_scores: bool
     ) -> list[LabelledImage]:
         """Label every pixel of every image.
 
         Args:
             images: upright RGB.
             tags: for each image its classes, counted without the background; None: not known.
-            nothing: the label of pixels that are no class.
+            ignore_index: the label of pixels that are no class.
             keep_scores: also return the score of every class at every pixel.
 
         Raises:

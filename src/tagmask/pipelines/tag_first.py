@@ -15,7 +15,7 @@ from tagmask.papers import clip_es, cls_seg
 from tagmask.pipelines.labelled import LabelledImage, MaskPipeline, apply_crf, spread_planes
 from tagmask.pipelines.tagging import TagclipPipeline
 from tagmask.refine.pamr import pamr
-from tagmask.settings.recipes import TagMaskRecipe
+from tagmask.settings.recipes import TagFirstRecipe
 from tagmask.types import Image, Images
 
 __all__ = ["TagFirstPipeline"]
@@ -24,7 +24,7 @@ __all__ = ["TagFirstPipeline"]
 class TagFirstPipeline(MaskPipeline):
     """CLS-SEG and CLIP-ES: an image's tags, given or found, and a mask of each."""
 
-    def __init__(self, clip: Clip, recipe: TagMaskRecipe) -> None:
+    def __init__(self, clip: Clip, recipe: TagFirstRecipe) -> None:
         self.clip, self.recipe = clip, recipe
         self.background = recipe.background_names is not None
         prompts = recipe.prompts or clip_es.fuse_names(recipe.words)
@@ -37,17 +37,18 @@ class TagFirstPipeline(MaskPipeline):
 
     @torch.inference_mode()
     def __call__(
-        self, images: Images, tags: Sequence[Sequence[int] | None], nothing: int, keep_scores: bool
+        self, images: Images, tags: Sequence[Sequence[int] | None], ignore_index: int, keep_scores: bool
     ) -> list[LabelledImage]:
         """See `MaskPipeline`."""
         for given in tags:
             clip_es.check_tags(given or (), len(self.recipe.words))
         return [
-            self._mask(image, given, nothing, keep_scores) for image, given in zip(images, tags, strict=True)
+            self._mask(image, given, ignore_index, keep_scores)
+            for image, given in zip(images, tags, strict=True)
         ]
 
     def _mask(
-        self, image: Image, given: Sequence[int] | None, nothing: int, keep_scores: bool
+        self, image: Image, given: Sequence[int] | None, ignore_index: int, keep_scores: bool
     ) -> LabelledImage:
         tags, maps = self._maps(image, given)
         size = (image.shape[0], image.shape[1])
@@ -64,10 +65,10 @@ class TagFirstPipeline(MaskPipeline):
             planes: Float32[np.ndarray, "k h w"] | None = probabilities.numpy()
             # The cut is for what a CRF is sure of; other probabilities do not sum to 1.
             cut = settings if recipe.crf else replace(settings, confidence=None)
-            labels, _ = clip_es.crf_labels(probabilities.numpy(), tags, cut, nothing=nothing)
+            labels, _ = clip_es.crf_labels(probabilities.numpy(), tags, cut, ignore_index=ignore_index)
         else:
-            labels, planes = clip_es.label(
-                maps, size, tags, settings, nothing=nothing, keep_scores=keep_scores
+            labels, planes = clip_es.label_pixels(
+                maps, size, tags, settings, ignore_index=ignore_index, keep_scores=keep_scores
             )
         kept = [tag + self.background for tag in tags]
         kept = [0, *kept] if self.background else kept
@@ -84,10 +85,10 @@ class TagFirstPipeline(MaskPipeline):
                     "segmenter(image, tags=[0, 5])"
                 )
             tagger = self._tagger
-            look = cls_seg.look_once(self.clip, image, tagger.settings, settings)
+            look = cls_seg.extract_shared_features(self.clip, image, tagger.settings, settings)
             tags = tagger.choose(cls_seg.tag_scores(self.clip, look, tagger.query, tagger.settings))
             return tags, cls_seg.maps_of_tags(self.clip, image, look, tags, self._texts, settings)
         if not len(given):
             return (), self._texts.foreground.new_zeros(0, 1, 1)
-        state = clip_es.look(self.clip, image, settings)
-        return tuple(given), clip_es.tag_maps(self.clip, state, self._texts, given, settings)
+        tower = clip_es.encode_image(self.clip, image, settings)
+        return tuple(given), clip_es.tag_maps(self.clip, tower, self._texts, given, settings)

@@ -13,7 +13,7 @@ from tagmask.catalogue import method_of
 from tagmask.clip.load import Clip
 from tagmask.dense.prompts import TextQuery, text_query
 from tagmask.errors import InputError
-from tagmask.papers.inputs import InputSettings, batches
+from tagmask.papers.preprocessing import InputSettings, batches
 from tagmask.papers.tagclip import TagclipSettings, score_images
 from tagmask.pipelines.adaptation import Adaptation
 from tagmask.pipelines.thresholding import choose

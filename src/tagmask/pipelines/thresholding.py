@@ -12,17 +12,17 @@ from jaxtyping import Bool, Float, Shaped
 from tagmask.errors import ShapeError
 
 __all__ = [
+    "above_relative_threshold",
     "best_thresholds",
     "choose",
     "choose_tags",
-    "limits",
-    "over_relative_cut",
-    "relative_cut",
-    "tag_cut",
+    "relative_threshold",
+    "tag_threshold",
+    "thresholds_of_image",
 ]
 
 
-def relative_cut(scores: Float[np.ndarray, "*images c"], tau: float) -> Float[np.ndarray, "*images"]:
+def relative_threshold(scores: Float[np.ndarray, "*images c"], tau: float) -> Float[np.ndarray, "*images"]:
     """The score a tag must exceed: `tau` of the way from an image's lowest score to its highest.
 
     Computed in the scores' own precision, since a score may lie on the cut exactly.
@@ -31,20 +31,22 @@ def relative_cut(scores: Float[np.ndarray, "*images c"], tau: float) -> Float[np
     return np.asarray(low + scores.dtype.type(tau) * (high - low))
 
 
-def over_relative_cut(scores: Float[np.ndarray, "*images c"], tau: float) -> Bool[np.ndarray, "*images c"]:
+def above_relative_threshold(
+    scores: Float[np.ndarray, "*images c"], tau: float
+) -> Bool[np.ndarray, "*images c"]:
     """Which classes score above the cut. Strictly: an image whose scores are all equal has none.
 
     Example:
-        >>> over_relative_cut(np.float32([[0.0, 0.5, 1.0], [3.0, 2.0, 2.6]]), 0.5).tolist()
+        >>> above_relative_threshold(np.float32([[0.0, 0.5, 1.0], [3.0, 2.0, 2.6]]), 0.5).tolist()
         [[False, False, True], [True, False, True]]
     """
-    over: Bool[np.ndarray, "*images c"] = scores > relative_cut(scores, tau)[..., None]
+    over: Bool[np.ndarray, "*images c"] = scores > relative_threshold(scores, tau)[..., None]
     return over
 
 
-def tag_cut(scores: Float[np.ndarray, " f"], tau: float) -> float:
+def tag_threshold(scores: Float[np.ndarray, " f"], tau: float) -> float:
     """The score a tag of one image must exceed, in float32 as the scores are."""
-    return float(relative_cut(scores.astype(np.float32, copy=False), tau))
+    return float(relative_threshold(scores.astype(np.float32, copy=False), tau))
 
 
 def choose_tags(
@@ -61,7 +63,7 @@ def choose_tags(
         >>> choose_tags(np.float32([0.1, 0.7, 0.5]), 0.5, min_score=0.6)
         (1,)
     """
-    chosen = np.flatnonzero(over_relative_cut(scores.astype(np.float32, copy=False), tau))
+    chosen = np.flatnonzero(above_relative_threshold(scores.astype(np.float32, copy=False), tau))
     if not len(chosen):
         chosen = np.array([scores.argmax()])
     chosen = chosen[scores[chosen] >= min_score]
@@ -70,11 +72,11 @@ def choose_tags(
     return tuple(sorted(int(c) for c in chosen))
 
 
-def limits(
+def thresholds_of_image(
     scores: Float[np.ndarray, " f"], tau: float, thresholds: Sequence[float | None] = ()
 ) -> Float[np.ndarray, " f"]:
     """The score that each word must exceed in this image: its threshold, else the image's own cut."""
-    cut = tag_cut(scores, tau)
+    cut = tag_threshold(scores, tau)
     own = [cut if threshold is None else threshold for threshold in thresholds]
     return np.array(own or [cut] * len(scores), np.float32)
 
@@ -101,7 +103,7 @@ def choose(
     least = -np.inf if min_score is None else min_score
     if not any(threshold is not None for threshold in thresholds):
         return choose_tags(scores, tau, min_score=least, top=top)
-    chosen = np.flatnonzero((scores > limits(scores, tau, thresholds)) & (scores >= least))
+    chosen = np.flatnonzero((scores > thresholds_of_image(scores, tau, thresholds)) & (scores >= least))
     if top is not None:
         chosen = chosen[np.argsort(-scores[chosen], kind="stable")][:top]
     return tuple(sorted(int(c) for c in chosen))

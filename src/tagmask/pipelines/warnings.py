@@ -5,16 +5,16 @@ from collections.abc import Sequence
 
 from tagmask.catalogue import dense_rule, method_of
 from tagmask.clip.load import Clip
-from tagmask.dense.features import Keep
+from tagmask.dense.features import CaptureSpec
 from tagmask.settings.recipes import MaskRecipe
 
-__all__ = ["say_depth", "say_unknown"]
+__all__ = ["warn_depth", "warn_unknown_words"]
 
 _LOG = logging.getLogger(__name__)
 _USUAL_LAYERS = 12
 
 
-def say_unknown(clip: Clip, texts: Sequence[str]) -> None:
+def warn_unknown_words(clip: Clip, texts: Sequence[str]) -> None:
     """Say which words the weights cannot know, where their file tells what they saw."""
     known = clip.known_words
     if known is None:
@@ -31,7 +31,7 @@ def say_unknown(clip: Clip, texts: Sequence[str]) -> None:
         )
 
 
-def say_depth(clip: Clip, recipe: MaskRecipe) -> None:
+def warn_depth(clip: Clip, recipe: MaskRecipe) -> None:
     """Say what is known to be different on towers that are deeper than those the methods were made for."""
     layers = len(clip.vision.blocks)
     if layers <= _USUAL_LAYERS:
@@ -42,7 +42,9 @@ def say_depth(clip: Clip, recipe: MaskRecipe) -> None:
             "%s is weaker on large weights (published: %s); sc-clip is not.", recipe.method, method.large
         )
     rule = dense_rule(recipe.method, layers, recipe.variant)
-    if (rule.mid != Keep() or rule.depth > 1) and not getattr(recipe.variant, "absolute_layers", False):
+    if (rule.capture != CaptureSpec() or rule.depth > 1) and not getattr(
+        recipe.variant, "absolute_layers", False
+    ):
         _LOG.warning(
             "%s names layers of a 12-layer tower; %s has %d, of which those at the same share of the depth "
             "are read (absolute_layers=True, or as_='published', reads the same numbers).",

@@ -1,13 +1,12 @@
-"""The fully connected conditional random field, solved by mean field.
+"""The fully connected conditional random field (dense CRF), solved by mean field.
 
-Every pixel tells every other what class it takes itself for; near pixels, and pixels of like
-colour, are believed most. After some rounds the maps follow the edges of the image.
+Every pixel sends its class probabilities to every other; neighbouring pixels and pixels of similar
+colour weigh most. After a few rounds the maps follow the edges of the image.
 
     n  pixels of the image, row by row
 
-The sums over all pairs run on a permutohedral lattice, as in the program that the papers used; see
-`tagmask.refine.lattice` for why and how. For batches of small images `tagmask.refine.crf_small` has them
-exactly.
+A permutohedral lattice approximates the sums over all pairs, as in the program that the papers used; see
+`tagmask.refine.lattice`. For batches of small images, `tagmask.refine.crf_small` computes them exactly.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,25 +28,25 @@ __all__ = ["CRF_SETTINGS", "CrfSettings", "caffe_wrapped", "dense_crf", "dense_c
 
 _MEAN_BGR = (104.008, 116.669, 122.675)
 _FADED = 1e-6
-"""Classes that can change no message by more than this are not passed on in a round."""
+"""Classes that can change no message by more than this are skipped in a round."""
 _BYTES = 1 << 29
-"""Of one buffer of the lattice, of which a use holds two: with more, classes are sent in groups."""
-_FEWEST = 4
-"""Classes sent at a time, whatever that takes: narrow groups take nearly as long as wide ones."""
+"""Size limit of a lattice buffer (a call holds two); larger inputs are filtered in groups of classes."""
+_MIN_GROUP = 4
+"""Fewest classes filtered at a time, whatever the memory: small groups take nearly as long as large ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class CrfSettings:
-    """What the field believes.
+    """Settings of the dense CRF.
 
     Attributes:
-        near: reach of the smoothness kernel, its standard deviation in pixels.
-        near_weight: how much it counts.
-        far: reach of the appearance kernel in pixels.
-        colour: its standard deviation in grey levels (0..255) of each colour.
-        colour_weight: how much it counts.
+        near: standard deviation of the smoothness kernel, in pixels.
+        near_weight: weight of the smoothness kernel.
+        far: spatial standard deviation of the appearance kernel, in pixels.
+        colour: its standard deviation per colour channel, in grey levels (0..255).
+        colour_weight: weight of the appearance kernel.
         rounds: mean-field rounds; 0 only normalises.
-        floor: probabilities are raised to at least this before the logarithm.
+        floor: lower bound of the probabilities before the logarithm.
 
     Raises:
         InputError: a value out of range.
@@ -84,8 +83,8 @@ CRF_SETTINGS: Mapping[str, CrfSettings] = MappingProxyType(
         ),
     }
 )
-"""Settings by the paper that used them. "cls-seg" are CLIP-ES's; "deeplab" has the
-same numbers, as its public scripts are remembered, unchecked.
+"""Settings by the paper that used them. "cls-seg" has those of CLIP-ES; "deeplab" has the same
+numbers, unverified against its public scripts.
 "weakclip/loss" is for 64 x 64 maps inside the training loop, "weakclip/student-voc" for the network
 that is trained on the masks."""
 
@@ -93,7 +92,7 @@ that is trained on the masks."""
 def dense_crf(
     probabilities: Float[Tensor, "c h w"], image: Image | UInt8[Tensor, "h w 3"], settings: CrfSettings
 ) -> Float[Tensor, "c h w"]:
-    """Let all pixels of an image agree on their classes.
+    """Refine class probabilities so that they follow the edges of the image.
 
     With U = -log(clip(p, floor, 1)) and Q = softmax(-U), each round sets
 
@@ -105,14 +104,14 @@ def dense_crf(
         k2(i, j) = exp(-|x_i - x_j|^2 / 2 far^2 - |colour_i - colour_j|^2 / 2 colour^2).
 
     Args:
-        probabilities: one plane per class at the image's size; need not sum to 1. Values below the
-            floor or above 1 are cut.
-        image: RGB (any order of colours, if always the same).
+        probabilities: one plane per class at the image's size; need not sum to 1. Values are clipped
+            to floor..1.
+        image: RGB (or any other order of channels).
         settings: see `CRF_SETTINGS` for those of the papers.
 
     Returns:
-        Q, positive, of sum 1 over the classes, in the dtype of `probabilities` and on their
-        device, computed in float32 or better, without gradient. One class gives 1 everywhere.
+        Q, positive, sums to 1 over the classes, in the dtype and on the device of `probabilities`,
+        computed in float32 or better, without gradient. A single class gives 1 everywhere.
 
         Memory beyond the input: 0.3 to 0.8 kB per pixel for the lattice (most for noisy images and
         small `colour`) and 16 to 30 bytes per pixel and class. Measured: 1.2 GB per megapixel with
@@ -120,15 +119,15 @@ def dense_crf(
         Time is linear in pixels, classes and rounds. Results are the same from run to run.
 
     Raises:
-        ShapeError: no class, no pixel, or an image of another size.
+        ShapeError: no class, no pixel, or an image of a different size.
         InputError: NaN or infinite probabilities, or `near` or `colour` so small for the image that
-            the lattice cannot number its corners.
+            the lattice cannot index its corners.
 
     Source:
         Krähenbühl and Koltun, NIPS 2011; lattice, normalisation and order of features as in the
         authors' program, which CLIP-ES and WeakCLIP call through pydensecrf (Q differs by less than
-        1e-5 on most images; a rounding that tips a pixel can spread: 3e-3 seen). Departures: classes whose
-        largest Q is so small that they can change no message by 1e-6 are left out of a round.
+        1e-5 on most images; a rounding difference at one pixel can spread: 3e-3 was observed). Departure:
+        classes whose largest Q is too small to change any message by 1e-6 are skipped in a round.
 
     Example:
         >>> refined = dense_crf(torch.rand(3, 8, 9), np.zeros((8, 9, 3), np.uint8), CRF_SETTINGS["cls-seg"])
@@ -137,12 +136,12 @@ def dense_crf(
     """
     c, h, w = probabilities.shape
     pixels = image.cpu().numpy() if isinstance(image, Tensor) else image
-    _require(probabilities, pixels)
+    _check_inputs(probabilities, pixels)
     dtype = torch.promote_types(probabilities.dtype, torch.float32)
-    belief = torch.empty(h * w, c, dtype=dtype, device=probabilities.device)
-    belief.copy_(probabilities.detach().reshape(c, h * w).T).clamp_(settings.floor, 1).log_()
-    message, width = _lattice_message(pixels, settings, belief)
-    marginals = _mean_field(belief, message, settings.rounds, width)
+    log_prior = torch.empty(h * w, c, dtype=dtype, device=probabilities.device)
+    log_prior.copy_(probabilities.detach().reshape(c, h * w).T).clamp_(settings.floor, 1).log_()
+    message, width = _lattice_message(pixels, settings, log_prior)
+    marginals = _mean_field(log_prior, message, settings.rounds, width)
     return marginals.T.reshape(c, h, w).to(probabilities.dtype)
 
 
@@ -151,15 +150,15 @@ def dense_crf_batch(
     images: UInt8[np.ndarray, "b h w 3"] | UInt8[Tensor, "b h w 3"],
     settings: CrfSettings,
 ) -> Float[Tensor, "b c h w"]:
-    """`dense_crf` of each image of a batch.
+    """Run `dense_crf` on each image of a batch.
 
     Raises:
-        ShapeError: as many images as planes are needed, and at least one; else as `dense_crf`.
+        ShapeError: an empty batch, or different numbers of planes and images; also as `dense_crf`.
         InputError: as `dense_crf`.
     """
     if not 0 < len(probabilities) == len(images):
         raise ShapeError(
-            f"got {len(probabilities)} sets of planes and {len(images)} images; give one per image"
+            f"Got {len(probabilities)} sets of planes and {len(images)} images. Give one per image."
         )
     return torch.stack(
         [dense_crf(p, image, settings) for p, image in zip(probabilities, images, strict=True)]
@@ -167,10 +166,10 @@ def dense_crf_batch(
 
 
 def caffe_wrapped(image: Image) -> Image:
-    """The image as CLIP-ES and CLS-SEG show it to the field, for their exact figures.
+    """The image as CLIP-ES and CLS-SEG pass it to the CRF, to reproduce their exact figures.
 
-    They subtract the mean colour and cast back to bytes: the fraction is dropped and what is
-    negative wraps around, so dark pixels come out bright. A fault, kept for comparison only.
+    They subtract the mean colour and cast back to bytes: fractions are dropped and negative values wrap
+    around, so dark pixels become bright. This is a bug, reproduced for comparison only.
 
     Args:
         image: RGB.
@@ -190,46 +189,48 @@ def caffe_wrapped(image: Image) -> Image:
 
 
 _Message: TypeAlias = Callable[[Float[Tensor, "n c"]], Float[Tensor, "n c"]]
-"""Both kernels, weighted, applied to some classes."""
+"""Applies the weighted sum of both kernels to some classes."""
 
 
-def _require(probabilities: Float[Tensor, "c h w"], image: np.ndarray) -> None:
+def _check_inputs(probabilities: Float[Tensor, "c h w"], image: np.ndarray) -> None:
     size = tuple(probabilities.shape[1:])
     if image.shape != (*size, 3):
         raise ShapeError(
-            f"got planes of {size} and an image of {image.shape}; resize one of them so that the image is "
-            f"{(*size, 3)}"
+            f"Got planes of {size} and an image of {image.shape}. Resize one of them: the image must be "
+            f"{(*size, 3)}."
         )
     if probabilities.numel() == 0:
-        raise ShapeError(f"got planes {tuple(probabilities.shape)}; give at least one class and one pixel")
+        raise ShapeError(
+            f"Got planes of {tuple(probabilities.shape)}. Give at least one class and one pixel."
+        )
     if not probabilities.isfinite().all():
-        raise InputError("got probabilities that are NaN or infinite; give numbers from 0 to 1")
+        raise InputError("Some probabilities are NaN or infinite. Give numbers from 0 to 1.")
 
 
 def _mean_field(
-    belief: Float[Tensor, "n c"], message: _Message, rounds: int, width: int
+    log_prior: Float[Tensor, "n c"], message: _Message, rounds: int, width: int
 ) -> Float[Tensor, "n c"]:
-    marginals = belief.softmax(1)
-    classes = belief.shape[1]
-    alive = torch.arange(classes, device=belief.device)
-    reach = 0.0
-    for done in range(rounds):
-        if len(alive) == classes <= width:
-            heard = message(marginals)
+    marginals = log_prior.softmax(1)
+    classes = log_prior.shape[1]
+    active = torch.arange(classes, device=log_prior.device)
+    gain = 0.0
+    for step in range(rounds):
+        if len(active) == classes <= width:
+            received = message(marginals)
         else:
-            heard = torch.zeros_like(belief)
-            for some in alive.split(width):
-                heard.index_copy_(1, some, message(marginals.index_select(1, some)))
-        if done == 0:
-            # All classes together send 1 everywhere: no value sent grows by more than what then arrives.
-            reach = float(heard.sum(1).max())
-        torch.softmax(heard.add_(belief), 1, out=marginals)
-        alive = (_largest(marginals) * reach > _FADED).nonzero()[:, 0]
+            received = torch.zeros_like(log_prior)
+            for group in active.split(width):
+                received.index_copy_(1, group, message(marginals.index_select(1, group)))
+        if step == 0:
+            # All classes together send 1 everywhere, so their sum bounds how much a sent value can grow.
+            gain = float(received.sum(1).max())
+        torch.softmax(received.add_(log_prior), 1, out=marginals)
+        active = (_column_maxima(marginals) * gain > _FADED).nonzero()[:, 0]
     return marginals
 
 
-def _largest(values: Float[Tensor, "n c"]) -> Float[Tensor, " c"]:
-    """Of each column; long rows first, which is many times faster than `amax(0)` of short ones."""
+def _column_maxima(values: Float[Tensor, "n c"]) -> Float[Tensor, " c"]:
+    """`amax(0)`, many times faster: folds short rows to long ones first."""
     n, c = values.shape
     fold = max(n // 64, 1)
     whole = n // fold * fold
@@ -240,7 +241,7 @@ def _largest(values: Float[Tensor, "n c"]) -> Float[Tensor, " c"]:
 def _lattice_message(
     image: UInt8[np.ndarray, "h w 3"], settings: CrfSettings, like: Float[Tensor, "n c"]
 ) -> tuple[_Message, int]:
-    """The message, and how many classes to send at a time."""
+    """The message function, and how many classes to filter at a time."""
     weighted = [
         (weight, Lattice(features, dtype=like.dtype, device=like.device))
         for weight, features in _kernels(image, settings)
@@ -251,9 +252,9 @@ def _lattice_message(
         return near(values).mul_(first).add_(far(values), alpha=second)
 
     corners = max(lattice.size for _, lattice in weighted)
-    most = max(_BYTES // (like.element_size() * corners), _FEWEST)
-    parts = -(-like.shape[1] // most)
-    return message, -(-like.shape[1] // parts)
+    most = max(_BYTES // (like.element_size() * corners), _MIN_GROUP)
+    groups = -(-like.shape[1] // most)
+    return message, -(-like.shape[1] // groups)
 
 
 def _kernels(
@@ -262,10 +263,10 @@ def _kernels(
     """Weight and features (x, y, colours in units of their standard deviations) of both kernels."""
     h, w, _ = image.shape
     y, x = np.mgrid[:h, :w].astype(np.float32)
-    place = np.stack([x, y], axis=-1).reshape(-1, 2)
+    position = np.stack([x, y], axis=-1).reshape(-1, 2)
     colours = image.reshape(-1, 3).astype(np.float32)
-    far = np.concatenate([place / settings.far, colours / settings.colour], axis=1, dtype=np.float32)
+    far = np.concatenate([position / settings.far, colours / settings.colour], axis=1, dtype=np.float32)
     return [
-        (settings.near_weight, (place / settings.near).astype(np.float32)),
+        (settings.near_weight, (position / settings.near).astype(np.float32)),
         (settings.colour_weight, far),
     ]

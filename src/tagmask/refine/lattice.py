@@ -1,17 +1,17 @@
 """Gaussian filtering of scattered points by the permutohedral lattice.
 
-The sum over all pairs sum_j exp(-|f_i - f_j|^2 / 2) v_j costs n^2; the lattice costs n. Space is
-tiled by simplices of d + 1 corners. Each point hands its value to the corners of its simplex
-(splat), the corners exchange with their neighbours along d + 1 axes (blur), each point reads
-its corners again (slice). Only corners that some point touches exist.
+Direct summation over all pairs, sum_j exp(-|f_i - f_j|^2 / 2) v_j, costs n^2; the lattice costs n. Space is
+tiled by simplices of d + 1 corners. Each point distributes its value to the corners of its simplex
+(splat), neighbouring corners mix along d + 1 axes (blur), and each point interpolates from
+its corners (slice). Only corners of occupied simplices are stored.
 
     n   points        d   features of a point        k = d + 1   corners of a simplex, axes
     m   corners of all points: usually 0.1 to 3 per point
 
-Why numpy and torch only: a compiled extension or numba would be one more thing that fails to
-install, and is not needed. Corners are integers packed in one int64, so finding the distinct
-ones is a sort and finding neighbours a search in sorted arrays, both vectorised by numpy. The three
-steps are sparse sums with few terms each, which torch's embedding_bag does for all channels at once.
+NumPy and torch suffice, so there is no compiled extension that could fail to install. Corners are
+integers packed in one int64: finding distinct corners is a sort and finding neighbours a search in sorted
+arrays, both vectorised by NumPy. The three steps are sparse sums with few terms each, which torch's
+embedding_bag computes for all channels at once.
 """
 
 import math
@@ -28,8 +28,8 @@ from tagmask.errors import InputError
 __all__ = ["Lattice"]
 
 _STRIP = 1 << 15
-"""Points located at a time: their temporary arrays stay in cache."""
-_KEYS = 1 << 62
+"""Points located at a time: their temporary arrays stay in the CPU's cache."""
+_MAX_KEYS = 1 << 62
 
 
 class _Sums(NamedTuple):
@@ -41,7 +41,7 @@ class _Sums(NamedTuple):
 
 
 class _Simplices(NamedTuple):
-    """Where points lie: a corner, the way from it around the simplex, and the share of each corner."""
+    """The simplex of each point: a corner, the axes of the path to the others, barycentric weights."""
 
     key: Int64[np.ndarray, " n"]
     axes: Int8[np.ndarray, "k n"]
@@ -50,7 +50,7 @@ class _Simplices(NamedTuple):
 
 
 _Keys: TypeAlias = list[Int64[np.ndarray, " _"]]
-"""Of the corners of each colour."""
+"""Keys of the corners of each colour."""
 
 
 class Lattice:
@@ -61,16 +61,16 @@ class Lattice:
     as much as one or two uses with 20 channels.
 
     Args:
-        features: one row per point, divided by the standard deviation wanted.
-        dtype: of the values to be filtered.
-        device: of the values to be filtered.
+        features: one row per point, divided by the standard deviation of the kernel.
+        dtype: of the values to filter.
+        device: of the values to filter.
 
     Attributes:
-        size: m. A use takes 2 * m numbers per channel; the filter itself 16 bytes per point and
+        size: m. A call takes 2 * m numbers per channel; the filter itself 16 bytes per point and
             corner of its simplex, and about 20 per corner and axis.
 
     Raises:
-        InputError: features are spread too far for the lattice's integers.
+        InputError: the features spread too far for the lattice's int64 keys.
 
     Source:
         Adams, Baek and Davis, Eurographics 2010; normalisation as in Krähenbühl and Koltun, ICML 2013.
@@ -91,7 +91,7 @@ class Lattice:
         simplices = _locate(features)
         keys, corners, splat = _distinct(simplices, dtype)
         self.size = sum(len(part) for part in keys)
-        # Axis by axis: where corners are missing, the order counts.
+        # Axis by axis: the order matters, because corners are missing.
         blurs = [_blur(keys, step, dtype) for step in simplices.steps]
         self._sums = [_Sums(*(part.to(device) for part in sums)) for sums in (splat, *blurs)]
         self._corners = torch.from_numpy(corners).to(device)
@@ -103,45 +103,47 @@ class Lattice:
         self._sums[0] = _Sums(terms, starts, weights * scale[:, 0][terms])
 
     def __call__(self, values: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
-        """Filtered values, of the same dtype."""
+        """Filter values of n points; the result has their dtype."""
         for terms, starts, weights in self._sums:
             values = F.embedding_bag(terms, values, starts, mode="sum", per_sample_weights=weights)
         return F.embedding_bag(self._corners, values, mode="sum", per_sample_weights=self._shares)
 
 
 def _locate(features: Float[np.ndarray, "n d"]) -> _Simplices:
-    """The simplex of each point.
+    """Find the simplex of each point.
 
-    Corners are integer vectors of sum 0 whose entries agree modulo k; that remainder is the corner's
-    colour. A simplex has one corner of each colour, and one gets from colour r to r + 1 by adding
-    1 everywhere and taking k off one axis.
+    Corners are integer vectors of sum 0 whose entries agree modulo k; that remainder is the corner's colour.
+    A simplex has one corner of each colour; adding 1 to all entries and subtracting k from one axis leads
+    from colour r to r + 1.
     """
     n, d = features.shape
     k = d + 1
     basis = _basis(d)
     radix, low = _packing(features, basis)
     steps = radix.sum() - k * radix
-    found = _Simplices(np.empty(n, np.int64), np.empty((k, n), np.int8), np.empty((k, n), np.float32), steps)
+    simplices = _Simplices(
+        np.empty(n, np.int64), np.empty((k, n), np.int8), np.empty((k, n), np.float32), steps
+    )
     for first in range(0, n, _STRIP):
         part = slice(first, first + _STRIP)
         point = (basis.astype(np.float32) @ features[part].astype(np.float32).T).astype(np.float32)
         zero = np.rint(point / k) * k
         rank = _rank(point - zero)
-        # Rounding each entry alone may leave the plane of sum 0: entries with the largest error go back.
+        # Rounding each entry may leave the plane of sum 0: move the entries with the largest errors back.
         rank += np.rint(zero.sum(0) / k).astype(np.int8)
-        back = (rank < 0).astype(np.int8) - (rank > d).astype(np.int8)
-        rank += k * back
-        zero += np.float32(k) * back
+        correction = (rank < 0).astype(np.int8) - (rank > d).astype(np.int8)
+        rank += k * correction
+        zero += np.float32(k) * correction
         gaps, columns = point - zero, np.arange(point.shape[1])
         ascending = np.empty_like(gaps)
         for axis in range(k):
-            place = d - rank[axis]
-            ascending[place, columns] = gaps[axis]
-            found.axes[place, columns + first] = axis
-        found.shares[1:, part] = np.diff(ascending, axis=0) / k
-        found.shares[0, part] = 1 - (ascending[-1] - ascending[0]) / k
-        found.key[part] = radix @ (zero.astype(np.int64) - low[:, None])
-    return found
+            order = d - rank[axis]
+            ascending[order, columns] = gaps[axis]
+            simplices.axes[order, columns + first] = axis
+        simplices.shares[1:, part] = np.diff(ascending, axis=0) / k
+        simplices.shares[0, part] = 1 - (ascending[-1] - ascending[0]) / k
+        simplices.key[part] = radix @ (zero.astype(np.int64) - low[:, None])
+    return simplices
 
 
 def _basis(d: int) -> Float64[np.ndarray, "k d"]:
@@ -157,24 +159,24 @@ def _basis(d: int) -> Float64[np.ndarray, "k d"]:
 def _packing(
     features: Float[np.ndarray, "n d"], basis: Float64[np.ndarray, "k d"]
 ) -> tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " k"]]:
-    """Radix and offset that make one int64 of a corner, one step beyond every used corner included."""
+    """Radix and offset that pack a corner in one int64, with room for one step beyond every used corner."""
     k, d = basis.shape
     low, high = features.min(0).astype(np.float64), features.max(0).astype(np.float64)
     reach = np.stack([basis * low, basis * high])
     least = np.floor(reach.min(0).sum(1)).astype(np.int64) - 4 * k
     spans = [int(span) for span in np.ceil(reach.max(0).sum(1)).astype(np.int64) - least + 4 * k]
-    if math.prod(spans[:d]) >= _KEYS:
+    if math.prod(spans[:d]) >= _MAX_KEYS:
         raise InputError(
-            f"got features that spread over {[round(float(s)) for s in high - low]} standard deviations, too "
-            "many for the lattice; raise the sigmas or make the image smaller"
+            f"Features spread over {[round(float(s)) for s in high - low]} standard deviations, too many for "
+            "the lattice. Increase the standard deviations or use a smaller image."
         )
-    # The last entry is minus the sum of the others.
+    # The last entry needs no radix: it is minus the sum of the others.
     radix = [math.prod(spans[axis + 1 : d]) for axis in range(d)] + [0]
     return np.array(radix, np.int64), least
 
 
 def _rank(values: Float32[np.ndarray, "k n"]) -> Int8[np.ndarray, "k n"]:
-    """How many entries of a column are larger; of equal ones the first counts as larger."""
+    """Rank of each entry in its column, 0 for the largest; of equal entries the first counts as larger."""
     rank = np.zeros(values.shape, np.int8)
     for i in range(len(values)):
         for j in range(i + 1, len(values)):
@@ -185,7 +187,7 @@ def _rank(values: Float32[np.ndarray, "k n"]) -> Int8[np.ndarray, "k n"]:
 
 
 def _distinct(simplices: _Simplices, dtype: torch.dtype) -> tuple[_Keys, Int32[np.ndarray, "n k"], _Sums]:
-    """Distinct corners, ascending per colour; each point's corners by number; the points of each corner."""
+    """Distinct corners, ascending per colour; the indices of each point's corners; the splat matrix."""
     k, n = simplices.axes.shape
     key = simplices.key
     keys, points, weights, starts = [], [], [], []
@@ -194,11 +196,11 @@ def _distinct(simplices: _Simplices, dtype: torch.dtype) -> tuple[_Keys, Int32[n
     for colour in range(k):
         order = np.argsort(key)
         ascending = key[order]
-        fresh = np.empty(n, bool)
-        fresh[0] = True
-        np.not_equal(ascending[1:], ascending[:-1], out=fresh[1:])
-        start = np.flatnonzero(fresh)
-        corners[order, colour] = np.cumsum(fresh, dtype=np.int32) + (count - 1)
+        is_new = np.empty(n, bool)
+        is_new[0] = True
+        np.not_equal(ascending[1:], ascending[:-1], out=is_new[1:])
+        start = np.flatnonzero(is_new)
+        corners[order, colour] = np.cumsum(is_new, dtype=np.int32) + (count - 1)
         keys.append(ascending[start])
         points.append(order.astype(np.int32))
         weights.append(simplices.shares[colour][order])
@@ -210,26 +212,26 @@ def _distinct(simplices: _Simplices, dtype: torch.dtype) -> tuple[_Keys, Int32[n
 
 
 def _blur(keys: _Keys, step: np.int64, dtype: torch.dtype) -> _Sums:
-    """Along one axis: a corner plus half of each neighbour.
+    """Blur along one axis: each corner plus half of each neighbour.
 
-    The constant that would keep the sum is left out: normalisation takes it away.
+    A constant factor is omitted, because the normalisation cancels it.
     """
     firsts = np.cumsum([0, *map(len, keys)])
     total = int(firsts[-1])
     table = np.full((total, 3), -1, np.int32)
-    own, ahead, behind = table.T
-    own[:] = np.arange(total, dtype=np.int32)
+    centre, successor, predecessor = table.T
+    centre[:] = np.arange(total, dtype=np.int32)
     for colour, key in enumerate(keys):
         after = (colour + 1) % len(keys)
-        wanted = key + step
-        place = np.searchsorted(keys[after], wanted)
-        np.minimum(place, len(keys[after]) - 1, out=place)
-        here = np.flatnonzero(keys[after][place] == wanted)
-        there = place[here] + firsts[after]
+        target = key + step
+        index = np.searchsorted(keys[after], target)
+        np.minimum(index, len(keys[after]) - 1, out=index)
+        here = np.flatnonzero(keys[after][index] == target)
+        there = index[here] + firsts[after]
         here += firsts[colour]
-        ahead[here] = there
-        behind[there] = here
-    ends = np.cumsum(1 + (ahead >= 0).view(np.int8) + (behind >= 0).view(np.int8), dtype=np.int32)
+        successor[here] = there
+        predecessor[there] = here
+    ends = np.cumsum(1 + (successor >= 0).view(np.int8) + (predecessor >= 0).view(np.int8), dtype=np.int32)
     starts = np.concatenate([np.zeros(1, np.int32), ends[:-1]])
     weights = np.full(ends[-1], 0.5, np.float32)
     weights[starts] = 1

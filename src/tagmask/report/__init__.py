@@ -1,8 +1,8 @@
 """A page to look at: what was found in each picture, in one HTML file that needs nothing else."""
 
-from tagmask.report.attention import Look
+from tagmask.report.attention import AttentionExample
 from tagmask.report.curves import Curve, Curves
+from tagmask.report.item import ReportItem
 from tagmask.report.page import render
-from tagmask.report.sight import Sight
 
-__all__ = ["Curve", "Curves", "Look", "Sight", "render"]
+__all__ = ["AttentionExample", "Curve", "Curves", "ReportItem", "render"]

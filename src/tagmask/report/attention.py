@@ -10,12 +10,12 @@ from PIL import ImageDraw
 
 from tagmask.catalogue import method, method_names
 from tagmask.errors import ShapeError
-from tagmask.report.heat import warmed
-from tagmask.report.sheet import Heading, Row, fitted, picture_sheet, stretched
+from tagmask.report.contact_sheet import Heading, Row, fitted, picture_sheet, stretched
+from tagmask.report.heatmap import warmed
 from tagmask.report.text import data_uri, escaped
 from tagmask.types import Image
 
-__all__ = ["Look", "look_section", "look_sheet"]
+__all__ = ["AttentionExample", "attention_section", "attention_sheet"]
 
 _ON_SHEET, _ON_PAGE = 300, 360
 """Longest sides of a cell, in pixels."""
@@ -24,7 +24,7 @@ _FINE = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class AttentionExample:
     """One picture, and where some of its patches look."""
 
     image: Image
@@ -43,12 +43,12 @@ class Look:
             )
 
 
-def look_sheet(look: Look) -> PIL.Image.Image:
+def attention_sheet(look: AttentionExample) -> PIL.Image.Image:
     """One picture: a row a point, a column a method; warm is what the patch at the point takes most from.
 
     Each map is drawn in shares of its own strongest patch.
     """
-    headings = [Heading("picture"), *(Heading(name, _said(name)) for name in look.methods)]
+    headings = [Heading("picture"), *(Heading(name, _summary(name)) for name in look.methods)]
     rows = [
         Row(tuple(cells), f"patch at {x},{y}")
         for (x, y), cells in zip(look.points, _cells(look, _ON_SHEET), strict=True)
@@ -56,10 +56,10 @@ def look_sheet(look: Look) -> PIL.Image.Image:
     return picture_sheet(headings, rows)
 
 
-def look_section(look: Look, title: str, lead: str) -> str:
+def attention_section(look: AttentionExample, title: str, lead: str) -> str:
     """The same as a section of the page, which wraps where the page is narrow."""
     rows = ""
-    said = {name: _said(name) for name in look.methods}
+    said = {name: _summary(name) for name in look.methods}
     for (x, y), (picture, *maps) in zip(look.points, _cells(look, _ON_PAGE), strict=True):
         figures = _figure(picture, f"Picture, marked at {x},{y}", "picture", f"patch at {x},{y}")
         for name, cell in zip(look.methods, maps, strict=True):
@@ -83,11 +83,11 @@ def _figure(cell: Image, described: str, name: str, said: str) -> str:
     )
 
 
-def _said(name: str) -> str:
+def _summary(name: str) -> str:
     return method(name, "masks").summary if name in method_names("masks") else ""
 
 
-def _cells(look: Look, longest: int) -> list[list[Image]]:
+def _cells(look: AttentionExample, longest: int) -> list[list[Image]]:
     """For each point the marked picture and the marked maps."""
     picture = fitted(look.image, longest)
     size = (picture.shape[0], picture.shape[1])

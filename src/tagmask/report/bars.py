@@ -1,4 +1,4 @@
-"""Tag scores as bars, best first, with the cut drawn where it falls."""
+"""Tag scores as bars, best first, with the threshold drawn where it falls."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ __all__ = ["tag_bars"]
 _ROWS = 8
 """Bars drawn at least, where there are as many words."""
 _BELOW = 3
-"""Bars drawn at least below the cut, so that it is seen to divide something."""
+"""Bars drawn at least below the threshold, so that it is seen to divide something."""
 
 
 def tag_bars(tags: Tags, slots: Mapping[str, int], colours: Sequence[str]) -> str:
@@ -33,15 +33,18 @@ def tag_bars(tags: Tags, slots: Mapping[str, int], colours: Sequence[str]) -> st
         )
     scores = np.nan_to_num(tags.scores.astype(np.float64), nan=-np.inf, posinf=1.0, neginf=-np.inf)
     order = sorted(range(len(tags.words)), key=lambda c: (-scores[c], c))
-    above = sum(bool(scores[c] > tags.cut) for c in order)
+    above = sum(bool(scores[c] > tags.threshold) for c in order)
     head = max(_ROWS, above + _BELOW)
     drawn = [c for i, c in enumerate(order) if i < head or c in tags.chosen]
     rest = [c for c in order if c not in drawn]
-    scale = max(float(scores.max(initial=0.0)), tags.cut if np.isfinite(tags.cut) else 0.0, 1e-9)
+    scale = max(float(scores.max(initial=0.0)), tags.threshold if np.isfinite(tags.threshold) else 0.0, 1e-9)
     rows = [_row(tags, c, scores[c] / scale, slots, colours) for c in drawn]
-    if np.isfinite(tags.cut):
-        rows.insert(above, f'<li class="cut"><span>cut</span><span class="score">{tags.cut:.3f}</span></li>')
-    place = float(np.clip(tags.cut / scale, 0, 1)) if np.isfinite(tags.cut) else 0.0
+    if np.isfinite(tags.threshold):
+        rows.insert(
+            above,
+            f'<li class="cut"><span>threshold</span><span class="score">{tags.threshold:.3f}</span></li>',
+        )
+    place = float(np.clip(tags.threshold / scale, 0, 1)) if np.isfinite(tags.threshold) else 0.0
     none = "" if tags.chosen else '<p class="none">None of the words was found.</p>'
     return (
         f'<section class="tags"><h3>Tags</h3>{none}'

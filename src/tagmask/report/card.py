@@ -9,10 +9,10 @@ from jaxtyping import UInt8
 
 from tagmask.errors import ShapeError
 from tagmask.report.bars import tag_bars
-from tagmask.report.heat import heat_strip
-from tagmask.report.names import places
+from tagmask.report.heatmap import heat_strip
+from tagmask.report.item import Layer, ReportItem, layers, sampled
+from tagmask.report.label_placement import places
 from tagmask.report.outlines import path_data
-from tagmask.report.sight import Layer, Sight, layers, sampled
 from tagmask.report.switches import maker_switch, view_switch
 from tagmask.report.text import data_uri, escaped, share
 
@@ -24,7 +24,7 @@ _LEGEND = 12
 """Entries of a legend before the rest is folded."""
 
 
-def card(number: int, sight: Sight, colours: Sequence[str], frame: float) -> str:
+def card(number: int, sight: ReportItem, colours: Sequence[str], frame: float) -> str:
     """One sight.
 
     Args:
@@ -65,7 +65,7 @@ def card(number: int, sight: Sight, colours: Sequence[str], frame: float) -> str
     )
 
 
-def _described(sight: Sight) -> str:
+def _described(sight: ReportItem) -> str:
     if sight.tags is None:
         return f"Picture {sight.name}"
     return f"Picture {sight.name}, tagged {', '.join(sight.tags.names) or 'with none of the words'}"
@@ -116,11 +116,11 @@ def _legend(number: int, layer: Layer, words: Sequence[str], colours: Sequence[s
         else f'<i data-slot="{slot}" style="flex-grow:{part:.5f};--c:{colours[slot]}"></i>'
         for slot, part in layer.shares
     )
-    rest = f'<i class="bare" style="flex-grow:{layer.nothing:.5f}"></i>' if layer.nothing else ""
+    rest = f'<i class="bare" style="flex-grow:{layer.unlabelled:.5f}"></i>' if layer.unlabelled else ""
     entries = [_entry(slot, part, layer, words, colours) for slot, part in layer.shares]
-    if layer.nothing:
+    if layer.unlabelled:
         entries.append(
-            f'<li><span class="key bare"><b></b>no label <span class="part">{share(layer.nothing)}</span>'
+            f'<li><span class="key bare"><b></b>no label <span class="part">{share(layer.unlabelled)}</span>'
             "</span></li>"
         )
     folded = ""

@@ -9,7 +9,7 @@ import PIL.Image
 from tagmask.api import Segmenter
 from tagmask.catalogue import method
 from tagmask.clip.load import Clip
-from tagmask.report.sheet import Heading, Row, fitted, picture_sheet
+from tagmask.report.contact_sheet import Heading, Row, fitted, picture_sheet
 from tagmask.results import Segmentation
 from tagmask.types import Image, Images
 

@@ -8,10 +8,10 @@ from importlib.resources import files
 import numpy as np
 
 from tagmask.masks import overlay_colours
-from tagmask.report.attention import Look, look_section
+from tagmask.report.attention import AttentionExample, attention_section
 from tagmask.report.card import card
 from tagmask.report.curves import Curves, curve_charts
-from tagmask.report.sight import Sight, made
+from tagmask.report.item import ReportItem, made
 from tagmask.report.switches import maker_switch, view_switch
 from tagmask.report.text import escaped
 
@@ -21,10 +21,10 @@ __all__ = ["render"]
 def render(
     title: str,
     lead: str,
-    sights: Sequence[Sight],
-    facts: Mapping[str, str],
+    sights: Sequence[ReportItem],
+    metadata: Mapping[str, str],
     *,
-    looks: Sequence[tuple[str, str, Look]] = (),
+    looks: Sequence[tuple[str, str, AttentionExample]] = (),
     charts: Sequence[Curves] = (),
 ) -> str:
     """A page that shows pictures and what was found in them, whole in itself.
@@ -37,7 +37,7 @@ def render(
         title: its heading, and the name of the window.
         lead: a sentence or two below the title.
         sights: the pictures, in the order in which they are shown. What they show is not changed.
-        facts: what the reader may want to know of the run, e.g. {"weights": "...", "time": "3.2 s"}; the
+        metadata: what the reader may want to know of the run, e.g. {"weights": "...", "time": "3.2 s"}; the
             value of "command" is set as code.
         looks: shown below the pictures, each with a title and a sentence or two.
         charts: how numbers went over time, shown above the pictures.
@@ -55,7 +55,7 @@ def render(
     frame = _frame(sights)
     cards = "".join(card(i, sight, colours, frame) for i, sight in enumerate(sights))
     makers = list(dict.fromkeys(by for sight in sights for by, _ in made(sight)))
-    attention = "".join(look_section(look, name, said) for name, said, look in looks)
+    attention = "".join(attention_section(look, name, said) for name, said, look in looks)
     script = _part("page.js")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -65,7 +65,7 @@ def render(
         f"<title>{escaped(title)}</title>\n"
         f"<style>\n{_part('style.css')}{_choices(sights)}.sheet{{--frame:{frame:.4f}}}\n</style>\n</head>\n"
         f'<body>\n<header class="top"><h1>{escaped(title)}</h1>\n<p class="lead">{escaped(lead)}</p>\n'
-        f"{_facts(facts)}</header>\n{curve_charts(charts)}{_for_all(makers) if len(sights) > 1 else ''}"
+        f"{_metadata_list(metadata)}</header>\n{curve_charts(charts)}{_for_all(makers) if len(sights) > 1 else ''}"
         f'<main>\n<div class="sheet">\n{cards}</div>\n{attention}</main>\n'
         '<footer class="foot"><p>Shares count pixels. Scores are compared within one picture. '
         "This page is one file and fetches nothing.</p></footer>\n"
@@ -86,13 +86,13 @@ def _policy(script: str) -> str:
     )
 
 
-def _frame(sights: Sequence[Sight]) -> float:
+def _frame(sights: Sequence[ReportItem]) -> float:
     """Width over height of the frames: the pictures' median, neither tall nor panoramic."""
     ratios = [sight.image.shape[1] / max(sight.image.shape[0], 1) for sight in sights] or [4 / 3]
     return float(np.clip(np.median(ratios), 0.8, 1.8))
 
 
-def _choices(sights: Sequence[Sight]) -> str:
+def _choices(sights: Sequence[ReportItem]) -> str:
     """Style that shows what a sight's second, third... radio button stands for."""
     most = max((len(made(sight)) for sight in sights), default=0)
     return "".join(
@@ -102,11 +102,11 @@ def _choices(sights: Sequence[Sight]) -> str:
     )
 
 
-def _facts(facts: Mapping[str, str]) -> str:
+def _metadata_list(metadata: Mapping[str, str]) -> str:
     def value(name: str, text: str) -> str:
         return f"<code>{escaped(text)}</code>" if name == "command" else escaped(text)
 
-    pairs = "".join(f"<div><dt>{escaped(k)}</dt><dd>{value(k, v)}</dd></div>" for k, v in facts.items())
+    pairs = "".join(f"<div><dt>{escaped(k)}</dt><dd>{value(k, v)}</dd></div>" for k, v in metadata.items())
     return f'<dl class="facts">{pairs}</dl>\n' if pairs else ""
 
 

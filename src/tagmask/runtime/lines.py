@@ -9,22 +9,22 @@ from pathlib import Path
 from tagmask.errors import OutputError
 from tagmask.files import unwritable
 
-__all__ = ["json_lines", "lines_kept", "partial_path"]
+__all__ = ["atomic_lines", "json_lines", "partial_path"]
 
 
 @contextmanager
 def json_lines(path: Path) -> Iterator[Callable[[Mapping[str, object]], None]]:
-    """Give a function that writes one object a line to `path`, as `lines_kept` does.
+    """Give a function that writes one object a line to `path`, as `atomic_lines` does.
 
     Raises:
         OutputError: the file cannot be written. Errors of the block are left as they are.
     """
-    with lines_kept(path) as write:
+    with atomic_lines(path) as write:
         yield lambda record: write(json.dumps(record, ensure_ascii=False))
 
 
 @contextmanager
-def lines_kept(path: Path) -> Iterator[Callable[[str], None]]:
+def atomic_lines(path: Path) -> Iterator[Callable[[str], None]]:
     """Give a function that writes one line to `path`.
 
     Lines go to `PATH.partial` at once, so that a run that is stopped leaves what it had; when the block ends

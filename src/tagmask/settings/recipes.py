@@ -3,7 +3,7 @@
     Recipe                 names, templates, method, and the method's own numbers (`variant`)
     ├── TagRecipe          for a `Tagger`: which scores become tags
     ├── MaskRecipe         for a `Segmenter`, words compete in every pixel: the sliding-window harness
-    └── TagMaskRecipe      for a `Segmenter`, tags first and masks of them
+    └── TagFirstRecipe      for a `Segmenter`, tags first and masks of them
 
 A data set's name means nothing to a method: it is only part of a recipe's name.
 """
@@ -21,7 +21,7 @@ from tagmask.papers.clip_es import ClipEsSettings
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.refine.pamr import check_pamr
 
-__all__ = ["MaskRecipe", "Recipe", "TagMaskRecipe", "TagRecipe", "names_in", "without"]
+__all__ = ["MaskRecipe", "Recipe", "TagFirstRecipe", "TagRecipe", "names_in", "remove_names"]
 
 _Recipe = TypeVar("_Recipe", bound="Recipe")
 
@@ -144,7 +144,7 @@ class MaskRecipe(SlidingSettings, Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TagMaskRecipe(Recipe):
+class TagFirstRecipe(Recipe):
     """Everything a `Segmenter` that masks tags needs besides the weights: CLS-SEG and CLIP-ES."""
 
     gives: ClassVar[str] = "masks"
@@ -186,7 +186,7 @@ class TagMaskRecipe(Recipe):
         """No texts, since what no tag claims is background; None where there is no such label."""
         return None if self.variant.background_power is None else ()
 
-    def with_names(self, words: tuple[str, ...], background: tuple[str, ...]) -> "TagMaskRecipe":
+    def with_names(self, words: tuple[str, ...], background: tuple[str, ...]) -> "TagFirstRecipe":
         """The same settings for other names; masks then call each class by its word."""
         return replace(
             self,
@@ -215,7 +215,7 @@ def names_in(lines: Iterable[str]) -> set[str]:
     return {name.strip().casefold() for line in lines for name in line.split(", ")}
 
 
-def without(background: tuple[str, ...], words: tuple[str, ...]) -> tuple[str, ...]:
+def remove_names(background: tuple[str, ...], words: tuple[str, ...]) -> tuple[str, ...]:
     """Background names less those that are given as words."""
     given = names_in(words)
     return tuple(name for name in background if name.casefold() not in given)

@@ -1,1 +1,1 @@
-"""What each paper does in CLIP's last block: one paper, one file; `catalogue` lists them all."""
+"""Dense methods: each paper's change to CLIP's last block, one file per paper; `catalogue` lists them."""

@@ -1,4 +1,4 @@
-"""ClearCLIP: the residual and the MLP are what blurs.
+"""ClearCLIP: removes the residual and the MLP of the last block, which cause noise.
 
 M. Lan et al. "ClearCLIP: Decomposing CLIP Representations for Dense Vision-Language Inference", ECCV 2024.
 """
@@ -9,8 +9,8 @@ from tagmask.variants.sclip import query_only
 
 __all__ = ["CLEARCLIP", "METHODS"]
 
-CLEARCLIP = DenseRule(query_only, keep="bare")
-"""softmax(q qᵀ / 8), and nothing but what it puts out."""
+CLEARCLIP = DenseRule(query_only, block_form="bare")
+"""softmax(q qᵀ / 8), the attention's output alone."""
 
 
 METHODS = (

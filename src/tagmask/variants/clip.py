@@ -1,10 +1,10 @@
-"""CLIP's own last block, and three ways to turn its attention down.
+"""CLIP's unmodified last block, and three ways to make its attention more local.
 
     A. Radford et al. "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021.
 
-CLIP's attention mixes patches until each describes the whole image. The ablations of SCLIP (ECCV 2024) ask
-whether that can be mended without new queries and keys: by a sharper softmax, by hiding far patches, by the
-attention of an earlier layer, which is still local.
+CLIP's attention mixes patches until each describes the whole image. The ablations of SCLIP (ECCV 2024) test
+whether this can be fixed without new queries and keys: by a sharper softmax, by masking distant patches, or
+by the attention of an earlier layer, which is more local.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tagmask.checks import check_number
-from tagmask.dense.features import Keep, Pass
+from tagmask.dense.features import CaptureSpec, TowerFeatures
 from tagmask.dense.rule import DenseRule, Layers, LayerSettings, VariantSettings, affinity
 from tagmask.method import dense_method
 from tagmask.types import Attention, Size
@@ -32,21 +32,21 @@ __all__ = [
 ]
 
 
-def vanilla(x: Pass) -> Attention:
+def vanilla(tower: TowerFeatures) -> Attention:
     """softmax(q kᵀ / 8). Rows sum to 1."""
-    return affinity(x.q, x.k)
+    return affinity(tower.q, tower.k)
 
 
 CLIP = DenseRule(vanilla)
-CLIP_BARE = DenseRule(vanilla, keep="bare")
+CLIP_BARE = DenseRule(vanilla, block_form="bare")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SharpSettings(VariantSettings):
-    """Of clip-sharp."""
+    """Settings of clip-sharp."""
 
     divisor: float = 2.0
-    """Logits are divided by it; CLIP's own is 8, smaller is sharper."""
+    """Divisor of the attention logits; CLIP uses 8, smaller is sharper."""
 
     def __post_init__(self) -> None:
         check_number("divisor", self.divisor, 1e-3)
@@ -54,10 +54,10 @@ class SharpSettings(VariantSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class LocalSettings(VariantSettings):
-    """Of clip-local."""
+    """Settings of clip-local."""
 
     local_window: int = 3
-    """Side of the square of patches that a patch attends to; 1 is MaskCLIP."""
+    """Side of the square of patches that a patch attends to; 1 gives MaskCLIP."""
 
     def __post_init__(self) -> None:
         check_number("local_window", self.local_window, 1, whole=True)
@@ -65,46 +65,46 @@ class LocalSettings(VariantSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class EarlySettings(LayerSettings):
-    """Of clip-early."""
+    """Settings of clip-early."""
 
     early_layer: int = 7
-    """The layer whose attention the last block uses, of 12."""
+    """Layer whose attention the last block uses, in a tower of 12."""
 
     def __post_init__(self) -> None:
         check_number("early_layer", self.early_layer, 0, 10, whole=True)
 
 
 def sharp(settings: SharpSettings, depth: int) -> DenseRule:
-    """softmax(q kᵀ / divisor): the paper's best divisor on VOC is 2."""
+    """softmax(q kᵀ / divisor); the paper's best divisor on VOC is 2."""
     factor = 8 / settings.divisor
     return DenseRule(lambda x: affinity(x.q * factor, x.k))
 
 
 def local(settings: LocalSettings, depth: int) -> DenseRule:
-    """A patch sees the patches of a square around it, and not the class token, which itself sees all.
+    """Each patch attends to a square of patches around it; the class token attends to all tokens.
 
-    That the class token is hidden is this project's reading: only then is a square of 1 MaskCLIP, as the
-    paper says.
+    Patches do not attend to the class token. This is this project's interpretation: only then does a square
+    of 1 give MaskCLIP, as the paper says.
     """
-    reach = (settings.local_window - 1) // 2
-    return DenseRule(lambda x: affinity(x.q, x.k, _hidden(x.grid, reach).to(x.q.device)))
+    radius = (settings.local_window - 1) // 2
+    return DenseRule(lambda x: affinity(x.q, x.k, _local_mask(x.grid, radius).to(x.q.device)))
 
 
 def early(settings: EarlySettings, depth: int) -> DenseRule:
-    """The attention of an earlier layer, from that layer's own input, on the last block's values."""
+    """The attention map of an earlier layer, applied to the last block's values."""
     group = frozenset({Layers(depth, settings.absolute_layers)(settings.early_layer)})
-    return DenseRule(lambda x: x.heads[group], mid=Keep(heads=frozenset({group})))
+    return DenseRule(lambda x: x.heads[group], capture=CaptureSpec(heads=frozenset({group})))
 
 
-def _hidden(grid: Size, reach: int) -> Float[Tensor, "n n"]:
-    """0 where a token sees another, else -inf."""
+def _local_mask(grid: Size, radius: int) -> Float[Tensor, "n n"]:
+    """0 where a token attends to another, else -inf."""
     rows = torch.arange(grid[0]).repeat_interleave(grid[1])
     columns = torch.arange(grid[1]).repeat(grid[0])
-    far = torch.maximum((rows[:, None] - rows).abs(), (columns[:, None] - columns).abs()) > reach
-    hidden = torch.zeros(len(rows) + 1, len(rows) + 1)
-    hidden[1:, 1:].masked_fill_(far, -torch.inf)
-    hidden[1:, 0] = -torch.inf
-    return hidden
+    far = torch.maximum((rows[:, None] - rows).abs(), (columns[:, None] - columns).abs()) > radius
+    mask = torch.zeros(len(rows) + 1, len(rows) + 1)
+    mask[1:, 1:].masked_fill_(far, -torch.inf)
+    mask[1:, 0] = -torch.inf
+    return mask
 
 
 _SOURCE = "CLIP, Radford et al., ICML 2021"
@@ -119,6 +119,12 @@ METHODS = (
         "ClearCLIP, Lan et al., ECCV 2024, ablation",
     ),
     dense_method("clip-sharp", sharp, "CLIP's attention, sharpened", _ABLATION, settings=SharpSettings),
-    dense_method("clip-local", local, "CLIP's attention to near patches", _ABLATION, settings=LocalSettings),
+    dense_method(
+        "clip-local",
+        local,
+        "CLIP's attention, limited to neighbouring patches",
+        _ABLATION,
+        settings=LocalSettings,
+    ),
     dense_method("clip-early", early, "the attention of an earlier layer", _ABLATION, settings=EarlySettings),
 )

@@ -1,10 +1,10 @@
-"""SCLIP's learned projection: one matrix in place of queries and keys, from a few labelled images.
+"""SCLIP's learned projection: one matrix replaces queries and keys, trained on a few labelled images.
 
     F. Wang, J. Mei, A. Yuille. "SCLIP: Rethinking Self-Attention for Dense Vision-Language Inference",
     ECCV 2024, ablation.
 
-The paper says what is learned and from how many images, and not how; `papers.sclip_projection` is this
-project's way. The matrix serves one set of weights, so its file says which.
+The paper says what is learned and from how many images, but not how; `papers.sclip_projection` is this
+project's training procedure. A matrix belongs to one set of weights, whose fingerprint its file stores.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tagmask.clip.model import Vision
-from tagmask.dense.features import Pass
+from tagmask.dense.features import TowerFeatures
 from tagmask.dense.rule import DenseRule, VariantSettings, affinity
 from tagmask.errors import InputError
 from tagmask.files import write_bytes
@@ -45,77 +45,79 @@ __all__ = [
 _LOG = logging.getLogger(__name__)
 
 _FORMAT = "tagmask-projection"
-_TRAIN = "train one with `tagmask train projection IMAGES MASKS -w ... -o projection.safetensors`"
+_TRAIN = "Train one with `tagmask train projection IMAGES MASKS -w ... -o projection.safetensors`"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedSettings(VariantSettings):
-    """Of sclip-learned."""
+    """Settings of sclip-learned."""
 
     projection: str | None = None
-    """A file that `tagmask train projection` wrote."""
+    """File written by `tagmask train projection`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """What queries and keys are replaced by: z W + b."""
+    """The projection z W + b that replaces queries and keys."""
 
     matrix: Float[Tensor, "d d"] = field(repr=False)
-    """W, multiplied from the right."""
+    """W, applied from the right."""
     bias: Float[Tensor, " d"] | None = field(repr=False)
     weights: str
-    """`fingerprint` of the image tower that it was trained on."""
+    """`fingerprint` of the image tower it was trained on."""
     trained: str = ""
-    """How, for people."""
+    """Free-text description of the training."""
 
     @property
     def width(self) -> int:
-        """Of the tokens, d."""
+        """Width of the tokens, d."""
         return len(self.matrix)
 
 
-def projected(x: Pass, matrix: Float[Tensor, "d d"], bias: Float[Tensor, " d"] | None) -> Attention:
-    """softmax((z W + b)(z W + b)ᵀ / 8), head by head. Rows sum to 1."""
-    y: Heads = x.block.attn.split(F.linear(x.z, matrix.T, bias))
+def projected(
+    tower: TowerFeatures, matrix: Float[Tensor, "d d"], bias: Float[Tensor, " d"] | None
+) -> Attention:
+    """softmax((z W + b)(z W + b)ᵀ / 8), per head. Rows sum to 1."""
+    y: Heads = tower.block.attn.split(F.linear(tower.z, matrix.T, bias))
     return affinity(y, y)
 
 
 def learned(settings: LearnedSettings, depth: int) -> DenseRule:
-    """The rule of the file that `settings.projection` names.
+    """Build the rule from the file given by `settings.projection`.
 
     Raises:
-        InputError: none is named, or it cannot be used.
+        InputError: no file is given, or it is invalid.
     """
-    found = read_projection(_named(settings))
-    return DenseRule(partial(_weights, found))
+    projection = read_projection(_projection_path(settings))
+    return DenseRule(partial(_weights, projection))
 
 
-def _weights(projection: Projection, x: Pass) -> Attention:
-    _check_width(projection, x.z.shape[-1])
-    device = x.z.device
+def _weights(projection: Projection, tower: TowerFeatures) -> Attention:
+    _check_width(projection, tower.z.shape[-1])
+    device = tower.z.device
     bias = None if projection.bias is None else projection.bias.to(device)
-    return projected(x, projection.matrix.to(device), bias)
+    return projected(tower, projection.matrix.to(device), bias)
 
 
 def check_projection(settings: LearnedSettings, vision: Vision) -> None:
-    """See that the file fits these weights, before any image is looked at; warn if it was made for others.
+    """Check that the file fits these weights; warn if it was trained on others.
 
     Raises:
-        InputError: no file is named, it cannot be used, or its matrix has another width.
+        InputError: no file is given, it is invalid, or its matrix has a different width.
     """
-    path = _named(settings)
-    found = read_projection(path)
-    _check_width(found, vision.positional_embedding.shape[1])
-    if found.weights != fingerprint(vision):
+    path = _projection_path(settings)
+    projection = read_projection(path)
+    _check_width(projection, vision.positional_embedding.shape[1])
+    if projection.weights != fingerprint(vision):
         _LOG.warning(
-            "%s was trained on other weights of the same width. What it makes of these means little; %s.",
+            "%s was trained on other weights of the same width, so its results here are meaningless. %s.",
             path,
             _TRAIN,
         )
 
 
 def query_projection(vision: Vision) -> Projection:
-    """The last block's own queries, where training begins: as a method it is sclip-q."""
+    """The last block's query projection: the start of training, equivalent to sclip-q."""
     attention = vision.blocks[-1].attn
     width = attention.in_proj_weight.shape[1]
     matrix = attention.in_proj_weight[:width].detach().float().T.contiguous()
@@ -124,7 +126,7 @@ def query_projection(vision: Vision) -> Projection:
 
 
 def fingerprint(vision: Vision) -> str:
-    """Hash of the tower's parts that are float32 in every precision, so that precision does not change it."""
+    """Hash the tower's parts that are float32 in every precision, so that precision does not change it."""
     first, last = (vision.blocks[i] for i in (0, -1))
     norms = (vision.ln_pre, first.ln_1, last.ln_1, last.ln_2, vision.ln_post)
     digest = hashlib.sha256()
@@ -141,10 +143,10 @@ def fingerprint(vision: Vision) -> str:
 
 
 def write_projection(path: str | os.PathLike[str], projection: Projection) -> None:
-    """Write a safetensors file: `matrix`, `bias` where there is one, and what they belong to.
+    """Write a safetensors file with `matrix`, `bias` if there is one, and the metadata.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     tensors = {"matrix": projection.matrix.detach().cpu().contiguous()}
     if projection.bias is not None:
@@ -159,25 +161,25 @@ def write_projection(path: str | os.PathLike[str], projection: Projection) -> No
 
 
 def read_projection(path: str | os.PathLike[str]) -> Projection:
-    """Read a file of `write_projection`.
+    """Read a file written by `write_projection`.
 
     Raises:
-        InputError: it cannot be read, or holds something else.
+        InputError: the file cannot be read or is not a projection.
     """
     try:
         with safe_open(Path(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
     except (OSError, SafetensorError) as error:
-        raise InputError(f"projection {path} cannot be read: {error}; {_TRAIN}") from error
+        raise InputError(f"Projection {path} cannot be read: {error}. {_TRAIN}.") from error
     matrix, bias = tensors.get("matrix"), tensors.get("bias")
     square = matrix is not None and matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
     if metadata.get("format") != _FORMAT or matrix is None or not square:
-        raise InputError(f"{path} is no projection: it holds {', '.join(tensors) or 'nothing'}; {_TRAIN}")
+        raise InputError(f"{path} is not a projection: it holds {', '.join(tensors) or 'nothing'}. {_TRAIN}.")
     if bias is not None and bias.shape != matrix.shape[:1]:
-        raise InputError(f"{path} has a bias of shape {tuple(bias.shape)} for width {len(matrix)}; {_TRAIN}")
+        raise InputError(f"{path} has a bias of shape {tuple(bias.shape)} for width {len(matrix)}. {_TRAIN}.")
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-        raise InputError(f"{path} holds values that are not numbers; {_TRAIN}")
+        raise InputError(f"{path} contains NaN or infinite values. {_TRAIN}.")
     return Projection(
         matrix.float(),
         None if bias is None else bias.float(),
@@ -186,17 +188,17 @@ def read_projection(path: str | os.PathLike[str]) -> Projection:
     )
 
 
-def _named(settings: LearnedSettings) -> str:
+def _projection_path(settings: LearnedSettings) -> str:
     if settings.projection is None:
-        raise InputError(f"method sclip-learned needs projection='FILE', and none was given; {_TRAIN}")
+        raise InputError(f"Method sclip-learned needs projection='FILE'. {_TRAIN}.")
     return settings.projection
 
 
 def _check_width(projection: Projection, width: int) -> None:
     if projection.width != width:
         raise InputError(
-            f"the projection is for tokens of width {projection.width}, and those of these weights have "
-            f"{width}; {_TRAIN}, on these weights"
+            f"The projection is for tokens of width {projection.width}, but these weights have width "
+            f"{width}. {_TRAIN} on these weights."
         )
 
 
@@ -204,7 +206,7 @@ METHODS = (
     dense_method(
         "sclip-learned",
         learned,
-        "attention through one projection, learned from a few labelled images",
+        "attention through one projection, trained on a few labelled images",
         "SCLIP, Wang et al., ECCV 2024, ablation",
         settings=LearnedSettings,
         check=check_projection,

@@ -1,10 +1,10 @@
-"""ResCLIP: the attention of middle layers, and the map of a first guess, mixed into a host's attention.
+"""ResCLIP: mixes attention of middle layers and feedback from a first prediction into a base method.
 
     Y. Yang et al. "ResCLIP: Residual Attention for Training-free Dense Vision-language Inference", CVPR 2025.
 
-RCS (residual cross-correlation): the mean attention of layers 5 to 8 is mixed in after the softmax. SFR
-(semantic feedback): the labels of a first pass say which patches belong together, and that is mixed in before
-it. Everything happens in each window on its own.
+RCS (residual cross-correlation) mixes in the mean attention of layers 5 to 8 after the softmax. SFR (semantic
+feedback) mixes in, before the softmax, which patches have the same label in a first pass. Windows are
+processed independently.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,60 +18,68 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tagmask.checks import check_number
-from tagmask.dense.features import Keep, Pass
-from tagmask.dense.rule import DenseRule, Layers, LayerSettings, Question
+from tagmask.dense.features import CaptureSpec, TowerFeatures
+from tagmask.dense.rule import DenseRule, Layers, LayerSettings, SecondPassContext
 from tagmask.method import dense_method
 from tagmask.refine.pamr import pamr
 from tagmask.types import Attention, Heads, Size
-from tagmask.variants.parts import gauss
+from tagmask.variants.similarity import gaussian_prior
 
-__all__ = ["METHODS", "ResclipSettings", "feedback_map", "first_guess", "kinship", "patch_labels", "resclip"]
+__all__ = [
+    "METHODS",
+    "ResclipSettings",
+    "initial_probabilities",
+    "label_affinity",
+    "patch_labels",
+    "resclip",
+    "smoothed_affinity",
+]
 
-_RESIDUAL = range(5, 9)
-_ROUNDS, _DILATIONS = 10, (8, 16)
-_SIGMA, _LENGTH = 5.0, 31
+_MIDDLE_LAYERS = range(5, 9)
+_PAMR_STEPS, _DILATIONS = 10, (8, 16)
+_SIGMA, _KERNEL_LENGTH = 5.0, 31
 
-Pairs = Callable[[Pass], Sequence[tuple[Heads, Heads]]]
-
-
-def _queries(x: Pass) -> Sequence[tuple[Heads, Heads]]:
-    return ((x.q, x.q),)
-
-
-def _keys(x: Pass) -> Sequence[tuple[Heads, Heads]]:
-    return ((x.k, x.k),)
-
-
-def _both(x: Pass) -> Sequence[tuple[Heads, Heads]]:
-    return ((x.q, x.q), (x.k, x.k))
+Pairs = Callable[[TowerFeatures], Sequence[tuple[Heads, Heads]]]
 
 
-HOSTS: dict[str, tuple[Pairs, bool, str]] = {
+def _queries(tower: TowerFeatures) -> Sequence[tuple[Heads, Heads]]:
+    return ((tower.q, tower.q),)
+
+
+def _keys(tower: TowerFeatures) -> Sequence[tuple[Heads, Heads]]:
+    return ((tower.k, tower.k),)
+
+
+def _both(tower: TowerFeatures) -> Sequence[tuple[Heads, Heads]]:
+    return ((tower.q, tower.q), (tower.k, tower.k))
+
+
+BASE_METHODS: dict[str, tuple[Pairs, bool, str]] = {
     "naclip": (_keys, True, "bare"),
     "clearclip": (_queries, False, "bare"),
     "sclip": (_both, False, "full"),
 }
-"""Whose products are the logits, whether near patches get a bonus, and which form of the block."""
+"""By base method: pairs whose products are the logits, whether to add NACLIP's prior, the block form."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResclipSettings(LayerSettings):
-    """Every number of the method."""
+    """Settings of ResCLIP."""
 
     QUIRKS: ClassVar[tuple[str, ...]] = ("short_path", *LayerSettings.QUIRKS)
 
     temp_thd: float = 0.1
-    """Pixels whose first guess is under it count as name 0."""
+    """Pixels whose first prediction is below it count as name 0."""
     rcs_scale: float = 2.0
-    """Factor on the attention that was mixed with that of middle layers."""
+    """Factor on the attention after mixing with that of middle layers."""
     rcs_share: float = 0.3
-    """Share of the middle layers in it, 0..1."""
+    """Share of the middle layers in the attention, 0..1."""
     sfr_scale: float = 2.0
-    """Factor on the logits that were mixed with the map of the first guess."""
+    """Factor on the logits after mixing with the label affinity of the first prediction."""
     sfr_share: float = 0.7
-    """Share of the map in them, 0..1."""
+    """Share of the label affinity in the logits, 0..1."""
     short_path: bool = True
-    """As coded: only the first part of the line between two patches is tested."""
+    """As coded, tests only the first part of the line between two patches."""
 
     def __post_init__(self) -> None:
         for name in ("temp_thd", "rcs_share", "sfr_share"):
@@ -81,84 +89,95 @@ class ResclipSettings(LayerSettings):
 
 
 def resclip(
-    host: str = "naclip", *, rcs: bool = True, sfr: bool = True
+    base: str = "naclip", *, rcs: bool = True, sfr: bool = True
 ) -> Callable[[ResclipSettings, int], DenseRule]:
-    """ResCLIP on a host, whole or one of its halves."""
-    pairs, near, keep = HOSTS[host]
+    """ResCLIP on a base method, with RCS, SFR or both."""
+    pairs, with_prior, block_form = BASE_METHODS[base]
 
     def make(settings: ResclipSettings, depth: int) -> DenseRule:
-        middle = frozenset(map(Layers(depth, settings.absolute_layers), _RESIDUAL))
+        middle = frozenset(map(Layers(depth, settings.absolute_layers), _MIDDLE_LAYERS))
 
-        def weights(x: Pass) -> Attention:
-            total = sum(_attention(x, q, k, settings, near) for q, k in pairs(x))
-            assert isinstance(total, Tensor)  # every host has a pair
+        def weights(tower: TowerFeatures) -> Attention:
+            total = sum(_attention(tower, q, k, settings, with_prior) for q, k in pairs(tower))
+            assert isinstance(total, Tensor)  # every base method has a pair
             if not rcs:
                 return total
             share = settings.rcs_share
-            return settings.rcs_scale * ((1 - share) * total + share * x.heads[middle])
+            return settings.rcs_scale * ((1 - share) * total + share * tower.heads[middle])
 
-        def again(x: Pass, features: Float[Tensor, "b p e"], question: Question) -> Pass:
-            guesses = first_guess(features, x.grid, question)
-            labels = [patch_labels(each, x.grid, x.vision.patch, settings.temp_thd) for each in guesses]
-            maps = [feedback_map(each, short_path=settings.short_path) for each in labels]
-            prior = torch.stack([F.pad(each / each.max(), (1, 0, 1, 0)) for each in maps])
-            return x.carrying(x.tokens, prior[:, None])
+        def second_pass(
+            tower: TowerFeatures, features: Float[Tensor, "b p e"], context: SecondPassContext
+        ) -> TowerFeatures:
+            labels = [
+                patch_labels(window, tower.grid, tower.vision.patch, settings.temp_thd)
+                for window in initial_probabilities(features, tower.grid, context)
+            ]
+            maps = [smoothed_affinity(window, short_path=settings.short_path) for window in labels]
+            prior = torch.stack([F.pad(window / window.max(), (1, 0, 1, 0)) for window in maps])
+            return tower.with_tokens(tower.tokens, prior[:, None])
 
-        mid = Keep(heads=frozenset({middle} if rcs else ()))
-        return DenseRule(weights, keep=keep, mid=mid, again=again if sfr else None)
+        capture = CaptureSpec(heads=frozenset({middle} if rcs else ()))
+        return DenseRule(
+            weights, block_form=block_form, capture=capture, second_pass=second_pass if sfr else None
+        )
 
     return make
 
 
-def _attention(x: Pass, q: Heads, k: Heads, settings: ResclipSettings, near: bool) -> Attention:
+def _attention(
+    tower: TowerFeatures, q: Heads, k: Heads, settings: ResclipSettings, with_prior: bool
+) -> Attention:
     logits = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).float()
-    if x.prior is not None:
-        # As coded, the map is rounded to half precision, and once more when it has been scaled.
-        pull = (settings.sfr_share * x.prior.half()).half().float()
-        logits = settings.sfr_scale * ((1 - settings.sfr_share) * logits + pull)
-    if near:
-        logits = logits + gauss(x.grid).to(logits.device)
+    if tower.prior is not None:
+        # As coded, the label affinity is rounded to half precision before and after scaling.
+        feedback = (settings.sfr_share * tower.prior.half()).half().float()
+        logits = settings.sfr_scale * ((1 - settings.sfr_share) * logits + feedback)
+    if with_prior:
+        logits = logits + gaussian_prior(tower.grid).to(logits.device)
     return torch.softmax(logits, dim=-1)
 
 
 # -- Semantic feedback ---------------------------------------------------------------------------------------
 
 
-def first_guess(
-    features: Float[Tensor, "b p e"], grid: Size, question: Question
+def initial_probabilities(
+    features: Float[Tensor, "b p e"], grid: Size, context: SecondPassContext
 ) -> Iterator[Float[Tensor, "q h w"]]:
     """Probability of each name at each pixel of each window: cosines, PAMR, softmax over names."""
-    size = (question.pixels.shape[-2], question.pixels.shape[-1])
-    cosines = (F.normalize(features, dim=-1) @ question.texts.T).transpose(1, 2)
-    for maps, guide in zip(cosines.reshape(*cosines.shape[:2], *grid), question.pixels, strict=True):
+    size = (context.pixels.shape[-2], context.pixels.shape[-1])
+    cosines = (F.normalize(features, dim=-1) @ context.texts.T).transpose(1, 2)
+    for maps, guide in zip(cosines.reshape(*cosines.shape[:2], *grid), context.pixels, strict=True):
         full = F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
-        refined = pamr(full, guide, steps=_ROUNDS, dilations=_DILATIONS)
-        yield torch.softmax(refined * question.scale, dim=0)
+        refined = pamr(full, guide, steps=_PAMR_STEPS, dilations=_DILATIONS)
+        yield torch.softmax(refined * context.scale, dim=0)
 
 
-def patch_labels(guess: Float[Tensor, "q h w"], grid: Size, patch: int, least: float) -> Int[Tensor, "gh gw"]:
-    """The name that most pixels of each patch have; the first name counts for pixels under `least`.
+def patch_labels(
+    probabilities: Float[Tensor, "q h w"], grid: Size, patch: int, threshold: float
+) -> Int[Tensor, "gh gw"]:
+    """The most frequent name among the pixels of each patch; pixels below the threshold count as name 0.
 
-    Names are meant, not classes. Of names that are equally frequent the first wins.
+    Labels are names, not classes. The first of equally frequent names wins.
     """
     gh, gw = grid
-    sure, names = guess.max(dim=0)
-    names = torch.where(sure < least, 0, names)[: gh * patch, : gw * patch]
+    best, names = probabilities.max(dim=0)
+    names = torch.where(best < threshold, 0, names)[: gh * patch, : gw * patch]
     cells = names.reshape(gh, patch, gw, patch).transpose(1, 2).reshape(gh * gw, patch * patch)
-    counts = torch.zeros(gh * gw, len(guess), dtype=torch.int32, device=guess.device)
+    counts = torch.zeros(gh * gw, len(probabilities), dtype=torch.int32, device=probabilities.device)
     counts.scatter_add_(1, cells, torch.ones_like(cells, dtype=torch.int32))
-    # Not argmax, which promises no order among equals.
+    # Not argmax, which does not guarantee the first of equal values.
     return counts.max(dim=1).indices.view(gh, gw)
 
 
-def kinship(labels: Int[Tensor, "gh gw"], *, short_path: bool) -> Float[Tensor, "p p"]:
-    """1 for patches of one label, 0 for others; less where the straight way between two is not of that label.
+def label_affinity(labels: Int[Tensor, "gh gw"], *, short_path: bool) -> Float[Tensor, "p p"]:
+    """Affinity of patches by label: 1 for equal labels, 0 for different ones.
 
-    Then it is exp(-d / s), with d the Chebyshev distance and s the grid's longer side less one.
+    If the straight line between two patches of equal label crosses another label, their affinity is
+    exp(-d / s), with d the Chebyshev distance and s the grid's longer side minus one.
 
     Args:
-        labels: of the patches.
-        short_path: as coded, only the first d of s + 1 points of the way are looked at.
+        labels: label of each patch.
+        short_path: as coded, tests only the points 0 to d of the s + 1 points of the line.
     """
     gh, gw = labels.shape
     flat = labels.flatten()
@@ -167,23 +186,23 @@ def kinship(labels: Int[Tensor, "gh gw"], *, short_path: bool) -> Float[Tensor, 
     if steps < 1:
         return same.float()
     distance = _chebyshev(gh, gw).to(flat.device)
-    broken = torch.zeros_like(same)
+    interrupted = torch.zeros_like(same)
     for k, (down, across) in enumerate(zip(_lines(gh, steps), _lines(gw, steps), strict=True)):
-        passed = (down[:, None, :, None] * gw + across[None, :, None, :]).reshape(gh * gw, gh * gw)
-        wrong = flat[passed.to(flat.device)] != flat[:, None]
-        broken |= wrong & (distance >= k) if short_path else wrong
-    faded = torch.exp(-distance / steps)
-    return torch.where(same, torch.where(broken, faded, 1.0), 0.0)
+        crossed = (down[:, None, :, None] * gw + across[None, :, None, :]).reshape(gh * gw, gh * gw)
+        differs = flat[crossed.to(flat.device)] != flat[:, None]
+        interrupted |= differs & (distance >= k) if short_path else differs
+    decayed = torch.exp(-distance / steps)
+    return torch.where(same, torch.where(interrupted, decayed, 1.0), 0.0)
 
 
-def feedback_map(labels: Int[Tensor, "gh gw"], *, short_path: bool = True) -> Float[Tensor, "p p"]:
-    """Kinship, smoothed along the flattened patches, as coded; rows sum to 1."""
-    kin = kinship(labels, short_path=short_path)
-    length = min(len(kin), _LENGTH)
+def smoothed_affinity(labels: Int[Tensor, "gh gw"], *, short_path: bool = True) -> Float[Tensor, "p p"]:
+    """Label affinity, smoothed along the flattened patches, as coded; rows sum to 1."""
+    affinity = label_affinity(labels, short_path=short_path)
+    length = min(len(affinity), _KERNEL_LENGTH)
     length += length % 2 == 0
-    offset = torch.arange(length, dtype=torch.float32, device=kin.device) - length // 2
+    offset = torch.arange(length, dtype=torch.float32, device=affinity.device) - length // 2
     kernel = torch.exp(-(offset**2) / (2 * _SIGMA**2))
-    smooth = F.conv1d(kin[:, None], (kernel / kernel.sum())[None, None], padding=length // 2)[:, 0]
+    smooth = F.conv1d(affinity[:, None], (kernel / kernel.sum())[None, None], padding=length // 2)[:, 0]
     return smooth / (smooth.sum(dim=1, keepdim=True) + 1e-8)
 
 
@@ -196,10 +215,10 @@ def _chebyshev(gh: int, gw: int) -> Float[Tensor, "p p"]:
 
 @cache
 def _lines(side: int, steps: int) -> tuple[Int[Tensor, "side side"], ...]:
-    """Between positions i and j of an axis: where one is after k of `steps` equal steps, to the nearest."""
-    places = torch.arange(side, dtype=torch.float32)
+    """Positions on the line from i to j along one axis after k of `steps` equal steps, rounded."""
+    positions = torch.arange(side, dtype=torch.float32)
     times = torch.linspace(0, 1, steps + 1)
-    return tuple((places[:, None] * (1 - t) + places * t).round().long() for t in times)
+    return tuple((positions[:, None] * (1 - t) + positions * t).round().long() for t in times)
 
 
 _SOURCE = "ResCLIP, Yang et al., CVPR 2025"
@@ -208,7 +227,7 @@ METHODS = (
     dense_method(
         "resclip",
         resclip(),
-        "NACLIP, middle layers' attention, a first guess's map",
+        "NACLIP with attention of middle layers and feedback from a first pass",
         _SOURCE,
         settings=ResclipSettings,
         large="VOC21 54.1 on L/14, 61.1 on B/16; Context59 34.5, 36.8",
@@ -216,14 +235,14 @@ METHODS = (
     dense_method(
         "resclip-rcs",
         resclip(sfr=False),
-        "NACLIP and middle layers' attention",
+        "NACLIP with attention of middle layers",
         _SOURCE,
         settings=ResclipSettings,
     ),
     dense_method(
         "resclip-sfr",
         resclip(rcs=False),
-        "NACLIP and a first guess's map",
+        "NACLIP with feedback from a first pass",
         _SOURCE,
         settings=ResclipSettings,
     ),

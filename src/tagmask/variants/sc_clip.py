@@ -1,93 +1,99 @@
-"""SC-CLIP: mend the odd patches, then let patches that were alike before stay alike.
+"""SC-CLIP: repair outlier patches, then average patches that are similar in earlier layers.
 
     S. Bai et al. "Self-Calibrated CLIP for Training-Free Open-Vocabulary Segmentation", 2024.
 
-The last block sees patches only. X_l is the stream after block l; layer numbers are for 12 layers.
+The last block processes patches only, without the class token. Layer numbers are for a tower of 12 layers.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tagmask.dense.features import Keep, Pass
+from tagmask.dense.features import CaptureSpec, TowerFeatures
 from tagmask.dense.rule import DenseRule, Layers, LayerSettings, affinity
 from tagmask.method import dense_method
 from tagmask.types import Attention, Tokens
-from tagmask.variants.parts import (
-    cut,
-    gram,
-    lone_outliers,
-    on_square_grid,
-    repair,
-    row_normalised,
+from tagmask.variants.similarity import (
+    as_on_square_grid,
+    cosine_similarity,
+    drop_below,
+    lof_outliers,
+    normalise_rows,
+    repair_outliers,
     similarity_softmax,
 )
 
 __all__ = [
-    "JOINED",
     "METHODS",
-    "ODD_IN",
-    "SHARP",
+    "SIMILARITY_LAYER",
+    "SMOOTHING_LAYER",
+    "SUMMED_LAYERS",
     "ScClipSettings",
-    "class_and_kin",
-    "joined_layers",
+    "add_class_token_and_smooth",
     "sc_clip",
+    "summed_layers",
 ]
 
-ODD_IN, SHARP, JOINED = 8, 3, tuple(range(3, 10))
-"""Layers: whose patches tell who is alike; whose patches the result is spread over; that are summed."""
+SIMILARITY_LAYER, SMOOTHING_LAYER, SUMMED_LAYERS = 8, 3, tuple(range(3, 10))
+"""Layers for the similarity of patches, for smoothing the result, and to sum for the second stream."""
 CLASS_SHARE = 0.3
-"""Of the class token's stream, added to every patch."""
+"""Share of the class token that is added to every patch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScClipSettings(LayerSettings):
-    """Of the method."""
+    """Settings of SC-CLIP."""
 
     QUIRKS: ClassVar[tuple[str, ...]] = ("square_outliers", *LayerSettings.QUIRKS)
 
     square_outliers: bool = False
-    """As published, outliers are placed as if the grid were square."""
+    """As published, outlier positions are computed as if the grid were square."""
 
 
 def sc_clip(settings: ScClipSettings, depth: int) -> DenseRule:
-    """SC-CLIP."""
+    """Build the rule of SC-CLIP."""
     layers = Layers(depth, settings.absolute_layers)
-    alike = layers(ODD_IN)
+    similarity_layer = layers(SIMILARITY_LAYER)
 
-    def before(x: Pass) -> tuple[Pass, ...]:
-        patches = x.tokens[:, 1:]
-        odd = lone_outliers(patches)
-        odd = on_square_grid(odd, x.grid) if settings.square_outliers else odd
-        similar = gram(repair(x.states[alike][:, 1:], odd, x.grid))
-        mended = row_normalised(cut(similar)) @ repair(patches, odd, x.grid)
-        prior = similarity_softmax(similar)[:, None]
-        return x.carrying(mended, prior), x.carrying(joined_layers(x, layers)[:, 1:], prior)
+    def before(tower: TowerFeatures) -> tuple[TowerFeatures, ...]:
+        patches = tower.tokens[:, 1:]
+        outliers = lof_outliers(patches)
+        outliers = as_on_square_grid(outliers, tower.grid) if settings.square_outliers else outliers
+        repaired = repair_outliers(tower.states[similarity_layer][:, 1:], outliers, tower.grid)
+        similarity = cosine_similarity(repaired)
+        aggregated = normalise_rows(drop_below(similarity)) @ repair_outliers(patches, outliers, tower.grid)
+        prior = similarity_softmax(similarity)[:, None]
+        return tower.with_tokens(aggregated, prior), tower.with_tokens(
+            summed_layers(tower, layers)[:, 1:], prior
+        )
 
-    def weights(x: Pass) -> Attention:
-        assert x.prior is not None  # `before` made it
-        return (affinity(x.k, x.k) + x.prior) / 2
+    def weights(tower: TowerFeatures) -> Attention:
+        assert tower.prior is not None  # set by `before`
+        return (affinity(tower.k, tower.k) + tower.prior) / 2
 
-    mid = Keep(states=frozenset(map(layers, (ODD_IN, SHARP, *JOINED))))
-    after = class_and_kin(layers)
-    return DenseRule(weights, keep="bare", mid=mid, before=before, after=after)
+    capture = CaptureSpec(states=frozenset(map(layers, (SIMILARITY_LAYER, SMOOTHING_LAYER, *SUMMED_LAYERS))))
+    after = add_class_token_and_smooth(layers)
+    return DenseRule(weights, block_form="bare", capture=capture, before=before, after=after)
 
 
-def class_and_kin(layers: Layers) -> Callable[[Pass, tuple[Pass, ...], tuple[Tokens, ...]], Tokens]:
-    """A share of the class token's stream for every patch, then the mean over its like; streams summed."""
-    early = layers(SHARP)
+def add_class_token_and_smooth(
+    layers: Layers,
+) -> Callable[[TowerFeatures, tuple[TowerFeatures, ...], tuple[Tokens, ...]], Tokens]:
+    """Add a share of the class token to every patch, average over similar patches, and sum the streams."""
+    smoothing_layer = layers(SMOOTHING_LAYER)
 
-    def after(x: Pass, streams: tuple[Pass, ...], outs: tuple[Tokens, ...]) -> Tokens:
-        kin = row_normalised(cut(gram(x.states[early][:, 1:])))
-        last, all_layers = x.tokens[:, :1], joined_layers(x, layers)[:, :1]
-        return kin @ (outs[0] + CLASS_SHARE * last) + kin @ (outs[1] + CLASS_SHARE * all_layers)
+    def after(tower: TowerFeatures, streams: tuple[TowerFeatures, ...], outs: tuple[Tokens, ...]) -> Tokens:
+        smoothing = normalise_rows(drop_below(cosine_similarity(tower.states[smoothing_layer][:, 1:])))
+        last, all_layers = tower.tokens[:, :1], summed_layers(tower, layers)[:, :1]
+        first_stream = smoothing @ (outs[0] + CLASS_SHARE * last)
+        return first_stream + smoothing @ (outs[1] + CLASS_SHARE * all_layers)
 
     return after
 
 
-def joined_layers(x: Pass, layers: Layers) -> Tokens:
-    """The sum of the streams after blocks 3 to 9."""
-    states = [x.states[layers(layer)] for layer in JOINED]
+def summed_layers(tower: TowerFeatures, layers: Layers) -> Tokens:
+    """The sum of the outputs of blocks 3 to 9."""
+    states = [tower.states[layers(layer)] for layer in SUMMED_LAYERS]
     total = states[0].clone()
     for state in states[1:]:
         total += state
@@ -98,7 +104,7 @@ METHODS = (
     dense_method(
         "sc-clip",
         sc_clip,
-        "odd patches mended, like patches averaged",
+        "repairs outlier patches, averages similar patches",
         "SC-CLIP, Bai et al., 2024",
         settings=ScClipSettings,
     ),

@@ -3,8 +3,8 @@
     F. Wang, J. Mei, A. Yuille. "SCLIP: Rethinking Self-Attention for Dense Vision-Language Inference",
     ECCV 2024.
 
-A token attends to those with a like query and to those with a like key. The ablations ask what it takes: one
-of the two, no projection at all, random projections, a learned one.
+A token attends to tokens with a similar query and to tokens with a similar key. The ablations use only one of
+the two, no projection, random projections, or a learned projection.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tagmask.checks import check_number
-from tagmask.dense.features import Pass
+from tagmask.dense.features import TowerFeatures
 from tagmask.dense.rule import DenseRule, VariantSettings, affinity
 from tagmask.method import dense_method
 from tagmask.types import Attention, Heads
@@ -24,52 +24,53 @@ from tagmask.types import Attention, Heads
 __all__ = ["METHODS", "SCLIP", "SCLIP_BARE", "RandomSettings", "correlative", "random_ensemble"]
 
 
-def correlative(x: Pass) -> Attention:
+def correlative(tower: TowerFeatures) -> Attention:
     """softmax(q qᵀ / 8) + softmax(k kᵀ / 8). Rows sum to 2, as coded."""
-    return affinity(x.q, x.q) + affinity(x.k, x.k)
+    return affinity(tower.q, tower.q) + affinity(tower.k, tower.k)
 
 
 SCLIP = DenseRule(correlative)
-SCLIP_BARE = DenseRule(correlative, keep="bare")
+SCLIP_BARE = DenseRule(correlative, block_form="bare")
 
 
 # -- Ablations -----------------------------------------------------------------------------------------------
 
 
-def query_only(x: Pass, times: int = 1) -> Attention:
-    """Attend to tokens with a like query. Rows sum to `times`."""
-    return affinity(x.q, x.q) * times
+def query_only(tower: TowerFeatures, times: int = 1) -> Attention:
+    """Attend to tokens with a similar query. Rows sum to `times`."""
+    return affinity(tower.q, tower.q) * times
 
 
-def key_only(x: Pass, times: int = 1) -> Attention:
-    """Attend to tokens with a like key. Rows sum to `times`."""
-    return affinity(x.k, x.k) * times
+def key_only(tower: TowerFeatures, times: int = 1) -> Attention:
+    """Attend to tokens with a similar key. Rows sum to `times`."""
+    return affinity(tower.k, tower.k) * times
 
 
-def unprojected(x: Pass) -> Attention:
-    """Attend to tokens that are alike before any projection, head by head. Rows sum to 1.
+def unprojected(tower: TowerFeatures) -> Attention:
+    """Attend to tokens that are similar before any projection, per head. Rows sum to 1.
 
-    The paper gives softmax(X Xᵀ / t) without heads; split in heads with t = 8 is this project's reading.
+    The paper gives softmax(X Xᵀ / t) without heads; splitting into heads with t = 8 is this project's
+    interpretation.
     """
-    z = x.block.attn.split(x.z)
+    z = tower.block.attn.split(tower.z)
     return affinity(z, z)
 
 
-def unprojected_whole(x: Pass) -> Attention:
-    """The same without heads, as the paper writes it, with t the root of the width."""
-    z = x.z[:, None]
+def unprojected_single_head(tower: TowerFeatures) -> Attention:
+    """`unprojected` without heads, as in the paper, with t the square root of the width."""
+    z = tower.z[:, None]
     weights = affinity(z, z)
-    return weights.expand(-1, x.block.attn.heads, -1, -1)
+    return weights.expand(-1, tower.block.attn.heads, -1, -1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomSettings(VariantSettings):
-    """Of sclip-random."""
+    """Settings of sclip-random."""
 
     ensemble: int = 1
-    """How many random projections are averaged."""
+    """Number of random projections to average."""
     ensemble_seed: int = 0
-    """Of the projections (NumPy's PCG64)."""
+    """Seed of the projections (NumPy's PCG64)."""
 
     def __post_init__(self) -> None:
         check_number("ensemble", self.ensemble, 1, 64, whole=True)
@@ -77,24 +78,24 @@ class RandomSettings(VariantSettings):
 
 
 def random_ensemble(settings: RandomSettings, depth: int) -> DenseRule:
-    """The mean of softmax(z W Wᵀ zᵀ / 8) over random matrices W, head by head. Rows sum to 1."""
+    """The mean of softmax(z W Wᵀ zᵀ / 8) over random matrices W, per head. Rows sum to 1."""
 
-    def weights(x: Pass) -> Attention:
-        width = x.z.shape[-1]
+    def weights(tower: TowerFeatures) -> Attention:
+        width = tower.z.shape[-1]
         rng = np.random.Generator(np.random.PCG64(settings.ensemble_seed))
         total: Tensor | None = None
         for _ in range(settings.ensemble):
-            drawn = rng.standard_normal((width, width), dtype=np.float32) * width**-0.5
-            part = _through(x, torch.from_numpy(drawn).to(x.z.device))
+            matrix = rng.standard_normal((width, width), dtype=np.float32) * width**-0.5
+            part = _projected_attention(tower, torch.from_numpy(matrix).to(tower.z.device))
             total = part if total is None else total + part
-        assert total is not None  # an ensemble has at least one
+        assert total is not None  # `ensemble` is at least 1
         return total / settings.ensemble
 
     return DenseRule(weights)
 
 
-def _through(x: Pass, matrix: Float[Tensor, "d d"]) -> Attention:
-    projected: Heads = x.block.attn.split(x.z @ matrix)
+def _projected_attention(tower: TowerFeatures, matrix: Float[Tensor, "d d"]) -> Attention:
+    projected: Heads = tower.block.attn.split(tower.z @ matrix)
     return affinity(projected, projected)
 
 
@@ -118,7 +119,7 @@ METHODS = (
     dense_method("sclip-identity", DenseRule(unprojected), "attention without projections", _ABLATION),
     dense_method(
         "sclip-identity-whole",
-        DenseRule(unprojected_whole),
+        DenseRule(unprojected_single_head),
         "attention without projections and without heads",
         _ABLATION,
     ),

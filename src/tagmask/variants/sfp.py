@@ -1,4 +1,4 @@
-"""SFP: SC-CLIP's plan with other outliers, those that the class token looks at more than they do themselves.
+"""SFP: SC-CLIP with other outliers: patches that the class token attends to more than they do themselves.
 
 S. Jin et al. "Feature Purification Matters: Suppressing Outlier Propagation for Training-Free
 Open-Vocabulary Semantic Segmentation", ICCV 2025.
@@ -13,106 +13,118 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from tagmask.dense.features import Keep, Pass
+from tagmask.dense.features import CaptureSpec, TowerFeatures
 from tagmask.dense.rule import DenseRule, Layers, affinity
 from tagmask.method import dense_method
 from tagmask.types import Attention
-from tagmask.variants.parts import (
-    cut,
-    gram,
-    lone_outliers,
-    on_square_grid,
-    repair,
-    row_normalised,
-    similarity_softmax,
-)
 from tagmask.variants.sc_clip import (
-    JOINED,
-    ODD_IN,
-    SHARP,
+    SIMILARITY_LAYER,
+    SMOOTHING_LAYER,
+    SUMMED_LAYERS,
     ScClipSettings,
-    class_and_kin,
-    joined_layers,
+    add_class_token_and_smooth,
+    summed_layers,
+)
+from tagmask.variants.similarity import (
+    as_on_square_grid,
+    cosine_similarity,
+    drop_below,
+    lof_outliers,
+    normalise_rows,
+    repair_outliers,
+    similarity_softmax,
 )
 
 __all__ = ["METHODS", "SfpSettings", "class_outliers", "long_outliers", "sfp"]
 
-_MOST = 10
-_PULL = 1.5
+_MAX_OUTLIERS = 10
+_CLASS_FACTOR = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class SfpSettings(ScClipSettings):
-    """Of the method."""
+    """Settings of SFP."""
 
     QUIRKS: ClassVar[tuple[str, ...]] = ("zero_repair", *ScClipSettings.QUIRKS)
 
     zero_repair: bool = False
-    """As published, an outlier among outliers becomes zero, and its window not a number."""
+    """As published, an outlier surrounded by outliers becomes 0, and its window NaN."""
 
 
-def class_outliers(x: Pass, layer: int) -> Bool[Tensor, "b p"]:
-    """Up to ten patches that the class token attends to, times 1.5, more than they do to themselves."""
-    attention = x.attention[layer]
-    pull = _PULL * attention[:, 0, 1:]
-    own = attention.diagonal(dim1=1, dim2=2)[:, 1:]
-    best = pull.masked_fill(pull <= own, -torch.inf).topk(min(_MOST, pull.shape[1]), dim=1)
-    return torch.zeros_like(pull, dtype=torch.bool).scatter(1, best.indices, best.values > -torch.inf)
+def class_outliers(tower: TowerFeatures, layer: int) -> Bool[Tensor, "b p"]:
+    """Up to ten patches that get more attention from the class token, times 1.5, than from themselves."""
+    attention = tower.attention[layer]
+    from_class = _CLASS_FACTOR * attention[:, 0, 1:]
+    to_itself = attention.diagonal(dim1=1, dim2=2)[:, 1:]
+    candidates = from_class.masked_fill(from_class <= to_itself, -torch.inf)
+    top = candidates.topk(min(_MAX_OUTLIERS, from_class.shape[1]), dim=1)
+    return torch.zeros_like(from_class, dtype=torch.bool).scatter(1, top.indices, top.values > -torch.inf)
 
 
-def long_outliers(x: Pass) -> Bool[Tensor, "b p"]:
-    """The ten patches of the greatest length."""
-    length = torch.linalg.vector_norm(x.tokens[:, 1:], dim=-1)
-    longest = length.topk(min(_MOST, length.shape[1]), dim=1).indices
-    return torch.zeros_like(length, dtype=torch.bool).scatter(1, longest, True)
+def long_outliers(tower: TowerFeatures) -> Bool[Tensor, "b p"]:
+    """The ten patches of the largest norm."""
+    norm = torch.linalg.vector_norm(tower.tokens[:, 1:], dim=-1)
+    longest = norm.topk(min(_MAX_OUTLIERS, norm.shape[1]), dim=1).indices
+    return torch.zeros_like(norm, dtype=torch.bool).scatter(1, longest, True)
 
 
-def sfp(settings: SfpSettings, depth: int, outliers: str = "class") -> DenseRule:
-    """SFP; `outliers` are "class" (the paper's), "length", or "lone" (SC-CLIP's)."""
+def sfp(settings: SfpSettings, depth: int, criterion: str = "class") -> DenseRule:
+    """Build the rule of SFP; `criterion` is "class" (the paper's), "norm", or "lof" (SC-CLIP's)."""
     layers = Layers(depth, settings.absolute_layers)
-    alike, watched = layers(ODD_IN), layers(10)
-    find: dict[str, Callable[[Pass], Bool[Tensor, "b p"]]] = {
-        "class": partial(class_outliers, layer=watched),
-        "length": long_outliers,
-        "lone": lambda x: lone_outliers(x.tokens[:, 1:]),
+    similarity_layer, attention_layer = layers(SIMILARITY_LAYER), layers(10)
+    find: dict[str, Callable[[TowerFeatures], Bool[Tensor, "b p"]]] = {
+        "class": partial(class_outliers, layer=attention_layer),
+        "norm": long_outliers,
+        "lof": lambda x: lof_outliers(x.tokens[:, 1:]),
     }
 
-    def before(x: Pass) -> tuple[Pass, ...]:
-        odd = find[outliers](x)
-        odd = on_square_grid(odd, x.grid) if settings.square_outliers else odd
-        mend = partial(repair, odd=odd, grid=x.grid, zero=settings.zero_repair)
-        similar = cut(gram(mend(x.states[alike][:, 1:])))
-        mended = row_normalised(similar) @ mend(x.tokens[:, 1:])
-        prior = similarity_softmax(similar)[:, None]
-        return x.carrying(mended, prior), x.carrying(joined_layers(x, layers)[:, 1:], prior)
+    def before(tower: TowerFeatures) -> tuple[TowerFeatures, ...]:
+        outliers = find[criterion](tower)
+        outliers = as_on_square_grid(outliers, tower.grid) if settings.square_outliers else outliers
+        repair = partial(repair_outliers, outliers=outliers, grid=tower.grid, zero=settings.zero_repair)
+        similarity = drop_below(cosine_similarity(repair(tower.states[similarity_layer][:, 1:])))
+        aggregated = normalise_rows(similarity) @ repair(tower.tokens[:, 1:])
+        prior = similarity_softmax(similarity)[:, None]
+        return tower.with_tokens(aggregated, prior), tower.with_tokens(
+            summed_layers(tower, layers)[:, 1:], prior
+        )
 
-    def weights(x: Pass) -> Attention:
-        assert x.prior is not None  # `before` made it
-        return (affinity(x.k, x.k) + affinity(x.q, x.q) + x.prior) / 3
+    def weights(tower: TowerFeatures) -> Attention:
+        assert tower.prior is not None  # set by `before`
+        return (affinity(tower.k, tower.k) + affinity(tower.q, tower.q) + tower.prior) / 3
 
-    def second(x: Pass) -> Attention:
-        assert x.prior is not None  # `before` made it
-        return x.prior.expand(-1, x.block.attn.heads, -1, -1)
+    def second(tower: TowerFeatures) -> Attention:
+        assert tower.prior is not None  # set by `before`
+        return tower.prior.expand(-1, tower.block.attn.heads, -1, -1)
 
-    states = frozenset(map(layers, (ODD_IN, SHARP, *JOINED)))
-    mid = Keep(states=states, attention=frozenset({watched} if outliers == "class" else ()))
-    return DenseRule(weights, second, keep="bare", mid=mid, before=before, after=class_and_kin(layers))
+    states = frozenset(map(layers, (SIMILARITY_LAYER, SMOOTHING_LAYER, *SUMMED_LAYERS)))
+    capture = CaptureSpec(
+        states=states, attention=frozenset({attention_layer} if criterion == "class" else ())
+    )
+    return DenseRule(
+        weights,
+        second,
+        block_form="bare",
+        capture=capture,
+        before=before,
+        after=add_class_token_and_smooth(layers),
+    )
 
 
 _SOURCE = "SFP, Jin et al., ICCV 2025"
 
 METHODS = (
-    dense_method("sfp", sfp, "SC-CLIP's plan with the class token's outliers", _SOURCE, settings=SfpSettings),
+    dense_method("sfp", sfp, "SC-CLIP with outliers found by the class token", _SOURCE, settings=SfpSettings),
     dense_method(
         "sfp-length",
-        partial(sfp, outliers="length"),
-        "SFP with the longest patches",
+        partial(sfp, criterion="norm"),
+        "SFP with the patches of largest norm as outliers",
         _SOURCE,
         settings=SfpSettings,
     ),
     dense_method(
         "sfp-lone",
-        partial(sfp, outliers="lone"),
+        partial(sfp, criterion="lof"),
         "SFP with SC-CLIP's outliers",
         _SOURCE,
         settings=SfpSettings,

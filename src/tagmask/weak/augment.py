@@ -20,7 +20,7 @@ from tagmask.dense.resize import resize_cv2_linear, short_side_size
 from tagmask.types import Size
 from tagmask.weak.colours import distorted, jittered
 from tagmask.weak.config import AugmentSettings
-from tagmask.weak.labels import IGNORED, resized_nearest
+from tagmask.weak.labels import IGNORE_INDEX, resized_nearest
 
 __all__ = ["Crop", "Labels", "Picture", "augmented"]
 
@@ -136,7 +136,7 @@ def _place(labels: Labels, settings: AugmentSettings, rng: np.random.Generator) 
 
 
 def _mixed(labels: Labels, most: float) -> bool:
-    counts = np.bincount(labels.ravel(), minlength=IGNORED + 1)[:IGNORED]
+    counts = np.bincount(labels.ravel(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
     return bool((counts > 0).sum() > 1 and counts.max() < most * counts.sum())
 
 
@@ -159,6 +159,6 @@ def _padded(pixels: Float[np.ndarray, "3 h w"], labels: Labels, side: int, corne
     window = (slice(corner[0], corner[0] + h), slice(corner[1], corner[1] + w))
     frame = np.zeros((3, side, side), np.float32)
     frame[:, *window] = pixels
-    around = np.full((side, side), IGNORED, np.uint8)
+    around = np.full((side, side), IGNORE_INDEX, np.uint8)
     around[window] = labels
     return Crop(frame, around)

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from tagmask.checks import check_choice, check_number
 from tagmask.errors import InputError
 from tagmask.refine.crf import CRF_SETTINGS
-from tagmask.weak.settings import DECODERS, FREEZES, MOST_CONTEXTS
+from tagmask.weak.model_settings import DECODERS, FREEZES, MOST_CONTEXTS
 from tagmask.weak.students.catalogue import STUDENTS
 
 __all__ = [
@@ -209,7 +209,7 @@ class ScheduleSettings:
     """What the rate falls to. Groups whose own rate is lower rise to it, as the authors' program has it."""
     power: float = 0.9
     """Of "poly"."""
-    over: int = 0
+    extra_steps: int = 0
     """"poly" is drawn as if there were so many more steps."""
     warmup: int = 0
     """Steps over which the rate rises linearly to its curve."""
@@ -219,7 +219,7 @@ class ScheduleSettings:
     def __post_init__(self) -> None:
         check_choice("schedule.kind", self.kind, ("cosine", "poly", "constant"))
         check_number("schedule.steps", self.steps, 1, whole=True)
-        check_number("schedule.over", self.over, 0, whole=True)
+        check_number("schedule.over", self.extra_steps, 0, whole=True)
         check_number("schedule.warmup", self.warmup, 0, whole=True)
         check_number("schedule.warmup_ratio", self.warmup_ratio, 0, 1)
         check_number("schedule.floor", self.floor, 0)
@@ -271,7 +271,7 @@ class TrainConfig:
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     run: RunSettings = field(default_factory=RunSettings)
 
-    def decisive(self) -> dict[str, object]:
+    def fingerprint_fields(self) -> dict[str, object]:
         """All that decides which model comes out, flat, by dotted name.
 
         How often to log, and on how many processes pictures are prepared, may change from one start of a

@@ -35,7 +35,7 @@ from tagmask.errors import InputError, OutputError, WeightsError
 from tagmask.files import write_bytes
 from tagmask.masks import palette
 from tagmask.types import Size
-from tagmask.weak.students.checkpoint import TrainedStudent
+from tagmask.weak.students.student_file import TrainedStudent
 
 __all__ = ["INPUTS", "OUTPUTS", "Deployed", "check_onnx", "export_onnx", "missing_packages", "needs_onnx"]
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from tagmask.types import Size
 
-__all__ = ["IGNORED", "resized_nearest"]
+__all__ = ["IGNORE_INDEX", "resized_nearest"]
 
-IGNORED = 255
+IGNORE_INDEX = 255
 """The label of what is no class: outside the image, or what a seed leaves open."""
 
 LabelMap = TypeVar("LabelMap", UInt8[np.ndarray, "_ _"], Integer[Tensor, "b _ _"])

@@ -25,12 +25,12 @@ from tagmask.errors import OutputError, TagmaskError, TrainingError
 from tagmask.files import write_bytes
 from tagmask.weak.config import OptimiserSettings, TrainConfig
 from tagmask.weak.distributed import Ranks, averaged, in_step, joined, wait_for_all
-from tagmask.weak.samples import Batch, Samples, batches
-from tagmask.weak.saving import fill, frozen_hash, read_checkpoint, write_checkpoint
-from tagmask.weak.schedules import rate
-from tagmask.weak.stages import stage_opened
-from tagmask.weak.students.kinds import ParameterGroup
-from tagmask.weak.trainlog import TrainLog
+from tagmask.weak.run_folder import open_run_folder
+from tagmask.weak.samples import Batch, CropSource, batches
+from tagmask.weak.schedules import learning_rate
+from tagmask.weak.students.kind import ParameterGroup
+from tagmask.weak.train_log import TrainLog
+from tagmask.weak.training_state import fill, frozen_hash, read_training_state, write_training_state
 
 __all__ = ["MODEL_FILE", "Report", "Task", "fit"]
 
@@ -86,12 +86,12 @@ class Report:
 
 def fit(
     task: Task,
-    samples: Samples,
+    samples: CropSource,
     config: TrainConfig,
     folder: Path,
     *,
     inputs: Mapping[str, object] | None = None,
-    facts: Mapping[str, object] | None = None,
+    metadata: Mapping[str, object] | None = None,
     watch: Callable[[Report], None] | None = None,
 ) -> Path:
     """Train, or go on training, and leave the model in the folder.
@@ -105,7 +105,7 @@ def fit(
         config: how; what decides the outcome must be the same when a run is taken up again.
         folder: where to.
         inputs: what else decides the outcome, for JSON: a hash of the seeds, say; it must stay the same too.
-        facts: kept in the folder for those who use the model.
+        metadata: kept in the folder for those who use the model.
         watch: called now and then, in the first process.
 
     Returns:
@@ -120,9 +120,13 @@ def fit(
     """
     device = next(task.model.parameters()).device
     groups = [group for group in task.groups() if group.parameters]
-    with joined(device) as ranks, _own_chance(device):
-        decisive = {**config.decisive(), **(inputs or {}), "frozen": frozen_hash(task.model)}
-        opened = stage_opened(folder, config.model.kind, decisive, facts or {})
+    with joined(device) as ranks, _isolated_rng(device):
+        fingerprint_fields = {
+            **config.fingerprint_fields(),
+            **(inputs or {}),
+            "frozen": frozen_hash(task.model),
+        }
+        opened = open_run_folder(folder, config.model.kind, fingerprint_fields, metadata or {})
         with opened if ranks.first else nullcontext() as stage:
             wait_for_all(ranks)  # the first one has looked at the folder
             path = folder / MODEL_FILE
@@ -141,7 +145,7 @@ def fit(
 
 
 @contextmanager
-def _own_chance(device: torch.device) -> Iterator[None]:
+def _isolated_rng(device: torch.device) -> Iterator[None]:
     """Leave the caller's random numbers as they were."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
@@ -166,7 +170,7 @@ class _Run:
         self,
         task: Task,
         groups: Sequence[ParameterGroup],
-        samples: Samples,
+        samples: CropSource,
         config: TrainConfig,
         folder: Path,
         ranks: Ranks,
@@ -186,7 +190,7 @@ class _Run:
 
     def _restore(self) -> int:
         path = self.folder / _CHECKPOINT
-        checkpoint = read_checkpoint(path)
+        checkpoint = read_training_state(path)
         if checkpoint is None:
             return 0
         fill(self.task.model, checkpoint.model, path)
@@ -234,9 +238,10 @@ class _Run:
     def _step(self, batch: Batch) -> dict[str, float]:
         """One step; returns what is logged of it."""
         settings = self.config
-        torch.manual_seed(_chance(settings.run.seed, self.done, self.ranks.rank))
+        torch.manual_seed(_step_seed(settings.run.seed, self.done, self.ranks.rank))
         rates = [
-            rate(settings.schedule, settings.optimiser.lr * group.factor, self.done) for group in self.groups
+            learning_rate(settings.schedule, settings.optimiser.lr * group.factor, self.done)
+            for group in self.groups
         ]
         for own, lr in zip(self.optimiser.param_groups, rates, strict=True):
             own["lr"] = lr
@@ -253,7 +258,7 @@ class _Run:
         return {**values, "lr": rates[0]}
 
     def _gone_wrong(self, values: Mapping[str, float], batch: Batch) -> TrainingError:
-        held = read_checkpoint(self.folder / _CHECKPOINT)
+        held = read_training_state(self.folder / _CHECKPOINT)
         kept = f"the checkpoint of step {held.step} is kept" if held else "there is no checkpoint yet"
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         return TrainingError(
@@ -288,7 +293,7 @@ class _Run:
         # Last, so that what else was due is there, or will be done again.
         if last or self.done % run.checkpoint_every == 0:
             log.flush()  # before it, so that no row before a checkpoint is ever missing
-            write_checkpoint(self.folder / _CHECKPOINT, self.done, self.task.model, self.optimiser)
+            write_training_state(self.folder / _CHECKPOINT, self.done, self.task.model, self.optimiser)
 
 
 def _processors() -> int:
@@ -296,7 +301,7 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _chance(seed: int, step: int, rank: int) -> int:
+def _step_seed(seed: int, step: int, rank: int) -> int:
     """Seed of one step of one process: any two differ in many bits, as generators want it."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + step) * 1009 + rank)
     return int(torch.randint(2**62, (), generator=generator))

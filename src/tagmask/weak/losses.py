@@ -22,8 +22,8 @@ from tagmask.refine.crf import CRF_SETTINGS, CrfSettings, dense_crf_batch
 from tagmask.refine.crf_small import small_crf
 from tagmask.types import Size
 from tagmask.weak.config import LossSettings
-from tagmask.weak.labels import IGNORED, resized_nearest
-from tagmask.weak.model import Looked
+from tagmask.weak.labels import IGNORE_INDEX, resized_nearest
+from tagmask.weak.model import WeakClipOutput
 
 __all__ = [
     "balanced_seed_loss",
@@ -42,7 +42,7 @@ _RATIO = (0.05, 20.0)
 
 
 def total(
-    model_output: Looked,
+    model_output: WeakClipOutput,
     labels: Integer[Tensor, "b h w"],
     images: UInt8[Tensor, "_ 3 _ _"] | UInt8[Tensor, "_ _ _ 3"],
     settings: LossSettings | None = None,
@@ -51,7 +51,7 @@ def total(
 
     Args:
         model_output: of the model, float32.
-        labels: (b, h, w), class of each pixel, `IGNORED` for none.
+        labels: (b, h, w), class of each pixel, `IGNORE_INDEX` for none.
         images: (b, 3, h, w) or (b, h, w, 3), the crops as the model saw them, RGB before normalisation;
             padding has the mean colour.
         settings: left out, the paper's.
@@ -97,9 +97,9 @@ def balanced_seed_loss(p: Float[Tensor, "b k h w"], labels: Integer[Tensor, "b h
 
     Args:
         p: positive; see `probabilities`.
-        labels: `IGNORED` counts on neither side.
+        labels: `IGNORE_INDEX` counts on neither side.
     """
-    ignored = labels == IGNORED
+    ignored = labels == IGNORE_INDEX
     own = p.log().gather(1, labels.masked_fill(ignored, 0).long()[:, None])[:, 0]
     behind, before = (labels == 0), (labels != 0) & ~ignored
 
@@ -149,22 +149,22 @@ def contrast_loss(
 
     Args:
         scores: cosines, -1..1.
-        labels: `IGNORED` adds nothing, but the sum is divided by all pixels, ignored ones too, as published.
+        labels: `IGNORE_INDEX` adds nothing, but the sum is divided by all pixels, ignored ones too, as published.
         tau: temperature.
     """
     logits = F.interpolate(scores / tau, size=labels.shape[1:], mode="bilinear", align_corners=False)
-    summed = F.cross_entropy(logits, labels.long(), ignore_index=IGNORED, reduction="sum")
+    summed = F.cross_entropy(logits, labels.long(), ignore_index=IGNORE_INDEX, reduction="sum")
     return summed / labels.numel()
 
 
-def _require(output: Looked, labels: Tensor, images: Tensor) -> None:
+def _require(output: WeakClipOutput, labels: Tensor, images: Tensor) -> None:
     b, k = output.logits.shape[:2]
     if len(labels) != b or images.shape != (b, 3, *labels.shape[1:]):
         raise ShapeError(
             f"got {b} outputs, labels of {tuple(labels.shape)} and images of {tuple(images.shape)}; "
             "give one of each, of one size"
         )
-    used = labels[labels != IGNORED]
+    used = labels[labels != IGNORE_INDEX]
     if used.numel() and (int(used.min()) < 0 or int(used.max()) >= k):
         wrong = int(used.max()) if int(used.max()) >= k else int(used.min())
-        raise InputError(f"a label is {wrong}; the classes are 0 to {k - 1}, and {IGNORED} is ignored")
+        raise InputError(f"a label is {wrong}; the classes are 0 to {k - 1}, and {IGNORE_INDEX} is ignored")

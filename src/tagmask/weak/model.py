@@ -20,27 +20,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tagmask.checks import check_choice
-from tagmask.clip.keys import Geometry
 from tagmask.clip.load import OPENAI_MEAN, OPENAI_STD, Clip
 from tagmask.clip.model import Text, Vision
+from tagmask.clip.state_dict import Geometry
 from tagmask.dense.positions import bilinear
 from tagmask.dense.prompts import split_names
 from tagmask.errors import InputError
 from tagmask.types import Pixels
 from tagmask.weak.decoder import Fpn, SemanticHead
 from tagmask.weak.matching import CoAttention, cosines
+from tagmask.weak.model_settings import FREEZES, IMAGENET_MEAN, IMAGENET_STD, WeakSettings, widths_of
 from tagmask.weak.pyramid import Pyramid
-from tagmask.weak.settings import FREEZES, IMAGENET_MEAN, IMAGENET_STD, WeakSettings, widths_of
-from tagmask.weak.students.kinds import ParameterGroup
-from tagmask.weak.trunk import Trunk, check_length, contextual_texts, look, name_ids
+from tagmask.weak.students.kind import ParameterGroup
+from tagmask.weak.trunk import Trunk, check_length, contextual_texts, extract_trunk_features, name_ids
 
-__all__ = ["Counts", "Looked", "WeakClip"]
+__all__ = ["ParameterCounts", "WeakClip", "WeakClipOutput"]
 
 Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
+class WeakClipOutput:
     """What the model says of a batch."""
 
     logits: Float[Tensor, "b k _ _"]
@@ -49,7 +49,7 @@ class Looked:
     """Cosines of patches and classes, -1..1, before any temperature."""
 
 
-class Counts(NamedTuple):
+class ParameterCounts(NamedTuple):
     """Numbers of parameters."""
 
     trainable: int
@@ -180,7 +180,7 @@ class WeakClip(nn.Module):
 
     # -- Looking ---------------------------------------------------------------------------------------------
 
-    def forward(self, pixels: Pixels) -> Looked:
+    def forward(self, pixels: Pixels) -> WeakClipOutput:
         """Logits and scores of a batch of equal sizes.
 
         Args:
@@ -204,13 +204,15 @@ class WeakClip(nn.Module):
         if self.clip_fixed:
             # Inference mode saves memory traffic; what is to meet gradients later must be copied out of it.
             with torch.inference_mode(), self._products():
-                found = look(self.vision, pixels, self.taps, twice=settings.class_embedding_twice)
+                found = extract_trunk_features(
+                    self.vision, pixels, self.taps, twice=settings.class_embedding_twice
+                )
             if torch.is_inference_mode_enabled():
                 return found
             first, second, third, fourth = (x.clone() for x in found.maps)
             return Trunk((first, second, third, fourth), found.memory.clone())
         with self._products():
-            return look(
+            return extract_trunk_features(
                 self.vision,
                 pixels,
                 self.taps,
@@ -219,7 +221,7 @@ class WeakClip(nn.Module):
                 drop_tokens=settings.drop_path_of == "tokens",
             )
 
-    def head(self, trunk: Trunk, texts: Float[Tensor, "k e"] | None = None) -> Looked:
+    def head(self, trunk: Trunk, texts: Float[Tensor, "k e"] | None = None) -> WeakClipOutput:
         """The trained part.
 
         Args:
@@ -235,7 +237,7 @@ class WeakClip(nn.Module):
                 logits = F.interpolate(scores / self.settings.tau, size=size, mode="bilinear")
             else:
                 logits = self.decode_head(self.fpn(self.pyramid, trunk.maps, scores))
-        return Looked(logits.float(), scores)
+        return WeakClipOutput(logits.float(), scores)
 
     def encode_texts(self) -> Float[Tensor, "k e"]:
         """One vector a class, not normalised; without gradients it is remembered until weights change."""
@@ -295,7 +297,7 @@ class WeakClip(nn.Module):
         """Weights without any effect on results, kept for the authors' layout."""
         return self.matching.idle() if self.matching else []
 
-    def counts(self) -> Counts:
+    def counts(self) -> ParameterCounts:
         """Parameters as the paper counts them.
 
         All but CLIP's are trainable, those without effect too; the text tower has as many position rows as
@@ -305,7 +307,7 @@ class WeakClip(nn.Module):
         clip = sum(p.numel() for tower in (self.vision, self.text) for p in tower.parameters())
         rows = self.ids.shape[1] + self.settings.contexts
         spare = (self.text.positional_embedding.shape[0] - rows) * self.geometry.text_width
-        return Counts(total - clip, total - spare)
+        return ParameterCounts(total - clip, total - spare)
 
     def train(self, mode: bool = True) -> "WeakClip":
         """As any module, but that a fixed CLIP stays in evaluation."""

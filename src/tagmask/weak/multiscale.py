@@ -17,11 +17,11 @@ from torch import Tensor
 
 from tagmask.checks import check_choice, check_number
 from tagmask.dense.resize import resize_cv2_linear, short_side_size
-from tagmask.dense.windows import Windows, arrange, plan_windows, stitch_matrices, whole
+from tagmask.dense.windows import Windows, plan_windows, single_window, stitch_matrices, tile_windows
 from tagmask.errors import InputError
 from tagmask.types import Image, Size
 
-__all__ = ["Look", "Views", "multiscale", "view_sizes"]
+__all__ = ["Look", "TTAConfig", "multiscale", "view_sizes"]
 
 Look = Callable[[UInt8[np.ndarray, "b h w 3"]], Float[Tensor, "b k _ _"]]
 """Equal windows, RGB, to logits of any size."""
@@ -30,7 +30,7 @@ RESIZES = ("linear", "cubic")
 
 
 @dataclass(frozen=True, slots=True)
-class Views:
+class TTAConfig:
     """How an image is looked at. The defaults are WeakCLIP's for pseudo-masks.
 
     Raises:
@@ -69,11 +69,11 @@ class Views:
         check_choice("resize", self.resize, RESIZES)
 
 
-def view_sizes(size: Size, views: Views) -> list[Size]:
+def view_sizes(size: Size, views: TTAConfig) -> list[Size]:
     """(h, w) of the image at each scale.
 
     Example:
-        >>> view_sizes((375, 500), Views(scales=(0.5, 1.0)))
+        >>> view_sizes((375, 500), TTAConfig(scales=(0.5, 1.0)))
         [(256, 341), (512, 683)]
     """
     found = []
@@ -86,7 +86,7 @@ def view_sizes(size: Size, views: Views) -> list[Size]:
     return found
 
 
-def multiscale(look: Look, image: Image, views: Views | None = None) -> Float[Tensor, "k h w"]:
+def multiscale(look: Look, image: Image, views: TTAConfig | None = None) -> Float[Tensor, "k h w"]:
     """Class probabilities of every pixel, averaged over sizes and their mirror images.
 
     For each view: the image is resized, perhaps mirrored, cut to windows; each window's logits are resized
@@ -108,17 +108,17 @@ def multiscale(look: Look, image: Image, views: Views | None = None) -> Float[Te
     Example:
         >>> def grey(windows):
         ...     return torch.from_numpy(windows).float().mean(-1)[:, None, ::4, ::4].repeat(1, 3, 1, 1)
-        >>> multiscale(grey, np.zeros((20, 30, 3), np.uint8), Views(scales=(1.0,), short=None)).shape
+        >>> multiscale(grey, np.zeros((20, 30, 3), np.uint8), TTAConfig(scales=(1.0,), short=None)).shape
         torch.Size([3, 20, 30])
     """
-    views = views or Views()
+    views = views or TTAConfig()
     target = (image.shape[0], image.shape[1])
     plans = [_plan(size, views) for size in view_sizes(target, views)]
-    shots = _shots(image, plans, views)
+    shots = _views(image, plans, views)
     total: Tensor | None = None
-    for plan, mirrored, maps in _looked(look, shots, plans, views):
+    for plan, mirrored, maps in _forward(look, shots, plans, views):
         y, x = stitch_matrices(plan, (maps.shape[-2], maps.shape[-1]), plan.canvas, target)
-        seen = y.to(maps) @ arrange(maps, plan) @ x.to(maps).T
+        seen = y.to(maps) @ tile_windows(maps, plan) @ x.to(maps).T
         seen = seen.flip(-1) if mirrored else seen
         seen = seen.softmax(0)
         total = seen if total is None else total.add_(seen)
@@ -136,11 +136,11 @@ def _up(side: int, multiple: int) -> int:
     return -(-side // multiple) * multiple
 
 
-def _plan(size: Size, views: Views) -> Windows:
-    return whole(size) if views.window is None else plan_windows(size, views.window, views.stride)
+def _plan(size: Size, views: TTAConfig) -> Windows:
+    return single_window(size) if views.window is None else plan_windows(size, views.window, views.stride)
 
 
-def _shots(image: Image, plans: Sequence[Windows], views: Views) -> Iterator[_Shot]:
+def _views(image: Image, plans: Sequence[Windows], views: TTAConfig) -> Iterator[_Shot]:
     """All windows, those of one size after each other."""
     sizes = defaultdict(list)
     for index, plan in enumerate(plans):
@@ -154,8 +154,8 @@ def _shots(image: Image, plans: Sequence[Windows], views: Views) -> Iterator[_Sh
                     yield index, mirrored, window, shown[y0:y1, x0:x1]
 
 
-def _looked(
-    look: Look, shots: Iterator[_Shot], plans: Sequence[Windows], views: Views
+def _forward(
+    look: Look, shots: Iterator[_Shot], plans: Sequence[Windows], views: TTAConfig
 ) -> Iterator[tuple[Windows, bool, Float[Tensor, "windows k _ _"]]]:
     """Maps of each view, as soon as all its windows have been looked at."""
     found: dict[tuple[int, bool], list[Tensor]] = defaultdict(list)

@@ -12,18 +12,18 @@ from torch import nn
 
 from tagmask.checks import check_choice
 from tagmask.clip.hardware import choose_device
-from tagmask.clip.keys import Geometry
 from tagmask.clip.model import ACTIVATIONS, Text, Vision
+from tagmask.clip.state_dict import Geometry
 from tagmask.dense.prompts import split_names
 from tagmask.errors import InputError
 from tagmask.types import Pixels
 from tagmask.weak.config import TrainConfig
 from tagmask.weak.distributed import ranks_here
 from tagmask.weak.model import WeakClip
+from tagmask.weak.model_settings import WeakSettings
 from tagmask.weak.samples import Pair, find_pairs
-from tagmask.weak.settings import WeakSettings
 from tagmask.weak.students.catalogue import STUDENTS, build_student
-from tagmask.weak.trainlog import need_tensorboard
+from tagmask.weak.train_log import need_tensorboard
 from tagmask.weak.trunk import name_ids
 
 __all__ = ["check_student", "check_weakclip", "new_student", "pairs_of", "weak_settings", "words_for"]
@@ -88,7 +88,7 @@ def new_student(config: TrainConfig, classes: int) -> nn.Module:
     with torch.random.fork_rng([]):
         torch.manual_seed(config.run.seed)
         net = build_student(config.model.kind, classes, weights=config.model.weights or None)
-    takes_over = STUDENTS[config.model.kind].taken_over
+    takes_over = STUDENTS[config.model.kind].inherited_preprocessing
     if takes_over is not None:
         takes_over(net)  # refuses one without weights
     return net

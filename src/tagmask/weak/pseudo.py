@@ -11,15 +11,15 @@ from tagmask.errors import InputError, ShapeError
 from tagmask.refine.crf import CrfSettings, dense_crf
 from tagmask.types import Image
 from tagmask.weak.model import WeakClip
-from tagmask.weak.multiscale import Look, Views, multiscale
+from tagmask.weak.multiscale import Look, TTAConfig, multiscale
 
-__all__ = ["Keys", "keys_only", "labels", "looking", "predict", "pseudo_mask"]
+__all__ = ["Keys", "forward_function", "keys_only", "labels", "predict", "pseudo_mask"]
 
 Keys = tuple[int, ...]
 """Classes that occur, ascending."""
 
 
-def looking(model: WeakClip) -> Look:
+def forward_function(model: WeakClip) -> Look:
     """The model in evaluation as `multiscale` wants it: windows to logits, texts encoded once for all."""
     model.eval()
     with torch.inference_mode():
@@ -33,7 +33,7 @@ def looking(model: WeakClip) -> Look:
 
 
 def predict(
-    model: WeakClip, image: Image, views: Views | None = None, *, present: Sequence[int] | None = None
+    model: WeakClip, image: Image, views: TTAConfig | None = None, *, present: Sequence[int] | None = None
 ) -> tuple[Float32[np.ndarray, "k h w"], Keys]:
     """Class probabilities of an image, of the classes that win somewhere.
 
@@ -51,7 +51,7 @@ def predict(
     Raises:
         InputError: `present` is empty or names no class.
     """
-    return keys_only(multiscale(looking(model), image, views), present)
+    return keys_only(multiscale(forward_function(model), image, views), present)
 
 
 def keys_only(
@@ -104,7 +104,7 @@ def pseudo_mask(
     model: WeakClip,
     image: Image,
     field: CrfSettings | None,
-    views: Views | None = None,
+    views: TTAConfig | None = None,
     *,
     present: Sequence[int] | None = None,
 ) -> UInt8[np.ndarray, "h w"]:

@@ -18,17 +18,17 @@ from tagmask.clip.load import Clip
 from tagmask.errors import InputError
 from tagmask.files import file_hash, write_bytes
 from tagmask.runtime.folders import FoundImage, find_images
-from tagmask.runtime.tagfiles import read_tags
+from tagmask.runtime.tag_files import read_tags
 from tagmask.weak.config import TrainConfig
 from tagmask.weak.export import check_onnx, export_onnx, missing_packages
 from tagmask.weak.loop import MODEL_FILE, Report
-from tagmask.weak.maskfolder import MaskOutcome, MaskSource, write_masks
+from tagmask.weak.mask_folder import MaskOutcome, MaskSource, write_masks
 from tagmask.weak.prechecks import check_student, check_weakclip, pairs_of, words_for
+from tagmask.weak.run_folder import open_run_folder
 from tagmask.weak.seeds import SeedOptions, seed_source
-from tagmask.weak.stages import stage_opened
 from tagmask.weak.steps import PseudoSettings, pseudo_source, train_student, train_weakclip
-from tagmask.weak.students.checkpoint import load_student
-from tagmask.weak.students.run import Student
+from tagmask.weak.students.student import Student
+from tagmask.weak.students.student_file import load_student
 from tagmask.weak.summary import run_page
 
 __all__ = ["Progress", "RunFolders", "RunOptions", "RunResult", "Silent", "masks_written", "run_all"]
@@ -244,7 +244,7 @@ def _outside(images: list[FoundImage], out: Path) -> list[FoundImage]:
 
 
 def _export(student: Path, file: Path) -> None:
-    with stage_opened(file.parent, "export", {"student": file_hash(student)}, {}) as stage:
+    with open_run_folder(file.parent, "export", {"student": file_hash(student)}, {}) as stage:
         if not stage.finished:
             trained = load_student(student)
             export_onnx(trained, file)

@@ -22,18 +22,18 @@ from tagmask.images import read_image
 from tagmask.runtime.folders import find_images, output_names
 from tagmask.weak.augment import Crop, augmented
 from tagmask.weak.config import AugmentSettings
-from tagmask.weak.maskfolder import left_out, mask_file, read_mask
+from tagmask.weak.mask_folder import left_out, mask_file, read_mask
 
 __all__ = [
     "Batch",
+    "CropSource",
     "Pair",
-    "Sample",
-    "Samples",
     "SeedSamples",
+    "TrainingCrop",
     "batches",
     "check_seeds",
-    "drawn",
     "find_pairs",
+    "sample_index",
 ]
 
 _NAMED = 5
@@ -50,7 +50,7 @@ class Pair:
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class TrainingCrop:
     """One training crop."""
 
     name: str
@@ -75,11 +75,11 @@ class Batch:
 
 
 @runtime_checkable
-class Samples(Protocol):
+class CropSource(Protocol):
     """Training crops by number, a new one each epoch."""
 
     def __len__(self) -> int: ...
-    def sample(self, epoch: int, index: int) -> Sample:
+    def sample(self, epoch: int, index: int) -> TrainingCrop:
         """Crop of picture `index` in an epoch; the same whenever and wherever it is asked for."""
         ...
 
@@ -158,7 +158,7 @@ class SeedSamples:
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def sample(self, epoch: int, index: int) -> Sample:
+    def sample(self, epoch: int, index: int) -> TrainingCrop:
         """Crop of picture `index` in an epoch.
 
         Raises:
@@ -176,18 +176,18 @@ class SeedSamples:
             )
         views = self._settings.views
         rng = np.random.default_rng((_CROPS, self._seed, epoch % views if views else epoch, index))
-        return Sample(pair.name, augmented(image, labels, self._settings, rng))
+        return TrainingCrop(pair.name, augmented(image, labels, self._settings, rng))
 
 
 _ORDER, _CROPS = 1, 2
 """Streams of chance that have nothing to do with each other."""
 
 
-def drawn(position: int, count: int, seed: int) -> tuple[int, int]:
+def sample_index(position: int, count: int, seed: int) -> tuple[int, int]:
     """Epoch and picture at a position of the endless stream: every epoch is a new order of all pictures.
 
     Example:
-        >>> sorted(drawn(p, 4, seed=0)[1] for p in range(4, 8)), drawn(4, 4, seed=0)[0]
+        >>> sorted(sample_index(p, 4, seed=0)[1] for p in range(4, 8)), sample_index(4, 4, seed=0)[0]
         ([0, 1, 2, 3], 1)
     """
     epoch, place = divmod(position, count)
@@ -200,21 +200,21 @@ def _order(count: int, seed: int, epoch: int) -> Int64[np.ndarray, " n"]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Stream(Dataset["Sample | TagmaskError"]):
+class _Stream(Dataset["TrainingCrop | TagmaskError"]):
     """Samples by position. Errors are results: a loader's workers would wrap them beyond recognition."""
 
-    samples: Samples
+    samples: CropSource
     seed: int
 
-    def __getitem__(self, position: int) -> "Sample | TagmaskError":
+    def __getitem__(self, position: int) -> "TrainingCrop | TagmaskError":
         try:
-            return self.samples.sample(*drawn(position, len(self.samples), self.seed))
+            return self.samples.sample(*sample_index(position, len(self.samples), self.seed))
         except TagmaskError as error:
             return error
 
 
 def batches(
-    samples: Samples, seed: int, own: Sequence[Sequence[int]], *, workers: int = 0, pin: bool = False
+    samples: CropSource, seed: int, own: Sequence[Sequence[int]], *, workers: int = 0, pin: bool = False
 ) -> Iterator[Batch]:
     """Batches of a stream.
 
@@ -246,8 +246,8 @@ def batches(
         yield Batch(batch.names, batch.pixels.pin_memory(), batch.labels.pin_memory()) if pin else batch
 
 
-def _together(samples: Sequence["Sample | TagmaskError"]) -> "Batch | TagmaskError":
-    good: list[Sample] = []
+def _together(samples: Sequence["TrainingCrop | TagmaskError"]) -> "Batch | TagmaskError":
+    good: list[TrainingCrop] = []
     for sample in samples:
         if isinstance(sample, TagmaskError):
             return sample

@@ -7,7 +7,7 @@ import math
 
 from tagmask.weak.config import ScheduleSettings
 
-__all__ = ["cosine", "polynomial", "rate", "warm_share"]
+__all__ = ["cosine", "learning_rate", "polynomial", "warmup_factor"]
 
 
 def cosine(base: float, floor: float, t: int, T: int) -> float:
@@ -30,17 +30,17 @@ def polynomial(base: float, floor: float, t: int, T: int, power: float) -> float
     return floor + (base - floor) * float((1 - min(t, T) / T) ** power)
 
 
-def warm_share(t: int, steps: int, ratio: float) -> float:
+def warmup_factor(t: int, steps: int, ratio: float) -> float:
     """Share of the curve during the first `steps`: linear from `ratio` to 1.
 
     Example:
-        >>> warm_share(0, 100, 0.5), warm_share(50, 100, 0.5), warm_share(100, 100, 0.5)
+        >>> warmup_factor(0, 100, 0.5), warmup_factor(50, 100, 0.5), warmup_factor(100, 100, 0.5)
         (0.5, 0.75, 1.0)
     """
     return 1.0 if t >= steps else 1 - (1 - t / steps) * (1 - ratio)
 
 
-def rate(settings: ScheduleSettings, base: float, t: int) -> float:
+def learning_rate(settings: ScheduleSettings, base: float, t: int) -> float:
     """Learning rate of a group at step t.
 
     Every group is drawn towards the same floor, so that one of base 0 does not stay there: it rises to the
@@ -58,7 +58,7 @@ def rate(settings: ScheduleSettings, base: float, t: int) -> float:
         case "cosine":
             value = cosine(base, settings.floor, t, settings.steps)
         case "poly":
-            value = polynomial(base, settings.floor, t, settings.steps + settings.over, settings.power)
+            value = polynomial(base, settings.floor, t, settings.steps + settings.extra_steps, settings.power)
         case _:
             value = base
-    return value * warm_share(t, settings.warmup, settings.warmup_ratio)
+    return value * warmup_factor(t, settings.warmup, settings.warmup_ratio)

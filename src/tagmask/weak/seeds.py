@@ -17,13 +17,21 @@ from tagmask.files import file_hash
 from tagmask.images import read_image
 from tagmask.resolve import mask_recipe
 from tagmask.runtime.folders import FoundImage
-from tagmask.runtime.tagfiles import read_tags, tags_of
-from tagmask.settings.recipes import MaskRecipe, TagMaskRecipe
+from tagmask.runtime.tag_files import read_tags, tags_of
+from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
 from tagmask.types import Size
 from tagmask.weak.cams import Cams, Sweep, cam_labels, read_cams, sweep
-from tagmask.weak.maskfolder import Mask, MaskSource, mask_file, read_mask
+from tagmask.weak.mask_folder import Mask, MaskSource, mask_file, read_mask
 
-__all__ = ["SeedOptions", "from_cams", "from_masks", "from_segmenter", "seed_recipe", "seed_source", "swept"]
+__all__ = [
+    "SeedOptions",
+    "from_cams",
+    "from_masks",
+    "from_segmenter",
+    "seed_recipe",
+    "seed_source",
+    "sweep_thresholds",
+]
 
 _LOG = logging.getLogger(__name__)
 
@@ -76,7 +84,7 @@ class SeedOptions:
         return self.cams is None and self.masks is None
 
 
-def seed_recipe(options: SeedOptions, usual: tuple[str, ...] = ()) -> MaskRecipe | TagMaskRecipe:
+def seed_recipe(options: SeedOptions, usual: tuple[str, ...] = ()) -> MaskRecipe | TagFirstRecipe:
     """The recipe by which a CLIP makes seeds.
 
     Args:
@@ -115,7 +123,7 @@ def seed_source(images: Sequence[FoundImage], options: SeedOptions, clip: Callab
 def _threshold(images: Sequence[FoundImage], options: SeedOptions, cams: Path, classes: int) -> float:
     if options.threshold is not None or options.truth is None:
         return options.threshold or 0.0
-    found = swept(images, cams, options.truth, classes)
+    found = sweep_thresholds(images, cams, options.truth, classes)
     _LOG.info(
         "threshold %.2f gives the best mIoU of %d tried, %.1f%%; "
         "stopping at the first decrease would take %.2f",
@@ -165,7 +173,7 @@ def from_cams(folder: Path, words: Sequence[str], threshold: float) -> MaskSourc
     Args:
         folder: the maps, named as the pictures are.
         words: class names without the background, which becomes label 0.
-        threshold: what the background scores, 0..1; see `swept`.
+        threshold: what the background scores, 0..1; see `sweep_thresholds`.
     """
 
     def make(image: FoundImage) -> Mask:
@@ -198,7 +206,7 @@ def from_masks(folder: Path, words: Sequence[str]) -> MaskSource:
     return MaskSource("seeds", tuple(words), settings, make)
 
 
-def swept(images: Sequence[FoundImage], cams: Path, truth: Path, classes: int) -> Sweep:
+def sweep_thresholds(images: Sequence[FoundImage], cams: Path, truth: Path, classes: int) -> Sweep:
     """Try all thresholds on the pictures whose truth is known.
 
     Args:

@@ -19,15 +19,15 @@ from tagmask.files import file_hash
 from tagmask.images import read_image
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.runtime.folders import FoundImage
-from tagmask.runtime.tagfiles import tags_of
-from tagmask.weak import checkpoints
+from tagmask.runtime.tag_files import tags_of
+from tagmask.weak import model_file
 from tagmask.weak.config import TrainConfig, fingerprint
 from tagmask.weak.distributed import ranks_here
 from tagmask.weak.feature_cache import FeatureCache
 from tagmask.weak.loop import MODEL_FILE, Report, fit
-from tagmask.weak.maskfolder import Mask, MaskSource, words_of
+from tagmask.weak.mask_folder import Mask, MaskSource, words_of
 from tagmask.weak.model import WeakClip
-from tagmask.weak.multiscale import Views
+from tagmask.weak.multiscale import TTAConfig
 from tagmask.weak.prechecks import (
     check_student,
     check_weakclip,
@@ -37,12 +37,12 @@ from tagmask.weak.prechecks import (
     words_for,
 )
 from tagmask.weak.pseudo import pseudo_mask
+from tagmask.weak.run_folder import read_metadata, read_run_folder
 from tagmask.weak.samples import Pair, SeedSamples, check_seeds
-from tagmask.weak.saving import frozen_hash
-from tagmask.weak.stages import read_facts, read_stage
 from tagmask.weak.students.catalogue import STUDENTS
-from tagmask.weak.students.checkpoint import StudentCard, TrainedStudent
+from tagmask.weak.students.student_file import StudentCard, TrainedStudent
 from tagmask.weak.tasks import StudentTask, WeakClipTask
+from tagmask.weak.training_state import frozen_hash
 
 __all__ = ["PseudoSettings", "pseudo_source", "train_student", "train_weakclip", "trained_weakclip"]
 
@@ -78,8 +78,8 @@ def train_weakclip(config: TrainConfig, folder: Path, watch: Watch | None = None
     task = WeakClipTask(model, config, _cache(config, model, folder))
     samples = SeedSamples(pairs, len(config.model.words), config.augment, config.run.seed)
     sizes = {name: getattr(config.augment, name) for name in ("crop", "base_short", "base_long")}
-    facts = {"words": list(config.model.words), "weights": config.model.weights, **sizes}
-    return fit(task, samples, config, folder, inputs=_inputs(config, pairs), facts=facts, watch=watch)
+    metadata = {"words": list(config.model.words), "weights": config.model.weights, **sizes}
+    return fit(task, samples, config, folder, inputs=_inputs(config, pairs), metadata=metadata, watch=watch)
 
 
 def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None) -> Path:
@@ -104,7 +104,7 @@ def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None)
     net = new_student(config, len(words))
     settings: Mapping[str, int | float] = {}
     mean, std = (_times(triple, 1 / 255) for triple in (config.augment.mean, config.augment.std))
-    takes_over = STUDENTS[config.model.kind].taken_over
+    takes_over = STUDENTS[config.model.kind].inherited_preprocessing
     if takes_over is not None:
         clips = takes_over(net)
         settings, (mean, std) = clips.settings, clips.statistics
@@ -115,8 +115,8 @@ def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None)
     net = net.to(_device(config)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = StudentTask(TrainedStudent(card, net), config)
     samples = SeedSamples(pairs, len(words), config.augment, config.run.seed)
-    facts = {"words": list(words)}
-    return fit(task, samples, config, folder, inputs=_inputs(config, pairs), facts=facts, watch=watch)
+    metadata = {"words": list(words)}
+    return fit(task, samples, config, folder, inputs=_inputs(config, pairs), metadata=metadata, watch=watch)
 
 
 def _times(triple: tuple[float, float, float], factor: float) -> tuple[float, float, float]:
@@ -150,9 +150,9 @@ def trained_weakclip(run: Path, *, device: str = "auto", precision: str = "float
         InputError: the folder holds no finished run of WeakCLIP.
         WeightsError: its file, or CLIP's, cannot be used.
     """
-    facts = read_facts(run, "weakclip")
-    clip: Clip = load(str(facts["weights"]), device=device, precision=precision)
-    return checkpoints.load(run / MODEL_FILE, clip)
+    metadata = read_metadata(run, "weakclip")
+    clip: Clip = load(str(metadata["weights"]), device=device, precision=precision)
+    return model_file.load(run / MODEL_FILE, clip)
 
 
 def pseudo_source(
@@ -178,10 +178,10 @@ def pseudo_source(
         WeightsError: its file, or CLIP's, cannot be used.
     """
     precision = choose_precision(precision, choose_device(device))
-    facts = read_facts(run, "weakclip")
+    metadata = read_metadata(run, "weakclip")
     model = trained_weakclip(run, device=device, precision=precision)
-    crop, short, long = (int(str(facts[name])) for name in ("crop", "base_short", "base_long"))
-    views = Views(
+    crop, short, long = (int(str(metadata[name])) for name in ("crop", "base_short", "base_long"))
+    views = TTAConfig(
         scales=settings.scales,
         flip=settings.flip,
         window=crop,
@@ -196,23 +196,23 @@ def pseudo_source(
         mask: Mask = pseudo_mask(model, read_image(image.path), field, views, present=present)
         return mask
 
-    decisive = {
+    fingerprint_fields = {
         "model": file_hash(run / MODEL_FILE),
         "precision": precision,
         "tags": None if tags is None else {name: list(own) for name, own in tags.items()},
         **asdict(settings),
     }
-    return MaskSource("pseudo", model.words, decisive, make)
+    return MaskSource("pseudo", model.words, fingerprint_fields, make)
 
 
 def _with_data(config: TrainConfig) -> tuple[TrainConfig, tuple[Pair, ...]]:
     """The settings with their words and absolute folders, and the images and masks they name."""
     pairs = pairs_of(config)
-    images, seeds = (_settled(place) for place in (config.data.images, config.data.seeds))
+    images, seeds = (_absolute(place) for place in (config.data.images, config.data.seeds))
     words = words_for(config, words_of(seeds), seeds)
     weights = config.model.weights
     if weights and Path(weights).expanduser().exists():
-        weights = str(_settled(weights))
+        weights = str(_absolute(weights))
     return replace(
         config,
         model=replace(config.model, words=words, weights=weights),
@@ -226,14 +226,14 @@ def _check_masks(config: TrainConfig, pairs: Sequence[Pair]) -> None:
         check_seeds(pairs, len(config.model.words))
 
 
-def _settled(place: str) -> Path:
+def _absolute(place: str) -> Path:
     """A path that means the same wherever a run is taken up again."""
     return Path(place).expanduser().resolve()
 
 
 def _inputs(config: TrainConfig, pairs: Sequence[Pair]) -> dict[str, object]:
     """What a run is fed with, beside its settings: which pictures, and how their masks were made."""
-    stage = read_stage(Path(config.data.seeds))
+    stage = read_run_folder(Path(config.data.seeds))
     return {
         "pictures": f"{len(pairs)} ({fingerprint({'names': [pair.name for pair in pairs]})})",
         "masks": None if stage is None else fingerprint(stage.settings),

@@ -8,12 +8,12 @@ import numpy as np
 
 from tagmask.errors import TagmaskError
 from tagmask.images import read_image
-from tagmask.report import Curve, Curves, Sight, render
+from tagmask.report import Curve, Curves, ReportItem, render
 from tagmask.results import Segmentation
 from tagmask.runtime.folders import FoundImage, output_names
 from tagmask.types import Image
-from tagmask.weak.maskfolder import mask_file, read_mask, words_of
-from tagmask.weak.trainlog import read_log
+from tagmask.weak.mask_folder import mask_file, read_mask, words_of
+from tagmask.weak.train_log import read_log
 
 __all__ = ["Looker", "run_curves", "run_page"]
 
@@ -33,7 +33,7 @@ def run_page(
     masks: Mapping[str, Path],
     runs: Mapping[str, Path],
     student: Looker | None,
-    facts: Mapping[str, str],
+    metadata: Mapping[str, str],
     *,
     shown: int = 12,
 ) -> str:
@@ -44,7 +44,7 @@ def run_page(
         masks: folders of masks of the pictures, by what made them, in the order of the steps.
         runs: folders of training runs, by what was trained.
         student: what came out, if it is there.
-        facts: what the reader may want to know.
+        metadata: what the reader may want to know.
         shown: how many pictures.
 
     Raises:
@@ -56,7 +56,7 @@ def run_page(
     chosen = [images[int(i * step)] for i in range(min(shown, len(images)))]
     sights = [sight for image in chosen if (sight := _sight(image, names[image], made, student))]
     charts = [chart for what, folder in runs.items() for chart in run_curves(what, folder)]
-    return render("From words to a segmenter", _LEAD, sights, facts, charts=charts)
+    return render("From words to a segmenter", _LEAD, sights, metadata, charts=charts)
 
 
 _LEAD = (
@@ -87,7 +87,7 @@ def run_curves(what: str, folder: Path) -> list[Curves]:
     ]
 
 
-def _sight(image: FoundImage, name: str, made: Sequence[_Masks], student: Looker | None) -> Sight | None:
+def _sight(image: FoundImage, name: str, made: Sequence[_Masks], student: Looker | None) -> ReportItem | None:
     """One picture; None where it cannot be read, or no step has a mask of it."""
     try:
         pixels = read_image(image.path)
@@ -101,4 +101,4 @@ def _sight(image: FoundImage, name: str, made: Sequence[_Masks], student: Looker
     if student is not None:
         found.append(("student", student(np.ascontiguousarray(pixels))))
     # the last step first: it is what the reader came for
-    return Sight(name, pixels, None, tuple(reversed(found))) if found else None
+    return ReportItem(name, pixels, None, tuple(reversed(found))) if found else None

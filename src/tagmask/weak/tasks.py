@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tagmask.masks import overlay
-from tagmask.weak import checkpoints, losses
+from tagmask.weak import losses, model_file
 from tagmask.weak.config import AugmentSettings, TrainConfig
 from tagmask.weak.feature_cache import FeatureCache
-from tagmask.weak.labels import IGNORED
-from tagmask.weak.model import Looked, WeakClip
+from tagmask.weak.labels import IGNORE_INDEX
+from tagmask.weak.model import WeakClip, WeakClipOutput
 from tagmask.weak.samples import Batch
 from tagmask.weak.students.catalogue import parameter_groups
-from tagmask.weak.students.checkpoint import TrainedStudent, save_student
-from tagmask.weak.students.kinds import ParameterGroup
+from tagmask.weak.students.kind import ParameterGroup
+from tagmask.weak.students.student_file import TrainedStudent, save_student
 from tagmask.weak.trunk import Trunk
 
 __all__ = ["StudentTask", "WeakClipTask", "shown", "side_by_side"]
@@ -52,7 +52,7 @@ class WeakClipTask:
         """Seed, CRF and contrast terms, and their weighted sum, in float32 whatever the products are in."""
         output = self.model.head(self._features(batch))
         with torch.autocast(batch.pixels.device.type, enabled=False):
-            whole = Looked(output.logits.float(), output.scores.float())
+            whole = WeakClipOutput(output.logits.float(), output.scores.float())
             return dict(losses.total(whole, batch.labels, shown(batch, self._augment), self._settings))
 
     def picture(self, batch: Batch) -> PIL.Image.Image | None:
@@ -65,7 +65,7 @@ class WeakClipTask:
 
     def save(self, path: Path) -> None:
         """In WeakCLIP's own format; CLIP is left out while it is fixed."""
-        checkpoints.save(self.model, path)
+        model_file.save(self.model, path)
 
     def _features(self, batch: Batch) -> Trunk:
         if self._cache is None:
@@ -108,8 +108,8 @@ class StudentTask:
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy at the labels' size; a mean over pixels that have a label, 0 where none has."""
         logits = self._enlarged(self.model(batch.pixels), batch.labels)
-        summed = functional.cross_entropy(logits, batch.labels, ignore_index=IGNORED, reduction="sum")
-        return {"total": summed / (batch.labels != IGNORED).sum().clamp(min=1)}
+        summed = functional.cross_entropy(logits, batch.labels, ignore_index=IGNORE_INDEX, reduction="sum")
+        return {"total": summed / (batch.labels != IGNORE_INDEX).sum().clamp(min=1)}
 
     def picture(self, batch: Batch) -> PIL.Image.Image | None:
         """Crops, their masks, and what the student says."""

@@ -14,7 +14,7 @@ from tagmask.dense.positions import bilinear
 from tagmask.errors import InputError, ShapeError
 from tagmask.types import Pixels, Size, Tokens
 
-__all__ = ["Trunk", "check_length", "contextual_texts", "look", "name_ids", "positions"]
+__all__ = ["Trunk", "check_length", "contextual_texts", "extract_trunk_features", "name_ids", "positions"]
 
 NAME_TOKENS = 5
 """Columns of the ids, start and end included; more where a name needs more."""
@@ -75,7 +75,7 @@ def positions(
     return torch.cat([found[:1] + class_embedding, found[1:]]) if twice else found
 
 
-def look(
+def extract_trunk_features(
     vision: Vision,
     pixels: Pixels,
     taps: Sequence[int],

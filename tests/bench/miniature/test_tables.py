@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 import tagmask
-from tagmask.bench.miniature import measures
-from tagmask.bench.miniature.measures import MaskWay, TagWay, mask_counts, tag_scores
-from tagmask.bench.miniature.page import Measured, markdown, svg
+from tagmask.bench.miniature import measurements
+from tagmask.bench.miniature.ground_truth import objects_only, present, scenes
+from tagmask.bench.miniature.measurements import MaskSetup, TagSetup, mask_counts, tag_scores
+from tagmask.bench.miniature.page import MeasuredTable, markdown, svg
 from tagmask.bench.miniature.run import class_iou, measure, table_names, tables, thresholds
 from tagmask.bench.miniature.tables import MASK_TABLES, TAG_TABLES, MaskRow, Table
-from tagmask.bench.miniature.truth import objects_only, present, scenes
 from tagmask.clip.load import Clip
 from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, Scene
 
@@ -32,7 +32,7 @@ def test_names_of_tables_and_rows_are_their_own() -> None:
 
 
 def test_counts_are_those_of_each_way_alone(clip: Clip, found: list[Scene]) -> None:
-    ways = {name: MaskWay(name) for name in ("clip", "sclip")} | {"true": MaskWay("sclip", tags="true")}
+    ways = {name: MaskSetup(name) for name in ("clip", "sclip")} | {"true": MaskSetup("sclip", tags="true")}
     counts = mask_counts(clip, found, ways)
     told = present(found)
     for name in ("clip", "sclip", "true"):
@@ -48,11 +48,13 @@ def test_counts_are_those_of_each_way_alone(clip: Clip, found: list[Scene]) -> N
 
 
 def test_scores_are_the_tagger_s(clip: Clip, found: list[Scene]) -> None:
-    scores = tag_scores(clip, found, {"usual": TagWay(), "coarse": TagWay((("dmar", False), ("cwr", False)))})
+    scores = tag_scores(
+        clip, found, {"usual": TagSetup(), "coarse": TagSetup((("dmar", False), ("cwr", False)))}
+    )
     tagger = tagmask.Tagger(clip, CLASS_NAMES, background=BACKGROUND_NAMES)
     np.testing.assert_allclose(scores["usual"][1], tagger(found[1].image).scores, rtol=0, atol=1e-6)
     # Best patches of the value path are TagCLIP's coarse scores.
-    patches = tag_scores(clip, found, {"patches": TagWay(patches="maskclip")})["patches"]
+    patches = tag_scores(clip, found, {"patches": TagSetup(patches="maskclip")})["patches"]
     np.testing.assert_allclose(patches, scores["coarse"], rtol=0, atol=1e-5)
 
 
@@ -66,13 +68,13 @@ def test_ways_in_common_are_measured_once(
         calls.append(tuple(methods))
         return compare(self, image, methods, **rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(measures.Segmenter, "compare", counted)
+    monkeypatch.setattr(measurements.Segmenter, "compare", counted)
     small = measure(clip, found[:1], ["sclip-1"])
     # Three methods without PAMR and three with it, each group in one pass; the row with a CRF is alone.
     assert sorted(calls) == [("clip", "maskclip", "sclip")] * 2
     (measured,) = tables(small)
     assert [len(ours) for ours in measured.ours] == [201] * 7
-    assert len(class_iou(small.counts[MaskWay("sclip")])) == 25
+    assert len(class_iou(small.counts[MaskSetup("sclip")])) == 25
 
 
 def test_a_threshold_takes_fewer_tags_the_higher_it_is(found: list[Scene]) -> None:
@@ -83,18 +85,18 @@ def test_a_threshold_takes_fewer_tags_the_higher_it_is(found: list[Scene]) -> No
 
 
 @pytest.fixture
-def measured() -> Measured:
+def measured() -> MeasuredTable:
     rows = (
-        MaskRow("a <b>", MaskWay("clip"), 20.0),
-        MaskRow("better", MaskWay(), 40.0),
-        MaskRow("own", MaskWay("gem")),
+        MaskRow("a <b>", MaskSetup("clip"), 20.0),
+        MaskRow("better", MaskSetup(), 40.0),
+        MaskRow("own", MaskSetup("gem")),
     )
     table = Table("t", "A table & more", "mIoU on X", rows, why={"better": "because"}, note="A note.")
     ours = tuple(np.concatenate([[value], np.full(200, value)]) for value in (30.0, 25.0, 10.0))
-    return Measured(table, "mIoU", ours)
+    return MeasuredTable(table, "mIoU", ours)
 
 
-def test_the_page(measured: Measured) -> None:
+def test_the_page(measured: MeasuredTable) -> None:
     assert list(markdown(measured)) == [
         "### A table & more",
         "",
@@ -111,7 +113,7 @@ def test_the_page(measured: Measured) -> None:
     ]
 
 
-def test_the_picture(measured: Measured) -> None:
+def test_the_picture(measured: MeasuredTable) -> None:
     drawn = svg(measured)
     assert "a &lt;b&gt;" in drawn
     assert "A table &amp; more" in drawn

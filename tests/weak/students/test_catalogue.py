@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tagmask.errors import InputError, WeightsError
-from tagmask.weak.students import folders
+from tagmask.weak.students import hf_folders
 from tagmask.weak.students.catalogue import STUDENTS, build_student, parameter_groups, students
 from tagmask.weak.students.resnet38 import ResNet38
 
@@ -65,7 +65,7 @@ def test_what_cannot_be_built_is_refused(call: object, message: str) -> None:
 
 @pytest.mark.parametrize("name", ["segformer-b0", "segformer-b2", "deit-s"])
 def test_without_transformers_the_command_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders, "find_spec", lambda _: None)
+    monkeypatch.setattr(hf_folders, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=rf"'{name}' .* pip install 'tagmask\[students\]'"):
         build_student(name, 3)
 

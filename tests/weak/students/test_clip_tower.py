@@ -8,9 +8,9 @@ from torch.nn import functional
 
 import tagmask
 from tagmask.errors import InputError
-from tagmask.weak.students.checkpoint import StudentCard, TrainedStudent, load_student, save_student
 from tagmask.weak.students.clip_tower import ClipTower
-from tagmask.weak.students.kinds import split_groups
+from tagmask.weak.students.kind import split_groups
+from tagmask.weak.students.student_file import StudentCard, TrainedStudent, load_student, save_student
 
 NARROW = {"width": 64, "layers": 4, "grid": 3, "inner": 8}
 

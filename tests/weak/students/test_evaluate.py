@@ -13,8 +13,8 @@ from tagmask.errors import InputError
 from tagmask.refine.crf import CRF_SETTINGS, dense_crf
 from tagmask.weak.students import evaluate
 from tagmask.weak.students.catalogue import build_student
-from tagmask.weak.students.checkpoint import StudentCard, TrainedStudent
 from tagmask.weak.students.evaluate import EVALUATIONS, EvaluationSettings, predict
+from tagmask.weak.students.student_file import StudentCard, TrainedStudent
 
 WORDS = ("background", "cat", "dog", "bird")
 

@@ -12,9 +12,9 @@ from torch import nn
 
 from tagmask.errors import WeightsError
 from tagmask.weak.students.catalogue import STUDENTS, build_student, parameter_groups
-from tagmask.weak.students.checkpoint import StudentCard, TrainedStudent, load_student, save_student
 from tagmask.weak.students.evaluate import EVALUATIONS, predict
 from tagmask.weak.students.segformer import SIZES
+from tagmask.weak.students.student_file import StudentCard, TrainedStudent, load_student, save_student
 
 pytestmark = [pytest.mark.students, pytest.mark.filterwarnings("ignore")]
 

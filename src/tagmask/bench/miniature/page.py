@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from numpy import ndarray
 
-from tagmask.bench.miniature.order import orders
-from tagmask.bench.miniature.spread import spread_of
+from tagmask.bench.miniature.bootstrap import bootstrap_interval
+from tagmask.bench.miniature.ranking import orders
 from tagmask.bench.miniature.tables import Table
 from tagmask.report.text import escaped
 
-__all__ = ["Measured", "markdown", "svg"]
+__all__ = ["MeasuredTable", "markdown", "svg"]
 
 _ROW, _TOP, _LEFT, _RIGHT, _WIDTH = 22, 58, 210, 60, 760
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class MeasuredTable:
     """A table and what was measured of each of its rows."""
 
     table: Table
@@ -27,7 +27,7 @@ class Measured:
     """Percent; all scenes first, then draws of them."""
 
 
-def markdown(measured: Measured) -> Iterator[str]:
+def markdown(measured: MeasuredTable) -> Iterator[str]:
     """Lines of Markdown: ours with its standard error, the paper's figure, whether the order is the same."""
     table = measured.table
     labels = [row.label for row in table.rows]
@@ -43,7 +43,7 @@ def markdown(measured: Measured) -> Iterator[str]:
         yield "|---|---|"
     found = orders(labels, paper, measured.ours)
     for label, figure, ours, order in zip(labels, paper, measured.ours, found, strict=True):
-        line = f"| {label} | {ours[0]:.1f} ± {spread_of(ours):.1f} |"
+        line = f"| {label} | {ours[0]:.1f} ± {bootstrap_interval(ours):.1f} |"
         yield line + (f" {'' if figure is None else figure} | {order} |" if published else "")
     for row, reason in table.why.items():
         yield ""
@@ -54,7 +54,7 @@ def markdown(measured: Measured) -> Iterator[str]:
     yield ""
 
 
-def svg(measured: Measured) -> str:
+def svg(measured: MeasuredTable) -> str:
     """Bars with their standard error, and a mark where the paper's figure lies."""
     labels = [(row.label, row.paper) for row in measured.table.rows]
     rows = list(zip(labels, measured.ours, strict=True))
@@ -75,7 +75,7 @@ def svg(measured: Measured) -> str:
         parts.append(f"<line class='g' x1='{x}' x2='{x}' y1='{_TOP - 4}' y2='{height - 10}'/>")
         parts.append(f"<text x='{x}' y='{height}' text-anchor='middle' font-size='10'>{tick}</text>")
     for i, ((label, paper), ours) in enumerate(rows):
-        parts += _bar(label, float(ours[0]), spread_of(ours), paper, _TOP + _ROW * i)
+        parts += _bar(label, float(ours[0]), bootstrap_interval(ours), paper, _TOP + _ROW * i)
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from tagmask.bench.miniature.measures import Counts, MaskWay, Scores, TagWay, mask_counts, tag_scores
-from tagmask.bench.miniature.page import Measured
-from tagmask.bench.miniature.spread import draws, mean_ap, miou
+from tagmask.bench.miniature.bootstrap import bootstrap_samples, mean_ap, miou
+from tagmask.bench.miniature.ground_truth import present
+from tagmask.bench.miniature.measurements import Counts, MaskSetup, Scores, TagSetup, mask_counts, tag_scores
+from tagmask.bench.miniature.page import MeasuredTable
 from tagmask.bench.miniature.tables import MASK_TABLES, TAG_TABLES, Table
-from tagmask.bench.miniature.truth import present
 from tagmask.bench.tag_metrics import f1_of_decisions
 from tagmask.clip.load import Clip
 from tagmask.miniature.scenes import Scene
@@ -29,8 +29,8 @@ class Measurements:
 
     tables: tuple[Table, ...]
     scenes: Sequence[Scene]
-    scores: dict[TagWay, Scores]
-    counts: dict[MaskWay, Counts]
+    scores: dict[TagSetup, Scores]
+    counts: dict[MaskSetup, Counts]
 
 
 def table_names() -> tuple[str, ...]:
@@ -42,9 +42,9 @@ def measure(clip: Clip, found: Sequence[Scene], names: Sequence[str] = ()) -> Me
     """Every table, or those called `names`; ways that several tables ask for are measured once."""
     asked = [table for table in (*TAG_TABLES, *MASK_TABLES) if not names or table.name in names]
     ways = [row.way for table in asked for row in table.rows]
-    tag_ways = dict.fromkeys(way for way in ways if isinstance(way, TagWay))
-    mask_ways = dict.fromkeys(way for way in ways if isinstance(way, MaskWay))
-    usual = TagWay()
+    tag_ways = dict.fromkeys(way for way in ways if isinstance(way, TagSetup))
+    mask_ways = dict.fromkeys(way for way in ways if isinstance(way, MaskSetup))
+    usual = TagSetup()
     needed = any(way.tags == "found" for way in mask_ways)
     if needed:
         tag_ways[usual] = None
@@ -54,20 +54,20 @@ def measure(clip: Clip, found: Sequence[Scene], names: Sequence[str] = ()) -> Me
     return Measurements(tuple(asked), found, scores, counts)
 
 
-def tables(of: Measurements) -> Iterator[Measured]:
+def tables(of: Measurements) -> Iterator[MeasuredTable]:
     """Each table with its figures."""
-    drawn, truth = draws(len(of.scenes)), present(of.scenes)
+    drawn, truth = bootstrap_samples(len(of.scenes)), present(of.scenes)
     for table in of.tables:
         ours: list[Float[ndarray, " r"]] = []
         for row in table.rows:
             way = row.way
-            masks = isinstance(way, MaskWay)
+            masks = isinstance(way, MaskSetup)
             ours.append(
                 miou(of.counts[way], drawn)
-                if isinstance(way, MaskWay)
+                if isinstance(way, MaskSetup)
                 else mean_ap(of.scores[way], truth, drawn)
             )
-        yield Measured(table, "mIoU" if masks else "mAP", tuple(ours))
+        yield MeasuredTable(table, "mIoU" if masks else "mAP", tuple(ours))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ takes no part in the comparison of orders.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tagmask.bench.miniature.measures import MaskWay, Settings, TagWay
+from tagmask.bench.miniature.measurements import MaskSetup, Settings, TagSetup
 
 __all__ = ["MASK_TABLES", "TAG_TABLES", "MaskRow", "Table", "TagRow"]
 
@@ -20,7 +20,7 @@ class TagRow:
     """One way of tagging, and the mean average precision that its paper reports."""
 
     label: str
-    way: TagWay
+    way: TagSetup
     paper: float | None = None
 
 
@@ -29,7 +29,7 @@ class MaskRow:
     """One way of masking, and the mean IoU that its paper reports."""
 
     label: str
-    way: MaskWay
+    way: MaskSetup
     paper: float | None = None
 
 
@@ -61,8 +61,8 @@ TAG_TABLES: tuple[Table, ...] = (
         "TagCLIP, Table 1: the last self-attention",
         "mAP on VOC2012 val",
         (
-            TagRow("best patch, attention kept", TagWay(patches="clip"), 82.7),
-            TagRow("best patch, attention removed", TagWay(patches="maskclip"), 85.4),
+            TagRow("best patch, attention kept", TagSetup(patches="clip"), 82.7),
+            TagRow("best patch, attention removed", TagSetup(patches="maskclip"), 85.4),
         ),
     ),
     Table(
@@ -70,12 +70,12 @@ TAG_TABLES: tuple[Table, ...] = (
         "TagCLIP, Table 2: tagging without training",
         "mAP on VOC2007 test",
         (
-            TagRow("CLIP, no softmax", TagWay((("method", "clip"),)), 79.5),
-            TagRow("CLIP", TagWay((("method", "clip-softmax"),)), 85.8),
-            TagRow("DPT, no softmax", TagWay((("method", "dpt"),)), 83.4),
-            TagRow("DPT", TagWay((("method", "dpt-softmax"),)), 86.2),
-            TagRow("CLIP Surgery", TagWay((("method", "clip-surgery"),)), 85.4),
-            TagRow("TagCLIP", TagWay(), 92.8),
+            TagRow("CLIP, no softmax", TagSetup((("method", "clip"),)), 79.5),
+            TagRow("CLIP", TagSetup((("method", "clip-softmax"),)), 85.8),
+            TagRow("DPT, no softmax", TagSetup((("method", "dpt"),)), 83.4),
+            TagRow("DPT", TagSetup((("method", "dpt-softmax"),)), 86.2),
+            TagRow("CLIP Surgery", TagSetup((("method", "clip-surgery"),)), 85.4),
+            TagRow("TagCLIP", TagSetup(), 92.8),
         ),
     ),
     Table(
@@ -83,7 +83,7 @@ TAG_TABLES: tuple[Table, ...] = (
         "TagCLIP, Table 4: what each part brings, tags",
         "mAP on VOC2012 val",
         tuple(
-            TagRow(label, TagWay(parts), paper)
+            TagRow(label, TagSetup(parts), paper)
             for (label, parts), paper in zip(_PARTS.items(), (85.4, 88.0, 93.9, 94.1), strict=True)
         ),
     ),
@@ -92,7 +92,7 @@ TAG_TABLES: tuple[Table, ...] = (
         "TagCLIP's votes: layers, of 12, that must agree before an attention counts",
         "no figures in a table",
         tuple(
-            TagRow(f"{votes} of 12", TagWay((("cwr", False), ("votes", votes))))
+            TagRow(f"{votes} of 12", TagSetup((("cwr", False), ("votes", votes))))
             for votes in (0, 2, 4, 6, 8, 10)
         ),
         note="The paper uses 4. Without the second look.",
@@ -137,7 +137,7 @@ def _modes() -> tuple[MaskRow, ...]:
         "448, windows 448 / 224": ((448, 448, 224), 58.9),
     }
     return tuple(
-        MaskRow(label, MaskWay(settings=(("short_side", short), ("crop", crop), ("stride", stride))), paper)
+        MaskRow(label, MaskSetup(settings=(("short_side", short), ("crop", crop), ("stride", stride))), paper)
         for label, ((short, crop, stride), paper) in settings.items()
     )
 
@@ -148,22 +148,22 @@ MASK_TABLES: tuple[Table, ...] = (
         "SCLIP, Table 1: attention in the last block, with and without PAMR",
         "mIoU on VOC21",
         (
-            MaskRow("CLIP", MaskWay("clip"), 18.8),
-            MaskRow("MaskCLIP", MaskWay("maskclip"), 43.4),
-            MaskRow("SCLIP", MaskWay("sclip"), 59.1),
-            MaskRow("CLIP + PAMR", MaskWay("clip", PAMR)),
-            MaskRow("MaskCLIP + PAMR", MaskWay("maskclip", PAMR)),
-            MaskRow("SCLIP + PAMR", MaskWay("sclip", PAMR), 61.7),
-            MaskRow("SCLIP + CRF", MaskWay("sclip", CRF)),
+            MaskRow("CLIP", MaskSetup("clip"), 18.8),
+            MaskRow("MaskCLIP", MaskSetup("maskclip"), 43.4),
+            MaskRow("SCLIP", MaskSetup("sclip"), 59.1),
+            MaskRow("CLIP + PAMR", MaskSetup("clip", PAMR)),
+            MaskRow("MaskCLIP + PAMR", MaskSetup("maskclip", PAMR)),
+            MaskRow("SCLIP + PAMR", MaskSetup("sclip", PAMR), 61.7),
+            MaskRow("SCLIP + CRF", MaskSetup("sclip", CRF)),
         ),
     ),
     Table(
         "sclip-2",
         "SCLIP, Tables 2 and 3: what the attention is made of",
         "mIoU on VOC21, as far as figures are known",
-        tuple(MaskRow(method, MaskWay(method), paper) for method, paper in _ABLATION.items())
+        tuple(MaskRow(method, MaskSetup(method), paper) for method, paper in _ABLATION.items())
         + tuple(
-            MaskRow(f"sclip-random, {n} projections", MaskWay("sclip-random", (("ensemble", n),)))
+            MaskRow(f"sclip-random, {n} projections", MaskSetup("sclip-random", (("ensemble", n),)))
             for n in (4, 16)
         ),
         note="q2 and k2 are doubled, as the sum of two is: they tell the sum from the doubling.",
@@ -173,17 +173,17 @@ MASK_TABLES: tuple[Table, ...] = (
         "SCLIP, mending CLIP's own attention",
         "no figures of VOC21; +2.9 for a divisor of 2",
         (
-            MaskRow("clip", MaskWay("clip"), 18.8),
+            MaskRow("clip", MaskSetup("clip"), 18.8),
             *(
-                MaskRow(f"clip-sharp, divisor {d}", MaskWay("clip-sharp", (("divisor", float(d)),)))
+                MaskRow(f"clip-sharp, divisor {d}", MaskSetup("clip-sharp", (("divisor", float(d)),)))
                 for d in (4, 2, 1)
             ),
             *(
-                MaskRow(f"clip-local, {w} x {w}", MaskWay("clip-local", (("local_window", w),)))
+                MaskRow(f"clip-local, {w} x {w}", MaskSetup("clip-local", (("local_window", w),)))
                 for w in (1, 3, 5)
             ),
             *(
-                MaskRow(f"clip-early, layer {layer}", MaskWay("clip-early", (("early_layer", layer),)))
+                MaskRow(f"clip-early, layer {layer}", MaskSetup("clip-early", (("early_layer", layer),)))
                 for layer in (1, 4, 7, 10)
             ),
         ),
@@ -193,14 +193,14 @@ MASK_TABLES: tuple[Table, ...] = (
         "family",
         "The methods that came after, in one harness",
         "mIoU on VOC21, each in its own protocol",
-        tuple(MaskRow(method, MaskWay(method), paper) for method, paper in _FAMILY.items()),
+        tuple(MaskRow(method, MaskSetup(method), paper) for method, paper in _FAMILY.items()),
     ),
     Table(
         "family-pamr",
         "The same with PAMR",
         "mIoU on VOC21",
         tuple(
-            MaskRow(method, MaskWay(method, PAMR), {"sclip": 61.7, "naclip": 64.07}.get(method))
+            MaskRow(method, MaskSetup(method, PAMR), {"sclip": 61.7, "naclip": 64.07}.get(method))
             for method in _FAMILY
         ),
     ),
@@ -208,16 +208,16 @@ MASK_TABLES: tuple[Table, ...] = (
         "family-tags",
         "The same, choosing among the tags that TagCLIP finds",
         "nowhere published",
-        tuple(MaskRow(method, MaskWay(method, tags="found")) for method in _FAMILY),
+        tuple(MaskRow(method, MaskSetup(method, tags="found")) for method in _FAMILY),
     ),
     Table(
         "names",
         "A weakness of all of them: classes with more names than others",
         "nowhere published",
         (
-            MaskRow("each class by one name", MaskWay("sclip")),
-            MaskRow("each by four (itself, and in three colours)", MaskWay("sclip", names="four")),
-            MaskRow("every other class by four", MaskWay("sclip", names="uneven")),
+            MaskRow("each class by one name", MaskSetup("sclip")),
+            MaskRow("each by four (itself, and in three colours)", MaskSetup("sclip", names="four")),
+            MaskRow("every other class by four", MaskSetup("sclip", names="uneven")),
         ),
         note="A class takes its best name, so more names are more chances.",
     ),
@@ -226,7 +226,7 @@ MASK_TABLES: tuple[Table, ...] = (
         "TagCLIP, Table 4: what each part brings, CLS-SEG's masks of the tags",
         "mIoU on VOC2012 val",
         tuple(
-            MaskRow(label, MaskWay("cls-seg", tags="found", tagger=parts), paper)
+            MaskRow(label, MaskSetup("cls-seg", tags="found", tagger=parts), paper)
             for (label, parts), paper in zip(_PARTS.items(), (30.9, 55.2, 63.7, 64.8), strict=True)
         ),
     ),
@@ -235,13 +235,13 @@ MASK_TABLES: tuple[Table, ...] = (
         "CLS-SEG and CLIP-ES",
         "mIoU on VOC2012 (val; train for true tags)",
         (
-            MaskRow("MaskCLIP", MaskWay("maskclip"), 42.1),
-            MaskRow("CLIP Surgery", MaskWay("clip-surgery"), 41.5),
-            MaskRow("CLS-SEG", MaskWay("cls-seg", tags="found"), 64.8),
-            MaskRow("CLS-SEG + CRF", MaskWay("cls-seg", CRF, tags="found"), 68.7),
-            MaskRow("CLIP-ES (true tags)", MaskWay("cls-seg", tags="true"), 70.8),
-            MaskRow("CLIP-ES + CRF (true tags)", MaskWay("cls-seg", CRF, tags="true"), 75.0),
-            MaskRow("SCLIP (true tags)", MaskWay("sclip", tags="true")),
+            MaskRow("MaskCLIP", MaskSetup("maskclip"), 42.1),
+            MaskRow("CLIP Surgery", MaskSetup("clip-surgery"), 41.5),
+            MaskRow("CLS-SEG", MaskSetup("cls-seg", tags="found"), 64.8),
+            MaskRow("CLS-SEG + CRF", MaskSetup("cls-seg", CRF, tags="found"), 68.7),
+            MaskRow("CLIP-ES (true tags)", MaskSetup("cls-seg", tags="true"), 70.8),
+            MaskRow("CLIP-ES + CRF (true tags)", MaskSetup("cls-seg", CRF, tags="true"), 75.0),
+            MaskRow("SCLIP (true tags)", MaskSetup("sclip", tags="true")),
         ),
     ),
 )

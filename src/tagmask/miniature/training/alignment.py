@@ -21,7 +21,14 @@ from torch.nn import functional as F
 
 from tagmask.miniature.captions import Phrase
 
-__all__ = ["caption_loss", "dealt", "entailed", "everything_loss", "phrase_loss", "pooled_scores"]
+__all__ = [
+    "caption_loss",
+    "entailed",
+    "everything_loss",
+    "phrase_loss",
+    "pooled_scores",
+    "sinkhorn_assignment",
+]
 
 
 def entailed(
@@ -86,7 +93,9 @@ def everything_loss(
     those of backgrounds.
     """
     logits = scores * scale
-    own = dealt(logits.detach().masked_fill(~said[:, None], -math.inf), _fair_shares(said, behind))
+    own = sinkhorn_assignment(
+        logits.detach().masked_fill(~said[:, None], -math.inf), _fair_shares(said, behind)
+    )
     competing = logits.masked_fill(~(said | ruled_out)[:, None], -math.inf)
     loss = torch.logsumexp(competing, dim=-1) - logits.gather(-1, own[..., None])[..., 0]
     return loss.mean()
@@ -102,7 +111,7 @@ def _fair_shares(said: Bool[Tensor, "r t"], behind: Bool[Tensor, " t"]) -> Float
     return sum(shares, torch.zeros(()))
 
 
-def dealt(
+def sinkhorn_assignment(
     logits: Float[Tensor, "r p t"], shares: Float[Tensor, "r t"], rounds: int = 3
 ) -> Int[Tensor, "r p"]:
     """The text that each patch is dealt to, so that a region's texts get about their shares of it.

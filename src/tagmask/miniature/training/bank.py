@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from tagmask.files import write_bytes
-from tagmask.miniature.scenes import Content, Scene, Seen, draw_scene, plan_scene
+from tagmask.miniature.scenes import Content, Scene, VisibleObject, draw_scene, plan_scene
 
 __all__ = ["Bank", "close_scene", "open_bank", "wide_scene"]
 
@@ -105,6 +105,6 @@ def _draw_chunk(
 
 def _read_listing(path: Path) -> tuple[Content, ...]:
     return tuple(
-        Content(tuple(Seen(kind, colour, (x, y)) for kind, colour, (x, y) in things), tuple(grounds))
+        Content(tuple(VisibleObject(kind, colour, (x, y)) for kind, colour, (x, y) in things), tuple(grounds))
         for things, grounds in json.loads(path.read_bytes())
     )

@@ -102,8 +102,8 @@ def read_apart(model: Towers, bank: Bank, settings: Settings) -> float:
         own = torch.eye(len(phrases), dtype=torch.bool)
         # "A car" leaves open whether it is red, so the two neither agree nor differ.
         _, apart = entailed([[phrase] for phrase in phrases], phrases)
-        first, second = (model.read([phrase_text(p, rng) for p in phrases]) for _ in range(2))
-        one, other = (model.read([c.text for c in each]) for each in (captions, again))
+        first, second = (model.encode_text([phrase_text(p, rng) for p in phrases]) for _ in range(2))
+        one, other = (model.encode_text([c.text for c in each]) for each in (captions, again))
         said, out = entailed([c.phrases for c in captions], phrases)
         same = torch.tensor([[a is b for b in shown] for a in shown])
         loss = phrase_loss(first @ second.T, scale, own, apart & apart.T)
@@ -135,10 +135,10 @@ def losses(
     spare = GEOMETRY.grid - batch.pixels.shape[-1] // GEOMETRY.patch
     corner = (int(rng.integers(spare + 1)), int(rng.integers(spare + 1)))
     with torch.autocast("cpu", torch.bfloat16):
-        whole, patches = model.look(batch.pixels, blind, corner)
+        whole, patches = model.encode_image(batch.pixels, blind, corner)
         with nullcontext() if reading else torch.no_grad():
-            captions = model.read([c.text for c in batch.captions])
-            texts = model.read([phrase_text(p, rng) for p in phrases])
+            captions = model.encode_text([c.text for c in batch.captions])
+            texts = model.encode_text([phrase_text(p, rng) for p in phrases])
     whole, patches, captions, texts = whole.float(), patches.float(), captions.float(), texts.float()
     said_whole, out_whole = entailed([c.phrases for c in batch.captions], phrases)
     sets = [frozenset(c.phrases) for c in batch.captions]

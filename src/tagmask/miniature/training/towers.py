@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tagmask.clip.keys import HEAD_WIDTH, Geometry
 from tagmask.clip.model import ACTIVATIONS, Block, Text, Vision
+from tagmask.clip.state_dict import HEAD_WIDTH, Geometry
 from tagmask.clip.tokenizer import CONTEXT, VOCABULARY, encode, tokenize
 from tagmask.miniature.captions import training_texts
 from tagmask.types import Tokens
@@ -64,7 +64,7 @@ class Towers(nn.Module):
         used[-2:] = 1
         self.text.token_embedding.weight.data *= used
 
-    def look(
+    def encode_image(
         self, pixels: Float[Tensor, "b 3 side side"], blind: int = 0, corner: tuple[int, int] = (0, 0)
     ) -> tuple[Float[Tensor, "b e"], Float[Tensor, "b p e"]]:
         """The class token as CLIP computes it, and patches that kept their own value in the last block.
@@ -85,10 +85,10 @@ class Towers(nn.Module):
         q, k, v = last.attn.qkv(last.ln_1(x))
         read = F.scaled_dot_product_attention(q[:, :, :1], k, v)
         mixed = torch.cat([read, v[:, :, 1:]], dim=2)
-        out = F.normalize(vision.project(last.feed(x + last.attn.merge(mixed))), dim=-1)
+        out = F.normalize(vision.project(last.feed_forward(x + last.attn.merge(mixed))), dim=-1)
         return out[:, 0], out[:, 1:]
 
-    def read(self, texts: Sequence[str]) -> Float[Tensor, "q e"]:
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "q e"]:
         """Normalised features of texts."""
         return F.normalize(self.text(tokenize(texts)), dim=-1)
 
@@ -106,7 +106,7 @@ def _block(block: Block, x: Tokens, mask: Tensor | None) -> Tokens:
     logits = (q * HEAD_WIDTH**-0.5) @ k.transpose(-2, -1)
     if mask is not None:
         logits = logits + mask.to(logits.dtype)
-    return block.feed(x + block.attn.merge(torch.softmax(logits, dim=-1).to(v.dtype) @ v))
+    return block.feed_forward(x + block.attn.merge(torch.softmax(logits, dim=-1).to(v.dtype) @ v))
 
 
 def _begin_attention(block: Block, generator: torch.Generator) -> None:

@@ -2,18 +2,18 @@
 
 from tagmask.papers.clip_es import ClipEsSettings
 from tagmask.settings.presets.tags import tagclip_presets
-from tagmask.settings.recipes import TagMaskRecipe
+from tagmask.settings.recipes import TagFirstRecipe
 from tagmask.settings.words import read_list
 
 __all__ = ["mask_presets"]
 
 
-def mask_presets() -> list[TagMaskRecipe]:
+def mask_presets() -> list[TagFirstRecipe]:
     """CLS-SEG and CLIP-ES on the data sets of their tables."""
     return [*_cls_seg(), *_cls_seg(crf=True), *_clip_es(), *_clip_es(crf=True)]
 
 
-def _cls_seg(crf: bool = False) -> list[TagMaskRecipe]:
+def _cls_seg(crf: bool = False) -> list[TagFirstRecipe]:
     """Annotation-free segmentation of TagCLIP's paper, as its copy of CLIP-ES has it."""
     method = "cls-seg+crf" if crf else "cls-seg"
     taggers = {recipe.name.removeprefix("tagclip/"): recipe for recipe in tagclip_presets()}
@@ -26,9 +26,9 @@ def _cls_seg(crf: bool = False) -> list[TagMaskRecipe]:
         layers: tuple[int, ...] = tuple(range(4, 12)),
         box_threshold: float = 0.7,
         background_power: float | None = 1.0,
-    ) -> TagMaskRecipe:
+    ) -> TagFirstRecipe:
         tagger = taggers[dataset]
-        return TagMaskRecipe(
+        return TagFirstRecipe(
             name=f"{method}/{dataset}",
             method="cls-seg",
             words=tagger.words,
@@ -49,14 +49,14 @@ def _cls_seg(crf: bool = False) -> list[TagMaskRecipe]:
     ]
 
 
-def _clip_es(crf: bool = False) -> list[TagMaskRecipe]:
+def _clip_es(crf: bool = False) -> list[TagFirstRecipe]:
     """CLIP-ES on its own: true labels are given, and pixels it is unsure of after the CRF are cut."""
     method = "clip-es+crf" if crf else "clip-es"
 
     def recipe(
         dataset: str, words: str, prompts: str, background: str, box_threshold: float
-    ) -> TagMaskRecipe:
-        return TagMaskRecipe(
+    ) -> TagFirstRecipe:
+        return TagFirstRecipe(
             name=f"{method}/{dataset}",
             method="clip-es",
             words=read_list(words),

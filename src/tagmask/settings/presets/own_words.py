@@ -6,10 +6,10 @@ from typing import Any
 
 from tagmask.papers.clip_es import ClipEsSettings
 from tagmask.papers.tagclip import TagclipSettings
-from tagmask.settings.recipes import MaskRecipe, TagMaskRecipe, TagRecipe, without
+from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe, TagRecipe, remove_names
 from tagmask.settings.words import read_list
 
-__all__ = ["PHOTO_PATCHES", "default_background", "own_masks", "own_tag_masks", "own_tags"]
+__all__ = ["PHOTO_PATCHES", "default_background", "own_masks", "own_tag_first", "own_tags"]
 
 PHOTO_PATCHES: Mapping[str, Any] = MappingProxyType({"min_patches": 196, "max_patches": 1200})
 """Images are brought to the size of the papers' photos: at most 480 x 640 pixels with patches of 16."""
@@ -22,7 +22,7 @@ def default_background(words: tuple[str, ...], known: tuple[str, ...] = ()) -> t
         words: class lines.
         known: used instead of the built-in ones, for weights that do not know those.
     """
-    return without(known or read_list("background_voc"), words)
+    return remove_names(known or read_list("background_voc"), words)
 
 
 def own_tags(
@@ -60,7 +60,7 @@ def own_masks(
         known: used instead of the built-in ones, for weights that do not know those.
     """
     if background is None:
-        background = without(known or tuple(read_list("sclip_coco_object")[0].split(", ")), words)
+        background = remove_names(known or tuple(read_list("sclip_coco_object")[0].split(", ")), words)
     return MaskRecipe(
         name="sclip",
         words=words,
@@ -71,15 +71,15 @@ def own_masks(
     )
 
 
-def own_tag_masks(
+def own_tag_first(
     words: tuple[str, ...], background: tuple[str, ...] | None = None, known: tuple[str, ...] = ()
-) -> TagMaskRecipe:
+) -> TagFirstRecipe:
     """Tag, then mask the tags, with a user's own words: CLS-SEG with CLIP-ES's settings for PASCAL VOC.
 
     Arguments as `own_tags`.
     """
     tagger = own_tags(words, background, known)
-    return TagMaskRecipe(
+    return TagFirstRecipe(
         name="cls-seg",
         method="cls-seg",
         words=words,

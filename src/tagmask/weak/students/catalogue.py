@@ -9,11 +9,11 @@ from torch import nn
 
 from tagmask.checks import check_choice, check_number
 from tagmask.errors import InputError
-from tagmask.weak.students.clip_tower import ClipTower, taken_over
+from tagmask.weak.students.clip_tower import ClipTower, inherited_preprocessing
 from tagmask.weak.students.deeplab import DeepLab, deeplab_groups
 from tagmask.weak.students.deit import PATCH, DeitSmall
 from tagmask.weak.students.imagenet import load_imagenet
-from tagmask.weak.students.kinds import ParameterGroup, StudentKind, split_groups
+from tagmask.weak.students.kind import ParameterGroup, StudentKind, split_groups
 from tagmask.weak.students.segformer import SIZES, SegFormer
 from tagmask.weak.students.small import Small
 
@@ -56,7 +56,7 @@ def build_student(
         if setting not in kind.settings:
             known = f"give one of {', '.join(kind.settings)}" if kind.settings else "it has none"
             raise InputError(f"the student {name!r} has no setting {setting!r}; {known}")
-    if kind.taken_over is None and weights is not None:
+    if kind.inherited_preprocessing is None and weights is not None:
         weights = Path(weights)
     return kind.build(classes, weights, **settings)
 
@@ -128,7 +128,7 @@ STUDENTS: Mapping[str, StudentKind] = MappingProxyType(
             stride=4,
             multiple=1,
             settings=("width", "layers", "patch", "grid", "quick", "inner", "dropout"),
-            taken_over=taken_over,
+            inherited_preprocessing=inherited_preprocessing,
         ),
         "deeplab-resnet38": StudentKind(
             summary="DeepLab v1 on WideResNet-38, as WeakCLIP's paper retrains it, 124 million parameters",

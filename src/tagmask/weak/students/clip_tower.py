@@ -24,15 +24,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tagmask.checks import check_number
-from tagmask.clip.keys import HEAD_WIDTH, Geometry
 from tagmask.clip.load import Clip, load
 from tagmask.clip.model import ACTIVATIONS, Vision
+from tagmask.clip.state_dict import HEAD_WIDTH, Geometry
 from tagmask.errors import InputError
 from tagmask.types import Pixels
-from tagmask.weak.students.kinds import Logits, Statistics, TakenOver
-from tagmask.weak.students.layers import begun, convolution, enlarged
+from tagmask.weak.students.kind import InheritedPreprocessing, Logits, Statistics
+from tagmask.weak.students.layers import convolution, enlarged, initialise
 
-__all__ = ["ClipTower", "taken_over"]
+__all__ = ["ClipTower", "inherited_preprocessing"]
 
 
 class ClipTower(nn.Module):
@@ -115,7 +115,7 @@ class ClipTower(nn.Module):
         return torch.cat(read, dim=2).transpose(1, 2).reshape(x.shape[0], -1, gh, gw)
 
 
-def taken_over(net: nn.Module) -> TakenOver:
+def inherited_preprocessing(net: nn.Module) -> InheritedPreprocessing:
     """What a tower has from its CLIP.
 
     Raises:
@@ -123,7 +123,7 @@ def taken_over(net: nn.Module) -> TakenOver:
     """
     if not isinstance(net, ClipTower) or net.statistics is None:
         raise InputError("the student 'clip' starts from a CLIP; name it, as in --set weights=miniature")
-    return TakenOver(net.settings, net.statistics)
+    return InheritedPreprocessing(net.settings, net.statistics)
 
 
 class _Decoder(nn.Module):
@@ -137,7 +137,7 @@ class _Decoder(nn.Module):
         self.mixes = nn.ModuleList(convolution(inner, inner, 3) for _ in range(2))
         self.dropout = nn.Dropout2d(dropout)
         self.coarse, self.fine = (nn.Conv2d(inner, classes, 1) for _ in range(2))
-        begun(self, self.coarse)
+        initialise(self, self.coarse)
         nn.init.normal_(self.fine.weight, std=0.01)
 
     def forward(self, pixels: Pixels, maps: Float[Tensor, "b c _ _"]) -> Logits:

@@ -13,7 +13,7 @@ from typing import cast
 from torch import nn
 
 from tagmask.types import Pixels
-from tagmask.weak.students.kinds import Logits, ParameterGroup
+from tagmask.weak.students.kind import Logits, ParameterGroup
 from tagmask.weak.students.resnet38 import BATCH_NORM_MOMENTUM, ResNet38
 
 __all__ = ["DeepLab", "deeplab_groups"]

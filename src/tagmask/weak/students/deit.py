@@ -14,8 +14,8 @@ from typing import cast
 from torch import nn
 
 from tagmask.types import Pixels
-from tagmask.weak.students.folders import from_folder, need_transformers
-from tagmask.weak.students.kinds import Logits
+from tagmask.weak.students.hf_folders import from_folder, need_transformers
+from tagmask.weak.students.kind import Logits
 
 __all__ = ["PATCH", "DeitSmall"]
 

@@ -20,9 +20,9 @@ from torch.nn import functional
 from tagmask.checks import check_choice, check_number
 from tagmask.errors import InputError
 from tagmask.refine.crf import CRF_SETTINGS, dense_crf
-from tagmask.results import nothing_label
+from tagmask.results import ignore_index_for
 from tagmask.types import Image, Pixels, Size
-from tagmask.weak.students.checkpoint import TrainedStudent
+from tagmask.weak.students.student_file import TrainedStudent
 
 __all__ = ["EVALUATIONS", "EvaluationSettings", "Predicted", "predict"]
 
@@ -97,10 +97,10 @@ def predict(
         enlarged to the picture's own size in one step.
     """
     with torch.no_grad():
-        looks = list(_looks(student, image, settings))
+        looks = list(_views(student, image, settings))
         size: Size = image.shape[:2]
         classes = len(student.card.words)
-        dtype = np.uint8 if nothing_label(classes) == 255 else np.uint16
+        dtype = np.uint8 if ignore_index_for(classes) == 255 else np.uint16
         labels = np.empty(size, dtype)
         for rows in _strips(size, classes):
             labels[rows] = _mean(looks, rows).argmax(0).cpu().numpy()
@@ -125,7 +125,7 @@ class _Reading(NamedTuple):
     part: Float[Tensor, " pixels"]
 
 
-class _Look(NamedTuple):
+class _View(NamedTuple):
     """Logits of one scale, mirrored or not, and where the picture's rows and columns lie in them."""
 
     logits: Float[Tensor, "k gh gw"]
@@ -133,7 +133,7 @@ class _Look(NamedTuple):
     columns: _Reading
 
 
-def _looks(student: TrainedStudent, image: Image, settings: EvaluationSettings) -> Iterator[_Look]:
+def _views(student: TrainedStudent, image: Image, settings: EvaluationSettings) -> Iterator[_View]:
     kind = student.card.kind
     device = next(student.net.parameters()).device
     size: Size = image.shape[:2]
@@ -157,7 +157,7 @@ def _looks(student: TrainedStudent, image: Image, settings: EvaluationSettings) 
                 columns = _centred(size[1], gw * w / (w + right), gw)
             if mirrored:
                 columns = _Reading(*(each.flip(0) for each in columns))
-            yield _Look(logits.float(), _on(rows, device), _on(columns, device))
+            yield _View(logits.float(), _on(rows, device), _on(columns, device))
 
 
 def _resized(pixels: Pixels, scale: float, *, smooth: bool) -> Float[Tensor, "b 3 h1 w1"]:
@@ -198,7 +198,7 @@ def _strips(size: Size, classes: int) -> Iterator[slice]:
     return (slice(top, min(top + step, size[0])) for top in range(0, size[0], step))
 
 
-def _mean(looks: Sequence[_Look], rows: slice) -> Float[Tensor, "k rows w"]:
+def _mean(looks: Sequence[_View], rows: slice) -> Float[Tensor, "k rows w"]:
     """Logits of some of the picture's rows at its own size, averaged over the looks."""
     first, *others = (_enlarged(look, rows) for look in looks)
     for other in others:
@@ -206,14 +206,14 @@ def _mean(looks: Sequence[_Look], rows: slice) -> Float[Tensor, "k rows w"]:
     return first / len(looks)
 
 
-def _enlarged(look: _Look, rows: slice) -> Float[Tensor, "k rows w"]:
+def _enlarged(look: _View, rows: slice) -> Float[Tensor, "k rows w"]:
     low, high, part = (each[rows] for each in look.rows)
     lines = torch.lerp(look.logits[:, low], look.logits[:, high], part[:, None])
     return torch.lerp(lines[:, :, look.columns.low], lines[:, :, look.columns.high], look.columns.part)
 
 
 def _softmax(
-    looks: Sequence[_Look], size: Size, kept: Int[np.ndarray, " kept"] | np.ndarray
+    looks: Sequence[_View], size: Size, kept: Int[np.ndarray, " kept"] | np.ndarray
 ) -> Float[Tensor, "kept h w"]:
     """Softmax over some classes, on the CPU."""
     chosen = torch.from_numpy(kept.astype(np.int64)).to(looks[0].logits.device)

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["begun", "convolution", "enlarged"]
+__all__ = ["convolution", "enlarged", "initialise"]
 
 
 def convolution(
@@ -27,7 +27,7 @@ def enlarged(x: Float[Tensor, "b c h w"], like: Float[Tensor, "b c1 h1 w1"]) -> 
     return functional.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def begun(part: nn.Module, classifier: nn.Conv2d) -> None:
+def initialise(part: nn.Module, classifier: nn.Conv2d) -> None:
     """Draw the first weights: He's for convolutions; a classifier's so that logits are of order one.
 
     From weights of 0.01, as is often done, AdamW needs some hundred steps only to make them larger.

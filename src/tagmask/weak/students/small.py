@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from tagmask.checks import check_number
 from tagmask.types import Pixels
-from tagmask.weak.students.kinds import Logits
-from tagmask.weak.students.layers import begun, convolution, enlarged
+from tagmask.weak.students.kind import Logits
+from tagmask.weak.students.layers import convolution, enlarged, initialise
 
 __all__ = ["Small"]
 
@@ -63,7 +63,7 @@ class Small(nn.Module):
         self.mixes = nn.ModuleList(_separable(inner) for _ in widths[:-1])
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(inner, classes, 1)
-        begun(self, self.classifier)
+        initialise(self, self.classifier)
 
     def forward(self, pixels: Pixels) -> Logits:
         """Logits at one quarter; sides of `pixels` are best multiples of 32, and may be any."""

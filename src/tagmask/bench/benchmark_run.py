@@ -1,0 +1,121 @@
+"""One benchmark run from a model and a data set to its number, with everything it leaves in one folder."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+from tagmask import __version__
+from tagmask.api import Segmenter, Tagger
+from tagmask.bench.journal import Record, open_journal
+from tagmask.bench.protocol import Protocol
+from tagmask.bench.scoring import evaluate, mask_scorer, tag_scorer
+from tagmask.bench.summary import Summary, summarise
+from tagmask.clip.load import Clip
+from tagmask.data.sample import Dataset
+from tagmask.errors import InputError
+from tagmask.files import file_hash
+from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe, TagRecipe
+
+__all__ = ["JOURNAL", "Run", "describe_run", "other_weights", "run_benchmark"]
+
+JOURNAL = "images.jsonl"
+"""The file of results in a run's folder."""
+
+Watch = Callable[[Iterable[Record], int], Iterable[Record]]
+"""Passes records on, and may show that they come."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What is to be measured."""
+
+    protocol: Protocol
+    dataset: Dataset
+    images: int | None = None
+    """How many the papers' list has, where that is known."""
+    limit: int | None = None
+    """Only the first so many."""
+
+
+def run_benchmark(
+    clip: Clip, run: Run, folder: Path, *, workers: int = 1, resume: bool = False, watch: Watch | None = None
+) -> Summary:
+    """Score a data set, image by image, and return the number.
+
+    Results are kept in `folder`/images.jsonl as they come. A run that is stopped goes on there with `resume`;
+    images that failed are then tried again.
+
+    Raises:
+        InputError: recipe and data set do not fit; results are there without `resume`, or of another run.
+        OutputError: the folder cannot be written.
+    """
+    protocol, dataset = run.protocol, run.dataset
+    runner = _runner(clip, protocol)
+    # What runs is what is recorded, and it is known before anything is written.
+    protocol = replace(protocol, recipe=runner.recipe)
+    if isinstance(runner, Tagger):
+        score = tag_scorer(runner, dataset)
+    else:
+        score = mask_scorer(runner, dataset, given_tags=protocol.given_tags)
+    with open_journal(folder / JOURNAL, describe_run(clip, protocol, dataset), resume=resume) as journal:
+        asked = islice(dataset.samples, run.limit)
+        todo = [sample for sample in asked if sample.id not in journal.done]
+        records: Iterable[Record] = evaluate(todo, score, workers=workers)
+        for record in watch(records, len(todo)) if watch else records:
+            journal.write(record)
+    return summarise(journal.path, protocol, dataset, limit=run.limit, images=run.images)
+
+
+def _runner(clip: Clip, protocol: Protocol) -> Tagger | Segmenter:
+    if protocol.tags:
+        return Tagger(clip, recipe=cast(TagRecipe, protocol.recipe))
+    return Segmenter(clip, recipe=cast(MaskRecipe | TagFirstRecipe, protocol.recipe))
+
+
+def describe_run(clip: Clip, protocol: Protocol, dataset: Dataset) -> Mapping[str, Any]:
+    """All that single results depend on, by topic; results of runs that differ in any are never mixed.
+
+    Of the data set: its name, classes and the ids in order. Files are not read for this: who changes
+    a file between two parts of a run mixes the two.
+
+    Raises:
+        InputError: a data set that holds an id twice.
+    """
+    ids = [sample.id for sample in dataset.samples]
+    if twice := [name for name, count in Counter(ids).items() if count > 1]:
+        raise InputError(f"{dataset.name} holds {twice[0]!r} twice; ids are unique in a data set")
+    return {
+        "tagmask": __version__,
+        "recipe": protocol.recipe.flat(),
+        "true tags": protocol.given_tags,
+        "weights": {
+            "sha256": file_hash(*clip.files),
+            "activation": clip.activation,
+            "mean": clip.mean,
+            "std": clip.std,
+            "precision": clip.precision,
+            "device": clip.device.type,
+        },
+        "data set": {
+            "name": dataset.name,
+            "classes": dataset.tag_classes if protocol.tags else dataset.classes,
+            "ignore": dataset.ignore,
+            "images": len(ids),
+            "ids": hashlib.sha256("\n".join(ids).encode("utf-8", "surrogateescape")).hexdigest(),
+        },
+    }
+
+
+def other_weights(clip: Clip) -> str | None:
+    """Why a run's number need not be the papers', which are of OpenAI's ViT-B/16; None if it may be."""
+    shape = clip.geometry
+    if (shape.patch, shape.vision_layers, shape.vision_width) == (16, 12, 768):
+        return None
+    return (
+        f"the papers' figures are of ViT-B/16 (12 layers of width 768); these weights have "
+        f"{shape.vision_layers} layers of width {shape.vision_width} and patches of {shape.patch}"
+    )

@@ -1,0 +1,155 @@
+"""Talk on stderr: notes, errors, progress. Never on stdout, which is for results."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+import typer
+
+from tagmask.errors import TagmaskError
+
+__all__ = [
+    "bold",
+    "green",
+    "message",
+    "print_summary",
+    "report_errors",
+    "report_failure",
+    "report_if_stopped",
+    "with_progress",
+]
+
+_SECONDS_BETWEEN_LINES = 30.0
+
+Item = TypeVar("Item")
+
+
+def message(text: str) -> None:
+    """One line on stderr."""
+    typer.echo(text, err=True)
+
+
+@contextmanager
+def report_errors() -> Iterator[None]:
+    """Turn an error that the user can mend into one message and exit code 2."""
+    try:
+        with _forward_logs():
+            yield
+            sys.stdout.flush()
+    except TagmaskError as error:
+        message(f"tagmask: {error}")
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt as error:
+        message("tagmask: stopped")
+        raise typer.Exit(130) from error
+    except OSError as error:
+        # Only stdout is left: everything else that is read or written has errors of its own.
+        _close_stdout()
+        if isinstance(error, BrokenPipeError):  # the reader has enough, as in `| head`
+            raise typer.Exit(141) from error
+        message(f"tagmask: results cannot be written to stdout: {error.strerror}")
+        raise typer.Exit(2) from error
+
+
+def _close_stdout() -> None:
+    """Keep the interpreter from flushing to a stdout that takes nothing, which would be a second error."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _forward_logs() -> Iterator[None]:
+    """Say on stderr what the library logs, for as long as a command runs."""
+    handler = _ConsoleHandler(logging.INFO)
+    logger = logging.getLogger("tagmask")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+class _ConsoleHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        message(record.getMessage())
+
+
+@contextmanager
+def report_if_stopped(kept: Path | None) -> Iterator[None]:
+    """If the user stops the run, say where its results so far are."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if kept is not None:
+            message(f"results so far are in {kept}")
+        raise
+
+
+def report_failure(path: Path, error: str | None) -> None:
+    """One image's reason, with its path said once."""
+    reason = error or "no reason known"
+    message(f"failed: {reason}" if reason.startswith(str(path)) else f"failed: {path}: {reason}")
+
+
+def bold(text: str) -> str:
+    """For terminals; NO_COLOR leaves it plain."""
+    return text if os.environ.get("NO_COLOR") else typer.style(text, bold=True)
+
+
+def green(text: str) -> str:
+    """For terminals; NO_COLOR leaves it plain."""
+    return text if os.environ.get("NO_COLOR") else typer.style(text, fg="green")
+
+
+def print_summary(images: int, failed: int, out: Path | None) -> None:
+    """One closing line: how many images, how many failed, where the results are."""
+    if images > 1 or failed:
+        message(f"{images - failed} of {images} images done" + (f", {failed} failed" if failed else ""))
+    if out is not None and failed < images:
+        message(f"written to {out}")
+
+
+def with_progress(items: Iterable[Item], total: int) -> Iterator[Item]:
+    """Pass items on, with a bar where stderr is a terminal and a line now and then where it is not."""
+    if total < 2:
+        yield from items
+    elif sys.stderr.isatty():
+        yield from _with_bar(items, total)
+    else:
+        yield from _with_lines(items, total)
+
+
+def _with_bar(items: Iterable[Item], total: int) -> Iterator[Item]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    # Results printed meanwhile must go above the bar if they share its terminal, and stay on stdout if not.
+    progress = Progress(
+        TextColumn("images"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+        redirect_stderr=True,
+    )
+    with progress:
+        yield from progress.track(items, total=total)
+
+
+def _with_lines(items: Iterable[Item], total: int) -> Iterator[Item]:
+    last = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            message(f"{done} of {total} images")

@@ -1,0 +1,137 @@
+"""What `tagmask tag` does and prints."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+
+from tagmask.api import Tagger
+from tagmask.catalogue import method_of
+from tagmask.cli.console import bold, green, print_summary, report_failure, report_if_stopped, with_progress
+from tagmask.errors import InputError
+from tagmask.resolve import recipe as recipe_called
+from tagmask.results import Tags
+from tagmask.runs.ordered_map import Outcome, ordered_map, shared_threads
+from tagmask.runtime.folders import FoundImage
+from tagmask.runtime.lines import json_lines, partial_path
+from tagmask.runtime.tag_files import check_names, tag_lines
+
+__all__ = ["tag_images", "tag_settings"]
+
+
+def tag_settings(
+    method: str | None, recipe: str | None, min_score: float | None, top: int | None, *, adapt: bool
+) -> dict[str, object]:
+    """The recipe's fields that options set. Adapting means PIAA, unless something else is named.
+
+    Raises:
+        InputError: an unknown recipe.
+    """
+    if adapt and method is None and not (recipe and method_of(recipe_called(recipe)).adapts):
+        method = "piaa"
+    given = {"method": method, "min_score": min_score, "top": top}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def tag_images(
+    images: list[FoundImage],
+    make: Callable[[], Tagger],
+    *,
+    as_json: bool,
+    out: Path | None,
+    paper: bool,
+    workers: int = 1,
+) -> int:
+    """Tag every image, print as they come, and return how many failed."""
+    failed = 0
+    if paper and out is None:
+        raise InputError("--format paper is for --out; give --out tags.txt")
+    if paper:
+        check_names([image.path.stem for image in images])
+    if not images:
+        make()
+        return 0
+    with _kept(out, paper=paper) as keep:
+        tagger = make()
+        with report_if_stopped(out and partial_path(out)):
+            workers = min(workers, len(images))
+            work = ordered_map(
+                images, lambda image: tagger(image.path), workers=workers, threads=shared_threads(workers)
+            )
+            for outcome in with_progress(work, len(images)):
+                record = _record(outcome)
+                keep(outcome)
+                if outcome.result is None:
+                    failed += 1
+                    report_failure(outcome.item.path, outcome.reason)
+                elif not as_json:
+                    typer.echo(_table(str(outcome.item.path), outcome.result))
+                if as_json:
+                    typer.echo(_json(record))
+    print_summary(len(images), failed, out)
+    return failed
+
+
+@contextmanager
+def _kept(out: Path | None, *, paper: bool) -> Iterator[Callable[[Outcome[FoundImage, Tags]], None]]:
+    """Give a function that keeps one image's outcome, in the form asked for."""
+    if out is None:
+        yield lambda outcome: None
+    elif paper:
+        with tag_lines(out) as write_tags:
+
+            def keep(outcome: Outcome[FoundImage, Tags]) -> None:
+                if outcome.result is not None:
+                    write_tags(outcome.item.path.stem, outcome.result.chosen)
+
+            yield keep
+    else:
+        with json_lines(out) as write:
+            yield lambda outcome: write(_record(outcome))
+
+
+def _json(record: dict[str, object]) -> str:
+    # Escapes are for terminals that cannot show all of Unicode; JSON readers see no difference.
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    return json.dumps(record, ensure_ascii=not unicode)
+
+
+def _record(outcome: Outcome[FoundImage, Tags]) -> dict[str, object]:
+    path = str(outcome.item.path)
+    if outcome.result is None:
+        return {"path": path, "error": outcome.reason}
+    tags = outcome.result
+    record: dict[str, object] = {"path": path, "tags": list(tags.names)}
+    record["scores"] = _rounded(tags.words, tags.scores.tolist())
+    record["threshold"] = round(tags.threshold, 6)
+    if tags.thresholds is not None:
+        record["thresholds"] = _rounded(tags.words, tags.thresholds)
+    return record
+
+
+def _rounded(words: Sequence[str], values: Iterable[float]) -> dict[str, float]:
+    return {word: round(float(value), 6) for word, value in zip(words, values, strict=True)}
+
+
+def _table(path: str, tags: Tags) -> str:
+    """The tags in a line, then every word's score, best first, with the threshold drawn where it falls."""
+    found = ", ".join(tags.names) or "none of the words"
+    rows = [f"{bold(path)}: {found}"]
+    order = sorted(range(len(tags.words)), key=lambda c: (-float(tags.scores[c]), c))
+    if tags.thresholds is not None:
+        return "\n".join([*rows, *(f"{_row(tags, c)}  (over {tags.thresholds[c]:.3f})" for c in order)])
+    above = [c for c in order if tags.scores[c] > tags.threshold]
+    for c in above:
+        rows.append(_row(tags, c))
+    rows.append(f"  {tags.threshold:.3f}  ---- threshold ----")
+    for c in order[len(above) :]:
+        rows.append(_row(tags, c))
+    return "\n".join(rows)
+
+
+def _row(tags: Tags, c: int) -> str:
+    row = f"  {tags.scores[c]:.3f}  {tags.words[c]}"
+    return green(f"{row}  *") if c in tags.chosen else row

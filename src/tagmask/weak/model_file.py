@@ -1,0 +1,288 @@
+"""WeakCLIPs in files: our own, and the authors' released layout.
+
+Ours is safetensors: the trained part (and CLIP, where that was trained), and in its header the class names,
+the settings and a fingerprint of the CLIP that it belongs to. The authors' is a torch.save file with
+everything in it, under these names:
+
+    backbone.*         the image tower and the adapter (fpn1 to fpn4)      ours: vision.*, pyramid.*
+    text_encoder.*     the text tower, 13 position rows                    text.*
+    context_decoder.*  the co-attention                                    matching.*
+    neck.*             the feature pyramid                                 fpn.*
+    decode_head.*      the head                                            decode_head.*
+    contexts, gamma, beta
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Final
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from tagmask.checks import check_choice
+from tagmask.clip.archives import read_weights
+from tagmask.clip.load import Clip
+from tagmask.clip.model import ACTIVATIONS, Text, Vision
+from tagmask.clip.state_dict import HEAD_WIDTH, Geometry
+from tagmask.dense.prompts import split_names
+from tagmask.errors import InputError, WeightsError
+from tagmask.files import write_bytes
+from tagmask.weak.model import WeakClip
+from tagmask.weak.model_settings import WeakSettings
+from tagmask.weak.trunk import name_ids
+
+__all__ = ["load", "load_published", "published_tensors", "save"]
+
+_FORMAT: Final = "tagmask weakclip 1"
+_PUBLISHED: Final = (
+    ("vision.", "backbone."),
+    ("pyramid.", "backbone."),
+    ("text.", "text_encoder."),
+    ("matching.", "context_decoder."),
+    ("fpn.", "neck."),
+    ("decode_head.", "decode_head."),
+)
+_COUNTER: Final = "num_batches_tracked"
+"""Of batch norms with a fixed momentum nothing reads it; files may have it or not."""
+
+
+def save(model: WeakClip, path: str | os.PathLike[str]) -> None:
+    """Write a model in our own format, whole or not at all.
+
+    CLIP's weights are left out while they are fixed: they are in the CLIP's own file, which `load` wants.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    kept = {name: tensor for name, tensor in model.state_dict().items() if _own(name) or not model.clip_fixed}
+    header = {
+        "format": _FORMAT,
+        "words": json.dumps(model.words),
+        "ids": json.dumps(model.ids.tolist()),
+        "settings": json.dumps(asdict(model.settings)),
+        "clip": _fingerprint(model.vision, model.text),
+        "pixels": json.dumps([model.mean, model.std]),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in kept.items()}
+    write_bytes(path, safetensors.torch.save(tensors, header))
+
+
+def load(path: str | os.PathLike[str], clip: Clip) -> WeakClip:
+    """Read a model that `save` wrote, in evaluation mode, on the CLIP's device.
+
+    Args:
+        path: of the file.
+        clip: the CLIP that it was trained on; its precision may be another.
+
+    Raises:
+        WeightsError: no such file, another format, another CLIP, or tensors that are missing, left over or of
+            another shape.
+    """
+    archive = read_weights(Path(path))
+    if archive.metadata.get("format") != _FORMAT:
+        raise WeightsError(
+            f"{path} is no WeakCLIP of this package (format {archive.metadata.get('format')!r}); "
+            "the authors' files are read by load_published"
+        )
+    words, ids, settings = _header(path, archive.metadata)
+    model = WeakClip.of(clip, ids, settings)
+    model.words = words
+    whole = any(not _own(name) for name in archive.tensors)
+    if not whole and archive.metadata.get("clip") != _fingerprint(model.vision, model.text):
+        raise WeightsError(
+            f"{path} was trained on another CLIP than {clip.name}; give the weights that it was trained on"
+        )
+    expected = {name: tensor for name, tensor in model.state_dict().items() if whole or _own(name)}
+    _fill(model, expected, archive.tensors, str(path), {})
+    return model.eval()
+
+
+def load_published(
+    path: str | os.PathLike[str],
+    words: Sequence[str],
+    settings: WeakSettings | None = None,
+    *,
+    activation: str = "quickgelu",
+) -> WeakClip:
+    """Read a checkpoint in the authors' layout, CLIP included, in float32, in evaluation mode, on the CPU.
+
+    Args:
+        path: a torch.save file, its tensors alone or under "state_dict"; only tensors are read, no code is
+            run.
+        words: class names in the order of training, one for each plane of the last convolution.
+        settings: as trained; the sizes of co-attention, FPN, head, contexts and position table are read off
+            the tensors, whatever is given.
+        activation: of CLIP's MLPs.
+
+    Raises:
+        WeightsError: no such file, not this layout, or tensors missing, left over or of another shape.
+        InputError: another number of words than classes, or an unknown activation.
+    """
+    check_choice("activation", activation, tuple(ACTIVATIONS))
+    archive = read_weights(Path(path))
+    named = _without_counters(archive.tensors)
+    geometry, fitted = _read_sizes(str(path), named, settings or WeakSettings())
+    classes = len(named["decode_head.conv_seg.weight"])
+    names = split_names(list(words)).classes
+    if len(names) != classes:
+        raise InputError(f"{path} has {classes} classes and {len(names)} words are given; give one for each")
+    ids = name_ids(names)
+    if ids.shape[1] + fitted.contexts > geometry.context:
+        raise InputError(
+            f"{path} has {geometry.context} position rows for texts and the names need "
+            f"{ids.shape[1] + fitted.contexts}; give the names it was trained with"
+        )
+    mlp = ACTIVATIONS[activation]
+    model = WeakClip(Vision(geometry, mlp), Text(geometry, mlp), geometry, ids, fitted, names)
+    state = model.state_dict()
+    expected = {_published(name): tensor for name, tensor in state.items() if not name.endswith(_COUNTER)}
+    _fill(model, expected, named, str(path), {_published(name): name for name in state})
+    return model.eval()
+
+
+def published_tensors(model: WeakClip) -> dict[str, Tensor]:
+    """All tensors of a model under the authors' names, with as many text position rows as are read.
+
+    Raises:
+        InputError: the model lacks parts that the layout has, or its CLIP is not in float32.
+    """
+    if model.matching is None or model.settings.decoder != "guided":
+        raise InputError("the authors' layout has a co-attention and a guided decoder; this model lacks them")
+    if model.vision.proj.dtype != torch.float32:
+        raise InputError("the authors' layout is float32; make the model on a CLIP in precision='float32'")
+    tensors = {_published(name): tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    rows = model.ids.shape[1] + model.settings.contexts
+    tensors["text_encoder.positional_embedding"] = tensors["text_encoder.positional_embedding"][:rows].clone()
+    return tensors
+
+
+def _own(name: str) -> bool:
+    return not name.startswith(("vision.", "text."))
+
+
+def _published(name: str) -> str:
+    for ours, theirs in _PUBLISHED:
+        if name.startswith(ours):
+            return theirs + name.removeprefix(ours)
+    return name
+
+
+def _without_counters(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if not name.endswith(_COUNTER)}
+
+
+def _fingerprint(vision: Vision, text: Text) -> str:
+    """Hash of the tensors that have float32 in every precision; position rows are left to the settings."""
+    digest = hashlib.sha256()
+    for tower in (vision, text):
+        for name, tensor in sorted(tower.state_dict().items()):
+            if "ln_" in name or name == "class_embedding":
+                digest.update(f"{name} {tuple(tensor.shape)}".encode())
+                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _header(
+    path: str | os.PathLike[str], metadata: Mapping[str, str]
+) -> tuple[tuple[str, ...], Tensor, WeakSettings]:
+    try:
+        words = tuple(str(word) for word in json.loads(metadata["words"]))
+        ids = torch.tensor(json.loads(metadata["ids"]), dtype=torch.int64)
+        raw = json.loads(metadata["settings"])
+        unknown = set(raw) - {field.name for field in fields(WeakSettings)}
+        if unknown:
+            raise ValueError(f"unknown settings {', '.join(sorted(unknown))}")
+        taps = raw.pop("taps", None)
+        settings = WeakSettings(**raw, taps=None if taps is None else tuple(taps))
+        if ids.ndim != 2 or len(ids) != len(words):
+            raise ValueError(f"{len(words)} words and ids of shape {tuple(ids.shape)}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{path} has a header that cannot be used ({type(error).__name__}: {error}); save it again"
+        ) from error
+    return words, ids, settings
+
+
+def _fill(
+    model: WeakClip,
+    expected: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    path: str,
+    renamed: Mapping[str, str],
+) -> None:
+    """Check names and shapes, all of them first, then copy."""
+    optional = {name for name in expected if name.endswith(_COUNTER)}
+    problems = {
+        "missing": [name for name in expected if name not in given and name not in optional],
+        "left over": [name for name in given if name not in expected],
+        "of another shape": [
+            f"{name} is {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in given and given[name].shape != tensor.shape
+        ],
+    }
+    if any(problems.values()):
+        said = "; ".join(f"{what}: {_few(names)}" for what, names in problems.items() if names)
+        raise WeightsError(
+            f"{path} does not fit the model: {said}. Give the words and settings of its training."
+        )
+    model.load_state_dict({renamed.get(name, name): tensor for name, tensor in given.items()}, strict=False)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _read_sizes(
+    path: str, tensors: Mapping[str, Tensor], settings: WeakSettings
+) -> tuple[Geometry, WeakSettings]:
+    """What tensors of the authors' layout say of the model."""
+
+    def shape(name: str, dimensions: int) -> tuple[int, ...]:
+        if name not in tensors or tensors[name].ndim != dimensions:
+            raise WeightsError(
+                f"{path} is not in the authors' layout: {name} is missing or has "
+                f"not {dimensions} dimensions. The layout has backbone.*, text_encoder.*, context_decoder.*, "
+                "neck.* and decode_head.*"
+            )
+        return tuple(tensors[name].shape)
+
+    def layers(prefix: str) -> int:
+        return sum(name.startswith(prefix) and name.endswith(".ln_1.weight") for name in tensors)
+
+    width, _, _, patch = shape("backbone.conv1.weight", 4)
+    rows, _ = shape("backbone.positional_embedding", 2)
+    context, text_width = shape("text_encoder.positional_embedding", 2)
+    side = round((rows - 1) ** 0.5)
+    shape("decode_head.conv_seg.weight", 4)
+    geometry = Geometry(
+        vision_width=width,
+        vision_layers=layers("backbone."),
+        vision_heads=width // HEAD_WIDTH,
+        patch=patch,
+        grid=side,
+        embed=shape("backbone.proj", 2)[1],
+        text_width=text_width,
+        text_layers=layers("text_encoder."),
+        text_heads=text_width // HEAD_WIDTH,
+        vocab=shape("text_encoder.token_embedding.weight", 2)[0],
+        context=context,
+    )
+    branch = "context_decoder.decoder."
+    fitted = replace(
+        settings,
+        contexts=shape("contexts", 3)[1],
+        stored_side=side,
+        co_attention=True,
+        decoder="guided",
+        match_width=shape("context_decoder.memory_proj.1.weight", 2)[0],
+        match_layers=sum(name.startswith(branch) and name.endswith("norm1.weight") for name in tensors),
+        fpn_width=shape("neck.lateral_convs.0.conv.weight", 4)[0],
+        head_width=shape("decode_head.scale_heads.0.0.conv.weight", 4)[0],
+    )
+    return geometry, fitted

@@ -1,0 +1,147 @@
+"""What a WeakCLIP is made of, as frozen data; its widths follow from the CLIP that it is built on."""
+
+from dataclasses import dataclass, replace
+
+from tagmask.checks import check_choice, check_number
+from tagmask.clip.state_dict import Geometry
+from tagmask.errors import InputError
+
+__all__ = [
+    "DECODERS",
+    "FREEZES",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "MOST_CONTEXTS",
+    "WeakSettings",
+    "Widths",
+    "widths_of",
+]
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+DECODERS = ("guided", "plain", "none")
+FREEZES = ("paper", "repo", "none")
+MOST_CONTEXTS = 64
+
+_TAPS = (4, 6, 8, 12)
+"""Of 12 blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeakSettings:
+    """The parts of a WeakCLIP. The defaults are the authors', their program's oddities included.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    taps: tuple[int, ...] | None = None
+    """After how many blocks the four maps are read; None: 4, 6, 8 and 12 of 12, or these shares of others."""
+    contexts: int = 8
+    """Learnable context vectors that stand before each name; 0: the plain names."""
+    co_attention: bool = True
+    """Texts and pixels are changed by each other before they are compared."""
+    match_width: int | None = None
+    """Of the co-attention; None: half the shared space, 256 of 512."""
+    match_heads: int = 4
+    match_layers: int = 3
+    """Of each of its two branches."""
+    decoder: str = "guided"
+    """"guided": feature pyramid and head on maps that carry the scores; "plain": on maps without them;
+    "none": the scores alone, divided by `tau`, at a quarter of the image's size."""
+    fpn_width: int | None = None
+    """None: a third of the image tower's, 256 of 768."""
+    head_width: int | None = None
+    """None: as wide as `fpn_width`."""
+    dropout: float = 0.1
+    """In the co-attention and before the last convolution."""
+    tau: float = 0.07
+    """Temperature of the scores where they are the answer (`decoder="none"`)."""
+    drop_path: float = 0.1
+    """Chance that the last block of the image tower is skipped in training, rising from 0 at the first; only
+    where the tower is trained."""
+    dead_layers: bool = True
+    """As published every layer of a co-attention branch gets the branch's input, and only the last one's
+    output is used: the others have no effect and learn nothing. False: each layer gets what the one before
+    it gave."""
+    class_embedding_twice: bool = True
+    """As published the class embedding is added to the class token a second time with the positions."""
+    drop_path_of: str = "tokens"
+    """What is skipped at a time: "tokens", as published, one position in all images; or "samples"."""
+    normalisation: str = "imagenet"
+    """Mean and standard deviation of pixels: "imagenet", as published, or the "clip"'s own."""
+    stored_side: int | None = 32
+    """As published the position table is stretched once to this side when a model is made, and from there to
+    each image. None: the CLIP's own table is kept, and stretched once."""
+
+    def __post_init__(self) -> None:
+        check_choice("decoder", self.decoder, DECODERS)
+        check_choice("drop_path_of", self.drop_path_of, ("tokens", "samples"))
+        check_choice("normalisation", self.normalisation, ("imagenet", "clip"))
+        for name in ("match_width", "fpn_width", "head_width", "stored_side"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), 1, whole=True)
+        check_number("match_heads", self.match_heads, 1, whole=True)
+        check_number("match_layers", self.match_layers, 1, whole=True)
+        check_number("contexts", self.contexts, 0, MOST_CONTEXTS, whole=True)
+        check_number("tau", self.tau, 1e-4)
+        for name in ("dropout", "drop_path"):
+            check_number(name, getattr(self, name), 0, 0.9)
+        if self.taps is not None and (len(self.taps) != 4 or sorted(self.taps) != list(self.taps)):
+            raise InputError(
+                f"taps are {self.taps}; give four numbers of blocks, ascending, as (4, 6, 8, 12)"
+            )
+
+    def as_(self, how: str) -> "WeakSettings":
+        """The same with the authors' five oddities all on ("published") or all off ("corrected").
+
+        Raises:
+            InputError: neither of the two.
+
+        Example:
+            >>> WeakSettings().as_("corrected").dead_layers
+            False
+        """
+        check_choice("as_", how, ("published", "corrected"))
+        published = how == "published"
+        return replace(
+            self,
+            dead_layers=published,
+            class_embedding_twice=published,
+            drop_path_of="tokens" if published else "samples",
+            normalisation="imagenet" if published else "clip",
+            stored_side=32 if published else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """The sizes that settings leave to the CLIP."""
+
+    taps: tuple[int, ...]
+    match: int
+    fpn: int
+    head: int
+
+
+def widths_of(settings: WeakSettings, geometry: Geometry) -> Widths:
+    """Fill in what the settings leave open.
+
+    Raises:
+        InputError: taps beyond the tower's blocks, or a co-attention that its heads do not divide.
+
+    Source:
+        WeakCLIP (Zhu et al., IJCV 2024), as coded by the authors, for ViT-B/16; other sizes are scaled.
+    """
+    layers = geometry.vision_layers
+    taps = settings.taps or tuple(max(1, round(layers * tap / 12)) for tap in _TAPS)
+    if not 1 <= taps[0] <= taps[-1] <= layers:
+        raise InputError(f"taps are {taps}, and the image tower has {layers} blocks; give 1 to {layers}")
+    match = settings.match_width or max(geometry.embed // 2, settings.match_heads)
+    if match % settings.match_heads:
+        raise InputError(
+            f"match_width {match} is not divided by match_heads {settings.match_heads}; give a multiple"
+        )
+    fpn = settings.fpn_width or max(8 * round(geometry.vision_width / 24), 8)
+    return Widths(taps, match, fpn, settings.head_width or fpn)

@@ -1,0 +1,183 @@
+"""A trained student in one file: safetensors, with all that is needed to run it in the header.
+
+student     name in the catalogue            words       JSON list, one a label
+settings    JSON object, of `build_student`  background  "true": label 0 is the background
+mean, std   JSON lists, of pixels in 0..1    multiple    of the sides of what the network is given
+format      "tagmask-student/1"              made_with   JSON object, versions, for people
+"""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from tagmask import __version__
+from tagmask.checks import check_choice
+from tagmask.clip.archives import read_weights
+from tagmask.clip.hardware import choose_device
+from tagmask.errors import InputError, WeightsError
+from tagmask.files import write_bytes
+from tagmask.weak.students.catalogue import STUDENTS, build_student
+from tagmask.weak.students.kind import StudentKind
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "StudentCard",
+    "TrainedStudent",
+    "load_student",
+    "save_student",
+]
+
+Triple = tuple[float, float, float]
+
+IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+FORMAT = "tagmask-student/1"
+
+
+@dataclass(frozen=True)
+class StudentCard:
+    """What a student is and what its labels mean.
+
+    Raises:
+        InputError: an unknown student, fewer than two words, a word twice or empty, or a std that is not
+            positive.
+    """
+
+    student: str
+    """Name in the catalogue."""
+    words: tuple[str, ...]
+    """What each label is called."""
+    background: bool
+    """Label 0 is the background."""
+    settings: Mapping[str, int | float] = field(default_factory=dict)
+    """What `build_student` was told besides."""
+    mean: Triple = IMAGENET_MEAN
+    """Subtracted from pixels in 0..1."""
+    std: Triple = IMAGENET_STD
+    """Of pixels in 0..1; they are divided by it."""
+
+    def __post_init__(self) -> None:
+        check_choice("student", self.student, tuple(STUDENTS))
+        if len(self.words) < 2 or len(set(self.words)) < len(self.words) or not all(self.words):
+            raise InputError(f"words are {self.words!r}; give at least two different ones, none empty")
+        if min(self.std) <= 0:
+            raise InputError(f"std is {self.std}; give positive numbers")
+
+    @property
+    def kind(self) -> StudentKind:
+        """What those who run it must know."""
+        return STUDENTS[self.student]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedStudent:
+    """A network and what is to be known of it."""
+
+    card: StudentCard
+    net: nn.Module = field(repr=False)
+
+
+def save_student(path: Path, student: TrainedStudent) -> None:
+    """Write a student, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    card = student.card
+    header = {
+        "format": FORMAT,
+        "student": card.student,
+        "settings": json.dumps(dict(card.settings)),
+        "words": json.dumps(card.words, ensure_ascii=False),
+        "background": json.dumps(card.background),
+        "mean": json.dumps(card.mean),
+        "std": json.dumps(card.std),
+        "multiple": json.dumps(card.kind.multiple),
+        "made_with": json.dumps(_versions()),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.net.state_dict().items()}
+    write_bytes(path, safetensors.torch.save(tensors, header))
+
+
+def load_student(path: Path, *, device: str = "cpu") -> TrainedStudent:
+    """Read a student back, ready to run: in evaluation mode, without gradients.
+
+    Args:
+        path: a file of `save_student`.
+        device: "auto" (CUDA, then MPS, then CPU) or a torch device name.
+
+    Raises:
+        WeightsError: the file is absent, damaged, no student, or one of another version of this package or
+            of transformers.
+        InputError: an unknown device, or no transformers package for a student that needs it.
+    """
+    target = choose_device(device)
+    archive = read_weights(path)
+    card = _card(path, archive.metadata)
+    with torch.random.fork_rng(devices=[]):  # drawing weights that are replaced must not move a user's seed
+        net = build_student(card.student, len(card.words), weights=None, **card.settings)
+    try:
+        net.load_state_dict({name: tensor.clone() for name, tensor in archive.tensors.items()})
+    except RuntimeError as error:
+        reason = str(error).splitlines()
+        raise WeightsError(
+            f"{path} does not fit the student {card.student!r} as it is built here "
+            f"({reason[min(1, len(reason) - 1)].strip()[:200]}). It was made with "
+            f"{archive.metadata.get('made_with', 'unknown versions')}; install these, or train it again."
+        ) from error
+    return TrainedStudent(card, net.requires_grad_(False).eval().to(target))
+
+
+def _card(path: Path, header: Mapping[str, str]) -> StudentCard:
+    if header.get("format") != FORMAT:
+        raise WeightsError(
+            f"{path} is no student of this version: its header says format {header.get('format')!r}, not "
+            f"{FORMAT!r}. Give a file that `save_student` wrote."
+        )
+    try:
+        card = StudentCard(
+            student=header["student"],
+            words=tuple(str(word) for word in _read(header, "words", list)),
+            background=_read(header, "background", bool),
+            settings=MappingProxyType(_read(header, "settings", dict)),
+            mean=_triple(header, "mean"),
+            std=_triple(header, "std"),
+        )
+        multiple = _read(header, "multiple", int)
+    except (KeyError, ValueError, TypeError) as error:  # InputError is a ValueError
+        raise WeightsError(f"{path} is damaged: its header cannot be read ({error}).") from error
+    if multiple != card.kind.multiple:
+        raise WeightsError(
+            f"{path} wants sides that are multiples of {multiple}, but {card.student!r} takes multiples of "
+            f"{card.kind.multiple} here; it was made by another version."
+        )
+    return card
+
+
+def _read(header: Mapping[str, str], key: str, kind: type) -> Any:  # noqa: ANN401
+    value = json.loads(header[key])
+    if not isinstance(value, kind):
+        raise ValueError(f"{key} is {header[key]!r}")
+    return value
+
+
+def _triple(header: Mapping[str, str], key: str) -> Triple:
+    first, second, third = (float(number) for number in _read(header, key, list))
+    return first, second, third
+
+
+def _versions() -> dict[str, str]:
+    found = {"tagmask": __version__, "torch": torch.__version__}
+    with suppress(PackageNotFoundError):
+        found["transformers"] = version("transformers")
+    return found

@@ -1,0 +1,356 @@
+"""`tagmask mask` with tags: found, from a file, by a method that masks tags; refined; as COCO's JSON."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+import tagmask
+from tagmask.clip.load import Clip
+from tests.cli.test_cli import run
+
+WORDS = ["cat", "dog, puppy", "cow"]
+BACKGROUND = ["wall", "grass"]
+ASKED = ["-w", "cat", "-w", "dog, puppy", "-w", "cow", "-b", "wall", "-b", "grass"]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, shapes: list[np.ndarray]) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    for name, image in zip(("a", "b", "sub/c"), shapes, strict=True):
+        PILImage.fromarray(image[40:100, 30:110]).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _weights(sclip_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGMASK_WEIGHTS", str(sclip_weights))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def done(*arguments: object, code: int = 0) -> str:
+    """Run a command in float32 and return what it said on stderr."""
+    result = run(*arguments, "--precision", "float32")
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return " ".join(result.stderr.split())
+
+
+def masked(*arguments: object, code: int = 0) -> str:
+    return done("mask", *arguments, "--no-overlay", code=code)
+
+
+def labels_in(out: Path) -> dict[str, np.ndarray]:
+    files = sorted((out / "masks").rglob("*.png"))
+    return {file.stem: np.array(PILImage.open(file)) for file in files}
+
+
+def settings_in(out: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads((out / "classes.json").read_text())["settings"]
+    return found
+
+
+def images_in(photos: Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(photos.rglob("*.png"))}
+
+
+def segmenter(clip: Clip, **settings: object) -> tagmask.Segmenter:
+    return tagmask.Segmenter(clip, WORDS, background=BACKGROUND, **settings)
+
+
+def tags_of(clip: Clip, photos: Path) -> dict[str, tuple[int, ...]]:
+    tagger = tagmask.Tagger(clip, WORDS, background=BACKGROUND)
+    return {name: tagger(path).chosen for name, path in images_in(photos).items()}
+
+
+# -- From a tagger, from a file --------------------------------------------------------------------------
+
+
+def test_only_tags_are_looked_for(photos: Path, out: Path, sclip_model: Clip) -> None:
+    masked(photos, *ASKED, "--only-tags", "-o", out)
+    tags = tags_of(sclip_model, photos)
+    assert any(len(found) < 3 for found in tags.values())
+    own = segmenter(sclip_model, among="tags")
+    for name, labels in labels_in(out).items():
+        assert set(np.unique(labels)) <= {0, *(tag + 1 for tag in tags[name])}
+        np.testing.assert_array_equal(labels, own(images_in(photos)[name]).labels)
+    assert settings_in(out)["among"] == "tags"
+
+
+@pytest.mark.parametrize("method", [None, "cls-seg"])
+def test_tags_written_are_tags_masked(photos: Path, out: Path, sclip_model: Clip, method: str | None) -> None:
+    file = out.with_name("tags.txt")
+    done("tag", photos, *ASKED, "--out", file, "--format", "paper")
+    tags = tags_of(sclip_model, photos)
+    lines = [" ".join([name, *map(str, tags[name])]) for name in ("a", "b", "c")]
+    assert file.read_text().splitlines() == lines
+    more = ("--method", method) if method else ()
+    masked(photos, *ASKED, "--tags-file", file, *more, "-o", out)
+    own = segmenter(sclip_model, **({"method": method} if method else {}))
+    found = labels_in(out)
+    assert set(found) == set(tags)
+    for name, labels in found.items():
+        np.testing.assert_array_equal(labels, own(images_in(photos)[name], tags=tags[name]).labels)
+
+
+def test_an_image_without_a_line_fails_and_the_others_are_done(photos: Path, out: Path) -> None:
+    file = out.with_name("tags.txt")
+    file.write_text("\ufeffc 1\r\na\r\nunheard-of 0\r\n", encoding="utf-8")
+    said = masked(photos, *ASKED, "--tags-file", file, "-o", out, code=1)
+    assert f"failed: {photos / 'b.png'}: no tags are given for 'b'; add a line for it" in said
+    assert "2 of 3 images done, 1 failed" in said
+    found = labels_in(out)
+    assert set(found) == {"a", "c"}
+    assert set(np.unique(found["a"])) == {0}  # a line without tags
+    assert set(np.unique(found["c"])) <= {0, 2}
+
+
+def test_the_first_tag_of_a_line_wins_ties(photos: Path, out: Path) -> None:
+    # Without a background word the maps of one row of patches are all 0: a tie everywhere.
+    PILImage.fromarray(np.zeros((8, 90, 3), np.uint8)).save(photos / "row.png")
+    words = out.with_name("words.txt")
+    words.write_text("\n".join(tagmask.recipe("cls-seg/coco-stuff").words[:4]))
+    file = out.with_name("tags.txt")
+    file.write_text("row 3 1\n")
+    recipe = ("--recipe", "cls-seg/coco-stuff", "-w", f"@{words}", "--no-background")
+    masked(photos / "row.png", *recipe, "--tags-file", file, "-o", out)
+    assert set(np.unique(labels_in(out)["row"])) == {3}
+    classes = json.loads((out / "classes.json").read_text())["classes"]
+    assert [entry["index"] for entry in classes] == [0, 1, 2, 3]
+    assert classes[0]["name"] == "person"
+
+
+def test_two_images_of_one_name_cannot_share_a_line(photos: Path, out: Path) -> None:
+    PILImage.open(photos / "b.png").save(photos / "sub" / "a.png")
+    file = out.with_name("tags.txt")
+    said = done("tag", photos, *ASKED, "--out", file, "--format", "paper", code=2)
+    assert "two images are called 'a'" in said
+    assert not file.exists()
+    file.write_text("a 0\na 1\n")
+    said = masked(photos, *ASKED, "--tags-file", file, "-o", out, code=2)
+    assert "is the second for image 'a'; keep one" in said
+    assert not out.exists()
+
+
+def test_the_papers_form_is_for_a_file(photos: Path) -> None:
+    assert "give --out tags.txt" in done("tag", photos, *ASKED, "--format", "paper", code=2)
+
+
+def test_a_recipe_that_is_told_its_tags_says_so_before_anything_is_loaded(photos: Path, out: Path) -> None:
+    recipe = ("--recipe", "clip-es/voc2012", "--weights", "nowhere.pt")
+    assert "give --tags-file FILE" in masked(photos, *recipe, "-o", out, code=2)
+
+
+def test_a_blank_in_a_name_is_said_when_tags_are_written(photos: Path, out: Path) -> None:
+    (photos / "a.png").rename(photos / "a b.png")
+    file = out.with_name("tags.txt")
+    said = done("tag", photos, *ASKED, "--out", file, "--format", "paper", code=2)
+    assert "the image name 'a b' cannot stand in a tags file" in said
+    assert not file.exists()
+
+
+# -- CLS-SEG ---------------------------------------------------------------------------------------------
+
+
+def test_cls_seg_masks_the_tags_it_finds(photos: Path, out: Path, sclip_model: Clip) -> None:
+    masked(photos, *ASKED, "--method", "cls-seg", "-o", out)
+    own = segmenter(sclip_model, method="cls-seg")
+    tags = tags_of(sclip_model, photos)
+    for name, labels in labels_in(out).items():
+        seg = own(images_in(photos)[name])
+        assert seg.tags == tags[name]
+        np.testing.assert_array_equal(labels, seg.labels)
+    described = json.loads((out / "classes.json").read_text())
+    assert described["classes"] == [
+        {"index": 0, "name": "background", "texts": []},
+        {"index": 1, "name": "cat", "texts": ["cat"]},
+        {"index": 2, "name": "dog", "texts": ["dog", "puppy"]},
+        {"index": 3, "name": "cow", "texts": ["cow"]},
+    ]
+    assert (described["ignore_index"], described["precision"]) == (255, "float32")
+    settings = described["settings"]
+    assert (settings["name"], settings["crf"], settings["pamr_steps"]) == ("cls-seg", None, 0)
+    # What found the tags is part of what it takes to make the masks again.
+    assert settings["tagger"]["words"] == WORDS
+    assert settings["tagger"]["background"] == BACKGROUND
+    assert settings["tagger"]["tag_tau"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            (*ASKED, "--method", "cls-seg", "--only-tags"),
+            "cls-seg looks for tags only; leave out --only-tags",
+        ),
+        ((*ASKED, "--format", "png,yolo"), "--format is 'png,yolo'; give png, or png,coco"),
+        ((*ASKED, "--format", "coco"), "--format is 'coco'"),
+        ((*ASKED, "--format", ""), "--format is ''"),
+        ((*ASKED, "--tags-file", "nowhere.txt"), "tags file nowhere.txt cannot be read"),
+        ((*ASKED, "--tags-file", "{photos}"), "cannot be read"),
+        ((*ASKED, "--tags-file", "{photos}/../three.txt"), "holds '3'; wanted are class numbers from 0 to 2"),
+        ((*ASKED, "--refine", "dcrf"), "'dcrf' is not one of 'none', 'pamr', 'crf'"),
+        (("--tags-file", "{photos}/../three.txt"), "no words to look for"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_is(
+    photos: Path, out: Path, arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", "300")
+    (photos.parent / "three.txt").write_text("a 3\n")
+    given = [argument.format(photos=photos) for argument in arguments]
+    assert message in masked(photos, *given, "-o", out, code=2)
+    assert not out.exists()
+
+
+def test_only_tags_of_a_recipe_that_masks_tags_is_explained(photos: Path, out: Path) -> None:
+    said = masked(photos, "--recipe", "cls-seg/voc2012", "--only-tags", "-o", out, code=2)
+    assert "among is no setting of cls-seg/voc2012, which masks tags" in said
+
+
+# -- Refined ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["sclip", "cls-seg"])
+@pytest.mark.parametrize(
+    ("refine", "settings"),
+    [
+        ("crf", {"crf": "cls-seg", "pamr_steps": 0}),
+        ("pamr", {"crf": None, "pamr_steps": 10}),
+        ("none", {"crf": None, "pamr_steps": 0}),
+    ],
+)
+def test_masks_are_refined_as_asked(
+    photos: Path, out: Path, sclip_model: Clip, method: str, refine: str, settings: dict[str, object]
+) -> None:
+    masked(photos / "a.png", *ASKED, "--method", method, "--refine", refine, "-o", out)
+    found = settings_in(out)
+    assert {name: found[name] for name in settings} == settings
+    refined = segmenter(sclip_model, method=method, **settings)(photos / "a.png").labels
+    plain = segmenter(sclip_model, method=method)(photos / "a.png").labels
+    np.testing.assert_array_equal(labels_in(out)["a"], refined)
+    assert (refined != plain).any() == (refine != "none")
+
+
+def test_a_recipes_own_refinement_can_be_left_out(photos: Path, out: Path, sclip_model: Clip) -> None:
+    file = out.with_name("tags.txt")
+    file.write_text("a 14 7\n")
+    arguments = (photos / "a.png", "--recipe", "clip-es+crf/voc2012", "--tags-file", file)
+    masked(*arguments, "-o", out)
+    assert (settings_in(out)["crf"], settings_in(out)["confidence"]) == ("cls-seg", 0.95)
+    with_crf = labels_in(out)["a"]
+    masked(*arguments, "--refine", "none", "-o", out)
+    assert settings_in(out)["crf"] is None
+    plain = tagmask.Segmenter(sclip_model, recipe="clip-es/voc2012")(photos / "a.png", tags=[14, 7])
+    np.testing.assert_array_equal(labels_in(out)["a"], plain.labels)
+    assert 255 in with_crf
+    assert 255 not in plain.labels
+
+
+# -- COCO ------------------------------------------------------------------------------------------------
+
+
+def check_annotations(out: Path, *, background: bool) -> list[str]:
+    """Regions rebuild the masks; returns the files named."""
+    read = COCO(str(out / "annotations.json"))
+    masks = labels_in(out)
+    for image in read.loadImgs(read.getImgIds()):
+        labels = masks[Path(image["file_name"]).stem]
+        assert (image["height"], image["width"]) == labels.shape
+        rebuilt = np.zeros(labels.shape, int) if background else np.full(labels.shape, 255)
+        for annotation in read.loadAnns(read.getAnnIds(imgIds=[image["id"]])):
+            runs = annotation["segmentation"]
+            region = coco_mask.decode({"size": runs["size"], "counts": runs["counts"].encode()}) == 1
+            rebuilt[region] = annotation["category_id"] - (not background)
+            assert region.sum() == annotation["area"]
+            assert 0 < annotation["score"] <= 1
+        np.testing.assert_array_equal(rebuilt, labels)
+    return [image["file_name"] for image in read.loadImgs(read.getImgIds())]
+
+
+# pycocotools' decoder, not what is tested here, under newer NumPy.
+DECODER = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+@DECODER
+@pytest.mark.parametrize("method", ["sclip", "cls-seg"])
+def test_coco_annotations_hold_the_masks(photos: Path, out: Path, method: str) -> None:
+    (photos / "broken.png").write_text("no image")
+    masked(photos, *ASKED, "--method", method, "--format", "png,coco", "-o", out, code=1)
+    assert check_annotations(out, background=True) == ["a.png", "b.png", "sub/c.png"]
+    whole = json.loads((out / "annotations.json").read_text(encoding="utf-8"))
+    assert [(one["id"], one["name"]) for one in whole["categories"]] == [(1, "cat"), (2, "dog"), (3, "cow")]
+
+
+@DECODER
+def test_without_a_background_coco_counts_from_one(photos: Path, out: Path) -> None:
+    masked(photos, *ASKED[:6], "--no-background", "--format", "coco , png", "-o", out)
+    check_annotations(out, background=False)
+    whole = json.loads((out / "annotations.json").read_text())
+    assert [one["id"] for one in whole["categories"]] == [1, 2, 3]
+
+
+def test_png_alone_writes_no_annotations(photos: Path, out: Path) -> None:
+    masked(photos / "a.png", *ASKED, "-o", out)
+    assert not (out / "annotations.json").exists()
+
+
+# -- Settings are resolved once ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("as_", "quirk"), [("corrected", False), ("published", True)])
+@pytest.mark.parametrize("how", [("--only-tags",), ("--method", "cls-seg")])
+def test_quirks_reach_the_tagger(
+    how: tuple[str, ...], as_: str, quirk: bool, photos: Path, out: Path
+) -> None:
+    masked(photos / "a.png", *ASKED, *how, "--as", as_, "-o", out)
+    tagger = settings_in(out)["tagger"]
+    assert isinstance(tagger, dict)
+    assert (tagger["early_exit"], tagger["lose_border"]) == (quirk, quirk)
+
+
+def test_a_method_of_ones_own(photos: Path, out: Path, tmp_path: Path) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "import tagmask\nfrom tagmask.dense.rule import affinity\n\n"
+        "tagmask.register_method('my-values', lambda x: affinity(x.v, x.v))\n"
+    )
+    said = done("--plugin", plugin, "mask", photos / "a.png", *ASKED, "--method", "my-values", "-o", out)
+    assert "1 of 1" not in said  # one image needs no summary
+    assert settings_in(out)["method"] == "my-values"
+    assert set(labels_in(out)) == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("none.py", None, "is no Python file"),
+        ("text.txt", "x", "is no Python file"),
+        ("bad.py", "1 +", "failed: SyntaxError"),
+        (
+            "taken.py",
+            "import tagmask\ntagmask.register_method('sclip', lambda x: None)",
+            "'sclip' is built in",
+        ),
+    ],
+)
+def test_plugins_that_cannot_be_used(name: str, text: str | None, said: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    assert said in done_without_precision("--plugin", tmp_path / name, "methods")
+
+
+def done_without_precision(*arguments: object) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    return " ".join(result.stderr.split())

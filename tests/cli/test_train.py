@@ -1,0 +1,232 @@
+"""`tagmask train` as a user meets it: output, files, exit codes, and what is not done twice."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+from typer.testing import CliRunner, Result
+
+from tagmask.cli.main import app
+from tagmask.masks import index_png, read_index_png
+from tagmask.weak import run_all
+from tagmask.weak.mask_folder import words_of
+from tagmask.weak.run_folder import read_metadata
+from tagmask.weak.students import hf_folders
+
+QUICK = [
+    *("--set", "steps=2", "--set", "batch=2", "--set", "crop=64", "--set", "base_short=64"),
+    *("--set", "loss.size=16", "--set", "log_every=1", "--set", "picture_every=1"),
+    *("--set-student", "steps=2", "--set-student", "batch=2", "--set-student", "crop=64"),
+    *("--scales", "0.5", "--no-flip", "--crf", "none"),
+]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, shapes: list[np.ndarray]) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    PILImage.fromarray(shapes[2][:96, :120]).save(folder / "a.png")
+    PILImage.fromarray(shapes[1][:100, :90]).save(folder / "sub" / "b.png")
+    return folder
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["train", *(str(argument) for argument in arguments)])
+
+
+def test_help_names_the_steps_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from tagmask.cli.main import app;"
+        "result = CliRunner().invoke(app, ['train', '--help']); print(result.stdout);"
+        "sys.exit('torch' in sys.modules or 'numpy' in sys.modules or 'PIL' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert all(step in done.stdout for step in ("seeds", "weakclip", "pseudo", "student", "all"))
+
+
+def test_seeds_of_words_are_made_once(photos: Path, tmp_path: Path) -> None:
+    command = ("seeds", photos, "-o", tmp_path / "seeds", "-w", "dog", "-w", "tree", "--weights", "miniature")
+    result = run(*command)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{tmp_path / 'seeds' / 'masks'}\n"
+    assert words_of(tmp_path / "seeds") == ("background", "dog", "tree")
+    mask = tmp_path / "seeds" / "masks" / "sub" / "b.png"
+    assert read_index_png(mask).shape == (100, 90)
+    before = mask.stat().st_mtime_ns
+    assert run(*command).exit_code == 0
+    assert mask.stat().st_mtime_ns == before
+    other = run(*command, "--method", "sclip")
+    assert other.exit_code == 2
+    assert "was begun with other settings" in other.stderr
+
+
+def test_a_bad_picture_is_named_and_the_rest_done(photos: Path, tmp_path: Path) -> None:
+    (photos / "c.jpg").write_text("no picture")
+    result = run("seeds", photos, "-o", tmp_path / "seeds", "-w", "dog", "--weights", "miniature")
+    assert result.exit_code == 1
+    assert "c.jpg" in result.stderr
+    assert "2 of 3 images done, 1 failed" in result.stderr
+
+
+def test_seeds_of_maps_choose_their_threshold(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "cams").mkdir()
+    (tmp_path / "truth").mkdir()
+    for name, size in (("a", (96, 120)), ("b", (100, 90))):
+        ramp = np.linspace(0, 1, size[0] * size[1], dtype=np.float32).reshape(size)
+        np.save(tmp_path / "cams" / f"{name}.npy", np.array({0: ramp}, object))
+        (tmp_path / "truth" / f"{name}.png").write_bytes(index_png((ramp > 0.302).astype(np.uint8)))
+    command = ("seeds", photos, "-o", tmp_path / "seeds", "-w", "cat", "--cams", tmp_path / "cams")
+    result = run(*command, "--truth", tmp_path / "truth")
+    assert result.exit_code == 0, result.output
+    assert "threshold 0.30 gives the best mIoU of 60 tried, 99" in result.stderr
+    assert read_index_png(tmp_path / "seeds" / "masks" / "a.png").mean() == pytest.approx(0.7, abs=0.01)
+    without = run(*command)
+    assert without.exit_code == 2
+    assert "give --threshold T, or --truth DIR" in without.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--cams", "x", "--masks", "y"], "--cams and --masks exclude each other"),
+        (["--threshold", "0.3"], "give --cams DIR too"),
+        (["--recipe", "cls-seg/voc2012", "--masks", "y"], "do not say what they show"),
+    ],
+)
+def test_options_that_exclude_each_other(photos: Path, options: list[str], message: str) -> None:
+    words = [] if "--recipe" in options else ["-w", "cat"]
+    result = run("seeds", photos, "-o", photos.parent / "seeds", *words, *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_mistyped_settings_are_refused_at_once(photos: Path, tmp_path: Path) -> None:
+    result = run("weakclip", "-o", tmp_path / "run", "--set", "optimiser.lrr=1")
+    assert result.exit_code == 2
+    assert "did you mean optimiser.lr?" in result.stderr
+    result = run("student", "-o", tmp_path / "run", "--config", "student/smal")
+    assert "did you mean student/small?" in result.stderr
+    out = tmp_path / "out"
+    result = run("all", photos, "-w", "dog", "--weights", "miniature", "-o", out, "--set-student", "stps=1")
+    assert result.exit_code == 2
+    assert "did you mean steps?" in result.stderr
+    assert not out.exists()
+
+
+def test_everything_from_words_to_a_student_and_nothing_twice(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ("all", photos, "-w", "dog", "-w", "tree", "--weights", "miniature", "-o", out, *QUICK)
+    result = run(*command)
+    assert result.exit_code == 0, result.output
+    assert "WeakCLIP: step 2 of 2, " in result.stderr
+    assert "images/s, 00:00:00 left" in result.stderr
+    assert (out / "weakclip" / "pictures" / "step-000001.jpg").exists()
+    page = (out / "report.html").read_text()
+    assert page.count("<article") == 2
+    assert "WeakCLIP: loss" in page
+    assert all(f'value="{by}"' in page for by in ("student", "pseudo-masks", "seeds"))
+    made = {file: file.stat().st_mtime_ns for file in out.rglob("*.safetensors")}
+    made |= {file: file.stat().st_mtime_ns for file in out.rglob("masks/*.png")}
+    (out / "pseudo" / "masks" / "a.png").unlink()  # as if it had been stopped there
+    del made[out / "pseudo" / "masks" / "a.png"]
+    again = run(*command)
+    assert again.exit_code == 0, again.output
+    assert (out / "pseudo" / "masks" / "a.png").exists()
+    assert {file: file.stat().st_mtime_ns for file in made} == made
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--set", "loss.size=256"], "loss.size is 256; give a whole number, from 1 to 128"),
+        (["--set", "loss.field=nope"], "loss.field 'nope' is unknown"),
+        (["--set", "loss.kernel=nope"], "loss.kernel 'nope' is unknown"),
+        (["--set", "run.device=nope"], "device 'nope' cannot be used here"),
+        (["--set", "crop=8"], "WeakCLIP cannot be trained on 8 crops of 8 x 8 pixels"),
+        (["--set", "contexts=64", "-w", "a " * 30], "the names need"),
+        (["--set", 'words=["background", "dog"]'], "model.words are 2 and "),
+        (["--set", 'lists=["none.txt"]'], "the list none.txt cannot be read"),
+        (["--set", "model.kind=small"], "model.kind 'small' is unknown; give one of weakclip"),
+        (["--set-student", "model.kind=nope"], "model.kind 'nope' is unknown"),
+        (["--set-student", "model.kind=weakclip"], "model.kind 'weakclip' is unknown"),
+        (["--set-student", "run.device=nope"], "device 'nope' cannot be used here"),
+        (["--set-student", "crop=1", "--set-student", "batch=1", "--student", "student/small"],
+         "the student 'small' cannot be trained on 1 crops of 1 x 1 pixels"),
+        (["--set-student", 'words=["background", "dog"]'], "model.words are 2 and "),
+        (["--student", "student/deeplab", "--set-student", "weights=none.pth"], "none.pth"),
+        (["--set-student", "model.kind=small"], "starts from random weights, not from miniature"),
+        (["--set-student", "weights=none.safetensors"], "none.safetensors"),
+        (["--tags-file", "none.txt"], "tags file none.txt cannot be read"),
+        (["--crf", "nope"], "crf 'nope' is unknown"),
+    ],
+)  # fmt: skip
+def test_what_no_step_could_use_is_refused_before_the_first(
+    photos: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    out = tmp_path / "out"
+    result = run("all", photos, "-w", "dog", "-w", "tree", "--weights", "miniature", "-o", out, *options)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert "1 of 6" not in result.stderr
+    assert not out.exists()
+
+
+def test_a_student_without_its_package_is_refused_before_the_first_step(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hf_folders, "find_spec", lambda name: None)
+    command = ("all", photos, "-w", "dog", "--weights", "miniature", "-o", tmp_path / "out")
+    result = run(*command, "--student", "student/segformer-b0")
+    assert result.exit_code == 2
+    assert "pip install 'tagmask[students]'" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_skipped_export_is_announced_before_the_first_step(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_all, "missing_packages", lambda: ("onnx", "onnxscript"))
+    out = tmp_path / "out"
+    result = run("all", photos, "-w", "dog", "-w", "tree", "--weights", "miniature", "-o", out, *QUICK)
+    assert result.exit_code == 0, result.output
+    before, _, after = result.stderr.partition("1 of 6")
+    assert "the student will not be exported: onnx, onnxscript is not installed" in before
+    assert "pip install 'tagmask[export]'" in before
+    assert "exported" not in after
+    assert not (out / "export").exists()
+    assert (out / "report.html").exists()
+
+
+def test_clip_fixed_masks_untrained(photos: Path, tmp_path: Path) -> None:
+    """The paper's ablation row "CLIP fixed"; "CLIP unfixed" does train."""
+    seeds, bare = tmp_path / "seeds", ("co_attention=false", 'decoder="none"', "contexts=0")
+    words = ("-w", "dog", "-w", "tree", "--weights", "miniature")
+    assert run("seeds", photos, "-o", seeds, *words).exit_code == 0
+    small = [*bare, "steps=2", "batch=2", "crop=64", "base_short=64", "loss.size=16"]
+    command = ["weakclip", "--config", "weakclip/miniature", "--images", photos, "--seeds", seeds]
+    command += [argument for change in small for argument in ("--set", change)]
+    fixed = run(*command, "-o", tmp_path / "fixed", "--weights", "miniature")
+    assert fixed.exit_code == 0, fixed.output
+    assert fixed.stderr.count("nothing to train: ") == 1
+    assert read_metadata(tmp_path / "fixed", "weakclip")["steps"] == 0
+    unfixed = run(*command, "-o", tmp_path / "unfixed", "--weights", "miniature", "--set", "freeze=none")
+    assert unfixed.exit_code == 0, unfixed.output
+    assert read_metadata(tmp_path / "unfixed", "weakclip")["steps"] == 2
+    assert "nothing to train" not in unfixed.stderr
+    for name in ("fixed", "unfixed"):
+        masks = tmp_path / f"masks-{name}"
+        command = ("pseudo", photos, "--model", tmp_path / name, "-o", masks, "--scales", "0.5", "--no-flip")
+        result = run(*command, "--crf", "none")
+        assert result.exit_code == 0, result.output
+        assert read_index_png(masks / "masks" / "a.png").shape == (96, 120)
+
+
+def test_an_out_among_the_pictures_is_refused(photos: Path) -> None:
+    (photos / "out").mkdir()
+    PILImage.new("RGB", (9, 9)).save(photos / "out" / "x.png")
+    result = run("all", photos, "-w", "dog", "--weights", "miniature", "-o", photos / "out")
+    assert result.exit_code == 2
+    assert "lies among the images" in result.stderr

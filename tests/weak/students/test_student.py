@@ -1,0 +1,73 @@
+"""A trained student gives what a Segmenter gives."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PILImage
+
+from tagmask.errors import ImageError, InputError
+from tagmask.masks import read_index_png
+from tagmask.results import Segmentation
+from tagmask.weak.students.catalogue import build_student
+from tagmask.weak.students.evaluate import EVALUATIONS, predict
+from tagmask.weak.students.student import Student
+from tagmask.weak.students.student_file import StudentCard, TrainedStudent, save_student
+
+WORDS = ("background", "cat", "dog")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    card = StudentCard("small", WORDS, True, {"width": 8})
+    save_student(tmp_path / "s.safetensors", TrainedStudent(card, build_student("small", 3, width=8)))
+    return tmp_path / "s.safetensors"
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (45, 70, 3), dtype=np.uint8)
+
+
+def test_a_file_and_a_picture_give_a_segmentation(file: Path, image: np.ndarray, tmp_path: Path) -> None:
+    student = Student.load(file, device="cpu")
+    found = student(image)
+    assert isinstance(found, Segmentation)
+    assert (found.words, found.background, found.precision) == (WORDS, True, "float32")
+    assert student.words == WORDS
+    assert student.background
+    assert found.scores is None
+    assert np.array_equal(found.labels, predict(student.trained, image, EVALUATIONS["plain"]).labels)
+    found.save(tmp_path / "mask.png")
+    assert np.array_equal(read_index_png(tmp_path / "mask.png"), found.labels)
+    assert found.overlay(image).size == (70, 45)
+    assert sum(found.shares().values()) == pytest.approx(1)
+
+
+def test_lists_paths_and_scores(file: Path, image: np.ndarray, tmp_path: Path) -> None:
+    PILImage.fromarray(image).save(tmp_path / "photo.png")
+    student = Student.load(file, device="cpu", flip=True)
+    one, other = student([tmp_path / "photo.png", str(tmp_path / "photo.png")], scores=True)
+    alone = student(PILImage.fromarray(image), scores=True)
+    for each in (one, other):
+        assert each.scores is not None
+        assert each.scores.shape == (3, 45, 70)
+        np.testing.assert_array_equal(each.scores, alone.scores)
+    plain = Student.load(file, device="cpu")(image, scores=True)
+    assert plain.scores is not None
+    assert np.abs(plain.scores - one.scores).max() > 0
+
+
+def test_settings_are_fields_by_name(file: Path) -> None:
+    assert Student.load(file, device="cpu", scales=(0.5, 1.0)).settings.scales == (0.5, 1.0)
+    with pytest.raises(
+        InputError, match="there is no setting 'scale'; give one of scales, flip, crf, longest"
+    ):
+        Student.load(file, device="cpu", scale=2)
+
+
+def test_what_is_no_picture_is_refused(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="There is no file"):
+        Student.load(file, device="cpu")(tmp_path / "none.png")

@@ -1,0 +1,117 @@
+"""A student's file: everything comes back, and what is not one is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from safetensors import safe_open
+
+from tagmask.errors import InputError, OutputError, WeightsError
+from tagmask.weak.students.catalogue import build_student
+from tagmask.weak.students.student_file import StudentCard, TrainedStudent, load_student, save_student
+
+WORDS = ("background", "cat", 'a "dog", puppy', "chien à poils\nlongs")
+CARD = StudentCard("small", WORDS, True, {"width": 8}, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+
+
+@pytest.fixture
+def trained() -> TrainedStudent:
+    torch.manual_seed(5)
+    return TrainedStudent(CARD, build_student("small", 4, width=8))
+
+
+@pytest.fixture
+def file(tmp_path: Path, trained: TrainedStudent) -> Path:
+    save_student(tmp_path / "made" / "s.safetensors", trained)
+    return tmp_path / "made" / "s.safetensors"
+
+
+def test_everything_comes_back(trained: TrainedStudent, file: Path) -> None:
+    found = load_student(file)
+    assert found.card == CARD
+    assert not found.net.training
+    assert not any(p.requires_grad for p in found.net.parameters())
+    pixels = torch.randn(1, 3, 64, 32)
+    assert torch.equal(found.net(pixels), trained.net.eval()(pixels))
+
+
+def test_loading_leaves_the_callers_seed_alone(file: Path) -> None:
+    torch.manual_seed(1)
+    wanted = torch.rand(3)
+    torch.manual_seed(1)
+    load_student(file)
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def test_the_file_may_be_replaced_while_it_is_in_use(trained: TrainedStudent, file: Path) -> None:
+    found = load_student(file)
+    before = found.net(torch.ones(1, 3, 32, 32))
+    file.write_bytes(b"\0" * file.stat().st_size)
+    assert torch.equal(found.net(torch.ones(1, 3, 32, 32)), before)
+
+
+def test_other_programs_can_read_the_header(file: Path) -> None:
+    with safe_open(file, framework="pt") as opened:
+        header = opened.metadata()
+    assert header["format"] == "tagmask-student/1"
+    assert json.loads(header["words"]) == list(WORDS)
+    assert (json.loads(header["background"]), json.loads(header["multiple"])) == (True, 32)
+    assert json.loads(header["made_with"])["torch"] == torch.__version__
+
+
+def rewritten(file: Path, change: dict[str, str | None]) -> Path:
+    with safe_open(file, framework="pt") as opened:
+        header = {**opened.metadata(), **change}
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    kept = {key: value for key, value in header.items() if value is not None}
+    file.write_bytes(safetensors.torch.save(tensors, kept))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": None}, "is no student of this version: its header says format None"),
+        ({"format": "tagmask-student/2"}, "says format 'tagmask-student/2', not 'tagmask-student/1'"),
+        ({"student": "unet"}, "header cannot be read .student 'unet' is unknown"),
+        ({"words": None}, "header cannot be read .'words'"),
+        ({"words": '{"a": 1}'}, "header cannot be read"),
+        ({"mean": "[1, 2]"}, "header cannot be read"),
+        ({"background": "yes"}, "header cannot be read"),
+        ({"multiple": "16"}, "wants sides that are multiples of 16, but 'small' takes multiples of 32"),
+        ({"words": '["a", "b"]'}, "does not fit the student 'small' .* classifier.* It was made with"),
+        ({"settings": '{"width": 16}'}, "does not fit the student 'small'"),
+    ],
+)
+def test_headers_that_lie_are_refused(file: Path, change: dict[str, str | None], message: str) -> None:
+    with pytest.raises(WeightsError, match=message):
+        load_student(rewritten(file, change))
+
+
+def test_cut_off_files_are_refused(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(WeightsError, match="damaged or cut off"):
+        load_student(file)
+
+
+def test_a_folder_in_the_way_is_named(tmp_path: Path, trained: TrainedStudent) -> None:
+    (tmp_path / "s").mkdir()
+    with pytest.raises(OutputError, match="cannot be written"):
+        save_student(tmp_path / "s", trained)
+    assert list(tmp_path.iterdir()) == [tmp_path / "s"]
+
+
+@pytest.mark.parametrize(
+    ("words", "std", "message"),
+    [
+        (("cat",), (1.0, 1.0, 1.0), "give at least two different ones"),
+        (("cat", "cat"), (1.0, 1.0, 1.0), "give at least two different ones"),
+        (("cat", ""), (1.0, 1.0, 1.0), "give at least two different ones"),
+        (("cat", "dog"), (1.0, 0.0, 1.0), "give positive numbers"),
+    ],
+)
+def test_cards_that_cannot_be(words: tuple[str, ...], std: tuple[float, float, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        StudentCard("small", words, False, std=std)

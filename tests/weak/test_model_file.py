@@ -1,0 +1,200 @@
+import json
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import tagmask
+from tagmask.errors import InputError, OutputError, WeightsError
+from tagmask.weak import model_file
+from tests.weak.models import SMALL, WORDS, small_model
+
+
+def answer(model):
+    image = torch.randn(1, 3, 80, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return model(image)
+
+
+def same(one, other):
+    return torch.equal(answer(one).logits, answer(other).logits)
+
+
+@pytest.fixture
+def model(sclip_model):
+    return small_model(sclip_model)
+
+
+def published_names(model, tmp_path):
+    torch.save({"state_dict": model_file.published_tensors(model)}, tmp_path / "whole.pth")
+    return torch.load(tmp_path / "whole.pth", weights_only=True)["state_dict"]
+
+
+def test_ours_comes_back_the_same(model, sclip_model, tmp_path):
+    model_file.save(model, tmp_path / "a.safetensors")
+    found = model_file.load(tmp_path / "a.safetensors", sclip_model)
+    assert found.words == WORDS
+    assert found.settings == SMALL
+    assert not found.training
+    assert same(found, model)
+    names = load_file(tmp_path / "a.safetensors")
+    assert not any(name.startswith(("vision.", "text.")) for name in names)
+
+
+def test_a_trained_clip_is_kept_with_the_rest(model, sclip_model, tmp_path):
+    model.parameter_groups("repo")
+    with torch.no_grad():
+        model.vision.proj += 0.1
+        model.text.ln_final.weight += 0.1
+    model_file.save(model, tmp_path / "a.safetensors")
+    assert same(model_file.load(tmp_path / "a.safetensors", sclip_model), model)
+
+
+def test_a_clip_in_another_precision_is_the_same_clip(model, sclip_weights, tmp_path):
+    model_file.save(model, tmp_path / "a.safetensors")
+    clip = tagmask.load(sclip_weights, device="cpu", precision="bfloat16")
+    found = model_file.load(tmp_path / "a.safetensors", clip)
+    assert (answer(found).scores - answer(model).scores).abs().max() < 0.03
+
+
+def test_another_clip_is_refused(model, tagclip_model, tmp_path):
+    model_file.save(model, tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError, match="another CLIP"):
+        model_file.load(tmp_path / "a.safetensors", tagclip_model)
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ({"format": "other"}, "no WeakCLIP of this package"),
+        ({"words": "[1"}, "header that cannot be used"),
+        ({"words": '["a"]'}, "1 words and ids"),
+        ({"settings": '{"depth": 3}'}, "unknown settings depth"),
+        ({"settings": '{"decoder": "deep"}'}, "header that cannot be used"),
+    ],
+)
+def test_headers_that_cannot_be_used_are_refused(model, sclip_model, tmp_path, header, said):
+    file = tmp_path / "a.safetensors"
+    model_file.save(model, file)
+    with safe_open(file, "pt") as opened:
+        kept = dict(opened.metadata())
+    save_file(load_file(file), file, {**kept, **header})
+    with pytest.raises(WeightsError, match=said):
+        model_file.load(file, sclip_model)
+
+
+def test_missing_left_over_and_misshapen_tensors_are_named_together(model, sclip_model, tmp_path):
+    file = tmp_path / "a.safetensors"
+    model_file.save(model, file)
+    with safe_open(file, "pt") as opened:
+        kept = dict(opened.metadata())
+    tensors = load_file(file)
+    del tensors["gamma"]
+    tensors["delta"] = torch.zeros(2)
+    tensors["beta"] = torch.zeros(3)
+    save_file(tensors, file, kept)
+    before = answer(model).logits
+    with pytest.raises(
+        WeightsError, match=r"missing: gamma; left over: delta; .*beta is \(3,\) instead of \(64,\)"
+    ):
+        model_file.load(file, sclip_model)
+    assert torch.equal(answer(model).logits, before)
+
+
+def test_the_authors_layout_comes_back_without_the_clip(model, tmp_path):
+    names = published_names(model, tmp_path)
+    assert names["text_encoder.positional_embedding"].shape == (13, 128)
+    assert names["backbone.positional_embedding"].shape == (37, 128)
+    for name in (
+        "backbone.conv1.weight",
+        "backbone.transformer.resblocks.3.attn.in_proj_weight",
+        "backbone.fpn1.4.bias",
+        "backbone.fpn3.weight",
+        "backbone.fpn4.0.weight",
+        "text_encoder.token_embedding.weight",
+        "context_decoder.memory_proj.2.weight",
+        "context_decoder.anti_decoder.2.cross_attn.q_proj.weight",
+        "context_decoder.decoder.0.mlp.3.bias",
+        "neck.lateral_convs.3.conv.bias",
+        "neck.fpn_convs.0.conv.weight",
+        "decode_head.scale_heads.3.4.bn.running_var",
+        "decode_head.conv_seg.bias",
+        "contexts",
+        "gamma",
+        "beta",
+    ):
+        assert name in names
+    found = model_file.load_published(tmp_path / "whole.pth", WORDS)
+    assert found.settings == SMALL
+    assert same(found, model)
+
+
+def test_the_authors_file_may_carry_more_than_tensors(model, tmp_path):
+    names = published_names(model, tmp_path)
+    wrapped = {
+        "meta": {"epoch": 1, "CLASSES": list(WORDS)},
+        "optimizer": {"state": {}, "param_groups": [{"lr": 1e-4}]},
+        "state_dict": {n: t for n, t in names.items() if not n.endswith("num_batches_tracked")},
+    }
+    torch.save(wrapped, tmp_path / "b.pth")
+    assert same(model_file.load_published(tmp_path / "b.pth", WORDS), model)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"beta": None}, "missing: beta"),
+        ({"gamma": torch.zeros(5)}, r"gamma is \(5,\) instead of \(64,\)"),
+        ({"backbone.extra": torch.zeros(5)}, "left over: backbone.extra"),
+        ({"decode_head.conv_seg.weight": None}, "not in the authors' layout"),
+        ({"contexts": torch.zeros(3, 3)}, "contexts is missing or has not 3 dimensions"),
+        ({"backbone.fpn2.0.weight": torch.zeros(9)}, r"backbone.fpn2.0.weight is \(9,\) instead of \(128,\)"),
+    ],
+)
+def test_a_layout_that_does_not_fit_is_refused(model, tmp_path, change, said):
+    names = {**published_names(model, tmp_path), **change}
+    torch.save({n: t for n, t in names.items() if t is not None}, tmp_path / "c.pth")
+    with pytest.raises(WeightsError, match=said):
+        model_file.load_published(tmp_path / "c.pth", WORDS)
+
+
+def test_words_must_be_as_many_as_classes_and_fit_the_position_rows(model, tmp_path):
+    published_names(model, tmp_path)
+    with pytest.raises(InputError, match="3 classes and 2 words"):
+        model_file.load_published(tmp_path / "whole.pth", WORDS[:2])
+    with pytest.raises(InputError, match="13 position rows"):
+        model_file.load_published(tmp_path / "whole.pth", ["a", "b", "a name of many words in a row"])
+
+
+def test_code_in_a_file_is_never_run(tmp_path):
+    class Bad:
+        def __reduce__(self):
+            return (print, ("run",))
+
+    (tmp_path / "bad.pth").write_bytes(pickle.dumps({"state_dict": Bad()}, protocol=2))
+    with pytest.raises(WeightsError):
+        model_file.load_published(tmp_path / "bad.pth", WORDS)
+
+
+def test_models_that_the_authors_layout_cannot_hold_are_refused(sclip_model, sclip_weights):
+    plain = small_model(sclip_model, replace(SMALL, decoder="plain"))
+    with pytest.raises(InputError, match="guided decoder"):
+        model_file.published_tensors(plain)
+    short = small_model(tagmask.load(sclip_weights, device="cpu", precision="bfloat16"))
+    with pytest.raises(InputError, match="float32"):
+        model_file.published_tensors(short)
+
+
+def test_a_place_that_cannot_be_written_is_an_error(model, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        model_file.save(model, tmp_path / "file" / "a.safetensors")
+
+
+def test_the_header_says_the_words(model, tmp_path):
+    model_file.save(model, tmp_path / "a.safetensors")
+    with safe_open(tmp_path / "a.safetensors", "pt") as opened:
+        assert json.loads(opened.metadata()["words"]) == list(WORDS)
