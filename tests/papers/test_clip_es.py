@@ -75,9 +75,9 @@ def test_refine_maps_equals_the_formula(grid, threshold, lose_border, seed):
     logits = rng.normal(size=(grid[0] * grid[1],) * 2)
     attention = np.float32(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
     options = ClipEsSettings(box_threshold=threshold, lose_border=lose_border)
-    found = clip_es.refine_maps(torch.from_numpy(maps), torch.from_numpy(attention), options)
+    actual = clip_es.refine_maps(torch.from_numpy(maps), torch.from_numpy(attention), options)
     expected = plain_refine(maps, attention, threshold, lose_border)
-    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=0, atol=2e-6)
 
 
 def plain_label(maps, size, tags, power):
@@ -114,27 +114,27 @@ def plain_label(maps, size, tags, power):
 def test_labels_are_the_greatest_planes(grid, size, power, seed):
     maps = np.float32(np.random.default_rng(seed).random((3, *grid)))
     options = ClipEsSettings(background_power=power, half_planes=False)
-    found, planes = clip_es.label_pixels(
+    actual, planes = clip_es.label_pixels(
         torch.from_numpy(maps), size, (4, 0, 2), options, ignore_index=255, keep_scores=True
     )
     labels, expected = plain_label(maps, size, (4, 0, 2), power)
     np.testing.assert_allclose(planes, expected, rtol=0, atol=3e-6)
     ordered = np.sort(expected, axis=0)
     clear = ordered[-1] - ordered[-2] > 1e-5
-    np.testing.assert_array_equal(found[clear], labels[clear])
-    assert found.dtype == np.int32
+    np.testing.assert_array_equal(actual[clear], labels[clear])
+    assert actual.dtype == np.int32
 
 
 @pytest.mark.parametrize("power", [1.0, None])
 def test_strips_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch, power: float | None) -> None:
     maps = torch.rand(3, 5, 6, generator=torch.Generator().manual_seed(0))
     options = ClipEsSettings(background_power=power)
-    wanted = clip_es.label_pixels(maps, (40, 30), (0, 1, 2), options, ignore_index=255)
+    expected = clip_es.label_pixels(maps, (40, 30), (0, 1, 2), options, ignore_index=255)
     probabilities = clip_es.crf_probabilities(maps, (40, 30), options)
     monkeypatch.setattr(clip_es, "_STRIP", 7 * 30 * 4)
-    found = clip_es.label_pixels(maps, (40, 30), (0, 1, 2), options, ignore_index=255)
-    np.testing.assert_array_equal(found[0], wanted[0])
-    np.testing.assert_array_equal(found[1], wanted[1])
+    actual = clip_es.label_pixels(maps, (40, 30), (0, 1, 2), options, ignore_index=255)
+    np.testing.assert_array_equal(actual[0], expected[0])
+    np.testing.assert_array_equal(actual[1], expected[1])
     np.testing.assert_array_equal(clip_es.crf_probabilities(maps, (40, 30), options), probabilities)
 
 
@@ -184,8 +184,8 @@ def test_labels_after_the_crf(power: float | None, confidence: float | None, lab
     if power is None:
         after = np.float32([[0.8, 0.2, 0.4], [0.2, 0.5, 0.4]])[:, None]
     options = ClipEsSettings(background_power=power, confidence=confidence)
-    found, probability = clip_es.crf_labels(after, (7, 2), options, ignore_index=255)
-    assert found[0].tolist() == labels
+    actual, probability = clip_es.crf_labels(after, (7, 2), options, ignore_index=255)
+    assert actual[0].tolist() == labels
     np.testing.assert_array_equal(probability[0], after.max(axis=0)[0])
 
 
@@ -262,10 +262,10 @@ def test_last_layer_can_be_averaged_too(tagclip_model: Clip, shapes: list[np.nda
     eight = ClipEsSettings()
     with torch.inference_mode():
         tower = clip_es.encode_image(tagclip_model, shapes[1], eight)
-        found = clip_es.patch_attention(tower, eight)
+        actual = clip_es.patch_attention(tower, eight)
         layers = [tower.attention[layer] for layer in range(4, 11)] + [tower.last_attention]
     expected = np.mean([layer[0, 1:, 1:].numpy() for layer in layers], axis=0)
-    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=0, atol=1e-7)
 
 
 def test_zero_activation_is_background(

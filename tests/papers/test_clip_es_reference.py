@@ -82,7 +82,7 @@ def check(name: str, ours: np.ndarray, reference: np.ndarray) -> None:
         assert np.count_nonzero(ours != reference) <= ours.size // 10_000
         assert len(np.unique(reference)) > 3  # with few labels the comparison would be weak
     elif last == "grad_c0":
-        # Relative: gradients are about 1e-6. The full file has those of all patches, the copy here their mean.
+        # Relative: gradients are about 1e-6. The full file has those of all patches, the copy their mean.
         mean = reference.mean(axis=(1, 2)) if reference.ndim == 3 else reference
         np.testing.assert_allclose(ours, mean, rtol=0, atol=2e-5 * np.abs(mean).max())
     elif last == "attn_highres_fp16":

@@ -173,11 +173,11 @@ def test_given_tags_skip_tagging(tagclip_model: Clip, shapes: list[np.ndarray]) 
 def test_tags_equal_the_taggers_and_masks_those_of_given_tags(
     tagclip_model: Clip, voc: tagmask.Segmenter, shapes: list[np.ndarray]
 ) -> None:
-    tags = [found.chosen for found in tagmask.Tagger(tagclip_model, recipe="tagclip/voc2012")(shapes)]
-    found = voc(shapes, scores=True)
-    assert [seg.tags for seg in found] == tags
+    tags = [result.chosen for result in tagmask.Tagger(tagclip_model, recipe="tagclip/voc2012")(shapes)]
+    actual = voc(shapes, scores=True)
+    assert [seg.tags for seg in actual] == tags
     assert len(set(tags)) == 3
-    for seg, given in zip(found, voc(shapes, tags=tags, scores=True), strict=True):
+    for seg, given in zip(actual, voc(shapes, tags=tags, scores=True), strict=True):
         check_equal(seg, given)
 
 
@@ -215,14 +215,14 @@ def test_masks_use_position_tables_rounded_as_in_clip_es(
     )
     assert recipe.tagger is not None
     shared = cls_seg.extract_shared_features(clip, image, recipe.tagger.variant, recipe.variant)
-    found = cls_seg.maps_of_tags(clip, image, shared, (1, 3), texts, recipe.variant)
+    actual = cls_seg.maps_of_tags(clip, image, shared, (1, 3), texts, recipe.variant)
     with torch.inference_mode():
         tower = extract_features(
             clip.vision, shared.pixels[None], bilinear_half_always, attention=frozenset(range(11))
         )
         expected = clip_es.tag_maps(clip, tower, texts, (1, 3), recipe.variant)
         unrounded = clip_es.tag_maps(clip, shared.tower, texts, (1, 3), recipe.variant)
-    torch.testing.assert_close(found, expected, rtol=0, atol=5e-6)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=5e-6)
     off = float((unrounded - expected).abs().max())
     assert off == 0 if index == 0 else off > 2e-5  # else the second forward pass would be useless
 
@@ -243,10 +243,10 @@ def test_scores_from_shared_features_equal_tagclips(
         shared = cls_seg.extract_shared_features(sclip_model, image, settings, masking)
         assert set(shared.tower.attention) == ({0, 1, 2} if dmar else {2})  # layers 7 and 8 of 12 are 2 of 4
         query = TextQuery(names, texts, len(WORDS))
-        found = cls_seg.tag_scores(sclip_model, shared, query, settings)
+        actual = cls_seg.tag_scores(sclip_model, shared, query, settings)
         (expected,) = tagclip.score_images(sclip_model, [image], names, texts, len(WORDS), settings)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
-        assert found.shape == (len(WORDS),)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
+        assert actual.shape == (len(WORDS),)
 
 
 def test_features_without_the_layers_are_refused(sclip_model: Clip, shapes: list[np.ndarray]) -> None:

@@ -95,12 +95,12 @@ def naive_fit(
 
 def test_fit_equals_the_definition() -> None:
     bank = bank_of(patches(3, 200))
-    found = piaa.fit(bank.features, bank.probabilities, bank.owners, TEXTS)
+    actual = piaa.fit(bank.features, bank.probabilities, bank.owners, TEXTS)
     arrays = (part.double().numpy() for part in (bank.features, bank.probabilities))
     weight, bias = naive_fit(*arrays, bank.owners.numpy(), TEXTS.double().numpy())
-    np.testing.assert_allclose(found.adapter.weight, weight, rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(found.adapter.bias, bias, rtol=1e-5, atol=1e-4)
-    torch.testing.assert_close(found.means[3].float(), TEXTS[3])  # no rows: its text
+    np.testing.assert_allclose(actual.adapter.weight, weight, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(actual.adapter.bias, bias, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(actual.means[3].float(), TEXTS[3])  # no rows: its text
 
 
 @pytest.mark.parametrize(
@@ -158,9 +158,9 @@ def test_empty_refinement_keeps_the_first_fit_or_as_coded_raises() -> None:
     assert bank.owners.tolist() == [0, 0, 1, 1]
     gentle = replace(SETTINGS, refine_scale=1e-3)  # far from where probabilities are rounded to 1
     first = piaa.fit(bank.features, bank.probabilities, bank.owners, TEXTS).adapter
-    found = piaa.adapt(bank, TEXTS, gentle)
-    assert found.kept.sum() == 0
-    assert torch.equal(found.adapter.weight, first.weight)
+    actual = piaa.adapt(bank, TEXTS, gentle)
+    assert actual.kept.sum() == 0
+    assert torch.equal(actual.adapter.weight, first.weight)
     with pytest.raises(InputError, match="Got 0 patches to fit to"):
         piaa.adapt(bank, TEXTS, replace(gentle, compat=True))
 
@@ -173,7 +173,7 @@ def test_scores_weight_best_patch_and_class_token_nine_to_one() -> None:
     adapter = piaa.adapt(bank, TEXTS, SETTINGS).adapter
     x, token = patches(8, 12).reshape(2, 6, WIDTH), units(9, 2, WIDTH)
     settings = PiaaSettings(score_divisor=50.0, patch_scale=30.0, class_scale=7.0)
-    found = piaa.score(x, token, TEXTS, adapter, settings).numpy()
+    actual = piaa.score(x, token, TEXTS, adapter, settings).numpy()
     for b in range(2):
         best = [0.0] * WORDS
         for i in range(6):
@@ -184,7 +184,7 @@ def test_scores_weight_best_patch_and_class_token_nine_to_one() -> None:
         c = (TEXTS @ token[b]).double().tolist()
         global_ = [math.exp(7 * each) / sum(math.exp(7 * other) for other in c) for each in c]
         expected = [0.9 * a + 0.1 * b for a, b in zip(local, global_, strict=True)]
-        np.testing.assert_allclose(found[b], expected, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(actual[b], expected, rtol=0, atol=1e-5)
 
 
 # -- Encoders ------------------------------------------------------------------------------------------------

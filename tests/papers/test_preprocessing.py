@@ -30,14 +30,14 @@ def test_centre_mode_crops_the_middle_of_the_resized_image(sclip_model: Clip, h:
     rows, columns = (
         (slice(None), slice(offset, offset + 224)) if w > h else (slice(offset, offset + 224), slice(None))
     )
-    found = restored(sclip_model, pixels_of(sclip_model, image, input="centre"))
-    np.testing.assert_array_equal(found, scaled[rows, columns])
+    actual = restored(sclip_model, pixels_of(sclip_model, image, input="centre"))
+    np.testing.assert_array_equal(actual, scaled[rows, columns])
 
 
 def test_square_mode_ignores_the_aspect_ratio(sclip_model: Clip, shapes: list[np.ndarray]) -> None:
     expected = np.array(PILImage.fromarray(shapes[1]).resize((224, 224), PILImage.Resampling.BICUBIC))
-    found = restored(sclip_model, pixels_of(sclip_model, shapes[1], input="square"))
-    np.testing.assert_array_equal(found, expected)
+    actual = restored(sclip_model, pixels_of(sclip_model, shapes[1], input="square"))
+    np.testing.assert_array_equal(actual, expected)
 
 
 def test_native_mode_rounds_each_side_up_within_limits(sclip_model: Clip, shapes: list[np.ndarray]) -> None:
@@ -48,10 +48,10 @@ def test_native_mode_rounds_each_side_up_within_limits(sclip_model: Clip, shapes
 
 def test_batches_hold_each_image_once_grouped_by_size(sclip_model: Clip, shapes: list[np.ndarray]) -> None:
     images = [shapes[i % 3] for i in range(20)]
-    found = list(batches(sclip_model, images, InputSettings()))
-    assert sorted(index for indices, _ in found for index in indices) == list(range(20))
-    assert max(len(indices) for indices, _ in found) == 7  # 7 images of one size fit in one batch
-    for indices, pixels in found:
+    actual = list(batches(sclip_model, images, InputSettings()))
+    assert sorted(index for indices, _ in actual for index in indices) == list(range(20))
+    assert max(len(indices) for indices, _ in actual) == 7  # 7 images of one size fit in one batch
+    for indices, pixels in actual:
         assert len({index % 3 for index in indices}) == 1
         for index, each in zip(indices, pixels, strict=True):
             torch.testing.assert_close(each, to_pixels(sclip_model, images[index], InputSettings()))

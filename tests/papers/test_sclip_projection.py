@@ -23,7 +23,7 @@ def texts(sclip_model: Clip) -> torch.Tensor:
 
 
 def samples(count: int = 3, classes: int = 3) -> list[LabelledImage]:
-    """Noise over two plain halves of different brightness, so that classes can be told apart."""
+    """Noise over two plain halves of different brightness, so that classes can be told per_name."""
     pairs: list[LabelledImage] = []
     for seed in range(count):
         rng = np.random.default_rng(seed)
@@ -51,8 +51,8 @@ def test_loss_is_the_mean_over_pixels_with_a_class() -> None:
             powers = np.exp(logits[b, :, y, x])
             total -= np.log(powers[labels[b, y, x]] / powers.sum())
             count += 1
-    found = sclip_projection.pixel_loss(torch.from_numpy(logits), torch.from_numpy(labels))
-    assert float(found) == pytest.approx(total / count, abs=1e-9)
+    actual = sclip_projection.pixel_loss(torch.from_numpy(logits), torch.from_numpy(labels))
+    assert float(actual) == pytest.approx(total / count, abs=1e-9)
     unlabelled = torch.full((1, 4, 5), IGNORE_INDEX)
     assert float(sclip_projection.pixel_loss(torch.zeros(1, 3, 4, 5), unlabelled)) == 0
 
@@ -62,13 +62,13 @@ def test_class_takes_its_best_name(sclip_model: Clip, texts: torch.Tensor) -> No
     start = query_projection(sclip_model.vision)
     each = Names(("a", "b", "c", "d"), ("a", "b", "c", "d"), (0, 1, 2, 3))
     with torch.no_grad():
-        found, apart = (
+        actual, per_name = (
             sclip_projection.class_logits(sclip_model, pixels, names, texts, start.matrix, start.bias)
             for names in (NAMES, each)
         )
-    assert found.shape == (1, 3, 32, 48)
-    assert torch.equal(found[:, 1], torch.maximum(apart[:, 1], apart[:, 2]))
-    assert torch.equal(found[:, [0, 2]], apart[:, [0, 3]])
+    assert actual.shape == (1, 3, 32, 48)
+    assert torch.equal(actual[:, 1], torch.maximum(per_name[:, 1], per_name[:, 2]))
+    assert torch.equal(actual[:, [0, 2]], per_name[:, [0, 3]])
 
 
 def test_training_lowers_the_loss_and_leaves_the_tower_unchanged(
@@ -80,14 +80,14 @@ def test_training_lowers_the_loss_and_leaves_the_tower_unchanged(
     settings = ProjectionSettings(steps=30, batch=2, short_side=32, crop=32, images=1, learning_rate=1e-2)
     image, labels = samples(1)[0]
     pair = [(image[:, :60], labels[:, :60])]
-    found = train_projection(
+    actual = train_projection(
         sclip_model, pair, NAMES, texts, settings, lambda step, loss: losses.append(loss)
     )
     assert len(losses) == 30
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 1e-3
-    assert found.weights == fingerprint(sclip_model.vision)
-    assert not torch.equal(found.matrix, query_projection(sclip_model.vision).matrix)
-    assert not found.matrix.requires_grad
+    assert actual.weights == fingerprint(sclip_model.vision)
+    assert not torch.equal(actual.matrix, query_projection(sclip_model.vision).matrix)
+    assert not actual.matrix.requires_grad
     for name, tensor in sclip_model.vision.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     assert all(parameter.grad is None for parameter in sclip_model.vision.parameters())

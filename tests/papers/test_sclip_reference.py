@@ -30,9 +30,9 @@ REFINED = {"plain": "sclip/voc21", "pamr": "sclip+pamr/voc21"}
 
 
 def recipe_for(name: str, mode: str, **changes: object) -> MaskRecipe:
-    found = recipe(name)
-    assert isinstance(found, MaskRecipe)
-    return replace(found, method=MODES[mode], **changes)
+    settings = recipe(name)
+    assert isinstance(settings, MaskRecipe)
+    return replace(settings, method=MODES[mode], **changes)
 
 
 @torch.inference_mode()
@@ -43,7 +43,7 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
     texts = text_features(clip, names.texts, voc21.templates)
     pixels = sliding.preprocess_cv2(clip, image, 336)
     first = pixels[None, :, :224, :224]
-    found = {
+    computed = {
         "a.resized_rgb": resize_cv2_linear(image, (336, 448)),
         "a.input_crop0": first[0],
         "voc21.text": texts,
@@ -53,32 +53,32 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
         tower = extract_features(clip.vision, first, bicubic_nudged)
         weights = dense_rule(method, 4).weights(tower)
         tokens = tower.last_block(weights)
-        found[f"a.{mode}.tokens"] = tokens[0]
-        found[f"a.{mode}.lnpost"] = clip.vision.ln_post(tokens)[0]
+        computed[f"a.{mode}.tokens"] = tokens[0]
+        computed[f"a.{mode}.lnpost"] = clip.vision.ln_post(tokens)[0]
         if weights is not None:
-            found[f"a.{mode}.attn_last"] = weights[0]
+            computed[f"a.{mode}.attn_last"] = weights[0]
         settings = recipe_for("sclip/voc21", mode)
         rule = dense_rule(settings.method, 4)
         (low,) = sliding.window_cosines(clip, first, texts, settings, [rule])
-        found[f"a.voc21.{mode}.crop_low"] = low[0]
+        computed[f"a.voc21.{mode}.crop_low"] = low[0]
         up = F.interpolate(low, size=(224, 224), mode="bilinear", align_corners=False)[0]
-        found[f"a.voc21.{mode}.crop_up_sub"] = up[:, ::7, ::7]
+        computed[f"a.voc21.{mode}.crop_up_sub"] = up[:, ::7, ::7]
         for how, name in REFINED.items():
             settings = recipe_for(name, mode)
             ((maps,),) = sliding.sliding_cosines(clip, [image], texts, settings, [rule])
             cosines = labels.refined_rows(maps, settings, 0, maps.size[0])
             key = f"a.voc21.{mode}.{how}"
-            found[f"{key}.slide"] = cosines[:, ::3, ::3]
-            found[f"{key}.label"] = labels.label_pixels(
+            computed[f"{key}.slide"] = cosines[:, ::3, ::3]
+            computed[f"{key}.label"] = labels.label_pixels(
                 maps, names, settings, background=True, ignore_index=255
             )[0]
-            found[f"{key}.label_noarea"] = labels.label_pixels(
+            computed[f"{key}.label_noarea"] = labels.label_pixels(
                 maps, names, replace(settings, area_thd=None), background=True, ignore_index=255
             )[0]
     for grid in ((11, 14), (21, 28), (28, 28), (14, 37)):
         table = bicubic_nudged(clip.vision.positional_embedding, grid)
-        found[f"pos.{grid[0]}x{grid[1]}"] = table
-    return {key: np.asarray(value) for key, value in found.items()}
+        computed[f"pos.{grid[0]}x{grid[1]}"] = table
+    return {key: np.asarray(value) for key, value in computed.items()}
 
 
 def check(name: str, ours: np.ndarray, reference: np.ndarray, near_tie: np.ndarray | None) -> None:

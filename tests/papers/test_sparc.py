@@ -43,10 +43,10 @@ def naive_sparc(given: Cosines, mentions: np.ndarray) -> np.ndarray:
 
 
 def test_applied_to_the_same_set_equals_the_papers_method() -> None:
-    found, mentions = cosines(0), sparc.match(SENTENCES, NAMES)
+    given, mentions = cosines(0), sparc.match(SENTENCES, NAMES)
     assert mentions.sum(axis=0).tolist() == [3, 3, 1, 1]
-    scores = sparc.apply(found, mentions, sparc.learn(found, mentions), SparcSettings())
-    np.testing.assert_allclose(scores, naive_sparc(found, mentions), rtol=0, atol=1e-12)
+    scores = sparc.apply(given, mentions, sparc.learn(given, mentions), SparcSettings())
+    np.testing.assert_allclose(scores, naive_sparc(given, mentions), rtol=0, atol=1e-12)
 
 
 def test_score_does_not_depend_on_the_batch() -> None:
@@ -62,11 +62,11 @@ def test_score_does_not_depend_on_the_batch() -> None:
 
 
 def test_without_compounds_scores_are_only_normalised() -> None:
-    found = replace(cosines(3), compound=np.zeros((12, 0)))
+    given = replace(cosines(3), compound=np.zeros((12, 0)))
     mentions = np.zeros((0, 4), dtype=bool)
-    reference = sparc.learn(found, mentions)
-    scores = sparc.apply(found, mentions, reference, SparcSettings())
-    singles, _ = sparc.normalised(found, reference)
+    reference = sparc.learn(given, mentions)
+    scores = sparc.apply(given, mentions, reference, SparcSettings())
+    singles, _ = sparc.normalised(given, reference)
     np.testing.assert_allclose(scores, singles, rtol=0, atol=1e-12)
     np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(scores.std(axis=0, ddof=1), 1, atol=1e-12)
@@ -75,9 +75,9 @@ def test_without_compounds_scores_are_only_normalised() -> None:
 def test_word_with_equal_scores_gets_zero() -> None:
     """Two images with the same standardised cosines: the deviation is 0, and must not be divided by."""
     rows = np.array([[0.1, 0.2, 0.3, 0.4], [0.2, 0.3, 0.4, 0.5]])
-    found = Cosines(rows, rows, np.zeros((2, 0)))
+    given = Cosines(rows, rows, np.zeros((2, 0)))
     mentions = np.zeros((0, 4), dtype=bool)
-    scores = sparc.apply(found, mentions, sparc.learn(found, mentions), SparcSettings())
+    scores = sparc.apply(given, mentions, sparc.learn(given, mentions), SparcSettings())
     assert np.abs(scores).max() < 2
 
 
