@@ -64,7 +64,7 @@ class TagclipSettings:
     attention_layers: tuple[int, ...] = (8, 9, 10)
     """Layers of a 12-layer tower whose attention is averaged; scaled in proportion for other depths."""
     votes: int = 4
-    """Number of layers, of 12, in which an attention must be above the layer's mean to count."""
+    """Minimum number of layers, of 12, in which an attention is above the layer's mean, for it to count."""
     candidate_tau: float = 0.5
     """A candidate scores above this fraction of the score range over all patches and classes."""
     mask_tau: float = 0.5
