@@ -235,7 +235,7 @@ def test_published_brings_the_quirks_back() -> None:
         ({"votes": 99}, "votes is 99; give a whole number, from 0 to 12"),
         ({"attention_layers": (12,)}, "a layer of attention_layers is 12"),
         ({"attention_layers": ()}, "attention_layers is empty"),
-        ({"min_patches": 500, "max_patches": 100}, "leave no size"),
+        ({"min_patches": 500, "max_patches": 100}, "is greater than max_patches"),
     ],
 )
 def test_settings_of_tags_that_cannot_be_used(settings: dict[str, object], message: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from benchmarks.plain_weakclip import plain_look, plain_losses, plain_mask, plain_probabilities, trained
+from benchmarks.plain_weakclip import plain_forward, plain_losses, plain_mask, plain_probabilities, trained
 
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.weak import losses
@@ -47,7 +47,7 @@ def test_logits_and_scores(model, size):
     pixels = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         found = model(pixels)
-        logits, scores = plain_look(tensors, ids, pixels, taps)
+        logits, scores = plain_forward(tensors, ids, pixels, taps)
     torch.testing.assert_close(found.scores, scores, atol=1e-5, rtol=0)
     torch.testing.assert_close(found.logits, logits, atol=1e-4, rtol=1e-4)
 
@@ -59,7 +59,7 @@ def test_the_loss_and_all_gradients_of_a_training_step(sclip_model):
     tensors = trained(tensors)
     model.parameter_groups("repo")
     pixels = model.normalise(images.permute(0, 2, 3, 1))
-    logits, scores = plain_look(tensors, ids, pixels, taps, training=True)
+    logits, scores = plain_forward(tensors, ids, pixels, taps, training=True)
     wanted = plain_losses(logits, scores, labels, images, 32)
     wanted.backward()
     settings = LossSettings(size=32, kernel="lattice")
