@@ -133,7 +133,8 @@ def geometry(tensors: Mapping[str, Tensor]) -> Geometry:
     if vision_width in _OTHER_HEAD_WIDTHS:
         raise WeightsError(
             f"The image tower has width {vision_width}, as open_clip's "
-            f"ViT-{_OTHER_HEAD_WIDTHS[vision_width]}, whose heads are not {HEAD_WIDTH} wide. Use a ViT-B or a ViT-L."
+            f"ViT-{_OTHER_HEAD_WIDTHS[vision_width]}, whose heads are not {HEAD_WIDTH} wide. "
+            "Use a ViT-B or a ViT-L."
         )
     for tower, width in (("image", vision_width), ("text", text_width)):
         if width < HEAD_WIDTH or width % HEAD_WIDTH:

@@ -263,8 +263,8 @@ class _Unpickler(pickle._Unpickler):
         extent = 0 if 0 in size else 1 + sum((n - 1) * s for n, s in zip(size, stride, strict=False))
         if not valid or offset + extent > record.numel:
             raise WeightsError(
-                f"{self._records.path} was damaged or tampered with: a tensor of size {size}, stride {stride} "
-                f"and offset {offset} reaches outside its record of {record.numel} values."
+                f"{self._records.path} was damaged or tampered with: a tensor of size {size}, "
+                f"stride {stride} and offset {offset} reaches outside its record of {record.numel} values."
             )
         return _View(record, offset, size, stride)
 
