@@ -16,10 +16,10 @@ def test_a_single_claim_is_used_without_a_warning():
 
 
 def test_settings_may_come_from_different_claims():
-    found = resolve_metadata(
+    resolved = resolve_metadata(
         "w", [MetadataClaim("a", activation="gelu"), MetadataClaim("b", mean=HALF, std=HALF)], None
     )
-    assert (found.activation, found.mean, found.warnings) == ("gelu", HALF, ())
+    assert (resolved.activation, resolved.mean, resolved.warnings) == ("gelu", HALF, ())
 
 
 def test_contradicting_claims_are_an_error_that_names_both():
@@ -32,17 +32,17 @@ def test_contradicting_claims_are_an_error_that_names_both():
 
 def test_the_caller_overrides_contradicting_claims_with_a_warning():
     mixed = [OPENAI, MetadataClaim("the config", "gelu")]
-    found = resolve_metadata("w", mixed, "gelu")
-    assert found.activation == "gelu"
-    assert found.warnings == ("w runs with activation gelu as requested, but the name says quickgelu.",)
+    resolved = resolve_metadata("w", mixed, "gelu")
+    assert resolved.activation == "gelu"
+    assert resolved.warnings == ("w runs with activation gelu as requested, but the name says quickgelu.",)
 
 
 @pytest.mark.parametrize(("activation", "claim"), [("gelu", OPENAI), ("quickgelu", CONFIG)])
 def test_the_caller_overrides_a_claim_with_a_warning(activation, claim):
-    found = resolve_metadata("w", [claim], activation)
-    assert (found.activation, found.activation_known) == (activation, True)
-    assert len(found.warnings) == 1
-    assert f"but {claim.by} says {claim.activation}" in found.warnings[0]
+    resolved = resolve_metadata("w", [claim], activation)
+    assert (resolved.activation, resolved.activation_known) == (activation, True)
+    assert len(resolved.warnings) == 1
+    assert f"but {claim.by} says {claim.activation}" in resolved.warnings[0]
 
 
 @pytest.mark.parametrize("key", ["mean", "std"])
@@ -58,10 +58,10 @@ def test_rounded_values_agree():
 
 
 def test_without_claims_openais_settings_are_assumed_with_a_warning():
-    found = resolve_metadata("w", [], None)
-    assert (found.activation, found.mean, found.std) == ("quickgelu", OPENAI_MEAN, OPENAI_STD)
-    assert (found.activation_known, found.preprocessing_known) == (False, False)
-    (warning,) = found.warnings
+    resolved = resolve_metadata("w", [], None)
+    assert (resolved.activation, resolved.mean, resolved.std) == ("quickgelu", OPENAI_MEAN, OPENAI_STD)
+    assert (resolved.activation_known, resolved.preprocessing_known) == (False, False)
+    (warning,) = resolved.warnings
     assert "w does not give its activation, mean and std; assuming OpenAI's (quickgelu)." in warning
     (warning,) = resolve_metadata("w", [MetadataClaim("a", mean=HALF, std=HALF)], None).warnings
     assert "w does not give its activation; assuming" in warning

@@ -32,7 +32,7 @@ def test_every_download_has_a_full_hash():
     [
         (
             "ViT-B-16",
-            "'ViT-B-16' is an architecture without a tag. Use ViT-B-16:TAG with one of openai, laion400m_e31",
+            "'ViT-B-16' is an architecture without a tag. Use a tag, such as ViT-B-16:openai.",
         ),
         ("ViT-L-14-336:", "is an architecture without a tag"),
         ("ViT-B-16:openia", "Unknown tag 'openia' for ViT-B-16. Did you mean ViT-B-16:openai?"),

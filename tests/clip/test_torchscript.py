@@ -200,34 +200,34 @@ def test_missing_and_compressed_records(path):
     )
     good = module(a=tensor(0, (1,), (1,)))
     assert "data/0 is compressed or encrypted" in refused(write(path, good, compression=zipfile.ZIP_DEFLATED))
-    whole = write(path, good).read_bytes()
-    entry = whole.index(b"PK\x01\x02")
-    path.write_bytes(whole[: entry + 8] + b"\1" + whole[entry + 9 :])
+    content = write(path, good).read_bytes()
+    entry = content.index(b"PK\x01\x02")
+    path.write_bytes(content[: entry + 8] + b"\1" + content[entry + 9 :])
     assert "data/0 is compressed or encrypted" in refused(path)
 
 
 def test_a_record_must_be_inside_the_file(path):
-    whole = write(path, module(a=tensor(0, (1,), (1,)))).read_bytes()
-    entry = whole.index(b"PK\x01\x02")
-    assert whole[entry + 46 :].startswith(b"root/data/0")
-    path.write_bytes(whole[: entry + 24] + struct.pack("<I", len(whole)) + whole[entry + 28 :])
+    content = write(path, module(a=tensor(0, (1,), (1,)))).read_bytes()
+    entry = content.index(b"PK\x01\x02")
+    assert content[entry + 46 :].startswith(b"root/data/0")
+    path.write_bytes(content[: entry + 24] + struct.pack("<I", len(content)) + content[entry + 28 :])
     assert "data/0 ends after the file does" in refused(path)
-    path.write_bytes(b"PK\x03\x04" + b"\0" * 4 + whole[8:].replace(b"PK\x03\x04", b"PK\x03\x05"))
+    path.write_bytes(b"PK\x03\x04" + b"\0" * 4 + content[8:].replace(b"PK\x03\x04", b"PK\x03\x05"))
     assert "damaged" in refused(path)
 
 
 def test_a_record_s_own_header_is_checked(path):
-    whole = write(path, module(a=tensor(0, (1,), (1,)))).read_bytes()
-    entry = whole.index(b"PK\x01\x02")
-    path.write_bytes(whole[: entry + 42] + struct.pack("<I", 7) + whole[entry + 46 :])
+    content = write(path, module(a=tensor(0, (1,), (1,)))).read_bytes()
+    entry = content.index(b"PK\x01\x02")
+    path.write_bytes(content[: entry + 42] + struct.pack("<I", 7) + content[entry + 46 :])
     assert "its table of contents is wrong" in refused(path)
 
 
 def test_a_huge_pickle_is_refused_before_it_is_decompressed(path):
-    whole = write(path, plain(1)).read_bytes()
-    entry = whole.rindex(b"PK\x01\x02")
-    assert whole[entry + 46 :].startswith(b"root/data.pkl")
-    path.write_bytes(whole[: entry + 24] + struct.pack("<I", 2**31) + whole[entry + 28 :])
+    content = write(path, plain(1)).read_bytes()
+    entry = content.rindex(b"PK\x01\x02")
+    assert content[entry + 46 :].startswith(b"root/data.pkl")
+    path.write_bytes(content[: entry + 24] + struct.pack("<I", 2**31) + content[entry + 28 :])
     assert "data.pkl claims 2147483648 bytes" in refused(path)
 
 

@@ -32,8 +32,8 @@ def encoded(*segmentations: Segmentation, background: bool = True) -> dict[str, 
     file = CocoFile(WORDS if background else WORDS[1:], background)
     for number, each in enumerate(segmentations):
         file.add(f"folder/{number}.jpg", each)
-    whole: dict[str, list[dict[str, object]]] = json.loads(file.encode())
-    return whole
+    content: dict[str, list[dict[str, object]]] = json.loads(file.encode())
+    return content
 
 
 def decoded(annotation: dict[str, object]) -> np.ndarray:
@@ -56,11 +56,11 @@ def test_regions_equal_the_labels(size: tuple[int, int], background: bool, wide:
     ignore_index = 65535 if wide else 255
     labels = rng.choice([*range(words), ignore_index], size=size).astype(np.uint16 if wide else np.uint8)
     scores = rng.random((words, *size), np.float32)
-    whole = encoded(segmentation(labels, background=background, scores=scores), background=background)
+    content = encoded(segmentation(labels, background=background, scores=scores), background=background)
     rebuilt = np.full(size, ignore_index)
     if background:
         rebuilt[labels == 0] = 0  # the background has no region
-    for annotation in whole["annotations"]:
+    for annotation in content["annotations"]:
         label = annotation["category_id"] if background else annotation["category_id"] - 1
         inside = decoded(annotation).astype(bool)
         rebuilt[inside] = label
@@ -75,7 +75,7 @@ def test_regions_equal_the_labels(size: tuple[int, int], background: bool, wide:
         assert set(annotation["segmentation"]) == {"size", "counts"}
     np.testing.assert_array_equal(rebuilt, labels)
     present = set(np.unique(labels)) - {ignore_index} - ({0} if background else set())
-    assert len(whole["annotations"]) == len(present)
+    assert len(content["annotations"]) == len(present)
 
 
 def test_holes_are_kept() -> None:
@@ -93,15 +93,15 @@ def test_ids_count_from_one_across_images() -> None:
     cat = np.ones((4, 6), np.uint8)
     empty = np.zeros((5, 3), np.uint8)
     three = np.array([[0, 3, 1], [255, 2, 1]], np.uint8)
-    whole = encoded(*(segmentation(labels) for labels in (cat, empty, three)))
-    assert whole["images"] == [
+    content = encoded(*(segmentation(labels) for labels in (cat, empty, three)))
+    assert content["images"] == [
         {"id": 1, "file_name": "folder/0.jpg", "height": 4, "width": 6},
         {"id": 2, "file_name": "folder/1.jpg", "height": 5, "width": 3},
         {"id": 3, "file_name": "folder/2.jpg", "height": 2, "width": 3},
     ]
-    ids = [(item["id"], item["image_id"], item["category_id"]) for item in whole["annotations"]]
+    ids = [(item["id"], item["image_id"], item["category_id"]) for item in content["annotations"]]
     assert ids == [(1, 1, 1), (2, 3, 1), (3, 3, 2), (4, 3, 3)]
-    assert all("score" not in item for item in whole["annotations"])
+    assert all("score" not in item for item in content["annotations"])
 
 
 @pytest.mark.parametrize("background", [True, False])
@@ -114,8 +114,8 @@ def test_categories_are_the_words_without_the_background(background: bool) -> No
 
 
 def test_no_images_make_an_empty_file() -> None:
-    whole = encoded()
-    assert (whole["images"], whole["annotations"]) == ([], [])
+    content = encoded()
+    assert (content["images"], content["annotations"]) == ([], [])
 
 
 def test_pycocotools_reads_the_file(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def _suggest_path(path: Path) -> str:
     if path.is_symlink():
         return f"It is a link to {path.readlink()}, which does not exist."
     if not path.parent.is_dir():
-        return f"Its folder {path.parent} does not exist either."
+        return f"Its folder {path.parent} does not exist either. Check the path."
     similar = get_close_matches(path.name, _file_names(path.parent))
     return f"Did you mean {' or '.join(similar)}?" if similar else "Check the path."
 

@@ -22,10 +22,14 @@ def choose_device(name: str = "auto") -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     choices = "Use 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'."
+    errors = (RuntimeError, AssertionError, NotImplementedError, TypeError)
     try:
         device = torch.device(name)
+    except errors as error:
+        raise InputError(f"Unknown device {name!r}. {choices}") from error
+    try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+    except errors as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(f"Cannot use device {name!r} on this machine: {reason}. {choices}") from error
     if device.type not in _DEVICE_TYPES:
@@ -34,7 +38,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """Return the precision called `name`; "auto" takes the fastest that the device supports natively.
+    """Return the precision called `name`; "auto" takes the one that `explain_precision` names.
 
     Raises:
         InputError: unknown precision.
@@ -42,12 +46,17 @@ def choose_precision(name: str, device: torch.device) -> str:
     if name in PRECISIONS:
         return name
     if name != "auto":
-        raise InputError(f"Unknown precision {name!r}. Use 'auto', {', '.join(map(repr, PRECISIONS))}.")
+        raise InputError(
+            f"Unknown precision {name!r}. Use one of 'auto', {', '.join(map(repr, PRECISIONS))}."
+        )
     return explain_precision(device)[0]
 
 
 def explain_precision(device: torch.device) -> tuple[str, str]:
-    """Return the precision that "auto" chooses on a device, and the reason in a few words."""
+    """Return the precision that "auto" takes on a device, and the reason in a few words.
+
+    This is bfloat16 where the hardware has it, float16 on other CUDA GPUs, and float32 elsewhere.
+    """
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bfloat16", "this GPU supports it natively"

@@ -96,7 +96,8 @@ def load(
             decides the format of a file, and no code in it is ever run.
         device: "auto" (CUDA, then MPS, then CPU) or a torch device name.
         precision: of the matrix products. "float32" is the reference. "bfloat16" and "float16" are faster
-            on hardware that supports them. "auto" takes the fastest that the device supports natively.
+            on hardware that supports them. "auto" takes bfloat16 where the hardware has it, float16 on other
+            CUDA GPUs, and float32 elsewhere.
         activation: "quickgelu" or "gelu". Default: the activation given by the name, the folder or the file,
             which must agree. If none gives it, "quickgelu" is assumed with a warning, since the wrong
             activation gives slightly wrong results and no error. A value given here overrides the others,

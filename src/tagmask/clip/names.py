@@ -1,9 +1,8 @@
 """Table of known weights, named as in open_clip: ARCHITECTURE:TAG.
 
-Each name has its own activation, mean and std, since they belong to the weights and not to the architecture:
-    for
-ViT-B-16, `openai` needs QuickGELU and `laion2b_s34b_b88k` the exact GELU. open_clip also lists some tags
-under ARCHITECTURE-quickgelu; this spelling is accepted, except for weights that need the exact GELU.
+Activation, mean and std belong to the weights, not to the architecture, so each name has its own: for
+ViT-B-16, `openai` needs QuickGELU and `laion2b_s34b_b88k` the exact GELU. open_clip lists some tags under
+ARCHITECTURE-quickgelu too; this spelling is accepted, except for weights that need the exact GELU.
 """
 
 from collections.abc import Mapping
@@ -200,11 +199,7 @@ def known_weights(text: str) -> KnownWeights | None:
         problem = (
             f"Unknown tag {tag!r} for {plain}." if tag else f"{text!r} is an architecture without a tag."
         )
-        advice = (
-            f"Did you mean {plain}:{close[0]}?"
-            if close
-            else f"Use {plain}:TAG with one of {', '.join(tags)}."
-        )
+        advice = f"Did you mean {plain}:{close[0]}?" if close else f"Use a tag, such as {plain}:{tags[0]}."
         raise WeightsError(f"{problem} {advice} See `tagmask weights list`, or use hf:OWNER/REPO.")
     weights = KNOWN[f"{plain}:{tag}"]
     if plain != architecture and weights.activation != "quickgelu":

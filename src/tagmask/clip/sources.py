@@ -94,7 +94,7 @@ def clip_cache() -> Path:
         return Path.home() / ".cache" / "clip"
     except RuntimeError as error:
         raise WeightsError(
-            f"Cannot find the weights cache: {error}. Give the path of a weights file."
+            "There is no home folder to search for weights. Give the path of a weights file."
         ) from error
 
 
@@ -126,7 +126,7 @@ def _expanded(name: str) -> Path:
     try:
         return Path(name).expanduser()
     except RuntimeError as error:
-        raise WeightsError(f"Cannot expand the path {name}: {error}. Give a full path.") from error
+        raise WeightsError(f"Cannot find the home folder in {name}. Give a full path.") from error
 
 
 def _cached_known(entry: KnownWeights) -> Path | None:
