@@ -121,8 +121,8 @@ class _Records:
             if info.filename.startswith(f"{root}/")
         }
         self._size = path.stat().st_size
-        whole = torch.from_file(str(path), shared=False, size=self._size, dtype=torch.uint8)
-        self._mapped = whole.untyped_storage()
+        file_bytes = torch.from_file(str(path), shared=False, size=self._size, dtype=torch.uint8)
+        self._mapped = file_bytes.untyped_storage()
 
     def names(self) -> Iterable[str]:
         return self._infos.keys()

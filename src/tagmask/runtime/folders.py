@@ -90,7 +90,7 @@ def _walk(root: Path) -> list[Path]:
     return sorted(files, key=lambda file: file.parts)
 
 
-def output_names(found: Sequence[FoundImage]) -> list[PurePosixPath]:
+def output_names(images: Sequence[FoundImage]) -> list[PurePosixPath]:
     """Give each image a unique name for its outputs, even on file systems that ignore case.
 
     The name is the image's relative name without its extension. If two would be equal, images of the same
@@ -98,7 +98,7 @@ def output_names(found: Sequence[FoundImage]) -> list[PurePosixPath]:
     name in front, and names that are still equal are numbered (`a-2`).
 
     Args:
-        found: as returned by `find_images`.
+        images: as returned by `find_images`.
 
     Returns:
         One relative name per image, in order. Add an extension with `f"{name}.png"`, never with
@@ -109,12 +109,12 @@ def output_names(found: Sequence[FoundImage]) -> list[PurePosixPath]:
         >>> [str(n) for n in output_names([FoundImage(Path("photos") / n, n) for n in names])]
         ['sub/a', 'sub/b.jpg', 'sub/B.png']
     """
-    roots = [_root(image) for image in found]
-    stems = [image.name.with_suffix("") for image in found]
+    roots = [_root(image) for image in images]
+    stems = [image.name.with_suffix("") for image in images]
     counts = Counter(map(_normalised, stems))
     counts_in_root = Counter((root, _normalised(stem)) for root, stem in zip(roots, stems, strict=True))
     names = []
-    for image, root, stem in zip(found, roots, stems, strict=True):
+    for image, root, stem in zip(images, roots, stems, strict=True):
         in_root = counts_in_root[root, _normalised(stem)]
         name = image.name if in_root > 1 else stem
         names.append(PurePosixPath(root.name) / name if counts[_normalised(stem)] > in_root else name)
