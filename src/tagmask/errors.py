@@ -51,7 +51,16 @@ class WeightsError(TagmaskError):
 
 
 class DownloadError(WeightsError):
-    """Weights that are not on this machine, and cannot be downloaded now."""
+    """Weights that are not on this machine and cannot be downloaded now.
+
+    Args:
+        problem: what is wrong, in one sentence.
+        advice: what to do; the command line replaces it by its own options.
+    """
+
+    def __init__(self, problem: str, advice: str = "") -> None:
+        super().__init__(f"{problem} {advice}".rstrip())
+        self.problem = problem
 
 
 class OutputError(TagmaskError):

@@ -52,7 +52,7 @@ def test_doctor_names_what_is_there(run: CliRunner, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("TAGMASK_WEIGHTS", str(tmp_path / "gone.pt"))
     result = run.invoke(app, ["doctor"])
     assert str(tmp_path / ".cache" / "clip" / "ViT-B-16.pt") in result.stdout
-    assert "gone.pt (not there)" in result.stdout
+    assert "gone.pt (not found)" in result.stdout
 
 
 def test_doctor_lists_the_words_of_miniature(run: CliRunner) -> None:

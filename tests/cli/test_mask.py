@@ -106,7 +106,7 @@ def test_an_image_without_a_line_fails_and_the_others_are_done(photos: Path, out
     file = out.with_name("tags.txt")
     file.write_text("\ufeffc 1\r\na\r\nunheard-of 0\r\n", encoding="utf-8")
     said = masked(photos, *ASKED, "--tags-file", file, "-o", out, code=1)
-    assert f"failed: {photos / 'b.png'}: no tags are given for 'b'; add a line for it" in said
+    assert f"failed: {photos / 'b.png'}: No tags given for the image 'b'. Add a line for it." in said
     assert "2 of 3 images done, 1 failed" in said
     found = labels_in(out)
     assert set(found) == {"a", "c"}
@@ -133,7 +133,7 @@ def test_two_images_of_one_name_cannot_share_a_line(photos: Path, out: Path) -> 
     PILImage.open(photos / "b.png").save(photos / "sub" / "a.png")
     file = out.with_name("tags.txt")
     said = done("tag", photos, *ASKED, "--out", file, "--format", "paper", code=2)
-    assert "two images are called 'a'" in said
+    assert "Two images are named 'a'" in said
     assert not file.exists()
     file.write_text("a 0\na 1\n")
     said = masked(photos, *ASKED, "--tags-file", file, "-o", out, code=2)
@@ -154,7 +154,7 @@ def test_a_blank_in_a_name_is_said_when_tags_are_written(photos: Path, out: Path
     (photos / "a.png").rename(photos / "a b.png")
     file = out.with_name("tags.txt")
     said = done("tag", photos, *ASKED, "--out", file, "--format", "paper", code=2)
-    assert "the image name 'a b' cannot stand in a tags file" in said
+    assert "Tag files cannot hold the image name 'a b'" in said
     assert not file.exists()
 
 

@@ -1,4 +1,4 @@
-"""Tag files: what is written is read back, and what is wrong is named with its line."""
+"""Tag files: written tags are read back; errors name the line."""
 
 from pathlib import Path
 
@@ -15,18 +15,18 @@ TAGS = st.lists(st.integers(0, 30), unique=True, max_size=6).map(tuple)
 
 @settings(deadline=None, max_examples=30)
 @given(st.dictionaries(NAMES, TAGS, max_size=6))
-def test_what_is_written_is_read_back_in_order(
+def test_written_tags_are_read_back_in_order(
     tmp_path_factory: pytest.TempPathFactory, tags: dict[str, tuple[int, ...]]
 ) -> None:
     path = tmp_path_factory.mktemp("tags") / "tags.txt"
     with tag_lines(path) as write:
         for name, chosen in tags.items():
             write(name, chosen)
-    found = read_tags(path, 31)
-    assert list(found.items()) == list(tags.items())
+    tags_read = read_tags(path, 31)
+    assert list(tags_read.items()) == list(tags.items())
 
 
-def test_the_form_is_the_papers(tmp_path: Path) -> None:
+def test_the_format_is_the_papers(tmp_path: Path) -> None:
     path = tmp_path / "new" / "tags.txt"
     with tag_lines(path) as write:
         write("2007_000032", [14, 0])
@@ -49,7 +49,7 @@ def test_the_form_is_the_papers(tmp_path: Path) -> None:
         ("", {}),
     ],
 )
-def test_files_of_other_hands_are_read(
+def test_files_of_other_programs_are_read(
     text: str, expected: dict[str, tuple[int, ...]], tmp_path: Path
 ) -> None:
     path = tmp_path / "tags.txt"
@@ -114,12 +114,12 @@ def test_a_name_that_the_format_cannot_hold_is_refused(name: str, tmp_path: Path
             write("fine", [1])
             write(name, [1])
 
-    with pytest.raises(InputError, match="keep tags as JSON lines"):
+    with pytest.raises(InputError, match="or write JSON lines"):
         write_two()
     assert path.read_text() == "old 0\n"
     assert path.with_name("tags.txt.partial").read_text() == "fine 1\n"
 
 
-def test_a_folder_is_no_file_to_write(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="is a folder; give a file"), tag_lines(tmp_path) as _:
+def test_a_folder_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"is a folder\. Give a file"), tag_lines(tmp_path) as _:
         pass

@@ -186,7 +186,7 @@ def test_seeds_of_given_tags_are_the_segmenters(
     assert np.array_equal(read_index_png(mask_file(tmp_path / "seeds", "a")), wanted)
     assert words_of(tmp_path / "seeds") == segmenter.words
     missing = list(write_masks(images, from_segmenter(segmenter, {"b": (1,)}), tmp_path / "others"))
-    assert "no tags are given for 'a'" in str(missing[0].error)
+    assert "No tags given for the image 'a'" in str(missing[0].error)
 
 
 def test_seeds_without_a_background_are_refused(tagclip_model: tagmask.Tagger) -> None:

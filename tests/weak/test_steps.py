@@ -91,7 +91,7 @@ def test_pseudo_masks_of_given_tags_hold_no_others(data: Path, tmp_path: Path) -
     outcomes = list(write_masks(find_images([data / "images"]), source, tmp_path))
     assert set(np.unique(read_index_png(mask_file(tmp_path, "1")))) <= {0, 4}
     assert set(np.unique(read_index_png(mask_file(tmp_path, "2")))) <= {0, 1, 6}
-    assert "no tags are given for '3'" in str(outcomes[2].error)
+    assert "No tags given for the image '3'" in str(outcomes[2].error)
     assert left_out(tmp_path) == {"3"}
 
 

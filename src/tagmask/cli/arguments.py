@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tagmask.cli.console import message
 from tagmask.cli.options import Activation, Precision
-from tagmask.errors import InputError, WeightsError
+from tagmask.errors import DownloadError, InputError
 
 if TYPE_CHECKING:
     from tagmask.clip.load import Clip
@@ -93,12 +93,9 @@ def load_weights(
                 activation=activation and activation.value,
                 progress=progress,
             )
-    except WeightsError as error:
-        if weights:
-            raise
-        raise WeightsError(
-            f"no --weights PATH was given, nor TAGMASK_WEIGHTS set, and {error} "
-            "(--weights PATH, or --weights miniature)"
+    except DownloadError as error:
+        raise DownloadError(
+            error.problem, "Give a file: --weights PATH. Or try the bundled model: --weights miniature."
         ) from error
     chosen = " (chosen by --precision auto)" if precision is Precision.auto else ""
     message(f"{Path(clip.name).name}: {clip.describe()}{chosen}")

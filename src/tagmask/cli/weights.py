@@ -65,7 +65,7 @@ def get(names: Names) -> None:
                 path = find(name, progress).path
             if not path.exists():
                 raise WeightsError(
-                    f"There is no file or folder {path}. `tagmask weights list` has all names."
+                    f"There is no file or folder {path}. See `tagmask weights list` for all names."
                 )
             typer.echo(str(path))
 

@@ -92,7 +92,7 @@ def test_headers_that_lie_are_refused(file: Path, change: dict[str, str | None],
 
 def test_cut_off_files_are_refused(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-9])
-    with pytest.raises(WeightsError, match="damaged or cut off"):
+    with pytest.raises(WeightsError, match="is damaged or incomplete"):
         load_student(file)
 
 
