@@ -30,7 +30,7 @@ from tagmask.weak.samples import Batch, CropSource, batches
 from tagmask.weak.schedules import learning_rate
 from tagmask.weak.students.kind import ParameterGroup
 from tagmask.weak.train_log import TrainLog
-from tagmask.weak.training_state import fill, frozen_hash, read_training_state, write_training_state
+from tagmask.weak.training_state import frozen_hash, load_weights, read_training_state, write_training_state
 
 __all__ = ["MODEL_FILE", "Report", "Task", "fit"]
 
@@ -197,7 +197,7 @@ class _Run:
         checkpoint = read_training_state(path)
         if checkpoint is None:
             return 0
-        fill(self.task.model, checkpoint.model, path)
+        load_weights(self.task.model, checkpoint.model, path)
         self.optimiser.load_state_dict(dict(checkpoint.optimiser))
         return checkpoint.step
 

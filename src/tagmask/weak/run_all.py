@@ -31,7 +31,7 @@ from tagmask.weak.students.student import Student
 from tagmask.weak.students.student_file import load_student
 from tagmask.weak.summary import run_page
 
-__all__ = ["Progress", "RunFolders", "RunOptions", "RunResult", "Silent", "write_all_masks", "run_all"]
+__all__ = ["Progress", "RunFolders", "RunOptions", "RunResult", "Silent", "run_all", "write_all_masks"]
 
 _LOG = logging.getLogger(__name__)
 

@@ -183,7 +183,8 @@ def from_cams(folder: Path, words: Sequence[str], threshold: float) -> MaskSourc
     """
 
     def make(image: FoundImage) -> Mask:
-        cams, size = _cams_of(folder, image, len(words)), _size(image)
+        size = _size(image)
+        cams = _cams_of(folder, image, len(words))
         try:
             return cam_labels(cams, threshold, size)
         except ShapeError as error:
