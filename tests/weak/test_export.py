@@ -67,10 +67,10 @@ def test_pixels_may_come_normalised() -> None:
 
 def test_without_the_extra_the_command_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else name)
-    with pytest.raises(InputError, match=r"exporting needs onnxscript: pip install 'tagmask\[export\]'"):
+    with pytest.raises(InputError, match=r"Exporting needs onnxscript\. Run: pip install 'tagmask\[export\]'"):
         export_onnx(made("small"), tmp_path / "s.onnx")
     monkeypatch.setattr(export, "find_spec", lambda _: None)
-    with pytest.raises(InputError, match=r"running ONNX needs onnxruntime: pip install 'tagmask\[export\]'"):
+    with pytest.raises(InputError, match=r"Running ONNX needs onnxruntime\. Run: pip install 'tagmask\[export\]'"):
         check_onnx(tmp_path / "s.onnx", made("small"))
 
 

@@ -197,7 +197,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(where: str
             return losses
 
     with pytest.raises(
-        TrainingError, match=r"step 14 of .* gave no number .*nan.*checkpoint of step 10 is kept"
+        TrainingError, match=r"Training diverged at step 14 of .*nan.*checkpoint of step 10 is kept"
     ):
         fit(Diverging(), TinySamples(), config(), tmp_path)
     held = read_training_state(tmp_path / "checkpoint.pt")
@@ -249,7 +249,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").unlink()
     file = tmp_path / "checkpoint.pt"
     file.write_bytes(file.read_bytes()[:200])
-    with pytest.raises(WeightsError, match=r"checkpoint\.pt cannot be read.*remove its folder"):
+    with pytest.raises(WeightsError, match=r"checkpoint\.pt cannot be read.*Remove its folder"):
         fit(TinyTask(), TinySamples(), config(), tmp_path)
 
 
@@ -293,7 +293,7 @@ def test_batches_that_processes_cannot_share_are_refused(
 ) -> None:
     from tagmask.weak.distributed import Ranks
 
-    with pytest.raises(InputError, match="which 3 processes cannot share evenly; give a multiple of 3"):
+    with pytest.raises(InputError, match="which is not divisible by 3 processes\. Give a multiple of 3"):
         Ranks(0, 3).share_of(4)
 
 
@@ -334,6 +334,6 @@ def test_a_task_with_nothing_to_train_is_saved_as_it_is(
     assert path.exists()
     assert read_metadata(tmp_path, "weakclip") == {"words": ["a", "b", "c"], "steps": 0}
     [record] = caplog.records
-    assert record.getMessage().startswith("nothing to train: ")
+    assert record.getMessage().startswith("Nothing to train: ")
     assert read_log(tmp_path) == []
     fit(Fixed(), TinySamples(), config(), tmp_path)  # as any finished run, it is left alone

@@ -161,13 +161,13 @@ def test_gradients_reach_logits_and_scores(batch):
 def test_labels_that_are_no_class_are_refused(batch):
     output, labels, images = batch
     labels[0, 10, 10] = K
-    with pytest.raises(InputError, match=f"a label is {K}; the classes are 0 to {K - 1}"):
+    with pytest.raises(InputError, match=f"A label is {K}. Expected classes 0 to {K - 1}"):
         losses.total(output, labels, images)
 
 
 def test_sizes_that_do_not_fit_are_refused(batch):
     output, labels, images = batch
-    with pytest.raises(ShapeError, match="of one size"):
+    with pytest.raises(ShapeError, match="all of one size"):
         losses.total(output, labels, images[..., :-1])
 
 

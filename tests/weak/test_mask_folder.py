@@ -57,7 +57,7 @@ def test_what_is_there_is_not_made_again(photos: Path, tmp_path: Path) -> None:
     stopped = write_masks(images, source(ones), tmp_path / "seeds")
     next(stopped)
     stopped.close()
-    with pytest.raises(InputError, match="are not all there; run the command that began them again"):
+    with pytest.raises(InputError, match="are incomplete. Run the command that started them again"):
         words_of(tmp_path / "seeds")
     again: list[str] = []
 
@@ -73,7 +73,7 @@ def test_what_is_there_is_not_made_again(photos: Path, tmp_path: Path) -> None:
 def test_masks_of_other_settings_are_never_mixed(photos: Path, tmp_path: Path) -> None:
     images = find_images([photos])
     list(write_masks(images, source(ones, threshold=0.3), tmp_path / "seeds"))
-    with pytest.raises(InputError, match=r"begun with other settings \(threshold was 0\.3, is 0\.4\)"):
+    with pytest.raises(InputError, match=r"started with other settings \(threshold was 0\.3, is 0\.4\)"):
         list(write_masks(images, source(ones, threshold=0.4), tmp_path / "seeds"))
 
 
@@ -81,7 +81,7 @@ def test_two_processes_never_work_in_one_folder(photos: Path, tmp_path: Path) ->
     images = find_images([photos])
     first = write_masks(images, source(ones), tmp_path / "seeds")
     next(first)
-    with pytest.raises(InputError, match="another process is working"):
+    with pytest.raises(InputError, match="Another process is working"):
         next(write_masks(images, source(ones), tmp_path / "seeds"))
     first.close()
 
@@ -92,7 +92,7 @@ def test_one_bad_picture_does_not_stop_the_rest(photos: Path, tmp_path: Path) ->
 
     outcomes = list(write_masks(find_images([photos]), source(make), tmp_path / "seeds"))
     assert [outcome.result is None for outcome in outcomes] == [False, True, False]
-    assert "holds label 9, and there are 3 classes" in str(outcomes[1].reason)
+    assert "has label 9, but there are only 3 classes" in str(outcomes[1].reason)
     assert not mask_file(tmp_path / "seeds", "b").exists()
     assert left_out(tmp_path / "seeds") == {"b"}
     assert [pair.name for pair in find_pairs(photos, tmp_path / "seeds")] == ["a", "sub/c"]
@@ -106,7 +106,7 @@ def test_a_folder_without_any_mask_is_not_finished(photos: Path, tmp_path: Path)
 
     outcomes = list(write_masks(find_images([photos]), source(make), tmp_path / "seeds"))
     assert all(outcome.reason == "nothing to see" for outcome in outcomes)
-    with pytest.raises(InputError, match="not all there"):
+    with pytest.raises(InputError, match="are incomplete"):
         words_of(tmp_path / "seeds")
 
 
@@ -158,12 +158,12 @@ def test_killed_in_the_middle_and_taken_up_again(photos: Path, tmp_path: Path) -
 
 def test_bad_masks_are_named(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
-    with pytest.raises(InputError, match=r"there is no mask .*a\.png"):
+    with pytest.raises(InputError, match=r"There is no mask .*a\.png"):
         read_mask(file, 3)
     whole = index_png(np.array([[0, 2, 255]], np.uint8))
     file.write_bytes(whole)
     assert read_mask(file, 3).tolist() == [[0, 2, 255]]
-    with pytest.raises(InputError, match=r"a\.png holds label 2, and there are 2 classes"):
+    with pytest.raises(InputError, match=r"a\.png has label 2, but there are only 2 classes"):
         read_mask(file, 2)
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"a\.png cannot be read"):
@@ -210,7 +210,7 @@ def test_seeds_of_maps_and_their_sweep(photos: Path, tmp_path: Path) -> None:
         read_index_png(mask_file(tmp_path / "seeds", "sub/c")), (ramp > np.float32(found.best)) * 2
     )
     (truth / "a.png").unlink()
-    with pytest.raises(InputError, match="needs some of both"):
+    with pytest.raises(InputError, match="needs at least one such image"):
         sweep_thresholds(images, cams, truth, 2)
 
 
@@ -221,11 +221,11 @@ def test_masks_that_are_there_are_checked_and_copied(photos: Path, tmp_path: Pat
     (old / "b.png").write_bytes(index_png(np.full((8, 6), 2, np.uint8)))
     outcomes = list(write_masks(find_images([photos]), from_masks(old, WORDS), tmp_path / "seeds"))
     assert outcomes[0].error is None
-    assert "give masks of the pictures' own size" in str(outcomes[1].reason)
-    assert "there is no mask" in str(outcomes[2].error)
+    assert "Give masks at the images' size" in str(outcomes[1].reason)
+    assert "There is no mask" in str(outcomes[2].error)
 
 
 def test_a_stage_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "stage.json").write_text(json.dumps({"kind": "seeds"}))
-    with pytest.raises(InputError, match=r"stage\.json cannot be read.*remove it to begin anew"):
+    with pytest.raises(InputError, match=r"stage\.json cannot be read.*Remove it to start over"):
         words_of(tmp_path)

@@ -127,9 +127,9 @@ def test_kept_features_give_the_same_and_come_back_from_tensors(sclip_model):
         again = Trunk.of({name: x.clone() for name, x in trunk.tensors().items()})
         found = model.head(again, model.encode_texts())
         assert torch.equal(found.logits, model(image).logits)
-    with pytest.raises(ShapeError, match="wanted memory, map0"):
+    with pytest.raises(ShapeError, match="Expected memory, map0"):
         Trunk.of({"memory": trunk.memory})
-    with pytest.raises(ShapeError, match="do not fit"):
+    with pytest.raises(ShapeError, match="do not match"):
         Trunk.of({**trunk.tensors(), "memory": trunk.memory[:, 1:]})
 
 

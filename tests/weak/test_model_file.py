@@ -69,11 +69,11 @@ def test_another_clip_is_refused(model, tagclip_model, tmp_path):
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        ({"format": "other"}, "no WeakCLIP of this package"),
-        ({"words": "[1"}, "header that cannot be used"),
+        ({"format": "other"}, "not a WeakCLIP file of this package"),
+        ({"words": "[1"}, "invalid header"),
         ({"words": '["a"]'}, "1 words and ids"),
         ({"settings": '{"depth": 3}'}, "unknown settings depth"),
-        ({"settings": '{"decoder": "deep"}'}, "header that cannot be used"),
+        ({"settings": '{"decoder": "deep"}'}, "invalid header"),
     ],
 )
 def test_headers_that_cannot_be_used_are_refused(model, sclip_model, tmp_path, header, said):
@@ -98,7 +98,7 @@ def test_missing_left_over_and_misshapen_tensors_are_named_together(model, sclip
     save_file(tensors, file, kept)
     before = answer(model).logits
     with pytest.raises(
-        WeightsError, match=r"missing: gamma; left over: delta; .*beta is \(3,\) instead of \(64,\)"
+        WeightsError, match=r"missing: gamma; unexpected: delta; .*beta is \(3,\) instead of \(64,\)"
     ):
         model_file.load(file, sclip_model)
     assert torch.equal(answer(model).logits, before)
@@ -148,9 +148,9 @@ def test_the_authors_file_may_carry_more_than_tensors(model, tmp_path):
     [
         ({"beta": None}, "missing: beta"),
         ({"gamma": torch.zeros(5)}, r"gamma is \(5,\) instead of \(64,\)"),
-        ({"backbone.extra": torch.zeros(5)}, "left over: backbone.extra"),
+        ({"backbone.extra": torch.zeros(5)}, "unexpected: backbone.extra"),
         ({"decode_head.conv_seg.weight": None}, "not in the authors' layout"),
-        ({"contexts": torch.zeros(3, 3)}, "contexts is missing or has not 3 dimensions"),
+        ({"contexts": torch.zeros(3, 3)}, "contexts is missing or does not have 3 dimensions"),
         ({"backbone.fpn2.0.weight": torch.zeros(9)}, r"backbone.fpn2.0.weight is \(9,\) instead of \(128,\)"),
     ],
 )
@@ -163,7 +163,7 @@ def test_a_layout_that_does_not_fit_is_refused(model, tmp_path, change, said):
 
 def test_words_must_be_as_many_as_classes_and_fit_the_position_rows(model, tmp_path):
     published_names(model, tmp_path)
-    with pytest.raises(InputError, match="3 classes and 2 words"):
+    with pytest.raises(InputError, match="3 classes, but 2 words"):
         model_file.load_published(tmp_path / "whole.pth", WORDS[:2])
     with pytest.raises(InputError, match="13 position rows"):
         model_file.load_published(tmp_path / "whole.pth", ["a", "b", "a name of many words in a row"])

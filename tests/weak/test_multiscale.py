@@ -10,7 +10,7 @@ from tagmask.errors import InputError
 from tagmask.weak.multiscale import TTAConfig, multiscale, view_sizes
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (45, 70, 3), dtype=np.uint8)
-FEW = TTAConfig(scales=(0.5, 1.0, 1.5), window=32, stride=20, short=40, long=200, together=3)
+FEW = TTAConfig(scales=(0.5, 1.0, 1.5), window=32, stride=20, short=40, long=200, batch_size=3)
 
 
 def look(windows):
@@ -59,7 +59,7 @@ def naive(image, views):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"flip": False}, {"together": 100}, {"window": 500}, {"scales": (1.0,)}],
+    [{}, {"flip": False}, {"batch_size": 100}, {"window": 500}, {"scales": (1.0,)}],
 )
 @pytest.mark.parametrize("size", [(45, 70), (70, 45), (9, 60)])
 def test_it_is_windows_one_at_a_time(changes, size):
@@ -84,7 +84,7 @@ def test_windows_of_one_size_go_together():
     assert sum(shape[0] for shape in seen) > 3 * len(set(shapes))
     for shape in set(shapes):
         counts = [s[0] for s in seen if s[1:3] == shape]
-        assert all(count == FEW.together for count in counts[:-1])
+        assert all(count == FEW.batch_size for count in counts[:-1])
 
 
 def test_the_papers_views_of_an_image_are_52_windows():
@@ -128,7 +128,7 @@ def test_an_image_at_its_own_size_whole_is_looked_at_as_it_is():
         ({"scales": (0.0,)}, "scales"),
         ({"window": 10, "stride": 11}, "gaps"),
         ({"resize": "lanczos"}, "resize"),
-        ({"together": 0}, "together"),
+        ({"batch_size": 0}, "batch_size"),
     ],
 )
 def test_views_that_cannot_be_are_refused(settings, said):

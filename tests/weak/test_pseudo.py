@@ -69,7 +69,7 @@ def test_labels_are_the_fields_on_the_keys_alone():
 
 
 def test_planes_that_do_not_fit_are_refused():
-    with pytest.raises(ShapeError, match="one plane a key"):
+    with pytest.raises(ShapeError, match="one plane per key"):
         labels(np.zeros((2, 4, 5), np.float32), (1,), np.zeros((4, 5, 3), np.uint8), None)
 
 

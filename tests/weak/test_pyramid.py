@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tagmask.weak.pyramid import Pyramid, halved, thinned_doubling
+from tagmask.weak.pyramid import Pyramid, halved, fused_upsampling
 
 
 def doubled(x, weight, bias):
@@ -22,7 +22,7 @@ def test_a_doubling_is_the_naive_one_and_thins_with_what_follows():
     naive = doubled(x.numpy(), *(p.detach().numpy() for p in (double.weight, double.bias)))
     np.testing.assert_allclose(double(x).detach(), naive, atol=1e-5)
     after = np.einsum("bdhw,od->bohw", naive, weight.numpy()) + bias.numpy()[:, None, None]
-    np.testing.assert_allclose(thinned_doubling(x, double, weight, bias).detach(), after, atol=1e-5)
+    np.testing.assert_allclose(fused_upsampling(x, double, weight, bias).detach(), after, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(4, 6), (5, 7), (1, 6), (2, 1), (1, 1)])

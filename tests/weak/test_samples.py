@@ -48,7 +48,7 @@ def test_lists_say_which_and_how_often(data: Path) -> None:
     assert [pair.name for pair in pairs] == ["b", "a", "b", "sub/c"]
     two.write_text("sub/d\n")
     with pytest.raises(
-        InputError, match=r"name sub/d, and there is no such picture .* did they mean sub/c\?"
+        InputError, match=r"name sub/d, but there is no such image .* Did you mean sub/c\?"
     ):
         find_pairs(data / "images", data / "seeds", [two])
     two.write_text("")
@@ -61,7 +61,7 @@ def test_bad_seeds_are_all_found_before_training(data: Path) -> None:
     (data / "seeds" / "b.png").write_bytes(b"\x89PNG\r\n")
     (data / "seeds" / "sub" / "c.png").write_bytes(index_png(np.full((24, 30), 7, np.uint8)))
     message = (
-        r"3 of 3 seeds cannot be used: there is no mask .*a\.png.*b\.png cannot be read.*c\.png holds label 7"
+        r"3 of 3 seeds cannot be used: There is no mask .*a\.png.*b\.png cannot be read.*c\.png has label 7"
     )
     with pytest.raises(InputError, match=message):
         check_seeds(find_pairs(data / "images", data / "seeds"), 3)
@@ -98,11 +98,11 @@ def test_workers_change_nothing(data: Path) -> None:
 def test_faults_of_one_picture_are_named(data: Path) -> None:
     (data / "seeds" / "a.png").write_bytes(index_png(np.zeros((30, 24), np.uint8)))
     with pytest.raises(
-        ShapeError, match=r"seed .*a\.png is \(30, 24\) and its picture .*a\.png is \(24, 30\)"
+        ShapeError, match=r"seed .*a\.png is \(30, 24\) but its image .*a\.png is \(24, 30\)"
     ):
         samples(data).sample(0, 0)
     (data / "images" / "b.png").write_bytes(b"no picture")
     with pytest.raises(ImageError, match=r"b\.png"):
         samples(data).sample(0, 1)
-    with pytest.raises(InputError, match="no pictures to train on"):
+    with pytest.raises(InputError, match="no images to train on"):
         SeedSamples((), 3, SMALL, 0)

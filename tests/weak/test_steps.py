@@ -78,7 +78,7 @@ def test_a_student_of_clips_tower_goes_on_from_it(data: Path, tmp_path: Path) ->
     assert trained.card.mean == pytest.approx(clip.mean, abs=1e-6)
     table = trained.net.get_parameter("tower.positional_embedding")
     assert float((table - clip.vision.positional_embedding).abs().max()) < 1e-3  # two steps from it
-    with pytest.raises(InputError, match="starts from a CLIP; name it"):
+    with pytest.raises(InputError, match="needs CLIP weights"):
         train_student(config(data, "student/clip", "seeds"), tmp_path / "other")
 
 
@@ -98,11 +98,11 @@ def test_pseudo_masks_of_given_tags_hold_no_others(data: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("masks", "changes", "message"),
     [
-        ("truth", [], "nothing says what the labels .* are called"),
-        ("seeds", ['words=["background", "dog"]'], "model.words are 2 and .* was made with"),
-        ("truth", ['words=["background", "dog"]'], "3 of 3 seeds cannot be used: .*holds label"),
+        ("truth", [], "class names of the masks in .* are unknown"),
+        ("seeds", ['words=["background", "dog"]'], "model.words has 2 words, but .* was made with"),
+        ("truth", ['words=["background", "dog"]'], "3 of 3 seeds cannot be used: .*has label"),
         ("seeds", ["weights="], "model.weights is empty"),
-        ("seeds", ["images="], "data.images is empty; give a folder"),
+        ("seeds", ["images="], "data.images is empty\. Give a folder"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_first(
@@ -114,5 +114,5 @@ def test_what_cannot_be_trained_is_refused_first(
 
 
 def test_an_unfinished_run_gives_no_pseudo_masks(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no stage; wanted is one of kind weakclip"):
+    with pytest.raises(InputError, match="contains no run\. Give the folder of a weakclip run"):
         pseudo_source(tmp_path, PseudoSettings())

@@ -61,9 +61,9 @@ def test_pictures_without_a_mask_are_passed_over(run: Path) -> None:
     html = run_page(find_images([run / "photos"]), {"seeds": run / "seeds"}, {}, None, {})
     assert html.count("<article") == 3
     (run / "new").mkdir()
-    begun = '{"kind": "seeds", "settings": {}, "facts": {"words": []}, "finished": false}'
+    begun = '{"kind": "seeds", "settings": {}, "metadata": {"words": []}, "finished": false}'
     (run / "new" / "stage.json").write_text(begun)
-    with pytest.raises(InputError, match="not all there"):
+    with pytest.raises(InputError, match="are incomplete"):
         run_page(find_images([run / "photos"]), {"seeds": run / "new"}, {}, None, {})
 
 

@@ -17,7 +17,7 @@ from tagmask.weak.model import WeakClip
 from tagmask.weak.samples import Batch
 from tagmask.weak.students.catalogue import build_student
 from tagmask.weak.students.student_file import StudentCard, TrainedStudent, load_student
-from tagmask.weak.tasks import StudentTask, WeakClipTask, shown
+from tagmask.weak.tasks import StudentTask, WeakClipTask, to_rgb
 
 WORDS = ("background", "dog", "tree")
 
@@ -54,7 +54,7 @@ def test_weakclips_losses_are_those_of_the_model(model: WeakClip, config: TrainC
     found = task.losses(batch)
     images = batch.pixels * torch.tensor(model.std)[:, None, None] + torch.tensor(model.mean)[:, None, None]
     rgb = images.round().clamp(0, 255).to(torch.uint8)
-    assert torch.equal(shown(batch, config.augment), rgb)
+    assert torch.equal(to_rgb(batch, config.augment), rgb)
     wanted = losses.total(model(batch.pixels), batch.labels, rgb, LossSettings(contrast=0.3, size=16))
     assert found.keys() == {"seed", "crf", "contrast", "total"}
     assert all(torch.allclose(found[name], wanted[name]) for name in found)
@@ -115,9 +115,9 @@ def test_a_students_loss_is_cross_entropy_where_there_is_a_label(config: TrainCo
 
 
 def test_a_batch_without_any_label_gives_zero_and_no_nan(config: TrainConfig, batch: Batch) -> None:
-    ignore_index = Batch(batch.names, batch.pixels, torch.full_like(batch.labels, 255))
+    unlabelled = Batch(batch.names, batch.pixels, torch.full_like(batch.labels, 255))
     task = StudentTask(student(width=8), config)
-    loss = task.losses(ignore_index)["total"]
+    loss = task.losses(unlabelled)["total"]
     loss.backward()
     assert loss.item() == 0
     assert all(torch.isfinite(p.grad).all() for p in task.model.parameters() if p.grad is not None)

@@ -165,7 +165,7 @@ def run_weakclip(
         config = with_settings(config, [f"model.weights={weights or DEFAULT_WEIGHTS}"])
     with report_if_stopped(out), training_progress("WeakCLIP") as watch:
         path = train_weakclip(config, out, watch)
-    ConsoleProgress().made(path)
+    ConsoleProgress().written(path)
 
 
 def run_student(source: str, out: Path, places: Mapping[str, Path | None], changes: Sequence[str]) -> None:
@@ -173,7 +173,7 @@ def run_student(source: str, out: Path, places: Mapping[str, Path | None], chang
     config = student_settings(source, places, changes)
     with report_if_stopped(out), training_progress("student") as watch:
         path = train_student(config, out, watch)
-    ConsoleProgress().made(path)
+    ConsoleProgress().written(path)
 
 
 def student_settings(

@@ -72,7 +72,9 @@ def process_group(device: torch.device) -> Iterator[Ranks]:
         distributed.destroy_process_group()
 
 
-def data_parallel(module: nn.Module, ranks: Ranks, device: torch.device, *, unused: bool = False) -> nn.Module:
+def data_parallel(
+    module: nn.Module, ranks: Ranks, device: torch.device, *, unused: bool = False
+) -> nn.Module:
     """Wrap a module so that its gradients are averaged over all processes.
 
     Args:

@@ -138,7 +138,9 @@ def fit(
                 if groups:
                     _Run(task, groups, samples, config, folder, ranks, device).all_steps(watch)
                 elif ranks.first:
-                    _LOG.warning("Nothing to train: this model has no trainable weights. It is saved unchanged.")
+                    _LOG.warning(
+                        "Nothing to train: this model has no trainable weights. It is saved unchanged."
+                    )
                 task.model.eval()
                 if ranks.first:
                     task.save(path)

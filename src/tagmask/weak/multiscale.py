@@ -95,8 +95,8 @@ def multiscale(
     """Compute class probabilities of every pixel, averaged over scale and flip passes.
 
     For each view: the image is resized, mirrored if needed and split into windows; each window's logits are
-    resized to its pixels (bilinear), averaged where windows overlap, resized to the image (bilinear); softmax;
-    mirrored back.
+    resized to its pixels (bilinear), averaged where windows overlap and resized to the image (bilinear);
+    softmax; mirrored back.
 
     Args:
         forward: the network's forward pass; it should reuse what does not depend on the image, such as text

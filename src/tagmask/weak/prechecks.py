@@ -138,7 +138,7 @@ def pairs_of(config: TrainConfig) -> tuple[Pair, ...]:
 
 
 def _check_run(config: TrainConfig) -> None:
-    """Check that the device is available, the batch is divisible by the processes, TensorBoard is installed."""
+    """Check device, batch size and TensorBoard against this machine and its processes."""
     choose_device(config.run.device)
     ranks_here().share_of(config.data.batch)
     if config.run.tensorboard:

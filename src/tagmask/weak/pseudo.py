@@ -20,7 +20,7 @@ Keys = tuple[int, ...]
 
 
 def forward_function(model: WeakClip) -> ForwardFunction:
-    """Forward function for `multiscale`: windows to logits, in evaluation mode; texts are encoded only once."""
+    """Build the forward function for `multiscale`, in evaluation mode; texts are encoded only once."""
     model.eval()
     with torch.inference_mode():
         texts = model.encode_texts()

@@ -42,8 +42,8 @@ def fused_upsampling(
     """Transposed convolution followed by a 1 x 1 convolution, fused into one transposed convolution.
 
     Both are linear, so their weights are multiplied: for 256 of 768 channels this takes a third of the
-    transposed convolution's operations and none of the 1 x 1 convolution's. Results and gradients are equal up
-    to rounding.
+    transposed convolution's operations and none of the 1 x 1 convolution's. Results and gradients are equal
+    up to rounding.
 
     Args:
         x: input.

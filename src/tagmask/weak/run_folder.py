@@ -132,8 +132,7 @@ def _write(run_folder: RunFolder) -> None:
 def _check_same(run_folder: RunFolder, kind: str, settings: Mapping[str, object]) -> None:
     if run_folder.kind != kind:
         raise InputError(
-            f"{run_folder.folder} contains a run of kind {run_folder.kind}. "
-            f"Choose another folder for {kind}."
+            f"{run_folder.folder} contains a run of kind {run_folder.kind}. Choose another folder for {kind}."
         )
     names = sorted(run_folder.settings.keys() | settings.keys())
     differing = [name for name in names if run_folder.settings.get(name) != settings.get(name)]

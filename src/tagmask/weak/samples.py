@@ -187,7 +187,7 @@ _ORDER, _CROPS = 1, 2
 
 
 def sample_index(position: int, count: int, seed: int) -> tuple[int, int]:
-    """Epoch and image index at a position of the endless stream; each epoch is a new permutation of all images.
+    """Epoch and image index at a position of the endless stream; every epoch permutes all images anew.
 
     Example:
         >>> sorted(sample_index(p, 4, seed=0)[1] for p in range(4, 8)), sample_index(4, 4, seed=0)[0]

@@ -243,7 +243,6 @@ def _cams_of(folder: Path, image: FoundImage, classes: int) -> Cams:
     return read_cams(folder / f"{image.path.stem}.npy", classes)
 
 
-
 def _size(image: FoundImage) -> Size:
     pixels = read_image(image.path)
     return pixels.shape[0], pixels.shape[1]

@@ -60,8 +60,8 @@ def run_page(
 
 
 _LEAD = (
-    "The only inputs were words and images. A frozen CLIP computed seed masks, WeakCLIP was trained on them "
-    "and predicted pseudo-masks, and a student was trained on those. The student needs neither CLIP nor words."
+    "The only inputs were words and images. A frozen CLIP computed seed masks. WeakCLIP was trained on them "
+    "and predicted pseudo-masks. A student was trained on those; it needs neither CLIP nor words."
 )
 
 

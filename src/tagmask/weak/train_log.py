@@ -109,8 +109,8 @@ def need_tensorboard() -> None:
     """
     if find_spec("tensorboard") is None:
         raise InputError(
-            "run.tensorboard is on, but TensorBoard is not installed. Run: pip install 'tagmask[tensorboard]', "
-            "or turn it off; log.csv has the same numbers."
+            "run.tensorboard is on, but TensorBoard is not installed. Run: pip install "
+            "'tagmask[tensorboard]', or turn it off; log.csv has the same numbers."
         )
 
 

@@ -217,7 +217,7 @@ def test_the_papers_settings() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scales": ()}, "scales are empty"),
+        ({"scales": ()}, "scales is empty"),
         ({"scales": (0.0,)}, "scale is 0.0"),
         ({"crf": "none"}, "crf 'none' is unknown"),
         ({"longest": 8}, "longest is 8"),

@@ -63,7 +63,7 @@ def test_lists_paths_and_scores(file: Path, image: np.ndarray, tmp_path: Path) -
 def test_settings_are_fields_by_name(file: Path) -> None:
     assert Student.load(file, device="cpu", scales=(0.5, 1.0)).settings.scales == (0.5, 1.0)
     with pytest.raises(
-        InputError, match="there is no setting 'scale'; give one of scales, flip, crf, longest"
+        InputError, match="Unknown setting 'scale'\. Give one of scales, flip, crf, longest"
     ):
         Student.load(file, device="cpu", scale=2)
 

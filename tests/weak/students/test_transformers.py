@@ -131,12 +131,12 @@ def test_deit_from_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("student", "kind"), [("segformer-b1", "mit-b0"), ("deit-s", "mit-b0")])
 def test_a_folder_of_another_network_is_refused(student: str, kind: str, tmp_path: Path) -> None:
     saved(kind, tmp_path / "hub")
-    with pytest.raises(WeightsError, match=f"does not hold the weights of '{student}'"):
+    with pytest.raises(WeightsError, match=f"does not have the weights of '{student}'"):
         build_student(student, 4, weights=tmp_path / "hub")
 
 
 def test_folders_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="is no folder"):
+    with pytest.raises(WeightsError, match="is not a folder"):
         build_student("segformer-b0", 4, weights=tmp_path / "none")
     with pytest.raises(WeightsError, match="cannot be read as weights of 'segformer-b0'"):
         build_student("segformer-b0", 4, weights=tmp_path)

@@ -30,7 +30,7 @@ from tagmask.clip.state_dict import HEAD_WIDTH, Geometry
 from tagmask.errors import InputError
 from tagmask.types import Pixels
 from tagmask.weak.students.kind import InheritedPreprocessing, Logits, Statistics
-from tagmask.weak.students.layers import convolution, resized_like, initialise
+from tagmask.weak.students.layers import convolution, initialise, resized_like
 
 __all__ = ["ClipTower", "inherited_preprocessing"]
 
@@ -129,12 +129,12 @@ def inherited_preprocessing(net: nn.Module) -> InheritedPreprocessing:
 
 
 class _Decoder(nn.Module):
-    def __init__(self, classes: int, seen: int, inner: int, dropout: float) -> None:
+    def __init__(self, classes: int, tower_channels: int, inner: int, dropout: float) -> None:
         super().__init__()
         fine, middle = inner // 2, inner
         self.stem = nn.Sequential(convolution(3, fine, 3, 2), convolution(fine, fine, 3, 2))
         self.down = convolution(fine, middle, 3, 2)
-        self.seen = convolution(seen, inner, 1)
+        self.seen = convolution(tower_channels, inner, 1)
         self.sideways = nn.ModuleList(convolution(wide, inner, 1, active=False) for wide in (middle, fine))
         self.mixes = nn.ModuleList(convolution(inner, inner, 3) for _ in range(2))
         self.dropout = nn.Dropout2d(dropout)
@@ -144,10 +144,10 @@ class _Decoder(nn.Module):
 
     def forward(self, pixels: Pixels, maps: Float[Tensor, "b c _ _"]) -> Logits:
         fine = self.stem(pixels)
-        merged = seen = self.seen(maps)
+        merged = tower_features = self.seen(maps)
         for level, sideways, mix in zip((self.down(fine), fine), self.sideways, self.mixes, strict=True):
             merged = mix(resized_like(merged, level) + sideways(level))
-        coarse = self.coarse(self.dropout(seen))
+        coarse = self.coarse(self.dropout(tower_features))
         return cast(Logits, resized_like(coarse, merged) + self.fine(self.dropout(merged)))
 
 

@@ -91,6 +91,8 @@ def split_groups(
     groups = []
     for name, in_head, factor in (("trunk", False, 1.0), ("head", True, head_factor)):
         for ending, decays in (("weights", True), ("norms and biases", False)):
-            members = tuple(p for p in trained if (id(p) in in_heads) is in_head and (id(p) in matrices) is decays)
+            members = tuple(
+                p for p in trained if (id(p) in in_heads) is in_head and (id(p) in matrices) is decays
+            )
             groups.append(ParameterGroup(f"{name} {ending}", members, factor, decays))
     return tuple(group for group in groups if group.parameters)

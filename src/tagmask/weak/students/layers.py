@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["convolution", "resized_like", "initialise"]
+__all__ = ["convolution", "initialise", "resized_like"]
 
 
 def convolution(
@@ -22,7 +22,9 @@ def convolution(
     return nn.Sequential(parts)
 
 
-def resized_like(x: Float[Tensor, "b c h w"], like: Float[Tensor, "b c1 h1 w1"]) -> Float[Tensor, "b c h1 w1"]:
+def resized_like(
+    x: Float[Tensor, "b c h w"], like: Float[Tensor, "b c1 h1 w1"]
+) -> Float[Tensor, "b c h1 w1"]:
     """Resize a feature map bilinearly to the size of another."""
     return functional.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
@@ -30,7 +32,7 @@ def resized_like(x: Float[Tensor, "b c h w"], like: Float[Tensor, "b c1 h1 w1"])
 def initialise(part: nn.Module, classifier: nn.Conv2d) -> None:
     """Initialise weights: He's for convolutions; for the classifier such that logits are of order one.
 
-    With the common std of 0.01, AdamW would need a few hundred steps just to enlarge the classifier's weights.
+    With the common std of 0.01, AdamW needs a few hundred steps just to enlarge the classifier's weights.
     """
     for module in part.modules():
         if isinstance(module, nn.Conv2d):

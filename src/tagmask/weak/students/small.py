@@ -21,7 +21,7 @@ from torch.nn import functional
 from tagmask.checks import check_number
 from tagmask.types import Pixels
 from tagmask.weak.students.kind import Logits
-from tagmask.weak.students.layers import convolution, resized_like, initialise
+from tagmask.weak.students.layers import convolution, initialise, resized_like
 
 __all__ = ["Small"]
 
