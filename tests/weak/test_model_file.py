@@ -33,7 +33,7 @@ def published_names(model, tmp_path):
     return torch.load(tmp_path / "whole.pth", weights_only=True)["state_dict"]
 
 
-def test_ours_comes_back_the_same(model, sclip_model, tmp_path):
+def test_save_and_load_round_trip(model, sclip_model, tmp_path):
     model_file.save(model, tmp_path / "a.safetensors")
     found = model_file.load(tmp_path / "a.safetensors", sclip_model)
     assert found.words == WORDS
@@ -44,7 +44,7 @@ def test_ours_comes_back_the_same(model, sclip_model, tmp_path):
     assert not any(name.startswith(("vision.", "text.")) for name in names)
 
 
-def test_a_trained_clip_is_kept_with_the_rest(model, sclip_model, tmp_path):
+def test_a_trained_clip_is_saved_too(model, sclip_model, tmp_path):
     model.parameter_groups("repo")
     with torch.no_grad():
         model.vision.proj += 0.1
@@ -67,7 +67,7 @@ def test_another_clip_is_refused(model, tagclip_model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "message"),
     [
         ({"format": "other"}, "not a WeakCLIP file of this package"),
         ({"words": "[1"}, "invalid header"),
@@ -76,17 +76,17 @@ def test_another_clip_is_refused(model, tagclip_model, tmp_path):
         ({"settings": '{"decoder": "deep"}'}, "invalid header"),
     ],
 )
-def test_headers_that_cannot_be_used_are_refused(model, sclip_model, tmp_path, header, said):
+def test_invalid_headers_are_refused(model, sclip_model, tmp_path, header, message):
     file = tmp_path / "a.safetensors"
     model_file.save(model, file)
     with safe_open(file, "pt") as opened:
         kept = dict(opened.metadata())
     save_file(load_file(file), file, {**kept, **header})
-    with pytest.raises(WeightsError, match=said):
+    with pytest.raises(WeightsError, match=message):
         model_file.load(file, sclip_model)
 
 
-def test_missing_left_over_and_misshapen_tensors_are_named_together(model, sclip_model, tmp_path):
+def test_missing_unexpected_and_misshapen_tensors_are_named_together(model, sclip_model, tmp_path):
     file = tmp_path / "a.safetensors"
     model_file.save(model, file)
     with safe_open(file, "pt") as opened:
@@ -104,7 +104,7 @@ def test_missing_left_over_and_misshapen_tensors_are_named_together(model, sclip
     assert torch.equal(answer(model).logits, before)
 
 
-def test_the_authors_layout_comes_back_without_the_clip(model, tmp_path):
+def test_the_authors_layout_loads_without_a_clip(model, tmp_path):
     names = published_names(model, tmp_path)
     assert names["text_encoder.positional_embedding"].shape == (13, 128)
     assert names["backbone.positional_embedding"].shape == (37, 128)
@@ -144,7 +144,7 @@ def test_the_authors_file_may_carry_more_than_tensors(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"beta": None}, "missing: beta"),
         ({"gamma": torch.zeros(5)}, r"gamma is \(5,\) instead of \(64,\)"),
@@ -154,14 +154,14 @@ def test_the_authors_file_may_carry_more_than_tensors(model, tmp_path):
         ({"backbone.fpn2.0.weight": torch.zeros(9)}, r"backbone.fpn2.0.weight is \(9,\) instead of \(128,\)"),
     ],
 )
-def test_a_layout_that_does_not_fit_is_refused(model, tmp_path, change, said):
+def test_mismatched_layouts_are_refused(model, tmp_path, change, message):
     names = {**published_names(model, tmp_path), **change}
     torch.save({n: t for n, t in names.items() if t is not None}, tmp_path / "c.pth")
-    with pytest.raises(WeightsError, match=said):
+    with pytest.raises(WeightsError, match=message):
         model_file.load_published(tmp_path / "c.pth", WORDS)
 
 
-def test_words_must_be_as_many_as_classes_and_fit_the_position_rows(model, tmp_path):
+def test_number_and_length_of_words_are_checked(model, tmp_path):
     published_names(model, tmp_path)
     with pytest.raises(InputError, match="3 classes, but 2 words"):
         model_file.load_published(tmp_path / "whole.pth", WORDS[:2])
@@ -188,13 +188,13 @@ def test_models_that_the_authors_layout_cannot_hold_are_refused(sclip_model, scl
         model_file.published_tensors(short)
 
 
-def test_a_place_that_cannot_be_written_is_an_error(model, tmp_path):
+def test_an_unwritable_path_is_an_error(model, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
         model_file.save(model, tmp_path / "file" / "a.safetensors")
 
 
-def test_the_header_says_the_words(model, tmp_path):
+def test_the_header_has_the_words(model, tmp_path):
     model_file.save(model, tmp_path / "a.safetensors")
     with safe_open(tmp_path / "a.safetensors", "pt") as opened:
         assert json.loads(opened.metadata()["words"]) == list(WORDS)

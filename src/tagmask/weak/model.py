@@ -205,7 +205,7 @@ class WeakClip(nn.Module):
         """Extract the image tower's features; while CLIP is frozen they do not change in training."""
         settings = self.settings
         if self.clip_fixed:
-            # Inference mode saves memory traffic; tensors used with gradients later must be cloned outside it.
+            # Inference mode saves memory traffic; tensors needed for gradients must be cloned outside it.
             with torch.inference_mode(), self._autocast():
                 trunk = extract_trunk_features(
                     self.vision, pixels, self.taps, twice=settings.class_embedding_twice

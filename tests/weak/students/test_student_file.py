@@ -1,4 +1,4 @@
-"""A student's file: everything comes back, and what is not one is refused."""
+"""A student's file: round trip, and errors for invalid files."""
 
 import json
 from pathlib import Path
@@ -24,8 +24,8 @@ def trained() -> TrainedStudent:
 
 @pytest.fixture
 def file(tmp_path: Path, trained: TrainedStudent) -> Path:
-    save_student(tmp_path / "made" / "s.safetensors", trained)
-    return tmp_path / "made" / "s.safetensors"
+    save_student(tmp_path / "new" / "s.safetensors", trained)
+    return tmp_path / "new" / "s.safetensors"
 
 
 def test_everything_comes_back(trained: TrainedStudent, file: Path) -> None:
@@ -85,7 +85,7 @@ def rewritten(file: Path, change: dict[str, str | None]) -> Path:
         ({"settings": '{"width": 16}'}, "does not fit the student 'small'"),
     ],
 )
-def test_headers_that_lie_are_refused(file: Path, change: dict[str, str | None], message: str) -> None:
+def test_invalid_headers_are_refused(file: Path, change: dict[str, str | None], message: str) -> None:
     with pytest.raises(WeightsError, match=message):
         load_student(rewritten(file, change))
 
@@ -112,6 +112,8 @@ def test_a_folder_in_the_way_is_named(tmp_path: Path, trained: TrainedStudent) -
         (("cat", "dog"), (1.0, 0.0, 1.0), "Give positive numbers"),
     ],
 )
-def test_cards_that_cannot_be(words: tuple[str, ...], std: tuple[float, float, float], message: str) -> None:
+def test_invalid_cards_are_refused(
+    words: tuple[str, ...], std: tuple[float, float, float], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         StudentCard("small", words, False, std=std)
