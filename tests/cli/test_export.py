@@ -36,7 +36,7 @@ def test_without_the_extra_the_command_is_named(student: Path, monkeypatch: pyte
     monkeypatch.setattr(export, "find_spec", lambda _: None)
     result = run(student, student.with_name("s.onnx"))
     assert result.exit_code == 2
-    assert "tagmask: exporting needs onnx and onnxscript: pip install 'tagmask[export]'" in result.stderr
+    assert "tagmask: Exporting needs onnx and onnxscript. Run: pip install 'tagmask[export]'" in result.stderr
 
 
 def test_absent_students_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

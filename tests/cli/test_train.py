@@ -60,7 +60,7 @@ def test_seeds_of_words_are_made_once(photos: Path, tmp_path: Path) -> None:
     assert mask.stat().st_mtime_ns == before
     other = run(*command, "--method", "sclip")
     assert other.exit_code == 2
-    assert "was begun with other settings" in other.stderr
+    assert "was started with other settings" in other.stderr
 
 
 def test_a_bad_picture_is_named_and_the_rest_done(photos: Path, tmp_path: Path) -> None:
@@ -85,15 +85,15 @@ def test_seeds_of_maps_choose_their_threshold(photos: Path, tmp_path: Path) -> N
     assert read_index_png(tmp_path / "seeds" / "masks" / "a.png").mean() == pytest.approx(0.7, abs=0.01)
     without = run(*command)
     assert without.exit_code == 2
-    assert "give --threshold T, or --truth DIR" in without.stderr
+    assert "Give --threshold T, or --truth DIR" in without.stderr
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--cams", "x", "--masks", "y"], "--cams and --masks exclude each other"),
-        (["--threshold", "0.3"], "give --cams DIR too"),
-        (["--recipe", "cls-seg/voc2012", "--masks", "y"], "do not say what they show"),
+        (["--threshold", "0.3"], "Give --cams DIR too"),
+        (["--recipe", "cls-seg/voc2012", "--masks", "y"], "have no class names"),
     ],
 )
 def test_options_that_exclude_each_other(photos: Path, options: list[str], message: str) -> None:
@@ -106,13 +106,13 @@ def test_options_that_exclude_each_other(photos: Path, options: list[str], messa
 def test_mistyped_settings_are_refused_at_once(photos: Path, tmp_path: Path) -> None:
     result = run("weakclip", "-o", tmp_path / "run", "--set", "optimiser.lrr=1")
     assert result.exit_code == 2
-    assert "did you mean optimiser.lr?" in result.stderr
+    assert "Did you mean optimiser.lr?" in result.stderr
     result = run("student", "-o", tmp_path / "run", "--config", "student/smal")
-    assert "did you mean student/small?" in result.stderr
+    assert "Did you mean student/small?" in result.stderr
     out = tmp_path / "out"
     result = run("all", photos, "-w", "dog", "--weights", "miniature", "-o", out, "--set-student", "stps=1")
     assert result.exit_code == 2
-    assert "did you mean steps?" in result.stderr
+    assert "Did you mean steps?" in result.stderr
     assert not out.exists()
 
 
@@ -146,16 +146,16 @@ def test_everything_from_words_to_a_student_and_nothing_twice(photos: Path, tmp_
         (["--set", "loss.kernel=nope"], "loss.kernel 'nope' is unknown"),
         (["--set", "run.device=nope"], "Unknown device 'nope'"),
         (["--set", "crop=8"], "WeakCLIP cannot be trained on 8 crops of 8 x 8 pixels"),
-        (["--set", "contexts=64", "-w", "a " * 30], "the names need"),
-        (["--set", 'words=["background", "dog"]'], "model.words are 2 and "),
-        (["--set", 'lists=["none.txt"]'], "the list none.txt cannot be read"),
+        (["--set", "contexts=64", "-w", "a " * 30], "The names with their contexts need"),
+        (["--set", 'words=["background", "dog"]'], "model.words has 2 words, but "),
+        (["--set", 'lists=["none.txt"]'], "The list none.txt cannot be read"),
         (["--set", "model.kind=small"], "model.kind 'small' is unknown; give one of weakclip"),
         (["--set-student", "model.kind=nope"], "model.kind 'nope' is unknown"),
         (["--set-student", "model.kind=weakclip"], "model.kind 'weakclip' is unknown"),
         (["--set-student", "run.device=nope"], "Unknown device 'nope'"),
         (["--set-student", "crop=1", "--set-student", "batch=1", "--student", "student/small"],
-         "the student 'small' cannot be trained on 1 crops of 1 x 1 pixels"),
-        (["--set-student", 'words=["background", "dog"]'], "model.words are 2 and "),
+         "The student 'small' cannot be trained on 1 crops of 1 x 1 pixels"),
+        (["--set-student", 'words=["background", "dog"]'], "model.words has 2 words, but "),
         (["--student", "student/deeplab", "--set-student", "weights=none.pth"], "none.pth"),
         (["--set-student", "model.kind=small"], "starts from random weights, not from miniature"),
         (["--set-student", "weights=none.safetensors"], "none.safetensors"),
@@ -193,7 +193,7 @@ def test_a_skipped_export_is_announced_before_the_first_step(
     result = run("all", photos, "-w", "dog", "-w", "tree", "--weights", "miniature", "-o", out, *QUICK)
     assert result.exit_code == 0, result.output
     before, _, after = result.stderr.partition("1 of 6")
-    assert "the student will not be exported: onnx, onnxscript is not installed" in before
+    assert "The student will not be exported: onnx, onnxscript is not installed" in before
     assert "pip install 'tagmask[export]'" in before
     assert "exported" not in after
     assert not (out / "export").exists()
@@ -210,12 +210,12 @@ def test_clip_fixed_masks_untrained(photos: Path, tmp_path: Path) -> None:
     command += [argument for change in small for argument in ("--set", change)]
     fixed = run(*command, "-o", tmp_path / "fixed", "--weights", "miniature")
     assert fixed.exit_code == 0, fixed.output
-    assert fixed.stderr.count("nothing to train: ") == 1
+    assert fixed.stderr.count("Nothing to train: ") == 1
     assert read_metadata(tmp_path / "fixed", "weakclip")["steps"] == 0
     unfixed = run(*command, "-o", tmp_path / "unfixed", "--weights", "miniature", "--set", "freeze=none")
     assert unfixed.exit_code == 0, unfixed.output
     assert read_metadata(tmp_path / "unfixed", "weakclip")["steps"] == 2
-    assert "nothing to train" not in unfixed.stderr
+    assert "Nothing to train" not in unfixed.stderr
     for name in ("fixed", "unfixed"):
         masks = tmp_path / f"masks-{name}"
         command = ("pseudo", photos, "--model", tmp_path / name, "-o", masks, "--scales", "0.5", "--no-flip")

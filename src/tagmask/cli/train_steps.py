@@ -21,7 +21,7 @@ from tagmask.weak.config_files import load_config, with_settings
 from tagmask.weak.distributed import ranks_here
 from tagmask.weak.loop import Report
 from tagmask.weak.mask_folder import MaskOutcome
-from tagmask.weak.run_all import masks_written
+from tagmask.weak.run_all import write_all_masks
 from tagmask.weak.run_folder import read_metadata
 from tagmask.weak.seeds import SeedOptions, seed_recipe, seed_source
 from tagmask.weak.steps import PseudoSettings, pseudo_source, train_student, train_weakclip
@@ -65,7 +65,7 @@ class ConsoleProgress:
         """A bar or lines."""
         return training_progress(what)
 
-    def made(self, path: Path) -> None:
+    def written(self, path: Path) -> None:
         """Its place; once, however many processes there are."""
         if ranks_here().first:
             typer.echo(str(path))
@@ -121,7 +121,7 @@ def make_seeds(images: list[FoundImage], out: Path, options: SeedOptions, clip: 
     check_seed_tags(options)
     source = seed_source(images, options, clip)
     with report_if_stopped(out):
-        return masks_written(images, source, out, ConsoleProgress())
+        return write_all_masks(images, source, out, ConsoleProgress())
 
 
 def make_pseudo(
@@ -140,7 +140,7 @@ def make_pseudo(
     tags = None if tags_file is None else read_tags(tags_file, classes)
     source = pseudo_source(model, settings, device=device, precision=precision, tags=tags)
     with report_if_stopped(out):
-        return masks_written(images, source, out, ConsoleProgress())
+        return write_all_masks(images, source, out, ConsoleProgress())
 
 
 def pseudo_settings(scales: str, flip: bool, crf: str) -> PseudoSettings:
@@ -165,7 +165,7 @@ def run_weakclip(
         config = with_settings(config, [f"model.weights={weights or DEFAULT_WEIGHTS}"])
     with report_if_stopped(out), training_progress("WeakCLIP") as watch:
         path = train_weakclip(config, out, watch)
-    ConsoleProgress().made(path)
+    ConsoleProgress().written(path)
 
 
 def run_student(source: str, out: Path, places: Mapping[str, Path | None], changes: Sequence[str]) -> None:
@@ -173,7 +173,7 @@ def run_student(source: str, out: Path, places: Mapping[str, Path | None], chang
     config = student_settings(source, places, changes)
     with report_if_stopped(out), training_progress("student") as watch:
         path = train_student(config, out, watch)
-    ConsoleProgress().made(path)
+    ConsoleProgress().written(path)
 
 
 def student_settings(
