@@ -156,7 +156,7 @@ def tags(
     truth: Annotated[
         Path, typer.Argument(help="File of ground-truth tags, in the same format.", metavar="TRUTH")
     ],
-    classes: Annotated[int, typer.Option(help="Number of classes.", min=1)],
+    classes: Annotated[int, typer.Option(metavar="N", help="Number of classes.", min=1)],
     raw_coco_stuff: Annotated[
         bool, typer.Option("--raw-coco-stuff", help="TRUTH uses COCO-Stuff's raw ids, 0 to 181.")
     ] = False,
@@ -171,7 +171,7 @@ def tags(
 
 @bench_app.command()
 def miniature(
-    scenes: Annotated[int, typer.Option(help="Number of unseen scenes.", min=1)] = 100,
+    scenes: Annotated[int, typer.Option(metavar="N", help="Number of unseen scenes.", min=1)] = 100,
     table: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Run only this table; may be repeated.")
     ] = None,

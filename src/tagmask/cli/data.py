@@ -45,7 +45,7 @@ def check(
     split: Split = None,
     read: Annotated[bool, typer.Option("--read", help="Also decode every image and mask.")] = False,
 ) -> None:
-    """Check a data set's folder: what exists, what is missing, where to get it.
+    """Check which files of a data set exist, and where to get the others.
 
     Exit code 1 if anything is missing or unusable.
     """
@@ -64,11 +64,11 @@ def prepare(
     root: Root,
     split: Split = None,
     workers: Annotated[
-        int, typer.Option(help="Number of processes; 0: one per processor.", min=0, show_default=True)
+        int, typer.Option(metavar="N", help="Number of processes; 0: one per processor.", min=0)
     ] = 1,
     again: Annotated[bool, typer.Option("--again", help="Overwrite existing files.")] = False,
 ) -> None:
-    """Convert published annotations to the index PNGs that a protocol needs.
+    """Convert published annotations to index PNGs.
 
     Existing files are kept, so an interrupted run resumes. Exit code 1 if any
     file could not be converted.

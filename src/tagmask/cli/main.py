@@ -130,9 +130,11 @@ def tag(
     background: Background = None,
     no_background: NoBackground = False,
     min_score: Annotated[
-        float | None, typer.Option(help="Lowest score of a tag.", show_default=False)
+        float | None, typer.Option(metavar="SCORE", help="Lowest score of a tag.", show_default=False)
     ] = None,
-    top: Annotated[int | None, typer.Option(help="Largest number of tags per image.", min=1)] = None,
+    top: Annotated[
+        int | None, typer.Option(metavar="N", help="Largest number of tags per image.", min=1)
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per image instead of a table.")
     ] = False,
@@ -236,7 +238,9 @@ def mask(
     ] = "png",
     threshold: Annotated[
         float | None,
-        typer.Option(help="Pixels whose best score is below it become background.", min=0, max=1),
+        typer.Option(
+            metavar="SCORE", help="Pixels whose best score is below it become background.", min=0, max=1
+        ),
     ] = None,
     background: Background = None,
     no_background: NoBackground = False,
@@ -246,7 +250,7 @@ def mask(
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
-    """Segment each image by the words: writes an index PNG and an overlay.
+    """Mask the words in each image: write an index PNG and an overlay.
 
     Every pixel is compared with the words and with a list of background words
     (sky, wall, grass, ...). It becomes background if a background word scores
@@ -317,10 +321,11 @@ def attention(
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
-    """Draw attention maps: what the patch at a point attends to, by method.
+    """Draw attention maps of image patches, by method.
 
     Writes one picture with a row per point and a column per method. Each map
-    shows the last block's attention, relative to its strongest patch.
+    shows what the patch at the point attends to in the last block, relative
+    to the strongest attention.
     """
     with report_errors():
         from tagmask.cli.attention import draw_attention
@@ -343,7 +348,7 @@ def demo(
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
-    """Tag and mask drawn scenes with the bundled model, offline, in seconds."""
+    """Tag and mask drawn scenes with the bundled model; works offline."""
     with report_errors():
         from tagmask.cli.demo import run_demo
 
@@ -374,7 +379,9 @@ def methods() -> None:
 
 @app.command()
 def recipes(
-    pattern: Annotated[str, typer.Argument(help="List only recipes whose name contains this text.")] = "",
+    pattern: Annotated[
+        str, typer.Argument(metavar="TEXT", help="List only recipes whose name contains this text.")
+    ] = "",
 ) -> None:
     """List the recipes: the settings of the papers' table rows."""
     from tagmask.resolve import recipes as recipe_names
@@ -396,7 +403,9 @@ def export(
         str | None,
         typer.Option(metavar="HxW", help="Fix height and width, as in 512x512. Default: both vary."),
     ] = None,
-    batch: Annotated[int | None, typer.Option(help="Fix the batch size. Default: it varies.", min=1)] = None,
+    batch: Annotated[
+        int | None, typer.Option(metavar="N", help="Fix the batch size. Default: it varies.", min=1)
+    ] = None,
     output: Annotated[
         str,
         typer.Option(metavar="NAME", help="softmax: probabilities of all classes; labels: the best class."),
@@ -408,7 +417,7 @@ def export(
             help="Input format. bytes: uint8 RGB; normalised: float32, normalised by the caller.",
         ),
     ] = "bytes",
-    opset: Annotated[int, typer.Option(help="ONNX opset version.", min=18)] = 18,
+    opset: Annotated[int, typer.Option(metavar="N", help="ONNX opset version.", min=18)] = 18,
 ) -> None:
     """Export a trained student to ONNX and check it with onnxruntime."""
     with report_errors():

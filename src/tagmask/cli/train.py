@@ -85,7 +85,8 @@ def seeds(
         ),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Background score of the activation maps.", min=0, max=1)
+        float | None,
+        typer.Option(metavar="SCORE", help="Background score of the activation maps.", min=0, max=1),
     ] = None,
     truth: Annotated[
         Path | None,

@@ -31,10 +31,12 @@ def projection(
     word: Words = None,
     weights: Weights = None,
     activation: ActivationOption = None,
-    steps: Annotated[int, typer.Option(help="Number of training steps.", min=1)] = 1000,
-    batch: Annotated[int, typer.Option(help="Windows per step.", min=1)] = 8,
-    limit: Annotated[int, typer.Option(help="Largest number of images; sampled at random.", min=1)] = 64,
-    seed: Annotated[int, typer.Option(help="Random seed.", min=0)] = 0,
+    steps: Annotated[int, typer.Option(metavar="N", help="Number of training steps.", min=1)] = 1000,
+    batch: Annotated[int, typer.Option(metavar="N", help="Windows per step.", min=1)] = 8,
+    limit: Annotated[
+        int, typer.Option(metavar="N", help="Largest number of images; sampled at random.", min=1)
+    ] = 64,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed.", min=0)] = 0,
     device: Device = "auto",
     precision: PrecisionOption = Precision.float32,
 ) -> None:

@@ -81,7 +81,7 @@ def contact_sheet(headings: Sequence[Heading], rows: Sequence[Row]) -> PIL.Image
     """
     if not headings or not rows or any(len(row.cells) != len(headings) for row in rows):
         raise ShapeError(
-            f"The rows have {[len(row.cells) for row in rows]} pictures and there are {len(headings)} headings. "
+            f"The rows have {[len(row.cells) for row in rows]} pictures, the headings are {len(headings)}. "
             "Give at least one row and column, and one picture per heading in each row."
         )
     widths = [
