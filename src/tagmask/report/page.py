@@ -68,7 +68,8 @@ def render(
         f"{_metadata_list(metadata)}</header>\n{curve_charts(charts)}{switches}"
         f'<main>\n<div class="sheet">\n{cards}</div>\n{sections}</main>\n'
         '<footer class="foot"><p>Percentages are shares of pixels. '
-        "Scores are comparable only within one image. This page is self-contained and fetches nothing.</p></footer>\n"
+        "Scores are comparable only within one image. "
+        "This page is self-contained and fetches nothing.</p></footer>\n"
         f"<script>{script}</script>\n</body>\n</html>\n"
     )
 
