@@ -88,7 +88,7 @@ def test_invalid_arguments_are_reported_before_weights_are_loaded(
     assert photo.read_bytes() == before
 
 
-def test_a_missing_image_is_an_error(photo: Path) -> None:
+def test_missing_image_is_an_error(photo: Path) -> None:
     result = run("attention", "gone.png", *MINIATURE)
     assert result.exit_code == 2
     assert "gone.png" in result.stderr

@@ -114,7 +114,7 @@ def test_image_without_a_line_fails_and_the_others_succeed(photos: Path, out: Pa
     assert set(np.unique(found["c"])) <= {0, 2}
 
 
-def test_the_first_tag_of_a_line_wins_ties(photos: Path, out: Path) -> None:
+def test_first_tag_of_a_line_wins_ties(photos: Path, out: Path) -> None:
     # Without a background word the maps of one row of patches are all 0: a tie everywhere.
     PILImage.fromarray(np.zeros((8, 90, 3), np.uint8)).save(photos / "row.png")
     words = out.with_name("words.txt")

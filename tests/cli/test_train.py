@@ -174,7 +174,7 @@ def test_invalid_settings_are_refused_before_the_first_step(
     assert not out.exists()
 
 
-def test_a_student_without_its_package_is_refused_before_the_first_step(
+def test_student_without_its_package_is_refused_before_the_first_step(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hf_folders, "find_spec", lambda name: None)
@@ -185,7 +185,7 @@ def test_a_student_without_its_package_is_refused_before_the_first_step(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_skipped_export_is_announced_before_the_first_step(
+def test_skipped_export_is_announced_before_the_first_step(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_all, "missing_packages", lambda: ("onnx", "onnxscript"))

@@ -33,7 +33,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return images, masks
 
 
-def test_a_file_is_written(folders: tuple[Path, Path], tmp_path: Path, sclip_weights: Path) -> None:
+def test_projection_file_is_written(folders: tuple[Path, Path], tmp_path: Path, sclip_weights: Path) -> None:
     out = tmp_path / "projection.safetensors"
     done = run(
         *("train", "projection", *folders, "-w", "cat", "-w", "dog, puppy", "-o", out),

@@ -64,7 +64,7 @@ def render(
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{escaped(title)}</title>\n"
         f"<style>\n{_resource('style.css')}{_layer_rules(items)}.sheet{{--frame:{frame:.4f}}}\n</style>\n</head>\n"
-        f'<body>\n<header class="top"><h1>{escaped(title)}</h1>\n<p class="lead">{escaped(lead)}</p>\n'
+        f'<body>\n<header><h1>{escaped(title)}</h1>\n<p class="lead">{escaped(lead)}</p>\n'
         f"{_metadata_list(metadata)}</header>\n{curve_charts(charts)}{switches}"
         f'<main>\n<div class="sheet">\n{cards}</div>\n{sections}</main>\n'
         '<footer class="foot"><p>Percentages are shares of pixels. '
