@@ -112,7 +112,8 @@ def _layer(item: ReportItem, source: str, segmentation: Segmentation, indices: d
     if unnamed.any():
         raise InputError(
             f"{item.name}: The mask of {source} has label {int(labels[unnamed].max())}, but only "
-            f"{len(segmentation.words)} words are given (labels start at 0). Give the words that it was made with."
+            f"{len(segmentation.words)} words are given (labels start at 0). "
+            "Give the words that it was made with."
         )
     table = np.full(ignore_index + 1, -1, np.int32)
     slots_of_words = [indices[word] for word in segmentation.words][:ignore_index]
