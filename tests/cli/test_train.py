@@ -1,4 +1,4 @@
-"""`tagmask train` as a user meets it: output, files, exit codes, and what is not done twice."""
+"""`tagmask train` end to end: output, files, exit codes and resuming."""
 
 import subprocess
 import sys
@@ -47,7 +47,7 @@ def test_help_names_the_steps_and_imports_nothing_heavy() -> None:
     assert all(step in done.stdout for step in ("seeds", "weakclip", "pseudo", "student", "all"))
 
 
-def test_seeds_of_words_are_made_once(photos: Path, tmp_path: Path) -> None:
+def test_seeds_from_words_are_made_once(photos: Path, tmp_path: Path) -> None:
     command = ("seeds", photos, "-o", tmp_path / "seeds", "-w", "dog", "-w", "tree", "--weights", "miniature")
     result = run(*command)
     assert result.exit_code == 0, result.output
@@ -63,15 +63,15 @@ def test_seeds_of_words_are_made_once(photos: Path, tmp_path: Path) -> None:
     assert "was started with other settings" in other.stderr
 
 
-def test_a_bad_picture_is_named_and_the_rest_done(photos: Path, tmp_path: Path) -> None:
-    (photos / "c.jpg").write_text("no picture")
+def test_bad_image_is_reported_and_the_others_succeed(photos: Path, tmp_path: Path) -> None:
+    (photos / "c.jpg").write_text("no image")
     result = run("seeds", photos, "-o", tmp_path / "seeds", "-w", "dog", "--weights", "miniature")
     assert result.exit_code == 1
     assert "c.jpg" in result.stderr
     assert "2 of 3 images done, 1 failed" in result.stderr
 
 
-def test_seeds_of_maps_choose_their_threshold(photos: Path, tmp_path: Path) -> None:
+def test_seeds_from_activation_maps_choose_a_threshold(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "cams").mkdir()
     (tmp_path / "truth").mkdir()
     for name, size in (("a", (96, 120)), ("b", (100, 90))):
@@ -116,7 +116,7 @@ def test_mistyped_settings_are_refused_at_once(photos: Path, tmp_path: Path) -> 
     assert not out.exists()
 
 
-def test_everything_from_words_to_a_student_and_nothing_twice(photos: Path, tmp_path: Path) -> None:
+def test_all_steps_run_once_and_resume(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = ("all", photos, "-w", "dog", "-w", "tree", "--weights", "miniature", "-o", out, *QUICK)
     result = run(*command)
@@ -128,14 +128,14 @@ def test_everything_from_words_to_a_student_and_nothing_twice(photos: Path, tmp_
     assert page.count("<article") == 2
     assert "WeakCLIP: loss" in page
     assert all(f'value="{by}"' in page for by in ("student", "pseudo-masks", "seeds"))
-    made = {file: file.stat().st_mtime_ns for file in out.rglob("*.safetensors")}
-    made |= {file: file.stat().st_mtime_ns for file in out.rglob("masks/*.png")}
-    (out / "pseudo" / "masks" / "a.png").unlink()  # as if it had been stopped there
-    del made[out / "pseudo" / "masks" / "a.png"]
+    times = {file: file.stat().st_mtime_ns for file in out.rglob("*.safetensors")}
+    times |= {file: file.stat().st_mtime_ns for file in out.rglob("masks/*.png")}
+    (out / "pseudo" / "masks" / "a.png").unlink()  # as if interrupted
+    del times[out / "pseudo" / "masks" / "a.png"]
     again = run(*command)
     assert again.exit_code == 0, again.output
     assert (out / "pseudo" / "masks" / "a.png").exists()
-    assert {file: file.stat().st_mtime_ns for file in made} == made
+    assert {file: file.stat().st_mtime_ns for file in times} == times
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_everything_from_words_to_a_student_and_nothing_twice(photos: Path, tmp_
         (["--crf", "nope"], "crf 'nope' is unknown"),
     ],
 )  # fmt: skip
-def test_what_no_step_could_use_is_refused_before_the_first(
+def test_invalid_settings_are_refused_before_the_first_step(
     photos: Path, tmp_path: Path, options: list[str], message: str
 ) -> None:
     out = tmp_path / "out"
@@ -174,7 +174,7 @@ def test_what_no_step_could_use_is_refused_before_the_first(
     assert not out.exists()
 
 
-def test_a_student_without_its_package_is_refused_before_the_first_step(
+def test_student_without_its_package_is_refused_before_the_first_step(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hf_folders, "find_spec", lambda name: None)
@@ -185,7 +185,7 @@ def test_a_student_without_its_package_is_refused_before_the_first_step(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_skipped_export_is_announced_before_the_first_step(
+def test_skipped_export_is_announced_before_the_first_step(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_all, "missing_packages", lambda: ("onnx", "onnxscript"))
@@ -202,10 +202,10 @@ def test_a_skipped_export_is_announced_before_the_first_step(
 
 def test_clip_fixed_masks_untrained(photos: Path, tmp_path: Path) -> None:
     """The paper's ablation row "CLIP fixed"; "CLIP unfixed" does train."""
-    seeds, bare = tmp_path / "seeds", ("co_attention=false", 'decoder="none"', "contexts=0")
+    seeds, ablation = tmp_path / "seeds", ("co_attention=false", 'decoder="none"', "contexts=0")
     words = ("-w", "dog", "-w", "tree", "--weights", "miniature")
     assert run("seeds", photos, "-o", seeds, *words).exit_code == 0
-    small = [*bare, "steps=2", "batch=2", "crop=64", "base_short=64", "loss.size=16"]
+    small = [*ablation, "steps=2", "batch=2", "crop=64", "base_short=64", "loss.size=16"]
     command = ["weakclip", "--config", "weakclip/miniature", "--images", photos, "--seeds", seeds]
     command += [argument for change in small for argument in ("--set", change)]
     fixed = run(*command, "-o", tmp_path / "fixed", "--weights", "miniature")
@@ -224,7 +224,7 @@ def test_clip_fixed_masks_untrained(photos: Path, tmp_path: Path) -> None:
         assert read_index_png(masks / "masks" / "a.png").shape == (96, 120)
 
 
-def test_an_out_among_the_pictures_is_refused(photos: Path) -> None:
+def test_output_folder_inside_the_images_is_refused(photos: Path) -> None:
     (photos / "out").mkdir()
     PILImage.new("RGB", (9, 9)).save(photos / "out" / "x.png")
     result = run("all", photos, "-w", "dog", "--weights", "miniature", "-o", photos / "out")
