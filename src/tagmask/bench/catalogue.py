@@ -116,7 +116,7 @@ def table(name: str) -> Table:
     if name not in known:
         similar = get_close_matches(name, known, n=3)
         hint = f" Did you mean {' or '.join(similar)}?" if similar else ""
-        raise InputError(f"Unknown table {name!r}.{hint} Tables: {', '.join(known)}.")
+        raise InputError(f"Unknown table {name!r}.{hint} See `tagmask bench list`.")
     return known[name]
 
 
