@@ -137,7 +137,7 @@ def test_two_images_of_one_name_cannot_share_a_line(photos: Path, out: Path) -> 
     assert not file.exists()
     file.write_text("a 0\na 1\n")
     said = masked(photos, *ASKED, "--tags-file", file, "-o", out, code=2)
-    assert "is the second for image 'a'; keep one" in said
+    assert "is the second for image 'a'. Keep one" in said
     assert not out.exists()
 
 
@@ -195,9 +195,9 @@ def test_cls_seg_masks_the_tags_it_finds(photos: Path, out: Path, sclip_model: C
         ((*ASKED, "--format", "png,yolo"), "--format is 'png,yolo'; give png, or png,coco"),
         ((*ASKED, "--format", "coco"), "--format is 'coco'"),
         ((*ASKED, "--format", ""), "--format is ''"),
-        ((*ASKED, "--tags-file", "nowhere.txt"), "tags file nowhere.txt cannot be read"),
+        ((*ASKED, "--tags-file", "nowhere.txt"), "Tag file nowhere.txt cannot be read"),
         ((*ASKED, "--tags-file", "{photos}"), "cannot be read"),
-        ((*ASKED, "--tags-file", "{photos}/../three.txt"), "holds '3'; wanted are class numbers from 0 to 2"),
+        ((*ASKED, "--tags-file", "{photos}/../three.txt"), "has '3'. Give class indices from 0 to 2"),
         ((*ASKED, "--refine", "dcrf"), "'dcrf' is not one of 'none', 'pamr', 'crf'"),
         (("--tags-file", "{photos}/../three.txt"), "no words to look for"),
     ],

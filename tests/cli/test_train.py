@@ -159,7 +159,7 @@ def test_everything_from_words_to_a_student_and_nothing_twice(photos: Path, tmp_
         (["--student", "student/deeplab", "--set-student", "weights=none.pth"], "none.pth"),
         (["--set-student", "model.kind=small"], "starts from random weights, not from miniature"),
         (["--set-student", "weights=none.safetensors"], "none.safetensors"),
-        (["--tags-file", "none.txt"], "tags file none.txt cannot be read"),
+        (["--tags-file", "none.txt"], "Tag file none.txt cannot be read"),
         (["--crf", "nope"], "crf 'nope' is unknown"),
     ],
 )  # fmt: skip

@@ -19,7 +19,7 @@ def test_ids_are_first_fields_or_stems_of_paths(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("", "is empty"), ("a\nb\na\n", "names 'a' twice"), (None, "is unreadable")]
+    ("text", "message"), [("", "is empty"), ("a\nb\na\n", "names 'a' twice"), (None, "cannot be read")]
 )
 def test_invalid_lists_are_refused(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "list.txt"

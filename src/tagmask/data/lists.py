@@ -89,7 +89,7 @@ def _text(path: Path, example: str, kind: str) -> str:
     except (OSError, RuntimeError, UnicodeDecodeError) as error:
         reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
         raise InputError(
-            f"{kind}{path} is unreadable: {reason}. Give a file with lines such as {example}."
+            f"{kind}{path} cannot be read: {reason}. Give a file with lines such as {example}."
         ) from error
 
 

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from tagmask.clip.load import Clip
 from tagmask.dense.features import class_token_features
 from tagmask.dense.prompts import text_features
-from tagmask.miniature.evaluation_scenes import held_style, single_object, unseen_scene
-from tagmask.miniature.scenes import CLASS_NAMES, COLOURS, Scene, kept_from_training
+from tagmask.miniature.evaluation_scenes import is_held_out_style, single_object, unseen_scene
+from tagmask.miniature.scenes import CLASS_NAMES, COLOURS, Scene, is_held_out_colour
 from tagmask.settings.words import read_list
 
 __all__ = ["ZeroShot", "image_features", "objects_only", "present", "scenes", "zero_shot"]
@@ -62,8 +62,8 @@ def zero_shot(clip: Clip, count: int) -> ZeroShot:
     pairs = [f"{colour} {name}" for name in CLASS_NAMES for colour in COLOURS]
     true_pairs = np.array([thing.kind * len(COLOURS) + thing.colour for thing in things])
     correct_pairs = (features @ text_features(clip, pairs, templates).T).argmax(dim=1).numpy() == true_pairs
-    new_pair = np.array([kept_from_training(thing.kind, thing.colour) for thing in things])
-    new_style = np.array([held_style(thing) for thing in things])
+    new_pair = np.array([is_held_out_colour(thing.kind, thing.colour) for thing in things])
+    new_style = np.array([is_held_out_style(thing) for thing in things])
     return ZeroShot(
         everything=_share(correct),
         unseen_pairs=_share(correct[new_pair]),

@@ -116,7 +116,7 @@ def mask_counts(
     }
 
 
-# -- One chunk of scenes ----------------------------------------------------------------------------------
+# -- One chunk of scenes -------------------------------------------------------------------------------------
 
 
 def _scores(clip: Clip, scenes: Sequence[Scene], setup: TagSetup) -> Scores:
@@ -182,7 +182,7 @@ def _changes_rule(setup: MaskSetup) -> bool:
     return bool(method_settings & dict(setup.settings).keys())
 
 
-# -- In parallel --------------------------------------------------------------------------------------------
+# -- In parallel ---------------------------------------------------------------------------------------------
 
 _CHUNK = 25
 
