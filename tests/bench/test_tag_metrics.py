@@ -112,22 +112,22 @@ def test_each_rule_is_its_definition(scores, truth):
     for rank in range(1, 10):
         found = sum(hits[:rank])
         curve.append((found / total if total else 0.0, found / rank))
-    wanted = {"eleven": 0.0, "area": 0.0, "steps": 0.0}
+    expected = {"eleven": 0.0, "area": 0.0, "steps": 0.0}
     if total:
         for tenth in range(11):
             reached = [p for n, (_, p) in enumerate(curve, 1) if 10 * sum(hits[:n]) >= tenth * total]
-            wanted["eleven"] += max(reached, default=0.0) / 11
+            expected["eleven"] += max(reached, default=0.0) / 11
         before = 0.0
         for i, (recall, _) in enumerate(curve):
-            wanted["area"] += (recall - before) * max(p for _, p in curve[i:])
+            expected["area"] += (recall - before) * max(p for _, p in curve[i:])
             before = recall
         before = 0.0
         for threshold in sorted(set(scores[:, 0].tolist()), reverse=True):
             taken = scores[:, 0] >= threshold
             recall = float((truth[:, 0] & taken).sum() / total)
-            wanted["steps"] += (recall - before) * float(truth[taken, 0].mean())
+            expected["steps"] += (recall - before) * float(truth[taken, 0].mean())
             before = recall
-    for rule, value in wanted.items():
+    for rule, value in expected.items():
         assert average_precision(scores, truth, rule)[0] == pytest.approx(value), rule
 
 

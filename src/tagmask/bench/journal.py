@@ -154,8 +154,8 @@ def _header(path: Path) -> Mapping[str, Any]:
 
 
 def _check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any], *, resume: bool) -> None:
-    wanted = json.loads(json.dumps(new))  # tuples are lists in the file
-    differ = sorted(key for key in {*old, *wanted} if old.get(key) != wanted.get(key))
+    expected = json.loads(json.dumps(new))  # tuples are lists in the file
+    differ = sorted(key for key in {*old, *expected} if old.get(key) != expected.get(key))
     if differ:
         raise InputError(
             f"{path} has results of a run with different settings ({', '.join(differ)}). "

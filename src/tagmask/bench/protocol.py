@@ -35,10 +35,10 @@ class Protocol:
     """Coarser classes (`groups.GROUPS`) to which predictions and ground truth are mapped before scoring."""
 
     def __post_init__(self) -> None:
-        wanted = TAG_METRICS if self.tags else MASK_METRICS
-        if self.metric not in wanted:
+        metrics = TAG_METRICS if self.tags else MASK_METRICS
+        if self.metric not in metrics:
             raise InputError(
-                f"Metric {self.metric!r} does not fit {self.recipe.name}. Give one of {', '.join(wanted)}."
+                f"Metric {self.metric!r} does not fit {self.recipe.name}. Give one of {', '.join(metrics)}."
             )
         check_choice("average", self.average, ("union", "truth"))
         if self.groups is not None:

@@ -130,7 +130,7 @@ def snow(size: Size, rng: np.random.Generator) -> Texture:
 
 
 def wood(size: Size, rng: np.random.Generator) -> Texture:
-    """A floor of planks with grain and knots, along either side of the picture."""
+    """A floor of planks with grain and knots, along either side of the image."""
     upright = rng.random() < 0.5
     h, w = size[::-1] if upright else size
     canvas, brush, unit = _canvas((h, w), rng)
@@ -217,7 +217,7 @@ def brick(size: Size, rng: np.random.Generator) -> Texture:
 
 def forest(size: Size, rng: np.random.Generator) -> Texture:
     """Dense foliage: tufts of pointed leaves, one before the other, light on top and dark between."""
-    # Foliage hides its own jagged edges, so the canvas is no finer than the picture.
+    # Foliage hides its own jagged edges, so the canvas is no finer than the texture.
     canvas, brush, unit = _canvas(_half(size), rng, 10)
     spots = _scattered(canvas, unit * rng.uniform(0.95, 1.3), rng)
     n = len(spots)

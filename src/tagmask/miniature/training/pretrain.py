@@ -53,9 +53,9 @@ class Settings:
     minutes: float = 130.0
     """CPU time of training, summed over cores, without drawing the images."""
     close_share: float = 0.5
-    """First part of the run, with close-ups as single images."""
+    """Fraction of the run, at its start, that trains on close-ups as single images."""
     close_batch: int = 256
-    """Batch size in that part."""
+    """Batch size in that part of the run."""
     batch: int = 64
     """Batch size after that; half of the images are collages of four close-ups."""
     wide: int = 30_000
