@@ -88,8 +88,8 @@ def test_row_is_run_and_compared(tmp_path: Path, opened: Opened) -> None:
     assert result.exit_code == 0, result.output
     name = 'sclip/voc21 templates=["a {}."] short_side=48 crop=48 stride=48'
     assert result.stdout.startswith(f"{name} on voc21, 3 images: mIoU ")
-    assert "(partial: the data set has 3 images and the papers' list 1449)" in result.stdout
-    assert len(result.stdout.splitlines()) == 1  # no published figure has these settings
+    assert "(partial: the data set has 3 images, the papers' list 1449)" in result.stdout
+    assert len(result.stdout.splitlines()) == 1  # no figure was made with these settings
     assert "12 layers of width 128" in result.stderr
     assert opened == [("voc21", None)]
     (folder,) = (tmp_path / "out").iterdir()
@@ -127,7 +127,7 @@ def test_run_resumes_only_with_resume(tmp_path: Path, opened: Opened) -> None:
     assert bench(tmp_path, *command, "--limit", 2).exit_code == 0
     again = bench(tmp_path, *command)
     assert again.exit_code == 2
-    assert "give --resume to go on" in again.stderr
+    assert "Give --resume to continue" in again.stderr
     resumed = bench(tmp_path, *command, "--resume")
     fresh = run(
         "bench", *command, "--data", tmp_path / "data", "--weights", "miniature", "-o", tmp_path / "other"
@@ -135,7 +135,7 @@ def test_run_resumes_only_with_resume(tmp_path: Path, opened: Opened) -> None:
     assert resumed.stdout == fresh.stdout
     mixed = bench(tmp_path, *command, "--resume", "--precision", "bfloat16")
     assert mixed.exit_code == 2
-    assert "with other weights: they cannot be mixed" in mixed.stderr
+    assert "different settings (weights)" in mixed.stderr
 
 
 def test_failed_images_are_named_and_give_exit_code_1(
@@ -178,7 +178,7 @@ def test_dataset_and_split_options(tmp_path: Path, opened: Opened) -> None:
         (("run", "sclip/voc21", "--set", "stride"), "give NAME=VALUE"),
         (("run", "sclip/voc20"), "no SegmentationClass"),
         (("run", "tagclip/voc2012", "--dataset", "coco2014", *QUICK), "20 .* has 80"),
-        (("table", "tagclip-5"), "did you mean tagclip-4"),
+        (("table", "tagclip-5"), "Did you mean tagclip-4"),
         (("table", "weakclip-voc"), "figures are only cited"),
     ],
 )  # fmt: skip

@@ -159,7 +159,7 @@ def test_all_steps_run_once_and_resume(photos: Path, tmp_path: Path) -> None:
         (["--student", "student/deeplab", "--set-student", "weights=none.pth"], "none.pth"),
         (["--set-student", "model.kind=small"], "starts from random weights, not from miniature"),
         (["--set-student", "weights=none.safetensors"], "none.safetensors"),
-        (["--tags-file", "none.txt"], "tags file none.txt cannot be read"),
+        (["--tags-file", "none.txt"], "Tag file none.txt cannot be read"),
         (["--crf", "nope"], "crf 'nope' is unknown"),
     ],
 )  # fmt: skip

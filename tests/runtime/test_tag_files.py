@@ -60,16 +60,16 @@ def test_files_of_other_programs_are_read(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a 1\nb 4\n", r"line 2 of .*tags.txt holds '4'; wanted are class numbers from 0 to 3"),
-        ("a 1\n\nb -1\n", r"line 3 of .* holds '-1'"),
-        ("a 1.0", r"line 1 of .* holds '1.0'"),
-        ("a cat", r"line 1 of .* holds 'cat'"),
-        ("a b.jpg 1", r"line 1 of .* holds 'b.jpg'"),
-        ("a 1,2", r"line 1 of .* holds '1,2'"),
-        ("a ²", r"line 1 of .* holds '²'"),
-        ("a 1\nb 0 2 0\n", r"line 2 of .* names a class twice: 'b 0 2 0'"),
-        ("a 1 01", r"line 1 of .* names a class twice"),
-        ("a 1\nb 2\na 1\n", r"line 3 of .* is the second for image 'a'; keep one"),
+        ("a 1\nb 4\n", r"Line 2 of .*tags.txt has '4'\. Give class indices from 0 to 3"),
+        ("a 1\n\nb -1\n", r"Line 3 of .* has '-1'"),
+        ("a 1.0", r"Line 1 of .* has '1.0'"),
+        ("a cat", r"Line 1 of .* has 'cat'"),
+        ("a b.jpg 1", r"Line 1 of .* has 'b.jpg'"),
+        ("a 1,2", r"Line 1 of .* has '1,2'"),
+        ("a ²", r"Line 1 of .* has '²'"),
+        ("a 1\nb 0 2 0\n", r"Line 2 of .* names a class twice: 'b 0 2 0'"),
+        ("a 1 01", r"Line 1 of .* names a class twice"),
+        ("a 1\nb 2\na 1\n", r"Line 3 of .* is the second for image 'a'\. Keep one"),
     ],
 )
 def test_a_bad_line_is_named(text: str, message: str, tmp_path: Path) -> None:
@@ -82,19 +82,19 @@ def test_a_bad_line_is_named(text: str, message: str, tmp_path: Path) -> None:
 def test_a_number_of_any_length_is_named(tmp_path: Path) -> None:
     path = tmp_path / "tags.txt"
     path.write_text("a " + "9" * 5000)
-    with pytest.raises(InputError, match="line 1 of"):
+    with pytest.raises(InputError, match="Line 1 of"):
         read_tags(path, 4)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere.txt cannot be read: .*give lines such as"):
+    with pytest.raises(InputError, match=r"nowhere.txt cannot be read: .*Give a file with lines such as"):
         read_tags(tmp_path / "nowhere.txt", 4)
     with pytest.raises(InputError, match="cannot be read"):
         read_tags(tmp_path, 4)
     with pytest.raises(InputError, match="cannot be read"):
         read_tags(Path("~nobody-here/tags.txt"), 4)
     (tmp_path / "utf16.txt").write_text("a 1\n", encoding="utf-16")
-    with pytest.raises(InputError, match=r"utf16.txt cannot be read: it is no UTF-8 text"):
+    with pytest.raises(InputError, match=r"utf16.txt cannot be read: it is not UTF-8 text"):
         read_tags(tmp_path / "utf16.txt", 4)
 
 

@@ -54,8 +54,8 @@ def check(
 
         findings = check_dataset(name, root, split, read=read)
         for finding in findings:
-            typer.echo(f"{' ' if finding.fine else '!'} {finding.what:<13}{finding.said}")
-    raise typer.Exit(0 if all(finding.fine for finding in findings) else 1)
+            typer.echo(f"{' ' if finding.ok else '!'} {finding.what:<16}{finding.detail}")
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 
 
 @data_app.command()
