@@ -1,4 +1,4 @@
-"""The README's own commands, run as they stand in a folder with the files they name."""
+"""The README's commands and programs, run unchanged in a folder with the files they name."""
 
 import re
 import shlex

@@ -215,7 +215,7 @@ def test_what_cannot_be_done_is_said_before_anything_is(
 
 def test_only_tags_of_a_recipe_that_masks_tags_is_explained(photos: Path, out: Path) -> None:
     said = masked(photos, "--recipe", "cls-seg/voc2012", "--only-tags", "-o", out, code=2)
-    assert "among is no setting of cls-seg/voc2012, which masks tags" in said
+    assert "Unknown setting among of cls-seg/voc2012, which masks tags" in said
 
 
 # -- Refined ---------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def test_labels_may_lie_elsewhere(photos: Path, sclip_weights: Path, tmp_path: P
         (("--method", "nothing"), "Unknown method 'nothing'"),
         (("--labels", "x.txt"), "--labels is for --calibrate"),
         (("--adapt", "--recipe", "no.toml"), "cannot be read"),
-        (("--min-score", "2"), "min_score is 2.0; give a number, from 0 to 1"),
+        (("--min-score", "2"), "min_score is 2.0. Give a number, from 0 to 1"),
     ],
 )
 def test_options_that_do_not_go_together_are_said_before_anything_is_loaded(

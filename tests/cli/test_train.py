@@ -141,17 +141,17 @@ def test_everything_from_words_to_a_student_and_nothing_twice(photos: Path, tmp_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--set", "loss.size=256"], "loss.size is 256; give a whole number, from 1 to 128"),
-        (["--set", "loss.field=nope"], "loss.field 'nope' is unknown"),
-        (["--set", "loss.kernel=nope"], "loss.kernel 'nope' is unknown"),
+        (["--set", "loss.size=256"], "loss.size is 256. Give a whole number, from 1 to 128"),
+        (["--set", "loss.field=nope"], "Unknown loss.field 'nope'"),
+        (["--set", "loss.kernel=nope"], "Unknown loss.kernel 'nope'"),
         (["--set", "run.device=nope"], "device 'nope' cannot be used here"),
         (["--set", "crop=8"], "WeakCLIP cannot be trained on 8 crops of 8 x 8 pixels"),
         (["--set", "contexts=64", "-w", "a " * 30], "the names need"),
         (["--set", 'words=["background", "dog"]'], "model.words are 2 and "),
         (["--set", 'lists=["none.txt"]'], "the list none.txt cannot be read"),
-        (["--set", "model.kind=small"], "model.kind 'small' is unknown; give one of weakclip"),
-        (["--set-student", "model.kind=nope"], "model.kind 'nope' is unknown"),
-        (["--set-student", "model.kind=weakclip"], "model.kind 'weakclip' is unknown"),
+        (["--set", "model.kind=small"], "Unknown model.kind 'small'. Give one of weakclip"),
+        (["--set-student", "model.kind=nope"], "Unknown model.kind 'nope'"),
+        (["--set-student", "model.kind=weakclip"], "Unknown model.kind 'weakclip'"),
         (["--set-student", "run.device=nope"], "device 'nope' cannot be used here"),
         (["--set-student", "crop=1", "--set-student", "batch=1", "--student", "student/small"],
          "the student 'small' cannot be trained on 1 crops of 1 x 1 pixels"),
@@ -160,7 +160,7 @@ def test_everything_from_words_to_a_student_and_nothing_twice(photos: Path, tmp_
         (["--set-student", "model.kind=small"], "starts from random weights, not from miniature"),
         (["--set-student", "weights=none.safetensors"], "none.safetensors"),
         (["--tags-file", "none.txt"], "tags file none.txt cannot be read"),
-        (["--crf", "nope"], "crf 'nope' is unknown"),
+        (["--crf", "nope"], "Unknown crf 'nope'"),
     ],
 )  # fmt: skip
 def test_what_no_step_could_use_is_refused_before_the_first(

@@ -205,7 +205,7 @@ def test_text_after_the_end_token_does_not_matter(sclip_model: Clip) -> None:
         ({"device": "gpu"}, "device 'gpu' cannot be used here"),
         ({"device": "cuda:99"}, "device 'cuda:99' cannot be used here"),
         ({"precision": "int8"}, "precision 'int8' is unknown"),
-        ({"activation": "relu"}, "activation 'relu' is unknown; give one of quickgelu, gelu"),
+        ({"activation": "relu"}, "Unknown activation 'relu'. Give one of quickgelu, gelu"),
     ],
 )
 def test_options_that_do_not_exist(options: dict[str, str], message: str, sclip_weights: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_missing_or_damaged_mask_is_named_and_a_missing_image_no_hindrance(pai
     image.unlink()
     assert read_labels(mask, image, VOC).shape == layouts.SIZE
     mask.write_bytes(mask.read_bytes()[:-30])
-    with pytest.raises(ImageError, match=r"a\.png is damaged or cut short"):
+    with pytest.raises(ImageError, match=r"a\.png is damaged or truncated"):
         read_labels(mask, image, VOC)
     mask.unlink()
     with pytest.raises(ImageError, match=r"There is no file .*a\.png"):

@@ -62,7 +62,7 @@ def test_batches_hold_each_image_once_and_equal_sizes_together(
 
 
 def test_other_inputs_and_impossible_limits_are_refused() -> None:
-    with pytest.raises(InputError, match="input 'whole' is unknown; give one of centre, square, native"):
+    with pytest.raises(InputError, match=r"Unknown input 'whole'. Give one of centre, square, native"):
         InputSettings(input="whole")
     with pytest.raises(InputError, match="leave no size"):
         InputSettings(min_patches=9, max_patches=4)

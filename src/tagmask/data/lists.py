@@ -77,7 +77,7 @@ def shipped_tags(name: str, classes: int) -> Mapping[str, tuple[int, ...]]:
         >>> len(shipped_tags("voc2012_val", 20))
         1449
     """
-    check_choice("list of TagCLIP's", name, _SHIPPED)
+    check_choice("TagCLIP list", name, _SHIPPED)
     packed = (resources.files(__package__) / "published" / f"{name}.txt.gz").read_bytes()
     tags = parse_tags(gzip.decompress(packed).decode(), name, classes)
     return {image: tuple(sorted(of_image)) for image, of_image in tags.items()}

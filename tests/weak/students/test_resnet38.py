@@ -196,5 +196,5 @@ def test_norms_move_slowly_and_the_first_kernel_not_at_all(full: ResNet38) -> No
 
 @pytest.mark.parametrize("base", [0, 65])
 def test_base_is_a_count_of_channels(base: int) -> None:
-    with pytest.raises(InputError, match=f"base is {base}; give a whole number, from 1 to 64"):
+    with pytest.raises(InputError, match=f"base is {base}. Give a whole number, from 1 to 64"):
         ResNet38(base)
