@@ -26,13 +26,13 @@ def test_a_method_has_what_its_kind_needs(each: Method) -> None:
     assert (each.rule is not None) == (each.kind == "dense")
     assert (each.score is not None) == (each.kind == "one_pass")
     assert (each.own_words is not None) == (each.gives == "tags")
-    own = {field.name for field in fields(each.settings)}
-    assert set(each.quirks) <= own
-    assert set(each.preset) <= own
+    settings = {field.name for field in fields(each.settings)}
+    assert set(each.quirks) <= settings
+    assert set(each.preset) <= settings
     # A setting that the recipe and the method both had would be ambiguous as an override.
     for kind in SHARED[each.gives]:
         if kind is not TagFirstRecipe or each.kind == "tag_first":
-            assert not own & {field.name for field in fields(kind)}
+            assert not settings & {field.name for field in fields(kind)}
     assert each.summary
     assert each.source
 

@@ -15,8 +15,8 @@ COPIES = {
 }
 
 EXCLUDED = {
-    # Recorded from an unknown input: the class token of img2 in tags.npz equals ours (in units_model.npz), but
-    # this one could not be reproduced from img2.
+    # From an unknown input: the class token of img2 in tags.npz equals ours (units_model.npz),
+    # but this one could not be reproduced from img2.
     ("units_golden.npz", "clip/img2_cls"),
 }
 

@@ -276,12 +276,12 @@ def test_as_corrected_turns_the_quirks_off() -> None:
 
 @pytest.mark.parametrize("dataset", CLASSES)
 def test_another_dense_method_changes_the_variant_only(dataset: str) -> None:
-    base, own = recipe(f"sclip/{dataset}"), recipe(f"resclip/{dataset}")
+    base, preset = recipe(f"sclip/{dataset}"), recipe(f"resclip/{dataset}")
     assert isinstance(base, MaskRecipe)
-    assert isinstance(own, MaskRecipe)
+    assert isinstance(preset, MaskRecipe)
     mixed = mask_recipe(f"sclip/{dataset}", None, None, None, {"method": "resclip"})
     assert isinstance(mixed, MaskRecipe)
-    assert mixed.variant == own.variant
+    assert mixed.variant == preset.variant
     assert replace(mixed, method="sclip", variant=base.variant) == base
 
 

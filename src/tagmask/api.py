@@ -105,8 +105,8 @@ class Tagger:
     def __call__(self, image: ImageSource | list[Source] | tuple[Source, ...]) -> Tags | list[Tags]:
         """Tag one image, or a list of images in batches.
 
-        An image's tags do not depend on the other images of the list, with one exception: "sparc" compares
-        images with each other. Without `adapt`, it needs a list and compares the images of that list.
+        An image's tags do not depend on the rest of the list, except with "sparc": unless adapted (`adapt`),
+        it needs a list and compares the images of that list with each other.
 
         Args:
             image: a path, encoded bytes, a PIL image, or an RGB uint8 array (h, w, 3); or a list or tuple of
@@ -126,9 +126,8 @@ class Tagger:
     def adapt(self, images: Iterable[ImageSource]) -> "Tagger":
         """Return a tagger adapted to a set of unlabelled images.
 
-        Only for methods that need such a set: "piaa" learns an adapter from it, "sparc" takes its score
-        statistics from it. The result depends on the images and their order. Images are read in small
-        batches, so the set may be larger than memory.
+        Only for methods that need it: "piaa" learns an adapter, "sparc" collects score statistics. The result
+        depends on the order of the images. They are read in batches, so the set may be larger than memory.
 
         Args:
             images: paths, encoded bytes, PIL images or RGB uint8 arrays (h, w, 3), in any iterable.
@@ -148,15 +147,13 @@ class Tagger:
     ) -> "Tagger":
         """Return a tagger with one threshold per word, learned from a few labelled images.
 
-        Each word gets the threshold with the best F1 score on these images
-        (`tagmask.pipelines.thresholding.best_thresholds` defines it). Words that occur in no image or in
-        every image keep the relative threshold of the recipe.
+        Each word gets the threshold with the best F1 score on these images (`best_thresholds` defines it).
+        Words that occur in no image or in every image keep the recipe's relative threshold.
 
         Args:
             images: labelled images, each as in a call.
             tags: for each image, its ground-truth classes: numbers from 0, as in `Tags.chosen`.
-            tagged: for each image, this tagger's result, if you have it already; it is then not computed
-                again.
+            tagged: for each image, this tagger's result, if you have it already.
 
         Returns:
             A new tagger; this one is unchanged. Its `recipe` holds the thresholds; save it with
@@ -290,9 +287,8 @@ class Segmenter:
         Args:
             image: a path, encoded bytes, a PIL image, or an RGB uint8 array (h, w, 3); or a list or tuple of
                 these. Images may differ in size.
-            tags: the classes in the image, counted from 0 without the background, as in `Tags.chosen`. Only
-                these classes (and the background) are candidates, and no tagger runs. For a list of images,
-                one such list per image.
+            tags: the classes in the image, counted from 0 without the background, as in `Tags.chosen`; no
+                others are candidates, and no tagger runs. For a list of images, one such list per image.
             scores: also return the score of every class at every pixel, float32 (classes, h, w).
 
         Returns:
@@ -318,8 +314,7 @@ class Segmenter:
     ) -> dict[str, Segmentation]:
         """Mask one image with several dense methods in one forward pass.
 
-        The methods share all blocks of the image tower but the last, so this is much cheaper than one
-        segmenter per method.
+        The methods share all blocks of the image tower but the last.
 
         Args:
             image: a path, encoded bytes, a PIL image, or an RGB uint8 array (h, w, 3).

@@ -43,13 +43,10 @@ def recipes() -> tuple[str, ...]:
 
 
 def recipe(name: str | PathLike[str]) -> Recipe:
-    """Return a recipe by its name, or from a `.toml` file.
+    """Return a recipe, a frozen dataclass; change it with `dataclasses.replace`.
 
     Args:
-        name: one of `recipes()`, a path that ends in `.toml`, or a `Path`.
-
-    Returns:
-        A frozen dataclass; change it with `dataclasses.replace`.
+        name: one of `recipes()`, or a file: a path that ends in `.toml`, or a `Path`.
 
     Raises:
         InputError: no such recipe, or an invalid recipe file.
@@ -81,7 +78,7 @@ def tag_recipe(
 ) -> TagRecipe:
     """Resolve the recipe of a `Tagger`.
 
-    A method other than the recipe's keeps the recipe's names, templates and image size.
+    Another method keeps the recipe's names, templates and image size.
 
     Args:
         name: a recipe name, a recipe file or a recipe; None for the method's defaults for `words`.
@@ -89,8 +86,7 @@ def tag_recipe(
         background: background texts that replace the recipe's; [] for none.
         as_: "published" or "corrected" sets the method's quirks; None keeps them.
         overrides: settings by name, including `method`.
-        known_background: background texts of the weights file, used if the user gives words but no
-            background.
+        known_background: of the weights file, the default for a user's words.
 
     Raises:
         InputError: neither words nor a recipe, or invalid words or settings.
@@ -133,9 +129,7 @@ def mask_recipe(
     method_of(base)
     resolved = _with_settings(_with_quirks(base, as_), settings)
     if resolved.background_names is not None and "background" in {line.split(", ")[0] for line in names[0]}:
-        raise InputError(
-            "'background' is the name of label 0. Remove it from the words, or give background=[]."
-        )
+        raise InputError("'background' is the name of label 0. Rename that word, or give background=[].")
     return _with_tagger(resolved, as_, settings)
 
 
@@ -168,8 +162,8 @@ def own_tag_recipe(
     Args:
         name: of the method.
         words: class lines.
-        background: background texts; None for the method's default.
-        known_background: background texts of the weights file, in place of the built-in list.
+        background: background texts; None for the default.
+        known_background: replaces the built-in list.
 
     Raises:
         InputError: no such method.
@@ -237,10 +231,7 @@ def _with_tag_method(base: TagRecipe, name: object) -> TagRecipe:
 
 
 def _with_mask_method(base: MaskRecipe | TagFirstRecipe, name: object) -> MaskRecipe | TagFirstRecipe:
-    """The recipe with another method: names, templates and refinement stay.
-
-    The new method's settings are those of its preset for the same data set, else its defaults.
-    """
+    """The recipe with another method: names, templates and refinement stay. See `_with_tag_method`."""
     if name is None or name == base.method:
         return base
     new = method(name, "masks")
@@ -305,12 +296,13 @@ def _to_dense(base: TagFirstRecipe, new: Method, preset: MaskRecipe | None) -> M
 
 
 def _find_recipe(name: object, kind: type[_Recipe] | tuple[type[_Recipe], ...], gives: str) -> _Recipe:
-    """The recipe of that name, file or value, which must be of a kind that gives `gives`."""
     found = recipe(name) if isinstance(name, str | PathLike) else name
     if not isinstance(found, kind):
         shown = repr(found.name) if isinstance(found, Recipe) else repr(found)
-        fitting = (other for other, preset in all_presets().items() if preset.gives == gives)
-        known = ", ".join(dict.fromkeys(other.partition("/")[0] + "/..." for other in fitting))
+        fitting = [
+            other.partition("/")[0] for other, preset in all_presets().items() if preset.gives == gives
+        ]
+        known = ", ".join(f"{other}/..." for other in dict.fromkeys(fitting))
         raise InputError(f"Recipe {shown} does not give {gives}. Recipes that do: {known}.")
     return found
 
@@ -323,10 +315,8 @@ def _check_names(words: object, background: object) -> _Names:
     if background is None:
         return given, None
     others = class_lines("background", background)
-    if both := names_in(given) & names_in(others):
-        raise InputError(
-            f"{', '.join(sorted(both))} is both a word and a background text. Give it as one of them."
-        )
+    if both := ", ".join(sorted(names_in(given) & names_in(others))):
+        raise InputError(f"{both} is both a word and a background text. Give it as one of them.")
     return given, others
 
 
@@ -343,11 +333,11 @@ def _with_names(base: _Recipe, names: _Names) -> _Recipe:
         return base  # published names stay as published, duplicates included
     background = base.background if background is None else background
     new = base.with_names(words or base.words, background)
-    if both := names_in(new.words) & names_in(new.background):
+    if both := ", ".join(sorted(names_in(new.words) & names_in(new.background))):
         _LOG.warning(
             "%s is both a word and a background text in %s, so the two compete. "
             "Give a background without it to avoid that.",
-            ", ".join(sorted(both)),
+            both,
             base.name,
         )
     return new

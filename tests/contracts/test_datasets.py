@@ -24,7 +24,7 @@ Open = Callable[[str], tuple[Dataset, list[Sample]]]
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Open:
-    """A data set on its small folder, and its samples; each is made once."""
+    """A data set on its small folder, and its samples; each is cached."""
     known: dict[str, tuple[Dataset, list[Sample]]] = {}
 
     def open_once(name: str) -> tuple[Dataset, list[Sample]]:

@@ -54,8 +54,8 @@ def test_scores_do_not_depend_on_the_order_of_words(tagclip_model: Clip, images:
     for method in ("clip", "clip-softmax", "dpt", "dpt-softmax", "clip-surgery", "piaa"):
         scores = make_tagger(tagclip_model, method, images)(images[0]).scores
         tagger = tagmask.Tagger(tagclip_model, WORDS[::-1], method=method, **SMALL)
-        turned = (tagger.adapt(images) if method == "piaa" else tagger)(images[0]).scores
-        np.testing.assert_allclose(turned[::-1], scores, rtol=1e-3, atol=1e-4)
+        reordered = (tagger.adapt(images) if method == "piaa" else tagger)(images[0]).scores
+        np.testing.assert_allclose(reordered[::-1], scores, rtol=1e-3, atol=1e-4)
 
 
 def test_background_competes_in_the_softmax_and_gives_no_tags(
@@ -168,8 +168,8 @@ def test_calibration_learns_a_threshold_per_word(tagclip_model: Clip, images: li
     assert tagger.recipe.thresholds == ()
     for c in (0, 1, 3):
         assert learned.recipe.thresholds[c] == pytest.approx(middle[c], abs=1e-4)
-    for tags, wanted in zip(learned(images), truth, strict=True):
-        assert [c for c in tags.chosen if c != 2] == wanted
+    for tags, expected in zip(learned(images), truth, strict=True):
+        assert [c for c in tags.chosen if c != 2] == expected
         assert tags.thresholds is not None
         assert tags.thresholds[2] == pytest.approx(tags.threshold, abs=1e-6)
     from_results = tagger.calibrate(images, truth, tagged=tagger(images))

@@ -58,12 +58,12 @@ def test_class_names_of_presets() -> None:
 
 
 def test_piaa_settings_per_data_set() -> None:
-    numbers = {}
+    settings = {}
     for name in recipes():
         found = recipe(name).variant
         if isinstance(found, PiaaSettings):
-            numbers[name] = (found.refine_scale, found.patch_scale, found.class_scale, found.bank_size)
-    assert numbers == {
+            settings[name] = (found.refine_scale, found.patch_scale, found.class_scale, found.bank_size)
+    assert settings == {
         "piaa/voc2007": (100.0, 200.0, 80.0, 512),
         "piaa/voc2012": (100.0, 200.0, 80.0, 512),
         "piaa/coco2014": (0.01, 400.0, 80.0, 512),

@@ -139,7 +139,7 @@ class DensePipeline(MaskPipeline):
         ignore_index: int,
         recipe: MaskRecipe,
     ) -> tuple[Integer[np.ndarray, "h w"], Float32[np.ndarray, "k h w"]]:
-        """Apply the CRF. If there is a background, pixels below `prob_thd` start with that probability of it."""
+        """Apply the CRF. If there is a background, it starts with `prob_thd` at pixels below `prob_thd`."""
         planes = torch.from_numpy(scores)
         unsure = planes.amax(dim=0) < recipe.prob_thd
         if self.background:

@@ -71,10 +71,10 @@ def spread_planes(
     classes: Sequence[int],
     words: Sequence[str],
     size: tuple[int, int],
-    wanted: bool,
+    keep_scores: bool,
 ) -> Float32[np.ndarray, "c h w"] | None:
-    """Put the planes of some classes at their indices in `words`; others are 0. None unless wanted."""
-    if not wanted:
+    """Put the planes of some classes at their indices in `words`; others are 0. None if not kept."""
+    if not keep_scores:
         return None
     if scores is not None and list(classes) == list(range(len(words))):
         return scores

@@ -98,7 +98,7 @@ class TagRecipe(Recipe):
             check_number("top", self.top, 1, whole=True)
         if self.thresholds and len(self.thresholds) != len(self.words):
             raise InputError(
-                f"Got {len(self.thresholds)} thresholds for {len(self.words)} words. Give one per word or none."
+                f"Got {len(self.thresholds)} thresholds for {len(self.words)} words. Give one each, or none."
             )
         for threshold in self.thresholds:
             if threshold is not None:
@@ -171,7 +171,7 @@ class TagFirstRecipe(Recipe):
     def __post_init__(self) -> None:
         if self.prompts and len(self.prompts) != len(self.words):
             raise InputError(
-                f"Got {len(self.prompts)} prompts for {len(self.words)} words. Give one per word or none."
+                f"Got {len(self.prompts)} prompts for {len(self.words)} words. Give one each, or none."
             )
         _check_tagger(self.tagger)
         check_pamr(self.pamr_steps, self.pamr_dilations)

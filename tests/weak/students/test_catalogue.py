@@ -48,13 +48,13 @@ def test_small_decays_kernels_only() -> None:
     [
         (
             lambda: build_student("unet", 3),
-            "student 'unet' is unknown; give one of small, clip, deeplab-resnet38",
+            r"Unknown student 'unet'\. Give one of small, clip, deeplab-resnet38",
         ),
         (lambda: build_student("small", 1), "classes is 1. Give a whole number, from 2 to 65535"),
         (lambda: build_student("small", 3, base=2), "'small' has no setting 'base'; give one of width"),
         (lambda: build_student("deit-s", 3, width=2), "'deit-s' has no setting 'width'; it has none"),
         (lambda: build_student("small", 3, weights=Path("a.pth")), "'small' starts from random weights"),
-        (lambda: parameter_groups("unet", torch.nn.Identity()), "student 'unet' is unknown"),
+        (lambda: parameter_groups("unet", torch.nn.Identity()), "Unknown student 'unet'"),
     ],
 )
 def test_what_cannot_be_built_is_refused(call: object, message: str) -> None:

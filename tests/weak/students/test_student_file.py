@@ -75,7 +75,7 @@ def rewritten(file: Path, change: dict[str, str | None]) -> Path:
     [
         ({"format": None}, "is no student of this version: its header says format None"),
         ({"format": "tagmask-student/2"}, "says format 'tagmask-student/2', not 'tagmask-student/1'"),
-        ({"student": "unet"}, "header cannot be read .student 'unet' is unknown"),
+        ({"student": "unet"}, "header cannot be read .Unknown student 'unet'"),
         ({"words": None}, "header cannot be read .'words'"),
         ({"words": '{"a": 1}'}, "header cannot be read"),
         ({"mean": "[1, 2]"}, "header cannot be read"),
