@@ -53,5 +53,5 @@ def test_the_command_and_the_program_without_tagmask(folder: Path) -> None:
     assert result.exit_code == 0, result.output
     exec(compile(ALONE, "deploy.md", "exec"), {})
     exec(compile(WITH_TAGMASK, "deploy.md", "exec"), {})
-    given, wanted = (np.array(PILImage.open(folder / name)) for name in ("labels.png", "mask.png"))
-    assert (given != wanted).mean() < 0.001
+    alone, expected = (np.array(PILImage.open(folder / name)) for name in ("labels.png", "mask.png"))
+    assert (alone != expected).mean() < 0.001

@@ -41,7 +41,7 @@ def test_tagger_settings_are_forwarded() -> None:
     for name in ("sclip/voc21", "clip-es/voc2012"):
         with pytest.raises(InputError, match=r"no tagger.*tagger\.dmar"):
             made_recipe(name, {"tagger.dmar": False})
-    with pytest.raises(InputError, match="dmarr is no setting"):
+    with pytest.raises(InputError, match="Unknown setting dmarr"):
         made_recipe("cls-seg/voc2012", {"tagger.dmarr": False})
 
 

@@ -39,7 +39,7 @@ def test_recorded_scores_are_exact(clip: Clip) -> None:
 @pytest.mark.parametrize(
     ("changed", "kind", "reason"),
     [
-        ({"read_image": broken()}, "image", "bad.jpg is damaged or cut short"),
+        ({"read_image": broken()}, "image", "bad.jpg is damaged or truncated"),
         ({"read_mask": None}, "mask", "no mask"),
         ({"read_mask": broken()}, "mask", "bad.jpg"),
         ({"read_mask": lambda: np.zeros((80, 64), np.uint8)}, "size", r"(80, 64) (h, w), the image (64, 80)"),

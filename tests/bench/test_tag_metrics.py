@@ -171,5 +171,5 @@ def test_recorded_f1(mode, place):
 
 
 def test_unknown_rules_are_refused():
-    with pytest.raises(InputError, match="rule 'voc' is unknown"):
+    with pytest.raises(InputError, match="Unknown rule 'voc'"):
         average_precision(np.zeros((1, 1)), np.zeros((1, 1)), "voc")

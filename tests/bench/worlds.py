@@ -48,7 +48,7 @@ def world(count: int = 6, *others: Sample) -> Dataset:
 
 def broken() -> Callable[[], np.ndarray]:
     def read() -> np.ndarray:
-        raise ImageError("bad.jpg is damaged or cut short")
+        raise ImageError("bad.jpg is damaged or truncated")
 
     return read
 

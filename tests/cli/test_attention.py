@@ -68,7 +68,7 @@ def test_resclip_without_words_draws_its_first_pass_with_a_note(photo: Path) -> 
         (("--at", "1,2,3"), "Invalid point --at '1,2,3'"),
         (
             ("--at", "3,3", "--at", "64,3"),
-            "64,3 is outside the image, 64 pixels wide and 48 high; give 0..63,0..47",
+            "64,3 is outside the image of 64 x 48 pixels (w x h). Give 0..63,0..47",
         ),
         (("--at", "-1,3"), "-1,3 is outside the image"),
         (("--method", "clop"), "Unknown method 'clop'. Did you mean 'clip'"),

@@ -29,7 +29,7 @@ def run(*arguments: object) -> Result:
 
 
 def unreadable() -> np.ndarray:
-    raise ImageError("photo.jpg is damaged or cut short")
+    raise ImageError("photo.jpg is damaged or truncated")
 
 
 def synthetic(seed: int, classes: int) -> Sample:
@@ -152,7 +152,7 @@ def test_failed_images_are_named_and_give_exit_code_1(
     monkeypatch.setattr(bench_runs, "open_dataset", with_one_bad)
     result = bench(tmp_path, "sclip/voc21", *MASK_QUICK)
     assert result.exit_code == 1
-    assert "failed: bad: photo.jpg is damaged or cut short" in result.stderr
+    assert "failed: bad: photo.jpg is damaged or truncated" in result.stderr
     assert "(partial: 1 of 4 images failed: 1 unreadable image;" in result.stdout
 
 

@@ -36,7 +36,7 @@ def test_demo_into_a_file_is_refused(run: CliRunner, tmp_path: Path) -> None:
     (tmp_path / "demo").write_text("mine")
     result = run.invoke(app, ["demo", "--out", str(tmp_path / "demo")])
     assert result.exit_code == 2
-    assert "Choose another place" in result.stderr
+    assert "Choose another path" in result.stderr
     assert (tmp_path / "demo").read_text() == "mine"
 
 
@@ -71,9 +71,9 @@ def test_unknown_words_give_one_warning(run: CliRunner, tmp_path: Path) -> None:
     for command in (["tag", str(image)], ["mask", str(image), "--out", str(tmp_path / "out")]):
         result = run.invoke(app, [*command, *shared])
         assert result.exit_code == 0, result.output
-        assert result.stderr.count("miniature never saw: giraffe.") == 1
+        assert result.stderr.count("miniature was not trained on: giraffe.") == 1
     known = run.invoke(app, ["tag", str(image), "-w", "red car", "-w", "tree", "--weights", "miniature"])
-    assert "never saw" not in known.stderr
+    assert "was not trained on" not in known.stderr
 
 
 def test_bench_prints_tables(run: CliRunner, tmp_path: Path) -> None:
@@ -90,4 +90,4 @@ def test_bench_prints_tables(run: CliRunner, tmp_path: Path) -> None:
 def test_unknown_table_is_refused(run: CliRunner) -> None:
     result = run.invoke(app, ["bench", "miniature", "--table", "sclip-9"])
     assert result.exit_code == 2
-    assert "table 'sclip-9' is unknown; give one of tagclip-1" in result.stderr
+    assert "Unknown table 'sclip-9'. Give one of tagclip-1" in result.stderr

@@ -93,7 +93,7 @@ def test_labels_option(photos: Path, sclip_weights: Path, tmp_path: Path) -> Non
         (("--method", "nothing"), "Unknown method 'nothing'"),
         (("--labels", "x.txt"), "--labels needs --calibrate"),
         (("--adapt", "--recipe", "no.toml"), "cannot be read"),
-        (("--min-score", "2"), "min_score is 2.0; give a number, from 0 to 1"),
+        (("--min-score", "2"), "min_score is 2.0. Give a number, from 0 to 1"),
     ],
 )
 def test_incompatible_options_are_reported_before_weights_are_loaded(

@@ -141,7 +141,7 @@ def test_all_steps_run_once_and_resume(photos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--set", "loss.size=256"], "loss.size is 256; give a whole number, from 1 to 128"),
+        (["--set", "loss.size=256"], "loss.size is 256. Give a whole number, from 1 to 128"),
         (["--set", "loss.field=nope"], "loss.field 'nope' is unknown"),
         (["--set", "loss.kernel=nope"], "loss.kernel 'nope' is unknown"),
         (["--set", "run.device=nope"], "Unknown device 'nope'"),

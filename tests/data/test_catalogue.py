@@ -12,7 +12,7 @@ from tagmask.errors import InputError
 def test_unknown_names_and_splits_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Unknown data set 'voc2021'\. Did you mean voc2012 or voc21"):
         open_dataset("voc2021", tmp_path)
-    with pytest.raises(InputError, match="split of ade20k 'test' is unknown; give one of val, train"):
+    with pytest.raises(InputError, match=r"Unknown split of ade20k 'test'. Give one of val, train"):
         open_dataset("ade20k", tmp_path, "test")
 
 

@@ -43,5 +43,5 @@ def test_unwritable_folder_stops_the_run(tmp_path: Path) -> None:
 
 
 def test_the_number_of_processes_is_checked() -> None:
-    with pytest.raises(InputError, match="workers is 0; give a whole number, 1 or more"):
+    with pytest.raises(InputError, match=r"workers is 0. Give a whole number, 1 or more"):
         list(convert([], workers=0))

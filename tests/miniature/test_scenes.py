@@ -39,7 +39,7 @@ def test_equal_seeds_give_equal_scenes() -> None:
 
 def test_splits_share_no_scene() -> None:
     assert plan_scene(5, split="train") != plan_scene(5, split="test")
-    with pytest.raises(InputError, match="split 'val' is unknown"):
+    with pytest.raises(InputError, match="Unknown split 'val'"):
         plan_scene(5, split="val")
 
 

@@ -309,7 +309,7 @@ def test_constant_image(grey: int, tagclip_model: Clip, texts: ClassTexts) -> No
     ("tags", "message"),
     [
         ((3, 3), r"Tags \(3, 3\) repeat a class"),
-        ((20,), "a tag is 20; give a whole number, from 0 to 19"),
+        ((20,), "a tag is 20. Give a whole number, from 0 to 19"),
         ((-1,), "a tag is -1"),
         ((True,), "a tag is True"),
     ],

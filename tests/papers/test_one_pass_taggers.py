@@ -61,7 +61,7 @@ def test_dpt_softmax_placement() -> None:
     torch.testing.assert_close(each, (z.softmax(-1) + local.softmax(-1)) / 2)
     torch.testing.assert_close(merged, ((z + local) / 2).softmax(-1))
     assert torch.equal(dpt.merge(z, local, dpt.DptSettings(local_weight=1.0)), local)
-    with pytest.raises(InputError, match="softmax 'both' is unknown"):
+    with pytest.raises(InputError, match="Unknown softmax 'both'"):
         dpt.DptSettings(softmax="both")
 
 

@@ -237,7 +237,7 @@ def test_batch_equals_single_images(tagclip_model: Clip, encoder: str) -> None:
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(InputError, match="encoder 'vit' is unknown; give one of sclip, itaclip"):
+    with pytest.raises(InputError, match=r"Unknown encoder 'vit'. Give one of sclip, itaclip"):
         PiaaSettings(encoder="vit")
     with pytest.raises(InputError, match="bank_size is 0"):
         PiaaSettings(bank_size=0)

@@ -81,8 +81,8 @@ def test_without_the_extra_the_command_is_named(monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"output": "logits"}, "output 'logits' is unknown; give one of softmax, labels"),
-        ({"pixels": "floats"}, "pixels 'floats' is unknown; give one of bytes, normalised"),
+        ({"output": "logits"}, "Unknown output 'logits'. Give one of softmax, labels"),
+        ({"pixels": "floats"}, "Unknown pixels 'floats'. Give one of bytes, normalised"),
         ({"size": (0, 5)}, "a side of size is 0"),
         ({"batch": 0}, "batch is 0"),
         ({"opset": 11}, "opset is 11"),

@@ -21,7 +21,7 @@ from tagmask.weak import mask_folder
 from tagmask.weak.mask_folder import MaskSource, left_out, mask_file, read_mask, words_of, write_masks
 from tagmask.weak.samples import find_pairs
 from tagmask.weak.seeds import from_cams, from_masks, from_segmenter, sweep_thresholds
-from tests.segmenters import made
+from tests.segmenters import make_segmenter
 
 WORDS = ("background", "cat", "dog")
 
@@ -178,7 +178,7 @@ def test_seeds_of_given_tags_match_the_segmenter(
 ) -> None:
     (tmp_path / "photos").mkdir()
     PILImage.fromarray(shapes[2]).save(tmp_path / "photos" / "a.png")
-    segmenter = made(tagclip_model, "cls-seg")  # type: ignore[arg-type]
+    segmenter = make_segmenter(tagclip_model, "cls-seg")  # type: ignore[arg-type]
     images = find_images([tmp_path / "photos"])
     outcomes = list(write_masks(images, from_segmenter(segmenter, {"a": (2, 0)}), tmp_path / "seeds"))
     assert outcomes[0].error is None
@@ -191,7 +191,7 @@ def test_seeds_of_given_tags_match_the_segmenter(
 
 def test_seeds_without_a_background_are_refused(tagclip_model: tagmask.Tagger) -> None:
     with pytest.raises(InputError, match="no background"):
-        from_segmenter(made(tagclip_model, "dense", background=[]))  # type: ignore[arg-type]
+        from_segmenter(make_segmenter(tagclip_model, "dense", background=[]))  # type: ignore[arg-type]
 
 
 def test_seeds_from_activation_maps_and_the_threshold_sweep(photos: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def jobs_of(name: str, root: Path, split: str | None = None) -> list[Job]:
     Raises:
         InputError: an unknown converter or split, or a folder without the required files.
     """
-    check_choice("converter", name, tuple(CONVERTERS))
+    check_choice("data set to prepare", name, tuple(CONVERTERS))
     converter = CONVERTERS[name]
     if split is not None:
         check_choice(f"split of {name}", split, converter.splits)

@@ -48,16 +48,16 @@ def test_small_decays_kernels_only() -> None:
     [
         (
             lambda: build_student("unet", 3),
-            "student 'unet' is unknown; give one of small, clip, deeplab-resnet38",
+            r"Unknown student 'unet'\. Give one of small, clip, deeplab-resnet38",
         ),
-        (lambda: build_student("small", 1), "classes is 1; give a whole number, from 2 to 65535"),
+        (lambda: build_student("small", 1), "classes is 1. Give a whole number, from 2 to 65535"),
         (lambda: build_student("small", 3, base=2), r"'small' has no setting 'base'\. Give one of width"),
         (
             lambda: build_student("deit-s", 3, width=2),
             r"'deit-s' has no setting 'width'\. It has no settings",
         ),
         (lambda: build_student("small", 3, weights=Path("a.pth")), "'small' starts from random weights"),
-        (lambda: parameter_groups("unet", torch.nn.Identity()), "student 'unet' is unknown"),
+        (lambda: parameter_groups("unet", torch.nn.Identity()), "Unknown student 'unet'"),
     ],
 )
 def test_invalid_students_are_refused(call: object, message: str) -> None:

@@ -221,7 +221,7 @@ def test_the_papers_settings() -> None:
     [
         ({"scales": ()}, "scales is empty"),
         ({"scales": (0.0,)}, "scale is 0.0"),
-        ({"crf": "none"}, "crf 'none' is unknown"),
+        ({"crf": "none"}, "Unknown crf 'none'"),
         ({"longest": 8}, "longest is 8"),
     ],
 )

@@ -196,5 +196,5 @@ def test_norms_have_low_momentum_and_the_first_kernel_is_frozen(full: ResNet38) 
 
 @pytest.mark.parametrize("base", [0, 65])
 def test_base_is_a_count_of_channels(base: int) -> None:
-    with pytest.raises(InputError, match=f"base is {base}; give a whole number, from 1 to 64"):
+    with pytest.raises(InputError, match=f"base is {base}. Give a whole number, from 1 to 64"):
         ResNet38(base)
