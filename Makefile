@@ -1,7 +1,7 @@
-# Two commands on a fresh machine: `make demo` and `make test`. Both make .venv and install what they need.
+# Two commands on a fresh machine: `make demo` and `make test`. Both create .venv and install the dependencies.
 #
-#   TORCH_INDEX=URL  an extra package index, where torch is looked for too (see README: the CPU build of torch)
-#   PYTHON=python3   the interpreter .venv is made with
+#   TORCH_INDEX=URL  an extra package index for torch (see README: the CPU build of torch)
+#   PYTHON=python3   the interpreter for .venv
 
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 demo: .venv/installed
 	$(BIN)/tagmask demo
 
-# -- The gate: what .ci/run runs -----------------------------------------------------------------------------
+# -- Checks that .ci/run requires ----------------------------------------------------------------------------
 
 test: lint types imports unit
 
@@ -30,34 +30,34 @@ imports: .venv/installed-test
 unit: .venv/installed-test
 	$(BIN)/pytest -q
 
-# -- Not in the gate: run when the part in question is touched -------------------------------------------------
+# -- Other checks: run when the part in question changes -------------------------------------------------------
 
-parity: .venv/installed-test  # every array of the reference packs in ../shared/golden
+parity: .venv/installed-test  # every array of the reference files in ../shared/golden
 	$(BIN)/pytest -q -m parity
 
-# The other libraries have an environment of their own: they are no part of tagmask, and one of them pulls in a
-# torchvision whose compiled half does not fit a CPU build of torch (tests/oracles/torchvision_shim.py).
+# The other libraries get a separate environment: tagmask does not need them, and one of them installs a torchvision
+# whose compiled extension does not match a CPU build of torch (tests/oracles/torchvision_shim.py).
 parity-weights: build/weights-parity/installed
 	build/weights-parity/bin/python -m pytest -q -m weights_parity -rA --no-header -p no:cacheprovider
 
-# pydensecrf2 is compiled on installation, and says neither that it needs Cython nor that it needs numpy.
-parity-crf: build/crf-parity/installed  # the dense CRF beside pydensecrf2's: labels, time, memory
+# pydensecrf2 is compiled on installation, but does not declare that it needs Cython and numpy.
+parity-crf: build/crf-parity/installed  # the dense CRF compared with pydensecrf2's: labels, time, memory
 	build/crf-parity/bin/python -m benchmarks.crf
 
-students-test: build/students/installed  # students of transformers; exported files, run with onnxruntime
+students-test: build/students/installed  # students from transformers; exported files, run with onnxruntime
 	build/students/bin/python -m pytest -q -m students -rP --no-header -p no:cacheprovider -p no:logging
 
 parity-metrics: build/metrics-parity/installed
 	build/metrics-parity/bin/python -m pytest -q -m metrics_parity -rA --no-header -p no:cacheprovider
 
-speed: .venv/installed-test  # ratios against a plain transcription, on this machine
+speed: .venv/installed-test  # speed ratios to a plain implementation, on this machine
 	$(BIN)/python -m benchmarks.speed
 
-memory: .venv/installed-test  # the curve of a benchmark run over 5,000 images
+memory: .venv/installed-test  # memory curve of a benchmark run over 5,000 images
 	$(BIN)/python -m benchmarks.memory
 
-# Threads that wait asleep cost little when the machine has other work too; spinning ones, the default, a lot.
-miniature: .venv/installed  # train the bundled model anew: 130 processor minutes; resumes; pictures: 8 GB in build/
+# Passive waiting costs little when the machine has other work; active spinning, the default, costs a lot.
+miniature: .venv/installed  # retrain the bundled model: 130 CPU minutes; resumes; images: 8 GB in build/
 	mkdir -p build/miniature
 	OMP_WAIT_POLICY=passive nice $(BIN)/python -m tagmask.miniature.training.pretrain \
 		build/miniature src/tagmask/miniature/miniature.safetensors

@@ -1,1 +1,1 @@
-"""Programs beside the package: a plain transcription of the papers, its speed against ours, and a demo."""
+"""Benchmarks of speed, memory and precision, and plain implementations of the papers to compare with."""

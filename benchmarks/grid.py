@@ -1,4 +1,4 @@
-"""The picture of docs/images/methods.jpg: four unseen scenes under several methods.
+"""Draw docs/images/methods.jpg: four unseen scenes segmented by several methods.
 
 python -m benchmarks.grid [FILE.jpg]
 """
@@ -17,7 +17,7 @@ __all__ = ["main"]
 
 METHODS = ("clip", "maskclip", "sclip", "naclip", "clearclip", "sc-clip")
 SEEDS = (3, 6, 15, 22)
-"""Chosen for variety: like and unlike things, one ground and two, small and large."""
+"""Chosen for variety: similar and different objects, one and two backgrounds, small and large."""
 
 
 def main(out: Path) -> None:

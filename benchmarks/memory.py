@@ -1,7 +1,7 @@
 """Memory of a benchmark run over thousands of images: `python -m benchmarks.memory`.
 
-Photos of many sizes are drawn, masked by the bundled model, and scored, as `tagmask bench run` does it. Now
-and then the process's memory is noted: a run that kept images, masks or scores would show a slope.
+Images of many sizes are generated, masked by the bundled model and scored, as in `tagmask bench run`. The
+process's memory is recorded along the way: a run that kept images, masks or scores would show a slope.
 """
 
 import argparse
@@ -27,8 +27,8 @@ from tagmask.types import Image
 
 WORDS = ("tree", "flower", "fish", "bird", "cat", "car", "boat", "house", "cup", "star")
 BACKGROUND = ("grass", "sand", "water", "sky")
-NOTES = 20
-"""How often memory is noted."""
+MEASUREMENTS = 20
+"""Number of memory measurements."""
 
 
 def main() -> None:
@@ -36,15 +36,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Memory of a benchmark run over thousands of images")
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--workers", type=int, default=1)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     clip = tagmask.load("miniature", device="cpu")
     for name, protocol in protocols().items():
-        began = time.monotonic()
-        curve = run_of(clip, protocol, asked.images, asked.workers)
-        seconds = time.monotonic() - began
-        half = [mebibytes for image, mebibytes in curve if image >= asked.images // 2]
+        start = time.monotonic()
+        curve = memory_curve(clip, protocol, options.images, options.workers)
+        seconds = time.monotonic() - start
+        half = [mebibytes for image, mebibytes in curve if image >= options.images // 2]
         change = half[-1] - half[0]
-        print(f"{name}, {asked.images} images, {asked.workers} workers, {seconds:.0f} s")
+        print(f"{name}, {options.images} images, {options.workers} workers, {seconds:.0f} s")
         print_curve(curve)
         print(
             f"second half: {min(half):.1f} to {max(half):.1f} MiB, from start to end {change:+.1f}",
@@ -53,36 +53,36 @@ def main() -> None:
 
 
 def protocols() -> dict[str, Protocol]:
-    """What is measured: small windows and one sentence a word, since memory, not the score, is looked at."""
+    """The measured runs: small windows and one sentence per word, since the score does not matter."""
     masks = replace(own_masks(WORDS, BACKGROUND), templates=("a {}.",), short_side=64, crop=64, stride=64)
     quick = {"templates": ("a {}.",), "min_patches": 1, "max_patches": 64, "cwr": False}
     tags = tag_recipe(own_tags(WORDS, BACKGROUND), overrides=quick)
     return {"masks": Protocol(recipe=masks), "tags": Protocol(recipe=tags, metric="map")}
 
 
-def drawn(count: int) -> Dataset:
-    """Photos of noise, in sizes from 96 x 128 to 192 x 256."""
+def noise_dataset(count: int) -> Dataset:
+    """A data set of noise images, from 96 x 128 to 192 x 256."""
     samples = [
         Sample(
             id=f"{seed:012d}",
-            read_image=partial(photo, seed),
+            read_image=partial(noise_image, seed),
             tags=(seed % len(WORDS),),
-            read_mask=partial(truth, seed),
+            read_mask=partial(noise_labels, seed),
         )
         for seed in range(count)
     ]
     return Dataset(name="noise", classes=("background", *WORDS), tag_classes=WORDS, samples=samples)
 
 
-def photo(seed: int) -> Image:
-    """Coarse noise, enlarged."""
+def noise_image(seed: int) -> Image:
+    """Noise in blocks of 8 x 8 pixels."""
     height, width = size(seed)
     coarse = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
     return coarse.repeat(8, axis=0).repeat(8, axis=1)
 
 
-def truth(seed: int) -> np.ndarray:
-    """Labels as coarse as the photo."""
+def noise_labels(seed: int) -> np.ndarray:
+    """Random labels in blocks of 8 x 8 pixels."""
     height, width = size(seed)
     labels = np.random.default_rng(seed + 1).integers(0, 1 + len(WORDS), (height // 8, width // 8), np.uint8)
     return labels.repeat(8, axis=0).repeat(8, axis=1)
@@ -94,32 +94,38 @@ def size(seed: int) -> tuple[int, int]:
     return int(rng.integers(12, 25)) * 8, int(rng.integers(16, 33)) * 8
 
 
-def run_of(clip: tagmask.Clip, protocol: Protocol, images: int, workers: int) -> list[tuple[int, float]]:
-    """(images done, MiB in memory) along one run."""
+def memory_curve(
+    clip: tagmask.Clip, protocol: Protocol, images: int, workers: int
+) -> list[tuple[int, float]]:
+    """Return (images done, MiB in memory) along one run."""
     curve: list[tuple[int, float]] = []
 
-    def noted(records: Iterable[Record], total: int) -> Iterator[Record]:
+    def record_memory(records: Iterable[Record], total: int) -> Iterator[Record]:
         for done, record in enumerate(records, start=1):
             yield record
-            if done % max(1, total // NOTES) == 0:
+            if done % max(1, total // MEASUREMENTS) == 0:
                 curve.append((done, resident()))
 
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(protocol=protocol, dataset=drawn(images))
-        found = run_benchmark(clip, run, Path(folder), workers=workers, watch=noted)
+        run = Run(protocol=protocol, dataset=noise_dataset(images))
+        summary = run_benchmark(clip, run, Path(folder), workers=workers, watch=record_memory)
         size_of_file = (Path(folder) / "images.jsonl").stat().st_size / 1e6
-    print(json.dumps({"scored": found.scored, "partial": list(found.partial), "results in MB": size_of_file}))
+    print(
+        json.dumps(
+            {"scored": summary.scored, "partial": list(summary.partial), "results in MB": size_of_file}
+        )
+    )
     return curve
 
 
 def resident() -> float:
-    """MiB of this process in memory (Linux)."""
+    """Resident memory of this process in MiB (Linux)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def print_curve(curve: list[tuple[int, float]]) -> None:
-    """One line a note, with a bar."""
+    """Print one line per measurement, with a bar."""
     top = max(mebibytes for _, mebibytes in curve)
     for image, mebibytes in curve:
         print(f"{image:>7} images  {mebibytes:7.1f} MiB  {'#' * round(50 * mebibytes / top)}")

@@ -1,13 +1,13 @@
-"""SCLIP and TagCLIP as a straightforward program does them: step by step, one thing at a time.
+"""Plain implementation of SCLIP and TagCLIP: step by step, without batching.
 
     text    every sentence at the full 77 tokens, one name at a time
-    SCLIP   one window at a time, added up at full resolution with a count of the visits, every name's map
-            kept at the image's own size, synonyms merged at the end
+    SCLIP   one window at a time, summed at full resolution with a count per pixel, the map of every name at
+            the image's size, synonyms merged at the end
     TagCLIP the last block with its explicit -100 mask, a loop over the texts in the refinement, a flood fill
             for the boxes, one crop at a time in the re-identification
 
-Written from the definitions alone, sharing no arithmetic with the package, so that agreement means something;
-and without any of its short cuts, so that a comparison of speed means something. From the package come the
+Written from the definitions only, sharing no arithmetic with the package, so that agreement is meaningful;
+and without its optimisations, so that a comparison of speed is meaningful. Taken from the package: the
 tokenizer, the recipes' names and numbers, and the resize that equals OpenCV's.
 
 `tensors` is always a state dict with OpenAI's names, float32, on the CPU; `image` is uint8 RGB, (h, w, 3).
@@ -56,7 +56,7 @@ __all__ = [
 ]
 
 METHODS = ("clip", "maskclip", "sclip", "sclip-q", "sclip-k", "sclip-identity")
-"""Ways through the last block that `plain_sclip` knows."""
+"""Variants of the last block that `plain_sclip` implements."""
 
 
 # -- SCLIP ------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def class_names(recipe: "MaskRecipe") -> tuple[list[str], list[int]]:
 
 
 def _sclip_positions(tensors: Tensors, rows: int, columns: int) -> Tensor:
-    """Resized by a factor with 0.1 added, and only where the *number* of patches differs."""
+    """Position table resized by a factor with 0.1 added, and only if the *number* of patches differs."""
     grid = stored_grid(tensors)
     if rows * columns == grid * grid:
         return tensors["visual.positional_embedding"]
@@ -104,12 +104,12 @@ def _last_block(tensors: Tensors, block: str, x: Tensor, method: str) -> Tensor:
         heads = split(z)
         weights = torch.softmax(heads @ heads.transpose(-2, -1) / 8, dim=-1)
     else:
-        raise ValueError(f"method is {method!r}; the plain ones are {', '.join(METHODS)}")
+        raise ValueError(f"Unknown method {method!r}. Expected one of {', '.join(METHODS)}.")
     return finish(tensors, block, x, weights @ v)
 
 
 def _window_cosines(tensors: Tensors, window: Tensor, text: Tensor, method: str) -> Tensor:
-    """(3, h, w) to cosines (q, rows, columns) of each patch with each name."""
+    """Cosines (q, rows, columns) of each patch of a window (3, h, w) with each name."""
     rows, columns = (side // patch_size(tensors) for side in window.shape[1:])
     *blocks, last = vision_blocks(tensors)
     x = embed(tensors, window, _sclip_positions(tensors, rows, columns))
@@ -125,10 +125,10 @@ def _resize(maps: Tensor, h: int, w: int) -> Tensor:
 
 
 def _slide(tensors: Tensors, pixels: Tensor, text: Tensor, recipe: "MaskRecipe", crop: int) -> Tensor:
-    """Mean cosines (q, h, w) over all windows that see a pixel."""
+    """Mean cosines (q, h, w) over all windows that contain a pixel."""
     h, w = pixels.shape[1:]
     stride = recipe.stride
-    total, visits = torch.zeros(len(text), h, w), torch.zeros(h, w)
+    total, counts = torch.zeros(len(text), h, w), torch.zeros(h, w)
     for row in range(max(h - crop + stride - 1, 0) // stride + 1):
         for column in range(max(w - crop + stride - 1, 0) // stride + 1):
             bottom, right = min(row * stride + crop, h), min(column * stride + crop, w)
@@ -136,12 +136,12 @@ def _slide(tensors: Tensors, pixels: Tensor, text: Tensor, recipe: "MaskRecipe",
             window = pixels[:, top:bottom, left:right]
             cosines = _window_cosines(tensors, window, text, recipe.method)
             total[:, top:bottom, left:right] += _resize(cosines, bottom - top, right - left)
-            visits[top:bottom, left:right] += 1
-    return total / visits
+            counts[top:bottom, left:right] += 1
+    return total / counts
 
 
 def _neighbours(x: Tensor, dilation: int) -> list[Tensor]:
-    """The eight maps that hold, at each pixel, its neighbour in one direction; borders are repeated."""
+    """Eight maps with the neighbour of each pixel in one direction; borders are replicated."""
     h, w = x.shape[-2:]
     padded = F.pad(x[None], (dilation,) * 4, mode="replicate")[0]
     steps = (0, dilation, 2 * dilation)
@@ -150,18 +150,20 @@ def _neighbours(x: Tensor, dilation: int) -> list[Tensor]:
 
 
 def plain_pamr(pixels: Tensor, maps: Tensor, rounds: int, dilations: Sequence[int]) -> Tensor:
-    """Smooth maps (q, h, w) along the likeness of neighbouring pixels (3, h, w)."""
-    near, spread = [], []
+    """Smooth maps (q, h, w) by the similarity of neighbouring pixels (3, h, w)."""
+    neighbours, samples = [], []
     for dilation in dilations:
         eight = _neighbours(pixels, dilation)
-        near += eight
-        spread += [*eight, pixels]
-    deviation = torch.stack(spread).std(dim=0, unbiased=True)
-    likeness = [(-(pixels - other).abs() / (1e-8 + 0.1 * deviation)).mean(dim=0) for other in near]
-    weights = torch.softmax(torch.stack(likeness), dim=0)
+        neighbours += eight
+        samples += [*eight, pixels]
+    deviation = torch.stack(samples).std(dim=0, unbiased=True)
+    similarity = [(-(pixels - other).abs() / (1e-8 + 0.1 * deviation)).mean(dim=0) for other in neighbours]
+    weights = torch.softmax(torch.stack(similarity), dim=0)
     for _ in range(rounds):
-        around = [other for dilation in dilations for other in _neighbours(maps, dilation)]
-        maps = torch.stack([weight * other for weight, other in zip(weights, around, strict=True)]).sum(dim=0)
+        maps_around = [other for dilation in dilations for other in _neighbours(maps, dilation)]
+        maps = torch.stack([weight * other for weight, other in zip(weights, maps_around, strict=True)]).sum(
+            dim=0
+        )
     return maps
 
 
@@ -169,7 +171,7 @@ def plain_pamr(pixels: Tensor, maps: Tensor, rounds: int, dilations: Sequence[in
 def plain_sclip(
     tensors: Tensors, image: np.ndarray, recipe: "MaskRecipe", text: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Labels (h, w) and class scores (c, h, w) of an image; `text` saves encoding the recipe's names."""
+    """Labels (h, w) and class scores (c, h, w) of an image; `text`: precomputed features of the names."""
     names, classes = class_names(recipe)
     if text is None:
         text = plain_text(tensors, names, recipe.templates)
@@ -206,7 +208,7 @@ def plain_sclip(
 
 
 def _tagclip_pixels(tensors: Tensors, image: np.ndarray) -> Tensor:
-    """Each side up to a whole number of patches, bicubic as PIL does it, OpenAI's normalisation."""
+    """Each side rounded up to whole patches, Pillow's bicubic, OpenAI's normalisation."""
     patch = patch_size(tensors)
     h, w = (math.ceil(side / patch) * patch for side in image.shape[:2])
     resized = Image.fromarray(image).resize((w, h), Image.Resampling.BICUBIC)
@@ -225,38 +227,38 @@ def _tagclip_positions(tensors: Tensors, rows: int, columns: int) -> Tensor:
     return as_table(row, resized).half().float()
 
 
-def _main_pass(tensors: Tensors, pixels: Tensor, rows: int, columns: int) -> tuple[Tensor, list[Tensor]]:
+def _patch_features(tensors: Tensors, pixels: Tensor, rows: int, columns: int) -> tuple[Tensor, list[Tensor]]:
     """Features of each patch (p, e), and each layer's attention between patches (p, p), mean over heads."""
     *blocks, last = vision_blocks(tensors)
     x = embed(tensors, pixels, _tagclip_positions(tensors, rows, columns))
-    natural = []
+    attention = []
     for block in blocks:
         x, logits = run_block(tensors, block, x)
-        natural.append(torch.softmax(logits, dim=-1).mean(dim=0))
-    alone = torch.full((len(x), len(x)), -100.0).fill_diagonal_(0)
-    x, logits = run_block(tensors, last, x, alone)
-    natural.append(torch.softmax(logits, dim=-1).mean(dim=0))
-    return project(tensors, x)[1:], [weights[1:, 1:] for weights in natural]
+        attention.append(torch.softmax(logits, dim=-1).mean(dim=0))
+    self_only = torch.full((len(x), len(x)), -100.0).fill_diagonal_(0)
+    x, logits = run_block(tensors, last, x, self_only)
+    attention.append(torch.softmax(logits, dim=-1).mean(dim=0))
+    return project(tensors, x)[1:], [weights[1:, 1:] for weights in attention]
 
 
 def _scaled(column: Tensor) -> Tensor:
-    """Shifted and divided to lie in 0..1; zeros where all are equal."""
+    """Scale to 0..1; all zeros if all values are equal."""
     column = column - column.min()
     return column / column.max() if column.max() > 0 else column
 
 
 def _component_boxes(on: np.ndarray) -> list[tuple[int, int, int, int]]:
     """Half-open box (x0, y0, x1, y1) of each 8-connected region."""
-    left = {(int(y), int(x)) for y, x in np.argwhere(on)}
+    remaining = {(int(y), int(x)) for y, x in np.argwhere(on)}
     boxes = []
-    while left:
-        stack, region = [left.pop()], []
+    while remaining:
+        stack, region = [remaining.pop()], []
         while stack:
             y, x = stack.pop()
             region.append((y, x))
             for cell in [(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]:
-                if cell in left:
-                    left.remove(cell)
+                if cell in remaining:
+                    remaining.remove(cell)
                     stack.append(cell)
         ys, xs = [y for y, _ in region], [x for _, x in region]
         boxes.append((min(xs), min(ys), max(xs) + 1, max(ys) + 1))
@@ -264,7 +266,7 @@ def _component_boxes(on: np.ndarray) -> list[tuple[int, int, int, int]]:
 
 
 def _class_mask(column: Tensor, rows: int, columns: int) -> Tensor:
-    """1 inside the boxes of the regions above the mean, 0 outside; the last row and column are lost."""
+    """1 inside the boxes of the regions above the mean, else 0; always 0 in the last row and column."""
     scaled = _scaled(column).numpy().reshape(rows, columns)
     levels = (255 * scaled).astype(np.uint8)
     threshold = int(scaled.mean() * levels.max())
@@ -280,23 +282,23 @@ def _refine(coarse: Tensor, attention: list[Tensor], recipe: "TagRecipe", rows: 
     for weights in attention:
         votes += weights > weights.mean()
     average = torch.stack([attention[layer] for layer in recipe.variant.attention_layers]).mean(dim=0)
-    trusted = average * (votes >= recipe.variant.votes)
-    refined = trusted @ coarse
+    masked = average * (votes >= recipe.variant.votes)
+    refined = masked @ coarse
     for index in range(coarse.shape[1]):
         column = refined[:, index]
         if column.max() > 0:
-            kept = _class_mask(column, rows, columns)[None, :] * trusted
-            refined[:, index] = kept @ coarse[:, index]
+            weights = _class_mask(column, rows, columns)[None, :] * masked
+            refined[:, index] = weights @ coarse[:, index]
     return refined
 
 
 def _global_score(tensors: Tensors, crop: Tensor, mask: Tensor, text: Tensor) -> Tensor:
-    """Probability of every text for a crop (3, h, w), seen by the class token through a mask (h, w)."""
+    """Probability of every text for a crop (3, h, w); the class token attends only to a mask (h, w)."""
     grid = stored_grid(tensors)
     side = grid * patch_size(tensors)
-    seen = F.interpolate(mask[None, None].float(), size=(grid, grid), mode="nearest").flatten()
+    visible = F.interpolate(mask[None, None].float(), size=(grid, grid), mode="nearest").flatten()
     bias = torch.zeros(1 + grid * grid, 1 + grid * grid)
-    bias[0, 1:][seen == 0] = -1000
+    bias[0, 1:][visible == 0] = -1000
     x = embed(tensors, _resize(crop, side, side), tensors["visual.positional_embedding"])
     for block in vision_blocks(tensors):
         x, _ = run_block(tensors, block, x, bias)
@@ -307,12 +309,12 @@ def _global_score(tensors: Tensors, crop: Tensor, mask: Tensor, text: Tensor) ->
 def _reidentify(
     tensors: Tensors, pixels: Tensor, refined: Tensor, text: Tensor, recipe: "TagRecipe", rows: int
 ) -> tuple[Tensor, list[int]]:
-    """Class-wise re-identification: final scores (c,), and the classes that were looked at again."""
+    """Class-wise re-identification: final scores (c,), and the re-identified classes."""
     patch, columns = patch_size(tensors), len(refined) // rows
     local = refined.amax(dim=0)[: len(recipe.words)]
     low, high = refined.min(), refined.max()
     candidates = torch.nonzero(local > low + recipe.variant.candidate_tau * (high - low)).flatten().tolist()
-    final, done = local.clone(), []
+    final, reidentified = local.clone(), []
     for index in candidates:
         mask = _scaled(refined[:, index]).reshape(rows, columns) > recipe.variant.mask_tau
         if not mask.any():
@@ -325,18 +327,18 @@ def _reidentify(
         crop = pixels[:, patch * y1 : patch * y2, patch * x1 : patch * x2]
         score = _global_score(tensors, crop, mask[y1:y2, x1:x2], text)[index]
         final[index] = recipe.variant.fusion * local[index] + (1 - recipe.variant.fusion) * score
-        done.append(index)
-    return final, done
+        reidentified.append(index)
+    return final, reidentified
 
 
 @torch.inference_mode()
 def plain_patch_scores(
     tensors: Tensors, image: np.ndarray, recipe: "TagRecipe", text: Tensor
 ) -> tuple[Tensor, Tensor, int]:
-    """Scaled and normalised image (3, h, w), refined scores (p, q) of its patches, and their rows."""
+    """Preprocessed image (3, h, w), refined scores (p, q) of its patches, and the number of patch rows."""
     pixels = _tagclip_pixels(tensors, image)
     rows, columns = (side // patch_size(tensors) for side in pixels.shape[1:])
-    features, attention = _main_pass(tensors, pixels, rows, columns)
+    features, attention = _patch_features(tensors, pixels, rows, columns)
     features = features / features.norm(dim=1, keepdim=True)
     coarse = torch.softmax(tensors["logit_scale"].exp() * (features @ text.T), dim=1)
     refined = _refine(coarse, attention, recipe, rows, columns) if recipe.variant.dmar else coarse
@@ -347,14 +349,14 @@ def plain_patch_scores(
 def plain_tagclip(
     tensors: Tensors, image: np.ndarray, recipe: "TagRecipe", text: Tensor | None = None
 ) -> tuple[Tensor, tuple[int, ...], list[int]]:
-    """Scores (c,), tags, and the classes that were re-identified; `text` saves encoding the names."""
+    """Scores (c,), tags, and the re-identified classes; `text`: precomputed features of the names."""
     if text is None:
         text = plain_text(tensors, [*recipe.words, *recipe.background], recipe.templates)
     pixels, refined, rows = plain_patch_scores(tensors, image, recipe, text)
     if recipe.variant.cwr:
-        final, done = _reidentify(tensors, pixels, refined, text, recipe, rows)
+        final, reidentified = _reidentify(tensors, pixels, refined, text, recipe, rows)
     else:
-        final, done = refined.amax(dim=0)[: len(recipe.words)], []
+        final, reidentified = refined.amax(dim=0)[: len(recipe.words)], []
     low, high = final.min(), final.max()
     tags = torch.nonzero(final > low + recipe.tag_tau * (high - low)).flatten().tolist()
-    return final, tuple(tags or [int(final.argmax())]), done
+    return final, tuple(tags or [int(final.argmax())]), reidentified

@@ -1,4 +1,4 @@
-"""CLIP's two towers, as a straightforward program writes them: explicit softmax, text at all 77 tokens.
+"""CLIP's two towers, written plainly: explicit softmax, text at all 77 tokens.
 
 `tensors` is always a state dict with OpenAI's names, float32, on the CPU.
 """
@@ -37,7 +37,7 @@ HEAD = 64
 
 
 def norm(tensors: Tensors, name: str, x: Tensor) -> Tensor:
-    """Layer normalisation of each token."""
+    """Apply layer normalisation to each token."""
     return F.layer_norm(x, x.shape[-1:], tensors[f"{name}.weight"], tensors[f"{name}.bias"], 1e-5)
 
 
@@ -54,7 +54,7 @@ def qkv(tensors: Tensors, block: str, z: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 
 def finish(tensors: Tensors, block: str, x: Tensor, mixed: Tensor) -> Tensor:
-    """From the mixed values of each head to the block's output: projection, residual, MLP, residual."""
+    """Compute a block's output from each head's attended values: projection, residual, MLP, residual."""
     joined = mixed.transpose(-3, -2).flatten(-2)
     out = F.linear(joined, tensors[f"{block}.attn.out_proj.weight"], tensors[f"{block}.attn.out_proj.bias"])
     x = x + out
@@ -68,7 +68,7 @@ def finish(tensors: Tensors, block: str, x: Tensor, mixed: Tensor) -> Tensor:
 
 
 def run_block(tensors: Tensors, block: str, x: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """One ordinary block; `bias` is added to the attention logits. Also gives the logits without it."""
+    """Run one block; `bias` is added to the attention logits. Also return the logits without it."""
     q, k, v = qkv(tensors, block, norm(tensors, f"{block}.ln_1", x))
     logits = (q * HEAD**-0.5) @ k.transpose(-2, -1)
     weights = torch.softmax(logits if bias is None else logits + bias, dim=-1)
@@ -87,7 +87,7 @@ def _text_blocks(tensors: Tensors) -> list[str]:
 
 
 def embed(tensors: Tensors, pixels: Tensor, positions: Tensor) -> Tensor:
-    """(3, h, w) to (1 + patches, d), ready for the first block."""
+    """Embed (3, h, w) as (1 + patches, d), the input of the first block."""
     kernel = tensors["visual.conv1.weight"]
     patches = F.conv2d(pixels[None], kernel, stride=kernel.shape[-1])[0]
     tokens = torch.cat([tensors["visual.class_embedding"][None], patches.flatten(1).T])
@@ -95,33 +95,33 @@ def embed(tensors: Tensors, pixels: Tensor, positions: Tensor) -> Tensor:
 
 
 def project(tensors: Tensors, tokens: Tensor) -> Tensor:
-    """From the last block's tokens to the space shared with text."""
+    """Project the last block's tokens to the space shared with text."""
     return norm(tensors, "visual.ln_post", tokens) @ tensors["visual.proj"]
 
 
 def patch_size(tensors: Tensors) -> int:
-    """Pixels along a patch."""
+    """Side of a patch in pixels."""
     return tensors["visual.conv1.weight"].shape[-1]
 
 
 def stored_grid(tensors: Tensors) -> int:
-    """Patches along a side of the stored table of positions."""
+    """Side of the stored position table in patches."""
     return math.isqrt(len(tensors["visual.positional_embedding"]) - 1)
 
 
 def as_image(tensors: Tensors) -> tuple[Tensor, Tensor]:
-    """The stored table as its class row (1, d) and an image (1, d, grid, grid)."""
+    """Split the stored position table into its class row (1, d) and an image (1, d, grid, grid)."""
     table, grid = tensors["visual.positional_embedding"], stored_grid(tensors)
     return table[:1], table[1:].T.reshape(1, -1, grid, grid)
 
 
 def as_table(row: Tensor, image: Tensor) -> Tensor:
-    """The inverse of `as_image`."""
+    """Invert `as_image`."""
     return torch.cat([row, image[0].flatten(1).T])
 
 
 def encode_text(tensors: Tensors, sentences: Sequence[str]) -> Tensor:
-    """Features of sentences, (q, e), not normalised; every one is run at the full context."""
+    """Features (q, e) of sentences, not normalised; each is encoded at the full context length."""
     ids = tokenize(sentences)
     length = ids.shape[1]
     causal = torch.full((length, length), -math.inf).triu(1)
@@ -135,7 +135,7 @@ def encode_text(tensors: Tensors, sentences: Sequence[str]) -> Tensor:
 
 @torch.inference_mode()
 def plain_text(tensors: Tensors, names: Sequence[str], templates: Sequence[str]) -> Tensor:
-    """One unit row a name: the normalised mean of its normalised sentences."""
+    """One unit row per name: the normalised mean of its normalised sentences."""
     rows = []
     for name in names:
         sentences = encode_text(tensors, [template.replace("{}", name) for template in templates])

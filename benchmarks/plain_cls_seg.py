@@ -1,12 +1,12 @@
-"""CLS-SEG and CLIP-ES as a straightforward program does them: from the tags of an image to its masks.
+"""Plain implementation of CLS-SEG and CLIP-ES: from the tags of an image to its masks.
 
-A pass of its own through the image tower; then, for each tag, the last block forward and backward once more,
-the affinity normalised and squared once more, and the map brought to the image's size. Nothing is shared
-between tags, nor with the pass that found them; only gradients of the weights, which the authors' program
-computes and drops, are left out.
+A separate forward pass of the image tower; then, for each tag, the last block forward and backward, the
+affinity normalised and squared, and the map resized to the image. Nothing is shared between tags, or with the
+forward pass of tagging; only the gradients of the weights, which the authors' program computes and discards,
+are omitted.
 
-Written from the definitions alone; see `benchmarks.plain`, whose scaling of the image and flood fill it uses.
-The field of `tagmask.refine.crf` is taken as it is: what is transcribed here is what goes in and comes out.
+Written from the definitions only; see `benchmarks.plain`, whose image preprocessing and flood fill it uses.
+The CRF is `tagmask.refine.crf`: only its input and output are implemented here.
 """
 
 from collections.abc import Sequence
@@ -39,34 +39,34 @@ if TYPE_CHECKING:
 
 __all__ = ["mask_names", "plain_cams", "plain_cls_seg", "plain_crf_image", "plain_planes"]
 
-UNSURE = 255
-"""Label of pixels below the confidence asked for."""
+IGNORE_INDEX = 255
+"""Label of pixels below the confidence threshold."""
 TINY = 1e-7
 
 
 def mask_names(recipe: "TagFirstRecipe") -> list[str]:
-    """What the masks of a recipe ask for: every class, then the background names."""
+    """Text prompts of a recipe's masks: every class, then the background names."""
     return [*(recipe.prompts or recipe.words), *recipe.background]
 
 
-# -- One pass through the tower ------------------------------------------------------------------------------
+# -- Forward pass of the tower -------------------------------------------------------------------------------
 
 
 def _positions(tensors: Tensors, rows: int, columns: int) -> Tensor:
-    """Resized and rounded to half, also at the size of the stored table."""
+    """Position table resized and rounded to float16, even at its stored size."""
     row, image = as_image(tensors)
     resized = F.interpolate(image, size=(rows, columns), mode="bilinear", align_corners=False)
     return as_table(row, resized).half().float()
 
 
 def _between_patches(logits: Tensor) -> Tensor:
-    """(heads, n, n) to the attention between patches (p, p): mean over heads, without the class token."""
+    """Attention between patches (p, p) from logits (heads, n, n): mean over heads, no class token."""
     return torch.softmax(logits, dim=-1).mean(dim=0)[1:, 1:]
 
 
 @torch.no_grad()
 def _trunk(tensors: Tensors, image: np.ndarray) -> tuple[Tensor, list[Tensor], int]:
-    """Tokens before the last block, attention of the blocks before it, and the rows of patches."""
+    """Tokens before the last block, attention of the blocks before it, and the number of patch rows."""
     pixels = _tagclip_pixels(tensors, image)
     rows, columns = (side // patch_size(tensors) for side in pixels.shape[1:])
     x = embed(tensors, pixels, _positions(tensors, rows, columns))
@@ -105,7 +105,7 @@ def _cam(tensors: Tensors, x: Tensor, text: Tensor, index: int) -> tuple[Tensor,
 
 
 def _affinity(attention: Sequence[Tensor], layers: Sequence[int]) -> Tensor:
-    """Three rounds of columns, then rows; symmetrised; squared."""
+    """Three rounds of column and row normalisation; symmetrised; squared."""
     t = torch.stack([attention[layer] for layer in layers]).mean(dim=0)
     for _ in range(3):
         t = t / t.sum(dim=0, keepdim=True)
@@ -115,7 +115,7 @@ def _affinity(attention: Sequence[Tensor], layers: Sequence[int]) -> Tensor:
 
 
 def _box_mask(cam: Tensor, threshold: float, rows: int) -> Tensor:
-    """1 inside the boxes of the strong regions, 0 outside; the last row and column are lost."""
+    """1 inside the boxes of the regions above the threshold, else 0; always 0 in the last row and column."""
     levels = (255 * cam.numpy()).astype(np.uint8).reshape(rows, -1)
     columns = levels.shape[1]
     mask = torch.zeros(rows, columns)
@@ -128,15 +128,15 @@ def plain_cams(
     tensors: Tensors, image: np.ndarray, recipe: "TagFirstRecipe", tags: Sequence[int], text: Tensor
 ) -> list[tuple[Tensor, Tensor]]:
     """Map (rows, columns) of each tag, before and after refinement, 0..1; `text` as for `plain_cls_seg`."""
-    text = text.clone()  # made without autograd's records, which the gradients here need
-    asked = torch.cat([text[list(tags)], text[len(recipe.words) :]])
+    text = text.clone()  # a tensor of inference mode cannot take part in autograd
+    competing = torch.cat([text[list(tags)], text[len(recipe.words) :]])
     x, attention, rows = _trunk(tensors, image)
     cams = []
     for index in range(len(tags)):
-        cam, last = _cam(tensors, x, asked, index)
+        cam, last = _cam(tensors, x, competing, index)
         affinity = _affinity([*attention, last], recipe.variant.attention_layers)
-        kept = affinity * _box_mask(cam, recipe.variant.box_threshold, rows)[None, :]
-        refined = _scaled(kept @ cam)
+        masked = affinity * _box_mask(cam, recipe.variant.box_threshold, rows)[None, :]
+        refined = _scaled(masked @ cam)
         cams.append((cam.reshape(rows, -1), refined.reshape(rows, -1)))
     return cams
 
@@ -145,7 +145,7 @@ def plain_cams(
 
 
 def _bilinear(n: int, size: int) -> Tensor:
-    """Matrix (size, n) that resizes a line by half-pixel centres, with the edges repeated."""
+    """Matrix (size, n) for linear resizing with half-pixel centres; edges are replicated."""
     matrix = np.zeros((size, n), np.float32)
     for i in range(size):
         at = min(max((i + 0.5) * n / size - 0.5, 0), n - 1)
@@ -158,7 +158,7 @@ def _bilinear(n: int, size: int) -> Tensor:
 def plain_planes(
     tensors: Tensors, image: np.ndarray, recipe: "TagFirstRecipe", tags: Sequence[int], text: Tensor
 ) -> Tensor:
-    """Planes (k, h, w) of the background, if the recipe has one, and the tags; `text` as below."""
+    """Planes (k, h, w): background, if the recipe has one, then tags; `text` as for `plain_cls_seg`."""
     h, w = image.shape[:2]
     cams = [refined for _, refined in plain_cams(tensors, image, recipe, tags, text)]
     full = [_bilinear(len(cam), h) @ cam @ _bilinear(cam.shape[1], w).T for cam in cams]
@@ -170,19 +170,19 @@ def plain_planes(
 
 
 def plain_crf_image(image: np.ndarray) -> np.ndarray:
-    """What the authors' program shows to the field: blue first, less the mean; negatives wrap around."""
+    """Image that the authors' program gives to the CRF: BGR minus the mean; negative values wrap around."""
     centred = image[:, :, ::-1].astype(np.float32) - np.float32([104.008, 116.669, 122.675])
     return (np.trunc(centred).astype(np.int32) & 255).astype(np.uint8)
 
 
-def _agreed(planes: Tensor, image: np.ndarray, recipe: "TagFirstRecipe") -> Tensor:
-    """Planes after the field, from energies made in the planes' own precision."""
+def _crf_planes(planes: Tensor, image: np.ndarray, recipe: "TagFirstRecipe") -> Tensor:
+    """Planes after the CRF, with energies computed in the planes' precision."""
     assert recipe.crf is not None
     values = planes.numpy()
     floor, one = values.dtype.type(1e-5), values.dtype.type(1)
     energies = -np.log(np.clip(values, floor, one))
-    shown = plain_crf_image(image) if recipe.crf_wrapped else image
-    return dense_crf(torch.from_numpy(np.exp(-energies.astype(np.float32))), shown, CRF_SETTINGS[recipe.crf])
+    guide = plain_crf_image(image) if recipe.crf_wrapped else image
+    return dense_crf(torch.from_numpy(np.exp(-energies.astype(np.float32))), guide, CRF_SETTINGS[recipe.crf])
 
 
 def plain_cls_seg(
@@ -192,7 +192,7 @@ def plain_cls_seg(
     tags: Sequence[int],
     text: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Labels (h, w) and planes (k, h, w) of the tags given; `text` saves encoding `mask_names`.
+    """Labels (h, w) and planes (k, h, w) of the given tags; `text`: precomputed features of `mask_names`.
 
     Label 0 is the background and label c + 1 class c; without a background plane label c is class c.
     """
@@ -200,10 +200,10 @@ def plain_cls_seg(
         text = plain_text(tensors, mask_names(recipe), recipe.templates)
     planes = plain_planes(tensors, image, recipe, tags, text)
     if recipe.crf:
-        planes = _agreed(planes, image, recipe)
+        planes = _crf_planes(planes, image, recipe)
     keys = list(tags) if recipe.variant.background_power is None else [0, *(tag + 1 for tag in tags)]
     best = planes.float().amax(dim=0)
-    labels = torch.tensor(keys)[torch.from_numpy(planes.numpy().argmax(axis=0))]  # the first of equals
+    labels = torch.tensor(keys)[torch.from_numpy(planes.numpy().argmax(axis=0))]  # the first wins ties
     if recipe.variant.confidence is not None:
-        labels[best < recipe.variant.confidence] = UNSURE
+        labels[best < recipe.variant.confidence] = IGNORE_INDEX
     return labels, planes

@@ -1,14 +1,14 @@
-"""WeakCLIP as a straightforward program trains it and makes masks with it.
+"""Plain implementation of WeakCLIP: training and masks.
 
-Everything requires gradients, the image tower too; texts are encoded for every step and for every window; all
-layers of the co-attention are computed, though most have no effect; scores are resized and laid beside each
-level of the pyramid at full width; the CRF of the loss takes one image after another; windows go through
-one at a time and are added and counted at full size. Autograd's anomaly detection is on in training, as in
-the authors' program. Left out is a matrix of nearest neighbours, which that program computes in each step
-and drops.
+All parameters require gradients, including the image tower; texts are encoded for every step and every
+window; all layers of the co-attention are computed, though most have no effect; scores are resized and
+concatenated with each level of the pyramid; the CRF of the loss processes one image after another; windows
+run one at a time and are summed and counted at full size. Autograd's anomaly detection is on in training, as
+in the authors' program. A matrix of nearest neighbours, which that program computes in each step and
+discards, is omitted.
 
-Written from the definitions alone. `tensors` have the authors' names
-(`weak.model_file.published_tensors`). The field of `tagmask.refine.crf` is taken as it is.
+Written from the definitions only. `tensors` have the authors' names (`weak.model_file.published_tensors`).
+The CRF is `tagmask.refine.crf`.
 """
 
 from collections.abc import Sequence
@@ -22,17 +22,17 @@ from benchmarks.plain_clip import Tensors, norm, qkv
 from tagmask.dense.resize import resize_cv2_linear
 from tagmask.refine.crf import CRF_SETTINGS, dense_crf
 
-__all__ = ["plain_look", "plain_losses", "plain_mask", "plain_probabilities", "plain_step", "trained"]
+__all__ = ["plain_forward", "plain_losses", "plain_mask", "plain_probabilities", "plain_step", "trained"]
 
-IGNORE = 255
+IGNORE_INDEX = 255
 HEADS = 4
-"""Of the co-attention."""
+"""Heads of the co-attention."""
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 
 
 def trained(tensors: Tensors) -> dict[str, Tensor]:
-    """Copies that all require gradients, but for the norms' counters and running values."""
+    """Copies that require gradients, except the norms' counters and running statistics."""
     return {
         name: tensor.clone().requires_grad_("running" not in name and tensor.is_floating_point())
         for name, tensor in tensors.items()
@@ -42,22 +42,22 @@ def trained(tensors: Tensors) -> dict[str, Tensor]:
 # -- The towers ----------------------------------------------------------------------------------------------
 
 
-def _kept(branch: Tensor, chance: float) -> Tensor:
-    """Stochastic depth as coded: whole positions, for all images."""
-    if chance == 0:
+def _drop_path(branch: Tensor, rate: float) -> Tensor:
+    """Stochastic depth as coded: drops whole positions, in all images."""
+    if rate == 0:
         return branch
-    drawn = torch.rand(1, branch.shape[1], 1) >= chance
-    return branch * drawn / (1 - chance)
+    kept = torch.rand(1, branch.shape[1], 1) >= rate
+    return branch * kept / (1 - rate)
 
 
-def _block(tensors: Tensors, block: str, x: Tensor, mask: Tensor | None, chance: float) -> Tensor:
+def _block(tensors: Tensors, block: str, x: Tensor, mask: Tensor | None, drop_rate: float) -> Tensor:
     q, k, v = qkv(tensors, block, norm(tensors, f"{block}.ln_1", x))
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     weights = torch.softmax(logits if mask is None else logits + mask, dim=-1)
     mixed = (weights @ v).transpose(-3, -2).flatten(-2)
-    x = x + _kept(_linear(tensors, f"{block}.attn.out_proj", mixed), chance)
+    x = x + _drop_path(_linear(tensors, f"{block}.attn.out_proj", mixed), drop_rate)
     u = _linear(tensors, f"{block}.mlp.c_fc", norm(tensors, f"{block}.ln_2", x))
-    return x + _kept(_linear(tensors, f"{block}.mlp.c_proj", u * torch.sigmoid(1.702 * u)), chance)
+    return x + _drop_path(_linear(tensors, f"{block}.mlp.c_proj", u * torch.sigmoid(1.702 * u)), drop_rate)
 
 
 def _linear(tensors: Tensors, name: str, x: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def _blocks(tensors: Tensors, tower: str) -> list[str]:
 
 
 def _image_tower(
-    tensors: Tensors, pixels: Tensor, taps: Sequence[int], drop: float
+    tensors: Tensors, pixels: Tensor, out_indices: Sequence[int], drop: float
 ) -> tuple[list[Tensor], Tensor]:
     kernel = tensors["backbone.conv1.weight"]
     patches = F.conv2d(pixels, kernel, stride=kernel.shape[-1])
@@ -88,7 +88,7 @@ def _image_tower(
         x = _block(tensors, block, x, None, drop * number / (len(blocks) - 1))
         maps[number + 1] = x[:, 1:].transpose(1, 2).reshape(b, width, gh, gw)
     memory = norm(tensors, "backbone.ln_post", x) @ tensors["backbone.proj"]
-    return [maps[tap] for tap in taps], memory
+    return [maps[index] for index in out_indices], memory
 
 
 def _texts(tensors: Tensors, ids: Tensor) -> Tensor:
@@ -119,8 +119,8 @@ def _attend(tensors: Tensors, name: str, x: Tensor, memory: Tensor, dropout: flo
 
 
 def _layer(tensors: Tensors, name: str, x: Tensor, memory: Tensor, dropout: float) -> Tensor:
-    own = norm(tensors, f"{name}.norm1", x)
-    x = x + _attend(tensors, f"{name}.self_attn", own, own, dropout)
+    normed = norm(tensors, f"{name}.norm1", x)
+    x = x + _attend(tensors, f"{name}.self_attn", normed, normed, dropout)
     x = x + _attend(tensors, f"{name}.cross_attn", norm(tensors, f"{name}.norm2", x), memory, dropout)
     hidden = F.gelu(_linear(tensors, f"{name}.mlp.0", norm(tensors, f"{name}.norm3", x)))
     hidden = _linear(tensors, f"{name}.mlp.3", F.dropout(hidden, dropout))
@@ -133,7 +133,7 @@ def _match(tensors: Tensors, texts: Tensor, memory: Tensor, dropout: float) -> t
     m = norm(tensors, f"{at}.memory_proj.2", m)
     t = _linear(tensors, f"{at}.text_proj.1", norm(tensors, f"{at}.text_proj.0", texts))
     layers = sum(name.startswith(f"{at}.decoder.") and name.endswith("norm1.weight") for name in tensors)
-    for layer in range(layers):  # each from the start again: the last one's result is what remains
+    for layer in range(layers):  # each layer starts from the same input: only the last one's result is used
         x = _layer(tensors, f"{at}.decoder.{layer}", t, m, dropout)
         y = _layer(tensors, f"{at}.anti_decoder.{layer}", m, t, dropout)
     x = _linear(tensors, f"{at}.out_proj.1", norm(tensors, f"{at}.out_proj.0", x))
@@ -173,11 +173,11 @@ def _conv(tensors: Tensors, name: str, x: Tensor) -> Tensor:
 def _decode(
     tensors: Tensors, levels: Sequence[Tensor], scores: Tensor, training: bool, dropout: float
 ) -> Tensor:
-    beside = [
+    with_scores = [
         torch.cat([x, F.interpolate(scores, size=x.shape[2:], mode="bilinear", align_corners=True)], dim=1)
         for x in levels
     ]
-    x = [_conv(tensors, f"neck.lateral_convs.{i}.conv", level) for i, level in enumerate(beside)]
+    x = [_conv(tensors, f"neck.lateral_convs.{i}.conv", level) for i, level in enumerate(with_scores)]
     for fine in (2, 1, 0):
         x[fine] = x[fine] + F.interpolate(x[fine + 1], size=x[fine].shape[2:], mode="nearest")
     x = [_conv(tensors, f"neck.fpn_convs.{i}.conv", level) for i, level in enumerate(x)]
@@ -194,23 +194,23 @@ def _decode(
     return _conv(tensors, "decode_head.conv_seg", total)
 
 
-def plain_look(
+def plain_forward(
     tensors: Tensors,
     ids: Tensor,
     pixels: Tensor,
-    taps: Sequence[int],
+    out_indices: Sequence[int],
     *,
     training: bool = False,
     dropout: float = 0.0,
     drop: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Logits (b, k, h/4, w/4) and scores (b, k, h/16, w/16) of normalised pixels."""
-    maps, memory = _image_tower(tensors, pixels, taps, drop)
+    maps, memory = _image_tower(tensors, pixels, out_indices, drop)
     texts = _texts(tensors, ids).expand(len(pixels), -1, -1)
     texts, memory = _match(tensors, texts, memory, dropout)
-    seen = memory[:, 1:] / memory[:, 1:].norm(dim=-1, keepdim=True)
-    asked = texts / texts.norm(dim=-1, keepdim=True)
-    scores = (asked @ seen.transpose(1, 2)).reshape(len(pixels), len(ids), *maps[0].shape[2:])
+    patches = memory[:, 1:] / memory[:, 1:].norm(dim=-1, keepdim=True)
+    queries = texts / texts.norm(dim=-1, keepdim=True)
+    scores = (queries @ patches.transpose(1, 2)).reshape(len(pixels), len(ids), *maps[0].shape[2:])
     levels = _pyramid(tensors, maps, training)
     return _decode(tensors, levels, scores, training, dropout), scores
 
@@ -219,7 +219,7 @@ def plain_look(
 
 
 def plain_losses(logits: Tensor, scores: Tensor, labels: Tensor, images: Tensor, size: int) -> Tensor:
-    """Weighted sum of the three; labels (b, h, w), images (b, 3, h, w) of bytes."""
+    """Weighted sum of the three losses; labels (b, h, w), uint8 images (b, 3, h, w)."""
     small = F.interpolate(logits, size=(size, size), mode="bilinear", align_corners=False)
     p = small.softmax(dim=1) + 1e-7
     p = p / p.sum(dim=1, keepdim=True)
@@ -227,19 +227,19 @@ def plain_losses(logits: Tensor, scores: Tensor, labels: Tensor, images: Tensor,
     hot = torch.stack([(nearest == c).float() for c in range(logits.shape[1])], dim=1)
     each = -(hot * p.log()).sum(dim=(2, 3))
     areas = hot.sum(dim=(2, 3))
-    behind = each[:, 0] / areas[:, 0].clamp(min=1e-4)
-    before = each[:, 1:].sum(dim=1) / areas[:, 1:].sum(dim=1).clamp(min=1e-4)
-    seed = (behind + before).mean()
-    shown = F.interpolate(images.float(), size=(size, size), mode="bilinear", align_corners=True) + 1e-3
+    background = each[:, 0] / areas[:, 0].clamp(min=1e-4)
+    foreground = each[:, 1:].sum(dim=1) / areas[:, 1:].sum(dim=1).clamp(min=1e-4)
+    seed = (background + foreground).mean()
+    guides = F.interpolate(images.float(), size=(size, size), mode="bilinear", align_corners=True) + 1e-3
     targets = []
-    for one, image in zip(p.detach(), shown.clamp(max=255).to(torch.uint8), strict=True):
-        q = dense_crf(one.clone(), image.permute(1, 2, 0).numpy(), CRF_SETTINGS["weakclip/loss"])
+    for probabilities, image in zip(p.detach(), guides.clamp(max=255).to(torch.uint8), strict=True):
+        q = dense_crf(probabilities.clone(), image.permute(1, 2, 0).numpy(), CRF_SETTINGS["weakclip/loss"])
         q = q.clamp(min=1e-4)
         targets.append(q / q.sum(dim=0))
     q = torch.stack(targets)
     crf = (q * (q / p).clamp(0.05, 20).log()).sum(dim=1).mean()
     full = F.interpolate(scores / 0.07, size=labels.shape[1:], mode="bilinear", align_corners=False)
-    contrast = F.cross_entropy(full, labels.long(), ignore_index=IGNORE, reduction="none").mean()
+    contrast = F.cross_entropy(full, labels.long(), ignore_index=IGNORE_INDEX, reduction="none").mean()
     return seed + crf + 0.4 * contrast
 
 
@@ -249,12 +249,12 @@ def plain_step(
     images: Tensor,
     labels: Tensor,
     optimiser: torch.optim.Optimizer,
-    taps: Sequence[int],
+    out_indices: Sequence[int],
 ) -> Tensor:
-    """One step on a batch of crops (b, 3, h, w) of bytes; the loss."""
+    """Run one step on a batch of uint8 crops (b, 3, h, w); return the loss."""
     with torch.autograd.set_detect_anomaly(True):
-        logits, scores = plain_look(
-            tensors, ids, _normalised(images), taps, training=True, dropout=0.1, drop=0.1
+        logits, scores = plain_forward(
+            tensors, ids, _normalised(images), out_indices, training=True, dropout=0.1, drop=0.1
         )
         loss = plain_losses(logits, scores, labels, images, 64)
         optimiser.zero_grad()
@@ -276,13 +276,13 @@ def _starts(side: int, crop: int, stride: int) -> list[int]:
     return [max(min(i * stride + crop, side) - crop, 0) for i in range(count)]
 
 
-def _slide(tensors: Tensors, ids: Tensor, pixels: Tensor, taps: Sequence[int]) -> Tensor:
+def _slide(tensors: Tensors, ids: Tensor, pixels: Tensor, out_indices: Sequence[int]) -> Tensor:
     _, _, h, w = pixels.shape
     summed, counts = torch.zeros(1, len(ids), h, w), torch.zeros(1, 1, h, w)
     for y in _starts(h, 512, 341):
         for x in _starts(w, 512, 341):
             window = pixels[:, :, y : y + 512, x : x + 512]
-            logits, _ = plain_look(tensors, ids, window, taps)
+            logits, _ = plain_forward(tensors, ids, window, out_indices)
             up = F.interpolate(logits, size=window.shape[2:], mode="bilinear", align_corners=False)
             summed[:, :, y : y + 512, x : x + 512] += up
             counts[:, :, y : y + 512, x : x + 512] += 1
@@ -291,28 +291,33 @@ def _slide(tensors: Tensors, ids: Tensor, pixels: Tensor, taps: Sequence[int]) -
 
 @torch.no_grad()
 def plain_probabilities(
-    tensors: Tensors, ids: Tensor, image: np.ndarray, taps: Sequence[int], scales: Sequence[float]
+    tensors: Tensors, ids: Tensor, image: np.ndarray, out_indices: Sequence[int], scales: Sequence[float]
 ) -> Tensor:
-    """Averaged over sizes and mirror images, (k, h, w)."""
+    """Probabilities (k, h, w) averaged over scales and horizontal flips."""
     h, w = image.shape[:2]
     total = torch.zeros(len(ids), h, w)
     for scale in scales:
         factor = min(int(2048 * scale) / max(h, w), int(512 * scale) / min(h, w))
         resized = resize_cv2_linear(image, (int(h * factor + 0.5), int(w * factor + 0.5)))
-        for mirrored in (False, True):
-            shown = np.ascontiguousarray(resized[:, ::-1] if mirrored else resized)
-            pixels = _normalised(torch.from_numpy(shown).permute(2, 0, 1)[None])
-            logits = _slide(tensors, ids, pixels, taps)
+        for flip in (False, True):
+            view = np.ascontiguousarray(resized[:, ::-1] if flip else resized)
+            pixels = _normalised(torch.from_numpy(view).permute(2, 0, 1)[None])
+            logits = _slide(tensors, ids, pixels, out_indices)
             full = F.interpolate(logits, size=(h, w), mode="bilinear", align_corners=False)[0].softmax(dim=0)
-            total += full.flip(-1) if mirrored else full
+            total += full.flip(-1) if flip else full
     return total / (2 * len(scales))
 
 
 def plain_mask(
-    tensors: Tensors, ids: Tensor, image: np.ndarray, taps: Sequence[int], scales: Sequence[float], field: str
+    tensors: Tensors,
+    ids: Tensor,
+    image: np.ndarray,
+    out_indices: Sequence[int],
+    scales: Sequence[float],
+    crf: str,
 ) -> np.ndarray:
-    """Labels (h, w) after the field on the classes that win somewhere."""
-    probabilities = plain_probabilities(tensors, ids, image, taps, scales)
+    """Labels (h, w) after the CRF on the classes that win at some pixel."""
+    probabilities = plain_probabilities(tensors, ids, image, out_indices, scales)
     keys = torch.unique(probabilities.argmax(dim=0))
-    refined = dense_crf(probabilities[keys], image, CRF_SETTINGS[field])
+    refined = dense_crf(probabilities[keys], image, CRF_SETTINGS[crf])
     return keys[refined.argmax(dim=0)].numpy().astype(np.uint8)

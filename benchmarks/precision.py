@@ -1,4 +1,4 @@
-"""What a lower precision changes in the miniature world: labels and tags against float32, and the figures.
+"""Effect of lower precision in the miniature world: labels and tags compared with float32, mIoU and mAP.
 
 python -m benchmarks.precision [--scenes N]
 """
@@ -17,61 +17,60 @@ PRECISIONS = ("float32", "bfloat16", "float16", "auto")
 METHODS = ("clip", "maskclip", "sclip", "naclip", "sc-clip")
 
 
-class Answers:
+class Predictions:
     """All labels and tags at one precision."""
 
-    def __init__(self, precision: str, found: list[Scene]) -> None:
+    def __init__(self, precision: str, evaluated: list[Scene]) -> None:
         clip = tagmask.load("miniature", precision=precision)
         self.precision = clip.precision
         segmenter = tagmask.Segmenter(clip, CLASS_NAMES, background=BACKGROUND_NAMES)
         tags_first = tagmask.Segmenter(clip, CLASS_NAMES, background=BACKGROUND_NAMES, method="cls-seg")
         tagger = tagmask.Tagger(clip, CLASS_NAMES, background=BACKGROUND_NAMES)
         self.labels: dict[str, list[np.ndarray]] = {name: [] for name in (*METHODS, "cls-seg")}
-        for scene in found:
+        for scene in evaluated:
             for name, seg in segmenter.compare(scene.image, METHODS).items():
                 self.labels[name].append(seg.labels)
             self.labels["cls-seg"].append(tags_first(scene.image).labels)
-        self.tags = [tagger(scene.image) for scene in found]
+        self.tags = [tagger(scene.image) for scene in evaluated]
 
-    def miou(self, name: str, found: list[Scene]) -> float:
-        """Percent."""
+    def miou(self, name: str, evaluated: list[Scene]) -> float:
+        """Return the mIoU in percent."""
         matrix = ConfusionMatrix(1 + len(CLASS_NAMES))
-        for labels, scene in zip(self.labels[name], found, strict=True):
+        for labels, scene in zip(self.labels[name], evaluated, strict=True):
             matrix.update(labels, objects_only(scene.labels))
         return 100 * matrix.miou()
 
-    def mean_ap(self, found: list[Scene]) -> float:
-        """Percent."""
+    def mean_ap(self, evaluated: list[Scene]) -> float:
+        """Return the mAP in percent."""
         scores = np.stack([tags.scores for tags in self.tags])
-        return float(mean_ap(scores, present(found), bootstrap_samples(len(found), count=0))[0])
+        return float(mean_ap(scores, present(evaluated), bootstrap_samples(len(evaluated), count=0))[0])
 
 
 def main() -> None:
     """Print two tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=int, default=60)
-    found = scenes(parser.parse_args().scenes)
-    exact = Answers("float32", found)
-    every = {precision: Answers(precision, found) for precision in PRECISIONS[1:]}
-    print(f"| {len(found)} scenes | ran as | scenes with the same tags | mAP | float32's |")
+    evaluated = scenes(parser.parse_args().scenes)
+    exact = Predictions("float32", evaluated)
+    by_precision = {precision: Predictions(precision, evaluated) for precision in PRECISIONS[1:]}
+    print(f"| {len(evaluated)} scenes | ran as | scenes with the same tags | mAP | float32's |")
     print("|---|---|---|---|---|")
-    precise = f"{exact.mean_ap(found):.2f}"
-    for precision, answers in every.items():
-        same = np.mean([a.chosen == b.chosen for a, b in zip(answers.tags, exact.tags, strict=True)])
-        print(
-            f"| {precision} | {answers.precision} | {same:.1%} | {answers.mean_ap(found):.2f} | {precise} |"
-        )
+    float32_ap = f"{exact.mean_ap(evaluated):.2f}"
+    for precision, predictions in by_precision.items():
+        same = np.mean([a.chosen == b.chosen for a, b in zip(predictions.tags, exact.tags, strict=True)])
+        ap = f"{predictions.mean_ap(evaluated):.2f}"
+        print(f"| {precision} | {predictions.precision} | {same:.1%} | {ap} | {float32_ap} |")
     print()
     print("| pixels with the same label, and mIoU | " + " | ".join(exact.labels) + " |")
     print("|---|" + "---|" * len(exact.labels))
-    usual = " | ".join(f"{exact.miou(name, found):.2f}" for name in exact.labels)
-    print(f"| float32 | {usual} |")
-    for precision, answers in every.items():
+    reference = " | ".join(f"{exact.miou(name, evaluated):.2f}" for name in exact.labels)
+    print(f"| float32 | {reference} |")
+    for precision, predictions in by_precision.items():
         cells = []
-        for name, labels in answers.labels.items():
+        for name, labels in predictions.labels.items():
             pairs = zip(labels, exact.labels[name], strict=True)
             same = np.mean(np.concatenate([(a == b).ravel() for a, b in pairs]))
-            cells.append(f"{same:.2%}, {answers.miou(name, found):.2f}")
+            cells.append(f"{same:.2%}, {predictions.miou(name, evaluated):.2f}")
         print(f"| {precision} | {' | '.join(cells)} |")
 
 

@@ -1,9 +1,9 @@
-"""`make speed`: this package against the plain transcription, in one run, on this machine.
+"""`make speed`: this package compared with the plain implementation, in one run, on this machine.
 
-Every repeat times both sides right after each other and keeps their ratio, so a machine that slows down for a
-while slows both; what is shown is the median. The weights have the size of OpenAI's ViT-B/16 and made-up
-values: time does not depend on what the numbers are, answers do, so none are shown, only how alike they are.
-Text features are made before the clock starts, except in the row that is about them.
+Each repeat times both programs one right after the other and records the ratio, so a machine that slows down
+for a while slows both; the table shows medians. The weights have the size of OpenAI's ViT-B/16 and random
+values: the time does not depend on them. The results do, so only their agreement is shown. Text features are
+computed before timing, except in the row about text.
 
     python -m benchmarks.speed [--repeats N] [--only NAME ...]
 """
@@ -19,85 +19,87 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.field import crf_cost
+from benchmarks.crf_cost import crf_cost
+from benchmarks.inputs import BenchmarkInputs, make_inputs, temporary_home
 from benchmarks.rows import ROWS, Row, Work
 from benchmarks.weakclip_rows import WEAK_ROWS, weakclip_memory
-from benchmarks.world import World, make_world, own_home
 
 __all__ = ["main"]
 
 
 def seconds(work: Work) -> float:
-    """How long it takes, once."""
+    """Seconds of one call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def peak(dtype: torch.dtype, size: int = 2048) -> float:
-    """Matrix products here and now, in FLOP/s."""
+    """Current peak of matrix products, in FLOP/s."""
     a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
     return 2 * size**3 / min(seconds(lambda: a @ b) for _ in range(4))
 
 
 def measure(row: Row, repeats: int) -> tuple[str, np.ndarray]:
-    """One line of the table, and the peaks (float32, bfloat16) met on the way."""
-    for side in row.sides:
-        side()
+    """Return one line of the table, and the peaks (float32, bfloat16) measured in between."""
+    for program in row.programs:
+        program()
     times, peaks = [], []
     for _ in range(repeats):
-        times.append([seconds(side) for side in row.sides])
+        times.append([seconds(program) for program in row.programs])
         peaks.append([peak(torch.float32), peak(torch.bfloat16)])
     plain, *ours = np.array(times).T
     cells = [row.name, f"{np.median(plain):.2f}"]
-    for spent, top in zip(ours, np.array(peaks).T, strict=False):
+    for our_seconds, top in zip(ours, np.array(peaks).T, strict=False):
         cells += [
-            f"{np.median(spent):.2f}",
-            f"{np.median(plain / spent):.2f}x",
-            f"{np.median(row.flops / top / spent):.0%}",
+            f"{np.median(our_seconds):.2f}",
+            f"{np.median(plain / our_seconds):.2f}x",
+            f"{np.median(row.flops / top / our_seconds):.0%}",
         ]
     cells += ["-"] * (8 - len(cells))
     return f"| {' | '.join(cells)} |", np.median(peaks, axis=0)
 
 
-def compare(rows: Sequence[Callable[[World], Row]], world: World, repeats: int) -> list[str]:
-    """Print a table, if there are rows, and give the notes that belong under it."""
+def compare(
+    rows: Sequence[Callable[[BenchmarkInputs], Row]], inputs: BenchmarkInputs, repeats: int
+) -> list[str]:
+    """Print a table, if there are rows, and return the notes below it."""
     if not rows:
         return []
-    print("| row | plain s | ours s | ratio | of peak | auto s | ratio | of peak |")
+    print("| row | plain s | float32 s | ratio | of peak | auto s | ratio | of peak |")
     print("|---|---|---|---|---|---|---|---|")
     notes, peaks = [], []
     for make in rows:
-        row = make(world)
-        line, met = measure(row, repeats)
+        row = make(inputs)
+        line, row_peaks = measure(row, repeats)
         print(line, flush=True)
-        peaks.append(met)
+        peaks.append(row_peaks)
         notes.append(f"* {row.name}: {row.note}; {row.flops / 1e9:.0f} GFLOP")
     print()
     float32, bfloat16 = np.median(peaks, axis=0) / 1e9
-    rate = f"{float32:.0f} GFLOP/s, in bfloat16 {bfloat16:.0f}"
-    return [*notes, f"* peak: a product of 2048 x 2048 matrices, {rate}"]
+    rates = f"{float32:.0f} GFLOP/s, in bfloat16 {bfloat16:.0f}"
+    return [*notes, f"* peak: a product of 2048 x 2048 matrices, {rates}"]
 
 
 def main() -> None:
-    """Measure the rows asked for and print a table."""
+    """Measure the selected rows and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=main.__doc__)
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="pairs a row, default 5")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="repeats per row, default 5")
     rows = {**ROWS, **WEAK_ROWS}
     names = (*rows, "crf", "weakclip-memory")
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=", ".join(names))
-    asked = parser.parse_args()
+    options = parser.parse_args()
 
-    chosen = asked.only or names
-    with tempfile.TemporaryDirectory() as folder, own_home():
-        world = make_world(Path(folder))
+    chosen = options.only or names
+    with tempfile.TemporaryDirectory() as folder, temporary_home():
+        inputs = make_inputs(Path(folder))
         print(
             f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}; "
-            f"auto is {world.clips[-1].precision}; load {os.getloadavg()[0]:.1f} at the start\n"
+            f"auto is {inputs.clips[-1].precision}; load {os.getloadavg()[0]:.1f} at the start\n"
         )
-        notes = compare([rows[name] for name in chosen if name in rows], world, asked.repeats)
+        notes = compare([rows[name] for name in chosen if name in rows], inputs, options.repeats)
     if "crf" in chosen:
-        notes.append(crf_cost(asked.repeats))
+        notes.append(crf_cost(options.repeats))
     if "weakclip-memory" in chosen:
         notes.append(weakclip_memory())
     print("\n".join(notes))

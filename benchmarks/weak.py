@@ -1,12 +1,12 @@
-"""From image tags to a student in the miniature world: mIoU of seeds, pseudo-masks and the student.
+"""From image tags to a student model in the miniature world: mIoU of seeds, pseudo-masks and student.
 
     python -m benchmarks.weak FOLDER [--images N] [--test N] [--steps N] [--student-steps N]
         [--ablation N]
 
-No mask is read but to score. The pictures are scenes that the bundled CLIP was never trained on; the student
-is scored on scenes that nothing here was trained on. Every step goes on where it was stopped. With
---ablation, WeakCLIP is trained anew with some of its parts or losses, for so many steps, on half of the
-pictures, and looks at them once, without a CRF.
+Ground-truth masks are used only for scoring. The training images are scenes that the bundled CLIP was not
+trained on; the student is scored on scenes that no model here was trained on. Every step resumes where it
+stopped. With --ablation, WeakCLIP is trained again with some of its parts or losses, for N steps on half of
+the images, and predicts masks at one scale without flip or CRF.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from tagmask.weak.steps import PseudoSettings, pseudo_source, train_student, tra
 from tagmask.weak.students.student import Student
 
 FIRST = 2000
-"""Seed of the first picture; those of the test begin at 0."""
+"""Seed of the first training scene; test scenes start at 0."""
 
 Tags = dict[str, tuple[int, ...]]
 
@@ -45,38 +45,38 @@ ABLATION = {
     "+ learnable prompts": ('model.decoder="none"',),
     "+ pyramid, plain decoder": ('model.decoder="plain"',),
 }
-"""What is set, row by row. The last rows add parts; the whole is the third row."""
+"""Settings of each row. The last rows add parts; the third row is the full model."""
 
 
-def drawn(folder: Path, count: int) -> list[FoundImage]:
-    """Pictures of unseen scenes, written once."""
+def write_images(folder: Path, count: int) -> list[FoundImage]:
+    """Write images of unseen scenes, unless they exist."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = []
+    images = []
     for seed in range(FIRST, FIRST + count):
         path = folder / f"{seed}.png"
         if not path.exists():
             PILImage.fromarray(unseen_scene(seed).image).save(path)
-        found.append(FoundImage(path, PurePosixPath(path.name)))
-    return found
+        images.append(FoundImage(path, PurePosixPath(path.name)))
+    return images
 
 
-def written(images: Sequence[FoundImage], source: MaskSource, folder: Path) -> None:
-    """All masks; a picture that fails stops the run."""
+def write_all_masks(images: Sequence[FoundImage], source: MaskSource, folder: Path) -> None:
+    """Write all masks; stop at the first image that fails."""
     for outcome in write_masks(images, source, folder):
         if outcome.error:
-            raise SystemExit(f"{outcome.image.path}: {outcome.error}")
+            raise SystemExit(f"{outcome.item.path}: {outcome.error}")
 
 
-def miou_of(images: Sequence[FoundImage], folder: Path) -> str:
-    """Of a folder of masks."""
-    return scored(
+def score_folder(images: Sequence[FoundImage], folder: Path) -> str:
+    """Score a folder of masks."""
+    return score(
         (read_index_png(mask_file(folder, image.path.stem)), scene_mask(int(image.path.stem)))
         for image in images
     )
 
 
-def scored(pairs: Iterator[tuple[np.ndarray, np.ndarray]]) -> str:
-    """Mean IoU and share of right pixels."""
+def score(pairs: Iterator[tuple[np.ndarray, np.ndarray]]) -> str:
+    """Return mean IoU and pixel accuracy as table cells."""
     matrix = ConfusionMatrix(1 + len(CLASS_NAMES))
     for labels, truth in pairs:
         matrix.update(labels, truth)
@@ -84,71 +84,75 @@ def scored(pairs: Iterator[tuple[np.ndarray, np.ndarray]]) -> str:
 
 
 def settings(name: str, changes: Sequence[str], images: Path, seeds: Path, steps: int) -> TrainConfig:
-    """A shipped configuration, for these folders."""
+    """Return a shipped configuration for these folders."""
     config = load_config(name, list(changes))
     data = replace(config.data, images=str(images), seeds=str(seeds))
     return replace(config, data=data, schedule=replace(config.schedule, steps=steps))
 
 
 def main() -> None:
-    """Print the table as it grows."""
+    """Print the table row by row."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--test", type=int, default=100)
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--student-steps", type=int, default=1000)
-    parser.add_argument("--ablation", type=int, default=0, metavar="STEPS", help="of each of its rows")
-    asked = parser.parse_args()
-    here: Path = asked.folder
-    images = drawn(here / "images", asked.images)
+    parser.add_argument("--ablation", type=int, default=0, metavar="STEPS", help="steps of each ablation row")
+    options = parser.parse_args()
+    here: Path = options.folder
+    images = write_images(here / "images", options.images)
     tags: Tags = {image.path.stem: scene_tags(int(image.path.stem)) for image in images}
     clip = tagmask.load("miniature")
     segmenter = tagmask.Segmenter(clip, CLASS_NAMES, background=BACKGROUND_NAMES, method="cls-seg")
-    began = time.monotonic()
+    start = time.monotonic()
 
-    def say(what: str, figures: str) -> None:
-        print(f"| {what} | {figures} | {(time.monotonic() - began) / 60:.1f} |", flush=True)
+    def print_row(name: str, figures: str) -> None:
+        print(f"| {name} | {figures} | {(time.monotonic() - start) / 60:.1f} |", flush=True)
 
-    print("| | mIoU | pixels right | minutes |\n|---|---|---|---|")
-    written(images, from_segmenter(segmenter, tags), here / "seeds")
-    say(f"seeds: CLIP-ES, true tags, {len(images)} pictures", miou_of(images, here / "seeds"))
-    config = settings("weakclip/miniature", (), here / "images", here / "seeds", asked.steps)
+    print("| | mIoU | pixel accuracy | minutes |\n|---|---|---|---|")
+    write_all_masks(images, from_segmenter(segmenter, tags), here / "seeds")
+    print_row(
+        f"seeds: CLIP-ES, ground-truth tags, {len(images)} images", score_folder(images, here / "seeds")
+    )
+    config = settings("weakclip/miniature", (), here / "images", here / "seeds", options.steps)
     train_weakclip(config, here / "weakclip")
-    say(f"WeakCLIP, {asked.steps} steps", " | ")
+    print_row(f"WeakCLIP, {options.steps} steps", " | ")
     views = PseudoSettings(scales=(0.75, 1.0, 1.25))
-    written(images, pseudo_source(here / "weakclip", views), here / "pseudo")
-    say("its pseudo-masks, 3 sizes, mirrored, CRF", miou_of(images, here / "pseudo"))
-    short = clip.precision if clip.precision == "bfloat16" else "float32"  # where it is fast here
-    changes = [f'run.precision="{short}"']
-    config = settings("student/miniature", changes, here / "images", here / "pseudo", asked.student_steps)
+    write_all_masks(images, pseudo_source(here / "weakclip", views), here / "pseudo")
+    print_row("its pseudo-masks, 3 scales, flip, CRF", score_folder(images, here / "pseudo"))
+    precision = (
+        clip.precision if clip.precision == "bfloat16" else "float32"
+    )  # bfloat16 only where it is fast
+    changes = [f'run.precision="{precision}"']
+    config = settings("student/miniature", changes, here / "images", here / "pseudo", options.student_steps)
     train_student(config, here / "student")
     student = Student.load(here / "student" / "model.safetensors")
-    say(
-        f"student, {asked.student_steps} steps, {asked.test} unseen scenes",
-        scored((student(unseen_scene(seed).image).labels, scene_mask(seed)) for seed in range(asked.test)),
+    print_row(
+        f"student, {options.student_steps} steps, {options.test} unseen scenes",
+        score((student(unseen_scene(seed).image).labels, scene_mask(seed)) for seed in range(options.test)),
     )
-    say(
-        "the seeds' way on the same scenes",
-        scored(
+    print_row(
+        "the seeds' method on the same scenes",
+        score(
             (segmenter(unseen_scene(seed).image, tags=list(scene_tags(seed))).labels, scene_mask(seed))
-            for seed in range(asked.test)
+            for seed in range(options.test)
         ),
     )
-    if asked.ablation:
+    if options.ablation:
         half = images[: len(images) // 2]
         folder = here / "half"
-        drawn(folder, len(half))
-        written(half, from_segmenter(segmenter, tags), here / "half-seeds")
-        say(f"ablation: seeds of {len(half)} pictures", miou_of(half, here / "half-seeds"))
+        write_images(folder, len(half))
+        write_all_masks(half, from_segmenter(segmenter, tags), here / "half-seeds")
+        print_row(f"ablation: seeds of {len(half)} images", score_folder(half, here / "half-seeds"))
         for i, (row, changes) in enumerate(ABLATION.items()):
             run = here / f"ablation-{i}"
             train_weakclip(
-                settings("weakclip/miniature", changes, folder, here / "half-seeds", asked.ablation), run
+                settings("weakclip/miniature", changes, folder, here / "half-seeds", options.ablation), run
             )
-            once = PseudoSettings(scales=(1.0,), flip=False, crf=None)
-            written(half, pseudo_source(run, once), here / f"ablation-{i}-masks")
-            say(row, miou_of(half, here / f"ablation-{i}-masks"))
+            single_view = PseudoSettings(scales=(1.0,), flip=False, crf=None)
+            write_all_masks(half, pseudo_source(run, single_view), here / f"ablation-{i}-masks")
+            print_row(row, score_folder(half, here / f"ablation-{i}-masks"))
 
 
 if __name__ == "__main__":

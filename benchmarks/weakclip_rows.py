@@ -1,6 +1,6 @@
-"""WeakCLIP's rows of the table of speed: a step of training, what it holds, and the mask of an image.
+"""WeakCLIP's rows of the speed table: a training step, its memory, and the mask of an image.
 
-Sizes are the paper's: ViT-B/16, 21 classes, crops of 512.
+Sizes as in the paper: ViT-B/16, 21 classes, crops of 512.
 """
 
 import multiprocessing
@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 import tagmask
-from benchmarks.field import held
-from benchmarks.plain_weakclip import plain_look, plain_mask, plain_step, trained
+from benchmarks.inputs import BenchmarkInputs, make_image, make_weights
+from benchmarks.plain_weakclip import plain_forward, plain_mask, plain_step, trained
+from benchmarks.process_memory import memory_bytes, reset_peak
 from benchmarks.rows import Row, Work, image_flops
-from benchmarks.world import World, make_image, make_weights
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.weak import losses
 from tagmask.weak.model import WeakClip
@@ -29,23 +29,23 @@ __all__ = ["WEAK_ROWS", "weakclip_memory"]
 
 CLASSES = 21
 CROPS = 2
-"""In one step."""
+"""Batch size of a step."""
 SIDE = 512
 SCALES = (0.75, 1.25)
-"""Of the row about masks: 10 windows of the 52 that the paper's six scales make."""
-FIELD = "weakclip/voc"
+"""Scales of the mask row: 10 of the 52 windows of the paper's six scales."""
+CRF = "weakclip/voc"
 
 HEAD_FLOPS = 2 * (2.4e9 + 3.2e9 + 0.8e9 + 0.3e9 + 12.8e9 + 18.3e9 + 1.4e9)
-"""Of one crop beside the tower: doublings, lateral and 3 x 3 convolutions, head, co-attention."""
+"""FLOP of one crop without the tower: upsampling, lateral and 3 x 3 convolutions, head, co-attention."""
 
 
 def make_model(clip: tagmask.Clip) -> WeakClip:
-    """Of the paper's size and settings; the classes' names do not matter to time."""
+    """Return a model of the paper's size and settings; the class names do not affect the time."""
     return WeakClip.of(clip, [f"word {index}" for index in range(CLASSES)])
 
 
 def make_crops() -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (b, 3, h, w) of bytes, labels (b, h, w) of a few classes."""
+    """Return uint8 images (b, 3, h, w) and labels (b, h, w) of a few classes."""
     image = torch.from_numpy(make_image(SIDE, SIDE)).permute(2, 0, 1)
     labels = torch.zeros(SIDE, SIDE, dtype=torch.uint8)
     labels[100:300, 200:400], labels[350:, :150] = 5, 11
@@ -53,18 +53,18 @@ def make_crops() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def our_step(model: WeakClip) -> Work:
-    """One step; in the model's precision, by autocast, where that is a short one."""
+    """Return a training step of tagmask, with autocast if the model's precision is not float32."""
     model.train()
     groups = model.parameter_groups("paper")
     optimiser = torch.optim.AdamW(groups[0].parameters, lr=1e-4, weight_decay=3e-5)
     images, labels = make_crops()
-    short = model.precision != "float32"
+    autocast = model.precision != "float32"
 
     def step() -> torch.Tensor:
         pixels = model.normalise(images.permute(0, 2, 3, 1))
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=short):
-            seen = model(pixels)
-        loss = losses.total(seen, labels, images)["total"]
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            output = model(pixels)
+        loss = losses.total(output, labels, images)["total"]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -74,7 +74,7 @@ def our_step(model: WeakClip) -> Work:
 
 
 def their_step(model: WeakClip) -> Work:
-    """One step of the plain program, on copies of all weights."""
+    """Return a training step of the plain program, on copies of all weights."""
     tensors = trained(published_tensors(model))
     leaves = [tensor for tensor in tensors.values() if tensor.requires_grad]
     optimiser = torch.optim.AdamW(leaves, lr=1e-4, weight_decay=3e-5)
@@ -82,73 +82,75 @@ def their_step(model: WeakClip) -> Work:
     return lambda: plain_step(tensors, model.ids, images, labels, optimiser, model.taps)
 
 
-def step_row(world: World) -> Row:
-    """A step of training."""
-    ours = [make_model(clip) for clip in world.clips]
+def step_row(inputs: BenchmarkInputs) -> Row:
+    """Row for a training step."""
+    ours = [make_model(clip) for clip in inputs.clips]
     counts = ours[0].counts()
     flops = CROPS * (image_flops((SIDE // 16) ** 2) + 3 * HEAD_FLOPS)
     return Row(
         "weakclip-step",
         (their_step(ours[0]), *(our_step(model) for model in ours)),
         flops,
-        f"{CROPS} crops of {SIDE}, {CLASSES} classes, {counts.trainable:,} parameters trained of "
-        f"{counts.total:,}; the CRF is a lattice in plain and exact in ours",
+        f"{CROPS} crops of {SIDE}, {CLASSES} classes, {counts.trainable:,} trainable parameters of "
+        f"{counts.total:,}; the CRF is a lattice in plain and exact in tagmask",
     )
 
 
-def masks_row(world: World) -> Row:
-    """The pseudo-mask of one image, its CRF included."""
-    models = [make_model(clip).eval() for clip in world.clips]
+def masks_row(inputs: BenchmarkInputs) -> Row:
+    """Row for the pseudo-mask of one image, including the CRF."""
+    models = [make_model(clip).eval() for clip in inputs.clips]
     tensors, ids, taps = published_tensors(models[0]), models[0].ids, models[0].taps
     views = TTAConfig(scales=SCALES)
 
     def mask(model: WeakClip) -> np.ndarray:
-        return pseudo_mask(model, world.image, CRF_SETTINGS[FIELD], views)
+        return pseudo_mask(model, inputs.image, CRF_SETTINGS[CRF], views)
 
     def plain() -> np.ndarray:
-        return plain_mask(tensors, ids, world.image, taps, SCALES, FIELD)
+        return plain_mask(tensors, ids, inputs.image, taps, SCALES, CRF)
 
     with torch.inference_mode():
         crop = models[0].normalise(make_image(SIDE, SIDE)[None])
         exact = models[0](crop).logits
-        apart = float((plain_look(tensors, ids, crop, taps)[0] - exact).abs().max() / exact.abs().max())
+        difference = float(
+            (plain_forward(tensors, ids, crop, taps)[0] - exact).abs().max() / exact.abs().max()
+        )
     windows = 10
     return Row(
         "weakclip-masks",
         (plain, *(partial(mask, model) for model in models)),
         windows * (image_flops((SIDE // 16) ** 2) + HEAD_FLOPS),
-        f"375 x 500, scales {SCALES} and mirrored, {windows} windows, CRF of {FIELD}; "
-        f"logits of a crop differ from plain's by {apart:.0e} of their range",
+        f"375 x 500, scales {SCALES} and flipped, {windows} windows, CRF {CRF}; "
+        f"logits of a crop differ from plain's by {difference:.0e} of their range",
     )
 
 
-def _step_growth(side: str) -> int:
-    """By how many bytes two steps raise what a process holds beside the weights."""
+def _step_growth(program: str) -> int:
+    """Peak bytes of two steps, above the memory with loaded weights."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "ViT-B-16.pt"
         torch.save(make_weights(), file)
-        work = (their_step if side == "plain" else our_step)(make_model(tagmask.load(file, device="cpu")))
-    before = held("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the most so far is forgotten
+        work = (their_step if program == "plain" else our_step)(make_model(tagmask.load(file, device="cpu")))
+    before = memory_bytes("VmRSS")
+    reset_peak()
     work()
     work()
-    return held("VmHWM") - before
+    return memory_bytes("VmHWM") - before
 
 
 def weakclip_memory() -> str:
-    """A line on what a process that trains holds at most, for each side."""
-    found = []
-    for side in ("plain", "ours"):
-        with multiprocessing.get_context("spawn").Pool(1) as alone:
-            found.append(alone.apply(_step_growth, (side,)))
-    plain, ours = (value / 2**30 for value in found)
+    """Return a line with the peak memory of training, for each program."""
+    growth = []
+    for program in ("plain", "tagmask"):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            growth.append(pool.apply(_step_growth, (program,)))
+    plain, ours = (value / 2**30 for value in growth)
     return (
-        f"* weakclip-memory: training on {CROPS} crops of {SIDE} takes, beside the weights, {plain:.1f} GiB "
-        f"in plain and {ours:.1f} GiB in ours"
+        f"* weakclip-memory: training on {CROPS} crops of {SIDE} takes, in addition to the weights, "
+        f"{plain:.1f} GiB in plain and {ours:.1f} GiB in tagmask"
     )
 
 
-WEAK_ROWS: Mapping[str, Callable[[World], Row]] = MappingProxyType(
+WEAK_ROWS: Mapping[str, Callable[[BenchmarkInputs], Row]] = MappingProxyType(
     {"weakclip-step": step_row, "weakclip-masks": masks_row}
 )
 """By name."""

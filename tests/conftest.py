@@ -1,4 +1,4 @@
-"""Fixtures for all tests: made-up checkpoints, loaded once, and a cache folder of their own."""
+"""Fixtures for all tests: random checkpoints, loaded once, and a separate cache folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.golden import make_images, make_weights, make_weights_sclip, make_wei
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _isolated_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test may read or write a user's cache or pick up a user's weights."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TAGMASK_HOME", str(tmp_path_factory.mktemp("home")))
@@ -20,13 +20,13 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("HF_HUB_OFFLINE", "1")  # nor download anything
         for name in ("TAGMASK_WEIGHTS", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ENDPOINT"):
             patch.delenv(name, raising=False)
-        torch.set_num_threads(1)  # the made-up models are small: threads would only wait for each other
+        torch.set_num_threads(1)  # the random models are too small for threads to pay off
         yield
 
 
 @pytest.fixture(scope="session")
 def tagclip_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A made-up 12-layer checkpoint, as a plain state dict."""
+    """A random 12-layer checkpoint, as a plain state dict."""
     path = tmp_path_factory.mktemp("weights") / "tagclip.pt"
     torch.save(make_weights.make_state_dict(), path)
     return path
@@ -34,7 +34,7 @@ def tagclip_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sclip_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A made-up 4-layer checkpoint, as a plain state dict with the scalars OpenAI's archives hold."""
+    """A random 4-layer checkpoint, as a plain state dict with the scalars OpenAI's archives hold."""
     tensors = {name: torch.tensor(np.asarray(value)) for name, value in make_weights_sclip.make().items()}
     scalars = {"input_resolution": 224, "context_length": 77, "vocab_size": 49408}
     path = tmp_path_factory.mktemp("weights") / "sclip.pt"
@@ -44,7 +44,7 @@ def sclip_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def variants_model(tmp_path_factory: pytest.TempPathFactory) -> Clip:
-    """Another made-up 12-layer checkpoint."""
+    """Another random 12-layer checkpoint."""
     tensors = {name: torch.tensor(np.asarray(value)) for name, value in make_weights_variants.make().items()}
     path = tmp_path_factory.mktemp("weights") / "variants.pt"
     torch.save(tensors, path)
@@ -63,5 +63,5 @@ def sclip_model(sclip_weights: Path) -> Clip:
 
 @pytest.fixture(scope="session")
 def shapes() -> list[np.ndarray]:
-    """Three small pictures of coloured shapes: 250x333, 320x200, 224x224."""
+    """Three small images of coloured shapes, (h, w): 250x333, 320x200, 224x224."""
     return [make_images.make(seed, h, w, parts) for _, seed, h, w, parts in make_images.SPECS]

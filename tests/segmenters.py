@@ -1,4 +1,4 @@
-"""Segmenters of both kinds with a few own words, for the tests of pipelines."""
+"""Segmenters of both kinds with a few words, for the tests of pipelines."""
 
 import numpy as np
 
@@ -10,14 +10,14 @@ BACKGROUND = ["wall", "grass"]
 KINDS = ("cls-seg", "dense")
 
 
-def made(clip: Clip, kind: str, **settings: object) -> tagmask.Segmenter:
-    """Own words: tags masked, or all words compared with half the usual pixels."""
-    usual: dict[str, object] = {"words": WORDS, "background": BACKGROUND}
+def make_segmenter(clip: Clip, kind: str, **settings: object) -> tagmask.Segmenter:
+    """CLS-SEG, or SCLIP among tags with half the default number of pixels."""
+    defaults: dict[str, object] = {"words": WORDS, "background": BACKGROUND}
     if kind == "cls-seg":
-        usual |= {"method": "cls-seg"}
+        defaults |= {"method": "cls-seg"}
     else:
-        usual |= {"among": "tags", "templates": ("a {}.",), "short_side": 112, "crop": 112}
-    return tagmask.Segmenter(clip, **{**usual, **settings})
+        defaults |= {"among": "tags", "templates": ("a {}.",), "short_side": 112, "crop": 112}
+    return tagmask.Segmenter(clip, **{**defaults, **settings})
 
 
 def scores_of(seg: tagmask.Segmentation) -> np.ndarray:

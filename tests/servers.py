@@ -1,4 +1,4 @@
-"""A web server on this machine, for as long as a test runs."""
+"""A local web server for the duration of a test."""
 
 import sys
 import threading
@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class QuietHandler(BaseHTTPRequestHandler):
-    """Tests look at stderr."""
+    """A handler that does not log to stderr, which tests check."""
 
     def log_message(self, *_: object) -> None:
         pass
@@ -16,14 +16,14 @@ class QuietHandler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Give the server's address. A fault of the handler fails the test; a client that hangs up is none."""
-    faults: list[BaseException | None] = []
+    """Run a server and yield its address. An error in the handler fails the test; a client may disconnect."""
+    errors: list[BaseException | None] = []
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, *_: object) -> None:
             error = sys.exception()
             if not isinstance(error, ConnectionError):
-                faults.append(error)
+                errors.append(error)
 
     server = Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -34,4 +34,4 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
-    assert faults == []
+    assert errors == []

@@ -53,7 +53,7 @@ def test_public_names() -> None:
         _ = tagmask.tagger  # type: ignore[attr-defined]
 
 
-def test_methods_say_what_they_are() -> None:
+def test_methods_have_descriptions() -> None:
     found = tagmask.methods()
     assert {"clip", "maskclip", "sclip", "naclip", "sc-clip", "cls-seg", "tagclip"} <= found.keys()
     assert all("(" in line and "\n" not in line for line in found.values())
@@ -83,7 +83,7 @@ def test_each_step_can_be_switched_off(tagclip_model: Clip, shapes: list[np.ndar
     assert np.abs(scores(dmar=False) - coarse).max() > 1e-3  # crops of coarse candidates: not recorded
 
 
-def test_a_second_name_can_only_raise_a_classes_share(tagclip_model: Clip, shapes: list[np.ndarray]) -> None:
+def test_a_second_name_can_only_raise_a_class_s_score(tagclip_model: Clip, shapes: list[np.ndarray]) -> None:
     options = {"dmar": False, "cwr": False, "background": ["wall"]}
     both = tagmask.Tagger(tagclip_model, ["cat", "dog", "puppy"], **options)(shapes[1])
     merged = tagmask.Tagger(tagclip_model, ["cat", "dog, puppy"], **options)(shapes[1])
@@ -91,7 +91,7 @@ def test_a_second_name_can_only_raise_a_classes_share(tagclip_model: Clip, shape
     np.testing.assert_allclose(merged.scores[1], both.scores[1:].max(), rtol=0, atol=1e-6)
 
 
-def test_min_score_and_top_take_tags_away(tagclip_model: Clip, shapes: list[np.ndarray]) -> None:
+def test_min_score_and_top_limit_the_tags(tagclip_model: Clip, shapes: list[np.ndarray]) -> None:
     many = tagmask.Tagger(tagclip_model, recipe="tagclip/voc2012")(shapes[0])
     assert len(many.chosen) > 1
     best = int(many.scores.argmax())
@@ -171,18 +171,18 @@ def test_save_and_overlay(segmenter: tagmask.Segmenter, shapes: list[np.ndarray]
     assert inside.any()
     assert same[inside].mean() > 0.9
     assert not same[seg.labels > 0].any() or same[seg.labels > 0].mean() < 0.1
-    with pytest.raises(ShapeError, match="give the image that they were made from"):
+    with pytest.raises(ShapeError, match="Give the image that was masked"):
         seg.overlay(shapes[1])
 
 
-def test_every_kind_of_image_gives_the_same(
+def test_every_image_source_gives_the_same_result(
     tagger: tagmask.Tagger, segmenter: tagmask.Segmenter, shapes: list[np.ndarray], tmp_path: Path
 ) -> None:
-    picture = PILImage.fromarray(shapes[2])
-    picture.save(tmp_path / "a.png")
+    image = PILImage.fromarray(shapes[2])
+    image.save(tmp_path / "a.png")
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    sources = [shapes[2], picture, tmp_path / "a.png", str(tmp_path / "a.png"), buffer.getvalue()]
+    image.save(buffer, "PNG")
+    sources = [shapes[2], image, tmp_path / "a.png", str(tmp_path / "a.png"), buffer.getvalue()]
     for source in sources[1:]:
         np.testing.assert_array_equal(tagger(source).scores, tagger(shapes[2]).scores)
         np.testing.assert_array_equal(segmenter(source).labels, segmenter(shapes[2]).labels)
@@ -205,7 +205,7 @@ def test_lists_in_lists_out_equal_one_at_a_time(
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (16, 16), (15, 17), (5, 400)])
-def test_odd_sizes_have_results(
+def test_extreme_sizes_have_results(
     size: tuple[int, int], tagger: tagmask.Tagger, segmenter: tagmask.Segmenter
 ) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
@@ -225,7 +225,7 @@ def test_a_plain_image_has_finite_scores(
     assert np.isfinite(seg.scores).all()
 
 
-def test_strips_change_nothing(
+def test_strip_size_does_not_change_results(
     sclip_model: Clip, shapes: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for recipe in ("sclip/voc21", "sclip+pamr/voc21"):
@@ -259,7 +259,7 @@ def test_images_are_brought_within_the_limits(
     assert tuple(pixels.shape) == (3, *expected)
 
 
-def test_the_area_rule_does_not_follow_the_order_of_the_words(
+def test_area_threshold_does_not_depend_on_the_order_of_words(
     sclip_model: Clip, shapes: list[np.ndarray]
 ) -> None:
     words = ["cat", "dog", "cow", "boat"]
@@ -275,7 +275,7 @@ def test_the_area_rule_does_not_follow_the_order_of_the_words(
         np.testing.assert_array_equal(renamed, found[0].labels)
 
 
-def test_the_background_survives_the_area_rule(sclip_model: Clip, shapes: list[np.ndarray]) -> None:
+def test_background_is_exempt_from_the_area_threshold(sclip_model: Clip, shapes: list[np.ndarray]) -> None:
     seg = tagmask.Segmenter(sclip_model, ["cat", "dog"], area_thd=1.0)(shapes[0])
     assert set(np.unique(seg.labels)) == {0}
 
@@ -324,8 +324,8 @@ def test_lower_precisions_stay_close(
     assert np.mean(masks[0].labels != masks[1].labels) < 0.1
 
 
-def test_windows_under_a_patch_are_refused(sclip_model: Clip, shapes: list[np.ndarray]) -> None:
-    with pytest.raises(InputError, match="Crop is 15 pixels, but a patch of these weights has 16"):
+def test_windows_smaller_than_a_patch_are_refused(sclip_model: Clip, shapes: list[np.ndarray]) -> None:
+    with pytest.raises(InputError, match="crop is 15 pixels and a patch of these weights has 16"):
         tagmask.Segmenter(sclip_model, ["cat"], crop=15, stride=15)
     assert tagmask.Segmenter(sclip_model, ["cat"], crop=16, stride=16)(shapes[2]).labels.shape == (224, 224)
     assert tagmask.Segmenter(sclip_model, ["cat"], crop=None)(shapes[1]).labels.shape == (320, 200)
@@ -338,12 +338,12 @@ def test_an_image_that_cannot_be_read_is_an_image_error(segmenter: tagmask.Segme
         segmenter(b"not an image")
 
 
-def test_a_setting_of_the_other_kind_is_named(sclip_model: Clip) -> None:
-    with pytest.raises(InputError, match="prob_thd is no setting of tagclip"):
+def test_setting_of_the_other_kind_is_refused(sclip_model: Clip) -> None:
+    with pytest.raises(InputError, match="Unknown setting prob_thd of tagclip"):
         tagmask.Tagger(sclip_model, ["cat"], prob_thd=0.1)
 
 
-def test_deep_towers_are_said_to_be_read_otherwise(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_deep_towers_give_warnings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tensors = make_weights_variants.make()
     for name, value in list(tensors.items()):
         if name.startswith("visual.transformer.resblocks."):
@@ -353,18 +353,18 @@ def test_deep_towers_are_said_to_be_read_otherwise(tmp_path: Path, caplog: pytes
         {name: torch.tensor(np.asarray(value)) for name, value in tensors.items()}, tmp_path / "deep.pt"
     )
     clip = tagmask.load(tmp_path / "deep.pt", activation="quickgelu")
-    picture = np.zeros((40, 60, 3), np.uint8)
+    image = np.zeros((40, 60, 3), np.uint8)
 
-    def said(**settings: object) -> str:
+    def warnings(**settings: object) -> str:
         caplog.clear()
-        made = tagmask.Segmenter(clip, recipe="sclip/voc20", templates=("{}.",), **settings)
-        assert made(picture).labels.shape == (40, 60)
+        segmenter = tagmask.Segmenter(clip, recipe="sclip/voc20", templates=("{}.",), **settings)
+        assert segmenter(image).labels.shape == (40, 60)
         return " ".join(record.getMessage() for record in caplog.records)
 
-    assert said(method="sclip") == ""
-    assert "naclip is weaker on large weights (published: VOC21 52.2 on L/14" in said(method="naclip")
-    scaled = said(method="sc-clip")
-    assert "sc-clip names layers of a 12-layer tower; " in scaled
-    assert "deep.pt has 24, of which those at the same share" in scaled
+    assert warnings(method="sclip") == ""
+    assert "naclip is weaker on large weights (published: VOC21 52.2 on L/14" in warnings(method="naclip")
+    scaled = warnings(method="sc-clip")
+    assert "sc-clip refers to layers of a 12-layer tower; " in scaled
+    assert "deep.pt has 24. Layers at the same relative depth are used" in scaled
     assert "weaker" not in scaled
-    assert said(method="sc-clip", as_="published") == ""
+    assert warnings(method="sc-clip", as_="published") == ""

@@ -1,4 +1,4 @@
-"""The catalogue: every method has what its kind needs, and a method of one's own is like a built-in one."""
+"""The catalogue: every method has what its kind needs; registered methods work like built-in ones."""
 
 from dataclasses import dataclass, fields
 
@@ -26,13 +26,13 @@ def test_a_method_has_what_its_kind_needs(each: Method) -> None:
     assert (each.rule is not None) == (each.kind == "dense")
     assert (each.score is not None) == (each.kind == "one_pass")
     assert (each.own_words is not None) == (each.gives == "tags")
-    own = {field.name for field in fields(each.settings)}
-    assert set(each.quirks) <= own
-    assert set(each.preset) <= own
-    # A name that a recipe and its method both had could not be routed.
+    settings = {field.name for field in fields(each.settings)}
+    assert set(each.quirks) <= settings
+    assert set(each.preset) <= settings
+    # A setting that the recipe and the method both had would be ambiguous as an override.
     for kind in SHARED[each.gives]:
         if kind is not TagFirstRecipe or each.kind == "tag_first":
-            assert not own & {field.name for field in fields(kind)}
+            assert not settings & {field.name for field in fields(kind)}
     assert each.summary
     assert each.source
 
@@ -54,7 +54,7 @@ def blended(settings: Blend, depth: int) -> DenseRule:
     return DenseRule(weights)
 
 
-def test_a_method_of_ones_own_is_used_like_a_built_in_one(sclip_model: Clip) -> None:
+def test_registered_method_works_like_a_built_in_one(sclip_model: Clip) -> None:
     tagmask.register_method("all-queries", lambda x: affinity(x.q, x.q))
     tagmask.register_method("blend", blended, settings=Blend, summary="half and half")
     image = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
@@ -73,13 +73,15 @@ def test_a_method_of_ones_own_is_used_like_a_built_in_one(sclip_model: Clip) -> 
     assert list(segmenter.compare(image, ["sclip", "blend"])) == ["sclip", "blend"]
 
 
-@pytest.mark.parametrize(("name", "said"), [("sclip", "is built in"), ("My Method", "cannot name a method")])
-def test_names_that_a_method_cannot_have(name: str, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+@pytest.mark.parametrize(
+    ("name", "message"), [("sclip", "is built in"), ("My Method", "Invalid method name 'My Method'")]
+)
+def test_invalid_method_names_are_refused(name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         tagmask.register_method(name, lambda x: None)
 
 
-def test_near_names_are_suggested() -> None:
+def test_unknown_method_suggests_a_similar_name() -> None:
     with pytest.raises(InputError, match=r"Unknown method 'scilp'. Did you mean 'sclip'\? See"):
         dense_rule("scilp", 12)
     with pytest.raises(InputError, match="Method 'tagclip' gives tags, not masks"):

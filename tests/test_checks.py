@@ -22,11 +22,11 @@ def test_numbers(value: object, low: int, high: int | None, whole: bool, good: b
     if good:
         check_number("x", value, low, high, whole=whole)
     else:
-        with pytest.raises(InputError, match=r"^x is .*; give a"):
+        with pytest.raises(InputError, match=r"^x is .*\. Give a"):
             check_number("x", value, low, high, whole=whole)
 
 
 def test_choices() -> None:
     check_choice("x", "a", ("a", "b"))
-    with pytest.raises(InputError, match="x 'c' is unknown; give one of a, b"):
+    with pytest.raises(InputError, match=r"Unknown x 'c'\. Give one of a, b\."):
         check_choice("x", "c", ("a", "b"))

@@ -1,4 +1,4 @@
-"""The programs and the command of docs/deploy.md, run as they stand (make students-test)."""
+"""Run the programs and the command of docs/deploy.md unchanged (make students-test)."""
 
 import re
 import shlex
@@ -38,7 +38,7 @@ def test_the_program_with_tagmask(folder: Path) -> None:
             assert image.size == (100, 75)
 
 
-def test_students_and_choices_are_all_told() -> None:
+def test_all_students_and_choices_are_documented() -> None:
     for name in STUDENTS:
         assert f"`{name}`" in TEXT or f"`-{name.split('-')[1]}`" in TEXT
     assert "--pixels normalised" in TEXT
@@ -53,5 +53,5 @@ def test_the_command_and_the_program_without_tagmask(folder: Path) -> None:
     assert result.exit_code == 0, result.output
     exec(compile(ALONE, "deploy.md", "exec"), {})
     exec(compile(WITH_TAGMASK, "deploy.md", "exec"), {})
-    given, wanted = (np.array(PILImage.open(folder / name)) for name in ("labels.png", "mask.png"))
-    assert (given != wanted).mean() < 0.001
+    alone, expected = (np.array(PILImage.open(folder / name)) for name in ("labels.png", "mask.png"))
+    assert (alone != expected).mean() < 0.001

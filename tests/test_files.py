@@ -1,4 +1,4 @@
-"""Files are whole or not there, whatever goes wrong while they are written."""
+"""Atomic writes: a complete file or none, whatever fails while it is written."""
 
 import errno
 import hashlib
@@ -83,16 +83,16 @@ def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert listing(tmp_path) == ["a.bin"]
 
 
-def test_really_full_device() -> None:
+def test_write_errors_carry_no_file_name() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     device = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115
     with device, pytest.raises(OSError, match="No space") as caught:
         device.write(b"x")
-    assert caught.value.filename is None  # what `atomic_open` takes for an error of writing
+    assert caught.value.filename is None  # how `atomic_open` recognises a write error
 
 
-def test_another_files_error_is_not_ours(tmp_path: Path) -> None:
+def test_error_about_another_file_is_passed_on(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic_open(tmp_path / "a.bin"):
         (tmp_path / "gone").read_bytes()
     assert listing(tmp_path) == []
@@ -143,7 +143,7 @@ def test_link_is_replaced_not_followed(tmp_path: Path) -> None:
 
 
 def test_many_writers_one_file(tmp_path: Path) -> None:
-    """Whoever reads at any time finds one writer's whole content."""
+    """A reader always finds the complete content of one writer."""
     path = tmp_path / "a.bin"
     contents = [bytes([i]) * 50_000 for i in range(6)]
     write_bytes(path, contents[0])
@@ -196,15 +196,15 @@ def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
         cache_dir()
 
 
-def test_the_hash_of_files_is_of_their_contents_in_their_order(tmp_path: Path) -> None:
-    one, other = tmp_path / "one", tmp_path / "other"
-    one.write_bytes(b"ab")
-    other.write_bytes(b"c")
-    wanted = hashlib.sha256(hashlib.sha256(b"ab").digest() + hashlib.sha256(b"c").digest()).hexdigest()
-    assert file_hash(one, other) == wanted
-    assert file_hash(other, one) != wanted
-    one.write_bytes(b"a")
-    other.write_bytes(b"bc")  # the same bytes, divided elsewhere
-    assert file_hash(one, other) != wanted
+def test_file_hash_depends_on_contents_and_order(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_bytes(b"ab")
+    second.write_bytes(b"c")
+    expected = hashlib.sha256(hashlib.sha256(b"ab").digest() + hashlib.sha256(b"c").digest()).hexdigest()
+    assert file_hash(first, second) == expected
+    assert file_hash(second, first) != expected
+    first.write_bytes(b"a")
+    second.write_bytes(b"bc")  # the same bytes, divided elsewhere
+    assert file_hash(first, second) != expected
     with pytest.raises(InputError, match="none cannot be read: No such file"):
         file_hash(tmp_path / "none")

@@ -1,4 +1,4 @@
-"""Every way a picture can be odd, built here byte by byte, against rules written as loops."""
+"""Unusual and damaged images, built byte by byte, compared with rules written as loops."""
 
 import errno
 import inspect
@@ -157,12 +157,12 @@ def test_orientation_of_formats(format_: str, orientation: int) -> None:
     "exif", [b"Exif\x00\x00garbage", b"Exif\x00\x00II*\x00\x08\x00\x00\x00\xff\xff", b""]
 )
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_damaged_exif_does_not_spoil_a_good_picture(exif: bytes) -> None:
+def test_damaged_exif_is_ignored(exif: bytes) -> None:
     assert close(read_image(encoded(smooth(), "JPEG", quality=95, exif=exif)), smooth(), 8)
 
 
-def test_orientation_among_odd_tags() -> None:
-    """The page name is a fraction: such a tag can be read past, but not be written again."""
+def test_orientation_among_malformed_tags() -> None:
+    """The page name is a fraction: readers can skip such a tag, but it cannot be written again."""
     entries = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHII", 0x011D, 5, 1, 38)
     exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4) + struct.pack("<II", 1, 2)
     assert np.array_equal(read_image(encoded(photo(), "PNG", exif=exif)), upright_oracle(photo(), 6))
@@ -225,7 +225,7 @@ def test_float_pixels(as_file: bool) -> None:
         read_image(encoded(image, "TIFF") if as_file else image)
 
 
-def test_mode_without_a_way_to_rgb(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mode_that_does_not_convert_to_rgb(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(image: PIL.Image.Image, mode: str) -> None:
         raise ValueError(f"conversion from {image.mode} to {mode} not supported")
 
@@ -352,13 +352,13 @@ def test_pil_image_is_left_alone() -> None:
         (np.array(7, np.uint8), r"shape \(\)"),
     ],
 )
-def test_arrays_of_other_kinds(array: np.ndarray, advice: str) -> None:
+def test_invalid_arrays_are_refused(array: np.ndarray, advice: str) -> None:
     with pytest.raises(ImageError, match=advice):
         read_image(array)
 
 
 def test_not_an_image_at_all() -> None:
-    with pytest.raises(ImageError, match="got list"):
+    with pytest.raises(ImageError, match="Got list"):
         inspect.unwrap(read_image)([1, 2])  # type: ignore[arg-type]
 
 
@@ -371,7 +371,7 @@ def test_empty_pil_image() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (b"", "empty file"),
         (b"hello, world\n", "text, starting 'hello, world"),
@@ -383,19 +383,19 @@ def test_empty_pil_image() -> None:
         (b"%PDF-1.7", "PDF"),
         (b"PK\x03\x04abc", "zip"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "'heic'"),
-        (bytes(100), "zero bytes"),
+        (bytes(100), "all null bytes"),
         (b"\x93\x00\xfe\xff\x01", "unknown data, starting 93 00 fe ff 01"),
         (b"\xff\xd8\xff\xe0", "starts like a JPEG file, but its header is damaged"),
         (b"\x89PNG\r\n\x1a\n", "PNG"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "text, starting '%!PS"),
     ],
 )
-def test_not_a_picture(tmp_path: Path, content: bytes | str, words: str) -> None:
+def test_not_an_image(tmp_path: Path, content: bytes | str, message: str) -> None:
     file = tmp_path / "x.jpg"
     file.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(ImageError, match=r"x\.jpg") as caught:
         read_image(file)
-    assert words in str(caught.value)
+    assert message in str(caught.value)
     with pytest.raises(ImageError, match="bytes"):
         read_image(file.read_bytes())
 
@@ -424,10 +424,10 @@ def test_damaged_bytes_read_or_raise_image_error(data: st.DataObject, format_: s
     assert read.ndim == 3
 
 
-def test_absent(tmp_path: Path) -> None:
+def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"There is no file .*nothing\.jpg"):
         read_image(tmp_path / "nothing.jpg")
-    with pytest.raises(ImageError, match="Addresses are not fetched"):
+    with pytest.raises(ImageError, match="URLs are not fetched"):
         read_image("https://example.org/cat.jpg")
 
 
@@ -499,14 +499,14 @@ def test_huge_header_is_refused_before_decoding() -> None:
 
 
 def test_threads() -> None:
-    """Many threads, good and bad pictures mixed; the warning filters stay as they were."""
+    """Valid and invalid images in many threads; the warning filters stay unchanged."""
     good = [encoded(photo(40, 30, seed), "PNG") for seed in range(4)]
-    wrong: list[object] = []
+    failures: list[object] = []
 
     def work(index: int) -> None:
         for _ in range(10):
             if not np.array_equal(read_image(good[index % 4]), photo(40, 30, index % 4)):
-                wrong.append(index)
+                failures.append(index)
             with pytest.raises(ImageError):
                 read_image(b"nothing")
 
@@ -516,7 +516,7 @@ def test_threads() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not wrong
+    assert not failures
     assert list(warnings.filters) == filters
 
 

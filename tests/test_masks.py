@@ -1,4 +1,4 @@
-"""Indices survive the PNG; overlays tint what they should, and only that."""
+"""Index PNGs keep every label; overlays tint the right pixels and no others."""
 
 import inspect
 import io
@@ -72,7 +72,7 @@ def test_round_trip_of_views(dtype: str, tmp_path: Path) -> None:
     assert np.array_equal(read_index_png(str(file)), labels)
 
 
-def test_other_programs_see_palette_and_indices() -> None:
+def test_other_programs_read_palette_and_indices() -> None:
     labels = np.array([[0, 1, 20], [255, 7, 128]], np.uint8)
     data = index_png(labels)
     width, height, depth, colour_type = struct.unpack(">IIBB", data[16:26])
@@ -110,7 +110,7 @@ def test_eight_bit_grey_is_indices() -> None:
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
-def test_grey_that_pillow_would_stretch_is_refused(bits: int) -> None:
+def test_grey_that_pillow_would_rescale_is_refused(bits: int) -> None:
     chunks = {
         b"IHDR": struct.pack(">IIBBBBB", 8, 1, bits, 0, 0, 0, 0),
         b"IDAT": zlib.compress(bytes(1 + bits)),
@@ -123,9 +123,9 @@ def test_grey_that_pillow_would_stretch_is_refused(bits: int) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
-def test_colours_are_no_indices(mode: str, tmp_path: Path) -> None:
+def test_colour_images_are_refused(mode: str, tmp_path: Path) -> None:
     data = encoded(PIL.Image.new(mode, (3, 2)))
-    with pytest.raises(ImageError, match=f"the bytes given: .*got mode {mode} .*Save the indices"):
+    with pytest.raises(ImageError, match=f"The bytes given: got mode {mode} .*Save the indices"):
         read_index_png(data)
     file = tmp_path / "seen.png"
     file.write_bytes(data)
@@ -133,12 +133,12 @@ def test_colours_are_no_indices(mode: str, tmp_path: Path) -> None:
         read_index_png(file)
 
 
-def test_jpeg_is_no_mask() -> None:
+def test_jpeg_is_refused() -> None:
     with pytest.raises(ImageError, match="not one of PNG"):
         read_index_png(encoded(PIL.Image.new("L", (3, 2)), "JPEG"))
 
 
-def test_absent_mask(tmp_path: Path) -> None:
+def test_missing_mask(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="There is no file"):
         read_index_png(tmp_path / "gone.png")
 
@@ -169,10 +169,10 @@ def test_colours_repeat_at_last() -> None:
 # --- overlays ---
 
 
-def seen(
+def drawn(
     image: np.ndarray, labels: np.ndarray, names: list[str] | None = None, **options: object
 ) -> np.ndarray:
-    """An overlay; without names by default, which leaves tints and lines."""
+    """An overlay as an array; by default without names, so only tints and outlines."""
     names = [""] * 20 if names is None else names
     return np.asarray(overlay(image, labels, names, **options))  # type: ignore[arg-type]
 
@@ -187,7 +187,7 @@ def test_tints_and_lines(data: st.DataObject, h: int, w: int, wide: bool) -> Non
     opacity = data.draw(st.sampled_from([0.0, 0.25, 0.5, 0.8, 1.0]))
     image = photo(h, w)
     colours = overlay_colours(20).astype(float)
-    result = seen(image, labels, skip=skip, opacity=opacity)
+    result = drawn(image, labels, skip=skip, opacity=opacity)
 
     def region(i: int, j: int) -> int:
         label = int(labels[i, j])
@@ -208,10 +208,10 @@ def test_tints_and_lines(data: st.DataObject, h: int, w: int, wide: bool) -> Non
 
 
 @pytest.mark.parametrize("opacity", [0.25, 0.5, 0.75])
-def test_tints_are_rounded_not_cut(opacity: float) -> None:
+def test_tints_are_rounded(opacity: float) -> None:
     image = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, axis=2)
     exact = (1 - opacity) * image[:, 0] + opacity * overlay_colours(1)[0]
-    assert np.abs(seen(image, np.zeros((256, 1), np.uint8), opacity=opacity)[:, 0] - exact).max() <= 0.5
+    assert np.abs(drawn(image, np.zeros((256, 1), np.uint8), opacity=opacity)[:, 0] - exact).max() <= 0.5
 
 
 @pytest.mark.parametrize(("side", "width"), [(100, 1), (300, 1), (500, 2), (1000, 4), (1700, 6)])
@@ -219,19 +219,19 @@ def test_lines_are_thicker_in_larger_images(side: int, width: int) -> None:
     image = np.zeros((side, side, 3), np.uint8)
     labels = np.zeros((side, side), np.uint8)
     labels[:, side // 2 :] = 1
-    white = (seen(image, labels) == 255).all(axis=2)
+    white = (drawn(image, labels) == 255).all(axis=2)
     assert white.sum(axis=1).tolist() == [width] * side
     assert abs(np.flatnonzero(white[0]).mean() + 0.5 - side / 2) <= 0.5
 
 
 def test_bands_join_without_seams() -> None:
-    """More pixels than are worked on at a time."""
+    """More pixels than are processed at a time."""
     image = np.full((1500, 1000, 3), 100, np.uint8)
-    result = seen(image, np.zeros((1500, 1000), np.uint8), opacity=0.5)
+    result = drawn(image, np.zeros((1500, 1000), np.uint8), opacity=0.5)
     assert (result == result[0, 0]).all()
 
 
-def test_inputs_are_left_alone() -> None:
+def test_inputs_are_unchanged() -> None:
     image, labels = photo(60, 80), np.zeros((60, 80), np.uint8)
     labels[:, 40:] = 1
     before = image.copy(), labels.copy()
@@ -242,11 +242,11 @@ def test_inputs_are_left_alone() -> None:
     assert np.array_equal(labels, before[1])
 
 
-def test_nothing_is_never_tinted_nor_named() -> None:
+def test_ignored_pixels_have_no_tint_and_no_name() -> None:
     image = photo(50, 60)
     labels = np.full((50, 60), 255, np.uint8)
-    assert np.array_equal(seen(image, labels, [f"class {i}" for i in range(256)]), image)
-    assert np.array_equal(seen(image, labels, []), image)
+    assert np.array_equal(drawn(image, labels, [f"class {i}" for i in range(256)]), image)
+    assert np.array_equal(drawn(image, labels, []), image)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (2, 3), (16, 16), (9, 400), (400, 9), (40, 40)])
@@ -292,7 +292,7 @@ def test_names_stay_inside(h: int, w: int, n: int, seed: int) -> None:
 
 
 def test_names_do_not_overlap_where_there_is_room() -> None:
-    """Stripes much lower than a name: all would like the middle."""
+    """Stripes much lower than a name: every name would fit best in the middle."""
     labels = (np.arange(300)[:, None] // 6 % 8 + np.zeros((1, 400))).astype(np.uint8)
     chips = _placed(labels, range(8), ["horse"] * 8)
     covered = np.zeros(labels.shape, int)
@@ -320,7 +320,7 @@ def test_name_shrinks_to_its_region() -> None:
 
 
 @pytest.mark.parametrize("taken", [False, True])
-def test_a_place_on_other_names_counts_for_nothing(taken: bool) -> None:
+def test_chip_on_other_names_has_share_zero(taken: bool) -> None:
     labels = np.zeros((100, 100), np.uint8)
     (chip,) = _placed(labels, [0], ["horse"])
     _, _, cover = _best_place(chip, labels == 0, np.full((100, 100), taken), 1, (100, 100))
@@ -337,7 +337,7 @@ def test_names_of_small_regions_are_left_out(share: float, named: bool) -> None:
     labels = np.zeros((200, 200), np.uint8)
     labels.ravel()[: round(share * 40_000)] = 1
     image = photo(200, 200)
-    plain, with_name = seen(image, labels), seen(image, labels, ["", "cat"])
+    plain, with_name = drawn(image, labels), drawn(image, labels, ["", "cat"])
     assert np.array_equal(plain, with_name) != named
 
 
@@ -356,7 +356,7 @@ def test_text_is_readable_on_every_colour() -> None:
         labels = np.full((120, 160), label, np.uint8)
         colour = overlay_colours(30)[label]
         (chip,) = _placed(labels, [label], ["horse"] * 30)
-        result = seen(image, labels, ["horse"] * 30)
+        result = drawn(image, labels, ["horse"] * 30)
         plate = result[chip.top + 2 : chip.top + chip.height - 2, chip.left + 2 : chip.left + chip.width - 2]
         assert (plate == colour).all(axis=2).mean() > 0.3
         light = luminance(colour)
@@ -365,12 +365,12 @@ def test_text_is_readable_on_every_colour() -> None:
         assert max((light + 0.05) / 0.05, 1.05 / (light + 0.05)) > 4.5
 
 
-def test_wrong_inputs() -> None:
-    plain = inspect.unwrap(overlay)  # the size is told by the function itself, not by the type checker
+def test_invalid_inputs_are_refused() -> None:
+    unchecked = inspect.unwrap(overlay)  # without the shape checker, the function checks sizes itself
     image, labels = photo(4, 5), np.zeros((4, 5), np.uint8)
-    with pytest.raises(ShapeError, match=r"\(4, 5\); got \(5, 4\)"):
-        plain(image, labels.T, ["cat"])
-    with pytest.raises(InputError, match=r"Label 3 .* there are 1 names"):
+    with pytest.raises(ShapeError, match=r"size \(5, 4\), their image has \(4, 5\)"):
+        unchecked(image, labels.T, ["cat"])
+    with pytest.raises(InputError, match=r"Label 3 has no name: there are 1 names"):
         overlay(image, labels + np.uint8(3), ["cat"])
     assert np.array_equal(overlay(image, labels + np.uint8(3), ["cat"], skip=frozenset({3})), image)
     for opacity in (-0.1, 1.1, float("nan")):

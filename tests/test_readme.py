@@ -1,4 +1,4 @@
-"""The README's own commands, run as they stand in a folder with the files they name."""
+"""The README's commands and programs run unchanged, in a folder with the files they name."""
 
 import re
 import shlex
@@ -38,14 +38,14 @@ def folder(
     return tmp_path
 
 
-def test_there_are_commands_and_programs() -> None:
+def test_readme_has_commands_and_programs() -> None:
     assert len(COMMANDS) >= 2
     assert len(PROGRAMS) >= 2
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tagmask.cli.demo._SEEDS", (1, 10))  # the whole demo: `tests/cli/test_demo.py`
+    monkeypatch.setattr("tagmask.cli.demo._SEEDS", (1, 10))  # all scenes: tests/cli/test_demo.py
     result = CliRunner().invoke(app, shlex.split(command)[1:])
     assert result.exit_code == 0, result.output
     assert result.stdout
@@ -69,6 +69,6 @@ def test_make_targets_exist() -> None:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 
-def test_files_it_links_to_exist() -> None:
+def test_linked_files_exist() -> None:
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / link).exists(), link

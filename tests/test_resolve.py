@@ -23,13 +23,13 @@ TEXTS = {"voc2007": 45, "voc2012": 45, "coco2014": 103, "coco2017": 103, "coco-s
 PROMPTS = {"voc2012": (20, 25), "coco2017": (80, 23), "coco-stuff": (171, 1)}
 
 
-RIVALS = ("clearclip", "naclip", "resclip", "sc-clip", "sfp")
-"""Methods with settings of their own in SCLIP's harness."""
+HARNESS_METHODS = ("clearclip", "naclip", "resclip", "sc-clip", "sfp")
+"""Methods that were published with settings for SCLIP's harness."""
 
 
 def test_names() -> None:
     expected = [f"tagclip/{name}" for name in TEXTS]
-    harness = ("sclip", "clip", "maskclip", "clip-surgery", "gem", *RIVALS)
+    harness = ("sclip", "clip", "maskclip", "clip-surgery", "gem", *HARNESS_METHODS)
     expected += [f"{method}{how}/{name}" for method in harness for how in ("", "+pamr") for name in CLASSES]
     expected += [f"clearclip+names/{name}" for name in ("voc21", "voc20", "coco-object")]
     expected += [f"sfp+names/{name}" for name in ("voc21", "voc20", "cityscapes")]
@@ -82,7 +82,7 @@ def test_cls_seg_recipes_tag_and_mask_the_same_classes(dataset: str, texts: tupl
     assert (found.variant.background_power is None) == (dataset == "coco-stuff")
 
 
-def test_clip_es_is_given_its_tags_and_cuts_what_it_is_unsure_of() -> None:
+def test_clip_es_needs_tags_and_ignores_pixels_of_low_confidence() -> None:
     plain, refined = recipe("clip-es/voc2012"), recipe("clip-es+crf/coco2014")
     assert isinstance(plain, TagFirstRecipe)
     assert isinstance(refined, TagFirstRecipe)
@@ -94,7 +94,7 @@ def test_clip_es_is_given_its_tags_and_cuts_what_it_is_unsure_of() -> None:
     assert (refined.tagger, refined.variant.confidence, refined.variant.box_threshold) == (None, 0.95, 0.7)
 
 
-def test_a_method_of_the_other_kind_turns_the_recipe_round() -> None:
+def test_method_of_the_other_kind_converts_the_recipe() -> None:
     dense = recipe("sclip+pamr/voc21")
     assert isinstance(dense, MaskRecipe)
     found = mask_recipe("sclip+pamr/voc21", None, None, None, {"method": "cls-seg"})
@@ -112,7 +112,7 @@ def test_a_method_of_the_other_kind_turns_the_recipe_round() -> None:
     assert (back.method, back.words) == ("maskclip", recipe("cls-seg/voc2012").words)
 
 
-def test_the_other_kinds_own_numbers_come_from_the_same_data_set() -> None:
+def test_converted_recipe_takes_settings_for_the_same_data_set() -> None:
     stuff = mask_recipe("sclip/coco-stuff", None, None, None, {"method": "cls-seg"})
     assert isinstance(stuff, TagFirstRecipe)
     assert (stuff.variant.box_threshold, stuff.variant.background_power, stuff.background) == (
@@ -127,26 +127,26 @@ def test_the_other_kinds_own_numbers_come_from_the_same_data_set() -> None:
     assert back.templates == recipe("cls-seg/coco-stuff").templates
 
 
-def test_a_recipe_without_background_stays_without() -> None:
+def test_converted_recipe_without_background_has_none() -> None:
     found = mask_recipe("sclip/voc20", None, None, None, {"method": "cls-seg"})
     assert isinstance(found, TagFirstRecipe)
     assert found.variant.background_power is None
-    assert found.background  # rivals of a single tag, not a class
+    assert found.background  # texts that compete with a single tag, no class
 
 
-def test_refinements_survive_a_method_of_the_other_kind() -> None:
+def test_converted_recipe_keeps_its_crf() -> None:
     found = mask_recipe("cls-seg+crf/voc2012", None, None, None, {"method": "maskclip"})
     assert found.crf == "cls-seg"
 
 
-def test_own_words_rename_all_parts_of_a_cls_seg_recipe() -> None:
+def test_words_rename_all_parts_of_a_cls_seg_recipe() -> None:
     found = mask_recipe("cls-seg/voc2012", ["dog, puppy"], ["grass"], None, {"crf": "deeplab"})
     assert isinstance(found, TagFirstRecipe)
     assert found.tagger is not None
     assert (found.words, found.prompts, found.background) == (("dog, puppy",), (), ("grass",))
     assert (found.tagger.words, found.tagger.background) == (("dog, puppy",), ("grass",))
     assert found.crf == "deeplab"
-    with pytest.raises(InputError, match="crf 'soft' is unknown; give one of cls-seg"):
+    with pytest.raises(InputError, match=r"Unknown crf 'soft'. Give one of cls-seg"):
         mask_recipe("cls-seg/voc2012", None, None, None, {"crf": "soft"})
 
 
@@ -155,19 +155,21 @@ def test_recipes_are_frozen() -> None:
         recipe("sclip/voc21").name = "mine"  # type: ignore[misc]
 
 
-def test_an_unknown_recipe_suggests_a_near_one() -> None:
-    with pytest.raises(InputError, match=r"'sclip/voc12' is unknown; did you mean sclip/voc2"):
+def test_unknown_recipe_suggests_a_similar_one() -> None:
+    with pytest.raises(InputError, match=r"Unknown recipe 'sclip/voc12'. Did you mean sclip/voc2"):
         recipe("sclip/voc12")
 
 
-def test_a_recipe_of_the_other_kind_is_refused() -> None:
-    with pytest.raises(InputError, match="'sclip/voc21' does not give tags; those that do: tagclip/"):
+def test_recipe_of_the_other_kind_is_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"Recipe 'sclip/voc21' does not give tags. Recipes that do: tagclip/"
+    ):
         tag_recipe("sclip/voc21", None, None, None, {})
     with pytest.raises(InputError, match="does not give masks"):
         mask_recipe("tagclip/voc2012", None, None, None, {})
 
 
-def test_own_words_leave_the_background_words_they_use() -> None:
+def test_words_are_removed_from_the_default_background() -> None:
     found = mask_recipe(None, ["Sky", "dog, wall"], None, None, {})
     assert not {"sky", "wall"} & set(found.background)
     assert "tree" in found.background
@@ -179,7 +181,7 @@ def test_no_background_means_no_threshold() -> None:
     assert (found.background, found.prob_thd) == ((), 0.0)
 
 
-def test_words_replace_a_recipes_words_only() -> None:
+def test_words_replace_only_the_words_of_a_recipe() -> None:
     base = recipe("sclip/voc21")
     assert isinstance(base, MaskRecipe)
     found = mask_recipe("sclip/voc21", ["cat"], None, None, {})
@@ -196,18 +198,18 @@ def test_any_setting_by_name() -> None:
     assert (found.method, found.prob_thd, found.pamr_steps, found.logit_scale) == ("maskclip", 0.3, 2, 65.0)
 
 
-def test_a_word_that_is_the_recipes_background_too_is_said_aloud(caplog: pytest.LogCaptureFixture) -> None:
+def test_word_that_is_also_background_gives_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     found = mask_recipe("sclip/voc21", ["sky", "cat"], None, None, {})
     assert found.words == ("sky", "cat")
     assert found.background == recipe("sclip/voc21").background
-    assert "sky is both a word and a background name in sclip/voc21" in caplog.text
+    assert "sky is both a word and a background text in sclip/voc21" in caplog.text
     tag_recipe("tagclip/voc2012", ["keyboard"], None, None, {})
     assert "keyboard is both" in caplog.text
     mask_recipe("sclip/voc21", None, ["cat"], None, {})
     assert "cat is both" in caplog.text
 
 
-def test_published_names_are_left_as_published() -> None:
+def test_published_names_are_unchanged() -> None:
     base = recipe("sclip/coco-object")  # "bed" is a class and a background name there
     assert mask_recipe("sclip/coco-object", None, None, None, {}) == base
     assert mask_recipe("sclip/coco-object", base.words, None, None, {}) == base
@@ -221,7 +223,7 @@ def test_explicit_settings_win_over_as() -> None:
     )
 
 
-def test_published_brings_the_quirks_back() -> None:
+def test_as_published_restores_the_quirks() -> None:
     corrected = tag_recipe("tagclip/voc2012", None, None, "corrected", {})
     assert tag_recipe(corrected, None, None, "published", {}) == recipe("tagclip/voc2012")
     assert tag_recipe(corrected, None, None, None, {}) == corrected
@@ -230,25 +232,25 @@ def test_published_brings_the_quirks_back() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"top": 0}, "top is 0; give a whole number, 1 or more"),
-        ({"min_score": 2.0}, "min_score is 2.0; give a number, from 0 to 1"),
-        ({"votes": 99}, "votes is 99; give a whole number, from 0 to 12"),
+        ({"top": 0}, "top is 0. Give a whole number, 1 or more"),
+        ({"min_score": 2.0}, "min_score is 2.0. Give a number, from 0 to 1"),
+        ({"votes": 99}, "votes is 99. Give a whole number, from 0 to 12"),
         ({"attention_layers": (12,)}, "a layer of attention_layers is 12"),
         ({"attention_layers": ()}, "attention_layers is empty"),
-        ({"min_patches": 500, "max_patches": 100}, "leave no size"),
+        ({"min_patches": 500, "max_patches": 100}, "is greater than max_patches"),
     ],
 )
-def test_settings_of_tags_that_cannot_be_used(settings: dict[str, object], message: str) -> None:
+def test_invalid_tag_settings_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         tag_recipe(None, ["cat"], None, None, settings)
 
 
-def test_a_recipe_that_is_none_is_named() -> None:
-    with pytest.raises(InputError, match="recipe 5 does not give tags"):
+def test_invalid_recipe_is_refused() -> None:
+    with pytest.raises(InputError, match="Recipe 5 does not give tags"):
         unwrap(tag_recipe)(5, None, None, None, {})
 
 
-def test_corrected_switches_the_quirks_off() -> None:
+def test_as_corrected_turns_the_quirks_off() -> None:
     published = tag_recipe("tagclip/voc2012", None, None, "published", {})
     corrected = tag_recipe("tagclip/voc2012", None, None, "corrected", {})
     assert published == recipe("tagclip/voc2012")
@@ -258,10 +260,14 @@ def test_corrected_switches_the_quirks_off() -> None:
         found = mask_recipe("resclip/voc20", None, None, as_, {})
         assert isinstance(found, MaskRecipe)
         assert (found.positions_by_count, found.variant.short_path) == (quirk, quirk)
-    # What stops the authors' programs, or makes them answer nonsense, is off unless asked for.
-    usual = recipe("sfp/voc20")
-    assert isinstance(usual, MaskRecipe)
-    assert (usual.variant.square_outliers, usual.variant.zero_repair, usual.variant.absolute_layers) == (
+    # Quirks that crash the authors' programs or give nonsense are off by default.
+    default = recipe("sfp/voc20")
+    assert isinstance(default, MaskRecipe)
+    assert (
+        default.variant.square_outliers,
+        default.variant.zero_repair,
+        default.variant.absolute_layers,
+    ) == (
         False,
         False,
         False,
@@ -269,17 +275,17 @@ def test_corrected_switches_the_quirks_off() -> None:
 
 
 @pytest.mark.parametrize("dataset", CLASSES)
-def test_another_method_in_a_harness_brings_its_own_numbers_only(dataset: str) -> None:
-    base, own = recipe(f"sclip/{dataset}"), recipe(f"resclip/{dataset}")
+def test_another_dense_method_changes_the_variant_only(dataset: str) -> None:
+    base, preset = recipe(f"sclip/{dataset}"), recipe(f"resclip/{dataset}")
     assert isinstance(base, MaskRecipe)
-    assert isinstance(own, MaskRecipe)
+    assert isinstance(preset, MaskRecipe)
     mixed = mask_recipe(f"sclip/{dataset}", None, None, None, {"method": "resclip"})
     assert isinstance(mixed, MaskRecipe)
-    assert mixed.variant == own.variant
+    assert mixed.variant == preset.variant
     assert replace(mixed, method="sclip", variant=base.variant) == base
 
 
-def test_settings_of_the_family() -> None:
+def test_settings_of_the_dense_methods() -> None:
     # Section 11 of the methods' common table: short side, scale, probability and area thresholds.
     rows = {
         "clearclip/voc21": (448, 50.0, 0.5, None),
@@ -321,37 +327,37 @@ def test_published_names() -> None:
     ("words", "background", "as_", "settings", "message"),
     [
         (None, None, None, {}, "neither words nor a recipe"),
-        ([], None, None, {}, "empty list of words"),
-        ("cat", None, None, {}, r"words is 'cat'; give a list of texts, as in words=\['cat', 'dog'\]"),
-        (5, None, None, {}, "words is 5; give a list of texts"),
-        (["cat", " "], None, None, {}, "words holds ' ', which has an empty name"),
-        (["cat", "dog, "], None, None, {}, "words holds 'dog, ', which has an empty name"),
+        ([], None, None, {}, "The list of words is empty"),
+        ("cat", None, None, {}, r"words is 'cat'. Give a list of texts, as in words=\['cat', 'dog'\]"),
+        (5, None, None, {}, "words is 5. Give a list of texts"),
+        (["cat", " "], None, None, {}, "words has ' ', which has an empty name"),
+        (["cat", "dog, "], None, None, {}, "words has 'dog, ', which has an empty name"),
         (["cat", "\u200b"], None, None, {}, "which has an empty name"),
-        (["ca\udcff"], None, None, {}, "broken encoding"),
-        (["cat", "Cat"], None, None, {}, "holds 'Cat' twice"),
-        (["dog, puppy", "puppy"], None, None, {}, "holds 'puppy' twice; a name can belong to one class only"),
+        (["ca\udcff"], None, None, {}, "not valid Unicode"),
+        (["cat", "Cat"], None, None, {}, "has 'Cat' twice"),
+        (["dog, puppy", "puppy"], None, None, {}, "has 'puppy' twice. Give each name to one class only"),
         (["background", "cat"], None, None, {}, "'background' is the name of label 0"),
-        (["cat"], ["cat, dog"], None, {}, "cat is both a word and a background word"),
-        (["cat"], None, None, {"prob_thd": 1.5}, "prob_thd is 1.5; give a number, from 0 to 1"),
-        (["cat"], None, None, {"crop": 32}, "Stride 112 leaves gaps between windows of 32 pixels"),
+        (["cat"], ["cat, dog"], None, {}, "cat is both a word and a background text"),
+        (["cat"], None, None, {"prob_thd": 1.5}, "prob_thd is 1.5. Give a number, from 0 to 1"),
+        (["cat"], None, None, {"crop": 32}, "stride 112 leaves gaps between windows of 32 pixels"),
         (["cat"], None, None, {"pamr_dilations": ()}, "pamr_dilations is empty"),
-        (["cat", 3], None, None, {}, "holds 3, a int"),
-        (["sky"], ["sky"], None, {}, "sky is both a word and a background word"),
-        (["cat"], None, "fixed", {}, "as_ 'fixed' is unknown; give one of published, corrected"),
+        (["cat", 3], None, None, {}, "has 3, a int"),
+        (["sky"], ["sky"], None, {}, "sky is both a word and a background text"),
+        (["cat"], None, "fixed", {}, "Unknown as_ 'fixed'. Give one of published, corrected"),
         (
             ["cat"],
             None,
             None,
             {"methd": "clip"},
-            "methd is no setting of sclip; the settings are .*among, area_thd",
+            "Unknown setting methd of sclip. The settings are .*among, area_thd",
         ),
         (["cat"], None, None, {"method": "slip"}, "Unknown method 'slip'. Did you mean 'sclip'"),
         (["cat"], None, None, {"stride": 0}, "stride is 0"),
         (["cat"], None, None, {"pamr_steps": -1}, "pamr_steps is -1"),
-        (["cat"], None, None, {"positions": "x"}, "positions 'x' is unknown"),
+        (["cat"], None, None, {"positions": "x"}, "Unknown positions 'x'"),
     ],
 )
-def test_what_cannot_be_used_is_named(
+def test_invalid_words_and_settings_are_refused(
     words: list[str] | None,
     background: list[str] | None,
     as_: str | None,
@@ -359,18 +365,18 @@ def test_what_cannot_be_used_is_named(
     message: str,
 ) -> None:
     with pytest.raises(InputError, match=message):
-        # Types are checked in tests before the function can say what is wrong with them.
+        # Unwrapped, as the type checker of the tests would refuse the argument first.
         unwrap(mask_recipe)(None, words, background, as_, settings)
 
 
-# -- Resolved once -------------------------------------------------------------------------------------------
+# -- Resolving twice -----------------------------------------------------------------------------------------
 
 TAGGING = [name for name in recipes() if recipe(name).gives == "tags"]
 MASKING = [name for name in recipes() if recipe(name).gives == "masks"]
 
 
 @pytest.mark.parametrize("as_", [None, "published", "corrected"])
-def test_what_was_resolved_is_not_changed_by_resolving_it_again(as_: str | None) -> None:
+def test_resolving_is_idempotent(as_: str | None) -> None:
     for name in TAGGING:
         once = tag_recipe(name, as_=as_)
         assert tag_recipe(once) == once
@@ -383,30 +389,30 @@ def test_what_was_resolved_is_not_changed_by_resolving_it_again(as_: str | None)
 
 
 @pytest.mark.parametrize("quirk", [True, False])
-def test_quirks_reach_the_tagger_and_stay(quirk: bool) -> None:
+def test_quirks_reach_the_tagger_and_persist(quirk: bool) -> None:
     as_ = "published" if quirk else "corrected"
-    for asked in ({"among": "tags"}, {"method": "cls-seg"}):
-        found = mask_recipe(None, ["cat", "dog"], None, as_, asked)
+    for overrides in ({"among": "tags"}, {"method": "cls-seg"}):
+        found = mask_recipe(None, ["cat", "dog"], None, as_, overrides)
         for again in (found, mask_recipe(found), mask_recipe(found, overrides={"pamr_steps": 3})):
             assert again.tagger is not None
             assert (again.tagger.variant.early_exit, again.tagger.variant.lose_border) == (quirk, quirk)
 
 
-def test_a_tagger_of_ones_own_is_kept() -> None:
+def test_custom_tagger_is_kept() -> None:
     for base in (
         mask_recipe("sclip/voc21", overrides={"among": "tags"}),
         mask_recipe("cls-seg/voc2012"),
     ):
         assert base.tagger is not None
-        own = replace(base.tagger, top=1, tag_tau=0.9)
-        found = mask_recipe(replace(base, tagger=own), overrides={"pamr_steps": 10})
-        assert found.tagger == own
-        renamed = mask_recipe(replace(base, tagger=own), ["cat", "dog"], ["wall"])
-        assert renamed.tagger == own.with_names(("cat", "dog"), ("wall",))
+        custom = replace(base.tagger, top=1, tag_tau=0.9)
+        found = mask_recipe(replace(base, tagger=custom), overrides={"pamr_steps": 10})
+        assert found.tagger == custom
+        renamed = mask_recipe(replace(base, tagger=custom), ["cat", "dog"], ["wall"])
+        assert renamed.tagger == custom.with_names(("cat", "dog"), ("wall",))
 
 
-def test_settings_of_other_methods_are_refused_and_their_method_is_named() -> None:
-    with pytest.raises(InputError, match=r"divisor is no setting .* belongs to clip-sharp"):
+def test_setting_of_another_method_names_that_method() -> None:
+    with pytest.raises(InputError, match=r"Unknown setting divisor of .* belongs to clip-sharp"):
         mask_recipe("sclip/voc21", overrides={"divisor": 2.0})
     found = mask_recipe("sclip/voc21", overrides={"method": "clip-sharp", "divisor": 1.0})
     assert found.variant == SharpSettings(divisor=1.0)

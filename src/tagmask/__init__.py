@@ -1,8 +1,10 @@
-"""Tag your images, then mask your tags: with words, with a frozen CLIP, with no training.
+"""Tag your images, then mask your tags: with words and a frozen CLIP, without training.
 
-clip = tagmask.load("ViT-B-16.pt")
+clip = tagmask.load("ViT-B-16:openai")
 tags = tagmask.Tagger(clip, words=["cat", "dog, puppy"])("photo.jpg")
 seg = tagmask.Segmenter(clip, words=["cat", "dog, puppy"])("photo.jpg")
+print(tags.names, seg.shares())
+seg.save("mask.png")
 """
 
 from importlib import import_module
@@ -34,7 +36,7 @@ __all__ = [
     "register_method",
 ]
 
-_HOMES = {
+_LAZY_NAMES = {
     "Clip": ("tagmask.clip.load", "Clip"),
     "Segmentation": ("tagmask.results", "Segmentation"),
     "Segmenter": ("tagmask.api", "Segmenter"),
@@ -49,10 +51,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    # Resolved on first use: importing tagmask must not import torch.
-    if name not in _HOMES:
+    # Imported on first use: importing tagmask must not import torch.
+    if name not in _LAZY_NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, attribute = _HOMES[name]
+    module, attribute = _LAZY_NAMES[name]
     value: object = getattr(import_module(module), attribute)
     globals()[name] = value
     return value

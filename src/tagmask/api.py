@@ -1,4 +1,7 @@
-"""Load once, call with images: `Tagger` and `Segmenter`."""
+"""The two objects that users call with images: `Tagger` and `Segmenter`.
+
+Both take a frozen CLIP and words once, encode the words once, and are then called with images.
+"""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,30 +29,51 @@ from tagmask.types import Images
 
 __all__ = ["Segmenter", "Tagger"]
 
-_IMAGES_TOGETHER = 8
-
+_BATCH_SIZE = 8
+"""Images read and processed at once."""
 
 Source = TypeVar("Source", bound=ImageSource)
 Item = TypeVar("Item")
 
 
 class Tagger:
-    """Says which words are in an image.
+    """Tag images: find which of your words are in each image.
+
+    The default method is TagCLIP. Give `words`, a `recipe`, or both.
 
     Args:
-        clip: from `tagmask.load`.
-        words: one a class; "dog, puppy" is one class with two names.
-        recipe: a paper's settings, by name, in a file (`.toml`) or as changed by you; `words` and
-            `background` then replace that recipe's names only.
-        background: names that compete with the words and are never tags; [] for none.
-        as_: "published" keeps what the authors' program does where it looks unintended, "corrected" does not.
-        adapter: what another tagger of this method has learned (`adaptation`), or the file it was kept in.
-        **settings: `method="clip-softmax"` and the others of `tagmask.methods()` that give tags; any field of
-            the recipe by name, such as `min_score=0.1`, `top=3`, `cwr=False`.
+        clip: the frozen model, from `tagmask.load`.
+        words: one text per class. Several names of one class are separated by a comma and a space:
+            "dog, puppy" is one class, called "dog", with the score of its better name.
+        recipe: settings of a paper's table, such as "tagclip/voc2012": a name from `tagmask.recipes()`, a
+            `.toml` file, or a recipe object. With a recipe, `words` and `background` replace its names only.
+        background: texts that compete with the words and never become tags, such as "wall" or "sky"; [] for
+            none. Default: the recipe's; without a recipe, the list in the weights file or a built-in one,
+            for methods that use background texts.
+        as_: "published" reproduces the authors' program, including its apparent bugs; "corrected" turns
+            those off. Default: the recipe's choice.
+        adapter: what another tagger of the same method learned from images (`Tagger.adaptation`), or the
+            file it was saved in.
+        **settings: `method=` selects another tagging method of `tagmask.methods()`, such as "clip-softmax".
+            Every other keyword sets the recipe field of that name: `min_score=0.1` (lowest score of a tag),
+            `top=3` (at most 3 tags), `tag_tau=0.5` (relative threshold, 0..1), `cwr=False`.
+
+    Attributes:
+        clip: the model given.
+        recipe: the recipe in use, with every setting.
+        adaptation: what the tagger learned from a set of images; None if nothing.
 
     Raises:
-        InputError: unusable words, recipe or settings, or an adapter that does not belong to them.
-        TextTooLongError: a word that does not fit CLIP's 77 tokens.
+        InputError: unusable words, recipe or settings, or an adapter for another method, words or weights.
+        TextTooLongError: a word longer than CLIP's context of 77 tokens.
+
+    Example:
+        >>> import tagmask
+        >>> from tagmask.miniature.evaluation_scenes import unseen_scene
+        >>> tagger = tagmask.Tagger(tagmask.load("miniature"), words=["cat", "fish", "car", "boat"])
+        >>> tags = tagger(unseen_scene(1).image)
+        >>> tags.names, tags.chosen, tags.scores.shape
+        (('fish',), (1,), (4,))
     """
 
     def __init__(
@@ -71,7 +95,7 @@ class Tagger:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What each class is called."""
+        """The name of each class, in the order of `Tags.scores`."""
         return self._pipeline.words
 
     @overload
@@ -79,79 +103,86 @@ class Tagger:
     @overload
     def __call__(self, image: list[Source] | tuple[Source, ...]) -> list[Tags]: ...
     def __call__(self, image: ImageSource | list[Source] | tuple[Source, ...]) -> Tags | list[Tags]:
-        """Tag one image, or a list of images together.
+        """Tag one image, or a list of images in batches.
 
-        An image's tags do not depend on the others of the list, but for one method: "sparc" compares images,
-        so without `adapt` it wants a list, and takes that for the set to compare with.
-
-        Args:
-            image: path, encoded bytes, PIL image, or uint8 array (h, w, 3); or a list or tuple of these.
-
-        Raises:
-            ImageError: an image that cannot be read.
-            InputError: a method that looks at a set of images first, and has not (`adapt`).
-        """
-        if not isinstance(image, list | tuple):
-            return self._chosen(self._pipeline.score(_read([image]))[0])
-        return [self._chosen(scores) for scores in self._pipeline.score_set(map(_read, _grouped(image)))]
-
-    def adapt(self, images: Iterable[ImageSource]) -> "Tagger":
-        """A tagger that has looked at a set of images: "piaa" learns from them, "sparc" compares with them.
-
-        Nobody needs to say what is in them. The result depends on the set and its order, not on how it is
-        read; images are read a few at a time, so the set may be larger than memory.
+        An image's tags do not depend on the rest of the list, except with "sparc": unless adapted (`adapt`),
+        it needs a list and compares the images of that list with each other.
 
         Args:
-            images: paths, bytes, PIL images or arrays, in any iterable.
+            image: a path, encoded bytes, a PIL image, or an RGB uint8 array (h, w, 3); or a list or tuple of
+                these. Images may differ in size.
 
         Returns:
-            A new tagger; this one is as it was. Keep what it learned with
+            The tags of the image; for a list or tuple, a list of tags in the same order.
+
+        Raises:
+            ImageError: an image cannot be read.
+            InputError: the method must first see a set of images; call `adapt`.
+        """
+        if not isinstance(image, list | tuple):
+            return self._to_tags(self._pipeline.score(_read([image]))[0])
+        return [self._to_tags(scores) for scores in self._pipeline.score_set(map(_read, _batches(image)))]
+
+    def adapt(self, images: Iterable[ImageSource]) -> "Tagger":
+        """Return a tagger adapted to a set of unlabelled images.
+
+        Only for methods that need it: "piaa" learns an adapter, "sparc" collects score statistics. The result
+        depends on the order of the images. They are read in batches, so the set may be larger than memory.
+
+        Args:
+            images: paths, encoded bytes, PIL images or RGB uint8 arrays (h, w, 3), in any iterable.
+
+        Returns:
+            A new tagger; this one is unchanged. Save what it learned with
             `tagmask.pipelines.adaptation.write_adaptation(tagger.adaptation, "file.safetensors")`.
 
         Raises:
-            InputError: a method that looks at one image at a time, or too few images.
-            ImageError: an image that cannot be read.
+            InputError: the method scores each image on its own, or there are too few images.
+            ImageError: an image cannot be read.
         """
-        return self._with(self.recipe, self._pipeline.adapt(map(_read, _chunks(images))))
+        return self._replaced(self.recipe, self._pipeline.adapt(map(_read, _stream_batches(images))))
 
     def calibrate(
         self, images: Sequence[ImageSource], tags: Sequence[Sequence[int]], *, tagged: Sequence[Tags] = ()
     ) -> "Tagger":
-        """A tagger whose words have thresholds of their own, learned from a few labelled images.
+        """Return a tagger with one threshold per word, learned from a few labelled images.
 
-        Per word, the threshold of the greatest F1 on these images
-        (`tagmask.pipelines.thresholding.best_thresholds` has the rule). Words that none or all of the images
-        have keep the default. The new tagger's `recipe` holds the thresholds; keep it with
-        `tagmask.settings.files.write_recipe`.
+        Each word gets the threshold with the best F1 score on these images (`best_thresholds` defines it).
+        Words that occur in no image or in every image keep the recipe's relative threshold.
 
         Args:
-            images: as for tagging.
-            tags: of each image, the classes in it, counted from 0.
-            tagged: of each image, what this tagger said of it, if that is known already.
+            images: labelled images, each as in a call.
+            tags: for each image, its ground-truth classes: numbers from 0, as in `Tags.chosen`.
+            tagged: for each image, this tagger's result, if you have it already.
+
+        Returns:
+            A new tagger; this one is unchanged. Its `recipe` holds the thresholds; save it with
+            `tagmask.settings.files.write_recipe`.
 
         Raises:
-            InputError: lists of different lengths, no images, or tags that name no class.
+            InputError: lists of different lengths, no images, or tags that are no class numbers.
+            ImageError: an image cannot be read.
         """
         if len(images) != len(tags) or not len(images):
             raise InputError(
-                f"got {len(images)} images and tags of {len(tags)}; give one list of tags an image"
+                f"Got {len(images)} images and {len(tags)} lists of tags. Give one list of tags per image."
             )
         truth = np.zeros((len(tags), len(self.words)), dtype=bool)
         for row, given in enumerate(tags):
-            found = _one_list(given) or ()
-            check_tags(found, len(self.words))
-            truth[row, list(found)] = True
+            classes = _tag_list(given) or ()
+            check_tags(classes, len(self.words))
+            truth[row, list(classes)] = True
         scores = np.stack([each.scores for each in (tagged or self(list(images)))])
         thresholds = best_thresholds(scores, truth)
-        return self._with(replace(self.recipe, thresholds=thresholds), self.adaptation)
+        return self._replaced(replace(self.recipe, thresholds=thresholds), self.adaptation)
 
-    def _with(self, recipe: TagRecipe, learned: Adaptation | None) -> "Tagger":
-        other = copy(self)
-        other.recipe, other.adaptation = recipe, learned
-        other._pipeline = tag_pipeline(self.clip, recipe, learned)
-        return other
+    def _replaced(self, recipe: TagRecipe, adaptation: Adaptation | None) -> "Tagger":
+        tagger = copy(self)
+        tagger.recipe, tagger.adaptation = recipe, adaptation
+        tagger._pipeline = tag_pipeline(self.clip, recipe, adaptation)
+        return tagger
 
-    def _chosen(self, scores: Float32[np.ndarray, " f"]) -> Tags:
+    def _to_tags(self, scores: Float32[np.ndarray, " f"]) -> Tags:
         recipe = self.recipe
         rule = (scores, recipe.tag_tau, recipe.thresholds)
         return Tags(
@@ -165,21 +196,44 @@ class Tagger:
 
 
 class Segmenter:
-    """Says where the words are in an image.
+    """Mask images: find which pixels belong to which of your words.
+
+    The default method is SCLIP. Give `words`, a `recipe`, or both.
 
     Args:
-        clip: from `tagmask.load`.
-        words: one a class; "dog, puppy" is one class with two names.
-        recipe: a paper's settings, by name or as changed by you; `words` and `background` then replace
-            that recipe's names only.
-        background: names of what is none of the words, which becomes label 0; [] for no background.
-        as_: "published" keeps what the authors' program does where it looks unintended, "corrected" does not.
-        **settings: any field of the recipe by name, such as `method="maskclip"`, `method="cls-seg"`,
-            `among="tags"`, `prob_thd=0.3`, `pamr_steps=10`, `crf="cls-seg"`.
+        clip: the frozen model, from `tagmask.load`.
+        words: one text per class. Several names of one class are separated by a comma and a space:
+            "dog, puppy" is one class, called "dog".
+        recipe: settings of a paper's table, such as "sclip/voc21": a name from `tagmask.recipes()`, or a
+            recipe object. With a recipe, `words` and `background` replace its names only.
+        background: texts for everything that is none of the words, such as "wall" or "sky". Their pixels get
+            label 0, "background"; the words follow from label 1. [] for no background: labels then start
+            with the first word at 0. Default: the recipe's; without a recipe, the list in the weights file or
+            a built-in one.
+        as_: "published" reproduces the authors' program, including its apparent bugs; "corrected" turns
+            those off. Default: the recipe's choice.
+        **settings: `method=` selects another mask method of `tagmask.methods()`, such as "maskclip" or
+            "cls-seg". Every other keyword sets the recipe field of that name: `among="tags"` (only the words
+            that a tagger finds compete), `prob_thd=0.3` (pixels whose best probability, 0..1, is lower are
+            background), `pamr_steps=10` (rounds of refinement), `crf="cls-seg"` (a dense CRF at the end).
+
+    Attributes:
+        clip: the model given.
+        recipe: the recipe in use, with every setting.
 
     Raises:
         InputError: unusable words, recipe or settings.
-        TextTooLongError: a word that does not fit CLIP's 77 tokens.
+        TextTooLongError: a word longer than CLIP's context of 77 tokens.
+
+    Example:
+        >>> import tagmask
+        >>> from tagmask.miniature.evaluation_scenes import unseen_scene
+        >>> segmenter = tagmask.Segmenter(tagmask.load("miniature"), words=["cat", "fish", "car", "boat"])
+        >>> seg = segmenter(unseen_scene(1).image)
+        >>> seg.words
+        ('background', 'cat', 'fish', 'car', 'boat')
+        >>> seg.labels.shape, list(seg.shares())[:2]
+        ((320, 240), ['background', 'fish'])
     """
 
     def __init__(
@@ -201,7 +255,7 @@ class Segmenter:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What each label is called."""
+        """The name of each label; "background" first if there is one."""
         return self._pipeline.words
 
     @property
@@ -228,23 +282,27 @@ class Segmenter:
         tags: object = None,
         scores: bool = False,
     ) -> Segmentation | list[Segmentation]:
-        """Mask one image, or a list of images together.
+        """Mask one image, or a list of images in batches.
 
         Args:
-            image: path, encoded bytes, PIL image, or uint8 array (h, w, 3); or a list or tuple of these.
-            tags: classes that are in the image, counted from 0 without the background, as in `Tags.chosen`:
-                no others are looked for, and no tagger runs. For a list of images, a list of these.
-            scores: also keep every class's score at every pixel, float32 (classes, h, w).
+            image: a path, encoded bytes, a PIL image, or an RGB uint8 array (h, w, 3); or a list or tuple of
+                these. Images may differ in size.
+            tags: the classes in the image, counted from 0 without the background, as in `Tags.chosen`; no
+                others are candidates, and no tagger runs. For a list of images, one such list per image.
+            scores: also return the score of every class at every pixel, float32 (classes, h, w).
+
+        Returns:
+            The masks of the image, at its own size; for a list or tuple, a list in the same order.
 
         Raises:
-            ImageError: an image that cannot be read.
-            InputError: tags that are repeated or name no class; or none, where the recipe has no tagger.
+            ImageError: an image cannot be read.
+            InputError: a tag is repeated or is no class; or the recipe needs tags and none are given.
         """
         if not isinstance(image, list | tuple):
-            return self._mask([image], [_one_list(tags)], scores)[0]
-        lists = _lists(tags, len(image))
-        groups = zip(_grouped(image), _grouped(lists), strict=True)
-        return [found for group, known in groups for found in self._mask(group, known, scores)]
+            return self._mask([image], [_tag_list(tags)], scores)[0]
+        lists = _tag_lists(tags, len(image))
+        batches = zip(_batches(image), _batches(lists), strict=True)
+        return [seg for sources, given in batches for seg in self._mask(sources, given, scores)]
 
     def compare(
         self,
@@ -254,85 +312,89 @@ class Segmenter:
         tags: Sequence[int] | None = None,
         scores: bool = False,
     ) -> dict[str, Segmentation]:
-        """Mask one image under several methods, which share one pass through all blocks but the last.
+        """Mask one image with several dense methods in one forward pass.
+
+        The methods share all blocks of the image tower but the last.
 
         Args:
-            image: path, encoded bytes, PIL image, or uint8 array (h, w, 3).
-            methods: names from `tagmask.methods()` that compare words with pixels. Sizes, windows,
-                thresholds and words stay this segmenter's; a method's own numbers are those of its recipe
-                for the same data set, if it has one.
+            image: a path, encoded bytes, a PIL image, or an RGB uint8 array (h, w, 3).
+            methods: dense methods of `tagmask.methods()`: those that compare words with every pixel. Words,
+                image size, windows and thresholds stay this segmenter's; each method's own settings are
+                those of its recipe for the same data set, else its defaults.
             tags: as in a call.
             scores: as in a call.
 
         Returns:
-            For each method what a segmenter with `method=` set to it would give.
+            For each method, the result of a segmenter with `method=` set to it.
 
         Raises:
-            InputError: a method that is unknown or masks tags, or a segmenter that does.
+            InputError: a method is unknown or not dense, or this segmenter's method is not dense.
+            ImageError: the image cannot be read.
         """
-        own = self._pipeline
-        if not isinstance(own, DensePipeline):
+        pipeline = self._pipeline
+        if not isinstance(pipeline, DensePipeline):
             raise InputError(
-                f"{self.recipe.name} masks tags and has no last block to vary; compare with a recipe such as "
-                "sclip/voc21"
+                f"{self.recipe.name} masks tags and has no last block to vary. "
+                "Compare methods with a dense recipe, such as sclip/voc21."
             )
-        recipes = [with_method(own.recipe, method) for method in methods]
+        recipes = [with_method(pipeline.recipe, method) for method in methods]
         ignore_index = ignore_index_for(len(self.words))
-        (found,) = own.compared([read_image(image)], [_one_list(tags)], ignore_index, scores, recipes)
-        return {method: self._result(masked) for method, masked in zip(methods, found, strict=True)}
+        (results,) = pipeline.compare([read_image(image)], [_tag_list(tags)], ignore_index, scores, recipes)
+        return {method: self._result(result) for method, result in zip(methods, results, strict=True)}
 
     def _mask(
         self, sources: Sequence[ImageSource], tags: Sequence[Sequence[int] | None], keep_scores: bool
     ) -> list[Segmentation]:
         ignore_index = ignore_index_for(len(self.words))
-        found = self._pipeline([read_image(source) for source in sources], tags, ignore_index, keep_scores)
-        return [self._result(masked) for masked in found]
+        results = self._pipeline([read_image(source) for source in sources], tags, ignore_index, keep_scores)
+        return [self._result(result) for result in results]
 
-    def _result(self, masked: LabelledImage) -> Segmentation:
+    def _result(self, result: LabelledImage) -> Segmentation:
         dtype = np.uint8 if ignore_index_for(len(self.words)) == 255 else np.uint16
         return Segmentation(
             words=self.words,
-            labels=masked.labels.astype(dtype),
-            scores=masked.scores,
+            labels=result.labels.astype(dtype),
+            scores=result.scores,
             background=self._pipeline.background,
             precision=self.clip.precision,
-            tags=masked.tags,
+            tags=result.tags,
         )
 
 
-def _one_list(tags: object) -> Sequence[int] | None:
-    """Tags of one image, as plain numbers (NumPy's are taken too)."""
+def _tag_list(tags: object) -> Sequence[int] | None:
+    """The tags of one image as Python ints; NumPy integers are accepted."""
     if tags is None:
         return None
     if isinstance(tags, str) or not isinstance(tags, Iterable) or getattr(tags, "ndim", 1) != 1:
-        raise InputError(f"tags are {tags!r}; give a list of class numbers, as in tags=[0, 5]")
+        raise InputError(f"Invalid tags {tags!r}. Give a list of class numbers, as in tags=[0, 5].")
     numbers: list[int] = []
     for tag in tags:
         if isinstance(tag, bool) or not isinstance(tag, int | np.integer):
-            raise InputError(f"tags hold {tag!r}; give class numbers, as in tags=[0, 5]")
+            raise InputError(f"Invalid tag {tag!r}. Give class numbers, as in tags=[0, 5].")
         numbers.append(int(tag))
     return numbers
 
 
-def _lists(tags: object, images: int) -> Sequence[Sequence[int] | None]:
+def _tag_lists(tags: object, images: int) -> Sequence[Sequence[int] | None]:
+    """One list of tags per image; None for images without given tags."""
     if tags is None:
         return [None] * images
     if isinstance(tags, str) or not isinstance(tags, Sequence) or len(tags) != images:
         raise InputError(
-            f"tags of {images} images are {tags!r}; give one list an image, as in tags=[[0, 5], [2]]"
+            f"Invalid tags {tags!r} for {images} images. Give one list per image, as in tags=[[0, 5], [2]]."
         )
-    return [_one_list(each) for each in tags]
+    return [_tag_list(each) for each in tags]
 
 
 def _read(sources: Iterable[ImageSource]) -> Images:
     return [read_image(source) for source in sources]
 
 
-def _chunks(items: Iterable[Item]) -> Iterator[Sequence[Item]]:
-    left = iter(items)
-    while chunk := list(islice(left, _IMAGES_TOGETHER)):
-        yield chunk
+def _stream_batches(items: Iterable[Item]) -> Iterator[Sequence[Item]]:
+    remaining = iter(items)
+    while batch := list(islice(remaining, _BATCH_SIZE)):
+        yield batch
 
 
-def _grouped(items: Sequence[Item]) -> list[Sequence[Item]]:
-    return [items[start : start + _IMAGES_TOGETHER] for start in range(0, len(items), _IMAGES_TOGETHER)]
+def _batches(items: Sequence[Item]) -> list[Sequence[Item]]:
+    return [items[start : start + _BATCH_SIZE] for start in range(0, len(items), _BATCH_SIZE)]

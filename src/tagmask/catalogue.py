@@ -1,6 +1,6 @@
-"""Every method by name. A method says what it is at the end of its own file; here it is a line.
+"""Every method by name. Each is described at the end of its own file and listed here.
 
-`pipelines` knows how each kind of method runs, presets (`settings.presets`) may name one; nothing else does.
+Only two other places know methods: `pipelines` runs each kind, and presets (`settings.presets`) name them.
 """
 
 import re
@@ -61,15 +61,15 @@ _MODULES = (
     sparc,
     piaa,
 )
-"""Masks first, then tags, in the order in which they are listed."""
+"""In the order of `tagmask methods`: those that give masks, then those that give tags."""
 
 _BUILT_IN = {(each.gives, each.name): each for module in _MODULES for each in module.METHODS}
 _REGISTERED: dict[tuple[str, str], Method] = {}
-"""What `register_method` adds, for as long as the process runs."""
+"""Methods added by `register_method`, until the process ends."""
 
 
 def method(name: object, gives: str) -> Method:
-    """The method called `name` that gives "masks" or "tags".
+    """Return the method called `name` that gives "masks" or "tags".
 
     Raises:
         InputError: no such method.
@@ -80,24 +80,28 @@ def method(name: object, gives: str) -> Method:
         other = "masks" if gives == "tags" else "tags"
         if str(name) in method_names(other):
             raise InputError(f"Method {name!r} gives {other}, not {gives}. See `tagmask methods`.")
-        near = get_close_matches(str(name), known, n=1)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
+        similar = get_close_matches(str(name), known, n=1)
+        hint = f"Did you mean {similar[0]!r}? " if similar else ""
         raise InputError(f"Unknown method {name!r}. {hint}See `tagmask methods`.")
     return found
 
 
 def method_of(recipe: Recipe) -> Method:
-    """The method of a recipe."""
+    """Return the method of a recipe."""
     return method(recipe.method, recipe.gives)
 
 
 def method_names(gives: str) -> tuple[str, ...]:
-    """Names of all methods that give "masks" or "tags"."""
+    """Return the names of all methods that give "masks" or "tags"."""
     return tuple(name for kind, name in (*_BUILT_IN, *_REGISTERED) if kind == gives)
 
 
 def describe_methods() -> dict[str, str]:
-    """Every method by name: whether it gives masks or tags, what it does and where it comes from."""
+    """Describe every method in one line: what it gives (masks or tags), what it does, its source.
+
+    Returns:
+        A line per name, such as "masks: ... (SCLIP, ECCV 2024)".
+    """
     lines: dict[str, str] = {}
     for each in (*_BUILT_IN.values(), *_REGISTERED.values()):
         line = f"{each.gives}: {each.summary} ({each.source})"
@@ -106,12 +110,12 @@ def describe_methods() -> dict[str, str]:
 
 
 def dense_rule(name: str, depth: int, settings: VariantSettings | None = None) -> DenseRule:
-    """The rule of a dense method.
+    """Return the rule of a dense method: what its last block computes.
 
     Args:
         name: of the method.
-        depth: number of the tower's layers.
-        settings: the method's own numbers; None: its defaults.
+        depth: number of layers of the image tower.
+        settings: the method's settings; None for its defaults.
 
     Raises:
         InputError: no such method, or not a dense one.
@@ -125,7 +129,7 @@ def dense_rule(name: str, depth: int, settings: VariantSettings | None = None) -
 
 
 Attend = Callable[[TowerFeatures], Attention | None]
-"""From the tower's state before its last block to attention weights (b, heads, n, n)."""
+"""From the tower's features before its last block to attention weights (b, heads, n, n)."""
 
 
 def register_method(
@@ -133,33 +137,34 @@ def register_method(
     rule: Attend | DenseRule | RuleFactory,
     *,
     settings: type[VariantSettings] | None = None,
-    summary: str = "your own",
+    summary: str = "custom method",
     source: str = "registered with tagmask.register_method",
 ) -> None:
     """Add a dense method of your own: `method=name` then works wherever a built-in one does.
 
     Args:
-        name: not that of a built-in method. A name registered before is replaced.
-        rule: a function from the tower's state before its last block to attention weights, which replace
-            those of the last block; or a `DenseRule`, which can alter more; or, with `settings`, a function
-            (settings, number of layers) -> `DenseRule`.
-        settings: class of its own numbers, a frozen dataclass; each can then be overridden by name.
+        name: lower-case letters, digits and hyphens; not the name of a built-in method. A method that was
+            registered under this name is replaced.
+        rule: a function from the tower's features before its last block to the attention weights of the
+            last block (b, heads, n, n); or a `DenseRule`, which can change more of the block; or, with
+            `settings`, a function (settings, number of layers) -> `DenseRule`.
+        settings: its settings class, a frozen dataclass; each field can then be overridden by name.
         summary: a line for `tagmask methods`.
-        source: where it comes from.
+        source: where it comes from, such as a paper.
 
     Raises:
-        InputError: the name of a built-in method, or one that no command line could take.
+        InputError: an invalid name, or that of a built-in method.
 
     Example:
         >>> from tagmask.dense.rule import affinity
         >>> register_method("value-value", lambda x: affinity(x.v, x.v))
         >>> method("value-value", "masks").summary
-        'your own'
+        'custom method'
     """
     if ("masks", name) in _BUILT_IN:
-        raise InputError(f"method {name!r} is built in; register yours under another name")
+        raise InputError(f"Method {name!r} is built in. Register yours under another name.")
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
-        raise InputError(f"{name!r} cannot name a method; give lower-case letters, digits and hyphens")
+        raise InputError(f"Invalid method name {name!r}. Use lower-case letters, digits and hyphens.")
     if settings is None and not isinstance(rule, DenseRule):
         rule = DenseRule(cast(Attend, rule))
     _REGISTERED["masks", name] = Method(

@@ -1,16 +1,16 @@
-"""Every error a user can cause, one tree.
+"""The exception tree: every error that a user can cause.
 
     TagmaskError
-    ├── InputError          (ValueError)  words, options or arguments that cannot be used
-    │   ├── TextTooLongError              a sentence over CLIP's 77 tokens
-    │   └── ShapeError                    arrays whose sizes do not fit each other
+    ├── InputError          (ValueError)  invalid words, options or arguments
+    │   ├── TextTooLongError              a text of more than CLIP's 77 tokens
+    │   └── ShapeError                    arrays or sizes that do not match
     ├── ImageError                        an image that cannot be read
-    ├── WeightsError                      weights that are absent, damaged, unsafe or not a CLIP ViT
-    │   └── DownloadError                 weights that are to be had from elsewhere, which cannot be reached
+    ├── WeightsError                      weights that are missing, damaged, unsafe or not a CLIP ViT
+    │   └── DownloadError                 weights that must be downloaded and cannot be
     ├── OutputError                       a result that cannot be written
-    └── TrainingError                     a training run that cannot go on
+    └── TrainingError                     a training run that cannot continue
 
-Each message says what was given, what was wanted and what to do.
+Each message says what is wrong, what was expected and what to do.
 """
 
 __all__ = [
@@ -27,19 +27,19 @@ __all__ = [
 
 
 class TagmaskError(Exception):
-    """Base of every error a user can cause; catch this one to catch them all."""
+    """Base class of every error that a user can cause; catch it to catch them all."""
 
 
 class InputError(TagmaskError, ValueError):
-    """Words, options or arguments that cannot be used as given."""
+    """Invalid words, options or arguments."""
 
 
 class TextTooLongError(InputError):
-    """A sentence that does not fit CLIP's context of 77 tokens."""
+    """A text that is longer than CLIP's context of 77 tokens."""
 
 
 class ShapeError(InputError):
-    """Arrays or sizes that do not fit each other."""
+    """Arrays or sizes that do not match."""
 
 
 class ImageError(TagmaskError):
@@ -47,11 +47,20 @@ class ImageError(TagmaskError):
 
 
 class WeightsError(TagmaskError):
-    """Weights that are absent, damaged, unsafe, incomplete or of another kind of model."""
+    """Weights that are missing, damaged, unsafe, incomplete or of another kind of model."""
 
 
 class DownloadError(WeightsError):
-    """Weights that are not on this machine, and cannot be downloaded now."""
+    """Weights that are not on this machine and cannot be downloaded now.
+
+    Args:
+        problem: what is wrong, in one sentence.
+        advice: what to do; the command line replaces it by its own options.
+    """
+
+    def __init__(self, problem: str, advice: str = "") -> None:
+        super().__init__(f"{problem} {advice}".rstrip())
+        self.problem = problem
 
 
 class OutputError(TagmaskError):
@@ -59,4 +68,4 @@ class OutputError(TagmaskError):
 
 
 class TrainingError(TagmaskError):
-    """A training run that cannot go on: a loss that is no number."""
+    """A training run that cannot continue: the loss is NaN or infinite."""

@@ -1,4 +1,7 @@
-"""Files that are whole or not there: written beside their place, then moved into it."""
+"""Atomic file writes, file hashes and the cache folder.
+
+Readers see a complete file or none: content goes to a temporary file, which then replaces the target.
+"""
 
 import hashlib
 import os
@@ -14,14 +17,14 @@ __all__ = ["atomic_open", "cache_dir", "ensure_folder", "file_hash", "unwritable
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file so that readers see the old content or the new one, never a part.
+    """Write a file atomically: readers see the old content or the new, never a part.
 
     Args:
-        path: where to; missing folders are made.
-        data: all of the content.
+        path: the file to write; missing folders are made.
+        data: the whole content.
 
     Raises:
-        OutputError: the file cannot be written; what was there before is untouched.
+        OutputError: the file cannot be written; an existing file is unchanged.
     """
     with atomic_open(path) as file:
         file.write(data)
@@ -29,22 +32,22 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
 @contextmanager
 def atomic_open(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file for writing bytes; it takes its place when the block ends without an error.
+    """Open a file for writing bytes; it replaces `path` when the block ends without an error.
 
-    The content goes to a hidden file in the same folder, reaches the disk, then replaces `path` in
-    one step. If the block raises, that hidden file is removed and `path` is untouched. Permissions
-    are those of any new file (umask), also where the older file had others. A link at `path` is
-    replaced, not followed.
+    The content goes to a hidden temporary file in the same folder, is flushed to disk, and then replaces
+    `path` in one step. If the block raises, the temporary file is removed and `path` is unchanged. The new
+    file has the default permissions (umask), even if it replaces a file with others. A symbolic link at
+    `path` is replaced, not followed.
 
     Args:
-        path: where to; missing folders are made.
+        path: the file to write; missing folders are made.
 
     Yields:
         The open file: seekable, write only.
 
     Raises:
-        OutputError: a folder or the file cannot be made, written or moved. An OSError of the block
-            about another file is left as it is.
+        OutputError: a folder or the file cannot be made, written or moved. An OSError raised by the block
+            about another file is passed on.
     """
     target = Path(path)
     # Not named after the target, whose name may already be as long as the file system allows.
@@ -63,7 +66,7 @@ def atomic_open(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         part.replace(target)
     except OSError as error:
-        # Errors of writing carry no name; one with another file's name is the block's own.
+        # Write errors carry no file name; an error that names another file comes from the block.
         if error.filename in (None, str(part)):
             raise unwritable(target, error) from error
         raise
@@ -73,10 +76,10 @@ def atomic_open(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def ensure_folder(folder: Path) -> None:
-    """Make a folder, and see that files can be written into it, before any work is done for them.
+    """Make a folder and check that files can be written to it, before work starts.
 
     Raises:
-        OutputError: it cannot be made or written to.
+        OutputError: the folder cannot be made or written to.
     """
     probe = folder / f".tagmask-{secrets.token_hex(8)}.part"
     try:
@@ -88,22 +91,22 @@ def ensure_folder(folder: Path) -> None:
 
 
 def unwritable(target: Path, error: OSError | ValueError) -> OutputError:
-    """The error that says why `target` cannot be written."""
+    """Return the error that says why `target` cannot be written."""
     if isinstance(error, FileExistsError | NotADirectoryError):
         reason = f"a file is where the folder {target.parent} should be"
     else:
         reason = str(getattr(error, "strerror", None) or error)
-    return OutputError(f"{target} cannot be written: {reason}. Choose another place, or clear this one.")
+    return OutputError(f"{target} cannot be written: {reason}. Choose another path or free this one.")
 
 
 def file_hash(*files: Path) -> str:
-    """SHA-256 of files' contents: of one file after another, each by its own SHA-256.
+    """Return one SHA-256 for several files: the hash of their SHA-256 digests, in order.
 
     Returns:
         64 hexadecimal digits.
 
     Raises:
-        InputError: a file that cannot be read.
+        InputError: a file cannot be read.
     """
     digest = hashlib.sha256()
     for path in files:
@@ -111,16 +114,16 @@ def file_hash(*files: Path) -> str:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}") from error
+            raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     return digest.hexdigest()
 
 
 def cache_dir() -> Path:
-    """Where downloads and computed features are kept; the folder is not made.
+    """Return the folder for downloads and computed features; it is not created.
 
     Returns:
-        `$TAGMASK_HOME`, else `$XDG_CACHE_HOME/tagmask`, else `~/.cache/tagmask`. Empty variables
-        count as absent, as does a relative XDG_CACHE_HOME (its specification says so).
+        `$TAGMASK_HOME`, else `$XDG_CACHE_HOME/tagmask`, else `~/.cache/tagmask`. Empty variables are
+        ignored, as is a relative XDG_CACHE_HOME (as its specification requires).
 
     Raises:
         InputError: neither variable is set and there is no home folder.
@@ -134,6 +137,4 @@ def cache_dir() -> Path:
             return Path(xdg) / "tagmask"
         return Path.home() / ".cache" / "tagmask"
     except RuntimeError as error:
-        raise InputError(
-            "There is no home folder to keep a cache in. Set TAGMASK_HOME to a folder."
-        ) from error
+        raise InputError("There is no home folder for the cache. Set TAGMASK_HOME to a folder.") from error

@@ -1,9 +1,9 @@
-"""Pixels in: any picture a user has becomes upright RGB, or an error that says why not.
+"""Image input: any common image becomes upright RGB, or an error that says why not.
 
     source --decode--> PIL image, first frame --flatten--> RGB --EXIF--> upright (h, w, 3) uint8
 
-Nothing is guessed silently: 16-bit grey is scaled, never clipped; transparency is laid on white; a
-picture over Pillow's pixel limit is refused before it is decoded. Colour profiles are not applied.
+16-bit grey is scaled, never clipped; transparency is composited on white; an image over Pillow's pixel limit
+is refused before it is decoded. Colour profiles are not applied.
 """
 
 import codecs
@@ -31,11 +31,11 @@ ImageSource: TypeAlias = str | os.PathLike[str] | bytes | PIL.Image.Image | np.n
 """A file path, an encoded file's bytes, a PIL image, or a uint8 array (h, w, 3)."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "PPM", "HEIF")
-"""Formats that are tried, by Pillow's names; those that need an outside program (EPS, WMF) are left out.
-HEIF is there for users who register pillow-heif."""
+"""Supported formats, by Pillow's names, without those that need another program (EPS, WMF). HEIF works once
+the user has registered pillow-heif."""
 
 _STARTS = (
-    (b"version https://git-lfs", "a git-lfs pointer; run `git lfs pull` to fetch the picture itself"),
+    (b"version https://git-lfs", "a git-lfs pointer; run `git lfs pull` to fetch the image itself"),
     (b"<!doctype html", "an HTML page, often what a failed download leaves"),
     (b"<html", "an HTML page, often what a failed download leaves"),
     (b"<svg", "an SVG drawing; export it as PNG"),
@@ -47,21 +47,21 @@ _STARTS = (
 
 
 def read_image(source: ImageSource) -> Image:
-    """Read one picture as upright RGB.
+    """Read one image as upright RGB.
 
     Args:
-        source: a file path; the bytes of an encoded file; a PIL image (its current frame); or a
-            uint8 array (h, w, 3), RGB, taken as upright. The content decides the format, never the
-            file's ending. EXIF orientation is applied wherever the source carries one.
+        source: a file path; the bytes of an encoded file; a PIL image (its current frame); or an upright
+            RGB uint8 array (h, w, 3). The format is detected from the content, never from the file's
+            extension. EXIF orientation is applied if the source has one.
 
     Returns:
         Upright RGB, 0..255, C-contiguous, owned by the caller. 16-bit grey is scaled to 8 bits
-        (v / 257, rounded); transparency is composited on white; of an animation or a multi-page
-        file, the first frame.
+        (v / 257, rounded); transparency is composited on white; an animation or a multi-page file
+        gives its first frame.
 
     Raises:
-        ImageError: the source is absent, empty, not a picture, damaged, of a mode or dtype that has
-            no one meaning as RGB, or over `PIL.Image.MAX_IMAGE_PIXELS` (None lifts that limit).
+        ImageError: the source is missing, empty, damaged or not an image; its mode or dtype has no unique
+            meaning as RGB; or it has more pixels than `PIL.Image.MAX_IMAGE_PIXELS` (None for no limit).
 
     Example:
         >>> read_image(PIL.Image.new("CMYK", (4, 2))).shape
@@ -78,26 +78,26 @@ def read_image(source: ImageSource) -> Image:
         image, what = decode(source), _name(source)
     else:
         raise ImageError(
-            f"An image is a path, bytes, a PIL image or a uint8 array (h, w, 3); got {type(source).__name__}."
+            f"Got {type(source).__name__}, not an image. Give a path, bytes, a PIL image or a uint8 array."
         )
     return np.array(_upright(_flatten(image, what), _orientation(image)), order="C")
 
 
 def decode(source: str | os.PathLike[str] | bytes, formats: Sequence[str] = _FORMATS) -> PIL.Image.Image:
-    """Decode the first frame of an encoded file, in the mode and orientation it is stored in.
+    """Decode the first frame of an encoded file, in its stored mode and orientation.
 
-    `PIL.Image.open` is not used: it warns about large pictures before their size can be seen, and
-    silencing a warning is not safe in threads.
+    `PIL.Image.open` is not used: it warns about large images before their size can be checked, and
+    silencing a warning is not thread-safe.
 
     Args:
         source: a file path, or the bytes of an encoded file.
-        formats: Pillow's names of the formats to try.
+        formats: the formats to accept, by Pillow's names.
 
     Returns:
         The image, loaded; its file is closed.
 
     Raises:
-        ImageError: as `read_image`, but for modes, all of which are kept.
+        ImageError: as `read_image`, except that every mode is accepted.
     """
     what = _name(source)
     with io.BytesIO(source) if isinstance(source, bytes) else _open(source) as stream:
@@ -108,14 +108,14 @@ def decode(source: str | os.PathLike[str] | bytes, formats: Sequence[str] = _FOR
 
 
 def image_size(source: str | os.PathLike[str]) -> Size:
-    """The upright size, (h, w), from a file's header; only a TIFF's pixels are decoded.
+    """Return the upright size (h, w) from a file's header; only a TIFF's pixels are decoded.
 
     Raises:
-        ImageError: the file is absent, empty, or not a picture.
+        ImageError: the file is missing, empty or not an image.
     """
     with _open(source) as stream:
         image = _identify(stream, _name(source), _FORMATS)
-        # A PNG's reader looks for EXIF behind the pixels too, and would decode them on the way.
+        # Pillow also searches for a PNG's EXIF after the pixels, and would decode them for that.
         turned = (image.format != "PNG" or "exif" in image.info) and _orientation(image) > 4
         if image.format != "TIFF":
             return (image.width, image.height) if turned else (image.height, image.width)
@@ -134,12 +134,12 @@ def _open(source: str | os.PathLike[str]) -> io.BufferedReader:
         if path.is_dir():
             raise ImageError(f"{path} is a folder, not an image file. Give the files in it.")
         if path.exists() and not path.is_file():
-            raise ImageError(f"{path} is a pipe or a device, not an image file. Pass what it holds as bytes.")
+            raise ImageError(f"{path} is a pipe or a device, not an image file. Read it and pass the bytes.")
         return path.open("rb")
     except FileNotFoundError:
-        hint = " Addresses are not fetched: download it first." if "://" in str(source) else ""
-        raise ImageError(f"There is no file {source}; looked from {Path.cwd()}.{hint}") from None
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        hint = " URLs are not fetched: download the file first." if "://" in str(source) else ""
+        raise ImageError(f"There is no file {source} (current folder: {Path.cwd()}).{hint}") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{str(source)!r} cannot be opened: {reason}.") from error
 
@@ -163,8 +163,8 @@ def _identify(stream: io.BytesIO | io.BufferedReader, what: str, formats: Sequen
             raise _too_large(what, str(error)) from None
         except MemoryError:
             raise
-        except Exception as error:  # decoders meet hostile bytes with errors of any kind
-            reasons.append(f"starts like a {format_} file, but its header is damaged ({error})")
+        except Exception as error:  # decoders raise errors of any kind on damaged bytes
+            reasons.append(f"it starts like a {format_} file, but its header is damaged ({error})")
     if reasons:
         raise ImageError(f"{what}: {'; '.join(reasons)}. Fetch or export it again.")
     raise ImageError(f"{what} is not one of {', '.join(formats)}; it looks like {_describe(head)}.")
@@ -179,8 +179,8 @@ def _describe(head: bytes) -> str:
         brand = head[8:12].decode("latin-1")
         return f"an ISO media file of brand {brand!r} (HEIC or a video); export it as JPEG or PNG"
     if not head.strip(b"\0"):
-        return "a file of zero bytes, as an interrupted copy leaves"
-    try:  # incremental: the last character may be cut in the middle
+        return "all null bytes, as an interrupted copy leaves"
+    try:  # incremental: the last character may be incomplete
         text = codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
         text = ""
@@ -199,8 +199,8 @@ def _check_size(image: PIL.Image.Image, what: str) -> None:
 
 def _too_large(what: str, size: str) -> ImageError:
     return ImageError(
-        f"{what} is too large: {size}. Resize it, or raise PIL.Image.MAX_IMAGE_PIXELS (None: no limit) "
-        "if its origin is trusted."
+        f"{what} is too large: {size}. Resize it; or, if you trust its origin, raise "
+        "PIL.Image.MAX_IMAGE_PIXELS (None for no limit)."
     )
 
 
@@ -210,11 +210,11 @@ def _load(image: PIL.Image.Image, what: str) -> None:
     except MemoryError:
         raise
     except Exception as error:
-        raise ImageError(f"{what} is damaged or cut short: {error}. Fetch or export it again.") from error
+        raise ImageError(f"{what} is damaged or truncated: {error}. Fetch or export it again.") from error
 
 
 def _orientation(image: PIL.Image.Image) -> int:
-    """EXIF orientation; 1 (upright) where there is none, or none that can be read, as viewers do."""
+    """EXIF orientation, 1..8; 1 (upright) if it is missing, invalid or unreadable, as in image viewers."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:
@@ -225,7 +225,7 @@ def _orientation(image: PIL.Image.Image) -> int:
 def _upright(image: PIL.Image.Image, orientation: int) -> PIL.Image.Image:
     if orientation == 1:
         return image
-    # A fresh EXIF with the one tag: rewriting the camera's own fails where any other tag is odd.
+    # A fresh EXIF with this one tag: rewriting the camera's fails if any other tag is malformed.
     bare = image.copy()
     bare.info = {}
     bare.getexif()[ExifTags.Base.Orientation] = orientation
@@ -237,7 +237,7 @@ def _flatten(image: PIL.Image.Image, what: str) -> PIL.Image.Image:
         return _eight_bit(image, what).convert("RGB")
     if image.mode == "F":
         raise ImageError(
-            f"{what} holds float pixels (mode F), whose black and white are not known. Scale them to "
+            f"{what} has float pixels (mode F) of unknown range. Scale them to "
             "0..255 and pass a uint8 array (h, w, 3)."
         )
     try:
@@ -245,7 +245,7 @@ def _flatten(image: PIL.Image.Image, what: str) -> PIL.Image.Image:
             return image.convert("RGB")
         rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
     except (ValueError, OSError) as error:
-        raise ImageError(f"{what} has colour mode {image.mode}, not known here. Save it as RGB.") from error
+        raise ImageError(f"{what} has the unsupported colour mode {image.mode}. Save it as RGB.") from error
     white = PIL.Image.new("RGB", rgba.size, (255, 255, 255))
     white.paste(rgba, mask=rgba)
     return white
@@ -256,10 +256,10 @@ def _eight_bit(image: PIL.Image.Image, what: str) -> PIL.Image.Image:
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise ImageError(
-            f"{what} holds integers {low}..{high} (mode {image.mode}); grey must lie in 0..65535. Scale "
+            f"{what} has integers {low}..{high} (mode {image.mode}); grey must lie in 0..65535. Scale "
             "them to 0..255 and pass a uint8 array (h, w, 3)."
         )
-    # A TIFF of 12 bits comes in 16-bit words with its values as they are: white is 4095.
+    # Pillow gives a 12-bit TIFF as 16-bit values without scaling them: white is 4095.
     white = 4095 if getattr(image, "tag_v2", {}).get(258) == (12,) else 65535
     scale = ((np.arange(65536, dtype=np.uint32) * 510 + white) // (2 * white)).clip(max=255).astype(np.uint8)
     return PIL.Image.fromarray(scale[values])
@@ -279,7 +279,7 @@ def _checked_array(array: np.ndarray) -> Image:
     elif array.ndim == 3 and array.shape[0] == 3:
         advice = "Channels go last: np.moveaxis(x, 0, 2)."
     else:
-        advice = "Give one image at a time, colours in the last axis; of a batch, list(x)."
+        advice = "Give one image at a time, channels last; for a batch, list(x)."
     raise ImageError(
-        f"An image array must be uint8, (h, w, 3), RGB; got {array.dtype} of shape {array.shape}. {advice}"
+        f"Got an array of {array.dtype} of shape {array.shape}; an image is RGB uint8 (h, w, 3). {advice}"
     )

@@ -1,4 +1,4 @@
-"""Masks out: index PNGs, which hold a class per pixel, and overlays, which show them to people."""
+"""Mask output: index PNGs, which hold a class per pixel, and overlays, which show masks to people."""
 
 import io
 import os
@@ -19,23 +19,26 @@ from tagmask.types import Image, Size
 __all__ = ["IndexMap", "index_png", "overlay", "overlay_colours", "palette", "read_index_png"]
 
 IndexMap: TypeAlias = UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]
-"""Class per pixel; the dtype's largest value means nothing."""
+"""Class per pixel; the dtype's largest value is the ignore index."""
 
 _BAND = 1 << 20
-"""Pixels worked on at a time, so that memory beyond the result does not grow with the image."""
+"""Pixels processed at a time, so that memory beyond the result does not grow with the image."""
 
 
-_LONGEST = 32
-"""Letters on a chip; beyond, it would cover more than it tells."""
+_MAX_LETTERS = 32
+"""Letters of a name on an overlay; longer names are shortened."""
 
 
 def palette(n: int = 256) -> UInt8[np.ndarray, "n 3"]:
-    """PASCAL VOC's colour map, which mask viewers know.
+    """Return PASCAL VOC's colour map, which mask viewers know.
 
-    The bits of the index are dealt out to red, green and blue in turn, highest places first.
+    The bits of the index go to red, green and blue in turn, to the highest bits first.
 
     Args:
-        n: how many colours.
+        n: number of colours.
+
+    Returns:
+        RGB, 0..255.
 
     Source:
         VOCcolormap.m of the VOC development kit.
@@ -52,16 +55,16 @@ def palette(n: int = 256) -> UInt8[np.ndarray, "n 3"]:
 
 
 def index_png(labels: IndexMap) -> bytes:
-    """Encode labels as PNG: 8-bit ones with PASCAL VOC's palette, 16-bit ones as 16-bit grey.
+    """Encode labels as a PNG: 8-bit labels with PASCAL VOC's palette, 16-bit labels as 16-bit grey.
 
     Args:
-        labels: any values.
+        labels: class per pixel; every value is kept.
 
     Returns:
-        The file's bytes; `read_index_png` gives the labels back.
+        The file's bytes; `read_index_png` reads the labels back.
 
     Raises:
-        ShapeError: no pixels.
+        ShapeError: the labels have no pixels.
 
     Example:
         >>> read_index_png(index_png(np.array([[0, 7, 255]], np.uint8)))
@@ -78,7 +81,7 @@ def index_png(labels: IndexMap) -> bytes:
 
 
 def read_index_png(source: str | os.PathLike[str] | bytes) -> IndexMap:
-    """Read the indices, not the colours, of a mask PNG.
+    """Read the indices (not the colours) of a mask PNG.
 
     Args:
         source: a file path or the file's bytes; palette, 8-bit grey or 16-bit grey.
@@ -87,7 +90,7 @@ def read_index_png(source: str | os.PathLike[str] | bytes) -> IndexMap:
         uint8 for palette and 8-bit grey, uint16 for 16-bit grey.
 
     Raises:
-        ImageError: the file cannot be read, is no PNG, or holds colours instead of indices.
+        ImageError: the file cannot be read, is not a PNG, or holds colours instead of indices.
     """
     image = decode(source, formats=("PNG",))
     if isinstance(source, bytes):
@@ -100,20 +103,20 @@ def read_index_png(source: str | os.PathLike[str] | bytes) -> IndexMap:
         return np.array(image, dtype=np.uint8)
     if image.mode == "I" or image.mode.startswith("I;16"):
         return np.array(image, dtype=np.uint16)
-    what = "the bytes given" if isinstance(source, bytes) else os.fspath(source)
+    what = "The bytes given" if isinstance(source, bytes) else os.fspath(source)
     raise ImageError(
-        f"{what}: a mask is a PNG with a palette or with 8- or 16-bit grey, one index per pixel; got mode "
-        f"{image.mode} of {head[24]} bits. Save the indices, not their colours."
+        f"{what}: got mode {image.mode} of {head[24]} bits; a mask is a PNG with a palette, or with 8- or "
+        "16-bit grey. Save the indices, not their colours."
     )
 
 
 def overlay_colours(n: int) -> UInt8[np.ndarray, "n 3"]:
-    """Colours that stay apart when laid over photos; the first ones do not depend on `n`.
+    """Return colours that are easy to distinguish over photos; the first ones do not depend on `n`.
 
-    PASCAL VOC's own start with dark red, dark green and brown, hard to tell on a photo. Here each
-    colour is the one that looks farthest from all before it, among those neither dark, pale, grey
-    nor glaring. Lightness counts half, because under a tint it is the photo's. From about a
-    thousand on they repeat.
+    PASCAL VOC's colours start with dark red, dark green and brown, which are hard to distinguish on a
+    photo. Here each colour is the one farthest from all before it in OKLab, among those that are neither
+    dark, pale, grey nor glaring. Lightness counts half, because a tinted region has the photo's lightness.
+    Colours repeat after about a thousand.
 
     Source:
         Farthest-first choice after Glasbey et al. (2007), in Ottosson's OKLab (2020).
@@ -145,7 +148,7 @@ def _oklab(rgb: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
 
 
 def _linear(rgb: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-    """Light, 0..1, of sRGB values 0..255."""
+    """Linear light, 0..1, from sRGB values 0..255."""
     share = rgb / 255
     light: Float[np.ndarray, "n 3"] = np.where(
         share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4
@@ -161,39 +164,37 @@ def overlay(
     skip: Collection[int] = frozenset(),
     opacity: float = 0.5,
 ) -> PIL.Image.Image:
-    """Show labels over their image: tinted regions, a thin line around each, each class's name on it.
+    """Draw labels over their image: tinted regions, each with a thin outline and its class's name.
 
-    A name is written once per class, on a chip in the class's colour inside its largest region,
-    unless the class takes less than 0.5 % of the image or no chip fits. The font knows Latin letters.
+    The name is written once per class, on a chip in the class's colour inside its largest region, unless
+    the class covers less than 0.5 % of the image or no chip fits. The font has Latin letters only.
 
     Args:
         image: upright RGB, 0..255.
         labels: class per pixel, at the image's size; the dtype's largest value is never tinted.
-        names: what each label is called.
-        skip: labels left untinted and unnamed, such as a background.
-        opacity: share of the tint, 0 (lines and names only) to 1 (flat colours).
+        names: the name of each label.
+        skip: labels without tint and name, such as the background.
+        opacity: of the tint, 0 (outlines and names only) to 1 (flat colours).
 
     Returns:
         An RGB image of the same size.
 
     Raises:
         ShapeError: image and labels differ in size.
-        InputError: a label without a name, or an opacity outside 0..1.
+        InputError: a label has no name, or the opacity is outside 0..1.
     """
     if labels.shape != image.shape[:2] or not labels.size:
         raise ShapeError(
-            f"Labels must have the image's size (h, w) = {image.shape[:2]}; got {labels.shape}. "
-            "Give the image that they were made from."
+            f"Labels have size {labels.shape}, their image has {image.shape[:2]} (h, w). "
+            "Give the image that was masked."
         )
     if not 0 <= opacity <= 1:
-        raise InputError(f"The opacity must lie in 0..1; got {opacity}.")
+        raise InputError(f"The opacity is {opacity}. Give a number from 0 to 1.")
     areas = _areas(labels)
     ignore_index = len(areas) - 1
     shown = [int(c) for c in np.flatnonzero(areas[:ignore_index]) if c not in skip]
     if shown and shown[-1] >= len(names):
-        raise InputError(
-            f"Label {shown[-1]} is in the mask, but there are {len(names)} names, counted from 0."
-        )
+        raise InputError(f"Label {shown[-1]} has no name: there are {len(names)} names, from label 0 on.")
     table = np.full(len(areas), ignore_index, labels.dtype)
     table[shown] = shown
     regions = np.empty_like(labels)
@@ -235,7 +236,7 @@ def _tinted(image: Image, regions: IndexMap, colours: UInt8[np.ndarray, "c 3"], 
 
 
 def _borders(regions: IndexMap) -> Bool[np.ndarray, "h w"]:
-    """Pixels along changes of region: 1 wide in thumbnails, 2 in small photos, 20 in 24 megapixels."""
+    """Outlines of regions: 1 pixel wide in thumbnails, 2 in small photos, 20 in 24 megapixels."""
     width = round(_scale(regions.shape) / 250)
     lines = np.zeros(regions.shape, bool)
     for axis in (0, 1):
@@ -251,18 +252,18 @@ def _borders(regions: IndexMap) -> Bool[np.ndarray, "h w"]:
 
 
 def _shifted(x: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Views of all but the last and all but the first along an axis."""
+    """Views without the last and without the first entry along an axis."""
     return (x[:-1], x[1:]) if axis == 0 else (x[:, :-1], x[:, 1:])
 
 
 def _scale(size: Sequence[int]) -> float:
-    """Side of the square that has the image's area."""
+    """Side of a square of the image's area, in pixels."""
     return float(np.sqrt(size[0] * size[1]))
 
 
 @dataclass(frozen=True)
 class _Chip:
-    """A name on a rounded plate; sizes and places in pixels."""
+    """A name on a rounded plate; sizes and positions in pixels."""
 
     label: int
     text: str
@@ -274,7 +275,7 @@ class _Chip:
 
 
 def _placed(regions: IndexMap, labels: Sequence[int], names: Sequence[str]) -> list[_Chip]:
-    """A chip for each label that has room for one; give small regions first, they have least choice."""
+    """Place a chip for each label that has room; pass small regions first, as they have the least room."""
     step = -(-max(regions.shape) // 256)
     rows, cols = (np.minimum(np.arange(0, n, step) + step // 2, n - 1) for n in regions.shape)
     grid = regions[np.ix_(rows, cols)]
@@ -298,11 +299,10 @@ def _placed(regions: IndexMap, labels: Sequence[int], names: Sequence[str]) -> l
 def _best_place(
     chip: _Chip, region: Bool[np.ndarray, "gh gw"], taken: Bool[np.ndarray, "gh gw"], step: int, size: Size
 ) -> tuple[int, int, float]:
-    """Where the chip lies deepest in the region: row and column of the grid, and how much of it is in.
+    """Find where the chip lies deepest in the region: grid row, grid column, share of the chip inside.
 
-    Depth is the region's share of the chip's box and of ever wider boxes around it, which prefers
-    bulky parts to thin ones without naming connected parts. Where the chip can only lie on others,
-    none of it counts as in.
+    Depth is the region's share of the chip's box and of wider boxes around it. This prefers bulky parts to
+    thin ones without computing connected components. If the chip can only overlap others, its share is 0.
     """
     tops = np.arange((size[0] - chip.height) // step + 1)
     lefts = np.arange((size[1] - chip.width) // step + 1)
@@ -337,16 +337,16 @@ def _cells(chip: _Chip, step: int) -> tuple[slice, slice]:
 
 
 def _fitting(label: int, name: str, size: Size, fonts: Sequence[ImageFont.FreeTypeFont]) -> list[_Chip]:
-    """The chips that fit the image, largest first; where none does, the name is cut short."""
-    words = " ".join(name.split())
-    if not words:
+    """The chips that fit the image, largest first; if none does, one with a shortened name."""
+    text = " ".join(name.split())
+    if not text:
         return []
-    if len(words) > _LONGEST:
-        words = f"{words[: _LONGEST - 3].rstrip()}..."
-    whole = [_chip(label, words, font) for font in fonts]
-    cut = (_chip(label, f"{words[:n].rstrip()}...", fonts[-1]) for n in range(len(words) - 1, 1, -1))
+    if len(text) > _MAX_LETTERS:
+        text = f"{text[: _MAX_LETTERS - 3].rstrip()}..."
+    whole = [_chip(label, text, font) for font in fonts]
+    shortened = (_chip(label, f"{text[:n].rstrip()}...", fonts[-1]) for n in range(len(text) - 1, 1, -1))
     fitting = [chip for chip in whole if chip.height <= size[0] and chip.width <= size[1]]
-    return fitting or [chip for chip in cut if chip.height <= size[0] and chip.width <= size[1]][:1]
+    return fitting or [chip for chip in shortened if chip.height <= size[0] and chip.width <= size[1]][:1]
 
 
 def _chip(label: int, text: str, font: ImageFont.FreeTypeFont) -> _Chip:
@@ -366,7 +366,7 @@ def _draw(canvas: PIL.Image.Image, chip: _Chip, colour: tuple[int, int, int]) ->
 
 
 def _plate(chip: _Chip, inset: int) -> PIL.Image.Image:
-    fine = 4  # drawn larger, then averaged, as Pillow does not smooth shapes
+    fine = 4  # drawn larger, then averaged: Pillow does not antialias shapes
     plate = PIL.Image.new("L", (fine * chip.width, fine * chip.height))
     box = (fine * inset, fine * inset, plate.width - fine * inset - 1, plate.height - fine * inset - 1)
     ImageDraw.Draw(plate).rounded_rectangle(box, radius=fine * (chip.height // 4 - inset // 2), fill=255)

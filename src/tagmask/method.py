@@ -1,6 +1,6 @@
-"""What a method is: how it runs, which settings it takes, where it comes from.
+"""The description of a method: how it runs, which settings it takes, where it comes from.
 
-Each method says so at the end of its own file, in `variants/` or `papers/`; `catalogue` lists them all.
+Each method is described at the end of its own file, in `variants/` or `papers/`; `catalogue` lists them all.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,61 +19,62 @@ GIVES = {
     "sparc": "tags",
     "piaa": "tags",
 }
-"""What comes of each kind of method."""
+"""Whether each kind of method gives masks or tags."""
 
 Score = Callable[..., object]
-"""(clip, pixels, text features, settings) -> (b, q) scores: how a `one_pass` method tags."""
+"""Scoring function of a `one_pass` method: (clip, pixels, text features, settings) -> scores (b, q)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnWords:
-    """What a method that tags takes where a user gives words and no recipe."""
+    """Defaults of a tagging method when the user gives words and no recipe."""
 
     templates: str | tuple[str, ...] = "prompts_tag85"
-    """Sentences, or the name of a list of them (`settings.words`)."""
+    """Prompt templates, or the name of a list of them (`settings.words`)."""
     background: bool = False
-    """The words compete with background names unless the caller says otherwise."""
+    """Whether the words compete with background texts by default."""
     settings: Mapping[str, object] = field(default_factory=dict)
-    """The method's own numbers, where others than for data sets."""
+    """Settings that differ from those for data sets."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One line of the catalogue."""
+    """A method, as the catalogue lists it."""
 
     name: str
     kind: str
-    """How it runs: a key of `GIVES`, and of `pipelines.MASK_PIPELINES` or `pipelines.TAG_PIPELINES`."""
+    """Which pipeline runs it: a key of `GIVES`, and of `pipelines.MASK_PIPELINES` or `TAG_PIPELINES`."""
     summary: str
     source: str
     settings: type = VariantSettings
-    """Class of its own numbers, `recipe.variant`."""
+    """Its settings class, the type of `recipe.variant`."""
     preset: Mapping[str, object] = field(default_factory=dict)
-    """Values of these that make it this method."""
+    """Settings values that define this method."""
     rule: DenseRule | RuleFactory | None = None
-    """Of a dense method: its rule, or the function that makes it from settings and the number of layers."""
+    """Dense methods only: the rule, or a function (settings, number of layers) -> rule."""
     score: Score | None = None
-    """Of a `one_pass` method."""
+    """`one_pass` methods only: the scoring function."""
     own_words: OwnWords | None = None
+    """Tagging methods only: the defaults for a user's words."""
     adapts: bool = False
-    """It needs a set of images before it can tag any."""
+    """Whether it must see a set of images before it can tag any."""
     large: str = ""
-    """What is published of it on ViT-L/14, where that is below ViT-B/16."""
+    """Published results with ViT-L/14, if they are below those with ViT-B/16."""
     check: Callable[..., None] | None = None
-    """(settings, vision): refuses settings that do not fit the weights, where a method has such."""
+    """(settings, vision): raises InputError if the settings do not fit the weights."""
 
     @property
     def quirks(self) -> tuple[str, ...]:
-        """Its settings that are True as published and False as corrected."""
+        """Names of its settings that are True as published and False as corrected."""
         return getattr(self.settings, "QUIRKS", ())
 
     @property
     def gives(self) -> str:
-        """What comes of it: "masks" or "tags"."""
+        """What it gives: "masks" or "tags"."""
         return GIVES[self.kind]
 
-    def default_settings(self) -> Any:  # noqa: ANN401  # its own class
-        """Its own numbers where nothing else is known."""
+    def default_settings(self) -> Any:  # noqa: ANN401  # its settings class
+        """Return its default settings."""
         return self.settings(**self.preset)
 
 
@@ -87,7 +88,7 @@ def dense_method(
     large: str = "",
     check: Callable[..., None] | None = None,
 ) -> Method:
-    """A method that compares words with every pixel; arguments as `Method`'s fields."""
+    """Describe a dense method: one that compares words with every pixel. Arguments as `Method`'s fields."""
     return Method(
         name=name,
         kind="dense",

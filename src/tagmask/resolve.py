@@ -1,9 +1,9 @@
-"""From what a caller asks for (a recipe, words, a method, single settings) to one checked recipe.
+"""Resolve a recipe name, words, a method and single settings to one checked recipe.
 
-The only place where settings are resolved, and idempotent: a recipe that comes out, given in again with
-nothing else, comes out unchanged.
+Settings are resolved here only. Resolving is idempotent: a resolved recipe, resolved again without further
+arguments, stays the same.
 
-    recipe or words -> another method, if asked for -> own names -> quirks -> single settings -> its tagger
+    recipe or words -> other method -> user's names -> quirks (`as_`) -> single settings -> its tagger
 """
 
 import logging
@@ -29,11 +29,11 @@ _LOG = logging.getLogger(__name__)
 
 _Recipe = TypeVar("_Recipe", bound=Recipe)
 _Names = tuple[tuple[str, ...], tuple[str, ...] | None]
-"""A user's words (empty where none were given), and background (None where none was given)."""
+"""A user's words (empty if not given) and background (None if not given)."""
 
 
 def recipes() -> tuple[str, ...]:
-    """Names of all recipes, "METHOD/DATASET".
+    """Return the names of all recipes, "METHOD/DATASET".
 
     Example:
         >>> "sclip/voc21" in recipes() and "tagclip/voc2012" in recipes()
@@ -43,25 +43,27 @@ def recipes() -> tuple[str, ...]:
 
 
 def recipe(name: str | PathLike[str]) -> Recipe:
-    """The recipe called `name`, or kept in the file of that name (`.toml`): a frozen dataclass.
+    """Return a recipe, a frozen dataclass; change it with `dataclasses.replace`.
+
+    Args:
+        name: one of `recipes()`, or a file: a path that ends in `.toml`, or a `Path`.
 
     Raises:
-        InputError: no such recipe, or a file that is none.
+        InputError: no such recipe, or an invalid recipe file.
 
     Example:
         >>> recipe("sclip/voc21").logit_scale
         65.0
     """
     if is_file(name):
-        return read_recipe(name, lambda own: method(own, "tags").default_settings())
+        return read_recipe(name, lambda name: method(name, "tags").default_settings())
     name, known = str(name), all_presets()
     if name not in known:
-        near = get_close_matches(name, known, n=3)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
-        methods = ", ".join(dict.fromkeys(other.partition("/")[0] for other in known))
+        similar = get_close_matches(name, known, n=3)
+        hint = f"Did you mean {' or '.join(similar)}? " if similar else ""
         raise InputError(
-            f"recipe {name!r} is unknown; {hint}recipes are METHOD/DATASET, such as sclip/voc21, of the "
-            f"methods {methods}; tagmask.recipes() lists all"
+            f"Unknown recipe {name!r}. {hint}Recipes are named METHOD/DATASET, such as sclip/voc21. "
+            "See `tagmask recipes`."
         )
     return known[name]
 
@@ -74,29 +76,29 @@ def tag_recipe(
     overrides: Mapping[str, object] | None = None,
     known_background: tuple[str, ...] = (),
 ) -> TagRecipe:
-    """The recipe of a `Tagger`.
+    """Resolve the recipe of a `Tagger`.
 
-    A method other than the recipe's leaves names, templates and image size as they are.
+    Another method keeps the recipe's names, templates and image size.
 
     Args:
-        name: a recipe, by name, in a file, or as it is; None: one for `words`.
-        words: class lines, in place of the recipe's.
-        background: likewise; [] for none.
-        as_: "published" or "corrected" sets the method's quirks; None leaves them.
-        overrides: settings by name, `method` among them.
-        known_background: the weights' own background words, for own words that come without any.
+        name: a recipe name, a recipe file or a recipe; None for the method's defaults for `words`.
+        words: class lines that replace the recipe's.
+        background: background texts that replace the recipe's; [] for none.
+        as_: "published" or "corrected" sets the method's quirks; None keeps them.
+        overrides: settings by name, including `method`.
+        known_background: of the weights file, the default for a user's words.
 
     Raises:
-        InputError: no words and no recipe, or anything in them that cannot be used.
+        InputError: neither words nor a recipe, or invalid words or settings.
     """
-    own = _checked(words, background)
+    names = _check_names(words, background)
     settings = dict(overrides or {})
-    wanted = settings.pop("method", None)
+    new_method = settings.pop("method", None)
     if name is None:
-        base = own_tag_recipe(wanted or "tagclip", *_needed(own), known_background)
+        base = own_tag_recipe(new_method or "tagclip", *_require_words(names), known_background)
     else:
-        base = _with_names(_tags_by(_named(name, TagRecipe, "tags"), wanted), own)
-    method_of(base)  # a recipe made by hand may name any method
+        base = _with_names(_with_tag_method(_find_recipe(name, TagRecipe, "tags"), new_method), names)
+    method_of(base)  # a hand-made recipe may name an unknown method
     return _with_settings(_with_quirks(base, as_), settings)
 
 
@@ -108,48 +110,42 @@ def mask_recipe(
     overrides: Mapping[str, object] | None = None,
     known_background: tuple[str, ...] = (),
 ) -> MaskRecipe | TagFirstRecipe:
-    """The recipe of a `Segmenter`.
+    """Resolve the recipe of a `Segmenter`.
 
-    `method="cls-seg"` makes it one that masks tags, a dense method one that compares all words; names,
-    templates and refinement stay those of the recipe named. Arguments as `tag_recipe`.
+    `method="cls-seg"` turns a dense recipe into one that masks tags, a dense method does the reverse. Names,
+    templates and refinement of the recipe stay. Arguments as for `tag_recipe`.
 
     Raises:
-        InputError: no words and no recipe, or anything in them that cannot be used.
+        InputError: neither words nor a recipe, or invalid words or settings.
     """
-    own = _checked(words, background)
+    names = _check_names(words, background)
     settings = dict(overrides or {})
-    wanted = settings.pop("method", None)
+    new_method = settings.pop("method", None)
     if name is None:
-        base = _own_mask_recipe(wanted or "sclip", *_needed(own), known_background)
+        base = _own_mask_recipe(new_method or "sclip", *_require_words(names), known_background)
     else:
-        base = _with_names(
-            _masks_by(
-                cast(MaskRecipe | TagFirstRecipe, _named(name, (MaskRecipe, TagFirstRecipe), "masks")), wanted
-            ),
-            own,
-        )
+        found = _find_recipe(name, (MaskRecipe, TagFirstRecipe), "masks")
+        base = _with_names(_with_mask_method(cast(MaskRecipe | TagFirstRecipe, found), new_method), names)
     method_of(base)
-    made = _with_settings(_with_quirks(base, as_), settings)
-    if made.background_names is not None and "background" in {line.split(", ")[0] for line in own[0]}:
-        raise InputError(
-            "'background' is the name of label 0; take it out of the words, or give background=[]"
-        )
-    return _with_tagger(made, as_, settings)
+    resolved = _with_settings(_with_quirks(base, as_), settings)
+    if resolved.background_names is not None and "background" in {line.split(", ")[0] for line in names[0]}:
+        raise InputError("'background' is the name of label 0. Rename that word, or give background=[].")
+    return _with_tagger(resolved, as_, settings)
 
 
 def with_method(base: MaskRecipe, name: str) -> MaskRecipe:
-    """The recipe with another dense method, and that method's own numbers.
+    """Return the recipe with another dense method and that method's settings.
 
     Raises:
         InputError: no such method, or not a dense one.
     """
-    found = _masks_by(base, name)
-    if not isinstance(found, MaskRecipe):
+    changed = _with_mask_method(base, name)
+    if not isinstance(changed, MaskRecipe):
         raise InputError(f"Method {name!r} masks tags and has no attention to vary. Give a dense method.")
-    return found
+    return changed
 
 
-# -- Own words -----------------------------------------------------------------------------------------------
+# -- Recipes for a user's words ------------------------------------------------------------------------------
 
 
 def own_tag_recipe(
@@ -158,10 +154,16 @@ def own_tag_recipe(
     background: tuple[str, ...] | None = None,
     known_background: tuple[str, ...] = (),
 ) -> TagRecipe:
-    """Tag with a user's own words by any method.
+    """Return the recipe to tag with a user's words by any method.
 
-    Methods whose words compete with background names take the built-in list, less the words asked for. The
-    others have none, as published, unless `background` names some.
+    If `background` is None, methods whose words compete with background texts use the built-in list, without
+    the user's words; the other methods use none, as published.
+
+    Args:
+        name: of the method.
+        words: class lines.
+        background: background texts; None for the default.
+        known_background: replaces the built-in list.
 
     Raises:
         InputError: no such method.
@@ -169,16 +171,16 @@ def own_tag_recipe(
     found = method(name, "tags")
     if found.kind == "tagclip":
         return own_words.own_tags(words, background, known_background)
-    own = found.own_words or OwnWords()
+    defaults = found.own_words or OwnWords()
     if background is None:
-        background = own_words.default_background(words, known_background) if own.background else ()
+        background = own_words.default_background(words, known_background) if defaults.background else ()
     return TagRecipe(
         name=found.name,
         method=found.name,
         words=words,
         background=background,
-        templates=read_list(own.templates) if isinstance(own.templates, str) else own.templates,
-        variant=found.settings(**{**found.preset, **own_words.PHOTO_PATCHES, **own.settings}),
+        templates=read_list(templates) if isinstance(templates := defaults.templates, str) else templates,
+        variant=found.settings(**{**found.preset, **own_words.PHOTO_PATCHES, **defaults.settings}),
     )
 
 
@@ -190,29 +192,29 @@ def _own_mask_recipe(
 ) -> MaskRecipe | TagFirstRecipe:
     found = method(name, "masks")
     if found.kind == "tag_first":
-        made = own_words.own_tag_first(words, background, known_background)
-        return replace(made, name=found.name, method=found.name, tagger=_tagger_of(found, made.tagger))
+        base = own_words.own_tag_first(words, background, known_background)
+        return replace(base, name=found.name, method=found.name, tagger=_tagger_of(found, base.tagger))
     dense = own_words.own_masks(words, background, known_background)
     return replace(dense, method=found.name, variant=found.default_settings())
 
 
 def _tagger_of(found: Method, tagger: TagRecipe | None) -> TagRecipe | None:
-    """CLIP-ES is given each image's tags, CLS-SEG finds them."""
+    """The tagger of CLS-SEG; CLIP-ES has none, as the caller gives each image's tags."""
     return None if found.name == "clip-es" else tagger
 
 
 # -- Another method ------------------------------------------------------------------------------------------
 
 
-def _tags_by(base: TagRecipe, name: object) -> TagRecipe:
-    """The tag recipe turned into another method's: names, templates and image size stay.
+def _with_tag_method(base: TagRecipe, name: object) -> TagRecipe:
+    """The tag recipe with another method: names, templates and image size stay.
 
-    The method's own numbers are those of its recipe for the same data set, else its defaults.
+    The new method's settings are those of its preset for the same data set, else its defaults.
     """
     if name is None or name == base.method:
         return base
-    found = all_presets().get(f"{name}/{_dataset(base)}")
-    model = found if isinstance(found, TagRecipe) else own_tag_recipe(name, base.words, base.background)
+    preset = all_presets().get(f"{name}/{_dataset(base)}")
+    model = preset if isinstance(preset, TagRecipe) else own_tag_recipe(name, base.words, base.background)
     sizes = {key: getattr(base.variant, key) for key in ("min_patches", "max_patches")}
     if hasattr(model.variant, "input"):
         sizes["input"] = getattr(base.variant, "input", "native")
@@ -228,41 +230,38 @@ def _tags_by(base: TagRecipe, name: object) -> TagRecipe:
     )
 
 
-def _masks_by(base: MaskRecipe | TagFirstRecipe, name: object) -> MaskRecipe | TagFirstRecipe:
-    """The recipe turned into another method's: names, templates and refinement stay.
-
-    The method's own numbers are those of its recipe for the same data set, else its defaults.
-    """
+def _with_mask_method(base: MaskRecipe | TagFirstRecipe, name: object) -> MaskRecipe | TagFirstRecipe:
+    """The recipe with another method: names, templates and refinement stay. See `_with_tag_method`."""
     if name is None or name == base.method:
         return base
-    wanted = method(name, "masks")
-    found = all_presets().get(f"{name}/{_dataset(base)}")
-    if wanted.kind == "tag_first":
-        return _to_tags(base, wanted, found if isinstance(found, TagFirstRecipe) else None)
+    new = method(name, "masks")
+    preset = all_presets().get(f"{name}/{_dataset(base)}")
+    if new.kind == "tag_first":
+        return _to_tag_first(base, new, preset if isinstance(preset, TagFirstRecipe) else None)
     if isinstance(base, TagFirstRecipe):
-        return _to_words(base, wanted, found if isinstance(found, MaskRecipe) else None)
-    numbers = found.variant if isinstance(found, MaskRecipe) else wanted.default_settings()
-    return replace(base, method=wanted.name, variant=numbers)
+        return _to_dense(base, new, preset if isinstance(preset, MaskRecipe) else None)
+    variant = preset.variant if isinstance(preset, MaskRecipe) else new.default_settings()
+    return replace(base, method=new.name, variant=variant)
 
 
 def _dataset(base: Recipe) -> str:
-    """The data set in a recipe's name, also where it was turned into another method's before."""
+    """The data set in a recipe's name, "METHOD/DATASET" or "METHOD on METHOD/DATASET"."""
     return base.name.rpartition(" ")[2].partition("/")[2]
 
 
-def _to_tags(
-    base: MaskRecipe | TagFirstRecipe, wanted: Method, found: TagFirstRecipe | None
+def _to_tag_first(
+    base: MaskRecipe | TagFirstRecipe, new: Method, preset: TagFirstRecipe | None
 ) -> TagFirstRecipe:
-    own = own_words.own_tag_first(base.words, base.background or None)
-    model = found or own
-    # Without competing texts a single tag has no gradient, so a recipe without background takes the method's.
+    default = own_words.own_tag_first(base.words, base.background or None)
+    model = preset or default
+    # A single tag has no gradient without competing texts: a recipe without background takes the method's.
     background = base.background or model.background
-    tagger = _tagger_of(wanted, model.tagger or own.tagger)
+    tagger = _tagger_of(new, model.tagger or default.tagger)
     power = model.variant.background_power or 1.0
     return replace(
         model,
-        name=f"{wanted.name} on {base.name}",
-        method=wanted.name,
+        name=f"{new.name} on {base.name}",
+        method=new.name,
         words=base.words,
         background=background,
         prompts=(),
@@ -276,14 +275,14 @@ def _to_tags(
     )
 
 
-def _to_words(base: TagFirstRecipe, wanted: Method, found: MaskRecipe | None) -> MaskRecipe:
+def _to_dense(base: TagFirstRecipe, new: Method, preset: MaskRecipe | None) -> MaskRecipe:
     background = () if base.background_names is None else base.background
-    model = found or replace(
-        own_words.own_masks(base.words, background), method=wanted.name, variant=wanted.default_settings()
+    model = preset or replace(
+        own_words.own_masks(base.words, background), method=new.name, variant=new.default_settings()
     )
     return replace(
         model,
-        name=f"{wanted.name} on {base.name}",
+        name=f"{new.name} on {base.name}",
         words=base.words,
         background=background,
         templates=base.templates,
@@ -296,56 +295,56 @@ def _to_words(base: TagFirstRecipe, wanted: Method, found: MaskRecipe | None) ->
 # -- Names, quirks, settings ---------------------------------------------------------------------------------
 
 
-def _named(name: object, kind: type[_Recipe] | tuple[type[_Recipe], ...], gives: str) -> _Recipe:
+def _find_recipe(name: object, kind: type[_Recipe] | tuple[type[_Recipe], ...], gives: str) -> _Recipe:
     found = recipe(name) if isinstance(name, str | PathLike) else name
     if not isinstance(found, kind):
         shown = repr(found.name) if isinstance(found, Recipe) else repr(found)
-        fitting = (other for other, preset in all_presets().items() if preset.gives == gives)
-        known = ", ".join(dict.fromkeys(other.partition("/")[0] + "/..." for other in fitting))
-        raise InputError(f"recipe {shown} does not give {gives}; those that do: {known}")
+        fitting = [
+            other.partition("/")[0] for other, preset in all_presets().items() if preset.gives == gives
+        ]
+        known = ", ".join(f"{other}/..." for other in dict.fromkeys(fitting))
+        raise InputError(f"Recipe {shown} does not give {gives}. Recipes that do: {known}.")
     return found
 
 
-def _checked(words: object, background: object) -> _Names:
-    """A user's words and background: texts CLIP can read, each name once."""
+def _check_names(words: object, background: object) -> _Names:
+    """Parse a user's words and background: texts that CLIP can read, each name once."""
     given = class_lines("words", words) if words is not None else ()
     if words is not None and not given:
-        raise InputError("got an empty list of words; give at least one, as in words=['cat', 'dog']")
+        raise InputError("The list of words is empty. Give at least one, as in words=['cat', 'dog'].")
     if background is None:
         return given, None
     others = class_lines("background", background)
-    if both := names_in(given) & names_in(others):
-        raise InputError(
-            f"{', '.join(sorted(both))} is both a word and a background word; give it as one of them"
-        )
+    if both := ", ".join(sorted(names_in(given) & names_in(others))):
+        raise InputError(f"{both} is both a word and a background text. Give it as one of them.")
     return given, others
 
 
-def _needed(own: _Names) -> _Names:
-    if not own[0]:
-        raise InputError("got neither words nor a recipe; give words=['cat', 'dog'] or recipe='NAME'")
-    return own
+def _require_words(names: _Names) -> _Names:
+    if not names[0]:
+        raise InputError("Got neither words nor a recipe. Give words=['cat', 'dog'] or recipe='NAME'.")
+    return names
 
 
-def _with_names(base: _Recipe, own: _Names) -> _Recipe:
-    """The recipe with a user's names in place of its own, and a warning if one is now on both sides."""
-    words, background = own
+def _with_names(base: _Recipe, names: _Names) -> _Recipe:
+    """The recipe with a user's names; warns of a name that is both a word and a background text."""
+    words, background = names
     if not words and background is None:
-        return base  # a recipe's own names are as published, whatever they share
+        return base  # published names stay as published, duplicates included
     background = base.background if background is None else background
     new = base.with_names(words or base.words, background)
-    if both := names_in(new.words) & names_in(new.background):
+    if both := ", ".join(sorted(names_in(new.words) & names_in(new.background))):
         _LOG.warning(
-            "%s is both a word and a background name in %s, and the two compete. "
-            "Give a background without it to change that.",
-            ", ".join(sorted(both)),
+            "%s is both a word and a background text in %s, so the two compete. "
+            "Give a background without it to avoid that.",
+            both,
             base.name,
         )
     return new
 
 
 def _with_quirks(base: _Recipe, as_: str | None) -> _Recipe:
-    """The quirks as asked for; unchanged where nothing was asked, so that a recipe keeps its own."""
+    """The recipe with its quirks as published or corrected; None keeps them."""
     if as_ is None:
         return base
     check_choice("as_", as_, ("published", "corrected"))
@@ -357,40 +356,40 @@ _NOT_SETTABLE = {"name", "method", "words", "background", "prompts", "tagger", "
 
 
 def _with_settings(base: _Recipe, overrides: Mapping[str, object]) -> _Recipe:
-    """Settings by name, each where it belongs: in the recipe, or among the method's own numbers."""
+    """The recipe with settings by name, either of the recipe or of its method (`variant`)."""
     owners = cast(tuple[Any, ...], (base, base.variant))
     settable = {field.name for owner in owners for field in fields(owner)} - _NOT_SETTABLE
     if unknown := sorted(set(overrides) - settable):
         raise InputError(
-            f"{', '.join(unknown)} is no setting of {base.name}{_elsewhere(unknown, base)}; "
-            f"the settings are {', '.join(sorted(settable))}"
+            f"Unknown setting {', '.join(unknown)} of {base.name}{_explain_unknown(unknown, base)}. "
+            f"The settings are {', '.join(sorted(settable))}."
         )
     return _replace(base, overrides)
 
 
 def _replace(base: _Recipe, changes: Mapping[str, object]) -> _Recipe:
-    own = {field.name for field in fields(base)}
-    numbers = {name: value for name, value in changes.items() if name not in own}
-    general = {name: value for name, value in changes.items() if name in own}
-    if numbers:
-        general["variant"] = replace(cast(Any, base.variant), **numbers)
+    recipe_fields = {field.name for field in fields(base)}
+    of_method = {name: value for name, value in changes.items() if name not in recipe_fields}
+    general = {name: value for name, value in changes.items() if name in recipe_fields}
+    if of_method:
+        general["variant"] = replace(cast(Any, base.variant), **of_method)
     return replace(base, **cast(Any, general)) if general else base
 
 
-def _elsewhere(unknown: Sequence[str], base: Recipe) -> str:
-    """Why settings that other methods have do not fit."""
-    wanted = set(unknown)
-    if isinstance(base, TagFirstRecipe) and wanted <= {field.name for field in fields(MaskRecipe)}:
+def _explain_unknown(unknown: Sequence[str], base: Recipe) -> str:
+    """Why settings do not apply to this recipe, if other methods have them; else nothing."""
+    names = set(unknown)
+    if isinstance(base, TagFirstRecipe) and names <= {field.name for field in fields(MaskRecipe)}:
         return ", which masks tags and does not compare words with pixels"
     methods = (method(name, base.gives) for name in method_names(base.gives))
-    others = [other.name for other in methods if wanted <= {field.name for field in fields(other.settings)}]
+    others = [other.name for other in methods if names <= {field.name for field in fields(other.settings)}]
     return f" with method {base.method}; it belongs to {', '.join(others[:4])}" if others else ""
 
 
 def _with_tagger(
     base: MaskRecipe | TagFirstRecipe, as_: str | None, settings: Mapping[str, object]
 ) -> MaskRecipe | TagFirstRecipe:
-    """The recipe with its tagger as asked for: quirks alike, and images of one size in both."""
+    """The recipe with its tagger: same quirks, same limits on the image size."""
     if isinstance(base, MaskRecipe):
         if base.among != "tags":
             return base

@@ -1,4 +1,4 @@
-"""What comes back: tags of an image, masks of an image. Plain frozen values."""
+"""Results: the tags of an image (`Tags`) and its masks (`Segmentation`), as frozen dataclasses."""
 
 import os
 from dataclasses import dataclass, field
@@ -18,48 +18,53 @@ __all__ = ["Segmentation", "Tags", "ignore_index_for"]
 
 @dataclass(frozen=True, eq=False)
 class Tags:
-    """Which words are in an image."""
+    """Which words are in an image: the result of a `Tagger`."""
 
     words: tuple[str, ...]
-    """What each class is called. Foreground classes only."""
+    """The name of each class; the background is never among them."""
     scores: Float[np.ndarray, " c"]
-    """Final score of each class, float32. Its range is the method's own: 0..1 for TagCLIP, PIAA and all with
-    softmax; cosines for CLIP; others any number. To be compared within one image, unless calibrated."""
+    """Score of each class, float32. The range depends on the method: 0..1 for TagCLIP, PIAA and methods with
+    a softmax, cosine similarities for CLIP, any number for others. Compare scores within one image only,
+    unless the tagger is calibrated."""
     chosen: tuple[int, ...]
-    """Classes taken as present, ascending, counted from 0."""
+    """Indices into `words` of the classes that are present, ascending."""
     threshold: float
-    """The score that the relative rule asked tags to exceed."""
+    """The score that a tag must exceed by the recipe's relative threshold (`tag_tau`)."""
     precision: str
-    """Precision of the matrix products that ran."""
+    """Precision of the matrix products: "float32", "bfloat16" or "float16"."""
     thresholds: tuple[float, ...] | None = None
-    """The score that each class had to exceed, where words have thresholds of their own."""
+    """The score that each class must exceed, if the tagger is calibrated; else None."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The chosen words, best first."""
+        """The words that are present, highest score first."""
         order = sorted(self.chosen, key=lambda c: (-float(self.scores[c]), c))
         return tuple(self.words[c] for c in order)
 
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """Where the words are in an image."""
+    """Where the words are in an image: the result of a `Segmenter`."""
 
     words: tuple[str, ...]
-    """What each label is called; the background, where there is one, comes first."""
+    """The name of each label; "background" first if there is one."""
     labels: UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]
-    """Index into `words` per pixel, at the image's own upright size; the largest value means nothing."""
+    """Index into `words` per pixel, at the size of the upright image. Pixels of no class have the ignore
+    index: 255 (uint8), or 65535 (uint16, from 256 classes on)."""
     scores: Float[np.ndarray, "c h w"] | None = field(repr=False)
-    """Score of each class per pixel, if they were asked for."""
+    """Score of each class per pixel, float32, on request (`scores=True`); else None."""
     background: bool
-    """Label 0 is the background."""
+    """Whether label 0 is the background."""
     precision: str
-    """Precision of the matrix products that ran."""
+    """Precision of the matrix products: "float32", "bfloat16" or "float16"."""
     tags: tuple[int, ...] | None = None
-    """Classes that the masks were restricted to, by methods that do so."""
+    """The classes that the masks were restricted to, counted without the background; None: all classes."""
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the labels as an index PNG (with PASCAL VOC's palette; 16-bit grey from 256 classes on).
+        """Write the labels as an index PNG: PASCAL VOC's palette, or 16-bit grey from 256 classes on.
+
+        Args:
+            path: the file to write; missing folders are made.
 
         Raises:
             OutputError: the file cannot be written.
@@ -67,28 +72,35 @@ class Segmentation:
         write_bytes(Path(path), index_png(self.labels))
 
     def overlay(self, image: ImageSource) -> PILImage.Image:
-        """The labels drawn over the image they were made from.
+        """Draw the labels over their image: tinted regions with outlines and names.
+
+        Args:
+            image: the image that was masked. The background is left untinted.
+
+        Returns:
+            An RGB image of the same size.
 
         Raises:
-            ShapeError: the image has another size.
+            ShapeError: the image and the labels differ in size.
+            ImageError: the image cannot be read.
         """
         pixels = read_image(image)
         if pixels.shape[:2] != self.labels.shape:
             raise ShapeError(
-                f"the image is {pixels.shape[:2]} (h, w) and the labels are {self.labels.shape}; "
-                "give the image that they were made from"
+                f"The image has size {pixels.shape[:2]} (h, w), the labels have {self.labels.shape}. "
+                "Give the image that was masked."
             )
         return overlay(pixels, self.labels, self.words, skip=frozenset({0} if self.background else ()))
 
     def shares(self) -> dict[str, float]:
-        """Share of the image's pixels that each word present has, largest first."""
+        """Map each word present to its share of the image's pixels, 0..1, largest first."""
         counts = np.bincount(self.labels.ravel(), minlength=len(self.words))[: len(self.words)]
         order = [int(c) for c in np.argsort(-counts, kind="stable") if counts[c]]
         return {self.words[c]: float(counts[c] / self.labels.size) for c in order}
 
 
 def ignore_index_for(classes: int) -> int:
-    """The label that means nothing: 255, or 65535 where 255 is a class.
+    """Return the label of pixels of no class: 255, or 65535 if there are more than 255 classes.
 
     Example:
         >>> ignore_index_for(21), ignore_index_for(255), ignore_index_for(256)

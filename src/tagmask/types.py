@@ -1,7 +1,7 @@
-"""The vocabulary of shapes, one letter one meaning in the whole package.
+"""Shape aliases. Each letter has one meaning in the whole package.
 
     b  images or windows of a batch      h w    image height, width in pixels
-    n  tokens = 1 class token + patches  gh gw  patch grid, rows then columns; p = gh * gw, row-major
+    n  tokens = class token + patches    gh gw  patch grid, rows then columns; p = gh * gw, row-major
     d  width of a token                  e      width of the shared image-text space
     q  texts (queries, names)            c      classes, each of one or several texts
     l  layers, counted from 0            heads  attention heads
@@ -34,17 +34,17 @@ Image: TypeAlias = UInt8[np.ndarray, "h w 3"]
 """Upright RGB, 0..255."""
 
 Images: TypeAlias = Sequence[UInt8[np.ndarray, "_ _ 3"]]
-"""Upright RGB of any sizes."""
+"""Upright RGB images, each of its own size."""
 
 Pixels: TypeAlias = Float[Tensor, "b 3 h w"]
-"""Normalised as the weights want it: (x / 255 - mean) / std."""
+"""Normalised for the weights: (x / 255 - mean) / std."""
 
 Tokens: TypeAlias = Float[Tensor, "b n d"]
 Heads: TypeAlias = Float[Tensor, "b heads n dh"]
 """q, k or v of one block, split in heads."""
 
 Attention: TypeAlias = Float[Tensor, "b heads n n"]
-"""Row i: how much token i takes from each token j."""
+"""Row i holds the weights with which token i attends to each token j."""
 
 TextFeatures: TypeAlias = Float[Tensor, "q e"]
-"""Unit rows."""
+"""One row of length 1 per text."""

@@ -1,4 +1,4 @@
-"""The papers' figures: whole, sourced, and each with the recipe that should give it."""
+"""The papers' figures: complete, with a source, and each with the recipe that should reproduce it."""
 
 from dataclasses import replace
 
@@ -10,17 +10,16 @@ from tagmask.bench.protocol import METRICS, Protocol, made_recipe
 from tagmask.errors import InputError
 from tagmask.settings.recipes import TagRecipe
 
-SOURCES = {"[anchor]", "[calc]", "[fig]", "[issue]", "[measured]", "[paper]", "[readme]", "[recalled]"}
-SOURCES |= {"[second-hand]", "[seed]"}
+SOURCES = {"[calc]", "[fig]", "[issue]", "[measured]", "[paper]", "[readme]", "[second-hand]", "[unverified]"}
 
 
 def figure(table_name: str, row: str, column: str) -> float | None:
-    found = [c for c in table(table_name).cells if (c.row, c.column.key) == (row, column)]
-    assert len(found) == 1
-    return found[0].figure
+    matches = [c for c in table(table_name).cells if (c.row, c.column.key) == (row, column)]
+    assert len(matches) == 1
+    return matches[0].figure
 
 
-def test_every_figure_has_a_source_and_could_be_one() -> None:
+def test_every_figure_has_a_source_and_a_plausible_value() -> None:
     for cell in cells():
         assert cell.source in SOURCES, cell
         if cell.figure is not None and cell.column.metric in METRICS:
@@ -28,7 +27,7 @@ def test_every_figure_has_a_source_and_could_be_one() -> None:
         assert cell.figure is not None or cell.command is not None, cell
 
 
-def test_rows_and_columns_are_named_once() -> None:
+def test_row_and_column_names_are_unique() -> None:
     for each in all_tables().values():
         assert len(set(each.rows)) == len(each.rows), each.name
         places = [(cell.row, cell.column.key) for cell in each.cells]
@@ -56,17 +55,17 @@ def test_figures_are_those_of_the_papers(name: str, row: str, column: str, print
     assert figure(name, row, column) == printed
 
 
-def test_means_of_eight_are_the_means_of_the_eight() -> None:
+def test_printed_means_match_the_eight_figures() -> None:
     for name in ("sclip-1", "variants", "naclip-readme"):
         each = table(name)
         for row in each.rows:
-            found = {c.column.key: c.figure for c in each.cells if c.row == row and c.figure is not None}
-            mean = found.pop("average", None)
-            if mean is not None and len(found) == 8 and row != "SFP":  # whose printed mean is another
-                assert sum(found.values()) / 8 == pytest.approx(mean, abs=0.06), (name, row)
+            figures = {c.column.key: c.figure for c in each.cells if c.row == row and c.figure is not None}
+            mean = figures.pop("average", None)
+            if mean is not None and len(figures) == 8 and row != "SFP":  # its printed mean differs
+                assert sum(figures.values()) / 8 == pytest.approx(mean, abs=0.06), (name, row)
 
 
-def test_every_recipe_of_the_four_systems_has_a_figure_or_is_known_to_have_none() -> None:
+def test_recipes_of_the_four_systems_have_a_figure_with_known_exceptions() -> None:
     systems = ("tagclip", "sclip", "sclip+pamr", "cls-seg", "cls-seg+crf", "clip-es", "clip-es+crf")
     ours = [name for name in recipes() if name.partition("/")[0] in systems]
     without = {name for name in ours if reference_column(name) is None}
@@ -87,20 +86,20 @@ def test_every_recipe_of_the_four_systems_has_a_figure_or_is_known_to_have_none(
         assert column.recipe == name.partition("/")[2]
 
 
-def test_a_figure_is_cited_until_its_recipe_is_here() -> None:
-    some = next(c for c in cells() if c.recipe == "sclip/voc21" and not c.settings)
-    assert some.command == "run sclip/voc21"
-    assert replace(some, recipe="nobody/voc21").command is None
-    assert replace(some, settings=("method=nobody",)).command is None
-    assert replace(some, recipe=None).command is None
-    # A recipe that gives tags is not what a column of masks asks for.
-    assert replace(some, recipe="tagclip/voc2012").command is None
+def test_figures_without_a_known_recipe_are_only_cited() -> None:
+    cell = next(c for c in cells() if c.recipe == "sclip/voc21" and not c.settings)
+    assert cell.command == "run sclip/voc21"
+    assert replace(cell, recipe="nobody/voc21").command is None
+    assert replace(cell, settings=("method=nobody",)).command is None
+    assert replace(cell, recipe=None).command is None
+    # A tagging recipe cannot fill a column of masks.
+    assert replace(cell, recipe="tagclip/voc2012").command is None
     for cell in cells():
         assert (cell.command is None) == (protocol_of(cell) is None)
         assert cell.recipe is None or cell.recipe in recipes() or cell.command is None
 
 
-def test_the_ablation_runs_with_the_tagger_s_parts() -> None:
+def test_ablation_sets_the_tagger_s_parts() -> None:
     commands = {(c.row, c.column.key): c.command for c in table("tagclip-4").cells}
     assert commands["coarse", "seg-voc2012"] == (
         "run cls-seg/voc2012 --set tagger.dmar=false --set tagger.cwr=false"
@@ -110,27 +109,27 @@ def test_the_ablation_runs_with_the_tagger_s_parts() -> None:
 
 
 def protocol(name: str, **settings: object) -> Protocol:
-    column, made = reference_column(name), made_recipe(name, settings)
+    column, recipe = reference_column(name), made_recipe(name, settings)
     assert column is not None
-    return Protocol(recipe=made, metric=column.metric, average=column.average, groups=column.groups)
+    return Protocol(recipe=recipe, metric=column.metric, average=column.average, groups=column.groups)
 
 
-def test_what_was_published_of_a_run_is_found_by_its_settings() -> None:
-    def found(name: str, data: str, **settings: object) -> set[tuple[str, float | None]]:
+def test_published_figures_are_found_by_settings() -> None:
+    def figures(name: str, data: str, **settings: object) -> set[tuple[str, float | None]]:
         return {(c.table, c.figure) for c in published(protocol(name, **settings), data, None)}
 
     plain = {("sclip-1", 59.1), ("sclip-readme", 59.63)}
-    assert found("sclip/voc21", "voc21") == plain
-    refined = found("sclip/voc21", "voc21", pamr_steps=10)
-    assert refined == found("sclip+pamr/voc21", "voc21") == {("sclip-1", 61.7)}
-    assert found("sclip/voc21", "voc21", logit_scale=64.0) == set()
-    assert found("sclip/voc21", "voc20") == set()
-    both = found("tagclip/voc2012", "voc2012")
+    assert figures("sclip/voc21", "voc21") == plain
+    refined = figures("sclip/voc21", "voc21", pamr_steps=10)
+    assert refined == figures("sclip+pamr/voc21", "voc21") == {("sclip-1", 61.7)}
+    assert figures("sclip/voc21", "voc21", logit_scale=64.0) == set()
+    assert figures("sclip/voc21", "voc20") == set()
+    both = figures("tagclip/voc2012", "voc2012")
     assert {("tagclip-4", 94.1), ("tagclip-files", 84.12)} <= both
     assert isinstance(protocol("tagclip/voc2012").recipe, TagRecipe)
 
 
-def test_figures_are_found_by_parts_of_names() -> None:
+def test_figures_are_found_by_pattern() -> None:
     assert {c.table for c in cells("tagclip-4")} == {"tagclip-4"}
     assert {c.row for c in cells("no*body")} == set()
     assert {c.row for c in cells("groupv?t")} == {"GroupViT"}
@@ -138,14 +137,14 @@ def test_figures_are_found_by_parts_of_names() -> None:
 
 
 def test_unknown_tables_are_refused() -> None:
-    with pytest.raises(InputError, match="did you mean tagclip-4"):
+    with pytest.raises(InputError, match=r"Unknown table .tagclip-44.\. Did you mean tagclip-4"):
         table("tagclip-44")
 
 
-def test_what_is_measured_on_is_what_the_readers_open() -> None:
+def test_columns_name_known_data_sets_and_splits() -> None:
     catalogue = pytest.importorskip("tagmask.data.catalogue")
     for column in {cell.column for cell in cells() if cell.column.data is not None}:
         split = catalogue.split_of(column.data, column.split)
         images = catalogue.DATASETS[column.data].splits[split]
-        # Where images without labels are left out there are fewer; PASCAL Context's list is not settled.
+        # A labelled column leaves out images without labels; the length of PASCAL Context's list is unknown.
         assert column.images in (images, None) or (column.labelled and column.images < images), column

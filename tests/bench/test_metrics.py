@@ -23,20 +23,20 @@ def printed(values):
 
 @pytest.mark.parametrize("name", ["plain", "reduce"])
 def test_reference_scores_of_labels(name):
-    wanted = MIOU[name]
-    matrix = ConfusionMatrix(wanted["num_classes"])
+    expected = MIOU[name]
+    matrix = ConfusionMatrix(expected["num_classes"])
     for k in range(3):
         matrix.update(LABELS[f"{name}.{k}.pred"], LABELS[f"{name}.{k}.gt_used"])
-    assert printed(matrix.iou()) == wanted["IoU"]
-    assert printed(matrix.accuracy()) == wanted["Acc"]
+    assert printed(matrix.iou()) == expected["IoU"]
+    assert printed(matrix.accuracy()) == expected["Acc"]
     assert printed([matrix.miou(), matrix.pixel_accuracy(), matrix.mean_accuracy()]) == [
-        wanted["mIoU"], wanted["aAcc"], wanted["mAcc"],
+        expected["mIoU"], expected["aAcc"], expected["mAcc"],
     ]  # fmt: skip
-    right = matrix.matrix.diagonal()
-    assert right.tolist() == wanted["intersect"]
-    assert matrix.matrix.sum(0).tolist() == wanted["pred"]
-    assert matrix.matrix.sum(1).tolist() == wanted["label"]
-    assert (matrix.matrix.sum(0) + matrix.matrix.sum(1) - right).tolist() == wanted["union"]
+    correct = matrix.matrix.diagonal()
+    assert correct.tolist() == expected["intersect"]
+    assert matrix.matrix.sum(0).tolist() == expected["pred"]
+    assert matrix.matrix.sum(1).tolist() == expected["label"]
+    assert (matrix.matrix.sum(0) + matrix.matrix.sum(1) - correct).tolist() == expected["union"]
 
 
 @settings(deadline=None, max_examples=40)
@@ -48,27 +48,27 @@ def test_scores_are_ratios_of_sets(truth, labels):
     matrix = ConfusionMatrix(4)
     matrix.update(labels[:2], truth[:2])
     matrix.update(labels[2:], truth[2:])
-    iou, kept = [], []
+    iou, in_truth = [], []
     for c in range(4):
         scored = truth != 255
-        said, true = set(np.flatnonzero((labels == c) & scored)), set(np.flatnonzero(truth == c))
-        iou.append(len(said & true) / len(said | true) if said | true else math.nan)
-        kept.append(bool(true))
+        predicted, true = set(np.flatnonzero((labels == c) & scored)), set(np.flatnonzero(truth == c))
+        iou.append(len(predicted & true) / len(predicted | true) if predicted | true else math.nan)
+        in_truth.append(bool(true))
     np.testing.assert_allclose(matrix.iou(), iou)
     known = [v for v in iou if not math.isnan(v)]
-    present = [v for v, keep in zip(iou, kept, strict=True) if keep]
+    present = [v for v, is_true in zip(iou, in_truth, strict=True) if is_true]
     for got, values in ((matrix.miou(), known), (matrix.miou("truth"), present)):
         np.testing.assert_allclose(got, sum(values) / len(values) if values else math.nan)
 
 
-def test_the_two_averages_differ_by_classes_that_are_only_predicted():
+def test_averages_differ_by_classes_that_are_only_predicted():
     matrix = ConfusionMatrix(3)
     matrix.update(np.array([0, 0, 1, 2]), np.array([0, 0, 1, 1]))
     assert matrix.miou() == pytest.approx((1 + 0.5 + 0) / 3)
     assert matrix.miou(average="truth") == pytest.approx((1 + 0.5) / 2)
 
 
-def test_answers_outside_the_classes_are_nobodys():
+def test_invalid_predictions_count_for_no_class():
     matrix = ConfusionMatrix(2)
     matrix.update(np.array([0, 7, 255, 1], np.uint8), np.array([0, 0, 1, 1], np.uint8))
     assert matrix.iou().tolist() == [0.5, 0.5]
@@ -95,14 +95,14 @@ def test_counts_do_not_wrap():
 
 def test_bad_labels_are_refused():
     matrix = ConfusionMatrix(3)
-    with pytest.raises(InputError, match="truth holds labels 0 to 3 for 3 classes"):
+    with pytest.raises(InputError, match="ground truth has labels 0 to 3, with 3 classes"):
         matrix.update(np.array([0, 0]), np.array([0, 3]))
-    with pytest.raises(InputError, match='average "mean"'):
+    with pytest.raises(InputError, match="Unknown average 'mean'"):
         inspect.unwrap(ConfusionMatrix.miou)(matrix, "mean")
     with pytest.raises(InputError, match="0 classes"):
         ConfusionMatrix(0)
-    # Unwrapped: the tests' own shape check would answer before the message that users see.
-    with pytest.raises(ShapeError, match=r"labels of \(2,\) for truth of \(3,\)"):
+    # Unwrapped, since the tests' shape checks would raise before the message that users see.
+    with pytest.raises(ShapeError, match=r"Labels are \(2,\), the ground truth is \(3,\)"):
         inspect.unwrap(ConfusionMatrix.update)(matrix, np.zeros(2, int), np.zeros(3, int))
 
 
@@ -117,10 +117,10 @@ def test_counts_of_single_images_add_up_to_the_set():
         assert all(pixels > 0 for *_, pixels in single.cells())
         added.add(json.loads(json.dumps(single.cells())))
     assert added.cells() == whole.cells()
-    assert sum(cell[2] for cell in whole.cells() if cell[1] == 4) > 0  # answers that are no class are kept
+    assert sum(cell[2] for cell in whole.cells() if cell[1] == 4) > 0  # invalid predictions are included
 
 
-def test_a_count_outside_the_matrix_is_refused():
+def test_count_outside_the_matrix_is_refused():
     for cell in ((4, 0, 1), (0, 5, 1), (0, 0, -1)):
         with pytest.raises(InputError, match="for 4 classes"):
             ConfusionMatrix(4).add([cell])

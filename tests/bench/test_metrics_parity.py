@@ -1,7 +1,7 @@
-"""Scores equal to those of scikit-learn and torchmetrics, where they mean the same (make parity-metrics).
+"""Scores equal those of scikit-learn and torchmetrics where the definitions agree (make parity-metrics).
 
-They do not where a class is in no image or never predicted (conventions differ), nor in F1 over classes and
-images, which here is that of the mean precision and recall, as in the papers, and there the mean of F1s.
+Definitions differ if a class is in no image or never predicted, and for F1 per class and per sample: here it
+is the F1 of the mean precision and recall, as in the papers, there the mean of the F1 scores.
 """
 
 import numpy as np
@@ -35,7 +35,7 @@ def test_average_precision(scores: np.ndarray) -> None:
     assert mean_average_precision(scores, TRUTH, "steps") == pytest.approx(mean, abs=1e-6)
 
 
-def test_distinct_scores_rank_as_they_step() -> None:
+def test_rules_agree_on_distinct_scores() -> None:
     from sklearn.metrics import average_precision_score
 
     theirs = average_precision_score(TRUTH, SCORES, average=None)
@@ -63,10 +63,10 @@ def test_intersection_over_union() -> None:
     matrix = ConfusionMatrix(9)
     for labels, truth in zip(LABELS, MASKS, strict=True):
         matrix.update(labels, truth)
-    kept = MASKS != 255
-    np.testing.assert_array_equal(matrix.matrix, confusion_matrix(MASKS[kept], LABELS[kept]))
+    scored = MASKS != 255
+    np.testing.assert_array_equal(matrix.matrix, confusion_matrix(MASKS[scored], LABELS[scored]))
     np.testing.assert_allclose(
-        matrix.iou(), jaccard_score(MASKS[kept], LABELS[kept], average=None), rtol=1e-12
+        matrix.iou(), jaccard_score(MASKS[scored], LABELS[scored], average=None), rtol=1e-12
     )
     inputs = torch.from_numpy(LABELS), torch.from_numpy(MASKS)
     theirs = MulticlassJaccardIndex(9, ignore_index=255, average=None)(*inputs)

@@ -17,7 +17,7 @@ SUMMARY = Summary(
     scores={"miou": 59.6349, "pixel accuracy": 80.0, "mean accuracy": math.nan},
     classes={"background": 90.0, "cat | dog": 29.27, "ship": math.nan},
     scored=1449,
-    asked=1449,
+    requested=1449,
     failures=(),
     partial=(),
 )
@@ -25,13 +25,16 @@ PART = replace(
     SUMMARY,
     scored=38,
     failures=(Failure("a|b", "size", "its mask is (2, 2)\n(h, w)"),),
-    partial=("1 of 39 images failed: 1 mask of another size", "the first 39 of 1449 images were asked for"),
+    partial=(
+        "1 of 39 images failed: 1 mask of the wrong size",
+        "only the first 39 of 1449 images were requested",
+    ),
 )
 COLUMN = Column(key="voc21", label="VOC21", metric="miou", data="voc21")
 
 
 def cell(row: str, figure: float | None, **changed: object) -> Cell:
-    made = Cell(
+    default = Cell(
         table="sclip-1",
         row=row,
         column=COLUMN,
@@ -41,10 +44,10 @@ def cell(row: str, figure: float | None, **changed: object) -> Cell:
         settings=(),
         note="",
     )
-    return replace(made, **changed)  # type: ignore[arg-type]
+    return replace(default, **changed)  # type: ignore[arg-type]
 
 
-def finding(summary: Summary) -> RunReport:
+def report(summary: Summary) -> RunReport:
     return RunReport(
         name="sclip/voc21",
         data="voc21",
@@ -55,26 +58,27 @@ def finding(summary: Summary) -> RunReport:
     )
 
 
-def test_the_headline_says_what_the_number_is_of() -> None:
-    assert headline(finding(SUMMARY)) == "sclip/voc21 on voc21, 1449 images: mIoU 59.63"
-    assert headline(finding(PART)) == (
+def test_headline_names_recipe_data_and_score() -> None:
+    assert headline(report(SUMMARY)) == "sclip/voc21 on voc21, 1449 images: mIoU 59.63"
+    assert headline(report(PART)) == (
         "sclip/voc21 on voc21, 38 images: mIoU 59.63 "
-        "(partial: 1 of 39 images failed: 1 mask of another size; the first 39 of 1449 images were asked for)"
+        "(partial: 1 of 39 images failed: 1 mask of the wrong size; "
+        "only the first 39 of 1449 images were requested)"
     )
-    ignore_index = replace(PART, scores={"miou": math.nan})
-    assert "mIoU unknown (partial" in headline(finding(ignore_index))
+    unknown = replace(PART, scores={"miou": math.nan})
+    assert "mIoU unknown (partial" in headline(report(unknown))
 
 
-def test_figures_are_compared_with_the_score_they_are_of() -> None:
+def test_figures_are_compared_in_the_same_metric() -> None:
     scores = {"map": 94.0, "f1": 84.0}
-    asked = [cell(m, f, column=replace(COLUMN, metric=m)) for m, f in (("map", 94.1), ("f1", 84.12))]
-    found = compare_with_published(replace(SUMMARY, scores=scores), [*asked, cell("c", 50.0)])
-    assert [round(each.difference, 2) for each in found] == [-0.1, -0.12]
+    published = [cell(m, f, column=replace(COLUMN, metric=m)) for m, f in (("map", 94.1), ("f1", 84.12))]
+    comparisons = compare_with_published(replace(SUMMARY, scores=scores), [*published, cell("c", 50.0)])
+    assert [round(each.difference, 2) for each in comparisons] == [-0.1, -0.12]
 
 
 @pytest.mark.parametrize("summary", [SUMMARY, PART])
-def test_a_run_leaves_pages(tmp_path: Path, summary: Summary) -> None:
-    write_pages(tmp_path, finding(summary))
+def test_run_writes_its_pages(tmp_path: Path, summary: Summary) -> None:
+    write_pages(tmp_path, report(summary))
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["value"] == summary.scores["miou"]
     assert result["scores"]["mean accuracy"] is None
@@ -87,12 +91,14 @@ def test_a_run_leaves_pages(tmp_path: Path, summary: Summary) -> None:
     assert "| ship | - |" in page
     assert "Note: other weights." in page
     assert ("| paper | ours (partial) | difference |" in page) == bool(summary.partial)
-    assert ("| a\\|b | mask of another size | its mask is (2, 2) (h, w) |" in page) == bool(summary.failures)
+    assert ("| a\\|b | mask of the wrong size | its mask is (2, 2) (h, w) |" in page) == bool(
+        summary.failures
+    )
     ElementTree.parse(tmp_path / "classes.svg")
     assert ("partial" in (tmp_path / "classes.svg").read_text()) == bool(summary.partial)
 
 
-RUN, CITED, LOST, PARTLY = (
+RUN, CITED, NOT_RUN, PARTIAL = (
     cell("ours", 59.1),
     cell("cited", 51.2),
     cell("no data", 12.0),
@@ -104,12 +110,12 @@ TABLE = Table(
     paper="SCLIP",
     columns=(COLUMN, replace(COLUMN, key="empty", label="Empty")),
     rows=("ours", "cited", "no data", "partly", "later"),
-    cells=(RUN, CITED, LOST, replace(PARTLY, note="no figure"), cell("later", None)),
+    cells=(RUN, CITED, NOT_RUN, replace(PARTIAL, note="no figure"), cell("later", None)),
 )
-RESULTS = {RUN: SUMMARY, LOST: "there is no folder", TABLE.cells[3]: PART}
+RESULTS = {RUN: SUMMARY, NOT_RUN: "there is no folder", TABLE.cells[3]: PART}
 
 
-def test_tables_show_ours_beside_the_paper_s() -> None:
+def test_tables_compare_ours_with_the_paper() -> None:
     page = table_page(TABLE, RESULTS).splitlines()
     assert "| | VOC21, mIoU | Empty, mIoU |" in page
     assert "| ours | 59.1 / 59.63 (+0.53) |  |" in page
@@ -122,7 +128,7 @@ def test_tables_show_ours_beside_the_paper_s() -> None:
     assert any(line.startswith("* partly, VOC21: partial: 1 of 39 images failed") for line in page)
 
 
-def test_tables_are_kept_for_programs() -> None:
+def test_table_record_is_json() -> None:
     record = json.loads(json.dumps(table_record(TABLE, RESULTS), allow_nan=False))
     assert [each.get("ours") for each in record["figures"]] == [59.6349, None, None, 59.6349, None]
     assert record["figures"][2]["not run"] == "there is no folder"

@@ -31,66 +31,66 @@ def tags(seed: int, *scores: float) -> Record:
     return Record(id=f"image-{seed}", scores=scores, chosen=(int(np.argmax(scores)),))
 
 
-def test_only_the_truth_s_classes_count_where_the_paper_has_it_so(tmp_path: Path) -> None:
+def test_average_truth_counts_only_classes_in_the_ground_truth(tmp_path: Path) -> None:
     path = journal(tmp_path, Record(id="image-0", pixels=((0, 0, 6), (0, 2, 2), (1, 1, 4))))
-    found = summarise(path, MASKS, world(1))
-    assert found.scores["miou"] == pytest.approx(100 * (0.75 + 1 + 0) / 3)
+    summary = summarise(path, MASKS, world(1))
+    assert summary.scores["miou"] == pytest.approx(100 * (0.75 + 1 + 0) / 3)
     truth = summarise(path, replace(MASKS, average="truth"), world(1))
     assert truth.scores["miou"] == pytest.approx(100 * (0.75 + 1) / 2)
-    assert math.isnan(found.classes["fish"])
+    assert math.isnan(summary.classes["fish"])
 
 
 def test_unsure_classes_are_left_out(tmp_path: Path) -> None:
     data = world(2, sample(7, tags=(0,), unsure=(2,)))
     path = journal(tmp_path, tags(0, 0.9, 0.1, 0.2), tags(1, 0.4, 0.6, 0.1), tags(7, 0.2, 0.3, 0.8))
-    found = summarise(path, TAGS, data)
-    assert (found.scores["precision"], found.scores["recall"]) == (100, 50)
+    summary = summarise(path, TAGS, data)
+    assert (summary.scores["precision"], summary.scores["recall"]) == (100, 50)
 
 
-def test_average_precision_is_by_place_in_the_set_not_in_the_file(tmp_path: Path) -> None:
+def test_average_precision_ranks_ties_by_index_in_the_data_set(tmp_path: Path) -> None:
     records = [tags(seed, 0.5, 0.1 * seed, 0.3) for seed in range(6)]
     truth = np.zeros((6, 3), bool)
     for seed in range(6):
         truth[seed, [seed % 3, (seed // 3) % 3]] = True
-    wanted = average_precision(np.float32([r.scores for r in records]), truth)
-    found = summarise(journal(tmp_path, *records[::-1]), TAGS, world(6))
-    np.testing.assert_allclose(list(found.classes.values()), 100 * wanted)
-    assert found.scores["map"] == pytest.approx(100 * wanted.mean())
+    expected = average_precision(np.float32([r.scores for r in records]), truth)
+    summary = summarise(journal(tmp_path, *records[::-1]), TAGS, world(6))
+    np.testing.assert_allclose(list(summary.classes.values()), 100 * expected)
+    assert summary.scores["map"] == pytest.approx(100 * expected.mean())
 
 
 def test_classes_in_no_image_are_left_out_of_the_mean(tmp_path: Path) -> None:
     path = journal(tmp_path, tags(0, 0.9, 0.1, 0.2), tags(1, 0.8, 0.1, 0.2))
     data = replace(world(0), samples=[sample(0, tags=(0,)), sample(1, tags=(0,))])
-    found = summarise(path, TAGS, data)
-    assert found.scores["map"] == 100
-    assert math.isnan(found.classes["fish"])
+    summary = summarise(path, TAGS, data)
+    assert summary.scores["map"] == 100
+    assert math.isnan(summary.classes["fish"])
 
 
 def test_nothing_scored_is_nan(tmp_path: Path) -> None:
     path = journal(tmp_path, Record(id="image-0", failed="image", reason="gone"))
     for protocol in (MASKS, TAGS):
-        found = summarise(path, protocol, world(1))
-        assert math.isnan(found.scores[protocol.metric])
-        assert found.partial == ("1 of 1 images failed: 1 unreadable image",)
+        summary = summarise(path, protocol, world(1))
+        assert math.isnan(summary.scores[protocol.metric])
+        assert summary.partial == ("1 of 1 images failed: 1 unreadable image",)
 
 
-def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
-    one = tags(0, 0.1, 0.2, 0.3)
+def test_invalid_records_are_refused(tmp_path: Path) -> None:
+    record = tags(0, 0.1, 0.2, 0.3)
     for i, (records, match) in enumerate(
         [
-            ((one, one), "holds 'image-0' twice"),
+            ((record, record), "has 'image-0' twice"),
             ((tags(99, 0.1, 0.2, 0.3),), "'image-99' which is not in drawn"),
-            ((tags(0, 0.1),), "are not 3 scores"),
-            ((Record(id="image-0", pixels=()),), "are not 3 scores"),
+            ((tags(0, 0.1),), "lacks its 3 scores"),
+            ((Record(id="image-0", pixels=()),), "lacks its 3 scores"),
         ]
     ):
         with pytest.raises(InputError, match=match):
             summarise(journal(tmp_path / str(i), *records), TAGS, world(1))
-    with pytest.raises(InputError, match="no counts of pixels"):
-        summarise(journal(tmp_path / "masks", one), MASKS, world(1))
+    with pytest.raises(InputError, match="no pixel counts"):
+        summarise(journal(tmp_path / "masks", record), MASKS, world(1))
 
 
-def test_coarse_groups_are_scored_as_coarse_labels(tmp_path: Path) -> None:
+def test_groups_are_scored_as_mapped_labels(tmp_path: Path) -> None:
     groups = grouping("coco-stuff-27")
     stuff = recipe("sclip/coco-stuff")
     assert isinstance(stuff, MaskRecipe)
@@ -102,9 +102,9 @@ def test_coarse_groups_are_scored_as_coarse_labels(tmp_path: Path) -> None:
     coarse.update(table[labels], table[truth])
     data = Dataset(name="stuff", classes=stuff.words, tag_classes=(), samples=[sample(0)])
     path = journal(tmp_path, Record(id="image-0", pixels=tuple(fine.cells())))
-    found = summarise(path, Protocol(recipe=stuff, groups="coco-stuff-27"), data)
-    assert list(found.classes) == list(groups.names)
-    assert found.scores["miou"] == pytest.approx(100 * coarse.miou())
+    summary = summarise(path, Protocol(recipe=stuff, groups="coco-stuff-27"), data)
+    assert list(summary.classes) == list(groups.names)
+    assert summary.scores["miou"] == pytest.approx(100 * coarse.miou())
 
 
 def test_groups_of_coco_stuff() -> None:
@@ -116,7 +116,7 @@ def test_groups_of_coco_stuff() -> None:
     assert (raw[0], raw[181], 11 in raw) == (0, 170, False)
 
 
-def test_two_classes_of_one_name_are_kept_apart(tmp_path: Path) -> None:
+def test_duplicate_class_names_get_their_index(tmp_path: Path) -> None:
     data = replace(world(1), classes=("background", "bed", "bed", "fish"))
-    found = summarise(journal(tmp_path, Record(id="image-0", pixels=((1, 1, 1),))), MASKS, data)
-    assert list(found.classes) == ["background", "bed (1)", "bed (2)", "fish"]
+    summary = summarise(journal(tmp_path, Record(id="image-0", pixels=((1, 1, 1),))), MASKS, data)
+    assert list(summary.classes) == ["background", "bed (1)", "bed (2)", "fish"]

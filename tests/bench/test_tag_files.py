@@ -12,18 +12,18 @@ TRUTH = {"a": (0, 1), "b": (2,), "c": (), "d": (1,)}
 
 
 def test_tags_are_counted() -> None:
-    found = scored_tags({"a": (0, 2), "b": (2,), "c": (1,), "d": (1,)}, TRUTH, 3)
-    assert (found.right, found.wrong, found.missed, found.exact, found.images) == (3, 2, 1, 2, 4)
-    assert found.f1.overall.precision == pytest.approx(3 / 5)
-    assert found.f1.overall.recall == pytest.approx(3 / 4)
-    assert not found.partial
+    scores = scored_tags({"a": (0, 2), "b": (2,), "c": (1,), "d": (1,)}, TRUTH, 3)
+    assert (scores.right, scores.wrong, scores.missed, scores.exact, scores.images) == (3, 2, 1, 2, 4)
+    assert scores.f1.overall.precision == pytest.approx(3 / 5)
+    assert scores.f1.overall.recall == pytest.approx(3 / 4)
+    assert not scores.partial
 
 
-def test_images_on_one_side_only_are_named() -> None:
-    found = scored_tags({"a": (0,), "x": (1,)}, TRUTH, 3)
-    assert (found.without_tags, found.not_listed, found.images) == (("b", "c", "d"), ("x",), 1)
-    assert found.partial
-    with pytest.raises(InputError, match="no image of the tags"):
+def test_images_in_only_one_file_are_listed() -> None:
+    scores = scored_tags({"a": (0,), "x": (1,)}, TRUTH, 3)
+    assert (scores.without_tags, scores.not_listed, scores.images) == (("b", "c", "d"), ("x",), 1)
+    assert scores.partial
+    with pytest.raises(InputError, match="no image in common"):
         scored_tags({"x": (1,)}, TRUTH, 3)
 
 
@@ -33,7 +33,7 @@ def test_raw_ids_of_coco_stuff_become_classes(tmp_path: Path) -> None:
     assert read_truth(file, 171, raw_coco_stuff=True) == {"a": (0, 11, 170)}
     assert read_truth(file, 182) == {"a": (0, 12, 181)}
     file.write_text("a 11\n")
-    with pytest.raises(InputError, match="raw id 11 for 'a'"):
+    with pytest.raises(InputError, match="unused raw id 11 for 'a'"):
         read_truth(file, 171, raw_coco_stuff=True)
 
 
@@ -48,8 +48,8 @@ def test_raw_ids_of_coco_stuff_become_classes(tmp_path: Path) -> None:
 )
 def test_the_authors_tags_against_their_lists(name, classes, scores, counts, exact) -> None:
     truth = read_truth(SPEC / "imagesets" / f"{name}.txt", classes, raw_coco_stuff=classes == 171)
-    found = scored_tags(read_tags(SPEC / "official_tags" / f"{name}.txt", classes), truth, classes)
-    overall = found.f1.overall
+    scores = scored_tags(read_tags(SPEC / "official_tags" / f"{name}.txt", classes), truth, classes)
+    overall = scores.f1.overall
     assert (round(overall.precision, 4), round(overall.recall, 4), round(overall.f1, 4)) == scores
-    assert (found.right, found.wrong, found.missed) == counts
-    assert (found.exact, found.images, found.partial) == (*exact, False)
+    assert (scores.right, scores.wrong, scores.missed) == counts
+    assert (scores.exact, scores.images, scores.partial) == (*exact, False)

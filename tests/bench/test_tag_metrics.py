@@ -37,7 +37,7 @@ def test_reference_average_precision():
     scores=arrays(np.float32, (9, 2), elements=st.sampled_from([0.0, 0.25, 0.5, 1.0])),
     truth=arrays(np.bool_, (9, 2)),
 )
-def test_average_precision_is_the_walk_down_the_ranks(scores, truth):
+def test_average_precision_by_ranks(scores, truth):
     for c, got in enumerate(average_precision(scores, truth)):
         ranked = sorted(range(9), key=lambda i: (-scores[i, c], i))
         found, precisions = 0, []
@@ -62,9 +62,9 @@ def test_f1_counts_by_hand(chosen, truth):
             return sum(rows) / len(rows)
 
         hits = [sum(a and b for a, b in group) for group in groups]
-        said, true = ([sum(pair[i] for pair in group) for group in groups] for i in (0, 1))
-        p = mean([h / s if s else 0 for h, s in zip(hits, said, strict=True)])
-        r = mean([h / t if t else 0 for h, t in zip(hits, true, strict=True)])
+        chosen_counts, true_counts = ([sum(pair[i] for pair in group) for group in groups] for i in (0, 1))
+        p = mean([h / s if s else 0 for h, s in zip(hits, chosen_counts, strict=True)])
+        r = mean([h / t if t else 0 for h, t in zip(hits, true_counts, strict=True)])
         return F1(2 * p * r / (p + r) if p + r else 0.0, p, r)
 
     cells = [[(int(chosen[i, c]), int(truth[i, c])) for c in range(3)] for i in range(4)]
@@ -112,34 +112,34 @@ def test_each_rule_is_its_definition(scores, truth):
     for rank in range(1, 10):
         found = sum(hits[:rank])
         curve.append((found / total if total else 0.0, found / rank))
-    wanted = {"eleven": 0.0, "area": 0.0, "steps": 0.0}
+    expected = {"eleven": 0.0, "area": 0.0, "steps": 0.0}
     if total:
         for tenth in range(11):
             reached = [p for n, (_, p) in enumerate(curve, 1) if 10 * sum(hits[:n]) >= tenth * total]
-            wanted["eleven"] += max(reached, default=0.0) / 11
+            expected["eleven"] += max(reached, default=0.0) / 11
         before = 0.0
         for i, (recall, _) in enumerate(curve):
-            wanted["area"] += (recall - before) * max(p for _, p in curve[i:])
+            expected["area"] += (recall - before) * max(p for _, p in curve[i:])
             before = recall
         before = 0.0
         for threshold in sorted(set(scores[:, 0].tolist()), reverse=True):
             taken = scores[:, 0] >= threshold
             recall = float((truth[:, 0] & taken).sum() / total)
-            wanted["steps"] += (recall - before) * float(truth[taken, 0].mean())
+            expected["steps"] += (recall - before) * float(truth[taken, 0].mean())
             before = recall
-    for rule, value in wanted.items():
+    for rule, value in expected.items():
         assert average_precision(scores, truth, rule)[0] == pytest.approx(value), rule
 
 
-def test_unsure_images_are_as_if_they_were_not_there():
+def test_unsure_images_are_left_out():
     rng = np.random.default_rng(0)
     scores, truth = rng.random((30, 2)), rng.random((30, 2)) < 0.4
     unsure = np.zeros((30, 2), bool)
     unsure[::4, 0] = True
     for rule in AP_RULES:
         got = average_precision(scores, truth, rule, unsure)
-        kept = ~unsure[:, 0]
-        assert got[0] == average_precision(scores[kept], truth[kept], rule)[0]
+        scored = ~unsure[:, 0]
+        assert got[0] == average_precision(scores[scored], truth[scored], rule)[0]
         assert got[1] == average_precision(scores, truth, rule)[1]
     chosen = scores > 0.5
     got = f1_of_decisions(chosen, truth, unsure).overall
@@ -148,7 +148,7 @@ def test_unsure_images_are_as_if_they_were_not_there():
     assert got.recall == pytest.approx(chosen[sure & truth].mean())
 
 
-def test_classes_in_no_image_count_as_nothing_or_not_at_all():
+def test_classes_in_no_image_count_as_zero_or_are_left_out():
     scores, truth = np.array([[0.9, 0.1], [0.2, 0.3]]), np.array([[1, 0], [0, 0]])
     assert mean_average_precision(scores, truth) == 0.5
     assert mean_average_precision(scores, truth, absent="left out") == 1.0
@@ -171,5 +171,5 @@ def test_recorded_f1(mode, place):
 
 
 def test_unknown_rules_are_refused():
-    with pytest.raises(InputError, match="rule 'voc' is unknown"):
+    with pytest.raises(InputError, match="Unknown rule 'voc'"):
         average_precision(np.zeros((1, 1)), np.zeros((1, 1)), "voc")

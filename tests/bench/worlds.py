@@ -1,4 +1,4 @@
-"""A small drawn data set, with whatever is wrong with it, for the tests of benchmark runs."""
+"""A small drawn data set, with optional defects, for the tests of benchmark runs."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,13 +32,13 @@ def truth(seed: int) -> np.ndarray:
 
 
 def sample(seed: int, **changed: object) -> Sample:
-    made = Sample(
+    default = Sample(
         id=f"image-{seed}",
         read_image=lambda: picture(seed),
         tags=tuple(sorted({seed % 3, (seed // 3) % 3})),
         read_mask=lambda: truth(seed),
     )
-    return replace(made, **changed)  # type: ignore[arg-type]
+    return replace(default, **changed)  # type: ignore[arg-type]
 
 
 def world(count: int = 6, *others: Sample) -> Dataset:
@@ -48,19 +48,19 @@ def world(count: int = 6, *others: Sample) -> Dataset:
 
 def broken() -> Callable[[], np.ndarray]:
     def read() -> np.ndarray:
-        raise ImageError("bad.jpg is damaged or cut short")
+        raise ImageError("bad.jpg is damaged or truncated")
 
     return read
 
 
 def mask_recipe(**settings: object) -> MaskRecipe:
-    """Masks of the drawn words, as fast as can be."""
+    """A mask recipe for the drawn words with fast settings."""
     recipe = own_masks(WORDS, ("sky", "grass"))
-    quick: dict[str, object] = {"templates": ("a {}.",), "short_side": 64, "crop": 64, "stride": 64}
-    return replace(recipe, **{**quick, **settings})  # type: ignore[arg-type]
+    fast: dict[str, object] = {"templates": ("a {}.",), "short_side": 64, "crop": 64, "stride": 64}
+    return replace(recipe, **{**fast, **settings})  # type: ignore[arg-type]
 
 
 def tagging(**settings: object) -> TagRecipe:
     recipe = own_tags(WORDS, ("sky", "grass"))
-    quick: dict[str, object] = {"templates": ("a {}.",), "min_patches": 1, "max_patches": 64}
-    return tag_recipe(recipe, overrides={**quick, **settings})
+    fast: dict[str, object] = {"templates": ("a {}.",), "min_patches": 1, "max_patches": 64}
+    return tag_recipe(recipe, overrides={**fast, **settings})

@@ -1,4 +1,4 @@
-"""`tagmask bench` as a user meets it, with a drawn data set in place of a benchmark's folders."""
+"""`tagmask bench` end to end, with a synthetic data set in place of a benchmark's folders."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from tagmask.data.sample import Dataset, Sample
 from tagmask.errors import ImageError, InputError
 from tagmask.resolve import recipe
 
-Asked = list[tuple[str, str | None]]
+Opened = list[tuple[str, str | None]]
 
 QUICK = ("--set", 'templates=["a {}."]')
 MASK_QUICK = (*QUICK, "--set", "short_side=48", "--set", "crop=48", "--set", "stride=48")
@@ -28,11 +28,11 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def bad() -> np.ndarray:
-    raise ImageError("photo.jpg is damaged or cut short")
+def unreadable() -> np.ndarray:
+    raise ImageError("photo.jpg is damaged or truncated")
 
 
-def drawn(seed: int, classes: int) -> Sample:
+def synthetic(seed: int, classes: int) -> Sample:
     def image() -> np.ndarray:
         return np.random.default_rng(seed).integers(0, 256, (48, 48, 3), np.uint8)
 
@@ -43,16 +43,16 @@ def drawn(seed: int, classes: int) -> Sample:
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Asked:
-    """Data sets that are drawn; says which were asked for."""
-    asked: Asked = []
+def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Opened:
+    """Replace data sets by synthetic ones; the value lists the names and splits that were opened."""
+    calls: Opened = []
 
     def open_dataset(name: str, root: Path, split: str | None = None) -> Dataset:
-        asked.append((name, split))
+        calls.append((name, split))
         if name == "voc20":
             raise InputError("VOCdevkit has no SegmentationClass")
         count = {"voc21": 21, "voc2012": 21, "coco2014": 81}[name]
-        samples = [drawn(seed, count) for seed in range(3)]
+        samples = [synthetic(seed, count) for seed in range(3)]
         samples.append(Sample(id="unlabelled", read_image=samples[0].read_image, tags=()))
         return Dataset(
             name=name,
@@ -63,7 +63,7 @@ def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Asked:
 
     monkeypatch.setattr(bench_runs, "open_dataset", open_dataset)
     (tmp_path / "data").mkdir()
-    return asked
+    return calls
 
 
 def bench(tmp_path: Path, *arguments: object) -> Result:
@@ -83,12 +83,12 @@ def test_help_and_lists_import_nothing_heavy() -> None:
         assert command in done.stdout
 
 
-def test_a_row_is_run_and_compared(tmp_path: Path, opened: Asked) -> None:
+def test_row_is_run_and_compared(tmp_path: Path, opened: Opened) -> None:
     result = bench(tmp_path, "run", "sclip/voc21", *MASK_QUICK)
     assert result.exit_code == 0, result.output
     name = 'sclip/voc21 templates=["a {}."] short_side=48 crop=48 stride=48'
     assert result.stdout.startswith(f"{name} on voc21, 3 images: mIoU ")
-    assert "(partial: the data set has 3 images and the papers' list 1449)" in result.stdout
+    assert "(partial: the data set has 3 images, the papers' list 1449)" in result.stdout
     assert len(result.stdout.splitlines()) == 1  # no figure was made with these settings
     assert "12 layers of width 128" in result.stderr
     assert opened == [("voc21", None)]
@@ -97,10 +97,10 @@ def test_a_row_is_run_and_compared(tmp_path: Path, opened: Asked) -> None:
     assert len(json.loads((folder / "result.json").read_text())["classes"]) == 21
 
 
-def test_figures_of_the_paper_stand_beside_ours(
-    tmp_path: Path, opened: Asked, monkeypatch: pytest.MonkeyPatch
+def test_results_are_compared_with_the_papers_figures(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quick = replace(recipe("tagclip/voc2012"), templates=("a {}.",))  # one sentence a word
+    quick = replace(recipe("tagclip/voc2012"), templates=("a {}.",))  # one sentence per word
     catalogue.protocol_of.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(protocol, "recipe", {"tagclip/voc2012": quick}.__getitem__)
@@ -117,52 +117,52 @@ def test_figures_of_the_paper_stand_beside_ours(
     rows = [line for line in ablation.stdout.splitlines() if line.startswith("| ")]
     assert rows[0] == "| | VOC2012 val, tags, mAP | VOC2012 val, mIoU |"
     assert re.fullmatch(r"\| both \| 94.1 / \d+\.\d\d\* \([+-]\d+\.\d\d\) \| 64.8 \|", rows[-1])
-    kept = json.loads((tmp_path / "out" / "tables" / "tagclip-4.json").read_text())
-    assert ["ours" in figure for figure in kept["figures"]] == [True, False] * 4
-    assert len(list((tmp_path / "out").glob("tagclip-voc2012*"))) == 4  # "both" went on in the first run's
+    record = json.loads((tmp_path / "out" / "tables" / "tagclip-4.json").read_text())
+    assert ["ours" in figure for figure in record["figures"]] == [True, False] * 4
+    assert len(list((tmp_path / "out").glob("tagclip-voc2012*"))) == 4  # "both" resumed the first run
 
 
-def test_a_run_goes_on_only_if_asked(tmp_path: Path, opened: Asked) -> None:
-    asked = ("run", "sclip/voc21", *MASK_QUICK)
-    assert bench(tmp_path, *asked, "--limit", 2).exit_code == 0
-    again = bench(tmp_path, *asked)
+def test_run_resumes_only_with_resume(tmp_path: Path, opened: Opened) -> None:
+    command = ("run", "sclip/voc21", *MASK_QUICK)
+    assert bench(tmp_path, *command, "--limit", 2).exit_code == 0
+    again = bench(tmp_path, *command)
     assert again.exit_code == 2
-    assert "give --resume to go on" in again.stderr
-    resumed = bench(tmp_path, *asked, "--resume")
+    assert "Give --resume to continue" in again.stderr
+    resumed = bench(tmp_path, *command, "--resume")
     fresh = run(
-        "bench", *asked, "--data", tmp_path / "data", "--weights", "miniature", "-o", tmp_path / "other"
+        "bench", *command, "--data", tmp_path / "data", "--weights", "miniature", "-o", tmp_path / "other"
     )
     assert resumed.stdout == fresh.stdout
-    mixed = bench(tmp_path, *asked, "--resume", "--precision", "bfloat16")
+    mixed = bench(tmp_path, *command, "--resume", "--precision", "bfloat16")
     assert mixed.exit_code == 2
-    assert "with other weights: they cannot be mixed" in mixed.stderr
+    assert "different settings (weights)" in mixed.stderr
 
 
-def test_failed_images_are_named_and_the_exit_code_says_so(
-    tmp_path: Path, opened: Asked, monkeypatch: pytest.MonkeyPatch
+def test_failed_images_are_named_and_give_exit_code_1(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = bench_runs.open_dataset
+    original = bench_runs.open_dataset
 
     def with_one_bad(name: str, root: Path, split: str | None = None) -> Dataset:
-        found = whole(name, root, split)
-        return replace(found, samples=[*found.samples, replace(found.samples[0], id="bad", read_image=bad)])
+        dataset = original(name, root, split)
+        return replace(
+            dataset, samples=[*dataset.samples, replace(dataset.samples[0], id="bad", read_image=unreadable)]
+        )
 
     monkeypatch.setattr(bench_runs, "open_dataset", with_one_bad)
     result = bench(tmp_path, "sclip/voc21", *MASK_QUICK)
     assert result.exit_code == 1
-    assert "failed: bad: photo.jpg is damaged or cut short" in result.stderr
+    assert "failed: bad: photo.jpg is damaged or truncated" in result.stderr
     assert "(partial: 1 of 4 images failed: 1 unreadable image;" in result.stdout
 
 
-def test_images_without_labels_are_left_out_where_the_papers_leave_them_out(
-    tmp_path: Path, opened: Asked
-) -> None:
+def test_images_without_labels_are_skipped_if_the_paper_skips_them(tmp_path: Path, opened: Opened) -> None:
     result = bench(tmp_path, "tagclip/coco2014", *QUICK)
     assert result.exit_code == 0, result.output
     assert "3 images: mAP" in result.stdout
 
 
-def test_other_splits_and_data_sets_can_be_named(tmp_path: Path, opened: Asked) -> None:
+def test_dataset_and_split_options(tmp_path: Path, opened: Opened) -> None:
     result = bench(tmp_path, "sclip/voc21", *MASK_QUICK, "--dataset", "voc2012", "--split", "train")
     assert result.exit_code == 0, result.output
     assert "on voc2012 train, 3 images" in result.stdout
@@ -178,41 +178,41 @@ def test_other_splits_and_data_sets_can_be_named(tmp_path: Path, opened: Asked) 
         (("run", "sclip/voc21", "--set", "stride"), "give NAME=VALUE"),
         (("run", "sclip/voc20"), "no SegmentationClass"),
         (("run", "tagclip/voc2012", "--dataset", "coco2014", *QUICK), "20 .* has 80"),
-        (("table", "tagclip-5"), "did you mean tagclip-4"),
-        (("table", "weakclip-voc"), "figures are cited"),
+        (("table", "tagclip-5"), "Did you mean tagclip-4"),
+        (("table", "weakclip-voc"), "figures are only cited"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_run_is_said(
-    tmp_path: Path, opened: Asked, arguments: tuple[str, ...], match: str
+def test_invalid_requests_are_refused(
+    tmp_path: Path, opened: Opened, arguments: tuple[str, ...], match: str
 ) -> None:
     result = bench(tmp_path, *arguments)
     assert result.exit_code == 2
     assert re.search(match, result.stderr), result.stderr
 
 
-def test_folders_are_given_for_all_or_one_by_one(tmp_path: Path, opened: Asked) -> None:
+def test_data_folders_for_all_or_by_name(tmp_path: Path, opened: Opened) -> None:
     data = tmp_path / "data"
     options = ("--weights", "miniature", "-o", tmp_path / "out")
     assert run("bench", "sclip/voc21", *MASK_QUICK, "--data", f"voc21={data}", *options).exit_code == 0
     other = run("bench", "sclip/voc21", "--data", f"voc20={data}", *options)
-    assert "give --data voc21=ROOT" in other.stderr
+    assert "Give --data voc21=ROOT" in other.stderr
     absent = run("bench", "sclip/voc21", "--data", tmp_path / "absent", *options)
-    assert "there is no folder" in absent.stderr
+    assert "There is no folder" in absent.stderr
     twice = run("bench", "sclip/voc21", "--data", data, "--data", data, *options)
     assert "--data is given twice" in twice.stderr
 
 
-def test_rows_whose_data_is_not_there_are_left_out_of_a_table(tmp_path: Path, opened: Asked) -> None:
+def test_table_skips_rows_without_data(tmp_path: Path, opened: Opened) -> None:
     options = ("--weights", "miniature", "-o", tmp_path / "out")
     result = run("bench", "table", "sclip-4", "--data", f"voc20={tmp_path / 'data'}", *options)
     assert result.exit_code == 1
     assert "| mode 1: short side 224 | 56.5 / not run |" in result.stdout
     assert "| TCL | 51.2 |" in result.stdout
-    assert result.stderr.count("not run: no folder is given for voc21; give --data voc21=ROOT") == 3
+    assert result.stderr.count("not run: No folder is given for voc21. Give --data voc21=ROOT") == 3
     assert opened == []
 
 
-def test_refinements_are_settings(tmp_path: Path, opened: Asked) -> None:
+def test_refine_option_overrides_settings(tmp_path: Path, opened: Opened) -> None:
     result = bench(tmp_path, "run", "sclip/voc21", *MASK_QUICK, "--refine", "pamr", "--limit", 1)
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("sclip/voc21 pamr_steps=10 crf=none templates=")
@@ -221,19 +221,19 @@ def test_refinements_are_settings(tmp_path: Path, opened: Asked) -> None:
     assert (about["recipe"]["pamr_steps"], about["recipe"]["crf"]) == (10, None)
 
 
-def test_the_list_shows_figures_sources_and_commands() -> None:
+def test_list_shows_figures_sources_and_commands() -> None:
     result = run("bench", "list", "tagclip-4")
     assert result.exit_code == 0
     assert "94.1  [paper]" in result.stdout
     assert "run cls-seg/voc2012 --set tagger.cwr=false" in result.stdout
     assert "PASCAL VOC 2012, segmentation val, 1449 images" in result.stdout
-    assert "8 figures, 8 of them can be run here" in result.stderr
-    rival = run("bench", "list", "IIC")
-    assert "cited" in rival.stdout
-    assert "no table, row, column or recipe fits" in run("bench", "list", "nobody").stderr
+    assert "8 figures, of which 8 can be run" in result.stderr
+    cited = run("bench", "list", "IIC")
+    assert "cited" in cited.stdout
+    assert "No table, row, column or recipe matches" in run("bench", "list", "nobody").stderr
 
 
-def test_the_list_is_json_too() -> None:
+def test_list_as_json() -> None:
     printed = run("bench", "list", "sclip-readme", "--json").stdout
     records = [json.loads(line) for line in printed.splitlines()]
     assert len(records) == 9
@@ -247,10 +247,10 @@ def test_tag_files_are_scored(tmp_path: Path) -> None:
     truth.write_text("a 0\nb 1\n")
     result = run("bench", "tags", tags, truth, "--classes", 2)
     assert result.exit_code == 0
-    assert "2 tags right, 1 wrong, 0 missed" in result.stdout
+    assert "2 tags correct, 1 wrong, 0 missed" in result.stdout
     assert "all decisions    precision 0.6667  recall 1.0000  F1 0.8000" in result.stdout
     truth.write_text("a 0\nb 1\nc 1\n")
     part = run("bench", "tags", tags, truth, "--classes", 2)
     assert part.exit_code == 1
     assert "2 images (partial: of 3)" in part.stdout
-    assert "1 images are in the list and not among the tags: c" in part.stderr
+    assert "1 images are in the ground truth but not in the tags: c" in part.stderr

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: output, files, exit codes."""
+"""The command line end to end: output, files, exit codes."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def test_version() -> None:
     assert run("--version").stdout == f"tagmask {__version__}\n"
 
 
-def test_tag_prints_every_words_score_beside_the_cut(photos: Path, tagclip_weights: Path) -> None:
+def test_tag_prints_all_scores_and_the_threshold(photos: Path, tagclip_weights: Path) -> None:
     result = run("tag", photos, "-w", "cat", "-w", "dog, puppy", "--weights", tagclip_weights)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
@@ -74,27 +74,27 @@ def test_tag_writes_json_lines(photos: Path, tagclip_weights: Path, tmp_path: Pa
     assert not list(out.parent.glob("*.partial"))
 
 
-def test_several_in_flight_give_what_one_gives(
+def test_several_workers_give_the_results_of_one(
     photos: Path, tagclip_weights: Path, sclip_weights: Path, tmp_path: Path
 ) -> None:
     (photos / "c.jpg").write_text("no image")
     words = ("-w", "cat", "-w", "dog", "--precision", "float32")
     tags, masks = [], []
     for number in (1, 3):
-        told = run("tag", photos, *words, "--weights", tagclip_weights, "--json", "--workers", number)
-        tags.append([json.loads(line) for line in told.stdout.splitlines()])
+        result = run("tag", photos, *words, "--weights", tagclip_weights, "--json", "--workers", number)
+        tags.append([json.loads(line) for line in result.stdout.splitlines()])
         out = tmp_path / str(number)
         assert run(
             "mask", photos, *words, "--weights", sclip_weights, "-o", out, "--workers", number
         ).exit_code
         masks.append({path.name: read_index_png(path) for path in (out / "masks").rglob("*.png")})
     assert [list(record) for record in tags[0]] == [list(record) for record in tags[1]]
-    for one, other in zip(*tags, strict=True):
-        assert one["path"] == other["path"]
-        assert one.get("scores") == pytest.approx(other.get("scores"), abs=1e-5)
+    for single, parallel in zip(*tags, strict=True):
+        assert single["path"] == parallel["path"]
+        assert single.get("scores") == pytest.approx(parallel.get("scores"), abs=1e-5)
     assert masks[0].keys() == masks[1].keys()
     assert len(masks[0]) == 2
-    for name, mask in masks[0].items():  # threads sum in another order, so that near ties may turn
+    for name, mask in masks[0].items():  # threads sum in another order, which may flip near ties
         assert (mask == masks[1][name]).mean() > 0.99
 
 
@@ -132,17 +132,17 @@ def test_threshold_and_background_options(photos: Path, sclip_weights: Path, tmp
     assert labels("none", "--no-background") == {0}
     names = json.loads((tmp_path / "none" / "classes.json").read_text())["classes"]
     assert [entry["name"] for entry in names] == ["cat"]
-    labels("own", "-b", "wall", "-b", "grass")
-    names = json.loads((tmp_path / "own" / "classes.json").read_text())["classes"]
+    labels("custom", "-b", "wall", "-b", "grass")
+    names = json.loads((tmp_path / "custom" / "classes.json").read_text())["classes"]
     assert names[0] == {"index": 0, "name": "background", "texts": ["wall", "grass"]}
 
 
-def test_a_recipe_brings_its_own_words(photos: Path, sclip_weights: Path, tmp_path: Path) -> None:
+def test_recipe_includes_words(photos: Path, sclip_weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ("--recipe", "sclip/voc20", "--method", "maskclip", "--weights", sclip_weights, "-o", out)
     assert run("mask", photos / "a.jpg", *options).exit_code == 0
-    described = json.loads((out / "classes.json").read_text())
-    assert (described["classes"][0]["name"], described["settings"]["method"]) == ("aeroplane", "maskclip")
+    content = json.loads((out / "classes.json").read_text())
+    assert (content["classes"][0]["name"], content["settings"]["method"]) == ("aeroplane", "maskclip")
 
 
 def test_words_from_a_file(photos: Path, sclip_weights: Path, tmp_path: Path) -> None:
@@ -154,10 +154,10 @@ def test_words_from_a_file(photos: Path, sclip_weights: Path, tmp_path: Path) ->
     assert list(json.loads(result.stdout)["scores"]) == ["cat", "dog", "cow"]
 
 
-def test_a_comma_without_a_blank_is_pointed_out(photos: Path, sclip_weights: Path) -> None:
+def test_comma_without_space_gives_a_note(photos: Path, sclip_weights: Path) -> None:
     result = run("tag", photos / "a.jpg", "-w", "dog,puppy", "--weights", sclip_weights)
     assert result.exit_code == 0
-    assert "'dog,puppy' is one text to CLIP" in result.stderr
+    assert "CLIP reads 'dog,puppy' as one text" in result.stderr
 
 
 def test_weights_from_the_environment(
@@ -167,35 +167,37 @@ def test_weights_from_the_environment(
     assert run("tag", photos / "a.jpg", "-w", "cat").exit_code == 0
 
 
-def test_without_weights_the_ways_on_are_named(
+def test_missing_weights_are_reported_with_alternatives(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     result = run("tag", photos, "-w", "cat")
     assert result.exit_code == 2
-    assert "no --weights PATH was given, nor TAGMASK_WEIGHTS set" in result.stderr
-    assert f"looked for {tmp_path / '.cache' / 'clip' / 'ViT-B-16.pt'}" in result.stderr
+    assert result.stderr.endswith(
+        "ViT-B-16:openai is not in the caches and cannot be downloaded (offline: HF_HUB_OFFLINE is set). "
+        "Give a file: --weights PATH. Or try the bundled model: --weights miniature.\n"
+    )
     assert result.stdout == ""
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("tag", "{photos}"), "no words to look for; give -w cat -w dog"),
+        (("tag", "{photos}"), "No words are given. Give -w cat -w dog"),
         (("tag", "{photos}", "-w", "@{photos}/empty.txt"), "empty.txt is empty"),
         (("tag", "{photos}", "-w", "@~nobody-here/x.txt"), "cannot be read"),
-        (("tag", "{photos}", "-w", "cat", "--out", "{photos}"), "is a folder; give a file"),
-        (("tag", "{photos}", "-w", "cat", "--out", "."), ". is a folder; give a file"),
-        (("tag", "{photos}", "-w", "cat", "--device", "meta"), "nothing is computed on it"),
+        (("tag", "{photos}", "-w", "cat", "--out", "{photos}"), "is a folder. Give a file"),
+        (("tag", "{photos}", "-w", "cat", "--out", "."), ". is a folder. Give a file"),
+        (("tag", "{photos}", "-w", "cat", "--device", "meta"), "Cannot use device 'meta'"),
         (("tag", "{photos}", "-w", "cat", "--weights", "~nobody-here/x.pt"), "~nobody-here/x.pt"),
         (("tag", "{photos}/nowhere", "-w", "cat"), "nowhere"),
-        (("tag", "{photos}/empty", "-w", "cat"), "No images below"),
-        (("tag", "{photos}", "-w", "@nowhere.txt"), "words file nowhere.txt cannot be read"),
+        (("tag", "{photos}/empty", "-w", "cat"), "No images in"),
+        (("tag", "{photos}", "-w", "@nowhere.txt"), "The words file nowhere.txt cannot be read"),
         (("tag", "{photos}", "-w", "cat", "-b", "wall", "--no-background"), "exclude each other"),
         (("tag", "{photos}", "-w", "cat", "--weights", "{photos}/a.jpg"), "a.jpg"),
         (("tag", "{photos}", "-w", "cat", "--recipe", "tagclip/voc"), "did you mean tagclip/voc2"),
         (("tag", "{photos}", "-w", "cat", "--min-score", "7"), "min_score"),
-        (("tag", "{photos}", "-w", "cat", "--device", "gpu"), "device 'gpu' cannot be used here"),
+        (("tag", "{photos}", "-w", "cat", "--device", "gpu"), "Unknown device 'gpu'"),
         (("mask", "{photos}", "-w", "cat"), "--out"),
         (
             ("mask", "{photos}", "-w", "cat", "-o", "{photos}/o", "--method", "slip"),
@@ -222,8 +224,8 @@ def test_usage_errors_exit_2_with_one_message(
     assert result.stdout == ""
 
 
-def test_one_bad_file_never_stops_the_rest(photos: Path, sclip_weights: Path, tmp_path: Path) -> None:
-    hostile(photos)
+def test_bad_files_do_not_stop_the_others(photos: Path, sclip_weights: Path, tmp_path: Path) -> None:
+    write_bad_files(photos)
     result = run("mask", photos, "-w", "cat", "--weights", sclip_weights, "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert (tmp_path / "out" / "masks" / "a.png").exists()
@@ -236,15 +238,15 @@ def test_one_bad_file_never_stops_the_rest(photos: Path, sclip_weights: Path, tm
     ]
 
 
-def hostile(folder: Path) -> None:
+def write_bad_files(folder: Path) -> None:
     (folder / "empty.jpg").touch()
     (folder / "page.png").write_text("<!doctype html><title>404</title>")
-    whole = (folder / "a.jpg").read_bytes()
-    (folder / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    content = (folder / "a.jpg").read_bytes()
+    (folder / "half.jpg").write_bytes(content[: len(content) // 2])
     (folder / "noise.webp").write_bytes(bytes(range(256)) * 20)
 
 
-def test_results_go_to_stdout_and_talk_to_stderr(photos: Path, sclip_weights: Path) -> None:
+def test_results_go_to_stdout_and_messages_to_stderr(photos: Path, sclip_weights: Path) -> None:
     command = [
         sys.executable,
         "-c",
@@ -269,20 +271,20 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "tagmask", *(str(argument) for argument in arguments)]
 
 
-def test_a_file_name_that_is_no_text(photos: Path, sclip_weights: Path, tmp_path: Path) -> None:
-    odd = os.fsencode(photos) + b"/caf\xe9.png"
-    with open(odd, "wb") as file:  # noqa: PTH123 (Path takes no bytes)
+def test_file_name_that_is_not_text(photos: Path, sclip_weights: Path, tmp_path: Path) -> None:
+    undecodable = os.fsencode(photos) + b"/caf\xe9.png"
+    with open(undecodable, "wb") as file:  # noqa: PTH123 (Path takes no bytes)
         file.write((photos / "sub" / "b.png").read_bytes())
     out = tmp_path / "tags.jsonl"
     arguments = command("tag", photos, "-w", "cat", "--weights", sclip_weights, "--json", "--out", out)[3:]
     for done in in_each_encoding(arguments):
         assert len([json.loads(line) for line in done.splitlines()]) == 3
     names = [json.loads(line)["path"] for line in out.read_text(encoding="utf-8").splitlines()]
-    assert os.fsdecode(odd) in names
+    assert os.fsdecode(undecodable) in names
 
 
 def in_each_encoding(arguments: list[str]) -> list[str]:
-    """The stdout of the command on terminals of several encodings, in turn, in one process of its own."""
+    """Run the command once per terminal encoding, in one process, and return each stdout."""
     code = """
 import sys
 from tagmask.cli.main import main
@@ -291,8 +293,8 @@ for encoding in ("utf-8", "latin-1", "ascii"):
         stream.reconfigure(encoding=encoding, errors="strict")
     try:
         main()
-    except SystemExit as end:
-        assert not end.code, end.code
+    except SystemExit as error:
+        assert not error.code, error.code
     print("next")
 """
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, check=True)
@@ -301,9 +303,7 @@ for encoding in ("utf-8", "latin-1", "ascii"):
     return [part.decode("ascii") for part in parts[:-1]]
 
 
-def test_a_reader_that_has_enough_ends_the_run_quietly(
-    photos: Path, sclip_weights: Path, tmp_path: Path
-) -> None:
+def test_closed_stdout_ends_the_run_quietly(photos: Path, sclip_weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "tags.jsonl"
     with subprocess.Popen(
         command("tag", photos, "-w", "cat", "--weights", sclip_weights, "--json", "--out", out),
@@ -313,14 +313,14 @@ def test_a_reader_that_has_enough_ends_the_run_quietly(
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        said = process.stderr.read().decode()
+        stderr = process.stderr.read().decode()
     assert process.returncode == 141
-    assert "Traceback" not in said
-    assert "cannot be written" not in said
+    assert "Traceback" not in stderr
+    assert "cannot be written" not in stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_stdout_is_named(photos: Path, sclip_weights: Path) -> None:
+def test_full_stdout_is_reported(photos: Path, sclip_weights: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             command("tag", photos, "-w", "cat", "--weights", sclip_weights),
@@ -330,11 +330,11 @@ def test_a_full_stdout_is_named(photos: Path, sclip_weights: Path) -> None:
             check=False,
         )
     assert done.returncode == 2
-    assert "results cannot be written to stdout" in done.stderr
+    assert "Results cannot be written to stdout" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_run_that_is_stopped_says_where_its_results_are(
+def test_interrupted_run_reports_its_results(
     photos: Path, sclip_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = []
@@ -355,16 +355,16 @@ def test_a_run_that_is_stopped_says_where_its_results_are(
     assert not out.exists()
 
 
-def test_a_second_run_does_not_mask_its_own_output(photos: Path, sclip_weights: Path) -> None:
+def test_second_run_does_not_mask_its_output(photos: Path, sclip_weights: Path) -> None:
     for _ in range(2):
         result = run("mask", photos, "-w", "cat", "--weights", sclip_weights, "-o", photos)
         assert "2 of 2 images done" in result.stderr
     again = run("mask", photos / "masks", "-w", "cat", "--weights", sclip_weights, "-o", photos)
     assert again.exit_code == 2
-    assert "give the photos, or another --out" in again.stderr
+    assert "Give the input images, or another --out" in again.stderr
 
 
-def test_nothing_written_is_not_called_written(photos: Path, sclip_weights: Path, tmp_path: Path) -> None:
+def test_no_output_is_not_reported_as_written(photos: Path, sclip_weights: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_text("no image")
     result = run(
         "mask", tmp_path / "bad.jpg", "-w", "cat", "--weights", sclip_weights, "-o", tmp_path / "out"
@@ -374,9 +374,9 @@ def test_nothing_written_is_not_called_written(photos: Path, sclip_weights: Path
     assert "written to" not in result.stderr
 
 
-def test_the_methods_command_names_every_method() -> None:
-    shown = run("methods").stdout
-    assert [line.split()[0] for line in shown.splitlines()] == list(tagmask.methods())
+def test_methods_command_lists_every_method() -> None:
+    listing = run("methods").stdout
+    assert [line.split()[0] for line in listing.splitlines()] == list(tagmask.methods())
     assert set(method_names("masks")) < set(tagmask.methods())
     assert "`tagmask methods`" in " ".join(run("mask", "--help").stdout.replace("│", " ").split())
 
@@ -396,15 +396,15 @@ def test_corrected_top_and_activation(photos: Path, tagclip_weights: Path) -> No
         done = run("tag", photos / "a.jpg", *options, *more)
         return json.loads(done.stdout), done.stderr
 
-    plain, said = scores()
-    assert "(assumed)" in said
+    plain, stderr = scores()
+    assert "(assumed)" in stderr
     assert scores("--as", "published")[0] == plain
     assert scores("--as", "corrected")[0]["scores"] != plain["scores"]
     assert scores("--activation", "gelu")[0]["scores"] != plain["scores"]
-    top, said = scores("--top", "1", "--activation", "quickgelu")
+    top, stderr = scores("--top", "1", "--activation", "quickgelu")
     assert top["scores"] == plain["scores"]
     assert len(top["tags"]) == 1
-    assert "(assumed)" not in said
+    assert "(assumed)" not in stderr
 
 
 def test_new_words_are_announced_once(photos: Path, sclip_weights: Path) -> None:

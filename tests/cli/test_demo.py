@@ -1,4 +1,4 @@
-"""demo, doctor and bench: what a new user runs first."""
+"""`tagmask demo`, `doctor` and `bench miniature`."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def run() -> CliRunner:
     return CliRunner()
 
 
-def test_demo_needs_nothing_and_leaves_a_page(run: CliRunner, tmp_path: Path) -> None:
+def test_demo_writes_a_page_without_weights(run: CliRunner, tmp_path: Path) -> None:
     out = tmp_path / "demo"
     result = run.invoke(app, ["demo", "--out", str(out), "--precision", "float32"])
     assert result.exit_code == 0, result.output
@@ -25,22 +25,24 @@ def test_demo_needs_nothing_and_leaves_a_page(run: CliRunner, tmp_path: Path) ->
     for number in range(1, 9):
         assert f"scene-{number}" in page
         labels = read_index_png(out / "masks" / f"scene-{number}.png")
-        with PILImage.open(out / "pictures" / f"scene-{number}.png") as picture:
-            assert labels.shape == picture.size[::-1]
+        with PILImage.open(out / "images" / f"scene-{number}.png") as image:
+            assert labels.shape == image.size[::-1]
         assert (out / "overlays" / f"scene-{number}.jpg").is_file()
-    right = [float(line.split()[1].rstrip("%")) for line in lines]
-    assert sum(right) / len(right) > 70  # the bundled model sees the drawn world
+    accuracy = [float(line.split()[1].rstrip("%")) for line in lines]
+    assert sum(accuracy) / len(accuracy) > 70
 
 
-def test_demo_into_a_file_says_what_to_do(run: CliRunner, tmp_path: Path) -> None:
+def test_demo_into_a_file_is_refused(run: CliRunner, tmp_path: Path) -> None:
     (tmp_path / "demo").write_text("mine")
     result = run.invoke(app, ["demo", "--out", str(tmp_path / "demo")])
     assert result.exit_code == 2
-    assert "Choose another place" in result.stderr
+    assert "Choose another path" in result.stderr
     assert (tmp_path / "demo").read_text() == "mine"
 
 
-def test_doctor_names_what_is_there(run: CliRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_doctor_lists_caches_and_weights(
+    run: CliRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     result = run.invoke(app, ["doctor"])
     assert result.exit_code == 0
@@ -52,7 +54,7 @@ def test_doctor_names_what_is_there(run: CliRunner, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("TAGMASK_WEIGHTS", str(tmp_path / "gone.pt"))
     result = run.invoke(app, ["doctor"])
     assert str(tmp_path / ".cache" / "clip" / "ViT-B-16.pt") in result.stdout
-    assert "gone.pt (not there)" in result.stdout
+    assert "gone.pt (not found)" in result.stdout
 
 
 def test_doctor_lists_the_words_of_miniature(run: CliRunner) -> None:
@@ -62,21 +64,21 @@ def test_doctor_lists_the_words_of_miniature(run: CliRunner) -> None:
     assert "umbrella" in result.stdout
 
 
-def test_strange_words_are_pointed_out_once(run: CliRunner, tmp_path: Path) -> None:
-    picture = tmp_path / "a.png"
-    PILImage.new("RGB", (64, 48), (90, 160, 80)).save(picture)
+def test_unknown_words_give_one_warning(run: CliRunner, tmp_path: Path) -> None:
+    image = tmp_path / "a.png"
+    PILImage.new("RGB", (64, 48), (90, 160, 80)).save(image)
     shared = ["-w", "giraffe", "-w", "car", "--weights", "miniature"]
-    for command in (["tag", str(picture)], ["mask", str(picture), "--out", str(tmp_path / "out")]):
+    for command in (["tag", str(image)], ["mask", str(image), "--out", str(tmp_path / "out")]):
         result = run.invoke(app, [*command, *shared])
         assert result.exit_code == 0, result.output
-        assert result.stderr.count("miniature never saw: giraffe.") == 1
-    calm = run.invoke(app, ["tag", str(picture), "-w", "red car", "-w", "tree", "--weights", "miniature"])
-    assert "never saw" not in calm.stderr
+        assert result.stderr.count("miniature was not trained on: giraffe.") == 1
+    known = run.invoke(app, ["tag", str(image), "-w", "red car", "-w", "tree", "--weights", "miniature"])
+    assert "was not trained on" not in known.stderr
 
 
 def test_bench_prints_tables(run: CliRunner, tmp_path: Path) -> None:
-    asked = ["bench", "miniature", "--scenes", "3", "--table", "sclip-1", "--table", "tagclip-4-tags"]
-    result = run.invoke(app, [*asked, "--pictures", str(tmp_path)], catch_exceptions=False)
+    command = ["bench", "miniature", "--scenes", "3", "--table", "sclip-1", "--table", "tagclip-4-tags"]
+    result = run.invoke(app, [*command, "--pictures", str(tmp_path)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert "| SCLIP + PAMR |" in result.stdout
     assert "| coarse + DMAR + CWR |" in result.stdout
@@ -85,7 +87,7 @@ def test_bench_prints_tables(run: CliRunner, tmp_path: Path) -> None:
     assert names == ["miniature-sclip-1.svg", "miniature-tagclip-4-tags.svg"]
 
 
-def test_a_table_that_is_none_is_refused(run: CliRunner) -> None:
+def test_unknown_table_is_refused(run: CliRunner) -> None:
     result = run.invoke(app, ["bench", "miniature", "--table", "sclip-9"])
     assert result.exit_code == 2
-    assert "table 'sclip-9' is unknown; give one of tagclip-1" in result.stderr
+    assert "Unknown table 'sclip-9'. Give one of tagclip-1" in result.stderr

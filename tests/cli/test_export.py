@@ -1,4 +1,4 @@
-"""`tagmask export`: a file in, a file out, and what stops it."""
+"""`tagmask export`: the exported file and error messages."""
 
 from pathlib import Path
 
@@ -29,17 +29,19 @@ def student(tmp_path: Path) -> Path:
 def test_sizes_are_height_by_width(student: Path, size: str) -> None:
     result = run(student, student.with_name("s.onnx"), "--size", size)
     assert result.exit_code == 2
-    assert f"--size is {size!r}; give HEIGHTxWIDTH in pixels" in result.stderr
+    assert f"Invalid --size {size!r}. Give HEIGHTxWIDTH in pixels" in result.stderr
 
 
-def test_without_the_extra_the_command_is_named(student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_reported_with_the_install_command(
+    student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(export, "find_spec", lambda _: None)
     result = run(student, student.with_name("s.onnx"))
     assert result.exit_code == 2
-    assert "tagmask: exporting needs onnx and onnxscript: pip install 'tagmask[export]'" in result.stderr
+    assert "tagmask: Exporting needs onnx and onnxscript. Run: pip install 'tagmask[export]'" in result.stderr
 
 
-def test_absent_students_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_student_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "find_spec", lambda name: name)
     result = run(tmp_path / "none.safetensors", tmp_path / "s.onnx")
     assert result.exit_code == 2
@@ -48,10 +50,10 @@ def test_absent_students_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.students
 @pytest.mark.filterwarnings("ignore")
-def test_the_file_is_written_run_and_named(student: Path) -> None:
+def test_file_is_written_checked_and_printed(student: Path) -> None:
     out = student.with_name("s.onnx")
     result = run(student, out, "--size", "48x64", "--batch", "1", "--output", "labels")
     assert result.exit_code == 0, result.stderr
     assert result.stdout.strip() == str(out)
     assert out.stat().st_size > 10_000
-    assert "run with onnxruntime: probabilities differ from the student's by at most" in result.stderr
+    assert "checked with onnxruntime: probabilities differ from the student's by at most" in result.stderr

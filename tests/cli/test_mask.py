@@ -1,4 +1,4 @@
-"""`tagmask mask` with tags: found, from a file, by a method that masks tags; refined; as COCO's JSON."""
+"""`tagmask mask` with predicted tags, tags files, CLS-SEG, refinement, COCO output and plugins."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.cli.test_cli import run
 
 WORDS = ["cat", "dog, puppy", "cow"]
 BACKGROUND = ["wall", "grass"]
-ASKED = ["-w", "cat", "-w", "dog, puppy", "-w", "cow", "-b", "wall", "-b", "grass"]
+OPTIONS = ["-w", "cat", "-w", "dog, puppy", "-w", "cow", "-b", "wall", "-b", "grass"]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def done(*arguments: object, code: int = 0) -> str:
-    """Run a command in float32 and return what it said on stderr."""
+    """Run a command in float32 and return its stderr."""
     result = run(*arguments, "--precision", "float32")
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.output
@@ -55,8 +55,8 @@ def labels_in(out: Path) -> dict[str, np.ndarray]:
 
 
 def settings_in(out: Path) -> dict[str, object]:
-    found: dict[str, object] = json.loads((out / "classes.json").read_text())["settings"]
-    return found
+    settings: dict[str, object] = json.loads((out / "classes.json").read_text())["settings"]
+    return settings
 
 
 def images_in(photos: Path) -> dict[str, Path]:
@@ -72,49 +72,49 @@ def tags_of(clip: Clip, photos: Path) -> dict[str, tuple[int, ...]]:
     return {name: tagger(path).chosen for name, path in images_in(photos).items()}
 
 
-# -- From a tagger, from a file --------------------------------------------------------------------------
+# -- Tags from the tagger or a file --------------------------------------------------------------------------
 
 
-def test_only_tags_are_looked_for(photos: Path, out: Path, sclip_model: Clip) -> None:
-    masked(photos, *ASKED, "--only-tags", "-o", out)
+def test_only_tags_masks_predicted_tags(photos: Path, out: Path, sclip_model: Clip) -> None:
+    masked(photos, *OPTIONS, "--only-tags", "-o", out)
     tags = tags_of(sclip_model, photos)
     assert any(len(found) < 3 for found in tags.values())
-    own = segmenter(sclip_model, among="tags")
+    expected = segmenter(sclip_model, among="tags")
     for name, labels in labels_in(out).items():
         assert set(np.unique(labels)) <= {0, *(tag + 1 for tag in tags[name])}
-        np.testing.assert_array_equal(labels, own(images_in(photos)[name]).labels)
+        np.testing.assert_array_equal(labels, expected(images_in(photos)[name]).labels)
     assert settings_in(out)["among"] == "tags"
 
 
 @pytest.mark.parametrize("method", [None, "cls-seg"])
-def test_tags_written_are_tags_masked(photos: Path, out: Path, sclip_model: Clip, method: str | None) -> None:
+def test_written_tags_can_be_masked(photos: Path, out: Path, sclip_model: Clip, method: str | None) -> None:
     file = out.with_name("tags.txt")
-    done("tag", photos, *ASKED, "--out", file, "--format", "paper")
+    done("tag", photos, *OPTIONS, "--out", file, "--format", "paper")
     tags = tags_of(sclip_model, photos)
     lines = [" ".join([name, *map(str, tags[name])]) for name in ("a", "b", "c")]
     assert file.read_text().splitlines() == lines
     more = ("--method", method) if method else ()
-    masked(photos, *ASKED, "--tags-file", file, *more, "-o", out)
-    own = segmenter(sclip_model, **({"method": method} if method else {}))
+    masked(photos, *OPTIONS, "--tags-file", file, *more, "-o", out)
+    expected = segmenter(sclip_model, **({"method": method} if method else {}))
     found = labels_in(out)
     assert set(found) == set(tags)
     for name, labels in found.items():
-        np.testing.assert_array_equal(labels, own(images_in(photos)[name], tags=tags[name]).labels)
+        np.testing.assert_array_equal(labels, expected(images_in(photos)[name], tags=tags[name]).labels)
 
 
-def test_an_image_without_a_line_fails_and_the_others_are_done(photos: Path, out: Path) -> None:
+def test_image_without_a_line_fails_and_the_others_succeed(photos: Path, out: Path) -> None:
     file = out.with_name("tags.txt")
     file.write_text("\ufeffc 1\r\na\r\nunheard-of 0\r\n", encoding="utf-8")
-    said = masked(photos, *ASKED, "--tags-file", file, "-o", out, code=1)
-    assert f"failed: {photos / 'b.png'}: no tags are given for 'b'; add a line for it" in said
-    assert "2 of 3 images done, 1 failed" in said
+    stderr = masked(photos, *OPTIONS, "--tags-file", file, "-o", out, code=1)
+    assert f"failed: {photos / 'b.png'}: No tags given for the image 'b'. Add a line for it." in stderr
+    assert "2 of 3 images done, 1 failed" in stderr
     found = labels_in(out)
     assert set(found) == {"a", "c"}
     assert set(np.unique(found["a"])) == {0}  # a line without tags
     assert set(np.unique(found["c"])) <= {0, 2}
 
 
-def test_the_first_tag_of_a_line_wins_ties(photos: Path, out: Path) -> None:
+def test_first_tag_of_a_line_wins_ties(photos: Path, out: Path) -> None:
     # Without a background word the maps of one row of patches are all 0: a tie everywhere.
     PILImage.fromarray(np.zeros((8, 90, 3), np.uint8)).save(photos / "row.png")
     words = out.with_name("words.txt")
@@ -129,32 +129,32 @@ def test_the_first_tag_of_a_line_wins_ties(photos: Path, out: Path) -> None:
     assert classes[0]["name"] == "person"
 
 
-def test_two_images_of_one_name_cannot_share_a_line(photos: Path, out: Path) -> None:
+def test_images_of_the_same_name_cannot_share_a_line(photos: Path, out: Path) -> None:
     PILImage.open(photos / "b.png").save(photos / "sub" / "a.png")
     file = out.with_name("tags.txt")
-    said = done("tag", photos, *ASKED, "--out", file, "--format", "paper", code=2)
-    assert "two images are called 'a'" in said
+    stderr = done("tag", photos, *OPTIONS, "--out", file, "--format", "paper", code=2)
+    assert "Two images are named 'a'" in stderr
     assert not file.exists()
     file.write_text("a 0\na 1\n")
-    said = masked(photos, *ASKED, "--tags-file", file, "-o", out, code=2)
-    assert "is the second for image 'a'; keep one" in said
+    stderr = masked(photos, *OPTIONS, "--tags-file", file, "-o", out, code=2)
+    assert "is the second for image 'a'. Keep one" in stderr
     assert not out.exists()
 
 
-def test_the_papers_form_is_for_a_file(photos: Path) -> None:
-    assert "give --out tags.txt" in done("tag", photos, *ASKED, "--format", "paper", code=2)
+def test_paper_format_needs_a_file(photos: Path) -> None:
+    assert "Give --out tags.txt" in done("tag", photos, *OPTIONS, "--format", "paper", code=2)
 
 
-def test_a_recipe_that_is_told_its_tags_says_so_before_anything_is_loaded(photos: Path, out: Path) -> None:
+def test_missing_tags_file_is_reported_before_weights_are_loaded(photos: Path, out: Path) -> None:
     recipe = ("--recipe", "clip-es/voc2012", "--weights", "nowhere.pt")
-    assert "give --tags-file FILE" in masked(photos, *recipe, "-o", out, code=2)
+    assert "Give --tags-file FILE" in masked(photos, *recipe, "-o", out, code=2)
 
 
-def test_a_blank_in_a_name_is_said_when_tags_are_written(photos: Path, out: Path) -> None:
+def test_space_in_an_image_name_is_refused_in_tags_files(photos: Path, out: Path) -> None:
     (photos / "a.png").rename(photos / "a b.png")
     file = out.with_name("tags.txt")
-    said = done("tag", photos, *ASKED, "--out", file, "--format", "paper", code=2)
-    assert "the image name 'a b' cannot stand in a tags file" in said
+    stderr = done("tag", photos, *OPTIONS, "--out", file, "--format", "paper", code=2)
+    assert "Tag files cannot hold the image name 'a b'" in stderr
     assert not file.exists()
 
 
@@ -162,24 +162,24 @@ def test_a_blank_in_a_name_is_said_when_tags_are_written(photos: Path, out: Path
 
 
 def test_cls_seg_masks_the_tags_it_finds(photos: Path, out: Path, sclip_model: Clip) -> None:
-    masked(photos, *ASKED, "--method", "cls-seg", "-o", out)
-    own = segmenter(sclip_model, method="cls-seg")
+    masked(photos, *OPTIONS, "--method", "cls-seg", "-o", out)
+    expected = segmenter(sclip_model, method="cls-seg")
     tags = tags_of(sclip_model, photos)
     for name, labels in labels_in(out).items():
-        seg = own(images_in(photos)[name])
+        seg = expected(images_in(photos)[name])
         assert seg.tags == tags[name]
         np.testing.assert_array_equal(labels, seg.labels)
-    described = json.loads((out / "classes.json").read_text())
-    assert described["classes"] == [
+    content = json.loads((out / "classes.json").read_text())
+    assert content["classes"] == [
         {"index": 0, "name": "background", "texts": []},
         {"index": 1, "name": "cat", "texts": ["cat"]},
         {"index": 2, "name": "dog", "texts": ["dog", "puppy"]},
         {"index": 3, "name": "cow", "texts": ["cow"]},
     ]
-    assert (described["ignore_index"], described["precision"]) == (255, "float32")
-    settings = described["settings"]
+    assert (content["ignore_index"], content["precision"]) == (255, "float32")
+    settings = content["settings"]
     assert (settings["name"], settings["crf"], settings["pamr_steps"]) == ("cls-seg", None, 0)
-    # What found the tags is part of what it takes to make the masks again.
+    # The tagger's settings are needed to reproduce the masks.
     assert settings["tagger"]["words"] == WORDS
     assert settings["tagger"]["background"] == BACKGROUND
     assert settings["tagger"]["tag_tau"] == 0.5
@@ -189,36 +189,36 @@ def test_cls_seg_masks_the_tags_it_finds(photos: Path, out: Path, sclip_model: C
     ("arguments", "message"),
     [
         (
-            (*ASKED, "--method", "cls-seg", "--only-tags"),
-            "cls-seg looks for tags only; leave out --only-tags",
+            (*OPTIONS, "--method", "cls-seg", "--only-tags"),
+            "--only-tags has no effect with cls-seg",
         ),
-        ((*ASKED, "--format", "png,yolo"), "--format is 'png,yolo'; give png, or png,coco"),
-        ((*ASKED, "--format", "coco"), "--format is 'coco'"),
-        ((*ASKED, "--format", ""), "--format is ''"),
-        ((*ASKED, "--tags-file", "nowhere.txt"), "tags file nowhere.txt cannot be read"),
-        ((*ASKED, "--tags-file", "{photos}"), "cannot be read"),
-        ((*ASKED, "--tags-file", "{photos}/../three.txt"), "holds '3'; wanted are class numbers from 0 to 2"),
-        ((*ASKED, "--refine", "dcrf"), "'dcrf' is not one of 'none', 'pamr', 'crf'"),
+        ((*OPTIONS, "--format", "png,yolo"), "--format is 'png,yolo'; give png, or png,coco"),
+        ((*OPTIONS, "--format", "coco"), "--format is 'coco'"),
+        ((*OPTIONS, "--format", ""), "--format is ''"),
+        ((*OPTIONS, "--tags-file", "nowhere.txt"), "Tag file nowhere.txt cannot be read"),
+        ((*OPTIONS, "--tags-file", "{photos}"), "cannot be read"),
+        ((*OPTIONS, "--tags-file", "{photos}/../three.txt"), "has '3'. Give class indices from 0 to 2"),
+        ((*OPTIONS, "--refine", "dcrf"), "'dcrf' is not one of 'none', 'pamr', 'crf'"),
         (("--tags-file", "{photos}/../three.txt"), "no words to look for"),
     ],
 )
-def test_what_cannot_be_done_is_said_before_anything_is(
+def test_invalid_options_are_reported_before_anything_is_written(
     photos: Path, out: Path, arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setenv("COLUMNS", "300")
     (photos.parent / "three.txt").write_text("a 3\n")
-    given = [argument.format(photos=photos) for argument in arguments]
-    assert message in masked(photos, *given, "-o", out, code=2)
+    options = [argument.format(photos=photos) for argument in arguments]
+    assert message in masked(photos, *options, "-o", out, code=2)
     assert not out.exists()
 
 
 def test_only_tags_of_a_recipe_that_masks_tags_is_explained(photos: Path, out: Path) -> None:
-    said = masked(photos, "--recipe", "cls-seg/voc2012", "--only-tags", "-o", out, code=2)
-    assert "among is no setting of cls-seg/voc2012, which masks tags" in said
+    stderr = masked(photos, "--recipe", "cls-seg/voc2012", "--only-tags", "-o", out, code=2)
+    assert "among is no setting of cls-seg/voc2012, which masks tags" in stderr
 
 
-# -- Refined ---------------------------------------------------------------------------------------------
+# -- Refinement ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["sclip", "cls-seg"])
@@ -230,19 +230,19 @@ def test_only_tags_of_a_recipe_that_masks_tags_is_explained(photos: Path, out: P
         ("none", {"crf": None, "pamr_steps": 0}),
     ],
 )
-def test_masks_are_refined_as_asked(
+def test_refine_option(
     photos: Path, out: Path, sclip_model: Clip, method: str, refine: str, settings: dict[str, object]
 ) -> None:
-    masked(photos / "a.png", *ASKED, "--method", method, "--refine", refine, "-o", out)
-    found = settings_in(out)
-    assert {name: found[name] for name in settings} == settings
+    masked(photos / "a.png", *OPTIONS, "--method", method, "--refine", refine, "-o", out)
+    recorded = settings_in(out)
+    assert {name: recorded[name] for name in settings} == settings
     refined = segmenter(sclip_model, method=method, **settings)(photos / "a.png").labels
     plain = segmenter(sclip_model, method=method)(photos / "a.png").labels
     np.testing.assert_array_equal(labels_in(out)["a"], refined)
     assert (refined != plain).any() == (refine != "none")
 
 
-def test_a_recipes_own_refinement_can_be_left_out(photos: Path, out: Path, sclip_model: Clip) -> None:
+def test_refinement_of_a_recipe_can_be_disabled(photos: Path, out: Path, sclip_model: Clip) -> None:
     file = out.with_name("tags.txt")
     file.write_text("a 14 7\n")
     arguments = (photos / "a.png", "--recipe", "clip-es+crf/voc2012", "--tags-file", file)
@@ -261,7 +261,7 @@ def test_a_recipes_own_refinement_can_be_left_out(photos: Path, out: Path, sclip
 
 
 def check_annotations(out: Path, *, background: bool) -> list[str]:
-    """Regions rebuild the masks; returns the files named."""
+    """Check that the regions reproduce the masks, and return the file names."""
     read = COCO(str(out / "annotations.json"))
     masks = labels_in(out)
     for image in read.loadImgs(read.getImgIds()):
@@ -278,7 +278,7 @@ def check_annotations(out: Path, *, background: bool) -> list[str]:
     return [image["file_name"] for image in read.loadImgs(read.getImgIds())]
 
 
-# pycocotools' decoder, not what is tested here, under newer NumPy.
+# pycocotools' decoder warns under newer NumPy.
 DECODER = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
@@ -286,22 +286,26 @@ DECODER = pytest.mark.filterwarnings("ignore:__array__ implementation:Deprecatio
 @pytest.mark.parametrize("method", ["sclip", "cls-seg"])
 def test_coco_annotations_hold_the_masks(photos: Path, out: Path, method: str) -> None:
     (photos / "broken.png").write_text("no image")
-    masked(photos, *ASKED, "--method", method, "--format", "png,coco", "-o", out, code=1)
+    masked(photos, *OPTIONS, "--method", method, "--format", "png,coco", "-o", out, code=1)
     assert check_annotations(out, background=True) == ["a.png", "b.png", "sub/c.png"]
-    whole = json.loads((out / "annotations.json").read_text(encoding="utf-8"))
-    assert [(one["id"], one["name"]) for one in whole["categories"]] == [(1, "cat"), (2, "dog"), (3, "cow")]
+    content = json.loads((out / "annotations.json").read_text(encoding="utf-8"))
+    assert [(entry["id"], entry["name"]) for entry in content["categories"]] == [
+        (1, "cat"),
+        (2, "dog"),
+        (3, "cow"),
+    ]
 
 
 @DECODER
 def test_without_a_background_coco_counts_from_one(photos: Path, out: Path) -> None:
-    masked(photos, *ASKED[:6], "--no-background", "--format", "coco , png", "-o", out)
+    masked(photos, *OPTIONS[:6], "--no-background", "--format", "coco , png", "-o", out)
     check_annotations(out, background=False)
-    whole = json.loads((out / "annotations.json").read_text())
-    assert [one["id"] for one in whole["categories"]] == [1, 2, 3]
+    content = json.loads((out / "annotations.json").read_text())
+    assert [entry["id"] for entry in content["categories"]] == [1, 2, 3]
 
 
 def test_png_alone_writes_no_annotations(photos: Path, out: Path) -> None:
-    masked(photos / "a.png", *ASKED, "-o", out)
+    masked(photos / "a.png", *OPTIONS, "-o", out)
     assert not (out / "annotations.json").exists()
 
 
@@ -313,29 +317,29 @@ def test_png_alone_writes_no_annotations(photos: Path, out: Path) -> None:
 def test_quirks_reach_the_tagger(
     how: tuple[str, ...], as_: str, quirk: bool, photos: Path, out: Path
 ) -> None:
-    masked(photos / "a.png", *ASKED, *how, "--as", as_, "-o", out)
+    masked(photos / "a.png", *OPTIONS, *how, "--as", as_, "-o", out)
     tagger = settings_in(out)["tagger"]
     assert isinstance(tagger, dict)
     assert (tagger["early_exit"], tagger["lose_border"]) == (quirk, quirk)
 
 
-def test_a_method_of_ones_own(photos: Path, out: Path, tmp_path: Path) -> None:
+def test_custom_method_from_a_plugin(photos: Path, out: Path, tmp_path: Path) -> None:
     plugin = tmp_path / "mine.py"
     plugin.write_text(
         "import tagmask\nfrom tagmask.dense.rule import affinity\n\n"
         "tagmask.register_method('my-values', lambda x: affinity(x.v, x.v))\n"
     )
-    said = done("--plugin", plugin, "mask", photos / "a.png", *ASKED, "--method", "my-values", "-o", out)
-    assert "1 of 1" not in said  # one image needs no summary
+    stderr = done("--plugin", plugin, "mask", photos / "a.png", *OPTIONS, "--method", "my-values", "-o", out)
+    assert "1 of 1" not in stderr  # one image needs no summary
     assert settings_in(out)["method"] == "my-values"
     assert set(labels_in(out)) == {"a"}
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
-        ("none.py", None, "is no Python file"),
-        ("text.txt", "x", "is no Python file"),
+        ("none.py", None, "is not a Python file"),
+        ("text.txt", "x", "is not a Python file"),
         ("bad.py", "1 +", "failed: SyntaxError"),
         (
             "taken.py",
@@ -344,13 +348,13 @@ def test_a_method_of_ones_own(photos: Path, out: Path, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_plugins_that_cannot_be_used(name: str, text: str | None, said: str, tmp_path: Path) -> None:
+def test_invalid_plugins_are_refused(name: str, text: str | None, message: str, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / name).write_text(text)
-    assert said in done_without_precision("--plugin", tmp_path / name, "methods")
+    assert message in failed("--plugin", tmp_path / name, "methods")
 
 
-def done_without_precision(*arguments: object) -> str:
+def failed(*arguments: object) -> str:
     result = run(*arguments)
     assert result.exit_code == 2, result.output
     return " ".join(result.stderr.split())

@@ -1,4 +1,4 @@
-"""`tagmask train` as a user meets it: output, files, exit codes, and what is not done twice."""
+"""`tagmask train` end to end: output, files, exit codes and resuming."""
 
 import subprocess
 import sys
@@ -47,7 +47,7 @@ def test_help_names_the_steps_and_imports_nothing_heavy() -> None:
     assert all(step in done.stdout for step in ("seeds", "weakclip", "pseudo", "student", "all"))
 
 
-def test_seeds_of_words_are_made_once(photos: Path, tmp_path: Path) -> None:
+def test_seeds_from_words_are_made_once(photos: Path, tmp_path: Path) -> None:
     command = ("seeds", photos, "-o", tmp_path / "seeds", "-w", "dog", "-w", "tree", "--weights", "miniature")
     result = run(*command)
     assert result.exit_code == 0, result.output
@@ -60,18 +60,18 @@ def test_seeds_of_words_are_made_once(photos: Path, tmp_path: Path) -> None:
     assert mask.stat().st_mtime_ns == before
     other = run(*command, "--method", "sclip")
     assert other.exit_code == 2
-    assert "was begun with other settings" in other.stderr
+    assert "was started with other settings" in other.stderr
 
 
-def test_a_bad_picture_is_named_and_the_rest_done(photos: Path, tmp_path: Path) -> None:
-    (photos / "c.jpg").write_text("no picture")
+def test_bad_image_is_reported_and_the_others_succeed(photos: Path, tmp_path: Path) -> None:
+    (photos / "c.jpg").write_text("no image")
     result = run("seeds", photos, "-o", tmp_path / "seeds", "-w", "dog", "--weights", "miniature")
     assert result.exit_code == 1
     assert "c.jpg" in result.stderr
     assert "2 of 3 images done, 1 failed" in result.stderr
 
 
-def test_seeds_of_maps_choose_their_threshold(photos: Path, tmp_path: Path) -> None:
+def test_seeds_from_activation_maps_choose_a_threshold(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "cams").mkdir()
     (tmp_path / "truth").mkdir()
     for name, size in (("a", (96, 120)), ("b", (100, 90))):
@@ -85,15 +85,15 @@ def test_seeds_of_maps_choose_their_threshold(photos: Path, tmp_path: Path) -> N
     assert read_index_png(tmp_path / "seeds" / "masks" / "a.png").mean() == pytest.approx(0.7, abs=0.01)
     without = run(*command)
     assert without.exit_code == 2
-    assert "give --threshold T, or --truth DIR" in without.stderr
+    assert "Give --threshold T, or --truth DIR" in without.stderr
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--cams", "x", "--masks", "y"], "--cams and --masks exclude each other"),
-        (["--threshold", "0.3"], "give --cams DIR too"),
-        (["--recipe", "cls-seg/voc2012", "--masks", "y"], "do not say what they show"),
+        (["--threshold", "0.3"], "Give --cams DIR too"),
+        (["--recipe", "cls-seg/voc2012", "--masks", "y"], "have no class names"),
     ],
 )
 def test_options_that_exclude_each_other(photos: Path, options: list[str], message: str) -> None:
@@ -106,17 +106,17 @@ def test_options_that_exclude_each_other(photos: Path, options: list[str], messa
 def test_mistyped_settings_are_refused_at_once(photos: Path, tmp_path: Path) -> None:
     result = run("weakclip", "-o", tmp_path / "run", "--set", "optimiser.lrr=1")
     assert result.exit_code == 2
-    assert "did you mean optimiser.lr?" in result.stderr
+    assert "Did you mean optimiser.lr?" in result.stderr
     result = run("student", "-o", tmp_path / "run", "--config", "student/smal")
-    assert "did you mean student/small?" in result.stderr
+    assert "Did you mean student/small?" in result.stderr
     out = tmp_path / "out"
     result = run("all", photos, "-w", "dog", "--weights", "miniature", "-o", out, "--set-student", "stps=1")
     assert result.exit_code == 2
-    assert "did you mean steps?" in result.stderr
+    assert "Did you mean steps?" in result.stderr
     assert not out.exists()
 
 
-def test_everything_from_words_to_a_student_and_nothing_twice(photos: Path, tmp_path: Path) -> None:
+def test_all_steps_run_once_and_resume(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = ("all", photos, "-w", "dog", "-w", "tree", "--weights", "miniature", "-o", out, *QUICK)
     result = run(*command)
@@ -128,42 +128,42 @@ def test_everything_from_words_to_a_student_and_nothing_twice(photos: Path, tmp_
     assert page.count("<article") == 2
     assert "WeakCLIP: loss" in page
     assert all(f'value="{by}"' in page for by in ("student", "pseudo-masks", "seeds"))
-    made = {file: file.stat().st_mtime_ns for file in out.rglob("*.safetensors")}
-    made |= {file: file.stat().st_mtime_ns for file in out.rglob("masks/*.png")}
-    (out / "pseudo" / "masks" / "a.png").unlink()  # as if it had been stopped there
-    del made[out / "pseudo" / "masks" / "a.png"]
+    times = {file: file.stat().st_mtime_ns for file in out.rglob("*.safetensors")}
+    times |= {file: file.stat().st_mtime_ns for file in out.rglob("masks/*.png")}
+    (out / "pseudo" / "masks" / "a.png").unlink()  # as if interrupted
+    del times[out / "pseudo" / "masks" / "a.png"]
     again = run(*command)
     assert again.exit_code == 0, again.output
     assert (out / "pseudo" / "masks" / "a.png").exists()
-    assert {file: file.stat().st_mtime_ns for file in made} == made
+    assert {file: file.stat().st_mtime_ns for file in times} == times
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--set", "loss.size=256"], "loss.size is 256; give a whole number, from 1 to 128"),
+        (["--set", "loss.size=256"], "loss.size is 256. Give a whole number, from 1 to 128"),
         (["--set", "loss.field=nope"], "loss.field 'nope' is unknown"),
         (["--set", "loss.kernel=nope"], "loss.kernel 'nope' is unknown"),
-        (["--set", "run.device=nope"], "device 'nope' cannot be used here"),
+        (["--set", "run.device=nope"], "Unknown device 'nope'"),
         (["--set", "crop=8"], "WeakCLIP cannot be trained on 8 crops of 8 x 8 pixels"),
-        (["--set", "contexts=64", "-w", "a " * 30], "the names need"),
-        (["--set", 'words=["background", "dog"]'], "model.words are 2 and "),
-        (["--set", 'lists=["none.txt"]'], "the list none.txt cannot be read"),
+        (["--set", "contexts=64", "-w", "a " * 30], "The names with their contexts need"),
+        (["--set", 'words=["background", "dog"]'], "model.words has 2 words, but "),
+        (["--set", 'lists=["none.txt"]'], "The list none.txt cannot be read"),
         (["--set", "model.kind=small"], "model.kind 'small' is unknown; give one of weakclip"),
         (["--set-student", "model.kind=nope"], "model.kind 'nope' is unknown"),
         (["--set-student", "model.kind=weakclip"], "model.kind 'weakclip' is unknown"),
-        (["--set-student", "run.device=nope"], "device 'nope' cannot be used here"),
+        (["--set-student", "run.device=nope"], "Unknown device 'nope'"),
         (["--set-student", "crop=1", "--set-student", "batch=1", "--student", "student/small"],
-         "the student 'small' cannot be trained on 1 crops of 1 x 1 pixels"),
-        (["--set-student", 'words=["background", "dog"]'], "model.words are 2 and "),
+         "The student 'small' cannot be trained on 1 crops of 1 x 1 pixels"),
+        (["--set-student", 'words=["background", "dog"]'], "model.words has 2 words, but "),
         (["--student", "student/deeplab", "--set-student", "weights=none.pth"], "none.pth"),
         (["--set-student", "model.kind=small"], "starts from random weights, not from miniature"),
         (["--set-student", "weights=none.safetensors"], "none.safetensors"),
-        (["--tags-file", "none.txt"], "tags file none.txt cannot be read"),
+        (["--tags-file", "none.txt"], "Tag file none.txt cannot be read"),
         (["--crf", "nope"], "crf 'nope' is unknown"),
     ],
 )  # fmt: skip
-def test_what_no_step_could_use_is_refused_before_the_first(
+def test_invalid_settings_are_refused_before_the_first_step(
     photos: Path, tmp_path: Path, options: list[str], message: str
 ) -> None:
     out = tmp_path / "out"
@@ -174,7 +174,7 @@ def test_what_no_step_could_use_is_refused_before_the_first(
     assert not out.exists()
 
 
-def test_a_student_without_its_package_is_refused_before_the_first_step(
+def test_student_without_its_package_is_refused_before_the_first_step(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hf_folders, "find_spec", lambda name: None)
@@ -185,7 +185,7 @@ def test_a_student_without_its_package_is_refused_before_the_first_step(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_skipped_export_is_announced_before_the_first_step(
+def test_skipped_export_is_announced_before_the_first_step(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_all, "missing_packages", lambda: ("onnx", "onnxscript"))
@@ -193,7 +193,7 @@ def test_a_skipped_export_is_announced_before_the_first_step(
     result = run("all", photos, "-w", "dog", "-w", "tree", "--weights", "miniature", "-o", out, *QUICK)
     assert result.exit_code == 0, result.output
     before, _, after = result.stderr.partition("1 of 6")
-    assert "the student will not be exported: onnx, onnxscript is not installed" in before
+    assert "The student will not be exported: onnx, onnxscript is not installed" in before
     assert "pip install 'tagmask[export]'" in before
     assert "exported" not in after
     assert not (out / "export").exists()
@@ -202,20 +202,20 @@ def test_a_skipped_export_is_announced_before_the_first_step(
 
 def test_clip_fixed_masks_untrained(photos: Path, tmp_path: Path) -> None:
     """The paper's ablation row "CLIP fixed"; "CLIP unfixed" does train."""
-    seeds, bare = tmp_path / "seeds", ("co_attention=false", 'decoder="none"', "contexts=0")
+    seeds, ablation = tmp_path / "seeds", ("co_attention=false", 'decoder="none"', "contexts=0")
     words = ("-w", "dog", "-w", "tree", "--weights", "miniature")
     assert run("seeds", photos, "-o", seeds, *words).exit_code == 0
-    small = [*bare, "steps=2", "batch=2", "crop=64", "base_short=64", "loss.size=16"]
+    small = [*ablation, "steps=2", "batch=2", "crop=64", "base_short=64", "loss.size=16"]
     command = ["weakclip", "--config", "weakclip/miniature", "--images", photos, "--seeds", seeds]
     command += [argument for change in small for argument in ("--set", change)]
     fixed = run(*command, "-o", tmp_path / "fixed", "--weights", "miniature")
     assert fixed.exit_code == 0, fixed.output
-    assert fixed.stderr.count("nothing to train: ") == 1
+    assert fixed.stderr.count("Nothing to train: ") == 1
     assert read_metadata(tmp_path / "fixed", "weakclip")["steps"] == 0
     unfixed = run(*command, "-o", tmp_path / "unfixed", "--weights", "miniature", "--set", "freeze=none")
     assert unfixed.exit_code == 0, unfixed.output
     assert read_metadata(tmp_path / "unfixed", "weakclip")["steps"] == 2
-    assert "nothing to train" not in unfixed.stderr
+    assert "Nothing to train" not in unfixed.stderr
     for name in ("fixed", "unfixed"):
         masks = tmp_path / f"masks-{name}"
         command = ("pseudo", photos, "--model", tmp_path / name, "-o", masks, "--scales", "0.5", "--no-flip")
@@ -224,7 +224,7 @@ def test_clip_fixed_masks_untrained(photos: Path, tmp_path: Path) -> None:
         assert read_index_png(masks / "masks" / "a.png").shape == (96, 120)
 
 
-def test_an_out_among_the_pictures_is_refused(photos: Path) -> None:
+def test_output_folder_inside_the_images_is_refused(photos: Path) -> None:
     (photos / "out").mkdir()
     PILImage.new("RGB", (9, 9)).save(photos / "out" / "x.png")
     result = run("all", photos, "-w", "dog", "--weights", "miniature", "-o", photos / "out")

@@ -1,4 +1,4 @@
-"""`tagmask train projection`: folders in, a file that `sclip-learned` can use."""
+"""`tagmask train projection`: writes a file that `sclip-learned` can use."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tagmask.cli.main import app
-from tagmask.cli.train_projection import labelled
+from tagmask.cli.train_projection import sample_pairs
 from tagmask.errors import InputError
 from tagmask.masks import index_png
 from tagmask.variants.learned import read_projection
@@ -33,7 +33,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return images, masks
 
 
-def test_a_file_is_written(folders: tuple[Path, Path], tmp_path: Path, sclip_weights: Path) -> None:
+def test_projection_file_is_written(folders: tuple[Path, Path], tmp_path: Path, sclip_weights: Path) -> None:
     out = tmp_path / "projection.safetensors"
     done = run(
         *("train", "projection", *folders, "-w", "cat", "-w", "dog, puppy", "-o", out),
@@ -43,17 +43,21 @@ def test_a_file_is_written(folders: tuple[Path, Path], tmp_path: Path, sclip_wei
     assert done.exit_code == 0, done.output
     assert "training on 2 images" in done.stderr
     assert "step 1 of 1: loss" in done.stderr
-    found = read_projection(out)
-    assert found.width == 128
-    assert '"words": ["cat", "dog"]' in found.trained
+    projection = read_projection(out)
+    assert projection.width == 128
+    assert '"words": ["cat", "dog"]' in projection.trained
 
 
-def test_the_seed_draws_and_missing_masks_are_named(folders: tuple[Path, Path]) -> None:
-    def drawn(seed: int) -> tuple[str, ...]:
-        return tuple(image.path.name for image, _ in labelled(*folders, 2, seed))
+def test_images_are_sampled_by_seed_and_missing_masks_reported(folders: tuple[Path, Path]) -> None:
+    def sample(seed: int) -> tuple[str, ...]:
+        return tuple(image.path.name for image, _ in sample_pairs(*folders, 2, seed))
 
-    assert {drawn(seed) for seed in range(20)} == {("a.jpg", "b.png"), ("a.jpg", "c.jpg"), ("c.jpg", "b.png")}
-    assert drawn(3) == drawn(3)
+    assert {sample(seed) for seed in range(20)} == {
+        ("a.jpg", "b.png"),
+        ("a.jpg", "c.jpg"),
+        ("c.jpg", "b.png"),
+    }
+    assert sample(3) == sample(3)
     (folders[1] / "deep/b.png").unlink()
-    with pytest.raises(InputError, match=r"b\.png has no mask .*deep/b\.png; give each image"):
-        labelled(*folders, 3, 0)
+    with pytest.raises(InputError, match=r"b\.png has no mask .*deep/b\.png\. Give each image"):
+        sample_pairs(*folders, 3, 0)

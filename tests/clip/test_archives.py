@@ -24,7 +24,7 @@ KINDS = ("script", "trace", "zip", "legacy", "safetensors")
 
 
 class Inner(nn.Module):
-    """All the kinds of attribute that an archive can hold; only parameters and buffers are state."""
+    """All kinds of attributes that an archive can hold; only parameters and buffers are state."""
 
     def __init__(self):
         super().__init__()
@@ -68,7 +68,7 @@ class Outer(nn.Module):
 
 
 def quiet(call, *arguments):
-    """torch.jit.* is deprecated, but its archives are what OpenAI published."""
+    """Call a torch.jit function without its deprecation warning; OpenAI published such archives."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return call(*arguments)
@@ -82,9 +82,9 @@ def save_trace(module, path, *inputs):
     quiet(lambda: torch.jit.trace(module, inputs).save(str(path)))
 
 
-def assert_same(got, wanted):
-    assert got.keys() == wanted.keys()
-    for name, tensor in wanted.items():
+def assert_same(got, expected):
+    assert got.keys() == expected.keys()
+    for name, tensor in expected.items():
         assert got[name].dtype == tensor.dtype, name
         assert got[name].shape == tensor.shape, name
         assert torch.equal(got[name], tensor), name
@@ -115,7 +115,7 @@ def state(tree):
     return tree.state_dict()
 
 
-# What is read
+# Supported files
 
 
 @pytest.mark.parametrize("how", ["script", "trace"])
@@ -142,31 +142,32 @@ def test_a_half_precision_clip_archive_equals_what_torch_jit_loads(tree, tmp_pat
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("suffix", [".pt", ".bin", ".safetensors", ""])
-def test_the_content_decides_not_the_name(files, state, tmp_path, kind, suffix):
+def test_the_content_decides_the_format_not_the_name(files, state, tmp_path, kind, suffix):
     path = tmp_path / f"weights{suffix}"
     path.write_bytes((files / kind).read_bytes())
     archive = read_weights(path)
-    wanted = {"script": "openai-archive", "trace": "openai-archive", "safetensors": "safetensors"}
-    assert archive.kind == wanted.get(kind, "state-dict")
+    kinds = {"script": "openai-archive", "trace": "openai-archive", "safetensors": "safetensors"}
+    assert archive.kind == kinds.get(kind, "state-dict")
     assert archive.metadata == ({"activation": "quickgelu"} if kind == "safetensors" else {})
     assert_same(archive.tensors, state)
 
 
 @pytest.mark.parametrize("nest", [None, "state_dict", "model", "model_state_dict"])
 @pytest.mark.parametrize("new", [True, False])
-def test_tensors_may_lie_one_level_down_under_module(tmp_path, nest, new):
-    wanted = {"a.weight": torch.randn(2, 3), "b": torch.tensor(1, dtype=torch.int32)}
+def test_nested_tensors_and_the_module_prefix(tmp_path, nest, new):
+    expected = {"a.weight": torch.randn(2, 3), "b": torch.tensor(1, dtype=torch.int32)}
     inner = OrderedDict(
-        (f"module.{name}", nn.Parameter(t, requires_grad=t.is_floating_point())) for name, t in wanted.items()
+        (f"module.{name}", nn.Parameter(t, requires_grad=t.is_floating_point()))
+        for name, t in expected.items()
     )
     saved = inner if nest is None else {"epoch": 3, "loss": torch.tensor(1.0), nest: inner}
     torch.save(saved, tmp_path / "x.pth", _use_new_zipfile_serialization=new)
     archive = read_weights(tmp_path / "x.pth")
     assert archive.kind == "state-dict"
-    assert_same(archive.tensors, wanted)
+    assert_same(archive.tensors, expected)
 
 
-def test_module_is_taken_off_only_where_all_have_it(tmp_path):
+def test_the_module_prefix_is_removed_only_if_all_names_have_it(tmp_path):
     tensors = {"module.a": torch.ones(1), "b": torch.ones(1)}
     save_file(tensors, tmp_path / "x")
     assert read_weights(tmp_path / "x").tensors.keys() == tensors.keys()
@@ -176,7 +177,7 @@ def test_module_is_taken_off_only_where_all_have_it(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["script", "zip"])
-def test_writing_to_a_mapped_tensor_leaves_the_file_alone(files, tmp_path, kind):
+def test_writing_to_a_mapped_tensor_does_not_change_the_file(files, tmp_path, kind):
     path = tmp_path / "x"
     path.write_bytes((files / kind).read_bytes())
     for tensor in read_weights(path).tensors.values():
@@ -184,22 +185,22 @@ def test_writing_to_a_mapped_tensor_leaves_the_file_alone(files, tmp_path, kind)
     assert path.read_bytes() == (files / kind).read_bytes()
 
 
-def test_an_archive_s_tensors_own_no_more_than_their_record(files):
+def test_a_tensor_of_an_archive_keeps_only_its_record(files):
     for tensor in read_weights(files / "script").tensors.values():
         assert tensor.untyped_storage().nbytes() == tensor.nbytes
 
 
-def test_an_archive_stored_again_without_alignment_is_read(files, state, tmp_path):
-    again = tmp_path / "again.pt"
-    with zipfile.ZipFile(files / "script") as old, zipfile.ZipFile(again, "w") as new:
+def test_a_repacked_archive_without_alignment_is_read(files, state, tmp_path):
+    repacked = tmp_path / "repacked.pt"
+    with zipfile.ZipFile(files / "script") as old, zipfile.ZipFile(repacked, "w") as new:
         for name in old.namelist():
             new.writestr(name, old.read(name))
-    tensors = read_weights(again).tensors
+    tensors = read_weights(repacked).tensors
     assert_same(tensors, state)
     assert all(tensor.data_ptr() % tensor.itemsize == 0 for tensor in tensors.values())
 
 
-# What is refused
+# Refused files
 
 
 def refused(path):
@@ -207,7 +208,7 @@ def refused(path):
         read_weights(path)
     message = str(error.value)
     assert str(path) in message
-    assert len(message) < 700
+    assert len(message.replace(str(path), "")) < 330
     return message
 
 
@@ -222,7 +223,7 @@ class Trap:
 MKDIR = f"{os.mkdir.__module__}.mkdir"
 
 
-def test_the_trap_springs_when_code_runs(tmp_path):
+def test_the_trap_works_when_code_runs(tmp_path):
     pickle.loads(pickle.dumps(Trap(tmp_path / "sprung")))
     assert (tmp_path / "sprung").is_dir()
 
@@ -244,27 +245,27 @@ def test_code_in_a_pickle_is_refused_by_name_and_never_run(tmp_path, save, proto
         assert "safetensors.torch.save_file" in message
 
 
-def test_another_protocol_is_read_or_refused_without_a_warning(tmp_path):
+def test_other_pickle_protocols_are_read_or_refused_without_a_warning(tmp_path):
     saved = {"a": torch.ones(2)}
     torch.save(saved, tmp_path / "3.pt", pickle_protocol=3)
     assert_same(read_weights(tmp_path / "3.pt").tensors, saved)
     torch.save(saved, tmp_path / "4.pt", pickle_protocol=4)
-    assert "pickled by another protocol than torch.save's" in refused(tmp_path / "4.pt")
+    assert "uses another pickle protocol than torch.save" in refused(tmp_path / "4.pt")
 
 
-def test_a_whole_saved_module_is_refused_by_name(tmp_path):
+def test_a_pickled_module_is_refused_by_name(tmp_path):
     torch.save(nn.Linear(2, 2), tmp_path / "x.pt")
-    assert "asks for torch.nn.modules.linear.Linear" in refused(tmp_path / "x.pt")
+    assert "needs torch.nn.modules.linear.Linear" in refused(tmp_path / "x.pt")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 1, exclude_max=True))
-def test_a_file_cut_off_anywhere_is_refused(files, tmp_path, kind, share):
-    whole = (files / kind).read_bytes()
-    path = tmp_path / "cut"
-    path.write_bytes(whole[: max(16, int(share * len(whole)))])
-    assert "damaged or cut off" in refused(path)
+def test_a_file_truncated_anywhere_is_refused(files, tmp_path, kind, share):
+    content = (files / kind).read_bytes()
+    path = tmp_path / "truncated"
+    path.write_bytes(content[: max(16, int(share * len(content)))])
+    assert "damaged or incomplete" in refused(path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -285,9 +286,9 @@ def test_damage_anywhere_gives_weights_or_a_weights_error(files, tmp_path, kind,
         tensor.double().sum()
 
 
-def test_damage_names_its_cause_and_keeps_it(tmp_path, files):
+def test_a_damaged_file_names_its_cause(tmp_path, files):
     (tmp_path / "x").write_bytes((files / "safetensors").read_bytes()[:-1])
-    with pytest.raises(WeightsError, match=r"SafetensorError: .*Get the file again") as error:
+    with pytest.raises(WeightsError, match=r"SafetensorError: .*Download or copy the file again") as error:
         read_weights(tmp_path / "x")
     assert type(error.value.__cause__).__name__ == "SafetensorError"
 
@@ -310,44 +311,44 @@ def saved(value):
 
 
 @pytest.mark.parametrize(
-    ("write", "words"),
+    ("write", "message"),
     [
-        (text(""), "is empty. Get the file again"),
+        (text(""), "is empty. Download or copy the file again"),
         (text("{}"), "a text file that begins with '{}'"),
         (text("x" + "é" * 4000), "a text file that begins with 'xééé"),  # read up to half an é
         (text("BMX, by name"), "a text file that begins with 'BMX"),
-        (text("\ufeff  <!DOCTYPE html><p>Not found"), "a web page (HTML or XML), perhaps an error page"),
+        (text("\ufeff  <!DOCTYPE html><p>Not found"), "a web page (HTML or XML), perhaps a saved error page"),
         (text("<Error><Code>AccessDenied</Code></Error>"), "a web page (HTML or XML)"),
         (text("version https://git-lfs.github.com/spec/v1\noid sha256:0"), "run `git lfs pull`"),
         (
             text(np.random.default_rng(0).bytes(5000)),
-            "of no kind that is known here (it begins with the bytes",
+            "a file of an unknown format (it begins with the bytes",
         ),
         (text(b"\0"), "begins with the bytes 00)"),
         (text(gzip.compress(b"x" * 99)), "a gzip archive: unpack it first"),
         (text(b"\0" * 257 + b"ustar"), "a tar archive: unpack it first"),
-        (text(b"\x89PNG\r\n\x1a\n\0"), "it is a PNG image"),
+        (text(b"\x89PNG\r\n\x1a\n\0"), "It is a PNG image"),
         (text(b"\x93NUMPY\x01\0"), "a NumPy array"),
         (archive_of(), "an empty zip"),
         (
             archive_of(a_txt="x", b_json="{}"),
-            "is a zip but no weights (it holds a.txt, b.json): give the weights",
+            "is a zip without weights. It holds a.txt, b.json. Give the weights",
         ),
-        (archive_of(a_txt="x", clip_pt="x"), "unpack it and give clip.pt"),
+        (archive_of(a_txt="x", clip_pt="x"), "Unpack it and give clip.pt"),
         (saved({}), "holds a dict with nothing, not named tensors"),
         (saved({"epoch": 3, "model": {"x": 1}}), "holds a dict with epoch, model, not named tensors"),
         (saved([torch.ones(1)]), "holds one list, not named tensors. Save a model's state_dict()"),
         (saved(torch.ones(1)), "holds one Tensor, not named tensors"),
-        (text(pickle.dumps({"a": 1}, 2)), "is damaged or cut off"),
+        (text(pickle.dumps({"a": 1}, 2)), "is damaged or incomplete"),
     ],
 )
-def test_what_is_no_weights_file_is_described(tmp_path, write, words):
+def test_other_files_are_described(tmp_path, write, message):
     path = tmp_path / "x.pt"
     write(path)
-    assert words in refused(path)
+    assert message in refused(path)
 
 
-def test_an_absent_file_suggests_its_neighbours(tmp_path):
+def test_an_absent_file_suggests_similar_names(tmp_path):
     (tmp_path / "ViT-B-16.pt").touch()
     (tmp_path / "notes.txt").touch()
     assert refused(tmp_path / "ViT-B-61.pt").endswith("Did you mean ViT-B-16.pt?")
@@ -355,14 +356,14 @@ def test_an_absent_file_suggests_its_neighbours(tmp_path):
     assert "folder" in refused(tmp_path / "gone" / "x.pt")
 
 
-def test_a_broken_link_says_where_it_leads(tmp_path):
+def test_a_broken_link_names_its_target(tmp_path):
     (tmp_path / "x.pt").symlink_to(tmp_path / "gone.pt")
-    assert f"is a link to {tmp_path / 'gone.pt'}, which is not there" in refused(tmp_path / "x.pt")
+    assert f"is a link to {tmp_path / 'gone.pt'}, which does not exist" in refused(tmp_path / "x.pt")
 
 
 def test_a_folder_lists_its_weights(tmp_path):
     assert refused(tmp_path).endswith(
-        "is a folder; give the weights file itself. It holds none that is named like one."
+        "is a folder. Give the weights file itself. It holds no .pt / .pth / .bin / .safetensors file."
     )
     (tmp_path / "open_clip_model.safetensors").touch()
     assert refused(tmp_path).endswith("It holds open_clip_model.safetensors.")
@@ -374,16 +375,16 @@ def test_a_pipe_is_refused_without_waiting(tmp_path):
     assert "device or a pipe" in refused(tmp_path / "pipe")
 
 
-def test_no_permission(tmp_path, files, monkeypatch):
+def test_a_file_without_read_permission(tmp_path, files, monkeypatch):
     def closed(self, *arguments, **named):
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "open", closed)
-    assert "may not be read by this user" in refused(files / "zip")
+    assert "No permission to read" in refused(files / "zip")
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "nul\0byte"], ids=["long", "nul"])
-def test_an_impossible_name(tmp_path, name):
+def test_an_invalid_file_name(tmp_path, name):
     with pytest.raises(WeightsError, match="cannot be read"):
         read_weights(tmp_path / name)
 

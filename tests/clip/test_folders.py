@@ -1,4 +1,4 @@
-"""open_clip's and Hugging Face's folders: the same features as the plain file, or a reason."""
+"""open_clip and Hugging Face folders: the same features as the plain file, or an error."""
 
 import json
 from collections.abc import Callable
@@ -48,16 +48,16 @@ def open_clip_config(quick_gelu: bool = False) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def shared(tensors: Tensors, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Weights files written once; folders link to them."""
+    """Weights files; the folders of the tests link to them."""
     folder = tmp_path_factory.mktemp("files")
-    theirs = hugging_face.tensors(tensors, layers=2, text_layers=1) | hugging_face.positions(tensors)
+    converted = hugging_face.tensors(tensors, layers=2, text_layers=1) | hugging_face.positions(tensors)
     save_file(tensors, folder / "openai.safetensors")
     torch.save(tensors, folder / "openai.bin")
-    save_file(theirs, folder / "hf.safetensors")
-    torch.save(theirs, folder / "hf.bin")
-    names = sorted(theirs)
-    for part, chosen in (("first", names[:9]), ("second", names[9:])):
-        save_file({name: theirs[name] for name in chosen}, folder / f"{part}.safetensors")
+    save_file(converted, folder / "hf.safetensors")
+    torch.save(converted, folder / "hf.bin")
+    names = sorted(converted)
+    for part, part_names in (("first", names[:9]), ("second", names[9:])):
+        save_file({name: converted[name] for name in part_names}, folder / f"{part}.safetensors")
     index = {"weight_map": {n: f"{'first' if n in names[:9] else 'second'}.safetensors" for n in names}}
     (folder / "index.json").write_text(json.dumps(index))
     return {path.name: path for path in folder.iterdir()}
@@ -78,8 +78,8 @@ def as_hugging_face(
     folder: Path, shared: dict[str, Path], config: dict[str, object], form: str = "one"
 ) -> Path:
     (folder / "config.json").write_text(json.dumps(config))
-    shown = {"image_processor_type": "CLIPImageProcessor", "image_mean": MEAN, "image_std": STD}
-    (folder / "preprocessor_config.json").write_text(json.dumps(shown))
+    processor = {"image_processor_type": "CLIPImageProcessor", "image_mean": MEAN, "image_std": STD}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
     links = {
         "one": {"model.safetensors": "hf.safetensors"},
         "bin": {"pytorch_model.bin": "hf.bin"},
@@ -98,7 +98,7 @@ def hf_config(activation: str = "gelu") -> dict[str, object]:
     return hugging_face.config(**SIZES, activation=activation)
 
 
-def same(clip: Clip, other: Clip) -> bool:
+def same_features(clip: Clip, other: Clip) -> bool:
     ids, pixels = tokenize(["a cat"]), torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         images = torch.equal(
@@ -109,7 +109,7 @@ def same(clip: Clip, other: Clip) -> bool:
 
 @pytest.mark.parametrize("quick", [True, False])
 @pytest.mark.parametrize("name", ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"])
-def test_open_clips_folder(
+def test_open_clip_folder(
     quick: bool, name: str, shared: dict[str, Path], plain: dict[str, Clip], tmp_path: Path
 ) -> None:
     folder = as_open_clip(tmp_path, shared, open_clip_config(quick), name)
@@ -119,39 +119,39 @@ def test_open_clips_folder(
         assert (clip.mean, clip.std, clip.preprocessing_known) == (tuple(MEAN), tuple(STD), True)
         assert clip.files == (folder / name,)
         assert "open_clip folder" in clip.format
-        assert same(clip, plain[clip.activation])
-    assert not same(clip, plain["gelu" if quick else "quickgelu"])
+        assert same_features(clip, plain[clip.activation])
+    assert not same_features(clip, plain["gelu" if quick else "quickgelu"])
 
 
-def test_open_clips_defaults(shared: dict[str, Path], tmp_path: Path) -> None:
+def test_open_clip_defaults(shared: dict[str, Path], tmp_path: Path) -> None:
     config = open_clip_config()
     clip = load(as_open_clip(tmp_path, shared, {"model_cfg": config["model_cfg"]}), device="cpu")
     assert (clip.activation, clip.mean, clip.std) == ("gelu", OPENAI_MEAN, OPENAI_STD)
 
 
-def test_open_clips_custom_text_tower(tensors: Tensors, plain: dict[str, Clip], tmp_path: Path) -> None:
+def test_open_clip_custom_text_tower(tensors: Tensors, plain: dict[str, Clip], tmp_path: Path) -> None:
     config = open_clip_config()
     config["model_cfg"]["custom_text"] = True
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
-    outer = ("visual.", "logit_scale")
-    named = {k if k.startswith(outer) else f"text.{k}": v for k, v in tensors.items()}
-    save_file(named, tmp_path / "open_clip_model.safetensors")
-    assert same(load(tmp_path, device="cpu"), plain["gelu"])
+    unprefixed = ("visual.", "logit_scale")
+    prefixed = {k if k.startswith(unprefixed) else f"text.{k}": v for k, v in tensors.items()}
+    save_file(prefixed, tmp_path / "open_clip_model.safetensors")
+    assert same_features(load(tmp_path, device="cpu"), plain["gelu"])
 
 
 @pytest.mark.parametrize("form", ["one", "bin", "shards"])
 @pytest.mark.parametrize(("theirs", "ours"), [("quick_gelu", "quickgelu"), ("gelu", "gelu")])
-def test_hugging_faces_folder(
+def test_hugging_face_folder(
     form: str, theirs: str, ours: str, shared: dict[str, Path], plain: dict[str, Clip], tmp_path: Path
 ) -> None:
     clip = load(as_hugging_face(tmp_path, shared, hf_config(theirs), form), device="cpu")
     assert (clip.activation, clip.activation_known) == (ours, True)
     assert (clip.mean, clip.std, clip.preprocessing_known) == (tuple(MEAN), tuple(STD), True)
     assert len(clip.files) == (2 if form == "shards" else 1)
-    assert same(clip, plain[ours])
+    assert same_features(clip, plain[ours])
 
 
-def test_a_single_file_of_hugging_faces_is_read_with_its_neighbours_or_aloud(
+def test_a_hugging_face_file_is_read_with_its_folder_or_with_a_warning(
     shared: dict[str, Path], plain: dict[str, Clip], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = as_hugging_face(tmp_path, shared, hf_config("gelu"))
@@ -163,34 +163,34 @@ def test_a_single_file_of_hugging_faces_is_read_with_its_neighbours_or_aloud(
         False,
         False,
     )
-    assert "does not say which activation" in caplog.text
-    assert same(alone, plain["quickgelu"])
+    assert "does not give its activation" in caplog.text
+    assert same_features(alone, plain["quickgelu"])
 
 
-def test_a_processor_config_is_read_too(shared: dict[str, Path], tmp_path: Path) -> None:
+def test_processor_config_is_read(shared: dict[str, Path], tmp_path: Path) -> None:
     folder = as_hugging_face(tmp_path, shared, hf_config())
-    shown = json.loads((folder / "preprocessor_config.json").read_text())
+    processor = json.loads((folder / "preprocessor_config.json").read_text())
     (folder / "preprocessor_config.json").unlink()
     assert not load(folder, device="cpu").preprocessing_known
-    (folder / "processor_config.json").write_text(json.dumps({"image_processor": shown}))
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": processor}))
     assert load(folder, device="cpu").mean == tuple(MEAN)
 
 
-def test_a_folder_of_both_forms_is_open_clips(shared: dict[str, Path], tmp_path: Path) -> None:
+def test_a_folder_with_both_configs_is_read_by_its_weights(shared: dict[str, Path], tmp_path: Path) -> None:
     as_hugging_face(tmp_path, shared, hf_config("quick_gelu"))
     (tmp_path / "open_clip_config.json").write_text(json.dumps(open_clip_config()))
-    assert load(tmp_path, device="cpu").activation == "quickgelu"  # only Hugging Face's weights are there
+    assert load(tmp_path, device="cpu").activation == "quickgelu"  # it has Hugging Face's weights only
     as_open_clip(tmp_path, shared, open_clip_config())
     assert load(tmp_path, device="cpu").activation == "gelu"
 
 
-def test_an_activation_that_contradicts_the_folder_is_said_aloud(
+def test_an_activation_that_contradicts_the_folder_is_a_warning(
     shared: dict[str, Path], plain: dict[str, Clip], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = as_open_clip(tmp_path, shared, open_clip_config())
     clip = load(folder, device="cpu", activation="quickgelu")
-    assert same(clip, plain["quickgelu"])
-    assert "though open_clip_config.json says gelu" in caplog.text
+    assert same_features(clip, plain["quickgelu"])
+    assert "but open_clip_config.json says gelu" in caplog.text
 
 
 def put(key: str, value: object) -> Change:
@@ -219,22 +219,22 @@ def put(key: str, value: object) -> Change:
         ("model_cfg/vision_cfg/pool_type", "avg", "pool_type = 'avg'"),
         ("model_cfg/vision_cfg/ls_init_value", 1e-5, "ls_init_value = 1e-05"),
         ("model_cfg/vision_cfg/something_new", 1, "something_new = 1"),
-        ("model_cfg/vision_cfg/patch_size", [8, 4], "square images and patches only"),
-        ("model_cfg/vision_cfg/image_size", 32, "states grid = 4 (the tensors: 2)"),
-        ("model_cfg/vision_cfg/layers", 3, "states vision_layers = 3 (the tensors: 2)"),
-        ("model_cfg/text_cfg/heads", 4, "states text_heads = 4 (the tensors: 2)"),
+        ("model_cfg/vision_cfg/patch_size", [8, 4], "Only square images and patches"),
+        ("model_cfg/vision_cfg/image_size", 32, "gives grid = 4 (the tensors: 2)"),
+        ("model_cfg/vision_cfg/layers", 3, "gives vision_layers = 3 (the tensors: 2)"),
+        ("model_cfg/text_cfg/heads", 4, "gives text_heads = 4 (the tensors: 2)"),
         ("model_cfg/text_cfg/hf_tokenizer_name", "bert-base", "hf_tokenizer_name = 'bert-base'"),
         ("model_cfg/text_cfg/tokenizer_kwargs", {"clean": "canonicalize"}, "tokenizer_kwargs"),
         ("model_cfg/text_cfg/no_causal_mask", True, "no_causal_mask = True"),
         ("model_cfg/init_logit_bias", -10, "init_logit_bias = -10"),
         ("model_cfg/quick_gelu", "yes", "quick_gelu = 'yes'"),
-        ("model_cfg/text_cfg", None, "no image and text tower"),
-        ("model_cfg/text_cfg", 3, "text_cfg = 3; an object was wanted"),
-        ("preprocess_cfg/mean", [0.5], "mean = [0.5]; three numbers were wanted"),
+        ("model_cfg/text_cfg", None, "does not describe both towers"),
+        ("model_cfg/text_cfg", 3, "text_cfg = 3. Expected an object"),
+        ("preprocess_cfg/mean", [0.5], "mean = [0.5]. Expected three numbers"),
         ("preprocess_cfg/mode", "L", "mode 'L'"),
     ],
 )
-def test_what_open_clip_would_compute_otherwise_is_refused(
+def test_unsupported_open_clip_configs_are_refused(
     key: str, value: object, message: str, shared: dict[str, Path], tmp_path: Path
 ) -> None:
     config = open_clip_config()
@@ -251,15 +251,15 @@ def test_what_open_clip_would_compute_otherwise_is_refused(
         ("model_type", None, "a model of type None"),
         ("vision_config/hidden_act", "quick_gelu", "hidden_act = gelu and quick_gelu"),
         ("vision_config/layer_norm_eps", 1e-6, "layer_norm_eps = 1e-06"),
-        ("vision_config/num_attention_heads", 4, "states vision_heads = 4 (the tensors: 1)"),
-        ("vision_config/image_size", 24, "states grid = 3 (the tensors: 2)"),
+        ("vision_config/num_attention_heads", 4, "gives vision_heads = 4 (the tensors: 1)"),
+        ("vision_config/image_size", 24, "gives grid = 3 (the tensors: 2)"),
         ("text_config/eos_token_id", 102, "ends texts with the token 102"),
-        ("projection_dim", 512, "states embed = 512 (the tensors: 24)"),
+        ("projection_dim", 512, "gives embed = 512 (the tensors: 24)"),
         ("text_config_dict", {"hidden_act": "gelu_new"}, "hidden_act = gelu and gelu_new"),
-        ("text_config", [], "an object was wanted"),
+        ("text_config", [], "Expected an object"),
     ],
 )
-def test_what_transformers_would_compute_otherwise_is_refused(
+def test_unsupported_hugging_face_configs_are_refused(
     key: str, value: object, message: str, shared: dict[str, Path], tmp_path: Path
 ) -> None:
     config = hf_config()
@@ -270,12 +270,12 @@ def test_what_transformers_would_compute_otherwise_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("shown", "message"),
+    ("processor", "message"),
     [
-        ({"image_mean": [0.5, 0.5], "image_std": STD}, "three numbers were wanted"),
+        ({"image_mean": [0.5, 0.5], "image_std": STD}, "Expected three numbers"),
         (
             {"image_processor_type": "ViTImageProcessor"},
-            "the image processor 'ViTImageProcessor' and no image_mean",
+            "the image processor 'ViTImageProcessor' without image_mean",
         ),
         ({"image_mean": MEAN, "image_std": STD, "do_rescale": False}, "does not scale pixels to 0..1"),
         (
@@ -284,11 +284,11 @@ def test_what_transformers_would_compute_otherwise_is_refused(
         ),
     ],
 )
-def test_preprocessing_that_is_another_one_is_refused(
-    shown: dict[str, object], message: str, shared: dict[str, Path], tmp_path: Path
+def test_unsupported_preprocessing_is_refused(
+    processor: dict[str, object], message: str, shared: dict[str, Path], tmp_path: Path
 ) -> None:
     folder = as_hugging_face(tmp_path, shared, hf_config())
-    (folder / "preprocessor_config.json").write_text(json.dumps(shown))
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
     with pytest.raises(WeightsError) as error:
         load(folder, device="cpu")
     assert message in str(error.value)
@@ -303,16 +303,16 @@ def test_images_that_are_not_normalised(shared: dict[str, Path], tmp_path: Path)
 
 def test_another_tokenizer_is_refused(shared: dict[str, Path], tmp_path: Path) -> None:
     folder = as_hugging_face(tmp_path, shared, hf_config())
-    own = vocabulary()
-    (folder / "vocab.json").write_text(json.dumps(own))
+    vocab = vocabulary()
+    (folder / "vocab.json").write_text(json.dumps(vocab))
     read_raw_weights(folder)
-    swapped = own | {"cat</w>": own["dog</w>"], "dog</w>": own["cat</w>"]}
+    swapped = vocab | {"cat</w>": vocab["dog</w>"], "dog</w>": vocab["cat</w>"]}
     (folder / "vocab.json").write_text(json.dumps(swapped))
-    with pytest.raises(WeightsError, match="is not CLIP's own: 49406 of 49408 entries are the same"):
+    with pytest.raises(WeightsError, match="is not CLIP's: 49406 of 49408 entries are equal"):
         read_raw_weights(folder)
     (folder / "vocab.json").unlink()
     (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": swapped}}))
-    with pytest.raises(WeightsError, match="is not CLIP's own"):
+    with pytest.raises(WeightsError, match="is not CLIP's: "):
         read_raw_weights(folder)
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
     with pytest.raises(WeightsError, match="names the tokenizer 'BertTokenizer'"):
@@ -322,16 +322,16 @@ def test_another_tokenizer_is_refused(shared: dict[str, Path], tmp_path: Path) -
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "it holds nothing. It needs open_clip_config.json or config.json"),
+        ({}, "It holds nothing. Add open_clip_config.json or config.json"),
         (
             {"a.txt": "", "x.pt": ""},
-            "it holds x.pt. It needs open_clip_config.json or config.json, or give the",
+            "It holds x.pt. Add open_clip_config.json or config.json, or give the",
         ),
-        ({"config.json": "{}"}, "it holds config.json. It lacks weights: open_clip_model.safetensors"),
-        ({"open_clip_config.json": "{}"}, "It lacks weights"),
-        ({"open_clip_config.json": "no", "open_clip_model.safetensors": ""}, "cannot be read as JSON"),
+        ({"config.json": "{}"}, "It holds config.json. The weights are missing: open_clip_model.safetensors"),
+        ({"open_clip_config.json": "{}"}, "The weights are missing"),
+        ({"open_clip_config.json": "no", "open_clip_model.safetensors": ""}, "is not valid JSON"),
         ({"open_clip_config.json": "[1]", "open_clip_model.safetensors": ""}, "holds a list, not an object"),
-        ({"config.json": "{", "model.safetensors": ""}, "cannot be read as JSON"),
+        ({"config.json": "{", "model.safetensors": ""}, "is not valid JSON"),
         (
             {"config.json": '{"model_type": "clip"}', "model.safetensors.index.json": '{"weight_map": {}}'},
             "names no files",
@@ -341,18 +341,18 @@ def test_another_tokenizer_is_refused(shared: dict[str, Path], tmp_path: Path) -
                 "config.json": '{"model_type": "clip"}',
                 "model.safetensors.index.json": '{"weight_map": {"a": "../../secret.bin"}}',
             },
-            "plain names of files beside it were wanted",
+            "Expected names of files in its own folder",
         ),
         (
             {
                 "config.json": '{"model_type": "clip"}',
                 "model.safetensors.index.json": '{"weight_map": {"a": "gone.safetensors"}}',
             },
-            "It lacks weights",
+            "The weights are missing",
         ),
     ],
 )
-def test_folders_that_hold_no_clip(files: dict[str, str], message: str, tmp_path: Path) -> None:
+def test_folders_without_a_clip(files: dict[str, str], message: str, tmp_path: Path) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(WeightsError) as error:
@@ -368,7 +368,7 @@ def test_a_tensor_in_two_shards_is_refused(shared: dict[str, Path], tmp_path: Pa
         read_raw_weights(folder)
 
 
-def test_an_unrelated_config_beside_a_file_does_not_matter(shared: dict[str, Path], tmp_path: Path) -> None:
+def test_an_unrelated_config_in_the_folder_is_ignored(shared: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "my training run"}')
     (tmp_path / "model.safetensors").symlink_to(shared["openai.safetensors"])
     assert load(tmp_path / "model.safetensors", device="cpu", activation="gelu").geometry.embed == 24

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tagmask.clip.hf_key_map import is_hugging_face, openai_layout, without_text_prefix
+from tagmask.clip.hf_key_map import is_hugging_face, to_openai_layout, without_text_prefix
 from tagmask.clip.state_dict import clip_tensors
 from tagmask.errors import WeightsError
 from tests.oracles import clip_tree, hugging_face
@@ -16,43 +16,43 @@ def weights():
 
 
 @pytest.fixture
-def theirs(weights):
+def hf_weights(weights):
     return hugging_face.tensors(weights, layers=3, text_layers=2)
 
 
-def test_every_number_finds_its_place(weights, theirs):
-    assert is_hugging_face(theirs)
+def test_every_tensor_is_converted(weights, hf_weights):
+    assert is_hugging_face(hf_weights)
     assert not is_hugging_face(weights)
-    found = openai_layout(theirs | hugging_face.positions(weights))
-    assert found.keys() == weights.keys()
+    converted = to_openai_layout(hf_weights | hugging_face.positions(weights))
+    assert converted.keys() == weights.keys()
     for name, tensor in weights.items():
-        assert torch.equal(found[name], tensor), name
-        assert found[name].is_contiguous(), name
-    assert clip_tensors(found).keys() == weights.keys()
+        assert torch.equal(converted[name], tensor), name
+        assert converted[name].is_contiguous(), name
+    assert clip_tensors(converted).keys() == weights.keys()
 
 
 @pytest.mark.parametrize("part", ["q", "k", "v"])
-def test_q_k_v_belong_together(part, theirs):
+def test_q_k_v_must_be_complete_and_of_one_shape(part, hf_weights):
     name = f"vision_model.encoder.layers.1.self_attn.{part}_proj.weight"
     with pytest.raises(
-        WeightsError, match=r"resblocks\.1\.attn\.in_proj_weight cannot be put together.*shapes"
+        WeightsError, match=r"resblocks\.1\.attn\.in_proj_weight: q, k and v have different shapes"
     ):
-        openai_layout(theirs | {name: torch.zeros(64, 128)})
-    del theirs[name]
+        to_openai_layout(hf_weights | {name: torch.zeros(64, 128)})
+    del hf_weights[name]
     with pytest.raises(WeightsError, match=f"self_attn.{part}_proj missing"):
-        openai_layout(theirs)
+        to_openai_layout(hf_weights)
 
 
 @pytest.mark.parametrize("name", ["vision_model.head.weight", "logit_bias", "text_model.head.bias", "x"])
-def test_what_a_clip_model_does_not_have_is_named(name, theirs):
-    with pytest.raises(WeightsError, match=f"does not have: {name} "):
-        openai_layout(theirs | {name: torch.zeros(1)})
+def test_unexpected_tensors_are_named(name, hf_weights):
+    with pytest.raises(WeightsError, match=f"unexpected tensors {name} "):
+        to_openai_layout(hf_weights | {name: torch.zeros(1)})
 
 
-def test_what_is_missing_is_counted_by_the_other_layouts_names(theirs):
-    del theirs["vision_model.post_layernorm.bias"]
+def test_missing_tensors_are_named_in_openais_layout(hf_weights):
+    del hf_weights["vision_model.post_layernorm.bias"]
     with pytest.raises(WeightsError, match=r"visual\.ln_post\.bias \(1 in all\)"):
-        clip_tensors(openai_layout(theirs))
+        clip_tensors(to_openai_layout(hf_weights))
 
 
 def test_a_custom_text_tower_loses_its_prefix(weights):

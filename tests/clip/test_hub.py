@@ -1,4 +1,4 @@
-"""The hub's cache, and downloads from a small hub of this machine."""
+"""The hub's cache, and downloads from a small local hub."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from tagmask.clip.hub import cached_folder, download_folder, hub_cache, is_offline, split_revision
+from tagmask.clip.hub import cached_folder, download_folder, hub_cache, offline_variable, split_revision
 from tagmask.clip.hub_progress import silent_bar
 from tagmask.clip.inspection import inspect_weights
 from tagmask.clip.load import load
@@ -25,13 +25,13 @@ SIZES = {"width": 64, "layers": 1, "patch": 8, "side": 16, "embed": 24, "text_wi
 
 @dataclass
 class Hub:
-    """Repositories by name, each with its files; and what was asked for."""
+    """Repositories by name, each with its files, and the files requested so far."""
 
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refusal: tuple[int, str] | None = None
     damage: bytes = b""
-    """Comes instead of the end of every large file."""
-    asked: list[str] = field(default_factory=list)
+    """Replaces the end of every large file."""
+    requests: list[str] = field(default_factory=list)
 
 
 @pytest.fixture
@@ -40,25 +40,25 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
     class Handler(QuietHandler):
         def do_HEAD(self) -> None:
-            self.answer(body=False)
+            self.respond(body=False)
 
         def do_GET(self) -> None:
-            self.answer(body=True)
+            self.respond(body=True)
 
-        def answer(self, *, body: bool) -> None:
+        def respond(self, *, body: bool) -> None:
             parts = self.path.partition("?")[0].strip("/").split("/")
             if state.refusal:
                 self.reply(state.refusal[0], b"", {"X-Error-Code": state.refusal[1]}, body)
             elif parts[:2] == ["api", "models"]:
                 repo = "/".join(parts[2:4])
                 files = [{"rfilename": name} for name in state.files[repo]]
-                said = {"id": repo, "sha": COMMIT, "siblings": files}
-                self.reply(200, json.dumps(said).encode(), {"Content-Type": "application/json"}, body)
+                info = {"id": repo, "sha": COMMIT, "siblings": files}
+                self.reply(200, json.dumps(info).encode(), {"Content-Type": "application/json"}, body)
             else:
                 repo, name = "/".join(parts[:2]), parts[-1]
                 data = state.files[repo][name]
                 if body:
-                    state.asked.append(name)
+                    state.requests.append(name)
                 tag = hashlib.sha256(data).hexdigest()
                 if state.damage and len(data) > 100_000:
                     data = data[: -len(state.damage)] + state.damage
@@ -83,7 +83,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any use of the network fails the test."""
+    """Fail the test on any use of the network."""
 
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("the network was used")
@@ -113,39 +113,39 @@ def repositories(tensors: dict[str, torch.Tensor]) -> dict[str, dict[str, bytes]
         for shard in ("one.safetensors", "two.safetensors")
     }
     return {
-        "made/open": {
+        "repo/open": {
             "README.md": b"hello",
             "open_clip_config.json": json.dumps({"model_cfg": model}).encode(),
             "open_clip_model.safetensors": save(tensors),
-            "open_clip_pytorch_model.bin": b"never asked for",
+            "open_clip_pytorch_model.bin": b"never requested",
         },
-        "made/hf": {"config.json": config, "model.safetensors": save(theirs), "flax_model.msgpack": b"no"},
-        "made/shards": {
+        "repo/hf": {"config.json": config, "model.safetensors": save(theirs), "flax_model.msgpack": b"no"},
+        "repo/shards": {
             "config.json": config,
             "model.safetensors.index.json": json.dumps({"weight_map": index}).encode(),
             **shards,
         },
-        "made/siglip": {"config.json": b'{"model_type": "siglip"}', "model.safetensors": b"large"},
-        "made/nothing": {"README.md": b"hello"},
-        "made/flax": {"config.json": config, "flax_model.msgpack": b"no"},
+        "repo/siglip": {"config.json": b'{"model_type": "siglip"}', "model.safetensors": b"large"},
+        "repo/nothing": {"README.md": b"hello"},
+        "repo/flax": {"config.json": config, "flax_model.msgpack": b"no"},
     }
 
 
 @pytest.mark.parametrize(
-    ("repo", "wanted", "activation"),
+    ("repo", "expected", "activation"),
     [
-        ("made/open", ["open_clip_config.json", "open_clip_model.safetensors"], "quickgelu"),
-        ("made/hf", ["config.json", "model.safetensors"], "gelu"),
+        ("repo/open", ["open_clip_config.json", "open_clip_model.safetensors"], "quickgelu"),
+        ("repo/hf", ["config.json", "model.safetensors"], "gelu"),
         (
-            "made/shards",
+            "repo/shards",
             ["config.json", "model.safetensors.index.json", "one.safetensors", "two.safetensors"],
             "gelu",
         ),
     ],
 )
-def test_what_is_needed_is_downloaded_once_and_then_found_without_the_network(
+def test_needed_files_are_downloaded_once_and_then_read_offline(
     repo: str,
-    wanted: list[str],
+    expected: list[str],
     activation: str,
     hub: Hub,
     repositories: dict[str, dict[str, bytes]],
@@ -153,13 +153,13 @@ def test_what_is_needed_is_downloaded_once_and_then_found_without_the_network(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     hub.files = repositories
-    seen: list[tuple[str, int, int | None]] = []
+    calls: list[tuple[str, int, int | None]] = []
     assert cached_folder(repo) is None
-    clip = load(f"hf:{repo}", device="cpu", progress=lambda *state: seen.append(state))
+    clip = load(f"hf:{repo}", device="cpu", progress=lambda *state: calls.append(state))
     assert (clip.activation, clip.activation_known, clip.name) == (activation, True, f"hf:{repo}")
-    assert hub.asked == wanted
-    assert seen[-1] == (wanted[-1], len(repositories[repo][wanted[-1]]), len(repositories[repo][wanted[-1]]))
-    assert capfd.readouterr() == ("", "")  # the hub's client draws no bars of its own
+    assert hub.requests == expected
+    assert calls[-1] == (expected[-1], *[len(repositories[repo][expected[-1]])] * 2)
+    assert capfd.readouterr() == ("", "")  # the hub's client draws no progress bars
 
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("the network was used")
@@ -174,79 +174,79 @@ def test_what_is_needed_is_downloaded_once_and_then_found_without_the_network(
 @pytest.mark.parametrize(
     ("repo", "message"),
     [
-        ("made/siglip", "a model of type 'siglip'"),
+        ("repo/siglip", "a model of type 'siglip'"),
         (
-            "made/nothing",
-            "holds neither open_clip_config.json with weights nor config.json: README.md (1 files)",
+            "repo/nothing",
+            "neither open_clip_config.json with weights nor config.json. Its 1 files: README.md.",
         ),
-        ("made/flax", "holds no weights of PyTorch's"),
+        ("repo/flax", "has no PyTorch weights"),
     ],
 )
-def test_repositories_without_a_clip_are_refused_before_their_weights_come(
+def test_unsupported_repositories_are_refused_before_their_weights_are_downloaded(
     repo: str, message: str, hub: Hub, repositories: dict[str, dict[str, bytes]]
 ) -> None:
     hub.files = repositories
     with pytest.raises(WeightsError) as error:
         load(f"hf:{repo}")
     assert message in str(error.value)
-    assert "model.safetensors" not in hub.asked
+    assert "model.safetensors" not in hub.requests
 
 
-def test_a_file_that_came_damaged_is_removed(hub: Hub, repositories: dict[str, dict[str, bytes]]) -> None:
+def test_a_damaged_download_is_deleted(hub: Hub, repositories: dict[str, dict[str, bytes]]) -> None:
     hub.files, hub.damage = repositories, b"damage"
     with pytest.raises(
-        WeightsError, match=r"open_clip_model\.safetensors of made/open did not come as the hub"
+        WeightsError, match=r"open_clip_model\.safetensors of repo/open has the wrong SHA-256"
     ):
-        load("hf:made/open")
-    assert cached_folder("made/open") is None
+        load("hf:repo/open")
+    assert cached_folder("repo/open") is None
     hub.damage = b""
-    clip = load("hf:made/open", device="cpu")
-    found = inspect_weights("hf:made/open")
-    assert found.files == clip.files
-    assert found.published
-    assert found.faults == ()
+    clip = load("hf:repo/open", device="cpu")
+    inspection = inspect_weights("hf:repo/open")
+    assert inspection.files == clip.files
+    assert inspection.published
+    assert inspection.faults == ()
 
 
 @pytest.mark.parametrize(
     ("refusal", "message"),
     [
-        ((404, "RepoNotFound"), "there is no such repository, or it is private"),
-        ((404, "RevisionNotFound"), "there is no such revision"),
-        ((403, "GatedRepo"), "it is gated; accept its terms"),
-        ((403, ""), "it answers 403"),
+        ((404, "RepoNotFound"), "no such repository, or it is private"),
+        ((404, "RevisionNotFound"), "no such revision"),
+        ((403, "GatedRepo"), "it is gated, so accept its terms"),
+        ((403, ""), "HTTP status 403"),
     ],
 )
-def test_refusals_of_the_hub_are_put_in_words(refusal: tuple[int, str], message: str, hub: Hub) -> None:
+def test_refusals_of_the_hub_are_explained(refusal: tuple[int, str], message: str, hub: Hub) -> None:
     hub.refusal = refusal
     with pytest.raises(DownloadError) as error:
-        load("hf:made/open")
-    assert f"made/open cannot be had from the hub: {message}" in str(error.value)
-    assert "Try again when online, or give the path of weights, or 'miniature'" in str(error.value)
+        load("hf:repo/open")
+    assert f"Cannot download repo/open from the hub: {message}" in str(error.value)
+    assert "Give the path of a weights file, or 'miniature'" in str(error.value)
 
 
-def test_a_hub_that_cannot_be_reached_is_said(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_reported(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(
-        DownloadError, match=r"hf:made/open is not on this machine: looked in .* cannot be had"
+        DownloadError, match=r"hf:repo/open is not in the caches\. Cannot download repo/open from the hub: "
     ):
-        load("hf:made/open")
+        load("hf:repo/open")
 
 
-def test_offline_nothing_is_asked(hub: Hub, offline: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_the_network_is_not_used(hub: Hub, offline: None, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.setenv("HF_HUB_OFFLINE", "")
         monkeypatch.setenv(variable, "1")
-        with pytest.raises(DownloadError, match="HF_HUB_OFFLINE forbids to download it"):
-            load("hf:made/open")
+        with pytest.raises(DownloadError, match=rf"cannot be downloaded \(offline: {variable} is set\)"):
+            load("hf:repo/open")
 
 
-def test_half_a_folder_is_no_folder(hub: Hub, repositories: dict[str, dict[str, bytes]]) -> None:
+def test_an_incomplete_folder_is_not_cached(hub: Hub, repositories: dict[str, dict[str, bytes]]) -> None:
     hub.files = repositories
-    folder = download_folder("made/shards")
+    folder = download_folder("repo/shards")
     (folder / "two.safetensors").unlink()
-    assert cached_folder("made/shards") is None
-    assert download_folder("made/shards") == folder
-    assert cached_folder("made/shards") == folder
+    assert cached_folder("repo/shards") is None
+    assert download_folder("repo/shards") == folder
+    assert cached_folder("repo/shards") == folder
 
 
 @pytest.mark.parametrize(
@@ -260,32 +260,34 @@ def test_half_a_folder_is_no_folder(hub: Hub, repositories: dict[str, dict[str, 
         ({}, str(Path("~/.cache/huggingface/hub").expanduser())),
     ],
 )
-def test_the_cache_is_where_the_hub_keeps_it(environ: dict[str, str], expected: str) -> None:
+def test_the_cache_folder_is_that_of_huggingface_hub(environ: dict[str, str], expected: str) -> None:
     assert hub_cache(environ) == Path(expected)
 
 
-def test_offline_is_read_as_the_hub_reads_it() -> None:
-    assert all(is_offline({"HF_HUB_OFFLINE": value}) for value in ("1", "true", "YES", "on"))
-    assert is_offline({"TRANSFORMERS_OFFLINE": "1"})
-    assert not any(is_offline({"HF_HUB_OFFLINE": value}) for value in ("", "0", "false"))
-    assert not is_offline({})
+def test_offline_variables_are_read_as_by_huggingface_hub() -> None:
+    for value in ("1", "true", "YES", "on"):
+        assert offline_variable({"HF_HUB_OFFLINE": value}) == "HF_HUB_OFFLINE"
+    assert offline_variable({"TRANSFORMERS_OFFLINE": "1"}) == "TRANSFORMERS_OFFLINE"
+    assert offline_variable({"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "1"}) is None
+    assert not any(offline_variable({"HF_HUB_OFFLINE": value}) for value in ("", "0", "false"))
+    assert offline_variable({}) is None
 
 
 @pytest.mark.parametrize("text", ["", "clip", "a/b/c", "a/b@", "a /b", "../b@x", "a/b@../x", "a--b/c"])
-def test_names_that_no_repository_has(text: str) -> None:
-    with pytest.raises(InputError, match="names no repository"):
+def test_invalid_repository_names(text: str) -> None:
+    with pytest.raises(InputError, match="Invalid repository"):
         split_revision(text)
 
 
-def test_bars_count_bytes_and_draw_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    seen: list[object] = []
-    bars = silent_bar("x.bin", lambda *state: seen.append(state))
+def test_progress_bars_count_bytes_and_draw_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    calls: list[object] = []
+    bars = silent_bar("x.bin", lambda *state: calls.append(state))
     with bars(desc="x", total=10, initial=4, unit="B") as bar:
         bar.update(3)
         bar.update_transfer(2)
         bar.set_postfix_str("1 MB/s", refresh=False)
         bar.update(3)
-    assert seen == [("x.bin", 7, 10), ("x.bin", 10, 10)]
+    assert calls == [("x.bin", 7, 10), ("x.bin", 10, 10)]
     with silent_bar("x.bin", None)(total=1) as bar:
         bar.update(1)
     assert capfd.readouterr() == ("", "")

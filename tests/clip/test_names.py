@@ -7,19 +7,19 @@ from tagmask.errors import WeightsError
 
 
 @pytest.mark.parametrize("name", list(KNOWN))
-def test_names_find_themselves(name):
+def test_every_known_name_is_found(name):
     entry = known_weights(name)
     assert entry is KNOWN[name]
     assert entry.repos
-    quick = name.replace(":", "-quickgelu:")
+    quick_gelu_name = name.replace(":", "-quickgelu:")
     if entry.activation == "quickgelu":
-        assert known_weights(quick) is entry
+        assert known_weights(quick_gelu_name) is entry
     else:
         with pytest.raises(WeightsError, match="were trained with the exact GELU"):
-            known_weights(quick)
+            known_weights(quick_gelu_name)
 
 
-def test_downloads_are_checked_by_a_whole_hash():
+def test_every_download_has_a_full_hash():
     for entry in KNOWN.values():
         if entry.url:
             assert re.fullmatch("[0-9a-f]{64}", entry.sha256)
@@ -30,13 +30,16 @@ def test_downloads_are_checked_by_a_whole_hash():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("ViT-B-16", "ViT-B-16 names no weights, only their shape; give one of openai, laion400m_e31"),
-        ("ViT-L-14-336:", "names no weights"),
-        ("ViT-B-16:openia", "the tag 'openia' of ViT-B-16 is not known; did you mean ViT-B-16:openai"),
-        ("ViT-B-16-quickgelu:x", "the tag 'x' of ViT-B-16 is not known"),
+        (
+            "ViT-B-16",
+            "'ViT-B-16' is an architecture without a tag. Use a tag, such as ViT-B-16:openai.",
+        ),
+        ("ViT-L-14-336:", "is an architecture without a tag"),
+        ("ViT-B-16:openia", "Unknown tag 'openia' for ViT-B-16. Did you mean ViT-B-16:openai?"),
+        ("ViT-B-16-quickgelu:x", "Unknown tag 'x' for ViT-B-16."),
     ],
 )
-def test_architectures_with_other_tags_are_refused(text, message):
+def test_unknown_tags_are_refused(text, message):
     with pytest.raises(WeightsError) as error:
         known_weights(text)
     assert message in str(error.value)
@@ -46,5 +49,5 @@ def test_architectures_with_other_tags_are_refused(text, message):
 @pytest.mark.parametrize(
     "text", ["", ":", "ViT-B-16.pt", "C:/ViT-B-16", "RN50:openai", "vit-b-16:openai", "a/b"]
 )
-def test_other_texts_are_no_names(text):
+def test_other_texts_are_not_names(text):
     assert known_weights(text) is None

@@ -14,6 +14,8 @@ from tagmask.clip.names import KNOWN
 from tagmask.clip.sources import cached, find
 from tagmask.errors import DownloadError, InputError, WeightsError
 
+ADVICE = "Give the path of a weights file, or 'miniature' for the bundled model."
+
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -24,8 +26,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def webbed(home: Path, sclip_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file on the web under the name ViT-B-16:openai, and leave to download it."""
+def served(home: Path, sclip_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A URL for ViT-B-16:openai with the test weights, downloads allowed."""
     file = home / "web.pt"
     shutil.copy(sclip_weights, file)
     entry = replace(
@@ -39,7 +41,7 @@ def webbed(home: Path, sclip_weights: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return file
 
 
-def test_openais_cache_comes_first(home: Path, sclip_weights: Path) -> None:
+def test_openais_cache_is_searched_first(home: Path, sclip_weights: Path) -> None:
     file = home / ".cache" / "clip" / "ViT-B-16.pt"
     shutil.copy(sclip_weights, file)
     for name in ("ViT-B-16:openai", "ViT-B-16-quickgelu:openai"):
@@ -50,7 +52,7 @@ def test_openais_cache_comes_first(home: Path, sclip_weights: Path) -> None:
 
 
 @pytest.mark.parametrize("repo", KNOWN["ViT-B-32:openai"].repos)
-def test_then_the_hubs_cache(repo: str, home: Path) -> None:
+def test_the_hubs_cache_is_searched_second(repo: str, home: Path) -> None:
     base = home / "hf" / "hub" / f"models--{repo.replace('/', '--')}"
     folder = base / "snapshots" / "abc"
     folder.mkdir(parents=True)
@@ -64,71 +66,72 @@ def test_then_the_hubs_cache(repo: str, home: Path) -> None:
     assert find("ViT-B-32:openai").path == folder
 
 
-def test_then_it_is_downloaded_and_found_again(
-    webbed: Path, home: Path, caplog: pytest.LogCaptureFixture
+def test_absent_weights_are_downloaded_and_then_cached(
+    served: Path, home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    seen: list[tuple[str, int, int | None]] = []
+    calls: list[tuple[str, int, int | None]] = []
     caplog.set_level("INFO", "tagmask")
-    clip = load("ViT-B-16:openai", device="cpu", progress=lambda *state: seen.append(state))
+    clip = load("ViT-B-16:openai", device="cpu", progress=lambda *state: calls.append(state))
     target = home / ".cache" / "clip" / "ViT-B-16.pt"
     assert clip.files == (target,)
-    assert seen[-1][:2] == ("ViT-B-16.pt", target.stat().st_size)
+    assert calls[-1][:2] == ("ViT-B-16.pt", target.stat().st_size)
     assert f"ViT-B-16:openai: downloading to {target}" in caplog.text
-    webbed.unlink()
+    served.unlink()
     assert load("ViT-B-16:openai", device="cpu").files == (target,)
 
 
-def test_a_file_that_is_not_openais_is_never_put_in_place(webbed: Path, home: Path) -> None:
-    webbed.write_bytes(b"something else")
-    with pytest.raises(WeightsError, match="is not the file that was wanted"):
+def test_a_file_with_a_wrong_hash_never_reaches_the_cache(served: Path, home: Path) -> None:
+    served.write_bytes(b"something else")
+    with pytest.raises(WeightsError, match="has the wrong SHA-256"):
         load("ViT-B-16:openai")
     assert not (home / ".cache" / "clip" / "ViT-B-16.pt").exists()
 
 
-def test_where_the_web_fails_the_hub_is_tried(
-    webbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_hub_is_tried_if_the_url_fails(
+    served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    webbed.unlink()
-    asked = []
+    served.unlink()
+    repos = []
 
     def download(repo: str, progress: object) -> Path:
-        asked.append(repo)
+        repos.append(repo)
         return tmp_path
 
     monkeypatch.setattr(sources, "download_folder", download)
     assert find("ViT-B-16:openai").path == tmp_path
-    assert asked == ["timm/vit_base_patch16_clip_224.openai"]
+    assert repos == ["timm/vit_base_patch16_clip_224.openai"]
 
 
-def test_without_any_network_both_ways_on_are_named(
-    webbed: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+def test_failed_downloads_name_both_causes_and_both_alternatives(
+    served: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    webbed.unlink()
+    served.unlink()
 
     def unreachable(repo: str, progress: object) -> Path:
-        raise DownloadError(f"{repo} cannot be had from the hub: no network")
+        raise DownloadError(f"Cannot download {repo} from the hub: no network.")
 
     monkeypatch.setattr(sources, "download_folder", unreachable)
     with pytest.raises(DownloadError) as error:
         load("ViT-B-16:openai")
     message = str(error.value)
-    assert message.startswith("ViT-B-16:openai is not on this machine: looked for ")
-    assert "ViT-B-16.pt cannot be downloaded" in message
-    assert "cannot be had from the hub: no network" in message
-    assert message.endswith(
-        "Try again when online, or give the path of weights, or 'miniature' for the small model that "
-        "comes with tagmask"
-    )
+    assert message.startswith("ViT-B-16:openai is not in the caches. Cannot download ViT-B-16.pt from ")
+    assert "from the hub: no network." in message
+    assert message.endswith(ADVICE)
 
 
-def test_offline_nothing_is_downloaded(webbed: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_nothing_is_downloaded(served: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(DownloadError, match="HF_HUB_OFFLINE forbids to download it"):
+    with pytest.raises(DownloadError) as error:
         load("ViT-B-16:openai")
+    problem = (
+        "ViT-B-16:openai is not in the caches and cannot be downloaded (offline: HF_HUB_OFFLINE is set)."
+    )
+    assert str(error.value) == f"{problem} {ADVICE}"
+    assert error.value.problem == problem
     assert not list((home / ".cache" / "clip").iterdir())
 
 
-def test_what_is_there_as_a_path_is_a_path(
+def test_existing_paths_take_precedence_over_names(
     home: Path, sclip_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(home)
@@ -136,19 +139,19 @@ def test_what_is_there_as_a_path_is_a_path(
     assert find("ViT-B-16").path == Path("ViT-B-16")
     assert find("local-dir:ViT-B-16").path == Path("ViT-B-16")
     assert find(Path("ViT-L-14")).path == Path("ViT-L-14")
-    with pytest.raises(WeightsError, match="ViT-L-14 names no weights"):
+    with pytest.raises(WeightsError, match="'ViT-L-14' is an architecture without a tag"):
         find("ViT-L-14")
     assert find("nowhere.pt").path == Path("nowhere.pt")
     assert find("~/x.pt").path == home / "x.pt"
 
 
 @pytest.mark.parametrize("weights", [None, 3, b"x", ["a"]])
-def test_weights_are_a_text_or_a_path(weights: object) -> None:
-    with pytest.raises(InputError, match="give a name such as 'ViT-B-16:openai'"):
+def test_weights_must_be_a_string_or_a_path(weights: object) -> None:
+    with pytest.raises(InputError, match="Give a name such as 'ViT-B-16:openai'"):
         cached(weights)
 
 
-def test_a_name_and_a_folder_that_disagree_are_an_error(home: Path, sclip_weights: Path) -> None:
+def test_a_name_and_a_file_that_contradict_each_other_are_an_error(home: Path, sclip_weights: Path) -> None:
     from safetensors.torch import save_file
 
     tensors = torch.load(sclip_weights, weights_only=True)

@@ -31,13 +31,13 @@ def blank(*shape):
     return torch.zeros(shape)
 
 
-def test_all_but_the_scalars_pass_unchanged(weights):
-    picked = clip_tensors(weights)
-    assert picked.keys() == weights.keys() - SCALARS
-    assert all(picked[name] is weights[name] for name in picked)
+def test_all_but_the_scalars_are_returned_unchanged(weights):
+    tensors = clip_tensors(weights)
+    assert tensors.keys() == weights.keys() - SCALARS
+    assert all(tensors[name] is weights[name] for name in tensors)
 
 
-def test_the_reference_checkpoint_passes():
+def test_the_reference_checkpoint_is_accepted():
     small = make_weights.CFG | {"v_layers": 1, "t_layers": 1, "vocab": 5}
     weights = make_weights.make_state_dict(cfg=small)
     assert clip_tensors(weights).keys() == weights.keys()
@@ -71,7 +71,7 @@ sizes = st.integers(1, 12)
         | {"grid": sizes, "heads": st.integers(1, 17), "text_heads": sizes}
     )
 )
-def test_sizes_are_read_off_any_tree(given):
+def test_sizes_are_read_from_any_tree(given):
     grid, heads, text_heads = given.pop("grid"), given.pop("heads"), given.pop("text_heads")
     tree = clip_tree.tensors(
         width=64 * heads, text_width=64 * text_heads, side=grid * given["patch"], **given
@@ -91,14 +91,14 @@ def test_sizes_are_read_off_any_tree(given):
     )
 
 
-def test_a_logit_scale_of_one_row_loses_it(weights):
+def test_a_logit_scale_of_shape_1_becomes_a_scalar(weights):
     weights["logit_scale"] = torch.tensor([2.5])
     scale = clip_tensors(weights)["logit_scale"]
     assert scale.shape == ()
     assert scale == 2.5
 
 
-def test_what_is_outside_the_towers_is_left_out(weights):
+def test_tensors_outside_the_towers_are_ignored(weights):
     extra = {
         "head.weight": blank(3),
         "transformer.resblocks.0.attn_mask": blank(7, 7),
@@ -111,7 +111,7 @@ def test_what_is_outside_the_towers_is_left_out(weights):
 def test_no_tensor_may_be_missing_or_of_another_shape(weights, name):
     original = weights.pop(name)
     message = refused(weights)
-    assert message.startswith("Missing among")
+    assert message.startswith("Missing tensors of a CLIP ViT")
     assert f": {name} (1 in all)" in message
     weights[name] = blank(*original.shape, 2)
     assert name in refused(weights)
@@ -119,54 +119,60 @@ def test_no_tensor_may_be_missing_or_of_another_shape(weights, name):
     assert f"not floating point: {name} is torch.int64 (1 in all)" in refused(weights)
 
 
-def test_many_missing_are_counted_and_a_few_named(weights):
-    kept = {name: tensor for name, tensor in weights.items() if not name.startswith(BLOCK)}
-    message = refused(kept)
-    assert message.startswith(f"Missing among the {len(weights) - len(SCALARS)} tensors of a CLIP ViT")
+def test_missing_tensors_are_counted_and_the_first_named(weights):
+    incomplete = {name: tensor for name, tensor in weights.items() if not name.startswith(BLOCK)}
+    message = refused(incomplete)
+    assert message.startswith(f"Missing tensors of a CLIP ViT ({len(weights) - len(SCALARS)} expected): ")
     assert f"{BLOCK}ln_1.weight" in message
     assert message.count(BLOCK) == 4
     assert message.endswith(", … (12 in all). Get the complete checkpoint.")
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "words"),
+    ("name", "shape", "expected"),
     [
-        ("visual.positional_embedding", (18, 128), "has 18 rows; one for the class token and a square grid"),
+        (
+            "visual.positional_embedding",
+            (18, 128),
+            "has 18 rows. Expected one for the class token and a square grid",
+        ),
         ("visual.positional_embedding", (1, 128), "has 1 rows"),
         ("visual.positional_embedding", (0, 128), "has 0 rows"),
         ("visual.positional_embedding", (17, 64), "is (17, 64) instead of (17, 128)"),
         ("visual.conv1.weight", (128, 3, 16, 14), "is (128, 3, 16, 14) instead of (128, 3, 14, 14)"),
-        ("visual.conv1.weight", (100, 3, 16, 16), "image tower has width 100, no multiple of 64"),
+        ("visual.conv1.weight", (100, 3, 16, 16), "image tower has width 100, which is not a multiple of 64"),
         ("visual.conv1.weight", (0, 3, 16, 16), "image tower has width 0"),
-        ("visual.conv1.weight", (1280, 3, 16, 16), "as wide (1280) as open_clip's ViT-H"),
+        ("visual.conv1.weight", (1280, 3, 16, 16), "has width 1280, as open_clip's ViT-H"),
         ("token_embedding.weight", (11, 96), "text tower has width 96"),
         ("text_projection", (64, 33), "text_projection is (64, 33) instead of (64, 32)"),
         (BLOCK + "mlp.c_fc.weight", (500, 128), "is (500, 128) instead of (512, 128)"),
         ("logit_scale", (2,), "logit_scale is (2,) instead of ()"),
     ],
 )
-def test_shapes_that_do_not_fit(weights, name, shape, words):
-    assert words in refused(weights | {name: blank(*shape)})
+def test_inconsistent_shapes_are_refused(weights, name, shape, expected):
+    assert expected in refused(weights | {name: blank(*shape)})
 
 
 def test_a_wrong_width_is_counted_once_per_tensor(weights):
     weights["visual.ln_pre.weight"] = blank(3)
     weights["visual.ln_pre.bias"] = blank(3)
     message = refused(weights)
-    assert "do not fit the others: visual.ln_pre.weight is (3,) instead of (128,), visual" in message
+    assert (
+        "Tensors with inconsistent shapes: visual.ln_pre.weight is (3,) instead of (128,), visual" in message
+    )
     assert "(2 in all)" in message
 
 
 @pytest.mark.parametrize(
     "name", ["visual.attn_pool.query", BLOCK + "ls_1.gamma", "transformer.resblocks.1234567890.ln_1.bias"]
 )
-def test_a_tower_with_more_in_it_is_another_architecture(weights, name):
+def test_unexpected_tensors_in_a_tower_are_refused(weights, name):
     message = refused(weights | {name: blank(3)})
-    assert f"hold what a CLIP ViT does not have: {name} (1 in all)" in message
+    assert f"Unexpected tensors in the towers: {name} (1 in all)" in message
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "expected"),
     [
         (lambda w: w | {"visual.layer1.0.conv1.weight": blank(1)}, "a CLIP ResNet"),
         (lambda w: w | {"visual.attnpool.k_proj.weight": blank(1)}, "a CLIP ResNet"),
@@ -178,15 +184,15 @@ def test_a_tower_with_more_in_it_is_another_architecture(weights, name):
         (lambda w: {k: v for k, v in w.items() if not k.startswith("visual.")}, "have no image tower"),
         (
             lambda w: {"blocks.0.x": blank(1), "cls_token": blank(1)},
-            "not a CLIP; their tensors are blocks.0.x, cls",
+            "not a CLIP. Their tensors: blocks.0.x, cls",
         ),
-        (lambda w: {}, "not a CLIP; their tensors are none (0 in all)"),
+        (lambda w: {}, "not a CLIP. Their tensors: none (0 in all)"),
     ],
 )
-def test_other_models_are_named(weights, change, words):
+def test_other_models_are_named(weights, change, expected):
     message = refused(change(weights))
-    assert words in message
-    assert message.endswith("This version reads CLIP ViTs in the OpenAI / open_clip key layout.")
+    assert expected in message
+    assert message.endswith("Only CLIP ViTs in the OpenAI / open_clip key layout are supported.")
 
 
 def test_geometry_of_an_incomplete_dict_is_refused(weights):

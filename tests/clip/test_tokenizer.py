@@ -57,7 +57,7 @@ def test_each_name_and_each_template_equals_the_naive_merges():
     names, templates = names_and_templates()
     assert len(names) > 300
     assert len(templates) > 80
-    # every name meets twenty templates and every template many names, which keeps the product short
+    # every name with twenty templates and every template with many names, instead of the full product
     texts = [
         templates[(i * 7 + j) % len(templates)].replace("{}", name)
         for i, name in enumerate(names)
@@ -82,49 +82,51 @@ def test_reference_values():
     [
         ("", []),
         (" \n\t ", []),
-        ("it'\u017f", [585, 6, 129, 379]),  # the long s ends a word as s does
-        ("a\u0345b", [320, 321]),  # the iota below is left out
+        ("it'\u017f", [585, 6, 129, 379]),  # the long s ends a word, as s does
+        ("a\u0345b", [320, 321]),  # the iota below is dropped
         ("a <|endoftext|>b", [320, END, 321]),
         ("<|startoftext|><|endoftext|>", [START, END]),
         ("<|STARTOFTEXT|>", [START]),
         ("!!<|endoftext|>", [1443, 27, 347, 40786, 4160, 91, 285]),  # inside a run of punctuation
     ],
 )
-def test_corners_as_in_openai_s_program(text, ids):
+def test_corner_cases_as_in_openai_s_code(text, ids):
     assert list(encode(text)) == ids
     assert tokenize([text])[0, : len(ids) + 2].tolist() == [START, *ids, END]
 
 
-def test_no_normalisation_but_ftfy_s():
+def test_only_ftfy_normalises():
     assert encode("e\u0301") == encode("é")
-    # beside a "<" ftfy leaves entities alone, so this accent appears after it has composed the others
-    late = "<e&#x301;>"
-    assert clean(late) == "<e\u0301>"
-    assert list(encode(late)) == bpe.encode(late) != bpe.encode("<é>")
+    # next to a "<" ftfy does not decode entities, so this accent appears after ftfy has composed the others
+    text = "<e&#x301;>"
+    assert clean(text) == "<e\u0301>"
+    assert list(encode(text)) == bpe.encode(text) != bpe.encode("<é>")
 
 
 def test_no_texts_give_no_rows():
     assert tokenize([]).shape == (0, CONTEXT)
 
 
-def test_special_ids_close_the_vocabulary():
+def test_special_ids_are_the_last_of_the_vocabulary():
     ids = bpe.tables()[1]
     assert len(ids) == VOCABULARY
     assert (ids["<|startoftext|>"], ids["<|endoftext|>"]) == (START, END)
 
 
-def test_75_tokens_fit():
+def test_75_tokens_are_accepted():
     row = tokenize([" ".join(["cat"] * 75)])[0]
     assert row.tolist() == [START, *[2368] * 75, END]
 
 
 def test_76_tokens_are_refused_by_name():
     text = " ".join(["cat"] * 76)
-    with pytest.raises(TextTooLongError, match=r"'cat cat .*…' has 78 tokens.* at most 77: shorten") as error:
+    with pytest.raises(
+        TextTooLongError, match=r"'cat cat .*…' has 78 tokens.* at most 77\. Shorten"
+    ) as error:
         tokenize(["short", text])
     assert len(str(error.value)) < 250
 
 
-def test_one_bare_text_is_refused():
-    with pytest.raises(InputError, match=r"one text 'cat': write \[text\]"):
+def test_a_single_string_is_refused():
+    with pytest.raises(InputError, match=r"single text 'cat'\. Write \[text\]"):
         tokenize("cat")

@@ -1,4 +1,4 @@
-"""Crafted archives. `data.pkl` is written opcode by opcode, since no writer would make these."""
+"""Crafted archives. `data.pkl` is written opcode by opcode, since no ordinary writer produces these."""
 
 import contextlib
 import pickle
@@ -35,9 +35,9 @@ def storage(key="0", kind="FloatStorage"):
 
 
 def tensor(offset, size, stride, record=None):
-    about = (plain(offset), plain(size), plain(stride), plain(False))
+    layout = (plain(offset), plain(size), plain(stride), plain(False))
     return call(
-        "torch._utils._rebuild_tensor_v2", record or storage(), *about, call("collections.OrderedDict")
+        "torch._utils._rebuild_tensor_v2", record or storage(), *layout, call("collections.OrderedDict")
     )
 
 
@@ -82,19 +82,19 @@ def refused(path):
     size=st.lists(st.integers(-1, 4), max_size=3).map(tuple),
     stride=st.lists(st.integers(-1, 7), max_size=3).map(tuple),
 )
-def test_a_tensor_is_read_exactly_when_all_of_it_lies_in_its_record(path, offset, size, stride):
+def test_a_tensor_is_read_only_if_it_is_inside_its_record(path, offset, size, stride):
     write(path, module(a=tensor(offset, size, stride)))
     cells = [offset]
     for n, step in zip(size, stride, strict=False):
         cells = [cell + i * step for cell in cells for i in range(n)]
-    sane = len(size) == len(stride) and min((offset, *size, *stride)) >= 0
+    valid = len(size) == len(stride) and min((offset, *size, *stride)) >= 0
     # an empty tensor reads nothing, but may not start past the end either
-    if sane and all(cell < 12 for cell in cells) and (cells or offset <= 12):
+    if valid and all(cell < 12 for cell in cells) and (cells or offset <= 12):
         got = read_weights(path).tensors["a"]
         assert got.shape == size
         assert got.flatten().tolist() == [float(cell) for cell in cells]
     else:
-        assert "reaches outside its record of 12 numbers" in refused(path)
+        assert "reaches outside its record of 12 values" in refused(path)
 
 
 def test_sizes_beyond_64_bits_are_refused(path):
@@ -102,14 +102,14 @@ def test_sizes_beyond_64_bits_are_refused(path):
     assert "outside" in refused(write(path, module(a=tensor(0, (2**62, 2**62), (2**62, 1)))))
 
 
-def test_a_record_counts_in_its_own_numbers(path):
+def test_a_record_is_measured_in_its_own_dtype(path):
     write(path, module(a=tensor(0, (7,), (1,), storage(kind="DoubleStorage"))))
-    assert "outside its record of 6 numbers" in refused(path)
+    assert "outside its record of 6 values" in refused(path)
 
 
-@pytest.mark.parametrize("made_of", [plain([1.0, 2.0]), plain(None), tensor(0, (12,), (1,))])
-def test_a_tensor_is_made_of_a_storage_only(path, made_of):
-    write(path, module(a=tensor(4, (12,), (1,), made_of)))
+@pytest.mark.parametrize("record", [plain([1.0, 2.0]), plain(None), tensor(0, (12,), (1,))])
+def test_a_tensor_must_refer_to_a_storage(path, record):
+    write(path, module(a=tensor(4, (12,), (1,), record)))
     assert "something other than a storage" in refused(path)
 
 
@@ -127,31 +127,31 @@ def test_a_tensor_is_made_of_a_storage_only(path, made_of):
 def test_every_other_global_is_refused_by_name(path, name):
     trap = path.parent / "sprung"
     write(path, module(a=call(name, plain(str(trap)))))
-    assert f"asks for {name};" in refused(path)
+    assert f"needs {name};" in refused(path)
     assert not trap.exists()
 
 
-def test_modules_without_end_are_refused(path):
-    assert "without end" in refused(write(path, module(again=memo(b"j", 2000))))
+def test_a_module_that_contains_itself_is_refused(path):
+    assert "endlessly" in refused(write(path, module(again=memo(b"j", 2000))))
 
 
-def test_modules_that_multiply_are_refused(path):
-    # fourteen modules, each twice in the one before it
+def test_exponentially_many_modules_are_refused(path):
+    # fourteen modules, each contained twice in the next
     top = module(slot=2000)
     for slot in range(2001, 2014):
         top = module(slot=slot, a=top, b=memo(b"j", slot - 1))
-    assert "without end" in refused(write(path, top))
+    assert "endlessly" in refused(write(path, top))
 
 
 @pytest.mark.parametrize(
     "opcodes", [b"", b"0", b"\xff", b"Q", plain(1) + b"Q", b"(", b"c__torch__\nM\n(K\x01tR"]
 )
-def test_a_pickle_that_stumbles_is_damage(path, opcodes):
-    assert "is damaged or cut off" in refused(write(path, opcodes))
+def test_an_invalid_pickle_is_reported_as_damage(path, opcodes):
+    assert "is damaged or incomplete" in refused(write(path, opcodes))
 
 
 @pytest.mark.parametrize("slot", [b"r\xff\xff\xff\xff", b"p4000000000\n"])
-def test_far_memo_slots_take_no_memory(path, slot):
+def test_large_memo_slots_use_no_memory(path, slot):
     resource = pytest.importorskip("resource")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     write(path, b"}" + slot + b"0" + module(a=tensor(0, (12,), (1,))))
@@ -159,7 +159,7 @@ def test_far_memo_slots_take_no_memory(path, slot):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # 1 GiB, in KiB
 
 
-def test_operations_of_later_protocols_are_damage(path):
+def test_operations_of_later_protocols_are_reported_as_damage(path):
     # an empty set is harmless; BYTEARRAY8, of the same age, allocates the exabyte that it announces
     assert "damaged" in refused(write(path, b"\x8f0" + module()))
     assert "damaged" in refused(write(path, b"\x96" + struct.pack("<Q", 1 << 60) + module()))
@@ -179,7 +179,7 @@ def test_operations_of_later_protocols_are_damage(path):
         tensor(0, (12,), (1,)),
     ],
 )
-def test_what_a_pickle_sets_on_what_it_is_given_does_not_last(path, victim, state):
+def test_attributes_set_by_a_pickle_do_not_persist(path, victim, state):
     with contextlib.suppress(WeightsError):
         read_weights(write(path, victim + plain(state) + b"b0" + module(a=tensor(0, (12,), (1,)))))
     write(path, module(a=tensor(0, (12,), (1,))))
@@ -194,40 +194,40 @@ def test_a_pickle_cannot_change_a_tensor(path, change):
     assert "damaged" in refused(path)
 
 
-def test_records_that_are_missing_or_packed(path):
+def test_missing_and_compressed_records(path):
     assert "its record data/7 is missing" in refused(
         write(path, module(a=tensor(0, (1,), (1,), storage("7"))))
     )
     good = module(a=tensor(0, (1,), (1,)))
     assert "data/0 is compressed or encrypted" in refused(write(path, good, compression=zipfile.ZIP_DEFLATED))
-    whole = write(path, good).read_bytes()
-    entry = whole.index(b"PK\x01\x02")
-    path.write_bytes(whole[: entry + 8] + b"\1" + whole[entry + 9 :])
+    content = write(path, good).read_bytes()
+    entry = content.index(b"PK\x01\x02")
+    path.write_bytes(content[: entry + 8] + b"\1" + content[entry + 9 :])
     assert "data/0 is compressed or encrypted" in refused(path)
 
 
-def test_a_record_may_not_leave_the_file(path):
-    whole = write(path, module(a=tensor(0, (1,), (1,)))).read_bytes()
-    entry = whole.index(b"PK\x01\x02")
-    assert whole[entry + 46 :].startswith(b"root/data/0")
-    path.write_bytes(whole[: entry + 24] + struct.pack("<I", len(whole)) + whole[entry + 28 :])
+def test_a_record_must_be_inside_the_file(path):
+    content = write(path, module(a=tensor(0, (1,), (1,)))).read_bytes()
+    entry = content.index(b"PK\x01\x02")
+    assert content[entry + 46 :].startswith(b"root/data/0")
+    path.write_bytes(content[: entry + 24] + struct.pack("<I", len(content)) + content[entry + 28 :])
     assert "data/0 ends after the file does" in refused(path)
-    path.write_bytes(b"PK\x03\x04" + b"\0" * 4 + whole[8:].replace(b"PK\x03\x04", b"PK\x03\x05"))
+    path.write_bytes(b"PK\x03\x04" + b"\0" * 4 + content[8:].replace(b"PK\x03\x04", b"PK\x03\x05"))
     assert "damaged" in refused(path)
 
 
 def test_a_record_s_own_header_is_checked(path):
-    whole = write(path, module(a=tensor(0, (1,), (1,)))).read_bytes()
-    entry = whole.index(b"PK\x01\x02")
-    path.write_bytes(whole[: entry + 42] + struct.pack("<I", 7) + whole[entry + 46 :])
-    assert "its table of contents points nowhere" in refused(path)
+    content = write(path, module(a=tensor(0, (1,), (1,)))).read_bytes()
+    entry = content.index(b"PK\x01\x02")
+    path.write_bytes(content[: entry + 42] + struct.pack("<I", 7) + content[entry + 46 :])
+    assert "its table of contents is wrong" in refused(path)
 
 
-def test_a_huge_pickle_is_refused_before_it_is_unpacked(path):
-    whole = write(path, plain(1)).read_bytes()
-    entry = whole.rindex(b"PK\x01\x02")
-    assert whole[entry + 46 :].startswith(b"root/data.pkl")
-    path.write_bytes(whole[: entry + 24] + struct.pack("<I", 2**31) + whole[entry + 28 :])
+def test_a_huge_pickle_is_refused_before_it_is_decompressed(path):
+    content = write(path, plain(1)).read_bytes()
+    entry = content.rindex(b"PK\x01\x02")
+    assert content[entry + 46 :].startswith(b"root/data.pkl")
+    path.write_bytes(content[: entry + 24] + struct.pack("<I", 2**31) + content[entry + 28 :])
     assert "data.pkl claims 2147483648 bytes" in refused(path)
 
 
@@ -235,7 +235,7 @@ def test_byte_order(path):
     write(path, module(a=tensor(0, (12,), (1,))), byteorder=sys.byteorder)
     assert torch.equal(read_weights(path).tensors["a"], NUMBERS)
     other = {"little": "big", "big": "little"}[sys.byteorder]
-    assert f"written {other}-endian" in refused(write(path, plain(1), byteorder=other))
+    assert f"is {other}-endian" in refused(write(path, plain(1), byteorder=other))
 
 
 @pytest.mark.parametrize(
@@ -248,6 +248,6 @@ def test_byte_order(path):
         ("", set()),
     ],
 )
-def test_the_source_tells_what_is_state(path, code, names):
+def test_the_source_lists_parameters_and_buffers(path, code, names):
     top = module(a=tensor(0, (1,), (1,)), b=tensor(1, (1,), (1,)), c=plain(3))
     assert read_weights(write(path, top, code=code)).tensors.keys() == names

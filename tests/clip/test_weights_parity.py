@@ -1,6 +1,6 @@
-"""The same made-up weights, written in every format by the libraries that own the formats: equal features.
+"""Random weights, written in each format by the library that defines it: features must be equal.
 
-Runs in an environment of its own (make parity-weights). Each test prints its largest difference.
+Runs in a separate environment (make parity-weights). Each test prints its largest difference.
 """
 
 import gzip
@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tagmask.clip.hugging_face import describe_hugging_face
+from tagmask.clip.hugging_face import read_hugging_face_config
 from tagmask.clip.load import Clip, load
 from tagmask.clip.names import KNOWN
 from tagmask.clip.tokenizer import tokenize, vocabulary
@@ -84,28 +84,28 @@ def model_cfg(activation: str, **more: object) -> dict[str, object]:
     }
 
 
-def made_up(model: torch.nn.Module, scale: float = 1.0) -> torch.nn.Module:
-    """Every number drawn anew, biases too, and rounded to half precision, which every format holds."""
-    draw = torch.Generator().manual_seed(7)
+def randomised(model: torch.nn.Module, scale: float = 1.0) -> torch.nn.Module:
+    """Draw every parameter anew, biases too, rounded to half precision, which every format can hold."""
+    generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name == "logit_scale":
                 continue
-            drawn = torch.randn(parameter.shape, generator=draw) * scale
+            values = torch.randn(parameter.shape, generator=generator) * scale
             if ".ln_" in name or "ln_" in name.split(".")[0]:
-                drawn = drawn * 0.1 + (1.0 if name.endswith("weight") else 0.0)
+                values = values * 0.1 + (1.0 if name.endswith("weight") else 0.0)
             elif "embedding" in name:
-                drawn = drawn * 0.3
+                values = values * 0.3
             else:
-                drawn = drawn * parameter.shape[-1] ** -0.5
-            parameter.copy_(drawn.half().float())
+                values = values * parameter.shape[-1] ** -0.5
+            parameter.copy_(values.half().float())
     return model.eval()
 
 
 @pytest.fixture(scope="module", params=ACTIVATIONS)
-def made(request: pytest.FixtureRequest, open_clip):
-    """(activation, open_clip's model of it)."""
-    return request.param, made_up(open_clip.CLIP(**model_cfg(request.param)))
+def random_model(request: pytest.FixtureRequest, open_clip):
+    """(activation, open_clip's model with it)."""
+    return request.param, randomised(open_clip.CLIP(**model_cfg(request.param)))
 
 
 def pixels(side: int) -> torch.Tensor:
@@ -113,7 +113,7 @@ def pixels(side: int) -> torch.Tensor:
 
 
 def compare(clip: Clip, model: torch.nn.Module, label: str, ids: torch.Tensor | None = None) -> None:
-    """Image and text features of open_clip's model and of ours, not normalised."""
+    """Compare image and text features of open_clip's model and of tagmask's, not normalised."""
     side = clip.geometry.grid * clip.geometry.patch
     with torch.inference_mode():
         image = (
@@ -127,8 +127,8 @@ def compare(clip: Clip, model: torch.nn.Module, label: str, ids: torch.Tensor | 
     assert text < BOUND
 
 
-def test_open_clips_folder(made, open_clip, tmp_path: Path) -> None:
-    activation, model = made
+def test_open_clip_folder(random_model, open_clip, tmp_path: Path) -> None:
+    activation, model = random_model
     hub = import_module("open_clip.push_to_hf_hub")
     model.visual.image_mean, model.visual.image_std = MEAN, STD
     tokenizer = SimpleNamespace(save_pretrained=lambda folder: None)
@@ -148,31 +148,31 @@ def test_open_clips_folder(made, open_clip, tmp_path: Path) -> None:
         compare(clip, theirs, f"open_clip {weights.name}, {activation}")
 
 
-def test_open_clips_folder_with_a_custom_text_tower(made, open_clip, tmp_path: Path) -> None:
-    activation, _ = made
+def test_open_clip_folder_with_a_custom_text_tower(random_model, open_clip, tmp_path: Path) -> None:
+    activation, _ = random_model
     cfg = model_cfg(activation)
-    model = made_up(open_clip.CustomTextCLIP(**cfg))
+    model = randomised(open_clip.CustomTextCLIP(**cfg))
     config = {"model_cfg": {**cfg, "custom_text": True}, "preprocess_cfg": {"mean": MEAN, "std": STD}}
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
     save_file(model.state_dict(), tmp_path / "open_clip_model.safetensors")
     compare(load(tmp_path, device="cpu"), model, f"open_clip custom_text, {activation}")
 
 
-def test_single_files(made, tmp_path: Path) -> None:
-    activation, model = made
+def test_single_files(random_model, tmp_path: Path) -> None:
+    activation, model = random_model
     tensors = model.state_dict()
     torch.save(tensors, tmp_path / "plain.pt")
     torch.save(
         {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in tensors.items()}}, tmp_path / "run.pt"
     )
-    save_file(tensors, tmp_path / "said.safetensors", {"activation": activation})
-    for name in ("plain.pt", "run.pt", "said.safetensors"):
-        asked = None if name == "said.safetensors" else activation
-        compare(load(tmp_path / name, device="cpu", activation=asked), model, f"{name}, {activation}")
+    save_file(tensors, tmp_path / "with_metadata.safetensors", {"activation": activation})
+    for name in ("plain.pt", "run.pt", "with_metadata.safetensors"):
+        given = None if name == "with_metadata.safetensors" else activation
+        compare(load(tmp_path / name, device="cpu", activation=given), model, f"{name}, {activation}")
 
 
 def test_openais_archive(open_clip, tmp_path: Path) -> None:
-    model = made_up(open_clip.CLIP(**model_cfg("quickgelu")))
+    model = randomised(open_clip.CLIP(**model_cfg("quickgelu")))
     tree = clip_tree.ClipTree(vocab=49408, context=77, **SIZES)
     tree.load_state_dict(model.state_dict(), strict=False)
     torch.jit.script(tree.half()).save(str(tmp_path / "ViT.pt"))
@@ -182,8 +182,8 @@ def test_openais_archive(open_clip, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["safetensors", "sharded", "bin"])
-def test_hugging_faces_folder(form: str, made, transformers, tmp_path: Path) -> None:
-    activation, model = made
+def test_hugging_face_folder(form: str, random_model, transformers, tmp_path: Path) -> None:
+    activation, model = random_model
     act = {"quickgelu": "quick_gelu", "gelu": "gelu"}[activation]
     config = transformers.CLIPConfig(**hugging_face.config(**SIZES, activation=act))
     theirs = transformers.CLIPModel(config).eval()
@@ -219,25 +219,25 @@ def test_hugging_faces_folder(form: str, made, transformers, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("older", [{"hidden_act": "gelu"}, {}, {"num_hidden_layers": 3}, None])
-def test_an_older_form_of_config_means_what_transformers_takes_it_for(
+def test_older_configs_are_read_as_by_transformers(
     older: dict[str, object] | None, transformers, tmp_path: Path
 ) -> None:
     width = SIZES | {
         "width": 768,
         "text_width": 512,
-    }  # transformers' defaults, which the older form brings back
+    }  # transformers' defaults, which older configs rely on
     config = hugging_face.config(**width, activation="gelu")
     config |= {"vision_config_dict": older, "text_config_dict": older}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    meant = transformers.CLIPConfig(**config).vision_config.hidden_act
-    said = describe_hugging_face(tmp_path).claims[0].activation
-    print(f"{older}: transformers {meant}, tagmask {said}")
-    assert said == {"quick_gelu": "quickgelu", "gelu": "gelu"}[meant]
+    expected = transformers.CLIPConfig(**config).vision_config.hidden_act
+    activation = read_hugging_face_config(tmp_path).claims[0].activation
+    print(f"{older}: transformers {expected}, tagmask {activation}")
+    assert activation == {"quick_gelu": "quickgelu", "gelu": "gelu"}[expected]
 
 
 def test_tokenizers(open_clip, transformers, tmp_path: Path) -> None:
     assert torch.equal(open_clip.tokenize(TEXTS), tokenize(TEXTS))
-    marks = {"<|startoftext|>": "<start_of_text>", "<|endoftext|>": "<end_of_text>"}  # its own spelling
+    marks = {"<|startoftext|>": "<start_of_text>", "<|endoftext|>": "<end_of_text>"}  # open_clip's spelling
     assert open_clip.SimpleTokenizer().encoder == {marks.get(k, k): v for k, v in vocabulary().items()}
     tokenizer = transformers.CLIPTokenizer(vocab=vocabulary(), merges=_merges())
     found = tokenizer(TEXTS[:3], padding=False)["input_ids"]
@@ -246,7 +246,7 @@ def test_tokenizers(open_clip, transformers, tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(hugging_face.config(**SIZES, activation="gelu")))
     assert (tmp_path / "tokenizer.json").exists() or (tmp_path / "vocab.json").exists()
-    describe_hugging_face(tmp_path)  # a vocabulary written by transformers is taken for CLIP's own
+    read_hugging_face_config(tmp_path)  # a vocabulary written by transformers is accepted as CLIP's
 
 
 def _merges() -> list[tuple[str, str]]:
@@ -255,9 +255,9 @@ def _merges() -> list[tuple[str, str]]:
     return [tuple(line.split()) for line in lines]
 
 
-def test_the_wrong_activation_would_show(made, open_clip, tmp_path: Path) -> None:
-    """The comparison can fail: the same tensors under the other activation are far outside the bound."""
-    activation, model = made
+def test_the_wrong_activation_is_detected(random_model, open_clip, tmp_path: Path) -> None:
+    """Check that the comparison can fail: the other activation is far outside the bound."""
+    activation, model = random_model
     torch.save(model.state_dict(), tmp_path / "plain.pt")
     other = ACTIVATIONS[1 - ACTIVATIONS.index(activation)]
     clip = load(tmp_path / "plain.pt", device="cpu", activation=other)
@@ -274,10 +274,10 @@ def test_the_wrong_activation_would_show(made, open_clip, tmp_path: Path) -> Non
 def test_full_size_under_a_name(
     name: str, open_clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A whole model in the hub's cache, found by name without the network."""
+    """Find a full-size model by name in the hub's cache, without the network."""
     entry = KNOWN[name]
     shape = name.split(":")[0] + ("-quickgelu" if entry.activation == "quickgelu" else "")
-    model = made_up(open_clip.create_model(shape, pretrained=None), scale=0.5)
+    model = randomised(open_clip.create_model(shape, pretrained=None), scale=0.5)
     repo = tmp_path / "hub" / f"models--{entry.repos[0].replace('/', '--')}"
     folder = repo / "snapshots" / "abc"
     folder.mkdir(parents=True)

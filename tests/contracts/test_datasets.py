@@ -1,4 +1,4 @@
-"""What holds of every data set, whatever it is read from."""
+"""The contract of every data set, whatever its format."""
 
 import pickle
 from collections.abc import Callable
@@ -14,20 +14,20 @@ from tagmask.errors import ImageError, InputError
 from tests.data.layouts import BUILD
 
 SPLITS = {"coco-stuff27": "val"}
-"""Its first split is a list of 4172 images, which is shipped; the small folder has two of them."""
+"""The default split is a shipped list of 4172 images, of which the small folder has only two."""
 NO_FOLDER = {"miniature"}
 FEW = 6
-"""Of a data set that is drawn there are more, all alike."""
+"""Samples to check; a drawn data set has many more of the same kind."""
 
 Open = Callable[[str], tuple[Dataset, list[Sample]]]
 
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Open:
-    """A data set on its small folder, and its samples; each is made once."""
+    """A data set on its small folder, and its samples; each is cached."""
     known: dict[str, tuple[Dataset, list[Sample]]] = {}
 
-    def made(name: str) -> tuple[Dataset, list[Sample]]:
+    def open_once(name: str) -> tuple[Dataset, list[Sample]]:
         if name not in known:
             root = tmp_path_factory.mktemp(name)
             BUILD[name](root)
@@ -35,7 +35,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Open:
             known[name] = dataset, list(islice(dataset.samples, FEW))
         return known[name]
 
-    return made
+    return open_once
 
 
 def test_every_data_set_has_a_small_folder_here() -> None:
@@ -44,7 +44,7 @@ def test_every_data_set_has_a_small_folder_here() -> None:
 
 @pytest.mark.parametrize("name", DATASETS)
 class TestDataset:
-    def test_it_says_what_it_is(self, opened: Open, name: str) -> None:
+    def test_it_has_a_name_classes_and_samples(self, opened: Open, name: str) -> None:
         dataset, samples = opened(name)
         assert dataset.name == name
         assert dataset.classes or dataset.tag_classes
@@ -71,19 +71,19 @@ class TestDataset:
             assert image.shape[2] == 3
             np.testing.assert_array_equal(sample.read_image(), image)
 
-    def test_masks_have_their_image_s_size_and_known_values(self, opened: Open, name: str) -> None:
+    def test_masks_have_the_image_s_size_and_known_values(self, opened: Open, name: str) -> None:
         dataset, samples = opened(name)
         readers = [(sample, sample.read_mask) for sample in samples]
         assert any(reader is not None for _, reader in readers) == bool(dataset.classes)
-        seen: set[int] = set()
+        values: set[int] = set()
         for sample, reader in readers:
             if reader is not None:
                 labels = reader()
                 assert labels.shape == sample.read_image().shape[:2]
                 assert labels.dtype.kind in "iu"
-                seen |= {int(value) for value in np.unique(labels)}
-        assert seen <= {*range(len(dataset.classes)), dataset.ignore}
-        assert not dataset.classes or seen - {dataset.ignore}, "nothing is labelled"
+                values |= {int(value) for value in np.unique(labels)}
+        assert values <= {*range(len(dataset.classes)), dataset.ignore}
+        assert not dataset.classes or values - {dataset.ignore}, "nothing is labelled"
 
     def test_tags_are_numbers_of_classes_in_order(self, opened: Open, name: str) -> None:
         dataset, samples = opened(name)
@@ -106,12 +106,12 @@ class TestDataset:
 
 @pytest.mark.parametrize("name", sorted(set(DATASETS) - NO_FOLDER))
 class TestFolder:
-    def test_an_empty_or_absent_folder_is_refused_and_named(self, name: str, tmp_path: Path) -> None:
+    def test_empty_or_missing_folder_is_refused(self, name: str, tmp_path: Path) -> None:
         for root in (tmp_path, tmp_path / "absent"):
             with pytest.raises(InputError, match=str(root)):
                 open_dataset(name, root)
 
-    def test_an_image_that_is_gone_shows_when_it_is_read(self, name: str, tmp_path: Path) -> None:
+    def test_deleted_image_fails_on_reading(self, name: str, tmp_path: Path) -> None:
         BUILD[name](tmp_path)
         sample = open_dataset(name, tmp_path, SPLITS.get(name)).samples[0]
         assert sample.path is not None

@@ -1,4 +1,4 @@
-"""What everything that refines score maps promises."""
+"""The contract of everything that refines score maps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ def _batch(maps: Tensor, image: np.ndarray) -> Tensor:
 
 
 def _affinity(maps: Tensor, image: np.ndarray) -> Tensor:
-    """Along an attention made of the pixels' colours and places."""
+    """Spread scores along an affinity of the pixels' colours and positions."""
     h, w = image.shape[:2]
     y, x = np.mgrid[:h, :w]
     features = np.concatenate(
@@ -43,30 +43,31 @@ def _affinity(maps: Tensor, image: np.ndarray) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Promise:
-    """One way of refining, and what holds of its results beside what holds of all."""
+class Contract:
+    """A refiner, and properties of its results beyond those of all refiners."""
 
     refine: Callable[[Tensor, np.ndarray], Tensor]
     convex: bool = False
-    """Each value is a mean of values of its own plane."""
+    """Each value is a weighted mean of values of the same plane."""
     probabilities: bool = False
     """Values are probabilities over the planes."""
     tolerance: float = 1e-5
-    """Of an image that is mirrored or turned: the lattice is not the same in all directions."""
-    keeps: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
+    """For transposed images: the lattice is not isotropic."""
+    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
+    """Supported dtypes, which are kept."""
 
 
 REFINERS = {
-    "pamr": Promise(_pamr, convex=True),
-    "crf": Promise(lambda maps, image: dense_crf(maps, image, MILD), probabilities=True, tolerance=0.15),
-    "crf-batch": Promise(_batch, probabilities=True, tolerance=0.15),
-    "crf-small": Promise(_small, probabilities=True, keeps=(torch.float32,)),
-    "affinity": Promise(_affinity),
+    "pamr": Contract(_pamr, convex=True),
+    "crf": Contract(lambda maps, image: dense_crf(maps, image, MILD), probabilities=True, tolerance=0.15),
+    "crf-batch": Contract(_batch, probabilities=True, tolerance=0.15),
+    "crf-small": Contract(_small, probabilities=True, dtypes=(torch.float32,)),
+    "affinity": Contract(_affinity),
 }
 
 
 def scene(seed: int = 0, size: tuple[int, int] = SIZE) -> tuple[Tensor, np.ndarray]:
-    """Three planes that sum to 1, on an image of blocks: blocks that are wider than high."""
+    """Three planes that sum to 1, and an image of blocks that are wider than high."""
     random = np.random.default_rng(seed)
     blocks = (
         random.integers(0, 256, (size[0] // 3 + 1, size[1] // 7 + 1, 3)).repeat(3, axis=0).repeat(7, axis=1)
@@ -79,63 +80,62 @@ def scene(seed: int = 0, size: tuple[int, int] = SIZE) -> tuple[Tensor, np.ndarr
 
 @pytest.mark.parametrize("name", REFINERS)
 class TestRefiner:
-    def test_shape_and_kind_of_numbers_are_kept(self, name: str) -> None:
-        promise, (maps, image) = REFINERS[name], scene()
-        for dtype in promise.keeps:
-            refined = promise.refine(maps.to(dtype), image)
+    def test_shape_and_dtype_are_kept(self, name: str) -> None:
+        contract, (maps, image) = REFINERS[name], scene()
+        for dtype in contract.dtypes:
+            refined = contract.refine(maps.to(dtype), image)
             assert (refined.shape, refined.dtype) == (maps.shape, dtype)
             assert torch.isfinite(refined).all()
             assert (refined - maps).abs().max() > 1e-2, "nothing was refined"
 
     def test_values_stay_in_range(self, name: str) -> None:
-        promise, (maps, image) = REFINERS[name], scene()
-        refined = promise.refine(maps, image)
-        if promise.convex:
+        contract, (maps, image) = REFINERS[name], scene()
+        refined = contract.refine(maps, image)
+        if contract.convex:
             assert (refined.amax(dim=(1, 2)) <= maps.amax(dim=(1, 2)) + 1e-6).all()
             assert (refined.amin(dim=(1, 2)) >= maps.amin(dim=(1, 2)) - 1e-6).all()
         assert refined.min() >= 0
-        if promise.probabilities:
+        if contract.probabilities:
             torch.testing.assert_close(refined.sum(dim=0), torch.ones(SIZE), rtol=0, atol=1e-5)
 
-    def test_what_is_given_is_left_alone(self, name: str) -> None:
+    def test_inputs_are_unchanged(self, name: str) -> None:
         maps, image = scene()
-        kept = maps.clone(), image.copy()
+        before = maps.clone(), image.copy()
         first = REFINERS[name].refine(maps, image)
-        assert torch.equal(maps, kept[0])
-        np.testing.assert_array_equal(image, kept[1])
+        assert torch.equal(maps, before[0])
+        np.testing.assert_array_equal(image, before[1])
         assert torch.equal(REFINERS[name].refine(maps, image), first)
 
-    def test_planes_that_are_the_same_everywhere_stay_so(self, name: str) -> None:
-        # Of one class: a mean of it. Of several: nobody has anything to tell others.
-        promise, (_, image) = REFINERS[name], scene()
+    def test_constant_planes_stay_constant(self, name: str) -> None:
+        contract, (_, image) = REFINERS[name], scene()
         flat = torch.full((2, *SIZE), 0.5)
-        refined = promise.refine(flat, image)
-        # An affinity is not quite balanced, so that a flat map comes out nearly flat.
+        refined = contract.refine(flat, image)
+        # An affinity is only nearly balanced, so a flat map stays only nearly flat.
         torch.testing.assert_close(refined, flat, rtol=0, atol=0.02 if name == "affinity" else 1e-5)
 
     def test_an_image_without_edges_only_smooths(self, name: str) -> None:
-        promise, (maps, _) = REFINERS[name], scene()
+        contract, (maps, _) = REFINERS[name], scene()
         plain = np.full((*SIZE, 3), 90, np.uint8)
-        refined = promise.refine(maps, plain)
+        refined = contract.refine(maps, plain)
         assert torch.isfinite(refined).all()
-        if not promise.probabilities:
+        if not contract.probabilities:
             assert refined.std() < maps.std() / 2
 
-    def test_planes_have_no_order(self, name: str) -> None:
-        promise, (maps, image) = REFINERS[name], scene()
-        turned = promise.refine(maps[[2, 0, 1]], image)
-        torch.testing.assert_close(turned, promise.refine(maps, image)[[2, 0, 1]], rtol=0, atol=1e-5)
+    def test_planes_can_be_permuted(self, name: str) -> None:
+        contract, (maps, image) = REFINERS[name], scene()
+        permuted = contract.refine(maps[[2, 0, 1]], image)
+        torch.testing.assert_close(permuted, contract.refine(maps, image)[[2, 0, 1]], rtol=0, atol=1e-5)
 
     def test_the_transposed_image_has_the_transposed_result(self, name: str) -> None:
-        promise, (maps, image) = REFINERS[name], scene()
-        refined = promise.refine(maps, image)
-        turned = promise.refine(maps.mT.contiguous(), np.ascontiguousarray(image.transpose(1, 0, 2))).mT
-        error = (turned - refined).abs()
-        assert error.mean() <= promise.tolerance / 10
-        assert error.max() <= promise.tolerance
+        contract, (maps, image) = REFINERS[name], scene()
+        refined = contract.refine(maps, image)
+        transposed = contract.refine(maps.mT.contiguous(), np.ascontiguousarray(image.transpose(1, 0, 2))).mT
+        error = (transposed - refined).abs()
+        assert error.mean() <= contract.tolerance / 10
+        assert error.max() <= contract.tolerance
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1)])
-    def test_thin_images_have_numbers(self, name: str, size: tuple[int, int]) -> None:
+    def test_thin_images_have_finite_scores(self, name: str, size: tuple[int, int]) -> None:
         maps, image = scene(size=size)
         refined = REFINERS[name].refine(maps, image)
         assert refined.shape == maps.shape

@@ -1,4 +1,4 @@
-"""Benchmarks' folders in small: two or three tiny images each, laid out as the real ones."""
+"""Small versions of the data sets' folders: two or three tiny images each, in the published layout."""
 
 import json
 import struct
@@ -32,7 +32,7 @@ def mask(path: Path, labels: np.ndarray, *, coloured: bool = True) -> None:
 
 
 def rows(*values: int) -> np.ndarray:
-    """A mask of SIZE whose columns go through `values`, again and again."""
+    """A mask of SIZE whose columns repeat `values`."""
     return np.resize(np.array(values, np.uint8), SIZE)
 
 
@@ -92,7 +92,7 @@ def voc2012(root: Path) -> None:
 
 
 def context(root: Path) -> None:
-    """Before it is prepared: MATLAB files with labels of a list of its own, in another order."""
+    """PASCAL Context before conversion: MATLAB files with another label list, in another order."""
     home = root / "VOCdevkit" / "VOC2010"
     text(home / "ImageSets" / "Main" / "val.txt", "2008_000002", "2008_000003", "2008_000009")
     words = [*reversed(read_list("sclip_context59")), "accordion"]
@@ -143,7 +143,7 @@ def region(image: int, category: int, segmentation: object, area: float) -> dict
 
 
 def run_lengths(inside: np.ndarray) -> list[int]:
-    """COCO's counts: runs of 0 and 1 in turn, starting with 0, down the columns."""
+    """COCO's run lengths: alternating runs of 0 and 1, starting with 0, in column order."""
     counts, last = [0], False
     for column in range(inside.shape[1]):
         for row in range(inside.shape[0]):

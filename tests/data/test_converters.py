@@ -1,4 +1,4 @@
-"""Converters: what they make reads as the protocol has it."""
+"""Converters: the converted masks read like the originals."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,14 +16,16 @@ from tests.data import layouts
 
 def prepared(name: str, root: Path) -> list[Path]:
     done = list(convert(jobs_of(name, root)))
-    assert [(one.made, one.error) for one in done] == [(True, None)] * len(done)
-    return [one.target for one in done]
+    assert [(job.made, job.error) for job in done] == [(True, None)] * len(done)
+    return [job.target for job in done]
 
 
 @pytest.mark.parametrize(
     ("name", "build"), [("coco-object", layouts.coco_stuff), ("coco-stuff", layouts.coco_stuff)]
 )
-def test_made_masks_read_as_the_raw_ones_do(name: str, build: Callable[[Path], None], tmp_path: Path) -> None:
+def test_converted_masks_equal_the_raw_masks(
+    name: str, build: Callable[[Path], None], tmp_path: Path
+) -> None:
     build(tmp_path)
     before = [sample.read_mask() for sample in open_dataset(name, tmp_path).samples]
     targets = prepared(name, tmp_path)
@@ -33,12 +35,12 @@ def test_made_masks_read_as_the_raw_ones_do(name: str, build: Callable[[Path], N
         np.testing.assert_array_equal(sample.read_mask(), labels)
 
 
-def test_groups_are_made_beside_the_raw_masks(tmp_path: Path) -> None:
+def test_coarse_masks_are_written_next_to_the_raw_masks(tmp_path: Path) -> None:
     layouts.coco_stuff(tmp_path)
     first, _ = prepared("coco-stuff27", tmp_path)
     assert first.name == "000000000139_coarse27.png"
     np.testing.assert_array_equal(read_index_png(first), layouts.rows(9, 8, 17, 255))
-    # What was made is no raw mask, so another converter does not take it for one.
+    # Another converter must not read the converted masks as raw masks.
     assert len(jobs_of("coco-object", tmp_path)) == 2
 
 
@@ -60,14 +62,14 @@ def test_cityscapes_ids_become_train_ids(tmp_path: Path) -> None:
         np.testing.assert_array_equal(sample.read_mask(), labels)
 
 
-def test_context_labels_meet_classes_by_name_and_only_labelled_images_are_listed(tmp_path: Path) -> None:
+def test_context_labels_are_mapped_by_name_and_labelled_images_listed(tmp_path: Path) -> None:
     layouts.context(tmp_path)
-    with pytest.raises(InputError, match="`tagmask data prepare context` makes it"):
+    with pytest.raises(InputError, match="`tagmask data prepare context` writes it"):
         open_dataset("context60", tmp_path)
     prepared("context", tmp_path)
     dataset = open_dataset("context60", tmp_path)
     assert [sample.id for sample in dataset.samples] == ["2008_000002", "2008_000003"]
-    # Its label 1 is called wood, 59 aeroplane, 60 accordion, which is none of the 59.
+    # Label 1 is wood, 59 aeroplane, 60 accordion, which is not one of the 59 classes.
     np.testing.assert_array_equal(dataset.samples[0].read_mask(), layouts.rows(0, 59, 0))
     np.testing.assert_array_equal(dataset.samples[1].read_mask(), layouts.rows(1, 0))
     names = tmp_path / "VOCdevkit" / "VOC2010" / "labels.txt"
@@ -76,17 +78,17 @@ def test_context_labels_meet_classes_by_name_and_only_labelled_images_are_listed
         jobs_of("context", tmp_path)
 
 
-def test_a_label_that_no_list_has_fails_its_file_only(tmp_path: Path) -> None:
+def test_unknown_label_fails_its_file_only(tmp_path: Path) -> None:
     layouts.context(tmp_path)
     home = tmp_path / "VOCdevkit" / "VOC2010"
     layouts.matlab(home / "trainval" / "2008_000002.mat", LabelMap=layouts.rows(1, 61))
     done = list(convert(jobs_of("context", tmp_path)))
-    assert [one.made for one in done] == [True, False, True]
+    assert [job.made for job in done] == [True, False, True]
     assert done[1].error is not None
-    assert "2008_000002.mat holds label 61, which is none of its set's" in done[1].error
+    assert "2008_000002.mat has the unknown label 61." in done[1].error
 
 
-def test_the_10k_release_becomes_what_toolboxes_make(tmp_path: Path) -> None:
+def test_10k_release_is_converted_to_the_toolboxes_form(tmp_path: Path) -> None:
     layouts.coco_stuff10k(tmp_path)
     (target,) = prepared("coco-stuff10k", tmp_path)
     np.testing.assert_array_equal(read_index_png(target), layouts.rows(0, 1, 12, 171))
@@ -94,20 +96,20 @@ def test_the_10k_release_becomes_what_toolboxes_make(tmp_path: Path) -> None:
     np.testing.assert_array_equal(sample.read_mask(), layouts.rows(255, 0, 11, 170))
 
 
-def test_drawn_scenes_become_a_folder(tmp_path: Path) -> None:
+def test_drawn_scenes_are_written_as_a_folder(tmp_path: Path) -> None:
     jobs = jobs_of("miniature", tmp_path)
     assert len(jobs) == 602
     few = [job for job in jobs if job.target.name != "tags.txt" and not "000002" <= job.target.stem < "1"]
     layouts.text(tmp_path / "two.txt", "000000", "000001")
     assert all(done.made for done in convert(few))
     layouts.text(tmp_path / "tags.txt", *_scene_tags(["000000", "000001"]).decode().splitlines())
-    drawn, kept = open_dataset("miniature", tmp_path), open_dataset("folder", tmp_path, "two")
-    assert kept.classes == drawn.classes
-    assert kept.tag_classes == drawn.tag_classes
-    for one, other in zip(drawn.samples[:2], kept.samples, strict=True):
-        assert one.tags == other.tags
-        np.testing.assert_array_equal(one.read_image(), other.read_image())
-        np.testing.assert_array_equal(one.read_mask(), other.read_mask())
+    drawn, written = open_dataset("miniature", tmp_path), open_dataset("folder", tmp_path, "two")
+    assert written.classes == drawn.classes
+    assert written.tag_classes == drawn.tag_classes
+    for expected, sample in zip(drawn.samples[:2], written.samples, strict=True):
+        assert sample.tags == expected.tags
+        np.testing.assert_array_equal(sample.read_image(), expected.read_image())
+        np.testing.assert_array_equal(sample.read_mask(), expected.read_mask())
 
 
 @pytest.mark.parametrize("name", sorted(set(CONVERTERS) - {"miniature"}))
@@ -117,9 +119,7 @@ def test_folders_without_what_a_converter_needs_are_refused(name: str, tmp_path:
 
 
 def test_unknown_names_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match="what to prepare 'voc21' is unknown; give one of coco-object, coco-stuff"
-    ):
+    with pytest.raises(InputError, match="converter 'voc21' is unknown; give one of coco-object, coco-stuff"):
         jobs_of("voc21", tmp_path)
-    with pytest.raises(InputError, match="split of context 'test' is unknown"):
+    with pytest.raises(InputError, match="Unknown split of context 'test'"):
         jobs_of("context", tmp_path, "test")

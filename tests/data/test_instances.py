@@ -1,4 +1,4 @@
-"""COCO's instances: ids with gaps, polygons, crowds down the columns, who lies in front."""
+"""COCO's instances: ids with gaps, polygons, run lengths in column order, overlaps."""
 
 import json
 import logging
@@ -44,7 +44,7 @@ def test_masks_have_both_parts_and_small_objects_in_front(tmp_path: Path) -> Non
     assert not empty.read_mask().any()
 
 
-def test_run_lengths_go_down_the_columns_and_keep_holes() -> None:
+def test_run_lengths_are_column_order_and_keep_holes() -> None:
     from pycocotools import mask as library
 
     ring = np.zeros(SIZE, bool)
@@ -58,7 +58,7 @@ def test_run_lengths_go_down_the_columns_and_keep_holes() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_compressed_run_lengths_are_the_librarys(seed: int) -> None:
+def test_compressed_run_lengths_equal_pycocotools(seed: int) -> None:
     from pycocotools import mask as library
 
     rng = np.random.default_rng(seed)
@@ -70,35 +70,33 @@ def test_compressed_run_lengths_are_the_librarys(seed: int) -> None:
     np.testing.assert_array_equal(drawn((0, 1.0, region), size=inside.shape), inside)
 
 
-def test_objects_of_one_size_keep_the_files_order() -> None:
+def test_objects_of_equal_area_keep_the_files_order() -> None:
     square = [[0, 0, 4, 0, 4, 4, 0, 4]]
     assert drawn((1, 16, square), (2, 16, square))[0, 0] == 3
     assert drawn((2, 16, square), (1, 16, square))[0, 0] == 2
 
 
-def test_a_polygon_of_two_points_is_not_taken_for_a_box() -> None:
+def test_polygon_of_two_points_is_not_read_as_a_box() -> None:
     assert not drawn((0, 0, [[1, 1, 4, 4]])).any()
 
 
 @pytest.mark.parametrize(
-    ("region", "said"),
+    ("region", "message"),
     [
-        ({"size": [3, 3], "counts": [9]}, r"run lengths are for \[3, 3\], the image is \[6, 8\]"),
-        ({"size": [6, 8], "counts": [9]}, "run lengths are for 9 of 48 pixels"),
+        ({"size": [3, 3], "counts": [9]}, r"run lengths are for size \[3, 3\], the image is \[6, 8\]"),
+        ({"size": [6, 8], "counts": [9]}, "run lengths cover 9 of 48 pixels"),
         ({"size": [6, 8]}, "counts"),
-        ({"size": [6, 8], "counts": "0"}, "run lengths are for 0 of 48 pixels"),
-        ([["a"] * 6], "cannot be drawn"),
-        (None, "cannot be drawn"),
+        ({"size": [6, 8], "counts": "0"}, "run lengths cover 0 of 48 pixels"),
+        ([["a"] * 6], "is invalid"),
+        (None, "is invalid"),
     ],
 )
-def test_a_damaged_region_is_an_error_that_names_the_image(region: object, said: str) -> None:
-    with pytest.raises(ImageError, match=r"a\.jpg: a region of class 5.*" + said):
+def test_damaged_region_names_the_image(region: object, message: str) -> None:
+    with pytest.raises(ImageError, match=r"a\.jpg: a region of class 5.*" + message):
         drawn((5, 1.0, region))
 
 
-def test_without_pycocotools_there_are_tags_and_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_pycocotools_there_are_only_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layouts.coco(tmp_path)
     monkeypatch.setitem(sys.modules, "pycocotools", None)
     sample = open_dataset("coco2017", tmp_path).samples[0]
@@ -107,9 +105,7 @@ def test_without_pycocotools_there_are_tags_and_a_sentence(
         sample.read_mask()
 
 
-def test_the_shipped_list_has_masks_where_the_instances_are(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_shipped_list_has_masks_only_with_instances(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     layouts.coco(tmp_path)
     dataset = open_dataset("coco2017", tmp_path, "tagclip-val")
     assert len(dataset.samples) == 4952
@@ -123,7 +119,7 @@ def test_the_shipped_list_has_masks_where_the_instances_are(
 
 
 @pytest.mark.parametrize("indent", [None, 0, 3])
-def test_files_may_be_written_with_any_blanks_and_letters(tmp_path: Path, indent: int | None) -> None:
+def test_files_may_have_any_whitespace_and_characters(tmp_path: Path, indent: int | None) -> None:
     layouts.coco(tmp_path)
     path = tmp_path / "annotations" / "instances_val2017.json"
     before = [sample.read_mask() for sample in open_dataset("coco2017", tmp_path).samples]
@@ -137,32 +133,35 @@ def test_files_may_be_written_with_any_blanks_and_letters(tmp_path: Path, indent
         np.testing.assert_array_equal(sample.read_mask(), labels)
 
 
-def test_a_file_that_changes_under_a_run_is_an_error_of_its_images(tmp_path: Path) -> None:
+def test_changed_file_is_an_error(tmp_path: Path) -> None:
     layouts.coco(tmp_path)
     path = tmp_path / "annotations" / "instances_val2017.json"
     samples = open_dataset("coco2017", tmp_path).samples
     path.write_text(" " + path.read_text())
-    with pytest.raises(ImageError, match=r"000000000139\.jpg: its annotations in .* cannot be read any more"):
+    with pytest.raises(
+        ImageError,
+        match=r"000000000139\.jpg: its annotations in .* have changed since the data set was opened",
+    ):
         samples[0].read_mask()
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
-        ("[1,", "is no JSON"),
-        ("[]", "is no JSON"),
-        ("", "is no JSON"),
-        ('{"annotations": [', "is no JSON"),
-        ('{"annotations": [{}', "is no instances file of COCO's"),
-        ('{"annotations": []', "is no JSON"),
-        ('{"annotations": [], ', "is no JSON"),
-        ('{"annotations": 3}', "is no instances file of COCO's"),
-        ('{"images": [], "annotations": [{}], "categories": []}', "is no instances file of COCO's: KeyError"),
-        ('{"images": [], "annotations": [ ], "categories": []}', "has 0 categories; COCO has 80"),
+        ("[1,", "is not valid JSON"),
+        ("[]", "is not valid JSON"),
+        ("", "is not valid JSON"),
+        ('{"annotations": [', "is not valid JSON"),
+        ('{"annotations": [{}', "is not a COCO instances file"),
+        ('{"annotations": []', "is not valid JSON"),
+        ('{"annotations": [], ', "is not valid JSON"),
+        ('{"annotations": 3}', "is not a COCO instances file"),
+        ('{"images": [], "annotations": [{}], "categories": []}', "is not a COCO instances file: KeyError"),
+        ('{"images": [], "annotations": [ ], "categories": []}', "has 0 categories, COCO has 80"),
     ],
 )
-def test_another_file_is_refused(tmp_path: Path, content: str, said: str) -> None:
+def test_invalid_files_are_refused(tmp_path: Path, content: str, message: str) -> None:
     layouts.coco(tmp_path)
     (tmp_path / "annotations" / "instances_val2017.json").write_text(content)
-    with pytest.raises(InputError, match=rf"instances_val2017\.json {said}"):
+    with pytest.raises(InputError, match=rf"instances_val2017\.json {message}"):
         open_dataset("coco2017", tmp_path)

@@ -1,4 +1,4 @@
-"""Lists: what devkits and papers write, and what is shipped."""
+"""Image lists: the devkits', the papers', and the shipped ones."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tagmask.data.lists import read_ids, read_tags, shipped_tags
 from tagmask.errors import InputError
 
 SPEC = Path(__file__).parents[3] / "shared" / "spec" / "imagesets"
-FOUND = SPEC.with_name("official_tags")
+OFFICIAL_TAGS = SPEC.with_name("official_tags")
 
 
 def test_ids_are_first_fields_or_stems_of_paths(tmp_path: Path) -> None:
@@ -19,13 +19,13 @@ def test_ids_are_first_fields_or_stems_of_paths(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("", "is empty"), ("a\nb\na\n", "names 'a' twice"), (None, "cannot be read")]
+    ("text", "message"), [("", "is empty"), ("a\nb\na\n", "names 'a' twice"), (None, "cannot be read")]
 )
-def test_lists_that_cannot_be_used(tmp_path: Path, text: str | None, said: str) -> None:
+def test_invalid_lists_are_refused(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "list.txt"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(InputError, match=rf"list\.txt {said}"):
+    with pytest.raises(InputError, match=rf"list\.txt {message}"):
         read_ids(path)
 
 
@@ -53,7 +53,7 @@ def test_difficult_objects_are_in_the_shipped_list_of_2007() -> None:
     assert images == [205, 545, 2097, 355]  # aeroplane, chair, person, sofa
 
 
-@pytest.mark.skipif(not SPEC.is_dir(), reason="the lists as they were published are not here")
+@pytest.mark.skipif(not SPEC.is_dir(), reason="needs the published lists")
 @pytest.mark.parametrize(
     ("name", "file", "classes"),
     [
@@ -69,7 +69,7 @@ def test_shipped_lists_are_the_published_ones(name: str, file: str, classes: int
     assert list(shipped_tags(name, classes).items()) == published
 
 
-@pytest.mark.skipif(not FOUND.is_dir(), reason="the authors' tags are not here")
+@pytest.mark.skipif(not OFFICIAL_TAGS.is_dir(), reason="needs the authors' tags")
 @pytest.mark.parametrize(
     ("name", "file", "classes", "counts"),
     [
@@ -78,13 +78,13 @@ def test_shipped_lists_are_the_published_ones(name: str, file: str, classes: int
         ("coco-stuff_curated", "cocostuff_val", 171, (18369, 23686, 18224)),
     ],
 )
-def test_tags_that_the_authors_found_meet_the_shipped_list(
+def test_official_tags_against_the_shipped_lists(
     name: str, file: str, classes: int, counts: tuple[int, int, int]
 ) -> None:
-    found = read_tags(FOUND / f"{file}.txt", classes)
+    tags = read_tags(OFFICIAL_TAGS / f"{file}.txt", classes)
     raw = shipped_tags(name, 182 if classes == 171 else classes)
     true = {image: {STUFF[c] if classes == 171 else c for c in of} for image, of in raw.items()}
-    assert list(found) == list(true)
-    right = sum(len(true[image].intersection(of)) for image, of in found.items())
-    said, there = sum(map(len, found.values())), sum(map(len, true.values()))
-    assert (right, said - right, there - right) == counts
+    assert list(tags) == list(true)
+    correct = sum(len(true[image].intersection(of)) for image, of in tags.items())
+    predicted, positive = sum(map(len, tags.values())), sum(map(len, true.values()))
+    assert (correct, predicted - correct, positive - correct) == counts

@@ -1,4 +1,4 @@
-"""Every way in which a mask goes wrong has a message of its own."""
+"""Each kind of invalid mask has its own error message."""
 
 from pathlib import Path
 
@@ -30,18 +30,19 @@ def test_palette_and_grey_masks_hold_the_same_indices(pair: tuple[Path, Path], t
     np.testing.assert_array_equal(read, read_labels(tmp_path / "grey.png", pair[1], VOC))
 
 
-def test_a_palette_that_became_grey_is_recognised(pair: tuple[Path, Path]) -> None:
+def test_palette_converted_to_grey_is_recognised(pair: tuple[Path, Path]) -> None:
     mask, image = pair
     PILImage.open(mask).convert("L").save(mask)
-    with pytest.raises(ImageError, match=r"a\.png holds .*colours turned to grey: save the indices"):
+    with pytest.raises(ImageError, match=r"a\.png has .*colours converted to grey: save the indices"):
         read_labels(mask, image, VOC)
 
 
-def test_an_index_out_of_range_is_named_and_counted(pair: tuple[Path, Path]) -> None:
+def test_indices_out_of_range_are_named_and_counted(pair: tuple[Path, Path]) -> None:
     mask, image = pair
     layouts.mask(mask, layouts.rows(0, 21, 200))
     with pytest.raises(
-        ImageError, match=r"holds 21, 200 in 32 pixels; its values are 0 to 20, 255. It is another"
+        ImageError,
+        match=r"has invalid values 21, 200 in 32 pixels\. Valid are 0 to 20, 255\. The mask",
     ):
         read_labels(mask, image, VOC)
 
@@ -49,18 +50,18 @@ def test_an_index_out_of_range_is_named_and_counted(pair: tuple[Path, Path]) -> 
 def test_colours_instead_of_indices_are_refused(pair: tuple[Path, Path]) -> None:
     mask, image = pair
     PILImage.open(mask).convert("RGB").save(mask)
-    with pytest.raises(ImageError, match=r"a\.png: a mask is a PNG with a palette .* got mode RGB"):
+    with pytest.raises(ImageError, match=r"a\.png: got mode RGB .*a mask is a PNG with a palette"):
         read_labels(mask, image, VOC)
 
 
-def test_another_size_is_refused_with_both_sizes(pair: tuple[Path, Path]) -> None:
+def test_other_size_is_refused_with_both_sizes(pair: tuple[Path, Path]) -> None:
     mask, image = pair
     layouts.photo(image, (8, 6))
-    with pytest.raises(ShapeError, match=r"a\.png is 6 x 8 pixels .*, its image .*a\.jpg 8 x 6"):
+    with pytest.raises(ShapeError, match=r"a\.png is 6 x 8 pixels .*, its image .*a\.jpg is 8 x 6"):
         read_labels(mask, image, VOC)
 
 
-def test_the_size_that_counts_is_that_of_the_upright_image(pair: tuple[Path, Path]) -> None:
+def test_size_is_compared_with_the_upright_image(pair: tuple[Path, Path]) -> None:
     mask, image = pair
     exif = PILImage.Exif()
     exif[ExifTags.Base.Orientation] = 6
@@ -68,19 +69,19 @@ def test_the_size_that_counts_is_that_of_the_upright_image(pair: tuple[Path, Pat
     assert read_labels(mask, image, VOC).shape == (6, 8)
 
 
-def test_a_missing_or_damaged_mask_is_named_and_a_missing_image_no_hindrance(pair: tuple[Path, Path]) -> None:
+def test_missing_or_damaged_mask_is_refused_but_the_image_may_be_missing(pair: tuple[Path, Path]) -> None:
     mask, image = pair
     image.unlink()
     assert read_labels(mask, image, VOC).shape == layouts.SIZE
     mask.write_bytes(mask.read_bytes()[:-30])
-    with pytest.raises(ImageError, match=r"a\.png is damaged or cut short"):
+    with pytest.raises(ImageError, match=r"a\.png is damaged or truncated"):
         read_labels(mask, image, VOC)
     mask.unlink()
     with pytest.raises(ImageError, match=r"There is no file .*a\.png"):
         read_labels(mask, image, VOC)
 
 
-def test_codes_keep_255_unless_told_otherwise() -> None:
+def test_codes_keep_255_by_default() -> None:
     assert plain(2)[:3] == (0, 1, -1)
     assert plain(2)[255] == 255
     assert without_zero(2)[:4] == (255, 0, 1, -1)

@@ -1,4 +1,4 @@
-"""PASCAL Context, ADE20K, Cityscapes: what each value of a mask means."""
+"""PASCAL Context, ADE20K, Cityscapes: the meaning of the mask values."""
 
 from pathlib import Path
 
@@ -11,9 +11,7 @@ from tests.data import layouts
 
 
 @pytest.mark.parametrize(("name", "expected"), [("context60", (0, 1, 59)), ("context59", (255, 0, 58))])
-def test_context_has_a_background_or_leaves_it_out(
-    tmp_path: Path, name: str, expected: tuple[int, ...]
-) -> None:
+def test_context_with_and_without_background(tmp_path: Path, name: str, expected: tuple[int, ...]) -> None:
     layouts.context_prepared(tmp_path)
     dataset = open_dataset(name, tmp_path)
     np.testing.assert_array_equal(dataset.samples[0].read_mask(), layouts.rows(*expected))
@@ -38,11 +36,11 @@ def test_cityscapes_scores_19_of_34_ids(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.read_mask(), layouts.rows(255, 0, 18))
 
 
-def test_cityscapes_made_masks_are_read_where_they_are(tmp_path: Path) -> None:
+def test_converted_cityscapes_masks_are_preferred(tmp_path: Path) -> None:
     layouts.cityscapes(tmp_path)
     place = tmp_path / "cityscapes" / "gtFine" / "val" / "munster"
-    made = place / "munster_000000_000019_gtFine_labelTrainIds.png"
-    layouts.mask(made, layouts.rows(3, 18, 255), coloured=False)
+    converted = place / "munster_000000_000019_gtFine_labelTrainIds.png"
+    layouts.mask(converted, layouts.rows(3, 18, 255), coloured=False)
     first, second = open_dataset("cityscapes", tmp_path).samples
     np.testing.assert_array_equal(second.read_mask(), layouts.rows(3, 18, 255))
     np.testing.assert_array_equal(first.read_mask(), layouts.rows(255, 0, 18))

@@ -24,7 +24,7 @@ def naive_scores(clip: Clip, image: np.ndarray, boxes: list[tuple[int, int, int,
     texts = text_features(clip, WORDS, TEMPLATES)
     maps = []
     for x0, y0, x1, y1 in boxes:
-        window = oracle.fill_up(pixels[:, y0:y1, x0:x1], patch)
+        window = oracle.pad_to_patches(pixels[:, y0:y1, x0:x1], patch)
         padded = (window.shape[1], window.shape[2])
         grid = (padded[0] // patch, padded[1] // patch)
         x = vision.embed(window[None], interpolated(vision.positional_embedding, grid))

@@ -96,5 +96,5 @@ def test_segmenter_joins_tokens(variants_model: Clip, shapes: list[np.ndarray]) 
     np.testing.assert_allclose(
         joined(shapes[0], scores=True).scores, plain(shapes[0], scores=True).scores, rtol=0, atol=1e-5
     )
-    with pytest.raises(InputError, match="join 'pixels' is unknown; give one of maps, tokens"):
+    with pytest.raises(InputError, match=r"Unknown join 'pixels'. Give one of maps, tokens"):
         tagmask.Segmenter(variants_model, recipe="sclip/voc20", join="pixels")

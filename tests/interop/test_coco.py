@@ -1,4 +1,4 @@
-"""COCO files against their own tools and against counting pixels one by one."""
+"""COCO files compared with pycocotools and with counting pixels one by one."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from tagmask.interop import coco
 from tagmask.interop.coco import CocoFile, needs_pycocotools
 from tagmask.results import Segmentation
 
-# pycocotools' decoder, not what is tested here, under newer NumPy.
+# The decoder of pycocotools under newer NumPy; not what is tested here.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 WORDS = ("background", "cat", "dog", "boat")
@@ -28,12 +28,12 @@ def segmentation(
     return Segmentation(words=words, labels=labels, scores=scores, background=background, precision="float32")
 
 
-def encoded(*found: Segmentation, background: bool = True) -> dict[str, list[dict[str, object]]]:
+def encoded(*segmentations: Segmentation, background: bool = True) -> dict[str, list[dict[str, object]]]:
     file = CocoFile(WORDS if background else WORDS[1:], background)
-    for number, each in enumerate(found):
+    for number, each in enumerate(segmentations):
         file.add(f"folder/{number}.jpg", each)
-    whole: dict[str, list[dict[str, object]]] = json.loads(file.encode())
-    return whole
+    content: dict[str, list[dict[str, object]]] = json.loads(file.encode())
+    return content
 
 
 def decoded(annotation: dict[str, object]) -> np.ndarray:
@@ -50,17 +50,17 @@ def decoded(annotation: dict[str, object]) -> np.ndarray:
     wide=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_regions_are_the_labels(size: tuple[int, int], background: bool, wide: bool, seed: int) -> None:
+def test_regions_equal_the_labels(size: tuple[int, int], background: bool, wide: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
     words = 4 if background else 3
     ignore_index = 65535 if wide else 255
     labels = rng.choice([*range(words), ignore_index], size=size).astype(np.uint16 if wide else np.uint8)
     scores = rng.random((words, *size), np.float32)
-    whole = encoded(segmentation(labels, background=background, scores=scores), background=background)
+    content = encoded(segmentation(labels, background=background, scores=scores), background=background)
     rebuilt = np.full(size, ignore_index)
     if background:
         rebuilt[labels == 0] = 0  # the background has no region
-    for annotation in whole["annotations"]:
+    for annotation in content["annotations"]:
         label = annotation["category_id"] if background else annotation["category_id"] - 1
         inside = decoded(annotation).astype(bool)
         rebuilt[inside] = label
@@ -75,7 +75,7 @@ def test_regions_are_the_labels(size: tuple[int, int], background: bool, wide: b
         assert set(annotation["segmentation"]) == {"size", "counts"}
     np.testing.assert_array_equal(rebuilt, labels)
     present = set(np.unique(labels)) - {ignore_index} - ({0} if background else set())
-    assert len(whole["annotations"]) == len(present)
+    assert len(content["annotations"]) == len(present)
 
 
 def test_holes_are_kept() -> None:
@@ -89,56 +89,56 @@ def test_holes_are_kept() -> None:
     assert (first["category_id"], first["area"], first["bbox"]) == (1, 1, [6, 5, 1, 1])
 
 
-def test_ids_count_from_one_through_all_images() -> None:
+def test_ids_count_from_one_across_images() -> None:
     cat = np.ones((4, 6), np.uint8)
-    nothing_there = np.zeros((5, 3), np.uint8)
+    empty = np.zeros((5, 3), np.uint8)
     three = np.array([[0, 3, 1], [255, 2, 1]], np.uint8)
-    whole = encoded(*(segmentation(labels) for labels in (cat, nothing_there, three)))
-    assert whole["images"] == [
+    content = encoded(*(segmentation(labels) for labels in (cat, empty, three)))
+    assert content["images"] == [
         {"id": 1, "file_name": "folder/0.jpg", "height": 4, "width": 6},
         {"id": 2, "file_name": "folder/1.jpg", "height": 5, "width": 3},
         {"id": 3, "file_name": "folder/2.jpg", "height": 2, "width": 3},
     ]
-    found = [(one["id"], one["image_id"], one["category_id"]) for one in whole["annotations"]]
-    assert found == [(1, 1, 1), (2, 3, 1), (3, 3, 2), (4, 3, 3)]
-    assert all("score" not in one for one in whole["annotations"])
+    ids = [(item["id"], item["image_id"], item["category_id"]) for item in content["annotations"]]
+    assert ids == [(1, 1, 1), (2, 3, 1), (3, 3, 2), (4, 3, 3)]
+    assert all("score" not in item for item in content["annotations"])
 
 
 @pytest.mark.parametrize("background", [True, False])
-def test_categories_are_the_words_less_the_background(background: bool) -> None:
+def test_categories_are_the_words_without_the_background(background: bool) -> None:
     categories = encoded(background=background)["categories"]
-    assert [(one["id"], one["name"]) for one in categories] == [(1, "cat"), (2, "dog"), (3, "boat")]
-    one = np.full((2, 2), 1, np.uint8)
-    (annotation,) = encoded(segmentation(one, background=background), background=background)["annotations"]
+    assert [(item["id"], item["name"]) for item in categories] == [(1, "cat"), (2, "dog"), (3, "boat")]
+    cat = np.full((2, 2), 1, np.uint8)
+    (annotation,) = encoded(segmentation(cat, background=background), background=background)["annotations"]
     assert annotation["category_id"] == (1 if background else 2)
 
 
 def test_no_images_make_an_empty_file() -> None:
-    whole = encoded()
-    assert (whole["images"], whole["annotations"]) == ([], [])
+    content = encoded()
+    assert (content["images"], content["annotations"]) == ([], [])
 
 
-def test_cocos_own_reader_takes_the_file(tmp_path: Path) -> None:
+def test_pycocotools_reads_the_file(tmp_path: Path) -> None:
     labels = np.array([[0, 1, 1], [2, 2, 1]], np.uint8)
     file = CocoFile(("background", "кошка", "dog"), True)
     file.add("é.jpg", Segmentation(file.words, labels, None, True, "float32"))
     (tmp_path / "annotations.json").write_bytes(file.encode())
     read = COCO(str(tmp_path / "annotations.json"))
     assert read.loadImgs(read.getImgIds())[0]["file_name"] == "é.jpg"
-    assert [one["name"] for one in read.loadCats(read.getCatIds())] == ["кошка", "dog"]
+    assert [item["name"] for item in read.loadCats(read.getCatIds())] == ["кошка", "dog"]
     for label in (1, 2):
         (annotation,) = read.loadAnns(read.getAnnIds(catIds=[label]))
         np.testing.assert_array_equal(read.annToMask(annotation), labels == label)
 
 
-def test_a_file_name_that_is_no_text_reads_back() -> None:
+def test_a_file_name_that_is_not_utf8_is_read_back() -> None:
     name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
     file = CocoFile(WORDS, True)
     file.add(name, segmentation(np.zeros((2, 2), np.uint8)))
     assert json.loads(file.encode())["images"][0]["file_name"] == name
 
 
-def test_without_the_encoder_its_install_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pycocotools_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     needs_pycocotools()
     monkeypatch.setattr(coco, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'tagmask\[coco\]'"):

@@ -21,7 +21,7 @@ def pictures() -> dict[str, np.ndarray]:
     return {name: _pictures(name) for name in BACKGROUNDS}
 
 
-def test_the_words_are_unlike_each_other() -> None:
+def test_words_are_distinct() -> None:
     words = [word for name, kind in BACKGROUNDS.items() for word in (name, *kind.synonyms)]
     assert len(words) == len(set(words))
     assert all(name == kind.name for name, kind in BACKGROUNDS.items())
@@ -35,7 +35,7 @@ def test_the_words_are_unlike_each_other() -> None:
 
 
 @every
-def test_one_seed_one_picture(kind: Background) -> None:
+def test_equal_seeds_draw_equally(kind: Background) -> None:
     one, same, other = (kind.draw((50, 70), np.random.default_rng(seed)) for seed in (3, 3, 4))
     np.testing.assert_array_equal(one, same)
     assert np.abs(one.astype(int) - other).mean() > 1
@@ -59,8 +59,8 @@ def test_extreme_sizes(kind: Background, size: tuple[int, int]) -> None:
 
 
 @every
-def test_there_is_something_to_see_everywhere(kind: Background, pictures: dict[str, np.ndarray]) -> None:
-    # Each third of each picture (about three structures wide) varies by more than rounding.
+def test_texture_varies_everywhere(kind: Background, pictures: dict[str, np.ndarray]) -> None:
+    # Each third of each texture (about three structures wide) varies by more than rounding.
     third = SIDE // 3
     tiles = pictures[kind.name].mean(axis=-1).reshape(len(SEEDS), 3, third, 3, third)
     assert tiles.std(axis=(2, 4)).min() > 1
@@ -72,7 +72,7 @@ def test_moderate_contrast(kind: Background, pictures: dict[str, np.ndarray]) ->
 
 
 @every
-def test_the_borders_are_painted_like_the_rest(kind: Background, pictures: dict[str, np.ndarray]) -> None:
+def test_borders_are_painted_like_the_interior(kind: Background, pictures: dict[str, np.ndarray]) -> None:
     grey = pictures[kind.name].mean(axis=-1)
     inner = grey[:, 8:-8, 8:-8].mean()
     for border in (grey[:, :3], grey[:, -3:], grey[:, :, :3], grey[:, :, -3:]):
@@ -103,7 +103,7 @@ def test_tints(name: str, most: int, least: int, pictures: dict[str, np.ndarray]
     assert (channels[:, most] > channels[:, least]).all()
 
 
-def test_waves_and_bricks_lie_grass_stands(pictures: dict[str, np.ndarray]) -> None:
+def test_waves_and_bricks_are_horizontal_grass_is_vertical(pictures: dict[str, np.ndarray]) -> None:
     down = {name: np.abs(np.diff(p.mean(axis=-1), axis=1)).mean() for name, p in pictures.items()}
     across = {name: np.abs(np.diff(p.mean(axis=-1), axis=2)).mean() for name, p in pictures.items()}
     assert down["water"] > across["water"]

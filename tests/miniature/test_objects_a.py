@@ -26,7 +26,7 @@ def test_the_classes():
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_fills_the_frame(style):
+def test_drawing_fills_the_frame(style):
     for _, parts in drawings(style):
         points = np.concatenate([part.outline for part in parts])
         assert np.isfinite(points).all()
@@ -37,7 +37,7 @@ def test_fills_the_frame(style):
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_one_seed_one_drawing(style):
+def test_equal_seeds_draw_equally(style):
     one, again, other = (style((210, 40, 40), np.random.default_rng(seed)) for seed in (3, 3, 4))
     assert [part.colour for part in one] == [part.colour for part in again]
     for a, b in zip(one, again, strict=True):
@@ -47,7 +47,7 @@ def test_one_seed_one_drawing(style):
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_has_the_colour_it_was_given(style):
+def test_drawing_has_the_given_colour(style):
     for colour, parts in drawings(style):
         pixels = rasterise(parts, 32.0).pixels.reshape(-1, 4).astype(int)
         painted = pixels[pixels[:, 3] == 255][:, :3]
@@ -60,13 +60,13 @@ def test_has_the_colour_it_was_given(style):
 
 
 @pytest.mark.parametrize("colour", [*COLOURS, (30, 30, 120), (250, 240, 90)])
-def test_tones_can_be_told_from_their_colour(colour):
+def test_tones_differ_from_their_colour(colour):
     for tone in (shade(colour), tint(colour), accent(colour), ink(colour)):
         assert np.abs(np.subtract(tone, colour)).max() >= 15
     assert abs(lightness(ink(colour)) - lightness(colour)) > 45
 
 
-def test_pick_apart_falls_back_on_the_farthest():
+def test_pick_apart_falls_back_to_the_most_distant():
     rng = np.random.default_rng(0)
     assert pick_apart(rng, [(0, 0, 0), (20, 0, 0)], (10, 10, 0)) == (0, 0, 0)
     assert {pick_apart(rng, [(0, 0, 0), (255, 255, 255)], (9, 9, 9)) for _ in range(9)} == {(255, 255, 255)}

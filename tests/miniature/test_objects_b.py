@@ -1,4 +1,4 @@
-"""The things of the home and of play: every way of drawing them, in easy and in hard colours."""
+"""Household and play objects: every style, in easy and difficult colours."""
 
 import numpy as np
 import pytest
@@ -19,13 +19,13 @@ def _drawn(style: Style, colour: Colour, seed: int) -> list[Part]:
 
 
 def _painted(parts: list[Part]) -> np.ndarray:
-    """Red, green and blue of each pixel that is covered wholly."""
+    """RGB of each fully covered pixel."""
     pixels = rasterise(parts, _RADIUS).pixels
     return pixels[pixels[..., 3] == 255][:, :3].astype(np.int64)
 
 
 def _near(painted: np.ndarray, colour: Colour, reach: int) -> float:
-    """The share of pixels whose channels all lie within `reach` of the colour or of a mild shade of it."""
+    """Fraction of pixels within `reach` of the colour or a mild shade of it, in all channels."""
     near = np.zeros(len(painted), dtype=bool)
     for target in (0.0, 255.0):
         for share in (0.0, 0.1, 0.2):
@@ -34,7 +34,7 @@ def _near(painted: np.ndarray, colour: Colour, reach: int) -> float:
     return float(near.mean())
 
 
-def test_the_classes_are_those_that_captions_name() -> None:
+def test_class_names() -> None:
     names = [kind.name for kind in _CLASSES]
     assert names[:6] == ["cup", "key", "clock", "chair", "bottle", "lamp"]
     assert names[6:] == ["star", "hat", "balloon", "guitar", "mushroom", "apple"]
@@ -42,7 +42,7 @@ def test_the_classes_are_those_that_captions_name() -> None:
 
 
 @pytest.mark.parametrize("style", _STYLES)
-def test_parts_stay_near_the_unit_square_and_fill_it(style: Style) -> None:
+def test_parts_fill_the_unit_square(style: Style) -> None:
     for colour in _COLOURS[:2]:
         for seed in range(12):
             corners = np.concatenate([part.outline for part in _drawn(style, colour, seed)])
@@ -52,7 +52,7 @@ def test_parts_stay_near_the_unit_square_and_fill_it(style: Style) -> None:
 
 
 @pytest.mark.parametrize("style", _STYLES)
-def test_equal_seeds_draw_equally_and_others_differ(style: Style) -> None:
+def test_equal_seeds_draw_equally(style: Style) -> None:
     colour = _COLOURS[2]
     first, again, other = (_drawn(style, colour, seed) for seed in (5, 5, 6))
     assert [part.colour for part in first] == [part.colour for part in again]
@@ -65,7 +65,7 @@ def test_equal_seeds_draw_equally_and_others_differ(style: Style) -> None:
 
 
 @pytest.mark.parametrize("style", _STYLES)
-def test_it_covers_enough_to_be_found(style: Style) -> None:
+def test_drawing_covers_enough_pixels(style: Style) -> None:
     for seed in _SEEDS:
         alpha = rasterise(_drawn(style, _COLOURS[2], seed), _RADIUS).pixels[..., 3]
         assert alpha.sum() / 255 >= 0.08 * (2 * _RADIUS) ** 2
@@ -73,7 +73,7 @@ def test_it_covers_enough_to_be_found(style: Style) -> None:
 
 @pytest.mark.parametrize("style", _STYLES)
 @pytest.mark.parametrize("colour", _COLOURS, ids=str)
-def test_the_main_colour_is_seen(style: Style, colour: Colour) -> None:
+def test_main_colour_is_visible(style: Style, colour: Colour) -> None:
     for seed in _SEEDS:
         painted = _painted(_drawn(style, colour, seed))
         assert _near(painted, colour, 14) >= 0.25, f"seed {seed}"

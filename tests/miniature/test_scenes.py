@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tagmask.errors import InputError
-from tagmask.miniature.evaluation_scenes import SIZES, held_style, single_object, unseen_scene
+from tagmask.miniature.evaluation_scenes import SIZES, is_held_out_style, single_object, unseen_scene
 from tagmask.miniature.objects import CLASSES
 from tagmask.miniature.scenes import (
     BACKGROUND_NAMES,
@@ -11,7 +11,7 @@ from tagmask.miniature.scenes import (
     Plan,
     SceneObject,
     draw_scene,
-    kept_from_training,
+    is_held_out_colour,
     plan_scene,
     training_colours,
 )
@@ -23,14 +23,14 @@ def thing(kind: int, centre: tuple[float, float] = (0.5, 0.5), radius: float = 0
     )
 
 
-def test_enough_of_everything() -> None:
+def test_numbers_of_classes_and_styles() -> None:
     assert len(CLASS_NAMES) >= 24
     assert len(BACKGROUND_NAMES) >= 8
     assert len(set(CLASS_NAMES) | set(BACKGROUND_NAMES)) == len(CLASS_NAMES) + len(BACKGROUND_NAMES)
     assert all(len(kind.styles) >= 4 for kind in CLASSES)
 
 
-def test_a_seed_is_a_scene() -> None:
+def test_equal_seeds_give_equal_scenes() -> None:
     first, again, other = unseen_scene(3), unseen_scene(3), unseen_scene(7)
     np.testing.assert_array_equal(first.image, again.image)
     np.testing.assert_array_equal(first.labels, again.labels)
@@ -39,26 +39,26 @@ def test_a_seed_is_a_scene() -> None:
 
 def test_splits_share_no_scene() -> None:
     assert plan_scene(5, split="train") != plan_scene(5, split="test")
-    with pytest.raises(InputError, match="split 'val' is unknown"):
+    with pytest.raises(InputError, match="Unknown split 'val'"):
         plan_scene(5, split="val")
 
 
-def test_training_never_shows_what_is_kept_back() -> None:
+def test_training_excludes_held_out_colours_and_styles() -> None:
     things = [t for seed in range(400) for t in plan_scene(seed, split="train").things]
-    assert not any(kept_from_training(t.kind, t.colour) or held_style(t) for t in things)
+    assert not any(is_held_out_colour(t.kind, t.colour) or is_held_out_style(t) for t in things)
     assert {t.kind for t in things} == set(range(len(CLASS_NAMES)))
     assert {(t.kind, t.colour) for t in things} <= {(k, c) for k in range(24) for c in training_colours(k)}
     unseen = [t for seed in range(400) for t in plan_scene(seed, split="test").things]
-    assert any(kept_from_training(t.kind, t.colour) for t in unseen)
-    assert any(held_style(t) for t in unseen)
+    assert any(is_held_out_colour(t.kind, t.colour) for t in unseen)
+    assert any(is_held_out_style(t) for t in unseen)
 
 
 @pytest.mark.parametrize("kind", range(24))
-def test_two_colours_of_every_class_are_kept_back(kind: int) -> None:
+def test_two_colours_of_every_class_are_held_out(kind: int) -> None:
     assert len(training_colours(kind)) == len(COLOURS) - 2
 
 
-def test_counts_and_sizes_are_kept() -> None:
+def test_counts_and_sizes_are_in_range() -> None:
     for seed in range(100):
         plan = plan_scene(seed, count=(2, 4), radius=(0.2, 0.3))
         assert len(plan.things) <= 4
@@ -70,9 +70,9 @@ def test_counts_and_sizes_are_kept() -> None:
 
 
 @pytest.mark.parametrize("size", [(240, 320), (61, 33), (16, 200)])
-def test_mask_and_picture_belong_together(size: tuple[int, int]) -> None:
-    # The same plan with a thing in another colour: pixels may change where the mask says so, and nowhere else
-    # (but for one pixel of antialiased rim).
+def test_mask_matches_the_image(size: tuple[int, int]) -> None:
+    # The same plan with and without an object: pixels change only inside the mask, apart from one pixel of
+    # antialiased border.
     red = Plan(grounds=(0,), horizon=0.5, things=(thing(6),), seed=(0, 1))
     bare = Plan(grounds=(0,), horizon=0.5, things=(), seed=(0, 1))
     with_thing, without = draw_scene(red, size), draw_scene(bare, size)
@@ -103,16 +103,16 @@ def test_two_backgrounds_meet_at_the_horizon() -> None:
     assert (labels[65:] == len(CLASS_NAMES) + 0).all()
 
 
-def test_hidden_and_cut_things_are_measured() -> None:
+def test_visible_fraction_of_hidden_and_cut_objects() -> None:
     plan = Plan((0,), 0.5, (thing(18), thing(10, radius=0.9), thing(2, centre=(2.0, 2.0))), (0, 4))
     scene = draw_scene(plan, (120, 120))
     hidden, cut, outside = scene.visible
     assert hidden < 0.2 < cut < 1.0
     assert outside == 0.0
-    assert [seen.kind for seen in scene.content.things] == [10]
+    assert [visible.kind for visible in scene.content.things] == [10]
 
 
-def test_trials_are_large_singles_and_mixed_sizes() -> None:
+def test_sizes_of_test_scenes_and_single_objects() -> None:
     assert [unseen_scene(seed).labels.shape for seed in range(4)] == list(SIZES)
     scene = single_object(0)
     assert scene.image.shape == (224, 224, 3)

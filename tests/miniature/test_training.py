@@ -1,4 +1,4 @@
-"""The whole training at a few steps: what is drawn ahead, what is resumed, what is written."""
+"""Training with a few steps: the image bank, resuming, and the written weights."""
 
 import dataclasses
 import json
@@ -15,10 +15,10 @@ from tagmask.miniature.captions import known_words
 from tagmask.miniature.scenes import BACKGROUND_NAMES
 from tagmask.miniature.training import pretrain
 from tagmask.miniature.training.bank import close_scene, open_bank, wide_scene
-from tagmask.miniature.training.batches import mixed_batch, near_batch
+from tagmask.miniature.training.batches import close_batch, mixed_batch
 from tagmask.miniature.training.towers import Towers
 
-SETTINGS = pretrain.Settings(minutes=1.0, near_batch=6, batch=4, wide=6, close=10, text_steps=6)
+SETTINGS = pretrain.Settings(minutes=1.0, close_batch=6, batch=4, wide=6, close=10, text_steps=6)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def bank_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_bank_holds_the_scenes(bank_folder: Path) -> None:
+def test_bank_contains_the_scenes(bank_folder: Path) -> None:
     bank = open_bank(bank_folder, SETTINGS.wide, SETTINGS.close)
     for i in (0, 5):
         np.testing.assert_array_equal(bank.wide[i], wide_scene(i).image)
@@ -37,17 +37,19 @@ def test_a_bank_holds_the_scenes(bank_folder: Path) -> None:
         assert bank.close_contents[i] == close_scene(i).content
 
 
-def test_a_bank_is_drawn_once_and_again_if_it_was_cut_short(bank_folder: Path, tmp_path: Path) -> None:
+def test_bank_is_drawn_once_and_completed_if_interrupted(bank_folder: Path, tmp_path: Path) -> None:
     before = (bank_folder / "wide-6.npy").stat().st_mtime_ns
     open_bank(bank_folder, SETTINGS.wide, SETTINGS.close)
     assert (bank_folder / "wide-6.npy").stat().st_mtime_ns == before
-    np.save(tmp_path / "wide-2.npy", np.zeros((2, 224, 224, 3), np.uint8))  # no listing: it was not finished
+    np.save(
+        tmp_path / "wide-2.npy", np.zeros((2, 224, 224, 3), np.uint8)
+    )  # without a listing it is incomplete
     bank = open_bank(tmp_path, 2, 1, workers=1)
     np.testing.assert_array_equal(bank.wide[1], wide_scene(1).image)
     assert len(json.loads((tmp_path / "wide-2.json").read_bytes())) == 2
 
 
-def test_a_batch_is_scenes_then_collages(bank_folder: Path) -> None:
+def test_mixed_batch_is_scenes_then_collages(bank_folder: Path) -> None:
     bank = open_bank(bank_folder, SETTINGS.wide, SETTINGS.close)
     batch, again, other = (mixed_batch(bank, 4, (0, step)) for step in (1, 1, 2))
     assert batch.pixels.shape == (4, 3, 224, 224)
@@ -58,16 +60,16 @@ def test_a_batch_is_scenes_then_collages(bank_folder: Path) -> None:
     assert not torch.equal(batch.pixels, other.pixels)
 
 
-def test_near_views_come_alone(bank_folder: Path) -> None:
-    batch = near_batch(open_bank(bank_folder, SETTINGS.wide, SETTINGS.close), 5, (0, 1))
+def test_close_batch_has_single_images(bank_folder: Path) -> None:
+    batch = close_batch(open_bank(bank_folder, SETTINGS.wide, SETTINGS.close), 5, (0, 1))
     assert batch.pixels.shape == (5, 3, 112, 112)
     assert [len(cells) for cells in batch.contents] == [1] * 5
 
 
-def test_regions_are_the_cells_in_reading_order() -> None:
-    # Each patch carries its own picture, row and column, so that a wrong cut would show.
-    place = torch.stack(torch.meshgrid(*[torch.arange(n) for n in (3, 14, 14)], indexing="ij"), dim=-1)
-    singles, cells = pretrain._regions(place.flatten(1, 2).float(), collages=2)
+def test_regions_are_the_cells_in_row_order() -> None:
+    # Each patch holds its image, row and column, so that wrong regions are detected.
+    positions = torch.stack(torch.meshgrid(*[torch.arange(n) for n in (3, 14, 14)], indexing="ij"), dim=-1)
+    singles, cells = pretrain._regions(positions.flatten(1, 2).float(), collages=2)
     assert (singles[..., 0] == 0).all()
     for i, cell in enumerate(cells):
         y, x = divmod(i % 4, 2)
@@ -76,18 +78,18 @@ def test_regions_are_the_cells_in_reading_order() -> None:
         assert (cell[:, 2] // 7 == x).all()
 
 
-def test_a_blind_class_token_still_leaves_patches_alone() -> None:
+def test_isolated_class_token_does_not_change_patches() -> None:
     torch.manual_seed(0)
     model = Towers().eval()
     model.start(torch.Generator().manual_seed(1))
     pixels = torch.randn(2, 3, 224, 224)
     with torch.no_grad():
         first, patches = model.encode_image(pixels)
-        blind, _ = model.encode_image(pixels, blind=11)
-        # Blind everywhere but in the last block: until there the class token knows nothing of the picture.
-        other, _ = model.encode_image(torch.randn(2, 3, 224, 224), blind=12)
+        isolated, _ = model.encode_image(pixels, isolated_layers=11)
+        # Isolated up to the last block, the class token does not depend on the image before it.
+        other, _ = model.encode_image(torch.randn(2, 3, 224, 224), isolated_layers=12)
     assert patches.shape == (2, 196, 128)
-    assert not torch.allclose(first, blind, atol=1e-4)
+    assert not torch.allclose(first, isolated, atol=1e-4)
     assert torch.allclose(first.norm(dim=-1), torch.ones(2))
     assert torch.isfinite(other).all()
 
@@ -97,18 +99,18 @@ def steps(run: pretrain.Progress, bank_folder: Path, count: int) -> list[dict[st
     return [pretrain.advance(run, bank, SETTINGS) for _ in range(count)]
 
 
-def test_a_run_goes_on_where_it_stopped(bank_folder: Path, tmp_path: Path) -> None:
+def test_resumed_run_equals_an_uninterrupted_one(bank_folder: Path, tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint.pt"
-    straight = pretrain.begin(SETTINGS)
-    steps(straight, bank_folder, 2)
-    straight.save(checkpoint, SETTINGS)
-    wanted = steps(straight, bank_folder, 2)
+    uninterrupted = pretrain.begin(SETTINGS)
+    steps(uninterrupted, bank_folder, 2)
+    uninterrupted.save(checkpoint, SETTINGS)
+    expected = steps(uninterrupted, bank_folder, 2)
     resumed = pretrain.begin(SETTINGS)
     resumed.restore(checkpoint, SETTINGS)
     assert resumed.step == 2
-    assert steps(resumed, bank_folder, 2) == wanted
-    for name, tensor in straight.kept.items():
-        torch.testing.assert_close(resumed.kept[name], tensor, rtol=0, atol=0)
+    assert steps(resumed, bank_folder, 2) == expected
+    for name, tensor in uninterrupted.averaged.items():
+        torch.testing.assert_close(resumed.averaged[name], tensor, rtol=0, atol=0)
     with pytest.raises(InputError, match="belongs to a run with"):
         resumed.restore(checkpoint, dataclasses.replace(SETTINGS, seed=7))
 

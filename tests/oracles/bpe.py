@@ -11,7 +11,7 @@ import ftfy
 
 import tagmask
 
-# "'\u017f" and IOTA come from matching without regard to case: the long s is an s, the iota is no "other"
+# "'\u017f" and IOTA come from case-insensitive matching: the long s is an s, the iota is not an "other"
 IOTA = "\u0345"
 ENDINGS = ("'\u017f", "'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
 SPECIAL = ("<|startoftext|>", "<|endoftext|>")
@@ -52,11 +52,11 @@ def tables():
     with gzip.open(MERGES, "rt", encoding="utf-8") as file:
         lines = file.read().split("\n")
     pairs = [tuple(line.split(" ")) for line in lines[1:48895]]
-    own = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or 174 <= b <= 255]
-    letters = {b: chr(b) for b in own}
+    printable = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or 174 <= b <= 255]
+    letters = {b: chr(b) for b in printable}
     for b in range(256):
         if b not in letters:
-            letters[b] = chr(256 + len(letters) - len(own))
+            letters[b] = chr(256 + len(letters) - len(printable))
     symbols = list(letters.values())
     symbols += [s + "</w>" for s in letters.values()]
     symbols += [a + b for a, b in pairs]

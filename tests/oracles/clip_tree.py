@@ -1,4 +1,4 @@
-"""The module tree of OpenAI's CLIP ViT, from torch's own layers: the oracle of names and shapes."""
+"""The module tree of OpenAI's CLIP ViT, built from torch.nn layers: the oracle of names and shapes."""
 
 from collections import OrderedDict
 
@@ -99,6 +99,6 @@ B16 = {
 
 
 def tensors(**sizes):
-    """The state dict of a tree without numbers (meta device)."""
+    """The state dict of a tree without values (meta device)."""
     with torch.device("meta"):
         return dict(ClipTree(**sizes).state_dict())

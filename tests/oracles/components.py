@@ -1,4 +1,4 @@
-"""Connected regions by flood fill, boxes one by one."""
+"""Connected components by flood fill, and their boxes, one by one."""
 
 import numpy as np
 
@@ -7,25 +7,25 @@ FOUR = [(-1, 0), (1, 0), (0, -1), (0, 1)]
 
 
 def regions(strong, steps=EIGHT):
-    """Lists of (row, column) per connected region of true cells."""
+    """The cells (row, column) of each connected region of true cells."""
     h, w = strong.shape
-    seen = np.zeros_like(strong)
-    found = []
+    visited = np.zeros_like(strong)
+    components = []
     for start in np.argwhere(strong):
-        if seen[tuple(start)]:
+        if visited[tuple(start)]:
             continue
-        seen[tuple(start)] = True
+        visited[tuple(start)] = True
         region, open_cells = [], [tuple(int(v) for v in start)]
         while open_cells:
             y, x = open_cells.pop()
             region.append((y, x))
             for dy, dx in steps:
                 ny, nx = y + dy, x + dx
-                if 0 <= ny < h and 0 <= nx < w and strong[ny, nx] and not seen[ny, nx]:
-                    seen[ny, nx] = True
+                if 0 <= ny < h and 0 <= nx < w and strong[ny, nx] and not visited[ny, nx]:
+                    visited[ny, nx] = True
                     open_cells.append((ny, nx))
-        found.append(region)
-    return found
+        components.append(region)
+    return components
 
 
 def outermost(strong):

@@ -6,7 +6,7 @@ __all__ = ["dense_crf"]
 
 
 def dense_crf(planes, image, settings):
-    """What `tagmask.refine.crf.dense_crf` approximates, for images up to about 40 x 40.
+    """The exact result that `tagmask.refine.crf.dense_crf` approximates, for images up to about 40 x 40.
 
     Args:
         planes: (c, h, w).

@@ -10,7 +10,7 @@ NORMS = {
 
 
 def tensors(openai, *, layers, text_layers):
-    """The same numbers in the other layout."""
+    """The same weights under Hugging Face's names."""
     out = {
         "logit_scale": openai["logit_scale"],
         "vision_model.embeddings.class_embedding": openai["visual.class_embedding"],
@@ -44,7 +44,7 @@ def tensors(openai, *, layers, text_layers):
 
 
 def config(*, width, layers, patch, side, embed, text_width, text_layers, activation):
-    """A config.json with what matters in it."""
+    """The relevant part of a config.json."""
     return {
         "architectures": ["CLIPModel"],
         "model_type": "clip",
@@ -70,7 +70,7 @@ def config(*, width, layers, patch, side, embed, text_width, text_layers, activa
 
 
 def positions(openai):
-    """The counters that older files carry."""
+    """The position_ids buffers of older files."""
     return {
         "vision_model.embeddings.position_ids": torch.arange(len(openai["visual.positional_embedding"])),
         "text_model.embeddings.position_ids": torch.arange(len(openai["positional_embedding"])),

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def _at(index, source, target):
-    """(lower sample, part of 1 that belongs to the next), in float32 as OpenCV has it."""
+    """(lower sample, weight of the next sample), in float32 as in OpenCV."""
     scale = 1.0 / (target / source)
     position = np.float32((index + 0.5) * scale - 0.5)
     low = math.floor(position)

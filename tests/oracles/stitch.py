@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 
 def window_starts(side, crop, stride):
-    """Walk until a window reaches the border; push that one back inside."""
+    """Step until a window reaches the border; move that one back inside."""
     starts = [0]
     while starts[-1] + crop < side:
         starts.append(starts[-1] + stride)
@@ -29,8 +29,8 @@ def resize_line(values, target):
     return out
 
 
-def fill_up(windows, patch):
-    """Zeros around (..., h, w) up to whole patches; of an odd number of lines one more below and right."""
+def pad_to_patches(windows, patch):
+    """Zero-pad (..., h, w) to whole patches; an odd number of lines has one more below and right."""
     h, w = windows.shape[-2:]
     high, wide = math.ceil(h / patch) * patch, math.ceil(w / patch) * patch
     out = torch.zeros(*windows.shape[:-2], high, wide)
@@ -40,12 +40,12 @@ def fill_up(windows, patch):
 
 
 def margins(size, padded):
-    """Lines above and columns left of a window that was filled up."""
+    """Rows above and columns left of a padded window."""
     return (padded[0] - size[0]) // 2, (padded[1] - size[1]) // 2
 
 
 def stitch(maps, boxes, canvas, target, padded=None):
-    """maps (windows, q, gh, gw), boxes (x0, y0, x1, y1) -> (q, *target); `padded`: if filled up."""
+    """maps (windows, q, gh, gw), boxes (x0, y0, x1, y1) -> (q, *target); `padded`: padded size, if any."""
     total = torch.zeros(maps.shape[1], *canvas)
     counts = torch.zeros(1, *canvas)
     for window, (x0, y0, x1, y1) in zip(maps, boxes, strict=True):

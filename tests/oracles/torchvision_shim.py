@@ -1,7 +1,7 @@
-"""Lets open_clip be imported where torchvision's compiled operators do not fit the build of torch.
+"""Allow importing open_clip if torchvision's compiled operators do not match the build of torch.
 
-torchvision declares shapes for two operators that its compiled half defines; without that half its import
-fails. No test uses them, so empty definitions are enough.
+torchvision declares the shapes of two operators that its compiled library defines; without that library the
+import fails. No test uses them, so empty definitions are enough.
 """
 
 import torch
@@ -11,4 +11,4 @@ def define():
     library = torch.library.Library("torchvision", "DEF")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library  # its definitions last as long as it does
+    return library  # the definitions live as long as this object

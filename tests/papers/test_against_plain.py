@@ -1,6 +1,6 @@
-"""The public surface, end to end in float32, against a plain transcription of the definitions.
+"""The public API, end to end in float32, compared with a plain implementation of the definitions.
 
-The gate runs a covering selection with every third or so word and a few sentences a word; the full cross
+The default tests cover a selection, with a subset of the words and a few sentences per word; the full cross
 product of images, recipes and methods, and all sentences of some recipes, are marked `parity`.
 """
 
@@ -22,7 +22,7 @@ TAGCLIP = tuple(name for name in tagmask.recipes() if name.startswith("tagclip/"
 
 TOLERANCE = 1e-5
 NEAR_TIES = 1e-3
-"""Share of pixels that may be too close to call."""
+"""Largest share of pixels that may be near ties."""
 SENTENCES = 20
 """Every 20th template is used, unless a test is about the templates."""
 
@@ -30,7 +30,7 @@ Texts = Callable[[Sequence[str], Sequence[str]], Tensor]
 
 
 def _gradient(seed: int, h: int, w: int) -> np.ndarray:
-    """Ramps that turn with the seed, waves and noise."""
+    """Waves whose direction depends on the seed, and noise."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:h, 0:w] / max(h, w)
     planes = [np.sin(a * y + b * x + c) for a, b, c in rng.uniform(-9, 9, (3, 3))]
@@ -51,7 +51,7 @@ IMAGES = {
 
 
 def _texts(weights: Path) -> tuple[dict[str, Tensor], Texts]:
-    """The tensors of a checkpoint, and text features that are computed once for each name."""
+    """The tensors of a checkpoint, and cached text features for each name."""
     tensors = torch.load(weights, weights_only=True)
     rows: dict[tuple[str, tuple[str, ...]], Tensor] = {}
 
@@ -76,7 +76,7 @@ def tagclip_plain(tagclip_weights: Path) -> tuple[dict[str, Tensor], Texts]:
 
 
 class Compare:
-    """Runs both programs on an image and compares all that comes back."""
+    """Runs both programs on an image and compares their results."""
 
     def __init__(self, clip: tagmask.Clip, plain: tuple[dict[str, Tensor], Texts]) -> None:
         self.clip = clip
@@ -86,38 +86,38 @@ class Compare:
         images = [IMAGES[name] for name in ([image] if isinstance(image, str) else image)]
         settings = _thinned(recipe, every) | settings
         segmenter = tagmask.Segmenter(self.clip, recipe=recipe, **settings)
-        changed = segmenter.recipe
-        texts = self.texts(class_names(changed)[0], changed.templates)
-        found = segmenter(images if len(images) > 1 else images[0], scores=True)
-        for ours, pixels in zip(found if len(images) > 1 else [found], images, strict=True):
-            _same_masks(ours, *plain_sclip(self.tensors, pixels, changed, texts), changed.prob_thd)
+        used_recipe = segmenter.recipe
+        texts = self.texts(class_names(used_recipe)[0], used_recipe.templates)
+        results = segmenter(images if len(images) > 1 else images[0], scores=True)
+        for ours, pixels in zip(results if len(images) > 1 else [results], images, strict=True):
+            _same_masks(ours, *plain_sclip(self.tensors, pixels, used_recipe, texts), used_recipe.prob_thd)
 
     def tags(self, image: str | list[str], recipe: str, *, every: int = 1, **settings: object) -> None:
         images = [IMAGES[name] for name in ([image] if isinstance(image, str) else image)]
         settings = _thinned(recipe, every) | settings
         tagger = tagmask.Tagger(self.clip, recipe=recipe, **settings)
-        changed = tagger.recipe
-        texts = self.texts([*changed.words, *changed.background], changed.templates)
-        found = tagger(images if len(images) > 1 else images[0])
-        for ours, pixels in zip(found if len(images) > 1 else [found], images, strict=True):
-            scores, tags, _ = plain_tagclip(self.tensors, pixels, changed, texts)
+        used_recipe = tagger.recipe
+        texts = self.texts([*used_recipe.words, *used_recipe.background], used_recipe.templates)
+        results = tagger(images if len(images) > 1 else images[0])
+        for ours, pixels in zip(results if len(images) > 1 else [results], images, strict=True):
+            scores, tags, _ = plain_tagclip(self.tensors, pixels, used_recipe, texts)
             np.testing.assert_allclose(ours.scores, scores.numpy(), rtol=0, atol=TOLERANCE)
             assert ours.chosen == tags
 
 
 def _same_masks(ours: tagmask.Segmentation, labels: Tensor, scores: Tensor, prob_thd: float) -> None:
-    """Scores within the tolerance, labels identical wherever that does not leave the winner open."""
+    """Check that scores are within the tolerance, and labels identical except at near ties."""
     assert ours.scores is not None
     np.testing.assert_allclose(ours.scores, scores.numpy(), rtol=0, atol=TOLERANCE)
     best, second = scores.topk(2, dim=0).values
     close = ((best - second < TOLERANCE) | ((best - prob_thd).abs() < TOLERANCE)).numpy()
     assert close.mean() < NEAR_TIES
     np.testing.assert_array_equal(ours.labels[~close], labels.numpy()[~close])
-    assert len(np.unique(ours.labels)) > 1  # an image of one label would compare nothing
+    assert len(np.unique(ours.labels)) > 1  # with a single label the comparison would be empty
 
 
 def _thinned(recipe: str, every: int) -> dict[str, object]:
-    """Fewer words and sentences, so that the text tower does not take all the time."""
+    """Fewer words and sentences, so that the text tower does not dominate the time."""
     full = tagmask.recipe(recipe)
     fewer = {"words": full.words[::every]} if every > 1 else {}
     return {**fewer, "templates": full.templates[::SENTENCES]}
@@ -133,7 +133,7 @@ def tagclip(tagclip_model: tagmask.Clip, tagclip_plain: tuple[dict[str, Tensor],
     return Compare(tagclip_model, tagclip_plain)
 
 
-# -- The gate ------------------------------------------------------------------------------------------------
+# -- Default selection ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_masks_of_each_method(sclip: Compare, method: str) -> None:
 @pytest.mark.parametrize(
     ("image", "short_side"),
     [
-        ("strip", 112),  # 7 x 28 patches, as many as the stored table of positions has: used unchanged
+        ("strip", 112),  # 7 x 28 patches, as many as the stored position table has: used unchanged
         ("strip", 150),  # 9 x 37
         ("portrait", 224),  # 22 x 14
         ("tiny", 75),  # a long side of 102.5 pixels, rounded up
@@ -193,7 +193,7 @@ def test_tags(tagclip: Compare, image: str, recipe: str, every: int) -> None:
 @pytest.mark.parametrize("image", ["tiny", "strip", "noise"])
 @pytest.mark.parametrize("step", ["dmar", "cwr"])
 def test_tags_without_a_step(tagclip: Compare, image: str, step: str) -> None:
-    # Unrefined scores peak at the border too, where a candidate has no box and ends the second look.
+    # Unrefined scores peak at the border too, where a candidate has an empty box and ends re-identification.
     tagclip.tags(image, "tagclip/voc2012", candidate_tau=0.1, **{step: False})
 
 
@@ -204,7 +204,7 @@ def test_all_sentences(sclip: Compare, tagclip: Compare) -> None:
     tagclip.tags("tiny", "tagclip/voc2007", every=4, templates=templates, background=("sky", "grass"))
 
 
-def test_images_together_are_as_images_alone(sclip: Compare, tagclip: Compare) -> None:
+def test_batch_equals_single_images(sclip: Compare, tagclip: Compare) -> None:
     # Windows and crops of several images share batches.
     sclip.masks(["tiny", "strip", "noise"], "sclip/voc20", every=2)
     tagclip.tags(["tiny", "strip", "noise"], "tagclip/voc2012", every=2)

@@ -1,4 +1,4 @@
-"""CLIP-ES against loops, and at the edges."""
+"""CLIP-ES compared with naive loops, and edge cases."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ from tagmask.papers.tagclip import preprocess_bicubic
 from tests.oracles import components
 
 TEMPLATE = ("a clean origami {}.",)
-# A plus stands for the comma inside one prompt.
+# A plus stands for the comma within a prompt.
 FOREGROUND = (
     "aeroplane,bicycle,bird avian,boat,bottle,bus,car,cat,chair seat,cow,diningtable,dog,horse,motorbike,"
     "person with clothes+people+human,pottedplant,sheep,sofa,train,tvmonitor screen"
@@ -43,23 +43,23 @@ def texts(tagclip_model: Clip) -> ClassTexts:
     return class_texts(tagclip_model)
 
 
-# -- Loops -----------------------------------------------------------------------------------------------
+# -- Naive loops -----------------------------------------------------------------------------------------
 
 
 def plain_refine(maps, attention, threshold, lose_border):
-    """The paper's steps for one map after the other, with the whole matrix squared; float64."""
+    """The paper's steps, map by map, with the full matrix squared; float64."""
     t = attention.astype(np.float64)
     for _ in range(3):
         t = t / t.sum(axis=0, keepdims=True)
         t = t / t.sum(axis=1, keepdims=True)
     t = (t + t.T) / 2
     t = t @ t
-    found = []
+    refined = []
     for cam in maps:
         box = components.boxes_union(components.strong_cells(cam, threshold), lose_border)
         masked = t * box.ravel()[None].astype(np.float64)
-        found.append((masked @ cam.ravel()).reshape(cam.shape))
-    return np.stack(found)
+        refined.append((masked @ cam.ravel()).reshape(cam.shape))
+    return np.stack(refined)
 
 
 @settings(deadline=None, max_examples=15)
@@ -69,19 +69,19 @@ def plain_refine(maps, attention, threshold, lose_border):
     lose_border=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_refining_is_the_formula(grid, threshold, lose_border, seed):
+def test_refine_maps_equals_the_formula(grid, threshold, lose_border, seed):
     rng = np.random.default_rng(seed)
     maps = np.float32(rng.random((3, *grid)) ** 2)
     logits = rng.normal(size=(grid[0] * grid[1],) * 2)
     attention = np.float32(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
     options = ClipEsSettings(box_threshold=threshold, lose_border=lose_border)
-    found = clip_es.refine_maps(torch.from_numpy(maps), torch.from_numpy(attention), options)
+    actual = clip_es.refine_maps(torch.from_numpy(maps), torch.from_numpy(attention), options)
     expected = plain_refine(maps, attention, threshold, lose_border)
-    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=0, atol=2e-6)
 
 
 def plain_label(maps, size, tags, power):
-    """Bilinear by its definition, pixel by pixel in float64; the first plane wins."""
+    """Bilinear interpolation by its definition, pixel by pixel in float64; the first plane wins ties."""
     gh, gw = maps.shape[1:]
     labels = np.zeros(size, int)
     planes = np.zeros((len(tags) + (power is not None), *size))
@@ -114,39 +114,39 @@ def plain_label(maps, size, tags, power):
 def test_labels_are_the_greatest_planes(grid, size, power, seed):
     maps = np.float32(np.random.default_rng(seed).random((3, *grid)))
     options = ClipEsSettings(background_power=power, half_planes=False)
-    found, planes = clip_es.label_pixels(
+    actual, planes = clip_es.label_pixels(
         torch.from_numpy(maps), size, (4, 0, 2), options, ignore_index=255, keep_scores=True
     )
     labels, expected = plain_label(maps, size, (4, 0, 2), power)
     np.testing.assert_allclose(planes, expected, rtol=0, atol=3e-6)
     ordered = np.sort(expected, axis=0)
     clear = ordered[-1] - ordered[-2] > 1e-5
-    np.testing.assert_array_equal(found[clear], labels[clear])
-    assert found.dtype == np.int32
+    np.testing.assert_array_equal(actual[clear], labels[clear])
+    assert actual.dtype == np.int32
 
 
 @pytest.mark.parametrize("power", [1.0, None])
-def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch, power: float | None) -> None:
+def test_strips_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch, power: float | None) -> None:
     maps = torch.rand(3, 5, 6, generator=torch.Generator().manual_seed(0))
     options = ClipEsSettings(background_power=power)
-    wanted = clip_es.label_pixels(maps, (40, 30), (0, 1, 2), options, ignore_index=255)
+    expected = clip_es.label_pixels(maps, (40, 30), (0, 1, 2), options, ignore_index=255)
     probabilities = clip_es.crf_probabilities(maps, (40, 30), options)
     monkeypatch.setattr(clip_es, "_STRIP", 7 * 30 * 4)
-    found = clip_es.label_pixels(maps, (40, 30), (0, 1, 2), options, ignore_index=255)
-    np.testing.assert_array_equal(found[0], wanted[0])
-    np.testing.assert_array_equal(found[1], wanted[1])
+    actual = clip_es.label_pixels(maps, (40, 30), (0, 1, 2), options, ignore_index=255)
+    np.testing.assert_array_equal(actual[0], expected[0])
+    np.testing.assert_array_equal(actual[1], expected[1])
     np.testing.assert_array_equal(clip_es.crf_probabilities(maps, (40, 30), options), probabilities)
 
 
-def test_planes_are_rounded_before_they_are_compared() -> None:
-    # In float16 the two are equal, and the first wins.
+def test_planes_are_rounded_before_the_argmax() -> None:
+    # Equal in float16, where the first wins.
     maps = torch.tensor([0.7, 0.70001])[:, None, None]
     rounded = clip_es.label_pixels(maps, (1, 1), (3, 8), ClipEsSettings(), ignore_index=255)[0]
     exact = clip_es.label_pixels(maps, (1, 1), (3, 8), ClipEsSettings(half_planes=False), ignore_index=255)[0]
     assert (rounded.item(), exact.item()) == (4, 9)
 
 
-def test_scaling_twice_reaches_what_scaling_once_leaves() -> None:
+def test_second_scaling_brings_tiny_maps_to_one() -> None:
     tiny = torch.tensor([[[0.0, 1e-7, 2e-7]]])
     once = clip_es.min_max_scaled(tiny)
     assert once.max().item() == pytest.approx(2 / 3, rel=1e-5)
@@ -155,14 +155,14 @@ def test_scaling_twice_reaches_what_scaling_once_leaves() -> None:
     assert not clip_es.min_max_scaled(torch.full((2, 3, 4), 0.3)).any()
 
 
-# -- Around a CRF ----------------------------------------------------------------------------------------
+# -- Input and output of the CRF -------------------------------------------------------------------------
 
 
-def test_a_crf_gets_half_precision_energies() -> None:
+def test_crf_energies_are_float16() -> None:
     maps = torch.tensor([0.0, 0.3, 1.0]).reshape(1, 1, 3)
     probabilities = clip_es.crf_probabilities(maps, (1, 3), ClipEsSettings())
     planes = np.float16([[[1.0, 0.7, 0.0]], [[0.0, 0.3, 1.0]]])
-    # The authors' own expression, in float16 throughout.
+    # The authors' expression, in float16 throughout.
     energies = -np.log(np.clip(planes, np.float16(1e-5), np.float16(1)))
     np.testing.assert_allclose(-np.log(probabilities), energies.astype(np.float32), rtol=0, atol=2e-6)
     assert float(energies.max()) == 11.5078125
@@ -171,46 +171,48 @@ def test_a_crf_gets_half_precision_energies() -> None:
 
 
 @pytest.mark.parametrize(
-    ("power", "cut", "labels"),
+    ("power", "confidence", "labels"),
     [
         (1.0, None, [0, 8, 3]),
         (1.0, 0.95, [0, 255, 3]),
         (None, 0.5, [7, 2, 255]),
     ],
 )
-def test_labels_after_a_crf(power: float | None, cut: float | None, labels: list[int]) -> None:
-    behind = [[0.97, 0.03, 0.01]] if power is not None else []
-    after = np.float32([*behind, [0.02, 0.9, 0.03], [0.01, 0.07, 0.96]])[:, None]
+def test_labels_after_the_crf(power: float | None, confidence: float | None, labels: list[int]) -> None:
+    background = [[0.97, 0.03, 0.01]] if power is not None else []
+    after = np.float32([*background, [0.02, 0.9, 0.03], [0.01, 0.07, 0.96]])[:, None]
     if power is None:
         after = np.float32([[0.8, 0.2, 0.4], [0.2, 0.5, 0.4]])[:, None]
-    options = ClipEsSettings(background_power=power, confidence=cut)
-    found, sure = clip_es.crf_labels(after, (7, 2), options, ignore_index=255)
-    assert found[0].tolist() == labels
-    np.testing.assert_array_equal(sure[0], after.max(axis=0)[0])
+    options = ClipEsSettings(background_power=power, confidence=confidence)
+    actual, probability = clip_es.crf_labels(after, (7, 2), options, ignore_index=255)
+    assert actual[0].tolist() == labels
+    np.testing.assert_array_equal(probability[0], after.max(axis=0)[0])
 
 
-def test_without_planes_a_crf_has_nothing_to_say() -> None:
+def test_crf_labels_without_planes_are_ignored() -> None:
     options = ClipEsSettings(background_power=None)
     planes = clip_es.crf_probabilities(torch.zeros(0, 1, 1), (2, 3), options)
     assert planes.shape == (0, 2, 3)
-    labels, sure = clip_es.crf_labels(planes, (), options, ignore_index=255)
+    labels, probability = clip_es.crf_labels(planes, (), options, ignore_index=255)
     assert (labels == 255).all()
-    assert not sure.any()
+    assert not probability.any()
 
 
-# -- Edges -----------------------------------------------------------------------------------------------
+# -- Edge cases ------------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
 def masks(clip, image, tags, texts, options=PUBLISHED):
-    """Labels and planes, all steps in their order."""
+    """Labels and planes, by all steps in order."""
     maps = torch.zeros(0, 1, 1)
     if tags:
         maps = clip_es.tag_maps(clip, clip_es.encode_image(clip, image, options), texts, tags, options)
     return clip_es.label_pixels(maps, image.shape[:2], tags, options, ignore_index=255, keep_scores=True)
 
 
-def test_no_tag_is_all_background(tagclip_model: Clip, texts: ClassTexts, shapes: list[np.ndarray]) -> None:
+def test_image_without_tags_is_all_background(
+    tagclip_model: Clip, texts: ClassTexts, shapes: list[np.ndarray]
+) -> None:
     labels, planes = masks(tagclip_model, shapes[1], (), texts)
     assert labels.shape == (320, 200)
     assert not labels.any()
@@ -223,7 +225,7 @@ def test_no_tag_is_all_background(tagclip_model: Clip, texts: ClassTexts, shapes
     assert clip_es.tag_maps(tagclip_model, tower, texts, (), PUBLISHED).shape == (0, 3, 4)
 
 
-def test_one_tag_is_foreground_above_one_half(
+def test_single_tag_is_foreground_above_one_half(
     tagclip_model: Clip, texts: ClassTexts, shapes: list[np.ndarray]
 ) -> None:
     labels, planes = masks(tagclip_model, shapes[1], (11,), texts)
@@ -231,13 +233,13 @@ def test_one_tag_is_foreground_above_one_half(
     assert set(np.unique(labels)) == {0, 12}
 
 
-def test_order_of_tags_is_that_of_the_planes(
+def test_planes_follow_the_order_of_tags(
     tagclip_model: Clip, texts: ClassTexts, shapes: list[np.ndarray]
 ) -> None:
-    forth = masks(tagclip_model, shapes[1], (3, 11, 7), texts)
-    back = masks(tagclip_model, shapes[1], (7, 3, 11), texts)
-    np.testing.assert_allclose(forth[1][[0, 3, 1, 2]], back[1], rtol=0, atol=2e-3)
-    assert np.mean(forth[0] != back[0]) < 1e-3
+    given = masks(tagclip_model, shapes[1], (3, 11, 7), texts)
+    permuted = masks(tagclip_model, shapes[1], (7, 3, 11), texts)
+    np.testing.assert_allclose(given[1][[0, 3, 1, 2]], permuted[1], rtol=0, atol=2e-3)
+    assert np.mean(given[0] != permuted[0]) < 1e-3
 
 
 def test_only_the_tags_compete(tagclip_model: Clip, texts: ClassTexts, shapes: list[np.ndarray]) -> None:
@@ -256,24 +258,24 @@ def test_without_a_background_plane_every_pixel_has_a_tag(
     assert len(np.unique(labels)) > 1
 
 
-def test_the_last_layer_can_be_among_those_averaged(tagclip_model: Clip, shapes: list[np.ndarray]) -> None:
+def test_last_layer_can_be_averaged_too(tagclip_model: Clip, shapes: list[np.ndarray]) -> None:
     eight = ClipEsSettings()
     with torch.inference_mode():
         tower = clip_es.encode_image(tagclip_model, shapes[1], eight)
-        found = clip_es.patch_attention(tower, eight)
+        actual = clip_es.patch_attention(tower, eight)
         layers = [tower.attention[layer] for layer in range(4, 11)] + [tower.last_attention]
     expected = np.mean([layer[0, 1:, 1:].numpy() for layer in layers], axis=0)
-    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=0, atol=1e-7)
 
 
-def test_all_zero_activation_stays_background(
+def test_zero_activation_is_background(
     tagclip_model: Clip, texts: ClassTexts, shapes: list[np.ndarray]
 ) -> None:
     zeros = torch.zeros(2, 20, 13)
     assert not clip_es.refine_maps(zeros, torch.rand(260, 260), PUBLISHED).any()
     labels, _ = clip_es.label_pixels(zeros, (320, 200), (0, 1), PUBLISHED, ignore_index=255)
     assert not labels.any()
-    # A single text has no rival, and so no gradient.
+    # A single text has nothing to compete with, and so no gradient.
     alone = ClassTexts(texts.foreground, texts.background[:0])
     labels, planes = masks(tagclip_model, shapes[1], (11,), alone)
     assert not labels.any()
@@ -296,7 +298,7 @@ def test_any_size_gives_labels_of_that_size(
 
 
 @pytest.mark.parametrize("grey", [0, 128, 255])
-def test_a_constant_image(grey: int, tagclip_model: Clip, texts: ClassTexts) -> None:
+def test_constant_image(grey: int, tagclip_model: Clip, texts: ClassTexts) -> None:
     image = np.full((64, 80, 3), grey, np.uint8)
     labels, planes = masks(tagclip_model, image, (0, 11, 19), texts)
     assert np.isfinite(planes).all()
@@ -306,13 +308,13 @@ def test_a_constant_image(grey: int, tagclip_model: Clip, texts: ClassTexts) -> 
 @pytest.mark.parametrize(
     ("tags", "message"),
     [
-        ((3, 3), r"tags \(3, 3\) repeat a class"),
-        ((20,), "a tag is 20; give a whole number, from 0 to 19"),
+        ((3, 3), r"Tags \(3, 3\) repeat a class"),
+        ((20,), "a tag is 20. Give a whole number, from 0 to 19"),
         ((-1,), "a tag is -1"),
         ((True,), "a tag is True"),
     ],
 )
-def test_unusable_tags_are_refused(tags: tuple[int, ...], message: str) -> None:
+def test_invalid_tags_are_refused(tags: tuple[int, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
         clip_es.check_tags(tags, 20)
 
@@ -328,54 +330,54 @@ def test_unusable_tags_are_refused(tags: tuple[int, ...], message: str) -> None:
         ({"affinity_power": -1}, "affinity_power is -1"),
         ({"attention_layers": ()}, "attention_layers is empty"),
         ({"attention_layers": (12,)}, "from 0 to 11"),
-        ({"min_patches": 9, "max_patches": 4}, "min_patches 9 and max_patches 4"),
+        ({"min_patches": 9, "max_patches": 4}, "min_patches 9 is greater than max_patches 4"),
     ],
 )
-def test_unusable_settings_are_refused(changes: dict[str, object], message: str) -> None:
+def test_invalid_settings_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         ClipEsSettings(**changes)
 
 
-# -- Sharing one pass with the tagger --------------------------------------------------------------------
+# -- Features shared with the tagger ---------------------------------------------------------------------
 
 
-def test_the_taggers_pass_serves_as_well(
+def test_maps_from_the_taggers_features_are_the_same(
     tagclip_model: Clip, texts: ClassTexts, shapes: list[np.ndarray]
 ) -> None:
     image = shapes[1]
     with torch.inference_mode():
-        own = clip_es.encode_image(tagclip_model, image, PUBLISHED)
-        pixels = preprocess_bicubic(tagclip_model, image, clip_es._shared(PUBLISHED))
-        taggers = extract_features(
+        masking = clip_es.encode_image(tagclip_model, image, PUBLISHED)
+        pixels = preprocess_bicubic(tagclip_model, image, clip_es._tagclip_settings(PUBLISHED))
+        tagging = extract_features(
             tagclip_model.vision, pixels[None], bilinear_half, attention=frozenset(range(11))
         )
-    mine, theirs = (
-        clip_es.tag_maps(tagclip_model, state, texts, (3, 11), PUBLISHED) for state in (own, taggers)
+    own_maps, shared_maps = (
+        clip_es.tag_maps(tagclip_model, tower, texts, (3, 11), PUBLISHED) for tower in (masking, tagging)
     )
-    # Watched layers add up in another order.
-    torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-5)
+    # Layers whose attention is captured are summed in another order.
+    torch.testing.assert_close(own_maps, shared_maps, rtol=0, atol=1e-5)
 
 
-def test_where_the_stored_table_fits_it_is_rounded_all_the_same(tagclip_model: Clip) -> None:
+def test_position_table_of_the_native_grid_is_rounded_too(tagclip_model: Clip) -> None:
     image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     with torch.inference_mode():
-        own = clip_es.encode_image(tagclip_model, image, PUBLISHED).tokens
-        pixels = preprocess_bicubic(tagclip_model, image, clip_es._shared(PUBLISHED))[None]
+        tokens = clip_es.encode_image(tagclip_model, image, PUBLISHED).tokens
+        pixels = preprocess_bicubic(tagclip_model, image, clip_es._tagclip_settings(PUBLISHED))[None]
         rounded, stored = (
             extract_features(tagclip_model.vision, pixels, rule, attention=set(range(4, 11))).tokens
             for rule in (bilinear_half_always, bilinear_half)
         )
-    assert torch.equal(own, rounded)
-    assert not torch.equal(own, stored)
+    assert torch.equal(tokens, rounded)
+    assert not torch.equal(tokens, stored)
 
 
-def test_a_pass_without_the_layers_is_refused(tagclip_model: Clip, texts: ClassTexts) -> None:
+def test_features_without_the_layers_are_refused(tagclip_model: Clip, texts: ClassTexts) -> None:
     tower = extract_features(tagclip_model.vision, torch.zeros(1, 3, 32, 48), bilinear_half, attention={4, 5})
-    with pytest.raises(InputError, match=r"no attention of layers \[6, 7, 8, 9, 10\]"):
+    with pytest.raises(InputError, match=r"attention of layers \[6, 7, 8, 9, 10\] was not captured"):
         clip_es.tag_maps(tagclip_model, tower, texts, (0,), PUBLISHED)
 
 
-def test_watched_layers_follow_the_depth() -> None:
+def test_captured_layers_scale_with_the_depth() -> None:
     assert clip_es.captured_layers(PUBLISHED, 12) == set(range(4, 11))
     assert clip_es.captured_layers(ClipEsSettings(), 12) == set(range(4, 11))
     assert clip_es.captured_layers(ClipEsSettings(), 24) == set(range(8, 23))

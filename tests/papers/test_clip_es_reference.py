@@ -1,4 +1,4 @@
-"""CLIP-ES against recorded values of the authors' program, step by step."""
+"""CLIP-ES compared with recorded values of the authors' program, step by step."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,20 +21,20 @@ SHARED = Path(__file__).parents[3] / "shared" / "golden" / "clipes_voc_img0.npz"
 PUBLISHED = ClipEsSettings(attention_layers=tuple(range(4, 11)))
 TAGS = (0, 5, 11, 19)
 PLAIN = replace(PUBLISHED, half_planes=False)
-"""Float32 to the end: what a comparison of planes is made with."""
+"""Float32 throughout, to compare planes."""
 THIN = {"x_after_block10": (4, 1), "attn_mean_l4_l10": (6, 6), "ln1_act": (1, 4, 4)}
 THIN |= {"cam_refined_full": (5, 5), "attn_highres_fp16": (1, 5, 5)}
-"""Steps at which the gate's copy keeps large arrays."""
+"""Strides at which the copy in the repository samples large arrays."""
 
 
 @torch.inference_mode()
 def steps(clip: Clip, texts: ClassTexts, image: np.ndarray) -> dict[str, np.ndarray]:
-    """Every recorded value, by the pack's name."""
+    """Every recorded value, by its name in the file."""
     size = (image.shape[0], image.shape[1])
     tower = clip_es.encode_image(clip, image, PUBLISHED)
     attention = clip_es.patch_attention(tower, PUBLISHED)
-    rivals = clip_es.competing_texts(texts, TAGS)
-    gradcam = softmax_gradcam(tower, rivals, range(len(TAGS)), clip.logit_scale)
+    competing = clip_es.competing_texts(texts, TAGS)
+    gradcam = softmax_gradcam(tower, competing, range(len(TAGS)), clip.logit_scale)
     cams = clip_es.activation_maps(clip, tower, texts, TAGS, PUBLISHED)
     refined = clip_es.refine_maps(cams, attention, PUBLISHED)
     maps = clip_es.tag_maps(clip, tower, texts, TAGS, PUBLISHED)
@@ -42,7 +42,7 @@ def steps(clip: Clip, texts: ClassTexts, image: np.ndarray) -> dict[str, np.ndar
     labels, half = clip_es.label_pixels(maps, size, TAGS, PUBLISHED, ignore_index=255, keep_scores=True)
     assert full is not None
     assert half is not None
-    found = {
+    computed = {
         "text_fg": texts.foreground,
         "text_bg": texts.background,
         "img0/x_after_block10": tower.tokens[0],
@@ -55,13 +55,15 @@ def steps(clip: Clip, texts: ClassTexts, image: np.ndarray) -> dict[str, np.ndar
         "img0/label": labels,
     }
     for row, tag in enumerate(TAGS):
-        one = cams[row : row + 1]
-        found[f"img0/c{tag}/cam"] = one[0]
-        found[f"img0/c{tag}/u8max"] = (255 * one.max()).trunc()
-        found[f"img0/c{tag}/boxes_x0y0x1y1"] = component_boxes_union(one, torch.tensor([0.4]).double())[0][0]
-        found[f"img0/c{tag}/cam_refined_grid"] = refined[row]
-        found[f"img0/c{tag}/cam_refined_full"] = full[1 + row]
-    return {f"voc/{name}": np.asarray(value) for name, value in found.items()}
+        cam = cams[row : row + 1]
+        computed[f"img0/c{tag}/cam"] = cam[0]
+        computed[f"img0/c{tag}/u8max"] = (255 * cam.max()).trunc()
+        computed[f"img0/c{tag}/boxes_x0y0x1y1"] = component_boxes_union(cam, torch.tensor([0.4]).double())[0][
+            0
+        ]
+        computed[f"img0/c{tag}/cam_refined_grid"] = refined[row]
+        computed[f"img0/c{tag}/cam_refined_full"] = full[1 + row]
+    return {f"voc/{name}": np.asarray(value) for name, value in computed.items()}
 
 
 @pytest.fixture(scope="module")
@@ -69,28 +71,28 @@ def computed(tagclip_model: Clip, shapes: list[np.ndarray]) -> dict[str, np.ndar
     return steps(tagclip_model, class_texts(tagclip_model), shapes[0])
 
 
-def check(name: str, mine: np.ndarray, reference: np.ndarray) -> None:
+def check(name: str, ours: np.ndarray, reference: np.ndarray) -> None:
     last = name.rsplit("/", 1)[-1]
     if last == "boxes_x0y0x1y1":
-        union = np.zeros_like(mine)
+        union = np.zeros_like(ours)
         for x0, y0, x1, y1 in reference:
             union[y0:y1, x0:x1] = True
-        np.testing.assert_array_equal(mine, union)
+        np.testing.assert_array_equal(ours, union)
     elif last == "label":
-        assert np.count_nonzero(mine != reference) <= mine.size // 10_000
-        assert len(np.unique(reference)) > 3  # else labels would compare little
+        assert np.count_nonzero(ours != reference) <= ours.size // 10_000
+        assert len(np.unique(reference)) > 3  # with few labels the comparison would be weak
     elif last == "grad_c0":
-        # Relative: the gradients are about 1e-6. The pack has those of all patches, the gate their mean.
+        # Relative: gradients are about 1e-6. The full file has those of all patches, the copy their mean.
         mean = reference.mean(axis=(1, 2)) if reference.ndim == 3 else reference
-        np.testing.assert_allclose(mine, mean, rtol=0, atol=2e-5 * np.abs(mean).max())
+        np.testing.assert_allclose(ours, mean, rtol=0, atol=2e-5 * np.abs(mean).max())
     elif last == "attn_highres_fp16":
-        # One step of float16 at most, and seldom that.
-        np.testing.assert_allclose(mine, reference.astype(np.float32), rtol=0, atol=2**-11)
-        assert np.mean(mine != reference) < 0.01
+        # At most cam step of float16, and rarely.
+        np.testing.assert_allclose(ours, reference.astype(np.float32), rtol=0, atol=2**-11)
+        assert np.mean(ours != reference) < 0.01
     elif reference.dtype.kind in "iu":
-        np.testing.assert_array_equal(mine, reference)
+        np.testing.assert_array_equal(ours, reference)
     else:
-        np.testing.assert_allclose(mine, reference, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(ours, reference, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", np.load(GATE).files)

@@ -1,4 +1,4 @@
-"""PIAA against its definition, row by row, and what the safe default changes."""
+"""PIAA compared with its definition, row by row, and the effect of the safe default."""
 
 import math
 from dataclasses import replace
@@ -28,10 +28,10 @@ TEXTS = units(0, WORDS, WIDTH)
 
 
 def patches(seed: int, n: int) -> Tensor:
-    """Around the words, but not at them, as real patches are."""
+    """Patches near the words but not at them, like real patches."""
     rng = np.random.default_rng(seed)
-    own = TEXTS[torch.from_numpy(rng.integers(0, WORDS - 1, n))] + 0.6 * units(99, WORDS, WIDTH)[0]
-    return F.normalize(own + 0.9 * units(seed + 1, n, WIDTH), dim=-1)
+    centres = TEXTS[torch.from_numpy(rng.integers(0, WORDS - 1, n))] + 0.6 * units(99, WORDS, WIDTH)[0]
+    return F.normalize(centres + 0.9 * units(seed + 1, n, WIDTH), dim=-1)
 
 
 SETTINGS = PiaaSettings(bank_size=20, bank_scale=10.0, refine_scale=0.5)
@@ -48,29 +48,29 @@ def bank_of(x: Tensor, at_a_time: int = 1000, settings: PiaaSettings = SETTINGS)
 
 
 def naive_bank(x: Tensor, size: int, scale: float) -> list[int]:
-    """Rows of the surest patches of each word, sorted by hand."""
+    """Rows of the most confident patches of each word, sorted naively."""
     chosen: list[int] = []
     cosines = (x @ TEXTS.T).double()
     for word in range(WORDS):
-        mine = []
+        candidates = []
         for i, row in enumerate(cosines.tolist()):
             if row.index(max(row)) == word:
                 total = sum(math.exp(scale * c) for c in row)
                 p = [math.exp(scale * c) / total for c in row]
-                mine.append((-sum(each * math.log(max(each, 1e-10)) for each in p), i))
-        chosen += [i for _, i in sorted(mine)[:size]]
+                candidates.append((-sum(each * math.log(max(each, 1e-10)) for each in p), i))
+        chosen += [i for _, i in sorted(candidates)[:size]]
     return chosen
 
 
 @pytest.mark.parametrize("at_a_time", [1, 7, 1000])
-def test_the_bank_keeps_each_words_surest_patches_however_they_come(at_a_time: int) -> None:
+def test_bank_keeps_the_most_confident_patches_in_any_batches(at_a_time: int) -> None:
     x = patches(1, 150)
     bank = bank_of(x, at_a_time)
     torch.testing.assert_close(bank.features, x[naive_bank(x, 20, 10.0)], rtol=0, atol=0)
     p = torch.softmax(10 * bank.features @ TEXTS.T, dim=-1)
     torch.testing.assert_close(bank.probabilities, p)
     assert bank.owners.tolist() == sorted(bank.owners.tolist())
-    assert 3 not in bank.owners  # a word no patch resembles most has no entry
+    assert 3 not in bank.owners  # a word that is no patch's most similar word has no entry
 
 
 # -- Fit -----------------------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ def test_the_bank_keeps_each_words_surest_patches_however_they_come(at_a_time: i
 def naive_fit(
     x: np.ndarray, p: np.ndarray, owners: np.ndarray, fallback: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """By the definition: weighted means, unbiased covariance, a pseudo-inverse."""
+    """The definition: weighted means, unbiased covariance, a pseudo-inverse."""
     means = []
     for word in range(WORDS):
         rows = [i for i in range(len(x)) if owners[i] == word]
@@ -93,29 +93,29 @@ def naive_fit(
     return weight, np.array(bias)
 
 
-def test_fit_is_the_discriminant_as_defined() -> None:
+def test_fit_equals_the_definition() -> None:
     bank = bank_of(patches(3, 200))
-    found = piaa.fit(bank.features, bank.probabilities, bank.owners, TEXTS)
+    actual = piaa.fit(bank.features, bank.probabilities, bank.owners, TEXTS)
     arrays = (part.double().numpy() for part in (bank.features, bank.probabilities))
     weight, bias = naive_fit(*arrays, bank.owners.numpy(), TEXTS.double().numpy())
-    np.testing.assert_allclose(found.adapter.weight, weight, rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(found.adapter.bias, bias, rtol=1e-5, atol=1e-4)
-    torch.testing.assert_close(found.means[3].float(), TEXTS[3])  # no rows: its text
+    np.testing.assert_allclose(actual.adapter.weight, weight, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(actual.adapter.bias, bias, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(actual.means[3].float(), TEXTS[3])  # no rows: its text
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"), [(1, "got 1 patches"), (3, "the 3 patches to fit to are all alike")]
+    ("rows", "message"), [(1, "Got 1 patches"), (3, "The 3 patches to fit to are all the same")]
 )
-def test_too_little_to_fit_to_is_said(rows: int, said: str) -> None:
+def test_too_few_patches_are_refused(rows: int, message: str) -> None:
     x = TEXTS[:1].repeat(rows, 1)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         piaa.fit(x, torch.ones(rows, WORDS), torch.zeros(rows).long(), TEXTS)
 
 
 # -- Refinement ----------------------------------------------------------------------------------------------
 
 
-def test_the_refinement_keeps_rows_a_deviation_above_their_words_mean() -> None:
+def test_refinement_keeps_rows_one_deviation_above_their_words_mean() -> None:
     bank = bank_of(patches(4, 200))
     first = piaa.fit(bank.features, bank.probabilities, bank.owners, TEXTS).adapter
     kept, q, owners = piaa.refine_bank(bank, first, SETTINGS)
@@ -132,8 +132,8 @@ def test_the_refinement_keeps_rows_a_deviation_above_their_words_mean() -> None:
     assert 0 < kept.sum() < len(kept)
 
 
-def test_over_the_cliff_a_word_keeps_its_first_mean_or_as_coded_its_text() -> None:
-    """With a large factor all but a few rows are rounded to 1, and words with other rows lose them all."""
+def test_emptied_word_falls_back_to_its_first_mean_or_as_coded_to_its_text() -> None:
+    """With a large factor most probabilities round to 1, and words with other rows lose all of them."""
     bank = bank_of(patches(5, 60))
     steep = replace(SETTINGS, refine_scale=3.0)
     first = piaa.fit(bank.features, bank.probabilities, bank.owners, TEXTS)
@@ -143,37 +143,37 @@ def test_over_the_cliff_a_word_keeps_its_first_mean_or_as_coded_its_text() -> No
     assert emptied
     assert kept.sum() > 1
     assert [word for word in range(WORDS) if safe.seen[word] and not safe.kept[word]] == emptied
-    for found, fallback in ((safe, first.means.float()), (coded, TEXTS)):
-        again = piaa.fit(bank.features[kept], q[kept], owners[kept], fallback)
+    for fitted, fallback in ((safe, first.means.float()), (coded, TEXTS)):
+        expected = piaa.fit(bank.features[kept], q[kept], owners[kept], fallback)
         for word in emptied:
-            torch.testing.assert_close(again.means[word].float(), fallback[word])
-        torch.testing.assert_close(found.adapter.weight, again.adapter.weight)
+            torch.testing.assert_close(expected.means[word].float(), fallback[word])
+        torch.testing.assert_close(fitted.adapter.weight, expected.adapter.weight)
     assert (safe.adapter.weight - coded.adapter.weight).abs().max() > 0.1
 
 
-def test_where_nothing_is_kept_the_first_fit_stands_and_as_coded_it_stops() -> None:
-    """Of two rows the surer is half a difference above their mean; a deviation would be 0.7 of it."""
+def test_empty_refinement_keeps_the_first_fit_or_as_coded_raises() -> None:
+    """Of two rows the greater is 0.5 of their difference above the mean; their deviation is 0.7 of it."""
     x = F.normalize(TEXTS[[0, 0, 1, 1]] + 0.3 * units(6, 4, WIDTH), dim=-1)
     bank = bank_of(x)
     assert bank.owners.tolist() == [0, 0, 1, 1]
     gentle = replace(SETTINGS, refine_scale=1e-3)  # far from where probabilities are rounded to 1
     first = piaa.fit(bank.features, bank.probabilities, bank.owners, TEXTS).adapter
-    found = piaa.adapt(bank, TEXTS, gentle)
-    assert found.kept.sum() == 0
-    assert torch.equal(found.adapter.weight, first.weight)
-    with pytest.raises(InputError, match="got 0 patches to fit to"):
+    actual = piaa.adapt(bank, TEXTS, gentle)
+    assert actual.kept.sum() == 0
+    assert torch.equal(actual.adapter.weight, first.weight)
+    with pytest.raises(InputError, match="Got 0 patches to fit to"):
         piaa.adapt(bank, TEXTS, replace(gentle, compat=True))
 
 
 # -- Scores --------------------------------------------------------------------------------------------------
 
 
-def test_scores_are_the_best_patch_and_the_class_token_nine_to_one() -> None:
+def test_scores_weight_best_patch_and_class_token_nine_to_one() -> None:
     bank = bank_of(patches(7, 200))
     adapter = piaa.adapt(bank, TEXTS, SETTINGS).adapter
     x, token = patches(8, 12).reshape(2, 6, WIDTH), units(9, 2, WIDTH)
     settings = PiaaSettings(score_divisor=50.0, patch_scale=30.0, class_scale=7.0)
-    found = piaa.score(x, token, TEXTS, adapter, settings).numpy()
+    actual = piaa.score(x, token, TEXTS, adapter, settings).numpy()
     for b in range(2):
         best = [0.0] * WORDS
         for i in range(6):
@@ -182,15 +182,15 @@ def test_scores_are_the_best_patch_and_the_class_token_nine_to_one() -> None:
             best = [max(old, math.exp(each / 50) / total) for old, each in zip(best, g, strict=True)]
         local = [math.exp(30 * each) / sum(math.exp(30 * other) for other in best) for each in best]
         c = (TEXTS @ token[b]).double().tolist()
-        whole = [math.exp(7 * each) / sum(math.exp(7 * other) for other in c) for each in c]
-        wanted = [0.9 * one + 0.1 * other for one, other in zip(local, whole, strict=True)]
-        np.testing.assert_allclose(found[b], wanted, rtol=0, atol=1e-5)
+        global_ = [math.exp(7 * each) / sum(math.exp(7 * other) for other in c) for each in c]
+        expected = [0.9 * a + 0.1 * b for a, b in zip(local, global_, strict=True)]
+        np.testing.assert_allclose(actual[b], expected, rtol=0, atol=1e-5)
 
 
 # -- Encoders ------------------------------------------------------------------------------------------------
 
 
-def alike(block: object, x: Tensor) -> Tensor:
+def correlative_weights(block: object, x: Tensor) -> Tensor:
     """softmax(qq) + softmax(kk) of a block, head by head."""
     attn = block.attn  # type: ignore[attr-defined]
     q, k, _ = attn.qkv(block.ln_1(x))  # type: ignore[attr-defined]
@@ -203,31 +203,33 @@ def alike(block: object, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 @torch.inference_mode()
-def test_encoders_by_their_definition(tagclip_model: Clip, encoder: str) -> None:
+def test_encoders_equal_their_definition(tagclip_model: Clip, encoder: str) -> None:
     clip = tagclip_model
     pixels = torch.from_numpy(np.random.default_rng(10).normal(size=(1, 3, 224, 224)).astype(np.float32))
     x = clip.vision.embed(pixels, clip.vision.positional_embedding)
-    kept = []
+    middle = []
     *blocks, last = clip.vision.blocks
     for layer, block in enumerate(blocks):
         if layer in (6, 7, 9):
-            kept.append(alike(block, x))
+            middle.append(correlative_weights(block, x))
         x = block(x)
-    weights = alike(last, x)
+    weights = correlative_weights(last, x)
     if encoder == "itaclip":
-        weights = 0.5 * weights + 0.5 * (kept[0] + kept[1] + kept[2]) / 3
+        weights = 0.5 * weights + 0.5 * (middle[0] + middle[1] + middle[2]) / 3
     _, _, v = last.attn.qkv(last.ln_1(x))
     y = x + last.attn.merge(weights @ v)
     y = y + last.mlp(last.ln_2(y)) if encoder == "sclip" else y
-    seen = encode(clip, pixels, encoder)
-    wanted = F.normalize(clip.vision.project(y)[:, 1:], dim=-1)
-    torch.testing.assert_close(seen.patches, wanted, rtol=0, atol=2e-5)
-    torch.testing.assert_close(seen.class_tokens, class_token(encode_image(clip, pixels)), rtol=0, atol=2e-6)
+    encoded = encode(clip, pixels, encoder)
+    expected = F.normalize(clip.vision.project(y)[:, 1:], dim=-1)
+    torch.testing.assert_close(encoded.patches, expected, rtol=0, atol=2e-5)
+    torch.testing.assert_close(
+        encoded.class_tokens, class_token(encode_image(clip, pixels)), rtol=0, atol=2e-6
+    )
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 @torch.inference_mode()
-def test_images_of_a_batch_do_not_mix(tagclip_model: Clip, encoder: str) -> None:
+def test_batch_equals_single_images(tagclip_model: Clip, encoder: str) -> None:
     pixels = torch.from_numpy(np.random.default_rng(11).normal(size=(3, 3, 64, 80)).astype(np.float32))
     together = encode(tagclip_model, pixels, encoder).patches
     alone = torch.cat([encode(tagclip_model, each[None], encoder).patches for each in pixels])
@@ -235,7 +237,7 @@ def test_images_of_a_batch_do_not_mix(tagclip_model: Clip, encoder: str) -> None
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(InputError, match="encoder 'vit' is unknown; give one of sclip, itaclip"):
+    with pytest.raises(InputError, match=r"Unknown encoder 'vit'. Give one of sclip, itaclip"):
         PiaaSettings(encoder="vit")
     with pytest.raises(InputError, match="bank_size is 0"):
         PiaaSettings(bank_size=0)

@@ -1,4 +1,4 @@
-"""SCLIP against recorded values of the authors' program, step by step."""
+"""SCLIP compared with recorded values of the authors' program, step by step."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,21 +29,21 @@ MODES = {"csa": "sclip", "clip": "clip", "maskclip": "maskclip"}
 REFINED = {"plain": "sclip/voc21", "pamr": "sclip+pamr/voc21"}
 
 
-def as_recipe(name: str, mode: str, **changes: object) -> MaskRecipe:
-    found = recipe(name)
-    assert isinstance(found, MaskRecipe)
-    return replace(found, method=MODES[mode], **changes)
+def recipe_for(name: str, mode: str, **changes: object) -> MaskRecipe:
+    settings = recipe(name)
+    assert isinstance(settings, MaskRecipe)
+    return replace(settings, method=MODES[mode], **changes)
 
 
 @torch.inference_mode()
 def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
-    """Every recorded value of one image, by the pack's name."""
-    voc21 = as_recipe("sclip/voc21", "csa")
+    """Every recorded value of one image, by its name in the file."""
+    voc21 = recipe_for("sclip/voc21", "csa")
     names = split_names([", ".join(voc21.background), *voc21.words])
     texts = text_features(clip, names.texts, voc21.templates)
     pixels = sliding.preprocess_cv2(clip, image, 336)
     first = pixels[None, :, :224, :224]
-    found = {
+    computed = {
         "a.resized_rgb": resize_cv2_linear(image, (336, 448)),
         "a.input_crop0": first[0],
         "voc21.text": texts,
@@ -53,43 +53,43 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
         tower = extract_features(clip.vision, first, bicubic_nudged)
         weights = dense_rule(method, 4).weights(tower)
         tokens = tower.last_block(weights)
-        found[f"a.{mode}.tokens"] = tokens[0]
-        found[f"a.{mode}.lnpost"] = clip.vision.ln_post(tokens)[0]
+        computed[f"a.{mode}.tokens"] = tokens[0]
+        computed[f"a.{mode}.lnpost"] = clip.vision.ln_post(tokens)[0]
         if weights is not None:
-            found[f"a.{mode}.attn_last"] = weights[0]
-        harness = as_recipe("sclip/voc21", mode)
-        rule = dense_rule(harness.method, 4)
-        (low,) = sliding.window_cosines(clip, first, texts, harness, [rule])
-        found[f"a.voc21.{mode}.crop_low"] = low[0]
+            computed[f"a.{mode}.attn_last"] = weights[0]
+        settings = recipe_for("sclip/voc21", mode)
+        rule = dense_rule(settings.method, 4)
+        (low,) = sliding.window_cosines(clip, first, texts, settings, [rule])
+        computed[f"a.voc21.{mode}.crop_low"] = low[0]
         up = F.interpolate(low, size=(224, 224), mode="bilinear", align_corners=False)[0]
-        found[f"a.voc21.{mode}.crop_up_sub"] = up[:, ::7, ::7]
+        computed[f"a.voc21.{mode}.crop_up_sub"] = up[:, ::7, ::7]
         for how, name in REFINED.items():
-            settings = as_recipe(name, mode)
+            settings = recipe_for(name, mode)
             ((maps,),) = sliding.sliding_cosines(clip, [image], texts, settings, [rule])
             cosines = labels.refined_rows(maps, settings, 0, maps.size[0])
             key = f"a.voc21.{mode}.{how}"
-            found[f"{key}.slide"] = cosines[:, ::3, ::3]
-            found[f"{key}.label"] = labels.label_pixels(
+            computed[f"{key}.slide"] = cosines[:, ::3, ::3]
+            computed[f"{key}.label"] = labels.label_pixels(
                 maps, names, settings, background=True, ignore_index=255
             )[0]
-            found[f"{key}.label_noarea"] = labels.label_pixels(
+            computed[f"{key}.label_noarea"] = labels.label_pixels(
                 maps, names, replace(settings, area_thd=None), background=True, ignore_index=255
             )[0]
     for grid in ((11, 14), (21, 28), (28, 28), (14, 37)):
         table = bicubic_nudged(clip.vision.positional_embedding, grid)
-        found[f"pos.{grid[0]}x{grid[1]}"] = table
-    return {key: np.asarray(value) for key, value in found.items()}
+        computed[f"pos.{grid[0]}x{grid[1]}"] = table
+    return {key: np.asarray(value) for key, value in computed.items()}
 
 
-def check(name: str, mine: np.ndarray, reference: np.ndarray, near_tie: np.ndarray | None) -> None:
+def check(name: str, ours: np.ndarray, reference: np.ndarray, near_tie: np.ndarray | None) -> None:
     if near_tie is not None:
         off = near_tie == 0
         assert np.count_nonzero(off) > off.size / 2
-        np.testing.assert_array_equal(mine[off], reference[off])
+        np.testing.assert_array_equal(ours[off], reference[off])
     elif reference.dtype.kind in "iu":
-        np.testing.assert_array_equal(mine, reference)
+        np.testing.assert_array_equal(ours, reference)
     else:
-        np.testing.assert_allclose(mine, reference, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(ours, reference, rtol=0, atol=1e-5)
 
 
 def names_in(pack: Path) -> list[str]:
@@ -108,9 +108,9 @@ def computed(sclip_model: Clip) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", names_in(GATE))
 def test_step_equals_the_reference(name: str, computed: Mapping[str, np.ndarray]) -> None:
     pack = np.load(GATE)
-    # The gate's copy keeps every second sample of the refined maps; all of them are in `make parity`.
-    mine = computed[name][:, ::2, ::2] if name.endswith("pamr.slide") else computed[name]
-    check(name, mine, pack[name], tie_of(name, pack))
+    # The copy in the repository has every second sample of the refined maps; `make parity` compares all.
+    ours = computed[name][:, ::2, ::2] if name.endswith("pamr.slide") else computed[name]
+    check(name, ours, pack[name], tie_of(name, pack))
 
 
 @pytest.mark.parity
@@ -120,6 +120,6 @@ def test_every_array_of_the_whole_pack(name: str, computed: Mapping[str, np.ndar
     if name == "tokens.ids":
         np.testing.assert_array_equal(np.asarray(tokenize(list(pack["tokens.text"]))), pack[name])
     elif name.endswith("near_tie") or name == "tokens.text":
-        return  # not results: where labels may differ, and the texts of tokens.ids
+        return  # not results: the near ties of labels, and the texts of tokens.ids
     else:
         check(name, computed[name], pack[name], tie_of(name, pack))

@@ -1,4 +1,4 @@
-"""Tagging baselines against recorded values of their authors' programs: every array of the pack."""
+"""Tagging baselines compared with recorded values of the authors' programs: every array of the file."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.parity
 
 
 class Pack(dict[str, np.ndarray]):
-    """The arrays, and which of them were read."""
+    """The recorded arrays; remembers which ones were read."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         super().__init__(arrays)
@@ -61,7 +61,9 @@ def close(ours: object, reference: np.ndarray, atol: float) -> None:
 CENTRE = InputSettings(input="centre")
 
 
-def test_images_are_prepared_alike(pack: Pack, tagclip_model: Clip, shapes: list[np.ndarray]) -> None:
+def test_preprocessing_equals_the_reference(
+    pack: Pack, tagclip_model: Clip, shapes: list[np.ndarray]
+) -> None:
     pixels = torch.stack([to_pixels(tagclip_model, image, CENTRE) for image in shapes])
     close(pixels[..., ::8, ::8], pack["clip/image224"], 1e-6)
     np.testing.assert_allclose(pixels.double().sum(dim=(1, 2, 3)), pack["clip/image_sum"], rtol=0, atol=0.05)
@@ -76,15 +78,15 @@ def test_clip_with_and_without_softmax(
     names = [*read_list("voc_tag"), *read_list("background_voc")]
     texts = text_features(tagclip_model, names, templates)
     close(texts, pack[f"clip/{prompt}/text"], 2e-6)
-    [(places, pixels)] = batches(tagclip_model, shapes, CENTRE)
-    assert places == [0, 1, 2]
+    [(positions, pixels)] = batches(tagclip_model, shapes, CENTRE)
+    assert positions == [0, 1, 2]
     features = class_token(encode_image(tagclip_model, pixels))
     close(features, pack["clip/image_features"], 2e-6)
     logits = tagclip_model.logit_scale * clip_tags.cosines(features, texts)
     close(logits, pack[f"clip/{prompt}/logits"], 2e-5)
     if prompt == "plain":
         close(logits[:, :20], pack["clip/forward_logits_per_image"], 2e-5)
-    # Over 45 texts, of which the 20 words are kept, and over these 20 alone.
+    # Softmax over all 45 texts, restricted to the 20 words afterwards; and over these 20 only.
     settings = clip_tags.ClipTagSettings(input="centre")
     over_all = clip_tags.score(tagclip_model, pixels, texts, settings)[:, :20]
     close(over_all, pack[f"clip/{prompt}/softmax_all"], 2e-5)
@@ -97,23 +99,25 @@ def test_clip_with_and_without_softmax(
 
 
 def pooled(x: Tensor, weights: dict[str, Tensor], head_width: int = 64) -> tuple[Tensor, Tensor]:
-    """The global and local features of the authors' tower: a CLIP ResNet's last map through its pooling.
+    """Global and local features of the authors' tower: a CLIP ResNet's last feature map, attention-pooled.
 
     Returns:
-        g, which the mean of all places gathers by attention; and l, the value path of every place, which sees
-        neither positions nor other places.
+        g, the attention pooling with the mean of all positions as query; and l, the value path of each
+        position, without position embeddings or other positions.
     """
 
     def linear(name: str, of: Tensor) -> Tensor:
         return F.linear(of, weights[f"{name}.weight"], weights[f"{name}.bias"])
 
-    places = x.flatten(2).transpose(1, 2)
-    tokens = torch.cat([places.mean(dim=1, keepdim=True), places], dim=1) + weights["positional_embedding"]
+    positions = x.flatten(2).transpose(1, 2)
+    tokens = (
+        torch.cat([positions.mean(dim=1, keepdim=True), positions], dim=1) + weights["positional_embedding"]
+    )
     parts = [linear("q_proj", tokens[:, :1]), linear("k_proj", tokens), linear("v_proj", tokens)]
     q, k, v = (part.unflatten(-1, (-1, head_width)).transpose(1, 2) for part in parts)
     attention = torch.softmax(q @ k.transpose(-2, -1) * head_width**-0.5, dim=-1)
-    gathered = (attention @ v).transpose(1, 2).flatten(2)[:, 0]
-    return linear("c_proj", gathered), linear("c_proj", linear("v_proj", places))
+    pooled_values = (attention @ v).transpose(1, 2).flatten(2)[:, 0]
+    return linear("c_proj", pooled_values), linear("c_proj", linear("v_proj", positions))
 
 
 def test_dpt(pack: Pack) -> None:
@@ -136,7 +140,7 @@ def test_dpt(pack: Pack) -> None:
 
 
 def surgery_images(inputs: ModuleType) -> torch.Tensor:
-    """Noise, smoothed by a wrapped mean of three, three times along each axis, to deviation 1."""
+    """Noise, smoothed by a circular mean of three, three times along each axis, scaled to deviation 1."""
     x = inputs.u("csimg", (2, 3, 224, 224))
     for _ in range(3):
         for axis in (2, 3):
@@ -170,13 +174,13 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def world(inputs: ModuleType, pack: Pack) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = inputs.piaa()
-    for name, array in found.items():
+def piaa_inputs(inputs: ModuleType, pack: Pack) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = inputs.piaa()
+    for name, array in arrays.items():
         recorded = pack[f"piaa/in/{name}"]
         np.testing.assert_array_equal(array[: len(recorded)], recorded)
-    np.testing.assert_array_equal(found["test_labels"], pack["piaa/test_labels"])
-    return found
+    np.testing.assert_array_equal(arrays["test_labels"], pack["piaa/test_labels"])
+    return arrays
 
 
 def unit(array: np.ndarray) -> torch.Tensor:
@@ -184,34 +188,34 @@ def unit(array: np.ndarray) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_piaa(pack: Pack, world: dict[str, np.ndarray], name: str) -> None:
-    settings, texts = SETTINGS[name], torch.from_numpy(world["text"])
+def test_piaa(pack: Pack, piaa_inputs: dict[str, np.ndarray], name: str) -> None:
+    settings, texts = SETTINGS[name], torch.from_numpy(piaa_inputs["text"])
     bank = piaa.empty_bank(texts)
-    for image in unit(world["train_patches"]):
+    for image in unit(piaa_inputs["train_patches"]):
         bank = piaa.grow(bank, image, texts, settings)
-    one, two = f"piaa/{name}/stage1", f"piaa/{name}/stage2"
-    close(bank.features, pack[f"{one}/features"], 1e-6)
+    stage1, stage2 = f"piaa/{name}/stage1", f"piaa/{name}/stage2"
+    close(bank.features, pack[f"{stage1}/features"], 1e-6)
     first = piaa.fit(bank.features, bank.probabilities, bank.owners, texts)
-    close(first.adapter.weight, pack[f"{one}/W"], 5e-3)
-    close(first.adapter.bias, pack[f"{one}/b"], 5e-3)
+    close(first.adapter.weight, pack[f"{stage1}/W"], 5e-3)
+    close(first.adapter.bias, pack[f"{stage1}/b"], 5e-3)
     kept, _, owners = piaa.refine_bank(bank, first.adapter, settings)
     order = torch.argsort(owners[kept], stable=True)
-    close(bank.features[kept][order], pack[f"{two}/features"], 1e-6)
-    found = piaa.adapt(bank, texts, settings)
-    np.testing.assert_array_equal(found.seen, pack[f"{one}/count"])
-    np.testing.assert_array_equal(found.kept, pack[f"{two}/count"])
-    close(found.adapter.weight, pack[f"{two}/W"], 5e-3)
-    close(found.adapter.bias, pack[f"{two}/b"], 5e-3)
+    close(bank.features[kept][order], pack[f"{stage2}/features"], 1e-6)
+    fitted = piaa.adapt(bank, texts, settings)
+    np.testing.assert_array_equal(fitted.seen, pack[f"{stage1}/count"])
+    np.testing.assert_array_equal(fitted.kept, pack[f"{stage2}/count"])
+    close(fitted.adapter.weight, pack[f"{stage2}/W"], 5e-3)
+    close(fitted.adapter.bias, pack[f"{stage2}/b"], 5e-3)
     scores = piaa.score(
-        unit(world["test_patches"]), unit(world["test_cls"]), texts, found.adapter, settings
+        unit(piaa_inputs["test_patches"]), unit(piaa_inputs["test_cls"]), texts, fitted.adapter, settings
     ).numpy()
     close(scores, pack[f"piaa/{name}/scores"], 2e-5)
-    precision = 100 * average_precision(scores.astype(np.float64), world["test_labels"])
+    precision = 100 * average_precision(scores.astype(np.float64), piaa_inputs["test_labels"])
     close(precision, pack[f"piaa/{name}/ap"], 1e-4)
     close(precision.mean(), pack[f"piaa/{name}/map"], 1e-4)
 
 
-def test_piaa_words_of_patches(pack: Pack) -> None:
+def test_piaa_patch_probabilities(pack: Pack) -> None:
     logits = torch.from_numpy(pack["piaa/helper/in"])
     close(piaa.patch_words(logits, piaa.PiaaSettings()), pack["piaa/helper/out"], 1e-6)
 
@@ -225,21 +229,21 @@ def test_sparc(pack: Pack, inputs: ModuleType) -> None:
         np.testing.assert_array_equal(array, pack[f"sparc/in/{name}"])
     mentions = sparc.match(inputs.SPARC_PROMPTS, inputs.SPARC_CLASSES)
     np.testing.assert_array_equal(mentions, pack["sparc/match"].astype(bool))
-    found = sparc.Cosines(given["ens"], given["simple"], given["comp"])
-    reference = sparc.learn(found, mentions)
-    singles, compounds = sparc.normalised(found, reference)
+    cosines = sparc.Cosines(given["ens"], given["simple"], given["comp"])
+    reference = sparc.learn(cosines, mentions)
+    singles, compounds = sparc.normalised(cosines, reference)
     close(singles, pack["sparc/ens_norm"], 1e-12)
     close(compounds, pack["sparc/comp_norm"], 1e-12)
     close(sparc.fuse(singles, compounds, mentions, reference), pack["sparc/pca_fused"], 1e-12)
-    scores = sparc.apply(found, mentions, reference, sparc.SparcSettings())
+    scores = sparc.apply(cosines, mentions, reference, sparc.SparcSettings())
     close(scores, pack["sparc/final"], 1e-12)
     close(average_precision(scores, given["labels"]), pack["sparc/ap"], 1e-8)
 
 
 def test_every_array_is_compared(pack: Pack) -> None:
-    """Metrics are bench's; nothing here reads a ResNet's image, its text-tower shapes or unused inputs."""
+    """Metrics are tested with `bench`; the ResNet's image and the text tower's shapes are not used."""
     if not pack.read:
-        pytest.skip("run with the rest of this file, which does the comparing")
-    elsewhere = {"dpt/image", "dpt/shapes"}
-    left = {name for name in pack if not name.startswith("metrics/")} - pack.read - elsewhere
+        pytest.skip("run together with the other tests of this file, which read the arrays")
+    unused = {"dpt/image", "dpt/shapes"}
+    left = {name for name in pack if not name.startswith("metrics/")} - pack.read - unused
     assert left == set()

@@ -1,4 +1,4 @@
-"""TagCLIP against recorded values of the authors' program, step by step."""
+"""TagCLIP compared with recorded values of the authors' program, step by step."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +35,7 @@ LOGITS = {"logits_dense": 2e-5, "x_proj": 2e-5}
 
 @torch.inference_mode()
 def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
-    """Every recorded intermediate of one image, by the pack's name."""
+    """Every recorded intermediate value of one image, by its name in the file."""
     voc = recipe("tagclip/voc2012")
     settings = voc.variant
     names = split_names([*voc.words, *voc.background])
@@ -46,18 +46,18 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
     coarse = tagclip.coarse_scores(clip, tower, names, texts)
     attention = tagclip.patch_attention(tower)
     refined = tagclip.refine_scores(coarse, attention, tower.grid, settings)
-    stretched = tagclip._stretch(refined.once.T.unflatten(1, tower.grid))
-    means = stretched.mean(dim=(1, 2))
+    scaled = tagclip._to_unit_range(refined.once.T.unflatten(1, tower.grid))
+    means = scaled.mean(dim=(1, 2))
     local = refined.scores.max(dim=0).values[:20]
-    chosen = tagclip.find_candidates(refined.scores, local, tower.grid, settings)
-    found_local = tagclip.Local(pixels, local, chosen)
-    pairs = [tagclip.candidate_crop(clip, found_local, i) for i in range(len(chosen.classes))]
+    candidates = tagclip.find_candidates(refined.scores, local, tower.grid, settings)
+    local_scores = tagclip.LocalScores(pixels, local, candidates)
+    pairs = [tagclip.candidate_crop(clip, local_scores, i) for i in range(len(candidates.classes))]
     crops, masks = (torch.stack(part) for part in zip(*pairs, strict=True))
     probabilities = tagclip.crop_scores(clip, crops, masks, names, texts)
-    final = tagclip.reidentify(clip, [found_local], names, texts, settings)[0]
+    final = tagclip.reidentify(clip, [local_scores], names, texts, settings)[0]
     unit = torch.nn.functional.normalize(projected[1:], dim=-1)
     low, high = refined.scores.min(), refined.scores.max()
-    found = {
+    computed = {
         "img0/image": pixels,
         "img0/x_proj": projected,
         "img0/attn_l0_cls_row": tower.attention[0][0, 0],
@@ -71,14 +71,14 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
         "img0/P_refined": refined.scores,
         "img0/M_cls": refined.class_mask,
         "img0/grid": torch.tensor(tower.grid),
-        "img0/dmar_box_count": component_boxes_union(stretched, means)[1],
+        "img0/dmar_box_count": component_boxes_union(scaled, means)[1],
         "img0/dmar_mean": means,
         "img0/P_local": local,
         "img0/cwr_threshold": low + settings.candidate_tau * (high - low),
-        "img0/cwr_candidates": torch.tensor(chosen.classes),
-        "img0/cwr_done": torch.tensor(chosen.classes),
-        "img0/cwr_boxes_x1y1x2y2": chosen.boxes,
-        "img0/P_global": torch.stack([p[c] for p, c in zip(probabilities, chosen.classes, strict=True)]),
+        "img0/cwr_candidates": torch.tensor(candidates.classes),
+        "img0/cwr_done": torch.tensor(candidates.classes),
+        "img0/cwr_boxes_x1y1x2y2": candidates.boxes,
+        "img0/P_global": torch.stack([p[c] for p, c in zip(probabilities, candidates.classes, strict=True)]),
         "img0/P_final": final,
         "img0/tag_threshold": torch.tensor(thresholding.tag_threshold(final.numpy(), voc.tag_tau)),
         "img0/tags": torch.tensor(thresholding.choose_tags(final.numpy(), voc.tag_tau)),
@@ -86,10 +86,10 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
         "logit_scale": torch.tensor(clip.logit_scale).log(),
         "tokens_cat": tokenize(["a photo of a cat."])[0],
     }
-    for c, mask, row in zip(chosen.classes, masks, probabilities, strict=True):
-        found[f"img0/cwr_mask14_c{c}"] = mask
-        found[f"img0/cwr_prob_all_c{c}"] = row
-    return {"names": np.array(names.texts), **{key: np.asarray(value) for key, value in found.items()}}
+    for c, mask, row in zip(candidates.classes, masks, probabilities, strict=True):
+        computed[f"img0/cwr_mask14_c{c}"] = mask
+        computed[f"img0/cwr_prob_all_c{c}"] = row
+    return {"names": np.array(names.texts), **{key: np.asarray(value) for key, value in computed.items()}}
 
 
 @pytest.fixture(scope="module")
@@ -97,16 +97,16 @@ def computed(tagclip_model: Clip, shapes: list[np.ndarray]) -> dict[str, np.ndar
     return steps(tagclip_model, shapes[0])
 
 
-def check(name: str, mine: np.ndarray, reference: np.ndarray) -> None:
+def check(name: str, ours: np.ndarray, reference: np.ndarray) -> None:
     last = name.rsplit("/", 1)[-1]
     if last == "votes":
-        # An attention within rounding of its layer's mean may fall on either side.
-        assert np.count_nonzero(mine != reference) <= 5
+        # An attention equal to its layer's mean up to rounding may fall on either side.
+        assert np.count_nonzero(ours != reference) <= 5
     elif last in EXACT or "mask14" in last or reference.dtype.kind in "US" or last == "tokens_cat":
-        np.testing.assert_array_equal(mine, reference)
+        np.testing.assert_array_equal(ours, reference)
     else:
         tolerance = LOGITS.get(last, 1e-5)
-        np.testing.assert_allclose(mine, reference, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(ours, reference, rtol=0, atol=tolerance)
 
 
 def names_in(pack: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Single steps of TagCLIP against recorded values: positions, text features, re-identification."""
+"""Single steps of TagCLIP compared with recorded values: positions, text features, re-identification."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_text_features_before_normalisation(tagclip_model: Clip) -> None:
     np.testing.assert_allclose(features.numpy(), PACK["text/features"], rtol=0, atol=1e-5)
 
 
-def test_class_token_of_an_ordinary_image(tagclip_model: Clip, shapes: list[np.ndarray]) -> None:
+def test_class_token_of_an_image(tagclip_model: Clip, shapes: list[np.ndarray]) -> None:
     pixels = tagclip.preprocess_bicubic(tagclip_model, shapes[2], tagclip.TagclipSettings())
     with torch.inference_mode():
         feature = class_token_features(tagclip_model.vision, pixels[None])[0]
@@ -47,11 +47,11 @@ def test_class_token_of_an_ordinary_image(tagclip_model: Clip, shapes: list[np.n
 def test_reidentification_of_constructed_scores(
     scores: str, final: str, tagclip_model: Clip, shapes: list[np.ndarray]
 ) -> None:
-    found = reidentified(tagclip_model, shapes[0], scores)
-    np.testing.assert_allclose(found, PACK[f"cwr/{final}"], rtol=0, atol=1e-5)
+    final_scores = reidentified(tagclip_model, shapes[0], scores)
+    np.testing.assert_allclose(final_scores, PACK[f"cwr/{final}"], rtol=0, atol=1e-5)
 
 
-def test_without_the_early_exit_later_candidates_are_looked_at(
+def test_without_early_exit_later_candidates_are_reidentified(
     tagclip_model: Clip, shapes: list[np.ndarray]
 ) -> None:
     published = reidentified(tagclip_model, shapes[0], "scores")
@@ -59,7 +59,7 @@ def test_without_the_early_exit_later_candidates_are_looked_at(
     assert np.flatnonzero(published != corrected).tolist() == [9]
 
 
-def test_the_recorded_maxima_are_those_of_the_recorded_scores() -> None:
+def test_recorded_p_local_is_the_maximum_of_recorded_scores() -> None:
     np.testing.assert_array_equal(PACK["cwr/scores"][:, :20].max(axis=0), PACK["cwr/p_local"])
 
 
@@ -72,6 +72,6 @@ def reidentified(clip: Clip, image: np.ndarray, scores: str, **changes: bool) ->
     patches = torch.from_numpy(PACK[f"cwr/{scores}"])
     local = patches[:, :20].amax(dim=0)
     with torch.inference_mode():
-        chosen = tagclip.find_candidates(patches, local, (16, 21), options)
-        found = tagclip.Local(pixels, local, chosen)
-        return tagclip.reidentify(clip, [found], names, texts, options)[0].numpy()
+        candidates = tagclip.find_candidates(patches, local, (16, 21), options)
+        local_scores = tagclip.LocalScores(pixels, local, candidates)
+        return tagclip.reidentify(clip, [local_scores], names, texts, options)[0].numpy()

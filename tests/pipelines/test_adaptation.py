@@ -8,7 +8,7 @@ from tagmask.errors import InputError
 from tagmask.pipelines.adaptation import Adaptation, read_adaptation, write_adaptation
 
 
-def test_what_was_learned_survives_a_file(tmp_path: Path) -> None:
+def test_adaptation_round_trip(tmp_path: Path) -> None:
     arrays = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3).T, "bias": np.ones(3)}
     learned = Adaptation("piaa", ("cat", "dög", ""), "f00d", arrays)
     write_adaptation(learned, tmp_path / "new" / "a.safetensors")
@@ -27,5 +27,5 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_adaptation(tmp_path / "text")
     save_file({"weight": np.ones(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(InputError, match="is no adapter of tagmask"):
+    with pytest.raises(InputError, match="is not a tagmask adapter"):
         read_adaptation(tmp_path / "other.safetensors")

@@ -1,4 +1,4 @@
-"""Bars: every word, best first, the cut where it falls."""
+"""Tag bars: every word, best first, with the threshold in its place."""
 
 import re
 
@@ -10,14 +10,14 @@ from tagmask.results import Tags
 
 
 def rows(html: str) -> list[str]:
-    """The words of the bars in order, the cut among them."""
-    items = re.findall(r"<li( class=\"cut\")?.*?</li>", html.split("</ol>")[0])
-    words = re.findall(r'<li class="cut">|class="word" title="([^"]*)"', html.split("</ol>")[0])
+    """Return the words of the bars in order, with THRESHOLD in its place."""
+    items = re.findall(r"<li( class=\"threshold\")?.*?</li>", html.split("</ol>")[0])
+    words = re.findall(r'<li class="threshold">|class="word" title="([^"]*)"', html.split("</ol>")[0])
     assert len(items) == len(words)
-    return [word or "CUT" for word in words]
+    return [word or "THRESHOLD" for word in words]
 
 
-def made(scores: list[float], threshold: float, chosen: tuple[int, ...] = ()) -> Tags:
+def tags(scores: list[float], threshold: float, chosen: tuple[int, ...] = ()) -> Tags:
     words = tuple(f"w{i}" for i in range(len(scores)))
     return Tags(words, np.array(scores, np.float32), chosen, threshold, "float32")
 
@@ -25,39 +25,39 @@ def made(scores: list[float], threshold: float, chosen: tuple[int, ...] = ()) ->
 @pytest.mark.parametrize(
     ("scores", "threshold", "expected"),
     [
-        ([0.1, 0.9, 0.5], 0.3, ["w1", "w2", "CUT", "w0"]),
-        ([0.1, 0.9, 0.5], 0.95, ["CUT", "w1", "w2", "w0"]),
-        ([0.1, 0.9, 0.5], 0.0, ["w1", "w2", "w0", "CUT"]),
-        ([0.5, 0.5, 0.25], 0.5, ["CUT", "w0", "w1", "w2"]),  # the rule asks for more than the cut
-        ([0.1, float("nan"), 0.5], 0.3, ["w2", "CUT", "w0", "w1"]),
+        ([0.1, 0.9, 0.5], 0.3, ["w1", "w2", "THRESHOLD", "w0"]),
+        ([0.1, 0.9, 0.5], 0.95, ["THRESHOLD", "w1", "w2", "w0"]),
+        ([0.1, 0.9, 0.5], 0.0, ["w1", "w2", "w0", "THRESHOLD"]),
+        ([0.5, 0.5, 0.25], 0.5, ["THRESHOLD", "w0", "w1", "w2"]),  # tags must exceed the threshold
+        ([0.1, float("nan"), 0.5], 0.3, ["w2", "THRESHOLD", "w0", "w1"]),
         ([0.1, 0.2], float("nan"), ["w1", "w0"]),
-        ([0.0, 0.0], 0.0, ["CUT", "w0", "w1"]),
-        ([], 0.5, ["CUT"]),
+        ([0.0, 0.0], 0.0, ["THRESHOLD", "w0", "w1"]),
+        ([], 0.5, ["THRESHOLD"]),
     ],
 )
-def test_order_and_cut(scores: list[float], threshold: float, expected: list[str]) -> None:
-    assert rows(tag_bars(made(scores, threshold), {}, [])) == expected
+def test_order_and_threshold(scores: list[float], threshold: float, expected: list[str]) -> None:
+    assert rows(tag_bars(tags(scores, threshold), {}, [])) == expected
 
 
-def test_lengths_are_in_proportion() -> None:
-    html = tag_bars(made([0.2, 0.8, -0.1], 0.4), {}, [])
+def test_lengths_are_proportional() -> None:
+    html = tag_bars(tags([0.2, 0.8, -0.1], 0.4), {}, [])
     assert re.findall(r"--v:([\d.]+)", html) == ["1.0000", "0.2500", "0.0000"]
-    assert re.findall(r"--cut:([\d.]+)", html) == ["0.5000"]
+    assert re.findall(r"--threshold:([\d.]+)", html) == ["0.5000"]
 
 
-def test_tags_are_marked_and_tied_to_their_masks() -> None:
-    html = tag_bars(made([0.2, 0.8, 0.7], 0.4, (1, 2)), {"w1": 4}, ["#000000"] * 4 + ["#123456"])
+def test_tags_are_marked_and_linked_to_their_masks() -> None:
+    html = tag_bars(tags([0.2, 0.8, 0.7], 0.4, (1, 2)), {"w1": 4}, ["#000000"] * 4 + ["#123456"])
     marked = re.findall(r'<li class="tag"( data-slot="4")? style="[^"]*?(--c:#123456)?"', html)
     assert marked == [(' data-slot="4"', "--c:#123456"), ("", "")]
     assert html.count("(tag)") == 2
 
 
-def test_the_rest_is_folded_and_whole() -> None:
+def test_other_words_are_folded() -> None:
     scores = [0.5 - 0.001 * i for i in range(100)]
-    html = tag_bars(made(scores, 0.4895, (0, 70)), {}, [])
-    drawn = rows(html)
-    # Eleven above the cut, three below it, and the tag that lies far below.
-    assert drawn == [*(f"w{i}" for i in range(11)), "CUT", "w11", "w12", "w13", "w70"]
+    html = tag_bars(tags(scores, 0.4895, (0, 70)), {}, [])
+    bars = rows(html)
+    # Eleven above the threshold, three below it, and the tag far below.
+    assert bars == [*(f"w{i}" for i in range(11)), "THRESHOLD", "w11", "w12", "w13", "w70"]
     rest = re.findall(r"<li>(w\d+) <span>(0\.\d{3})</span>", html)
     assert rest == [(f"w{i}", f"{scores[i]:.3f}") for i in range(14, 100) if i != 70]
     assert "85 more words below" in html

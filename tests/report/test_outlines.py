@@ -1,4 +1,4 @@
-"""An outline, filled by the even-odd rule, covers its region and nothing else."""
+"""An outline, filled by the even-odd rule, covers exactly its region."""
 
 import re
 
@@ -12,7 +12,7 @@ from tagmask.report.outlines import path_data
 
 
 def polygons(path: str) -> list[list[tuple[int, int]]]:
-    """Corner points of each part of a path, read number by number."""
+    """Parse the corner points of each part of a path."""
     result = []
     for part in re.findall(r"M[^z]*z", path):
         numbers = [int(n) for n in re.findall(r"-?\d+", part)]
@@ -23,8 +23,8 @@ def polygons(path: str) -> list[list[tuple[int, int]]]:
     return result
 
 
-def inside(x: float, y: float, parts: list[list[tuple[int, int]]]) -> bool:
-    """Whether a ray to the right crosses the outlines an odd number of times."""
+def is_inside(x: float, y: float, parts: list[list[tuple[int, int]]]) -> bool:
+    """Return whether a ray to the right crosses the outlines an odd number of times."""
     crossings = 0
     for points in parts:
         for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1], strict=True):
@@ -35,12 +35,12 @@ def inside(x: float, y: float, parts: list[list[tuple[int, int]]]) -> bool:
 
 @settings(deadline=None, max_examples=150)
 @given(mask=arrays.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
-def test_pixels_lie_on_their_side(mask: np.ndarray) -> None:
+def test_outline_contains_exactly_the_region(mask: np.ndarray) -> None:
     parts = polygons(path_data(mask))
     for y in range(mask.shape[0]):
         for x in range(mask.shape[1]):
-            # A hair off the middle, so that no corner point lies on the ray.
-            assert inside(2 * x + 1.02, 2 * y + 1.03, parts) == mask[y, x]
+            # Slightly off the centre, so that no corner point is on the ray.
+            assert is_inside(2 * x + 1.02, 2 * y + 1.03, parts) == mask[y, x]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_pixels_lie_on_their_side(mask: np.ndarray) -> None:
     [
         (["..", ".."], ""),
         (["...", ".#.", "..."], "M3 2l1 1-1 1-1-1z"),
-        # Pixels that touch at a corner stay apart.
+        # Pixels that touch only at a corner are separate.
         (["....", ".#..", "..#.", "...."], "M3 2l1 1-1 1-1-1zM5 4l1 1-1 1-1-1z"),
     ],
 )

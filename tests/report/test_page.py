@@ -1,4 +1,4 @@
-"""The page holds what it was given, as text and never as markup, and needs nothing from outside."""
+"""The report page shows its items, escapes all text and fetches nothing."""
 
 import base64
 import hashlib
@@ -23,7 +23,7 @@ HOSTILE = (
 
 
 class Page(HTMLParser):
-    """Reads a page; fails where an element is not closed in its turn."""
+    """Parse a page; fail if elements are not nested properly."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -35,7 +35,7 @@ class Page(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len({name for name, _ in attrs}) == len(attrs), f"an attribute twice in {tag}"
+        assert len({name for name, _ in attrs}) == len(attrs), f"duplicate attribute in {tag}"
         self.elements.append((tag, {name: value or "" for name, value in attrs}))
         if tag not in VOID:
             self.open.append(tag)
@@ -58,7 +58,7 @@ class Page(HTMLParser):
         return " ".join(self.text)
 
 
-def picture(h: int = 24, w: int = 32, seed: int = 0) -> np.ndarray:
+def random_image(h: int = 24, w: int = 32, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (h, w, 3), dtype=np.uint8)
 
 
@@ -67,7 +67,7 @@ def segmentation(labels: np.ndarray, words: tuple[str, ...], *, background: bool
 
 
 def halves(h: int = 24, w: int = 32) -> np.ndarray:
-    """Background, then a quarter each of cat and dog, at the right."""
+    """Background on the left; on the right cat above dog, a quarter each."""
     labels = np.zeros((h, w), np.uint8)
     labels[: h // 2, w // 2 :] = 1
     labels[h // 2 :, w // 2 :] = 2
@@ -82,17 +82,19 @@ def tags(words: tuple[str, ...] = ("cat", "dog", "cup"), **changes: object) -> T
 WORDS = ("background", "cat", "dog")
 
 
-def sight(**changes: object) -> ReportItem:
-    plain = ReportItem("a.jpg", picture(), tags(), (("sclip", segmentation(halves(), WORDS)),))
-    return replace(plain, **changes)
+def report_item(**changes: object) -> ReportItem:
+    default = ReportItem("a.jpg", random_image(), tags(), (("sclip", segmentation(halves(), WORDS)),))
+    return replace(default, **changes)
 
 
-# --- whole in itself, and well formed ---
+# --- self-contained and well-formed ---
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 9])
-def test_every_sight_is_shown(count: int) -> None:
-    page = Page(render("Title", "Lead", [sight(name=f"{i}.jpg") for i in range(count)], {"time": "3 s"}))
+def test_every_item_is_shown(count: int) -> None:
+    page = Page(
+        render("Title", "Lead", [report_item(name=f"{i}.jpg") for i in range(count)], {"time": "3 s"})
+    )
     assert len(page.all("article")) == count
     assert [f"{i}.jpg" in page.text for i in range(count)] == [True] * count
     assert {"Title", "Lead", "time", "3 s"} <= set(page.text)
@@ -101,12 +103,12 @@ def test_every_sight_is_shown(count: int) -> None:
     assert len(set(ids)) == len(ids)
     groups = [a["name"] for a in page.all("input") if "checked" in a]
     assert len(set(groups)) == len(groups), "two buttons of a group are checked"
-    # One sight needs no switches for all of them.
+    # A single item needs no switches for all items.
     assert bool(page.all("div", "all")) == (count > 1)
 
 
 def test_nothing_is_fetched() -> None:
-    html = render("t", "l", [sight(truth=segmentation(halves(), WORDS))], {})
+    html = render("t", "l", [report_item(truth=segmentation(halves(), WORDS))], {})
     page = Page(html)
     for _, attributes in page.elements:
         for name in ("src", "href", "action", "data", "poster", "srcset", "xlink:href"):
@@ -116,8 +118,8 @@ def test_nothing_is_fetched() -> None:
     assert not page.all("iframe")
 
 
-def test_the_policy_allows_the_script_and_no_other() -> None:
-    html = render("t", "l", [sight()], {})
+def test_policy_allows_only_the_pages_script() -> None:
+    html = render("t", "l", [report_item()], {})
     (policy,) = [a["content"] for a in Page(html).all("meta") if a.get("http-equiv")]
     (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -125,14 +127,14 @@ def test_the_policy_allows_the_script_and_no_other() -> None:
     assert policy.startswith("default-src 'none';")
 
 
-def test_hostile_text_stays_text() -> None:
+def test_hostile_text_is_escaped() -> None:
     words = ("background", HOSTILE, "dog")
     page = Page(
         html := render(
             HOSTILE,
             HOSTILE,
             [
-                sight(
+                report_item(
                     name=HOSTILE,
                     note=HOSTILE,
                     tags=tags((HOSTILE, "dog", "cup"), chosen=(0, 1)),
@@ -146,31 +148,34 @@ def test_hostile_text_stays_text() -> None:
     assert len(page.all("script")) == 1
     assert len(page.all("img")) == 2
     assert not [name for _, a in page.elements for name in a if name.startswith("on")]
-    shown = HOSTILE.replace("\x00\udcff", "\ufffd\ufffd")
-    # Title, heading, lead, three facts; the switch for all; for each sight name, note, two switches, two
-    # legends and the tag. The word is too long to be written on its region.
-    assert page.text.count(shown) == 6 + 1 + 2 * 7
+    expected = HOSTILE.replace("\x00\udcff", "\ufffd\ufffd")
+    # Title, heading, lead, three metadata texts; the switch for all; for each item its name, note, two
+    # switches, two legends and the tag. The word is too long for a label on its region.
+    assert page.text.count(expected) == 6 + 1 + 2 * 7
     html.encode("utf-8")
 
 
-def test_names_on_regions_are_text() -> None:
+def test_labels_on_regions_are_escaped() -> None:
     words = ("background", "<b>&", "dog")
-    page = Page(render("t", "l", [sight(segmentations=(("m", segmentation(halves(), words)),))], {}))
+    page = Page(render("t", "l", [report_item(segmentations=(("m", segmentation(halves(), words)),))], {}))
     assert len(page.all("span", "name")) == 2
     assert page.text.count("<b>&") == 2
 
 
 def test_same_arguments_same_page() -> None:
-    pages = [render("t", "l", [sight(), sight(name="b")], {"a": "b"}) for _ in range(2)]
+    pages = [render("t", "l", [report_item(), report_item(name="b")], {"a": "b"}) for _ in range(2)]
     assert pages[0] == pages[1]
 
 
-def test_the_picture_is_the_picture() -> None:
+def test_embedded_images_match_the_input() -> None:
     image = np.zeros((60, 90, 3), np.uint8)
     image[:, 45:] = (200, 40, 40)
     page = Page(
         render(
-            "t", "l", [ReportItem("x", image, None, ()), ReportItem("y", picture(1000, 2000), None, ())], {}
+            "t",
+            "l",
+            [ReportItem("x", image, None, ()), ReportItem("y", random_image(1000, 2000), None, ())],
+            {},
         )
     )
     small, large = (
@@ -188,29 +193,29 @@ def test_the_picture_is_the_picture() -> None:
 def test_pages_stay_small() -> None:
     rng = np.random.default_rng(0)
     words = tuple(f"word {i}" for i in range(30))
-    sights = []
+    items = []
     for i in range(8):
         smooth = PIL.Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)).resize((320, 240))
         patches = np.kron(rng.integers(0, 30, (15, 20), dtype=np.uint8), np.ones((16, 16), np.uint8))
-        made = segmentation(patches, words, background=False)
+        masks = segmentation(patches, words, background=False)
         scores = rng.random(30, dtype=np.float32)
-        sights.append(
+        items.append(
             ReportItem(
                 f"{i}",
                 np.asarray(smooth),
                 Tags(words, scores, (3,), 0.5, "float32"),
-                (("a", made), ("b", made)),
-                made,
+                (("a", masks), ("b", masks)),
+                masks,
             )
         )
-    assert len(render("t", "l", sights, {}).encode()) < 2_000_000
+    assert len(render("t", "l", items, {}).encode()) < 2_000_000
 
 
-# --- what lies over the picture ---
+# --- overlays and legends ---
 
 
-def test_colours_are_the_overlays() -> None:
-    page = Page(render("t", "l", [sight()], {}))
+def test_colours_match_the_overlay() -> None:
+    page = Page(render("t", "l", [report_item()], {}))
     colours = ["#" + bytes(rgb.tolist()).hex() for rgb in overlay_colours(3)]
     paths = {a["data-slot"]: a for a in page.all("path")}
     assert set(paths) == {"0", "1", "2"}
@@ -218,9 +223,9 @@ def test_colours_are_the_overlays() -> None:
     assert [paths[s]["style"] for s in "12"] == [f"--c:{colours[1]}", f"--c:{colours[2]}"]
 
 
-def test_a_word_has_one_colour_in_all_layers() -> None:
+def test_word_has_the_same_colour_in_all_layers() -> None:
     other = segmentation(np.where(halves() == 1, 1, 0).astype(np.uint8), ("dog", "cat"), background=False)
-    page = Page(render("t", "l", [sight(truth=other)], {}))
+    page = Page(render("t", "l", [report_item(truth=other)], {}))
     styles: dict[str, set[str]] = {}
     for a in page.all("path"):
         styles.setdefault(a["data-slot"], set()).add(a.get("style", "bare"))
@@ -230,7 +235,7 @@ def test_a_word_has_one_colour_in_all_layers() -> None:
 def test_shares_and_no_label() -> None:
     labels = halves()
     labels[:, :8] = 255
-    page = Page(render("t", "l", [sight(segmentations=(("m", segmentation(labels, WORDS)),))], {}))
+    page = Page(render("t", "l", [report_item(segmentations=(("m", segmentation(labels, WORDS)),))], {}))
     assert re.findall(r"(background|cat|dog|no label) +(\d+\.\d%|\d+%)", page.words) == [
         ("background", "25.0%"),
         ("cat", "25.0%"),
@@ -239,12 +244,14 @@ def test_shares_and_no_label() -> None:
     ]
 
 
-def test_labels_of_16_bits() -> None:
+def test_16_bit_labels() -> None:
     words = tuple(f"w{i}" for i in range(300))
     labels = np.full((24, 32), 65535, np.uint16)
     labels[:12] = 299
     page = Page(
-        render("t", "l", [sight(segmentations=(("m", segmentation(labels, words, background=False)),))], {})
+        render(
+            "t", "l", [report_item(segmentations=(("m", segmentation(labels, words, background=False)),))], {}
+        )
     )
     assert [a["data-slot"] for a in page.all("path")] == ["299"]
     assert "w299" in page.text
@@ -253,58 +260,62 @@ def test_labels_of_16_bits() -> None:
 @pytest.mark.parametrize("value", [0, 255])
 def test_nothing_found(value: int) -> None:
     labels = np.full((24, 32), value, np.uint8)
-    empty = sight(tags=tags(chosen=()), segmentations=(("m", segmentation(labels, WORDS)),))
+    empty = report_item(tags=tags(chosen=()), segmentations=(("m", segmentation(labels, WORDS)),))
     page = Page(render("t", "l", [empty], {}))
     assert "None of the words was found." in page.text
     assert not page.all("span", "name")
     assert ("background" if value == 0 else "no label") in page.words
     assert "100%" in page.text
-    assert "tagged with none of the words" in page.all("img")[0]["alt"]
+    assert "tags: none" in page.all("img")[0]["alt"]
 
 
-def test_without_tags_masks_or_truth() -> None:
-    page = Page(render("t", "l", [sight(tags=None), sight(segmentations=())], {}))
+def test_items_without_tags_masks_or_ground_truth() -> None:
+    page = Page(render("t", "l", [report_item(tags=None), report_item(segmentations=())], {}))
     assert len(page.all("ol", "bars")) == 1
     assert len(page.all("svg")) == 1
-    assert "truth" not in page.text
+    assert "ground truth" not in page.text
 
 
-def test_truth_and_agreement() -> None:
-    found = halves()
-    found[:12, 16:] = 0
+def test_agreement_with_ground_truth() -> None:
+    predicted = halves()
+    predicted[:12, 16:] = 0
     truth = halves()
     truth[:, :8] = 255  # not counted
-    both = sight(
-        segmentations=(("m", segmentation(found, WORDS)),), truth=segmentation(truth, WORDS), name="both"
+    both = report_item(
+        segmentations=(("m", segmentation(predicted, WORDS)),), truth=segmentation(truth, WORDS), name="both"
     )
     page = Page(render("t", "l", [both], {}))
-    assert [a["value"] for a in page.all("input") if a["name"] == "by-0"] == ["m", "truth"]
-    assert "Agrees with the truth on 66.7% of the pixels." in page.text
+    assert [a["value"] for a in page.all("input") if a["name"] == "source-0"] == ["m", "ground truth"]
+    assert "Agrees with the ground truth on 66.7% of the pixels." in page.text
 
 
 def test_no_agreement_where_words_differ() -> None:
     truth = segmentation(halves(), ("grass", "cat", "dog"), background=False)
-    assert "Agrees" not in Page(render("t", "l", [sight(truth=truth)], {})).words
+    assert "Agrees" not in Page(render("t", "l", [report_item(truth=truth)], {})).words
 
 
 def test_every_layer_can_be_switched_to() -> None:
-    made = tuple((f"m{i}", segmentation(halves(), WORDS)) for i in range(4))
-    html = render("t", "l", [sight(segmentations=made)], {})
+    masks = tuple((f"m{i}", segmentation(halves(), WORDS)) for i in range(4))
+    html = render("t", "l", [report_item(segmentations=masks)], {})
     page = Page(html)
     for i in range(4):
-        assert len(page.all("input", f"by-{i}")) == 1
-        assert len(page.all("div", f"of-{i}")) == 2
-    assert [f".by-{i}:checked) .of-{i}{{display:block}}" in html for i in range(5)] == [0, 1, 1, 1, 0]
+        assert len(page.all("input", f"source-{i}")) == 1
+        assert len(page.all("div", f"layer-{i}")) == 2
+    assert [f".source-{i}:checked) .layer-{i}{{display:block}}" in html for i in range(5)] == [0, 1, 1, 1, 0]
 
 
-def test_long_legends_are_folded_not_cut() -> None:
+def test_long_legends_are_folded() -> None:
     words = tuple(f"w{i:03}" for i in range(40))
     labels = np.kron(np.arange(40, dtype=np.uint8).reshape(5, 8), np.ones((6, 6), np.uint8))
     page = Page(
         render(
             "t",
             "l",
-            [ReportItem("x", picture(30, 48), None, (("m", segmentation(labels, words, background=False)),))],
+            [
+                ReportItem(
+                    "x", random_image(30, 48), None, (("m", segmentation(labels, words, background=False)),)
+                )
+            ],
             {},
         )
     )
@@ -313,28 +324,33 @@ def test_long_legends_are_folded_not_cut() -> None:
     assert "28 more words" in page.text
 
 
-def test_outlines_of_large_pictures_keep_their_place() -> None:
+def test_outlines_of_large_images_keep_their_position() -> None:
     labels = np.full((1000, 1501), 255, np.uint8)
     labels[250:500, 300:1200] = 0
-    made = segmentation(labels, ("cat",), background=False)
-    html = render("t", "l", [ReportItem("x", picture(1000, 1501), None, (("m", made),))], {})
+    masks = segmentation(labels, ("cat",), background=False)
+    html = render("t", "l", [ReportItem("x", random_image(1000, 1501), None, (("m", masks),))], {})
     width, height = (float(n) for n in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', html)[0])
     (path,) = [a["d"] for a in Page(html).all("path")]
     x, y, *steps = (int(n) for n in re.findall(r"-?\d+", path))
     xs, ys = x + np.cumsum([0, *steps[::2]]), y + np.cumsum([0, *steps[1::2]])
-    ends = [xs.min() / width, xs.max() / width, ys.min() / height, ys.max() / height]
-    assert np.abs(np.array(ends) - (300 / 1501, 1200 / 1501, 0.25, 0.5)).max() < 0.005
+    extent = [xs.min() / width, xs.max() / width, ys.min() / height, ys.max() / height]
+    assert np.abs(np.array(extent) - (300 / 1501, 1200 / 1501, 0.25, 0.5)).max() < 0.005
 
 
-# --- what is refused ---
+# --- invalid arguments ---
 
 
-def test_refusals() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(ShapeError, match=r"a\.jpg.*\(24, 32\).*\(5, 5\)"):
-        render("t", "l", [sight(segmentations=(("m", segmentation(np.zeros((5, 5), np.uint8), WORDS)),))], {})
-    with pytest.raises(InputError, match=r"label 2 .* 2 words"):
-        render("t", "l", [sight(segmentations=(("m", segmentation(halves(), WORDS[:2])),))], {})
+        render(
+            "t",
+            "l",
+            [report_item(segmentations=(("m", segmentation(np.zeros((5, 5), np.uint8), WORDS)),))],
+            {},
+        )
+    with pytest.raises(InputError, match="label 2, but only 2 words"):
+        render("t", "l", [report_item(segmentations=(("m", segmentation(halves(), WORDS[:2])),))], {})
     with pytest.raises(ShapeError, match="2 words and 3 scores"):
-        render("t", "l", [sight(tags=tags(("a", "b")))], {})
+        render("t", "l", [report_item(tags=tags(("a", "b")))], {})
     with pytest.raises(ShapeError, match="at least one pixel"):
         render("t", "l", [ReportItem("e", np.zeros((0, 4, 3), np.uint8), None, ())], {})

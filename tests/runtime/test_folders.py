@@ -1,4 +1,4 @@
-"""Files and folders to images, images to names of outputs."""
+"""Finding images in files and folders; naming outputs."""
 
 from pathlib import Path, PurePosixPath
 
@@ -30,7 +30,7 @@ def test_find_in_folders(tmp_path: Path) -> None:
     assert [image.path for image in found] == [tmp_path / image.name for image in found]
 
 
-def test_find_files_whatever_their_suffix(tmp_path: Path) -> None:
+def test_given_files_may_have_any_suffix(tmp_path: Path) -> None:
     touch(tmp_path, "photo", "x.dat", ".hidden.jpg")
     assert names_of(find_images([tmp_path / n for n in ("x.dat", "photo", ".hidden.jpg")])) == [
         "x.dat",
@@ -48,9 +48,9 @@ def test_find_same_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     touch(tmp_path, "in/a.jpg", "in/sub/b.jpg")
     (tmp_path / "link.jpg").symlink_to(tmp_path / "in" / "a.jpg")
     monkeypatch.chdir(tmp_path)
-    again = [Path("in"), tmp_path / "in", Path("in/sub"), Path("in/../in/a.jpg"), tmp_path / "link.jpg"]
-    assert names_of(find_images(again)) == ["a.jpg", "sub/b.jpg"]
-    assert names_of(find_images(again[2:])) == ["b.jpg", "a.jpg"]
+    paths = [Path("in"), tmp_path / "in", Path("in/sub"), Path("in/../in/a.jpg"), tmp_path / "link.jpg"]
+    assert names_of(find_images(paths)) == ["a.jpg", "sub/b.jpg"]
+    assert names_of(find_images(paths[2:])) == ["b.jpg", "a.jpg"]
 
 
 def test_links_to_one_file_in_one_folder_are_two_images(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_links_to_one_file_in_one_folder_are_two_images(tmp_path: Path) -> None:
     assert names_of(find_images([tmp_path / "set"])) == ["1.jpg", "2.jpg"]
 
 
-def test_loops_end_and_links_to_folders_are_followed(tmp_path: Path) -> None:
+def test_links_to_folders_are_followed_and_loops_end(tmp_path: Path) -> None:
     touch(tmp_path, "in/a.jpg", "in/sub/b.jpg", "else/c.jpg")
     (tmp_path / "in/sub/up").symlink_to(tmp_path / "in")
     (tmp_path / "in/self").symlink_to(tmp_path / "in" / "self")
@@ -77,13 +77,13 @@ def test_deep_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names_of(find_images([Path()])) == [f"{deep}/a.jpg"]
 
 
-def test_nothing_found(tmp_path: Path) -> None:
+def test_missing_paths_and_folders_without_images(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least one"):
         find_images([])
     with pytest.raises(InputError, match=r"no file or folder .*gone"):
         find_images([tmp_path / "gone"])
     touch(tmp_path, "notes.txt")
-    with pytest.raises(InputError, match=r"No images below .*\.jpeg.*\.webp"):
+    with pytest.raises(InputError, match=r"No images in .*\.jpeg.*\.webp"):
         find_images([tmp_path])
 
 

@@ -1,4 +1,4 @@
-"""Tag files: what is written is read back, and what is wrong is named with its line."""
+"""Tag files: written tags are read back; errors name the line."""
 
 from pathlib import Path
 
@@ -15,18 +15,18 @@ TAGS = st.lists(st.integers(0, 30), unique=True, max_size=6).map(tuple)
 
 @settings(deadline=None, max_examples=30)
 @given(st.dictionaries(NAMES, TAGS, max_size=6))
-def test_what_is_written_is_read_back_in_order(
+def test_written_tags_are_read_back_in_order(
     tmp_path_factory: pytest.TempPathFactory, tags: dict[str, tuple[int, ...]]
 ) -> None:
     path = tmp_path_factory.mktemp("tags") / "tags.txt"
     with tag_lines(path) as write:
         for name, chosen in tags.items():
             write(name, chosen)
-    found = read_tags(path, 31)
-    assert list(found.items()) == list(tags.items())
+    tags_read = read_tags(path, 31)
+    assert list(tags_read.items()) == list(tags.items())
 
 
-def test_the_form_is_the_papers(tmp_path: Path) -> None:
+def test_the_format_is_the_papers(tmp_path: Path) -> None:
     path = tmp_path / "new" / "tags.txt"
     with tag_lines(path) as write:
         write("2007_000032", [14, 0])
@@ -49,7 +49,7 @@ def test_the_form_is_the_papers(tmp_path: Path) -> None:
         ("", {}),
     ],
 )
-def test_files_of_other_hands_are_read(
+def test_files_of_other_programs_are_read(
     text: str, expected: dict[str, tuple[int, ...]], tmp_path: Path
 ) -> None:
     path = tmp_path / "tags.txt"
@@ -60,16 +60,16 @@ def test_files_of_other_hands_are_read(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a 1\nb 4\n", r"line 2 of .*tags.txt holds '4'; wanted are class numbers from 0 to 3"),
-        ("a 1\n\nb -1\n", r"line 3 of .* holds '-1'"),
-        ("a 1.0", r"line 1 of .* holds '1.0'"),
-        ("a cat", r"line 1 of .* holds 'cat'"),
-        ("a b.jpg 1", r"line 1 of .* holds 'b.jpg'"),
-        ("a 1,2", r"line 1 of .* holds '1,2'"),
-        ("a ²", r"line 1 of .* holds '²'"),
-        ("a 1\nb 0 2 0\n", r"line 2 of .* names a class twice: 'b 0 2 0'"),
-        ("a 1 01", r"line 1 of .* names a class twice"),
-        ("a 1\nb 2\na 1\n", r"line 3 of .* is the second for image 'a'; keep one"),
+        ("a 1\nb 4\n", r"Line 2 of .*tags.txt has '4'\. Give class indices from 0 to 3"),
+        ("a 1\n\nb -1\n", r"Line 3 of .* has '-1'"),
+        ("a 1.0", r"Line 1 of .* has '1.0'"),
+        ("a cat", r"Line 1 of .* has 'cat'"),
+        ("a b.jpg 1", r"Line 1 of .* has 'b.jpg'"),
+        ("a 1,2", r"Line 1 of .* has '1,2'"),
+        ("a ²", r"Line 1 of .* has '²'"),
+        ("a 1\nb 0 2 0\n", r"Line 2 of .* names a class twice: 'b 0 2 0'"),
+        ("a 1 01", r"Line 1 of .* names a class twice"),
+        ("a 1\nb 2\na 1\n", r"Line 3 of .* is the second for image 'a'\. Keep one"),
     ],
 )
 def test_a_bad_line_is_named(text: str, message: str, tmp_path: Path) -> None:
@@ -82,19 +82,19 @@ def test_a_bad_line_is_named(text: str, message: str, tmp_path: Path) -> None:
 def test_a_number_of_any_length_is_named(tmp_path: Path) -> None:
     path = tmp_path / "tags.txt"
     path.write_text("a " + "9" * 5000)
-    with pytest.raises(InputError, match="line 1 of"):
+    with pytest.raises(InputError, match="Line 1 of"):
         read_tags(path, 4)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere.txt cannot be read: .*give lines such as"):
+    with pytest.raises(InputError, match=r"nowhere.txt cannot be read: .*Give a file with lines such as"):
         read_tags(tmp_path / "nowhere.txt", 4)
     with pytest.raises(InputError, match="cannot be read"):
         read_tags(tmp_path, 4)
     with pytest.raises(InputError, match="cannot be read"):
         read_tags(Path("~nobody-here/tags.txt"), 4)
     (tmp_path / "utf16.txt").write_text("a 1\n", encoding="utf-16")
-    with pytest.raises(InputError, match=r"utf16.txt cannot be read: it is no UTF-8 text"):
+    with pytest.raises(InputError, match=r"utf16.txt cannot be read: it is not UTF-8 text"):
         read_tags(tmp_path / "utf16.txt", 4)
 
 
@@ -114,12 +114,12 @@ def test_a_name_that_the_format_cannot_hold_is_refused(name: str, tmp_path: Path
             write("fine", [1])
             write(name, [1])
 
-    with pytest.raises(InputError, match="keep tags as JSON lines"):
+    with pytest.raises(InputError, match="or write JSON lines"):
         write_two()
     assert path.read_text() == "old 0\n"
     assert path.with_name("tags.txt.partial").read_text() == "fine 1\n"
 
 
-def test_a_folder_is_no_file_to_write(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="is a folder; give a file"), tag_lines(tmp_path) as _:
+def test_a_folder_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"is a folder\. Give a file"), tag_lines(tmp_path) as _:
         pass

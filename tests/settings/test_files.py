@@ -1,4 +1,4 @@
-"""Recipes as files: what goes in comes out, and what does not belong is refused."""
+"""Recipe files: round trips, defaults, invalid files."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ WORDS = ("cat", 'a "quoted" dög, puppy\\', "tab\tand\x7f")
 
 
 @pytest.mark.parametrize("name", TAGGING)
-def test_every_recipe_of_the_tables_survives_a_file(name: str, tmp_path: Path) -> None:
+def test_preset_round_trip(name: str, tmp_path: Path) -> None:
     base = recipe(name)
     assert isinstance(base, TagRecipe)
     write_recipe(base, tmp_path / "r.toml")
@@ -25,7 +25,7 @@ def test_every_recipe_of_the_tables_survives_a_file(name: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("method", method_names("tags"))
-def test_own_words_and_thresholds_survive_a_file(method: str, tmp_path: Path) -> None:
+def test_words_and_thresholds_round_trip(method: str, tmp_path: Path) -> None:
     base = replace(
         own_tag_recipe(method, WORDS, ("wall",)),
         thresholds=(0.25, None, 1e-7),
@@ -34,8 +34,8 @@ def test_own_words_and_thresholds_survive_a_file(method: str, tmp_path: Path) ->
         min_score=0.5,
     )
     write_recipe(base, tmp_path / "r.toml")
-    found = tag_recipe(str(tmp_path / "r.toml"), None, None, None, {})
-    assert found == base
+    loaded = tag_recipe(str(tmp_path / "r.toml"), None, None, None, {})
+    assert loaded == base
     assert recipe(tmp_path / "r.toml") == base
 
 
@@ -49,7 +49,7 @@ def read(tmp_path: Path, text: str) -> TagRecipe:
     return found
 
 
-def test_what_is_left_out_is_as_the_method_has_it(tmp_path: Path) -> None:
+def test_missing_settings_have_the_method_s_defaults(tmp_path: Path) -> None:
     found = read(tmp_path, f'method = "clip"\n{HEAD}\n[thresholds]\ndog = 1\n')
     assert isinstance(found.variant, ClipTagSettings)
     assert (found.name, found.variant.softmax, found.tag_tau, found.thresholds) == (
@@ -61,34 +61,34 @@ def test_what_is_left_out_is_as_the_method_has_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("words = [", "is no TOML"),
-        (HEAD + "colour = 3", "holds colour, which is no setting of tagclip"),
+        ("words = [", "is not valid TOML"),
+        (HEAD + "colour = 3", "unknown setting colour of tagclip"),
         ('method = "magic"\n' + HEAD, "Unknown method 'magic'. See `tagmask methods`"),
         ('words = ["cat"]\ntemplates = ["{}"]', "lacks background"),
         ('words = []\nbackground = []\ntemplates = ["{}"]', "has no words or no templates"),
-        (HEAD + 'tag_tau = "half"', "tag_tau is 'half'; give a number"),
-        (HEAD + "top = 1.5", "top is 1.5; give a whole number"),
-        (HEAD + "cwr = 1", "cwr is 1; give true or false"),
-        (HEAD + "name = true", "name is True; give a text"),
-        (HEAD + "attention_layers = [1, true]", "attention_layers is True; give a whole number"),
-        (HEAD.replace('["cat", "dog"]', '"cat"'), "words is 'cat'; give a list"),
-        (HEAD + "tag_tau = 7", "tag_tau is 7.0; give a number, from 0 to 1"),
-        (HEAD + "thresholds = 3", "has thresholds 3; give a table"),
-        (HEAD + "[thresholds]\ncow = 0.1", "has thresholds for cow, none of its words"),
-        (HEAD + '[thresholds]\ncat = "x"', "has 'x' as the threshold of cat; give a number"),
+        (HEAD + 'tag_tau = "half"', "tag_tau is 'half'. Give a number"),
+        (HEAD + "top = 1.5", "top is 1.5. Give a whole number"),
+        (HEAD + "cwr = 1", "cwr is 1. Give true or false"),
+        (HEAD + "name = true", "name is True. Give a text"),
+        (HEAD + "attention_layers = [1, true]", "attention_layers is True. Give a whole number"),
+        (HEAD.replace('["cat", "dog"]', '"cat"'), "words is 'cat'. Give a list"),
+        (HEAD + "tag_tau = 7", "tag_tau is 7.0. Give a number, from 0 to 1"),
+        (HEAD + "thresholds = 3", "invalid thresholds 3. Give a table"),
+        (HEAD + "[thresholds]\ncow = 0.1", "has thresholds for cow, which are not among its words"),
+        (HEAD + '[thresholds]\ncat = "x"', "invalid threshold 'x' of cat. Give a number"),
     ],
 )
-def test_what_does_not_belong_is_refused(text: str, said: str, tmp_path: Path) -> None:
+def test_invalid_file_is_refused(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read(tmp_path, text)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_unreadable_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         recipe(str(tmp_path / "no.toml"))
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="is no TOML"):
+    with pytest.raises(InputError, match="is not valid TOML"):
         recipe(tmp_path / "binary.toml")

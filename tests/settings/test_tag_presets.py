@@ -1,4 +1,4 @@
-"""Methods of tagging: own words, papers' tables, one recipe under another method."""
+"""Tag recipes: a user's words, presets, and a recipe with another method."""
 
 from dataclasses import replace
 
@@ -16,22 +16,23 @@ TAG_METHODS = method_names("tags")
 WORDS = ("cat", "dog, puppy")
 
 
-def own(method: str, **settings: object) -> TagRecipe:
+def for_words(method: str, **settings: object) -> TagRecipe:
     return tag_recipe(None, WORDS, None, None, {"method": method, **settings})
 
 
 @pytest.mark.parametrize("name", TAG_METHODS)
-def test_own_words_under_every_method(name: str) -> None:
-    found = own(name, top=3)
+def test_every_method_takes_a_user_s_words(name: str) -> None:
+    found = for_words(name, top=3)
     assert type(found.variant) is method(name, "tags").settings
     assert (found.words, found.top, found.thresholds) == (WORDS, 3, ())
     assert bool(found.background) == (name in ("clip", "clip-softmax", "tagclip"))
     assert own_tag_recipe(name, WORDS, ("wall",)).background == ("wall",)
 
 
-def test_methods_of_one_kind_differ_in_their_settings() -> None:
+def test_softmax_is_a_setting_of_clip_and_dpt() -> None:
     assert [
-        getattr(own(name).variant, "softmax", None) for name in ("clip", "clip-softmax", "dpt", "dpt-softmax")
+        getattr(for_words(name).variant, "softmax", None)
+        for name in ("clip", "clip-softmax", "dpt", "dpt-softmax")
     ] == [
         False,
         True,
@@ -40,14 +41,14 @@ def test_methods_of_one_kind_differ_in_their_settings() -> None:
     ]
 
 
-def test_the_methods_sentences() -> None:
-    lengths = {name: len(own(name).templates) for name in TAG_METHODS}
+def test_default_templates() -> None:
+    lengths = {name: len(for_words(name).templates) for name in TAG_METHODS}
     assert lengths == {name: 1 if name in ("dpt", "dpt-softmax", "piaa") else 85 for name in TAG_METHODS}
-    assert own("dpt").templates == ("a photo of a {}.",)
-    assert own("piaa").templates == ("a photo of a {}",)
+    assert for_words("dpt").templates == ("a photo of a {}.",)
+    assert for_words("piaa").templates == ("a photo of a {}",)
 
 
-def test_names_of_the_tables() -> None:
+def test_class_names_of_presets() -> None:
     voc, coco = recipe("piaa/voc2012"), recipe("piaa/coco2014")
     assert {"dining table", "potted plant", "tv monitor"} <= set(voc.words)
     assert {"motorcycle", "airplane", "couch", "tv", "potted plant", "dining table"} <= set(coco.words)
@@ -56,13 +57,13 @@ def test_names_of_the_tables() -> None:
     assert recipe("clip/voc2012").words == recipe("tagclip/voc2012").words
 
 
-def test_piaas_numbers_of_each_data_set() -> None:
-    numbers = {}
+def test_piaa_settings_per_data_set() -> None:
+    settings = {}
     for name in recipes():
         found = recipe(name).variant
         if isinstance(found, PiaaSettings):
-            numbers[name] = (found.refine_scale, found.patch_scale, found.class_scale, found.bank_size)
-    assert numbers == {
+            settings[name] = (found.refine_scale, found.patch_scale, found.class_scale, found.bank_size)
+    assert settings == {
         "piaa/voc2007": (100.0, 200.0, 80.0, 512),
         "piaa/voc2012": (100.0, 200.0, 80.0, 512),
         "piaa/coco2014": (0.01, 400.0, 80.0, 512),
@@ -70,7 +71,7 @@ def test_piaas_numbers_of_each_data_set() -> None:
     }
 
 
-def test_every_table_tags_by_its_own_method() -> None:
+def test_preset_has_its_method() -> None:
     for name in TAG_METHODS:
         for dataset in ("voc2007", "voc2012", "coco2014"):
             found = recipe(f"{name}/{dataset}")
@@ -78,7 +79,7 @@ def test_every_table_tags_by_its_own_method() -> None:
             assert type(found.variant) is method(name, "tags").settings
 
 
-def test_another_method_keeps_names_sentences_and_size() -> None:
+def test_another_method_keeps_names_templates_and_size() -> None:
     base = recipe("tagclip/voc2012")
     found = tag_recipe("tagclip/voc2012", None, None, None, {"method": "dpt"})
     assert isinstance(found.variant, DptSettings)
@@ -92,7 +93,7 @@ def test_another_method_keeps_names_sentences_and_size() -> None:
     assert (centre.variant.input, centre.templates) == ("centre", ("a photo of a {}",))
 
 
-def test_another_methods_own_numbers_come_from_the_same_data_set() -> None:
+def test_another_method_takes_its_settings_for_the_same_data_set() -> None:
     found = tag_recipe("tagclip/coco2014", None, None, None, {"method": "piaa"})
     assert isinstance(found.variant, PiaaSettings)
     assert (found.variant.refine_scale, found.variant.patch_scale) == (0.01, 400.0)
@@ -101,30 +102,30 @@ def test_another_methods_own_numbers_come_from_the_same_data_set() -> None:
     assert (back.words, back.background, back.templates) == (("cat",), ("wall",), ("a photo of a {}.",))
 
 
-def test_published_or_corrected_reaches_each_methods_quirk() -> None:
-    def made(method: str, as_: str | None) -> TagRecipe:
+def test_as_sets_the_quirks_of_the_method() -> None:
+    def resolved(method: str, as_: str | None) -> TagRecipe:
         return tag_recipe(None, WORDS, None, as_, {"method": method})
 
-    assert [made("piaa", as_).variant.compat for as_ in (None, "published", "corrected")] == [
+    assert [resolved("piaa", as_).variant.compat for as_ in (None, "published", "corrected")] == [
         False,
         True,
         False,
     ]
-    assert made("dpt", "published") == made("dpt", "corrected")
+    assert resolved("dpt", "published") == resolved("dpt", "corrected")
 
 
 def test_thresholds_stay_with_their_words() -> None:
     learned = replace(own_tag_recipe("dpt", WORDS), thresholds=(0.5, None))
     assert learned.with_names(WORDS, ()).thresholds == (0.5, None)
     assert learned.with_names(("cat",), ()).thresholds == ()
-    with pytest.raises(InputError, match="got 1 thresholds for 2 words"):
+    with pytest.raises(InputError, match="Got 1 thresholds for 2 words"):
         replace(learned, thresholds=(0.5,))
 
 
-def test_an_unknown_method_is_refused() -> None:
+def test_unknown_method_is_refused() -> None:
     with pytest.raises(InputError, match="Method 'sclip' gives masks, not tags"):
-        own("sclip")
+        for_words("sclip")
     with pytest.raises(InputError, match="Unknown method 'resnet'"):
         tag_recipe("tagclip/voc2012", None, None, None, {"method": "resnet"})
-    with pytest.raises(InputError, match="pool is no setting of dpt"):
-        own("dpt", pool="class")
+    with pytest.raises(InputError, match="Unknown setting pool of dpt"):
+        for_words("dpt", pool="class")

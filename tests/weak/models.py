@@ -1,4 +1,4 @@
-"""Small WeakCLIPs for tests, and the reference values' weights under our names."""
+"""Small WeakCLIPs for tests, and the reference values' weights under this package's names."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,11 +32,11 @@ VIT_B = Geometry(
 WORDS = ("background", "cat", "potted plant")
 
 SMALL = WeakSettings(match_width=32, stored_side=6, fpn_width=16, head_width=8)
-"""Sizes of the reference values; the last two, which they do not reach, are free."""
+"""Sizes of the reference values; the last two do not affect them."""
 
 
 def small_model(clip: Clip, settings: WeakSettings = SMALL, as_: str | None = None) -> WeakClip:
-    """In evaluation, every weight that starts at a constant moved, so that it matters."""
+    """A model in evaluation mode; constant initial weights are perturbed so that they have an effect."""
     model = WeakClip.of(clip, WORDS, settings, as_)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
@@ -47,7 +47,7 @@ def small_model(clip: Clip, settings: WeakSettings = SMALL, as_: str | None = No
 
 
 def meta_model(words: int, settings: WeakSettings | None = None) -> WeakClip:
-    """Of the size of ViT-B/16, without values."""
+    """A model of the size of ViT-B/16 on the meta device."""
     with torch.device("meta"):
         towers = Vision(VIT_B, ACTIVATIONS["quickgelu"]), Text(VIT_B, ACTIVATIONS["quickgelu"])
         ids = torch.zeros(words, 5, dtype=torch.int64)
@@ -55,16 +55,16 @@ def meta_model(words: int, settings: WeakSettings | None = None) -> WeakClip:
 
 
 def reference_model(clip: Clip, pack: Mapping[str, np.ndarray]) -> WeakClip:
-    """With as many of the pack's weights as it holds."""
+    """A model with the weights of a reference pack."""
     ids = torch.from_numpy(pack["ids"]).long()
     model = WeakClip.of(clip, ids, SMALL)
-    ours = (("backbone.", "pyramid."), ("context_decoder.", "matching."))
+    renames = (("backbone.", "pyramid."), ("context_decoder.", "matching."))
     weights = {}
     for name in pack:
         if name.startswith("w."):
             new = name.removeprefix("w.")
-            for theirs, own in ours:
-                new = new.replace(theirs, own)
+            for theirs, ours in renames:
+                new = new.replace(theirs, ours)
             weights[new] = torch.from_numpy(pack[name])
     missing, unexpected = model.load_state_dict(weights, strict=False)
     assert not unexpected
@@ -72,8 +72,8 @@ def reference_model(clip: Clip, pack: Mapping[str, np.ndarray]) -> WeakClip:
     return model.eval()
 
 
-def decided(model: WeakClip, image: np.ndarray) -> WeakClip:
-    """Changed so that every class wins somewhere in the image, clearly."""
+def with_all_classes(model: WeakClip, image: np.ndarray) -> WeakClip:
+    """Change the model so that every class clearly wins at some pixel of the image."""
     conv = model.decode_head.conv_seg
     with torch.no_grad():
         conv.weight *= 30

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from benchmarks.plain_weakclip import plain_look, plain_losses, plain_mask, plain_probabilities, trained
+from benchmarks.plain_weakclip import plain_forward, plain_losses, plain_mask, plain_probabilities, trained
 
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.weak import losses
@@ -14,7 +14,7 @@ from tagmask.weak.labels import IGNORE_INDEX
 from tagmask.weak.model_file import published_tensors
 from tagmask.weak.multiscale import TTAConfig, multiscale
 from tagmask.weak.pseudo import forward_function, pseudo_mask
-from tests.weak.models import SMALL, decided, small_model
+from tests.weak.models import SMALL, small_model, with_all_classes
 
 STILL = replace(SMALL, dropout=0.0, drop_path=0.0)
 
@@ -32,7 +32,7 @@ def crops(seed=0):
     return torch.from_numpy(images), torch.from_numpy(labels)
 
 
-def picture():
+def make_image():
     y, x = np.mgrid[:70, :100]
     return np.stack([2 * x, 3 * y, (x * y) % 251], axis=-1).astype(np.uint8)
 
@@ -47,7 +47,7 @@ def test_logits_and_scores(model, size):
     pixels = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         found = model(pixels)
-        logits, scores = plain_look(tensors, ids, pixels, taps)
+        logits, scores = plain_forward(tensors, ids, pixels, taps)
     torch.testing.assert_close(found.scores, scores, atol=1e-5, rtol=0)
     torch.testing.assert_close(found.logits, logits, atol=1e-4, rtol=1e-4)
 
@@ -59,7 +59,7 @@ def test_the_loss_and_all_gradients_of_a_training_step(sclip_model):
     tensors = trained(tensors)
     model.parameter_groups("repo")
     pixels = model.normalise(images.permute(0, 2, 3, 1))
-    logits, scores = plain_look(tensors, ids, pixels, taps, training=True)
+    logits, scores = plain_forward(tensors, ids, pixels, taps, training=True)
     wanted = plain_losses(logits, scores, labels, images, 32)
     wanted.backward()
     settings = LossSettings(size=32, kernel="lattice")
@@ -91,16 +91,16 @@ def gradients(model):
 
 def test_probabilities_through_windows(model):
     scales = (0.2, 0.9)
-    found = multiscale(forward_function(model), picture(), TTAConfig(scales=scales))
-    wanted = plain_probabilities(*plain_parts(model)[:2], picture(), model.taps, scales)
+    found = multiscale(forward_function(model), make_image(), TTAConfig(scales=scales))
+    wanted = plain_probabilities(*plain_parts(model)[:2], make_image(), model.taps, scales)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
 
 
 def test_masks(sclip_model):
-    model = decided(small_model(sclip_model, STILL), picture())
+    model = with_all_classes(small_model(sclip_model, STILL), make_image())
     tensors, ids, taps = plain_parts(model)
     scales = (0.2, 0.3)
-    ours = pseudo_mask(model, picture(), CRF_SETTINGS["weakclip/voc"], TTAConfig(scales=scales))
-    theirs = plain_mask(tensors, ids, picture(), taps, scales, "weakclip/voc")
+    ours = pseudo_mask(model, make_image(), CRF_SETTINGS["weakclip/voc"], TTAConfig(scales=scales))
+    theirs = plain_mask(tensors, ids, make_image(), taps, scales, "weakclip/voc")
     assert len(np.unique(theirs)) == 3
     assert (ours != theirs).mean() < 1e-3

@@ -23,8 +23,8 @@ PLAIN = AugmentSettings(
 )
 
 
-def picture(h: int = 20, w: int = 24, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels that say where they are, and labels that say the same."""
+def make_image(h: int = 20, w: int = 24, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Image whose pixels encode their position, and labels that encode it too."""
     image = np.zeros((h, w, 3), np.uint8)
     image[..., 0], image[..., 1] = np.mgrid[:h, :w]
     labels = (image[..., 0] // 4 * 8 + image[..., 1] // 4).astype(np.uint8)
@@ -35,7 +35,7 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def test_hsv_is_the_standard_librarys() -> None:
+def test_hsv_matches_colorsys() -> None:
     image = rng(1).integers(0, 256, (9, 11, 3), dtype=np.uint8)
     hsv = to_hsv(image)
     back = from_hsv(hsv)
@@ -52,22 +52,22 @@ def test_hsv_is_the_standard_librarys() -> None:
 
 @pytest.mark.parametrize("order", ["weakclip", "student"])
 def test_pixels_and_labels_stay_together(order: str) -> None:
-    image, labels = picture()
+    image, labels = make_image()
     settings = replace(PLAIN, order=order, flip=0.5)
-    seen = set()
+    crops = set()
     for seed in range(40):
         crop = augmented(image, labels, settings, rng(seed))
         assert crop.pixels.shape == (3, 16, 16)
         rows, columns = crop.pixels[0].astype(int), crop.pixels[1].astype(int)
         assert np.array_equal(crop.labels, rows // 4 * 8 + columns // 4)
-        seen.add((rows.min(), columns.min(), bool(columns[0, 0] > columns[0, 1])))
-    assert {top for top, _, _ in seen} == set(range(5))
-    assert {mirrored for _, _, mirrored in seen} == {False, True}
+        crops.add((rows.min(), columns.min(), bool(columns[0, 0] > columns[0, 1])))
+    assert {top for top, _, _ in crops} == set(range(5))
+    assert {mirrored for _, _, mirrored in crops} == {False, True}
 
 
 @pytest.mark.parametrize("order", ["weakclip", "student"])
-def test_small_pictures_are_padded_after_normalising(order: str) -> None:
-    image, labels = picture(10, 12)
+def test_small_images_are_padded_after_normalising(order: str) -> None:
+    image, labels = make_image(10, 12)
     settings = replace(PLAIN, order=order, mean=(50.0, 50.0, 50.0), std=(2.0, 2.0, 2.0))
     crop = augmented(image, labels, settings, rng())
     outside = crop.labels == 255
@@ -84,14 +84,14 @@ def test_a_crop_of_one_class_is_drawn_again() -> None:
     image = np.zeros((64, 64, 3), np.uint8)
     settings = replace(PLAIN, crop_most=0.75)
     mixed = [len(np.unique(augmented(image, labels, settings, rng(s)).labels)) > 1 for s in range(60)]
-    loose = [len(np.unique(augmented(image, labels, PLAIN, rng(s)).labels)) > 1 for s in range(60)]
+    unrestricted = [len(np.unique(augmented(image, labels, PLAIN, rng(s)).labels)) > 1 for s in range(60)]
     assert sum(mixed) > 44  # ten draws, each good about one time in five
-    assert 10 < sum(loose) < 30
-    alone = augmented(image, np.full((64, 64), 3, np.uint8), settings, rng())  # gives up, does not hang
+    assert 10 < sum(unrestricted) < 30
+    alone = augmented(image, np.full((64, 64), 3, np.uint8), settings, rng())  # gives up after ten draws
     assert (alone.labels == 3).all()
 
 
-def test_what_is_ignored_counts_for_no_share() -> None:
+def test_ignored_pixels_do_not_count_in_class_shares() -> None:
     labels = np.full((16, 16), 255, np.uint8)
     labels[0, :2], labels[0, 2:5] = 1, 2
     padded = np.pad(labels, ((0, 16), (0, 0)), constant_values=1)
@@ -103,8 +103,8 @@ def test_what_is_ignored_counts_for_no_share() -> None:
 
 
 @pytest.mark.parametrize(("interpolation", "order"), [("linear", "weakclip"), ("cubic", "student")])
-def test_resizing_keeps_places(interpolation: str, order: str) -> None:
-    image, labels = picture(40, 48)
+def test_resizing_keeps_positions(interpolation: str, order: str) -> None:
+    image, labels = make_image(40, 48)
     image = image * 4
     settings = replace(PLAIN, order=order, interpolation=interpolation, ratio=(2.0, 2.0), crop=96)
     crop = augmented(image, labels, settings, rng())
@@ -116,8 +116,8 @@ def test_resizing_keeps_places(interpolation: str, order: str) -> None:
     assert np.array_equal(crop.labels[top : top + 80, left : left + 96], labels.repeat(2, 0).repeat(2, 1))
 
 
-def test_base_short_is_met() -> None:
-    image, labels = picture(30, 60)
+def test_base_short_sets_the_short_side() -> None:
+    image, labels = make_image(30, 60)
     settings = replace(PLAIN, base_short=10, base_long=40, crop=64)
     assert (augmented(image, labels, settings, rng()).labels != 255).sum() == 10 * 20
     settings = replace(settings, ratio=(2.0, 2.0))
@@ -133,7 +133,7 @@ def test_nearest_takes_the_floor(old: int, new: int) -> None:
 
 def test_the_same_generator_gives_the_same_crop() -> None:
     image = rng(5).integers(0, 256, (60, 50, 3), dtype=np.uint8)
-    _, labels = picture(60, 50)
+    _, labels = make_image(60, 50)
     settings = AugmentSettings(crop=32, base_short=40, base_long=80)
     first, again, other = (
         augmented(image, labels, settings, np.random.default_rng((1, 2, i))) for i in (3, 3, 4)
@@ -142,7 +142,7 @@ def test_the_same_generator_gives_the_same_crop() -> None:
     assert not np.array_equal(first.pixels, other.pixels)
 
 
-def test_colours_move_within_their_limits() -> None:
+def test_colour_changes_stay_within_their_limits() -> None:
     image = np.full((4, 4, 3), (200, 100, 50), np.uint8)
     base = to_hsv(image)[0, 0].astype(int)
     moved = np.array([to_hsv(jittered(image, 10, rng(s)))[0, 0] for s in range(200)]).astype(int) - base

@@ -1,4 +1,4 @@
-"""Activation maps from files: read without running anything, swept as one by one."""
+"""Activation maps: read without running code; the sweep equals trying each threshold."""
 
 import os
 import pickle
@@ -30,7 +30,7 @@ def test_a_dict_of_maps_is_read(tmp_path: Path, protocol: int) -> None:
     assert np.array_equal(read[3], maps[np.int64(3)])
 
 
-def test_what_numpy_saves_is_read(tmp_path: Path) -> None:
+def test_files_saved_by_numpy_are_read(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array({0: np.ones((2, 3), np.float16)}, object))
     assert read_cams(tmp_path / "a.npy", 1)[0].dtype == np.float32
 
@@ -43,27 +43,27 @@ class Trap:
         return os.mkdir, (str(self.path),)
 
 
-def test_a_file_that_asks_to_run_code_is_refused_and_runs_nothing(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.array({0: Trap(tmp_path / "made")}, object))
-    with pytest.raises(InputError, match=r"refused: it asks to run posix\.mkdir"):
+def test_a_file_with_code_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array({0: Trap(tmp_path / "created")}, object))
+    with pytest.raises(InputError, match=r"Refused .* it tries to run posix\.mkdir"):
         read_cams(tmp_path / "a.npy", 1)
-    assert not (tmp_path / "made").exists()
+    assert not (tmp_path / "created").exists()
 
 
 @pytest.mark.parametrize(
-    ("held", "message"),
+    ("content", "message"),
     [
-        ([1, 2], "holds list; wanted is a dict"),
-        ({5: np.ones((2, 2))}, "class 5; wanted are numbers from 0 to 4"),
+        ([1, 2], "holds a list. Expected a dict"),
+        ({5: np.ones((2, 2))}, r"class 5\. Expected classes from 0 to 4"),
         ({"cat": np.ones((2, 2))}, "class 'cat'"),
-        ({0: np.ones((2, 2), np.uint8)}, "wanted are floats"),
-        ({0: np.ones(3)}, "wanted are floats"),
-        ({0: np.full((2, 2), np.nan)}, "no numbers"),
+        ({0: np.ones((2, 2), np.uint8)}, "Expected floats"),
+        ({0: np.ones(3)}, "Expected floats"),
+        ({0: np.full((2, 2), np.nan)}, "NaN or infinite"),
     ],
 )
-def test_what_is_no_dict_of_maps_is_refused(tmp_path: Path, held: object, message: str) -> None:
+def test_invalid_contents_are_refused(tmp_path: Path, content: object, message: str) -> None:
     array = np.empty((), object)
-    array[()] = held
+    array[()] = content
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(InputError, match=message):
         read_cams(tmp_path / "a.npy", 5)
@@ -79,12 +79,12 @@ def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
             read_cams(tmp_path / f"{name}.npy", 1)
 
 
-def test_labels_are_the_best_of_background_and_maps() -> None:
+def test_labels_are_the_argmax_of_background_and_maps() -> None:
     maps = some_maps(3, (0, 2, 5))
     stack = np.stack([np.full((13, 17), 0.4, np.float32), *(maps[kind] for kind in (0, 2, 5))])
     wanted = np.array([0, 1, 3, 6])[stack.argmax(axis=0)]
     assert np.array_equal(cam_labels(maps, 0.4, (13, 17)), wanted)
-    with pytest.raises(ShapeError, match="the picture's own size"):
+    with pytest.raises(ShapeError, match="at the image's size"):
         cam_labels(maps, 0.4, (17, 13))
 
 
@@ -111,14 +111,14 @@ def test_the_sweep_equals_trying_each_threshold() -> None:
     assert sweep(pairs, 4).miou == pytest.approx(wanted)
 
 
-def test_both_ways_of_stopping() -> None:
+def test_best_and_first_peak_thresholds() -> None:
     rise = Sweep((0.1, 0.3, 0.2, *[0.4] * 57))
     assert (rise.first_peak, rise.best) == (0.01, 0.03)
     assert Sweep(tuple(i / 60 for i in range(60))).first_peak == 0.59
 
 
-def test_a_truth_with_an_unknown_class_is_refused() -> None:
-    with pytest.raises(InputError, match="true label is 9; wanted are 0 to 3"):
+def test_ground_truth_with_an_unknown_class_is_refused() -> None:
+    with pytest.raises(InputError, match=r"ground-truth label is 9\. Expected 0 to 3"):
         sweep([(some_maps(0, (0,)), np.full((13, 17), 9, np.uint8))], 3)
-    with pytest.raises(InputError, match="needs some of both"):
+    with pytest.raises(InputError, match="needs at least one such image"):
         sweep([], 3)

@@ -1,4 +1,4 @@
-"""Settings of training runs: read, changed, refused."""
+"""Settings of training runs: reading, changing, errors."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tagmask.weak.config import TrainConfig, fingerprint
 from tagmask.weak.config_files import load_config, shipped_configs, with_settings
 
 
-def test_shipped_settings_are_the_papers() -> None:
+def test_shipped_settings_match_the_papers() -> None:
     voc = load_config("weakclip/voc")
     assert len(voc.model.words) == 21
     assert (voc.data.batch, voc.schedule.steps, voc.schedule.warmup) == (16, 20000, 1500)
@@ -49,31 +49,34 @@ def test_a_file_changes_its_base(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("optimiser.lrr=1", r"optimiser\.lrr is no setting; did you mean optimiser\.lr\?"),
-        ("stps=1", "stps is no setting; did you mean steps"),
-        ("lr", "has no value; give KEY=VALUE"),
-        ("lr=fast", r"optimiser\.lr is 'fast'; give a number"),
-        ("lr=true", r"optimiser\.lr is True; give a number"),
-        ("lr=-1", r"optimiser\.lr is -1\.0; give a number, 0 or more"),
-        ("steps=1.5", r"schedule\.steps is 1\.5; give a whole number"),
+        ("optimiser.lrr=1", r"Unknown setting optimiser\.lrr\. Did you mean optimiser\.lr\?"),
+        ("stps=1", r"Unknown setting stps\. Did you mean steps"),
+        ("lr", r"has no value\. Give KEY=VALUE"),
+        ("lr=fast", r"optimiser\.lr is 'fast'. Give a number"),
+        ("lr=true", r"optimiser\.lr is True. Give a number"),
+        ("lr=-1", r"optimiser\.lr is -1\.0. Give a number, 0 or more"),
+        ("steps=1.5", r"schedule\.steps is 1\.5. Give a whole number"),
         ("ratio=[1]", r"augment\.ratio is \[1\]; give 2 values"),
         ("ratio=[2, 1]", "the smaller first"),
-        ("flip=yes", r"augment\.flip is 'yes'; give a number"),
+        ("flip=yes", r"augment\.flip is 'yes'. Give a number"),
         ("seed=2", r"loss\.seed or run\.seed"),
-        ("betas=[0.9, 1.0]", r"optimiser\.betas are \(0\.9, 1\.0\); give two numbers from 0 to under 1"),
-        ("run.seed=99999999999999999999", r"run\.seed is 99999999999999999999; give a whole number, from 0"),
+        (
+            "betas=[0.9, 1.0]",
+            r"optimiser\.betas are \(0\.9, 1\.0\)\. Give two numbers, from 0 to less than 1",
+        ),
+        ("run.seed=99999999999999999999", r"run\.seed is 99999999999999999999. Give a whole number, from 0"),
         ("model.kind=nope", "model.kind 'nope' is unknown; give one of weakclip, small"),
         ("freeze=all", "model.freeze 'all' is unknown"),
-        ("loss.seed=0", "are all 0; give one of them a weight"),
+        ("loss.seed=0", r"are all 0\. Give at least one of them a weight"),
     ],
 )
-def test_what_cannot_be_is_refused(change: str, message: str) -> None:
+def test_invalid_changes_are_refused(change: str, message: str) -> None:
     config = with_settings(TrainConfig(), ["crf=0", "contrast=0"])
     with pytest.raises(InputError, match=message):
         with_settings(config, [change])
 
 
-def test_none_is_a_text_like_any_other() -> None:
+def test_none_is_an_ordinary_string() -> None:
     config = with_settings(TrainConfig(), ["freeze=none", "decoder=none"])
     assert (config.model.freeze, config.model.decoder) == ("none", "none")
 
@@ -81,15 +84,15 @@ def test_none_is_a_text_like_any_other() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[optimizer]\nlr = 1\n", "optimizer is no setting; did you mean optimiser"),
-        ("optimiser = 1\n", "optimiser is 1; give a table"),
+        ("[optimizer]\nlr = 1\n", r"Unknown setting optimizer\. Did you mean optimiser"),
+        ("optimiser = 1\n", r"optimiser is 1\. Give a table"),
         ("[model\n", "cannot be read"),
-        ('base = "weakclip/vok"\n', "did you mean weakclip/voc"),
+        ('base = "weakclip/vok"\n', "Did you mean weakclip/voc"),
         ('[model]\nwords = ["a", "a"]\n', "names a class twice"),
-        ('[model]\nwords = ["a", 1]\n', "model.words is 1; give a text"),
+        ('[model]\nwords = ["a", 1]\n', "model.words is 1. Give a text"),
     ],
 )
-def test_files_that_cannot_be_are_refused(text: str, message: str, tmp_path: Path) -> None:
+def test_invalid_files_are_refused(text: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text(text)
     with pytest.raises(InputError, match=message):
@@ -103,7 +106,7 @@ def test_a_file_that_is_its_own_base_is_refused(tmp_path: Path) -> None:
         load_config(file)
 
 
-def test_what_decides_the_model_is_what_the_fingerprint_covers() -> None:
+def test_fingerprint_covers_only_settings_that_affect_the_model() -> None:
     config = load_config("weakclip/voc")
     same = with_settings(config, ["workers=2", "log_every=3", "device=cuda"])
     other = with_settings(config, ["lr=2e-4"])

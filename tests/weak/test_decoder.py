@@ -8,7 +8,7 @@ from tests.weak.models import meta_model
 
 
 def conv(x, weight, bias=None):
-    """Odd square kernel, zeros around, pixel by pixel."""
+    """Convolution with an odd square kernel and zero padding, pixel by pixel."""
     b, _, h, w = x.shape
     pad = weight.shape[-1] // 2
     padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
@@ -50,7 +50,7 @@ def plain(parameter):
 
 
 def naive_fpn(fpn, levels, scores):
-    """Scores resized and laid beside each level, then the network as drawn."""
+    """Resize and concatenate the scores to each level, then run the network layer by layer."""
     if fpn.scores:
         levels = [np.concatenate([x, bilinear(scores, x.shape[2:], True)], axis=1) for x in levels]
     lateral = [
@@ -82,7 +82,7 @@ def naive_head(head, levels):
 
 @pytest.mark.parametrize("scores", [3, 0])
 @pytest.mark.parametrize("grid", [(2, 3), (3, 5), (1, 2)])
-def test_fpn_and_head_are_the_naive_ones(grid, scores):
+def test_fpn_and_head_match_naive_loops(grid, scores):
     torch.manual_seed(1)
     pyramid, fpn, head = Pyramid(4).eval(), Fpn(4, scores, 5), SemanticHead(5, 6, 3, 0.1).eval()
     with torch.no_grad():
@@ -91,9 +91,9 @@ def test_fpn_and_head_are_the_naive_ones(grid, scores):
                 if tensor.ndim == 1:
                     tensor += torch.rand(tensor.shape)
     maps = tuple(torch.randn(2, 4, *grid) for _ in range(4))
-    seen = torch.randn(2, 3, *grid)
-    found = fpn(pyramid, maps, seen)
-    levels = naive_fpn(fpn, [plain(level) for level in pyramid(maps)], seen.numpy())
+    scores_map = torch.randn(2, 3, *grid)
+    found = fpn(pyramid, maps, scores_map)
+    levels = naive_fpn(fpn, [plain(level) for level in pyramid(maps)], scores_map.numpy())
     for one, other in zip(found, levels, strict=True):
         np.testing.assert_allclose(plain(one), other, atol=2e-5)
     logits = head(found)
@@ -101,7 +101,7 @@ def test_fpn_and_head_are_the_naive_ones(grid, scores):
     np.testing.assert_allclose(plain(logits), naive_head(head, levels), atol=5e-5)
 
 
-def test_parameters_are_as_many_as_the_papers():
+def test_parameter_counts_match_the_paper():
     model = meta_model(21)
     assert sum(p.numel() for p in model.pyramid.parameters()) == 7_087_872
     assert sum(p.numel() for p in model.matching.parameters()) == 6_840_832
@@ -110,7 +110,7 @@ def test_parameters_are_as_many_as_the_papers():
     assert sum(p.numel() for p in model.idle_parameters()) == 4_207_616
 
 
-def test_names_are_the_librarys():
+def test_parameter_names_match_the_authors_library():
     head = SemanticHead(4, 4, 2, 0.0)
     convs = [name for name in head.state_dict() if name.endswith("conv.weight")]
     assert convs == [

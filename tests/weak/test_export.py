@@ -1,6 +1,6 @@
-"""Exported students: the graph around a student, the file, and what runs in onnxruntime.
+"""Exported students: the graph, the file, and inference in onnxruntime.
 
-What needs onnx and transformers runs in an environment of its own (make students-test).
+Tests that need onnx and transformers run in a separate environment (make students-test).
 """
 
 import json
@@ -31,7 +31,7 @@ SETTINGS: dict[str, dict[str, int]] = {
 with_extras = [pytest.mark.students, pytest.mark.filterwarnings("ignore")]
 
 
-def made(name: str, words: tuple[str, ...] = WORDS) -> TrainedStudent:
+def make_student(name: str, words: tuple[str, ...] = WORDS) -> TrainedStudent:
     torch.manual_seed(4)
     net = build_student(name, len(words), **SETTINGS[name]).eval()
     for module in net.modules():
@@ -40,24 +40,24 @@ def made(name: str, words: tuple[str, ...] = WORDS) -> TrainedStudent:
     return TrainedStudent(StudentCard(name, words, True, SETTINGS[name]), net)
 
 
-def picture(h: int, w: int) -> np.ndarray:
+def make_image(h: int, w: int) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (h, w, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("name", ["small", "clip", "deeplab-resnet38"])
 @pytest.mark.parametrize("size", [(64, 96), (45, 70)])
-def test_the_graph_gives_what_predict_gives(name: str, size: tuple[int, int]) -> None:
-    student, image = made(name), picture(*size)
-    told = predict(student, image, EVALUATIONS["plain"], keep_scores=True)
+def test_the_graph_matches_predict(name: str, size: tuple[int, int]) -> None:
+    student, image = make_student(name), make_image(*size)
+    prediction = predict(student, image, EVALUATIONS["plain"], keep_scores=True)
     given = Deployed(student, "softmax", "bytes")(torch.from_numpy(image)[None])[0]
-    np.testing.assert_allclose(given.detach().numpy(), told.scores, atol=1e-5)
+    np.testing.assert_allclose(given.detach().numpy(), prediction.scores, atol=1e-5)
     labels = Deployed(student, "labels", "bytes")(torch.from_numpy(image)[None])[0]
     assert labels.dtype == torch.uint8
-    assert (labels.numpy() != told.labels).mean() < 0.001
+    assert (labels.numpy() != prediction.labels).mean() < 0.001
 
 
-def test_pixels_may_come_normalised() -> None:
-    student, image = made("small"), torch.from_numpy(picture(40, 41))[None]
+def test_normalised_pixels_are_accepted() -> None:
+    student, image = make_student("small"), torch.from_numpy(make_image(40, 41))[None]
     mean, std = (torch.tensor(each)[:, None, None] for each in (student.card.mean, student.card.std))
     normalised = (image.permute(0, 3, 1, 2) / 255 - mean) / std
     torch.testing.assert_close(
@@ -67,18 +67,22 @@ def test_pixels_may_come_normalised() -> None:
 
 def test_without_the_extra_the_command_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else name)
-    with pytest.raises(InputError, match=r"exporting needs onnxscript: pip install 'tagmask\[export\]'"):
-        export_onnx(made("small"), tmp_path / "s.onnx")
+    with pytest.raises(
+        InputError, match=r"Exporting needs onnxscript\. Run: pip install 'tagmask\[export\]'"
+    ):
+        export_onnx(make_student("small"), tmp_path / "s.onnx")
     monkeypatch.setattr(export, "find_spec", lambda _: None)
-    with pytest.raises(InputError, match=r"running ONNX needs onnxruntime: pip install 'tagmask\[export\]'"):
-        check_onnx(tmp_path / "s.onnx", made("small"))
+    with pytest.raises(
+        InputError, match=r"Running ONNX needs onnxruntime\. Run: pip install 'tagmask\[export\]'"
+    ):
+        check_onnx(tmp_path / "s.onnx", make_student("small"))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"output": "logits"}, "output 'logits' is unknown; give one of softmax, labels"),
-        ({"pixels": "floats"}, "pixels 'floats' is unknown; give one of bytes, normalised"),
+        ({"output": "logits"}, "Unknown output 'logits'. Give one of softmax, labels"),
+        ({"pixels": "floats"}, "Unknown pixels 'floats'. Give one of bytes, normalised"),
         ({"size": (0, 5)}, "a side of size is 0"),
         ({"batch": 0}, "batch is 0"),
         ({"opset": 11}, "opset is 11"),
@@ -86,7 +90,7 @@ def test_without_the_extra_the_command_is_named(monkeypatch: pytest.MonkeyPatch,
 )
 def test_settings_out_of_range(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
-        export_onnx(made("small"), tmp_path / "s.onnx", **settings)
+        export_onnx(make_student("small"), tmp_path / "s.onnx", **settings)
     assert not list(tmp_path.iterdir())
 
 
@@ -101,45 +105,45 @@ class TestFiles:
 
     @pytest.mark.parametrize("name", SETTINGS)
     def test_runs_at_any_size_as_in_torch(self, name: str, tmp_path: Path) -> None:
-        student = made(name)
+        student = make_student(name)
         export_onnx(student, tmp_path / "s.onnx")
         difference = check_onnx(tmp_path / "s.onnx", student)
         print(f"{name}: greatest difference {difference:.1e}")
         assert difference < BOUND
-        found = session(tmp_path / "s.onnx")
+        onnx_session = session(tmp_path / "s.onnx")
         for h, w in ((64, 64), (97, 131), (224, 224)):
-            image = picture(h, w)
-            given = found.run(["probabilities"], {"image": image[None]})[0]
-            told = predict(student, image, EVALUATIONS["plain"], keep_scores=True)
+            image = make_image(h, w)
+            given = onnx_session.run(["probabilities"], {"image": image[None]})[0]
+            prediction = predict(student, image, EVALUATIONS["plain"], keep_scores=True)
             assert given.shape == (1, len(WORDS), h, w)
             assert given.dtype == np.float32
-            np.testing.assert_allclose(given[0], told.scores, atol=2e-5)
+            np.testing.assert_allclose(given[0], prediction.scores, atol=2e-5)
 
     def test_labels_of_a_fixed_size(self, tmp_path: Path) -> None:
-        student, image = made("small"), picture(50, 75)
+        student, image = make_student("small"), make_image(50, 75)
         export_onnx(student, tmp_path / "s.onnx", size=(50, 75), batch=1, output="labels")
         assert check_onnx(tmp_path / "s.onnx", student) < BOUND
-        found = session(tmp_path / "s.onnx")
-        assert found.get_inputs()[0].shape == [1, 50, 75, 3]
-        labels = found.run(["labels"], {"image": image[None]})[0]
+        onnx_session = session(tmp_path / "s.onnx")
+        assert onnx_session.get_inputs()[0].shape == [1, 50, 75, 3]
+        labels = onnx_session.run(["labels"], {"image": image[None]})[0]
         assert (labels.shape, labels.dtype) == ((1, 50, 75), np.uint8)
         assert (labels[0] != predict(student, image, EVALUATIONS["plain"]).labels).mean() < 0.001
         with pytest.raises(Exception, match="INVALID_ARGUMENT"):
-            found.run(None, {"image": picture(50, 76)[None]})
+            onnx_session.run(None, {"image": make_image(50, 76)[None]})
 
     def test_normalised_pixels_and_many_classes(self, tmp_path: Path) -> None:
-        student = made("small", tuple(f"word {i}" for i in range(300)))
+        student = make_student("small", tuple(f"word {i}" for i in range(300)))
         export_onnx(student, tmp_path / "s.onnx", output="labels", pixels="normalised", opset=20)
         assert check_onnx(tmp_path / "s.onnx", student) < BOUND
-        found = session(tmp_path / "s.onnx")
-        labels = found.run(None, {"image": np.zeros((2, 3, 33, 40), np.float32)})[0]
+        onnx_session = session(tmp_path / "s.onnx")
+        labels = onnx_session.run(None, {"image": np.zeros((2, 3, 33, 40), np.float32)})[0]
         assert (labels.shape, labels.dtype) == ((2, 33, 40), np.int32)
 
-    def test_metadata_says_all_that_a_stranger_needs(self, tmp_path: Path) -> None:
-        student = made("small")
+    def test_metadata_describes_the_student(self, tmp_path: Path) -> None:
+        student = make_student("small")
         export_onnx(student, tmp_path / "s.onnx", size=(64, 32))
-        told = session(tmp_path / "s.onnx").get_modelmeta().custom_metadata_map
-        read = {key: json.loads(value) for key, value in told.items()}
+        metadata = session(tmp_path / "s.onnx").get_modelmeta().custom_metadata_map
+        read = {key: json.loads(value) for key, value in metadata.items()}
         assert read["classes"] == list(WORDS)
         assert read["colours"][1] == "#{:02x}{:02x}{:02x}".format(*palette()[1])
         assert (read["student"], read["background"], read["size"], read["batch"]) == (
@@ -150,36 +154,36 @@ class TestFiles:
         )
         assert (read["mean"], read["pixels"], read["output"]) == ([0.485, 0.456, 0.406], "bytes", "softmax")
 
-    def test_exporting_changes_nothing_of_the_student(self, tmp_path: Path) -> None:
-        student = made("small")
+    def test_exporting_does_not_change_the_student(self, tmp_path: Path) -> None:
+        student = make_student("small")
         student.net.train()
         before = {name: tensor.clone() for name, tensor in student.net.state_dict().items()}
         export_onnx(student, tmp_path / "s.onnx", size=(32, 32), batch=1)
         assert student.net.training
         assert all(torch.equal(before[n], tensor) for n, tensor in student.net.state_dict().items())
 
-    def test_a_wrong_student_is_found_out(self, tmp_path: Path) -> None:
-        student = made("small")
+    def test_a_wrong_student_is_detected(self, tmp_path: Path) -> None:
+        student = make_student("small")
         export_onnx(student, tmp_path / "s.onnx", size=(64, 64), batch=1)
-        other = made("small")
+        other = make_student("small")
         with torch.no_grad():
             other.net.get_parameter("classifier.weight").mul_(1.1)
         assert check_onnx(tmp_path / "s.onnx", other) > 1e-4
 
-    def test_a_wrong_label_is_found_out(self, tmp_path: Path) -> None:
-        student = made("small")
+    def test_a_wrong_label_is_detected(self, tmp_path: Path) -> None:
+        student = make_student("small")
         export_onnx(student, tmp_path / "s.onnx", size=(64, 64), batch=1, output="labels")
         with torch.no_grad():
             student.net.get_parameter("classifier.bias")[2] += 0.5
         assert check_onnx(tmp_path / "s.onnx", student) > 1e-3
 
-    def test_what_cannot_be_written_leaves_the_old_file(self, tmp_path: Path) -> None:
+    def test_a_failed_write_leaves_the_old_file(self, tmp_path: Path) -> None:
         (tmp_path / "s.onnx").mkdir()
         with pytest.raises(OutputError, match="cannot be written"):
-            export_onnx(made("small"), tmp_path / "s.onnx", size=(32, 32), batch=1)
+            export_onnx(make_student("small"), tmp_path / "s.onnx", size=(32, 32), batch=1)
         assert [path.name for path in tmp_path.iterdir()] == ["s.onnx"]
 
     def test_other_files_are_refused(self, tmp_path: Path) -> None:
         (tmp_path / "s.onnx").write_bytes(b"no graph")
         with pytest.raises(WeightsError, match="cannot be run as an exported student"):
-            check_onnx(tmp_path / "s.onnx", made("small"))
+            check_onnx(tmp_path / "s.onnx", make_student("small"))

@@ -1,4 +1,4 @@
-"""Features kept on disk: the same come back, others never do."""
+"""The feature cache: entries are read back, and only for the same crop and network."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import torch
 from tagmask.weak.feature_cache import FeatureCache
 
 
-def test_what_was_kept_comes_back(tmp_path: Path) -> None:
+def test_entries_are_read_back(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, "weights", 10**6)
     crop = torch.rand(3, 4, 5)
     key = cache.key(crop)
@@ -19,7 +19,7 @@ def test_what_was_kept_comes_back(tmp_path: Path) -> None:
     assert all(torch.equal(found[name], kept[name]) for name in kept)
 
 
-def test_another_crop_or_network_has_another_name(tmp_path: Path) -> None:
+def test_another_crop_or_network_has_another_key(tmp_path: Path) -> None:
     cache, crop = FeatureCache(tmp_path, "weights", 10**6), torch.rand(3, 4, 5)
     nudged = crop.clone()
     nudged[0, 0, 0] += 1e-6
@@ -37,7 +37,7 @@ def test_nothing_is_added_beyond_the_limit(tmp_path: Path) -> None:
     assert not (tmp_path / "dd").exists()
 
 
-def test_a_damaged_file_counts_as_none(tmp_path: Path) -> None:
+def test_a_damaged_file_counts_as_missing(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, "weights", 10**6)
     cache.put("aa", {"x": torch.zeros(100)})
     file = next(tmp_path.rglob("*.safetensors"))

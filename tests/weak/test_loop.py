@@ -1,4 +1,4 @@
-"""The training loop: learns, stops, goes on; killed, it gives what it would have given."""
+"""The training loop: it learns, stops and resumes; a killed run gives the result of an uninterrupted one."""
 
 import errno
 import os
@@ -33,9 +33,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing stopped."""
-    folder = tmp_path_factory.mktemp("whole")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
     fit(TinyTask(), TinySamples(), config(), folder, metadata={"words": ["a", "b", "c"]})
     return folder
 
@@ -58,8 +58,8 @@ def start(folder: Path, kind: str, **environment: str) -> "subprocess.Popen[str]
     )
 
 
-def test_it_learns_and_says_so(whole: Path) -> None:
-    rows = read_log(whole)
+def test_the_loss_falls_and_is_logged(uninterrupted: Path) -> None:
+    rows = read_log(uninterrupted)
     assert [row["step"] for row in rows] == list(range(1, 41))
     assert set(rows[0]) == {"step", "entropy", "size", "total", "gradient", "lr"}
     assert np.mean([row["entropy"] for row in rows[-8:]]) < 0.8 * np.mean(
@@ -67,21 +67,21 @@ def test_it_learns_and_says_so(whole: Path) -> None:
     )
     assert rows[5]["lr"] == pytest.approx(0.01, rel=0.05)
     assert rows[0]["lr"] < 1e-7
-    assert sorted(file.name for file in (whole / "pictures").iterdir()) == [
+    assert sorted(file.name for file in (uninterrupted / "pictures").iterdir()) == [
         "step-000020.jpg",
         "step-000040.jpg",
     ]
-    assert read_metadata(whole, "weakclip") == {"words": ["a", "b", "c"], "steps": 40}
+    assert read_metadata(uninterrupted, "weakclip") == {"words": ["a", "b", "c"], "steps": 40}
 
 
-def test_only_what_is_trained_is_kept(whole: Path) -> None:
-    held = load_file(whole / "model.safetensors")
-    assert "1.weight" in held
-    assert "2.running_mean" in held
-    assert "0.weight" not in held
+def test_only_trained_weights_are_saved(uninterrupted: Path) -> None:
+    saved = load_file(uninterrupted / "model.safetensors")
+    assert "1.weight" in saved
+    assert "2.running_mean" in saved
+    assert "0.weight" not in saved
 
 
-def test_groups_have_rates_and_decay_of_their_own(tmp_path: Path) -> None:
+def test_groups_have_separate_rates_and_decay(tmp_path: Path) -> None:
     task = TinyTask(dropout=0.0)
     before = {name: value.clone() for name, value in task.model.state_dict().items()}
     one = config(
@@ -109,7 +109,7 @@ def test_gradients_are_clipped(tmp_path: Path) -> None:
     assert read_log(tmp_path)[0]["gradient"] > 0.01
 
 
-def test_killed_in_the_middle_and_taken_up_again(whole: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes(uninterrupted: Path, tmp_path: Path) -> None:
     process = start(tmp_path, "slow")
     assert process.stdout is not None
     for line in process.stdout:
@@ -118,15 +118,15 @@ def test_killed_in_the_middle_and_taken_up_again(whole: Path, tmp_path: Path) ->
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    held = read_training_state(tmp_path / "checkpoint.pt")
-    assert held is not None
-    assert 10 <= held.step < 40
+    saved = read_training_state(tmp_path / "checkpoint.pt")
+    assert saved is not None
+    assert 10 <= saved.step < 40
     assert not (tmp_path / "model.safetensors").exists()
     fit(TinyTask(), TinySamples(), config(), tmp_path)
-    assert_same_run(whole, tmp_path)
+    assert_same_run(uninterrupted, tmp_path)
 
 
-def test_stopped_between_checkpoints(whole: Path, tmp_path: Path) -> None:
+def test_a_run_stopped_between_checkpoints_resumes(uninterrupted: Path, tmp_path: Path) -> None:
     class Stopped(TinyTask):
         steps = 0
 
@@ -144,25 +144,25 @@ def test_stopped_between_checkpoints(whole: Path, tmp_path: Path) -> None:
     fit(TinyTask(), TinySamples(), config("workers=1"), tmp_path, watch=reports.append)
     assert reports[0].step == 24
     assert reports[-1].seconds_left == 0
-    assert_same_run(whole, tmp_path)
+    assert_same_run(uninterrupted, tmp_path)
 
 
-def test_a_finished_run_is_not_done_again(whole: Path) -> None:
+def test_a_finished_run_is_not_repeated(uninterrupted: Path) -> None:
     class Never(TinyTask):
         def losses(self, batch: Batch) -> dict[str, Tensor]:
             raise AssertionError("no step is left")
 
-    assert fit(Never(), TinySamples(), config(), whole) == whole / "model.safetensors"
+    assert fit(Never(), TinySamples(), config(), uninterrupted) == uninterrupted / "model.safetensors"
 
 
-def test_killed_between_the_model_and_the_word_that_it_is_there(whole: Path, tmp_path: Path) -> None:
-    shutil.copytree(whole, tmp_path / "run")
+def test_a_run_killed_before_it_was_marked_finished_resumes(uninterrupted: Path, tmp_path: Path) -> None:
+    shutil.copytree(uninterrupted, tmp_path / "run")
     stage = tmp_path / "run" / "stage.json"
     stage.write_text(stage.read_text().replace('"finished": true', '"finished": false'))
     task = TinyTask()
     task.model[1].weight.data += 1
     fit(task, TinySamples(), config(), tmp_path / "run")
-    assert_same_run(whole, tmp_path / "run")
+    assert_same_run(uninterrupted, tmp_path / "run")
     assert read_metadata(tmp_path / "run", "weakclip")["steps"] == 40
 
 
@@ -173,17 +173,17 @@ def test_other_seeds_are_refused(tmp_path: Path) -> None:
         fit(TinyTask(), TinySamples(), one, tmp_path, inputs={"masks": "def"})
 
 
-def test_other_settings_or_weights_are_refused(whole: Path) -> None:
+def test_other_settings_or_weights_are_refused(uninterrupted: Path) -> None:
     with pytest.raises(InputError, match=r"optimiser\.lr was 0\.01, is 0\.02"):
-        fit(TinyTask(), TinySamples(), config("lr=0.02"), whole)
+        fit(TinyTask(), TinySamples(), config("lr=0.02"), uninterrupted)
     task = TinyTask()
     task.model[0].weight.data += 1
     with pytest.raises(InputError, match="frozen was"):
-        fit(task, TinySamples(), config(), whole)
+        fit(task, TinySamples(), config(), uninterrupted)
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
-def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(where: str, tmp_path: Path) -> None:
+def test_divergence_stops_and_keeps_the_last_checkpoint(where: str, tmp_path: Path) -> None:
     class Diverging(TinyTask):
         steps = 0
 
@@ -197,18 +197,18 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(where: str
             return losses
 
     with pytest.raises(
-        TrainingError, match=r"step 14 of .* gave no number .*nan.*checkpoint of step 10 is kept"
+        TrainingError, match=r"Training diverged at step 14 of .*nan.*checkpoint of step 10 is kept"
     ):
         fit(Diverging(), TinySamples(), config(), tmp_path)
-    held = read_training_state(tmp_path / "checkpoint.pt")
-    assert held is not None
-    assert all(torch.isfinite(value).all() for value in held.model.values())
+    saved = read_training_state(tmp_path / "checkpoint.pt")
+    assert saved is not None
+    assert all(torch.isfinite(value).all() for value in saved.model.values())
     assert len(read_log(tmp_path)) == 13
     assert not (tmp_path / "model.safetensors").exists()
 
 
 def test_a_full_disk_stops_with_the_reason_and_keeps_the_last_checkpoint(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, written = training_state.atomic_open, []
 
@@ -223,12 +223,12 @@ def test_a_full_disk_stops_with_the_reason_and_keeps_the_last_checkpoint(
     monkeypatch.setattr(training_state, "atomic_open", full)
     with pytest.raises(OutputError, match=r"checkpoint\.pt cannot be written: No space left on device"):
         fit(TinyTask(), TinySamples(), config(), tmp_path)
-    held = read_training_state(tmp_path / "checkpoint.pt")
-    assert held is not None
-    assert held.step == 10
+    saved = read_training_state(tmp_path / "checkpoint.pt")
+    assert saved is not None
+    assert saved.step == 10
     monkeypatch.undo()
     fit(TinyTask(), TinySamples(), config(), tmp_path)
-    assert_same_run(whole, tmp_path)
+    assert_same_run(uninterrupted, tmp_path)
 
 
 def test_a_full_disk_under_the_log_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,19 +249,19 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").unlink()
     file = tmp_path / "checkpoint.pt"
     file.write_bytes(file.read_bytes()[:200])
-    with pytest.raises(WeightsError, match=r"checkpoint\.pt cannot be read.*remove its folder"):
+    with pytest.raises(WeightsError, match=r"checkpoint\.pt cannot be read.*Remove its folder"):
         fit(TinyTask(), TinySamples(), config(), tmp_path)
 
 
-def test_a_bad_sample_stops_with_its_own_error_also_from_a_worker(tmp_path: Path) -> None:
+def test_an_invalid_sample_raises_its_own_error_also_from_a_worker(tmp_path: Path) -> None:
     class Bad(TinySamples):
         def sample(self, epoch: int, index: int) -> TrainingCrop:
             if index == 3:
-                raise InputError("the mask of picture-3 holds label 9")
+                raise InputError("the mask of image-3 holds label 9")
             return super().sample(epoch, index)
 
     for workers in (0, 1):
-        with pytest.raises(InputError, match=r"^the mask of picture-3 holds label 9$"):
+        with pytest.raises(InputError, match=r"^the mask of image-3 holds label 9$"):
             fit(TinyTask(), Bad(), config(f"workers={workers}"), tmp_path / str(workers))
 
 
@@ -273,12 +273,12 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
     both = [start(tmp_path / "two", "shared", RANK=str(r), LOCAL_RANK=str(r), **shared) for r in range(2)]
     try:
-        said = [process.communicate(timeout=300)[0] for process in both]
+        outputs = [process.communicate(timeout=300)[0] for process in both]
     finally:
         for process in both:
             process.kill()
     assert [process.returncode for process in both] == [0, 0]
-    assert said[1] == ""  # the first one talks
+    assert outputs[1] == ""  # only the first process reports
     one, two = read_log(tmp_path / "one"), read_log(tmp_path / "two")
     assert len(two) == 40
     for alone, together in zip(one, two, strict=True):
@@ -288,16 +288,16 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
     assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
 
 
-def test_batches_that_processes_cannot_share_are_refused(
+def test_batches_not_divisible_by_the_processes_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tagmask.weak.distributed import Ranks
 
-    with pytest.raises(InputError, match="which 3 processes cannot share evenly; give a multiple of 3"):
+    with pytest.raises(InputError, match=r"which is not divisible by 3 processes\. Give a multiple of 3"):
         Ranks(0, 3).share_of(4)
 
 
-def test_every_epoch_is_a_new_order_of_all_pictures() -> None:
+def test_every_epoch_is_a_new_permutation_of_all_images() -> None:
     epochs = [[sample_index(7 * e + p, 7, seed=1) for p in range(7)] for e in range(3)]
     for number, epoch in enumerate(epochs):
         assert {e for e, _ in epoch} == {number}
@@ -305,7 +305,7 @@ def test_every_epoch_is_a_new_order_of_all_pictures() -> None:
     assert len({tuple(index for _, index in epoch) for epoch in epochs}) == 3
 
 
-def test_short_precision_trains_too(tmp_path: Path) -> None:
+def test_bfloat16_trains_too(tmp_path: Path) -> None:
     task = TinyTask()
     fit(task, TinySamples(), config("precision=bfloat16"), tmp_path)
     rows = read_log(tmp_path)
@@ -313,13 +313,13 @@ def test_short_precision_trains_too(tmp_path: Path) -> None:
     assert task.model[1].weight.dtype == torch.float32
 
 
-def test_tensorboard_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tensorboard_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tagmask.weak.train_log.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'tagmask\[tensorboard\]'"):
         fit(TinyTask(), TinySamples(), config("tensorboard=true"), tmp_path)
 
 
-def test_a_task_with_nothing_to_train_is_saved_as_it_is(
+def test_a_task_without_trainable_weights_is_saved_unchanged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Fixed(TinyTask):
@@ -334,6 +334,6 @@ def test_a_task_with_nothing_to_train_is_saved_as_it_is(
     assert path.exists()
     assert read_metadata(tmp_path, "weakclip") == {"words": ["a", "b", "c"], "steps": 0}
     [record] = caplog.records
-    assert record.getMessage().startswith("nothing to train: ")
+    assert record.getMessage().startswith("Nothing to train: ")
     assert read_log(tmp_path) == []
-    fit(Fixed(), TinySamples(), config(), tmp_path)  # as any finished run, it is left alone
+    fit(Fixed(), TinySamples(), config(), tmp_path)  # like any finished run, it is not changed

@@ -40,7 +40,7 @@ def naive_p(logits):
     return p
 
 
-def test_the_seed_loss_is_the_naive_one(batch):
+def test_the_seed_loss_matches_naive_loops(batch):
     output, labels, _ = batch
     labels = labels[:, ::4, ::4]
     p = naive_p(output.logits.double().numpy())
@@ -60,7 +60,7 @@ def test_the_seed_loss_is_the_naive_one(batch):
     assert not (labels[1] == 0).any()
 
 
-def test_the_divergence_is_the_naive_one_and_its_gradient_stops_at_the_cut(batch):
+def test_the_divergence_matches_naive_loops_and_clamped_ratios_have_no_gradient(batch):
     logits = (6 * batch[0].logits).requires_grad_()
     q = torch.rand(2, K, 6, 8).softmax(1)
     p = losses.probabilities(logits)
@@ -98,7 +98,7 @@ def test_labels_are_resized_as_torch_does_it(batch):
         assert torch.equal(resized_nearest(labels, size), wanted)
 
 
-def test_images_are_read_between_aligned_corners_and_cut():
+def test_images_are_resized_with_aligned_corners_and_truncated():
     image = torch.tensor([[0, 10, 20, 31]], dtype=torch.uint8).expand(1, 3, 4, 4)
     found = losses.crf_images(image, (2, 3))
     assert found[0, 0].tolist() == [[0, 15, 31]] * 2
@@ -122,7 +122,7 @@ def test_the_total_is_the_weighted_sum_of_its_terms(batch):
     assert torch.equal(last["total"], found["total"])
 
 
-def test_the_lattice_is_close_to_the_exact_field_and_can_be_asked_for():
+def test_the_lattice_kernel_is_close_to_the_exact_one():
     planes = torch.randn(2, K, 4, 4, generator=torch.Generator().manual_seed(0))
     logits = F.interpolate(planes, size=(16, 16), mode="bilinear")
     images = (60 * logits[:, :3]).clamp(0, 255).to(torch.uint8)
@@ -137,12 +137,12 @@ def test_the_lattice_is_close_to_the_exact_field_and_can_be_asked_for():
 
 
 @pytest.mark.parametrize("left_out", ["seed", "crf", "contrast"])
-def test_each_term_can_be_left_out(batch, left_out):
+def test_each_term_can_be_disabled(batch, left_out):
     found = losses.total(*batch, LossSettings(**{left_out: 0.0}, size=16))
     assert set(found) == {"seed", "crf", "contrast", "total"} - {left_out}
 
 
-def test_nothing_of_an_image_without_labels_is_infinite(batch):
+def test_losses_of_an_image_without_labels_are_finite(batch):
     output, labels, images = batch
     found = losses.total(output, torch.full_like(labels, IGNORE_INDEX), images, LossSettings(size=16))
     assert float(found["seed"]) == 0
@@ -158,21 +158,21 @@ def test_gradients_reach_logits_and_scores(batch):
     assert output.scores.grad.abs().sum() > 0
 
 
-def test_labels_that_are_no_class_are_refused(batch):
+def test_labels_out_of_range_are_refused(batch):
     output, labels, images = batch
     labels[0, 10, 10] = K
-    with pytest.raises(InputError, match=f"a label is {K}; the classes are 0 to {K - 1}"):
+    with pytest.raises(InputError, match=f"A label is {K}. Expected classes 0 to {K - 1}"):
         losses.total(output, labels, images)
 
 
-def test_sizes_that_do_not_fit_are_refused(batch):
+def test_mismatched_sizes_are_refused(batch):
     output, labels, images = batch
-    with pytest.raises(ShapeError, match="of one size"):
+    with pytest.raises(ShapeError, match="all of one size"):
         losses.total(output, labels, images[..., :-1])
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"seed": -1.0}, "seed"),
         ({"size": 0}, "size"),
@@ -182,12 +182,12 @@ def test_sizes_that_do_not_fit_are_refused(batch):
         ({"tau": 0.0}, "tau"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings, said):
-    with pytest.raises(InputError, match=said):
+def test_settings_out_of_range_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
         LossSettings(**settings)
 
 
-def test_no_term_at_all_is_refused():
+def test_disabling_all_terms_is_refused():
     with pytest.raises(InputError, match="all 0"):
         LossSettings(0.0, 0.0, 0.0)
 

@@ -1,4 +1,4 @@
-"""Folders of masks: whole or not there, taken up again, faults named."""
+"""Folders of masks: atomic writing, resuming, errors."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tagmask.weak import mask_folder
 from tagmask.weak.mask_folder import MaskSource, left_out, mask_file, read_mask, words_of, write_masks
 from tagmask.weak.samples import find_pairs
 from tagmask.weak.seeds import from_cams, from_masks, from_segmenter, sweep_thresholds
-from tests.segmenters import made
+from tests.segmenters import make_segmenter
 
 WORDS = ("background", "cat", "dog")
 
@@ -44,7 +44,7 @@ def ones(image: FoundImage) -> np.ndarray:
     return np.ones((6, 8), np.uint8)
 
 
-def test_every_picture_gets_a_mask(photos: Path, tmp_path: Path) -> None:
+def test_every_image_gets_a_mask(photos: Path, tmp_path: Path) -> None:
     seeds = tmp_path / "seeds"
     outcomes = list(write_masks(find_images([photos]), source(ones), seeds))
     assert [outcome.reason for outcome in outcomes] == [None] * 3
@@ -52,28 +52,28 @@ def test_every_picture_gets_a_mask(photos: Path, tmp_path: Path) -> None:
     assert words_of(seeds) == WORDS
 
 
-def test_what_is_there_is_not_made_again(photos: Path, tmp_path: Path) -> None:
+def test_existing_masks_are_not_computed_again(photos: Path, tmp_path: Path) -> None:
     images = find_images([photos])
     stopped = write_masks(images, source(ones), tmp_path / "seeds")
     next(stopped)
     stopped.close()
-    with pytest.raises(InputError, match="are not all there; run the command that began them again"):
+    with pytest.raises(InputError, match=r"are incomplete\. Run the command that started them again"):
         words_of(tmp_path / "seeds")
-    again: list[str] = []
+    computed: list[str] = []
 
-    def seen(image: FoundImage) -> np.ndarray:
-        again.append(image.path.name)
+    def recording(image: FoundImage) -> np.ndarray:
+        computed.append(image.path.name)
         return ones(image)
 
-    list(write_masks(images, source(seen), tmp_path / "seeds"))
-    assert again == ["b.png", "c.png"]
+    list(write_masks(images, source(recording), tmp_path / "seeds"))
+    assert computed == ["b.png", "c.png"]
     assert words_of(tmp_path / "seeds") == WORDS
 
 
 def test_masks_of_other_settings_are_never_mixed(photos: Path, tmp_path: Path) -> None:
     images = find_images([photos])
     list(write_masks(images, source(ones, threshold=0.3), tmp_path / "seeds"))
-    with pytest.raises(InputError, match=r"begun with other settings \(threshold was 0\.3, is 0\.4\)"):
+    with pytest.raises(InputError, match=r"started with other settings \(threshold was 0\.3, is 0\.4\)"):
         list(write_masks(images, source(ones, threshold=0.4), tmp_path / "seeds"))
 
 
@@ -81,18 +81,18 @@ def test_two_processes_never_work_in_one_folder(photos: Path, tmp_path: Path) ->
     images = find_images([photos])
     first = write_masks(images, source(ones), tmp_path / "seeds")
     next(first)
-    with pytest.raises(InputError, match="another process is working"):
+    with pytest.raises(InputError, match="Another process is working"):
         next(write_masks(images, source(ones), tmp_path / "seeds"))
     first.close()
 
 
-def test_one_bad_picture_does_not_stop_the_rest(photos: Path, tmp_path: Path) -> None:
+def test_one_failing_image_does_not_stop_the_others(photos: Path, tmp_path: Path) -> None:
     def make(image: FoundImage) -> np.ndarray:
         return np.full((6, 8), 9 if image.path.name == "b.png" else 1, np.uint8)
 
     outcomes = list(write_masks(find_images([photos]), source(make), tmp_path / "seeds"))
     assert [outcome.result is None for outcome in outcomes] == [False, True, False]
-    assert "holds label 9, and there are 3 classes" in str(outcomes[1].reason)
+    assert "has label 9, but there are only 3 classes" in str(outcomes[1].reason)
     assert not mask_file(tmp_path / "seeds", "b").exists()
     assert left_out(tmp_path / "seeds") == {"b"}
     assert [pair.name for pair in find_pairs(photos, tmp_path / "seeds")] == ["a", "sub/c"]
@@ -106,11 +106,11 @@ def test_a_folder_without_any_mask_is_not_finished(photos: Path, tmp_path: Path)
 
     outcomes = list(write_masks(find_images([photos]), source(make), tmp_path / "seeds"))
     assert all(outcome.reason == "nothing to see" for outcome in outcomes)
-    with pytest.raises(InputError, match="not all there"):
+    with pytest.raises(InputError, match="are incomplete"):
         words_of(tmp_path / "seeds")
 
 
-def test_a_full_disk_stops_with_the_reason_and_leaves_no_part(
+def test_a_full_disk_stops_with_the_reason_and_leaves_no_partial_file(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path, data: bytes) -> None:
@@ -124,7 +124,7 @@ def test_a_full_disk_stops_with_the_reason_and_leaves_no_part(
     assert all(o.error is None for o in write_masks(find_images([photos]), source(ones), tmp_path / "seeds"))
 
 
-def test_killed_in_the_middle_and_taken_up_again(photos: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes(photos: Path, tmp_path: Path) -> None:
     program = textwrap.dedent(
         """
         import sys, time, numpy as np
@@ -156,14 +156,14 @@ def test_killed_in_the_middle_and_taken_up_again(photos: Path, tmp_path: Path) -
     assert words_of(seeds) == WORDS
 
 
-def test_bad_masks_are_named(tmp_path: Path) -> None:
+def test_invalid_masks_are_named(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
-    with pytest.raises(InputError, match=r"there is no mask .*a\.png"):
+    with pytest.raises(InputError, match=r"There is no mask .*a\.png"):
         read_mask(file, 3)
     whole = index_png(np.array([[0, 2, 255]], np.uint8))
     file.write_bytes(whole)
     assert read_mask(file, 3).tolist() == [[0, 2, 255]]
-    with pytest.raises(InputError, match=r"a\.png holds label 2, and there are 2 classes"):
+    with pytest.raises(InputError, match=r"a\.png has label 2, but there are only 2 classes"):
         read_mask(file, 2)
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"a\.png cannot be read"):
@@ -173,12 +173,12 @@ def test_bad_masks_are_named(tmp_path: Path) -> None:
         read_mask(file, 3)
 
 
-def test_seeds_of_given_tags_are_the_segmenters(
+def test_seeds_of_given_tags_match_the_segmenter(
     tagclip_model: tagmask.Tagger, tmp_path: Path, shapes: list[np.ndarray]
 ) -> None:
     (tmp_path / "photos").mkdir()
     PILImage.fromarray(shapes[2]).save(tmp_path / "photos" / "a.png")
-    segmenter = made(tagclip_model, "cls-seg")  # type: ignore[arg-type]
+    segmenter = make_segmenter(tagclip_model, "cls-seg")  # type: ignore[arg-type]
     images = find_images([tmp_path / "photos"])
     outcomes = list(write_masks(images, from_segmenter(segmenter, {"a": (2, 0)}), tmp_path / "seeds"))
     assert outcomes[0].error is None
@@ -186,15 +186,15 @@ def test_seeds_of_given_tags_are_the_segmenters(
     assert np.array_equal(read_index_png(mask_file(tmp_path / "seeds", "a")), wanted)
     assert words_of(tmp_path / "seeds") == segmenter.words
     missing = list(write_masks(images, from_segmenter(segmenter, {"b": (1,)}), tmp_path / "others"))
-    assert "no tags are given for 'a'" in str(missing[0].error)
+    assert "No tags given for the image 'a'" in str(missing[0].error)
 
 
 def test_seeds_without_a_background_are_refused(tagclip_model: tagmask.Tagger) -> None:
     with pytest.raises(InputError, match="no background"):
-        from_segmenter(made(tagclip_model, "dense", background=[]))  # type: ignore[arg-type]
+        from_segmenter(make_segmenter(tagclip_model, "dense", background=[]))  # type: ignore[arg-type]
 
 
-def test_seeds_of_maps_and_their_sweep(photos: Path, tmp_path: Path) -> None:
+def test_seeds_from_activation_maps_and_the_threshold_sweep(photos: Path, tmp_path: Path) -> None:
     cams, truth = tmp_path / "cams", tmp_path / "truth"
     cams.mkdir()
     truth.mkdir()
@@ -210,22 +210,22 @@ def test_seeds_of_maps_and_their_sweep(photos: Path, tmp_path: Path) -> None:
         read_index_png(mask_file(tmp_path / "seeds", "sub/c")), (ramp > np.float32(found.best)) * 2
     )
     (truth / "a.png").unlink()
-    with pytest.raises(InputError, match="needs some of both"):
+    with pytest.raises(InputError, match="needs at least one such image"):
         sweep_thresholds(images, cams, truth, 2)
 
 
-def test_masks_that_are_there_are_checked_and_copied(photos: Path, tmp_path: Path) -> None:
+def test_existing_masks_are_checked_and_copied(photos: Path, tmp_path: Path) -> None:
     old = tmp_path / "old"
     old.mkdir()
     (old / "a.png").write_bytes(index_png(np.full((6, 8), 2, np.uint8)))
     (old / "b.png").write_bytes(index_png(np.full((8, 6), 2, np.uint8)))
     outcomes = list(write_masks(find_images([photos]), from_masks(old, WORDS), tmp_path / "seeds"))
     assert outcomes[0].error is None
-    assert "give masks of the pictures' own size" in str(outcomes[1].reason)
-    assert "there is no mask" in str(outcomes[2].error)
+    assert "Give masks at the images' size" in str(outcomes[1].reason)
+    assert "There is no mask" in str(outcomes[2].error)
 
 
-def test_a_stage_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_invalid_stage_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "stage.json").write_text(json.dumps({"kind": "seeds"}))
-    with pytest.raises(InputError, match=r"stage\.json cannot be read.*remove it to begin anew"):
+    with pytest.raises(InputError, match=r"stage\.json cannot be read.*Remove it to start over"):
         words_of(tmp_path)

@@ -19,7 +19,7 @@ def linear(module, x):
 
 
 def attention(module, x, memory):
-    """Every query of every head by itself."""
+    """Attention, one head and one query at a time."""
     q, k, v = linear(module.q_proj, x), linear(module.k_proj, memory), linear(module.v_proj, memory)
     width = q.shape[1] // module.heads
     mixed = np.zeros_like(q)
@@ -37,8 +37,8 @@ def gelu(x):
 
 
 def layer(module, x, memory):
-    own = norm(module.norm1, x)
-    x = x + attention(module.self_attn, own, own)
+    normed = norm(module.norm1, x)
+    x = x + attention(module.self_attn, normed, normed)
     x = x + attention(module.cross_attn, norm(module.norm2, x), memory)
     hidden = gelu(linear(module.mlp[0], norm(module.norm3, x)))
     return x + linear(module.mlp[3], hidden)
@@ -55,7 +55,7 @@ def moved():
 
 
 @pytest.mark.parametrize("dead", [True, False])
-def test_both_branches_are_the_naive_ones(moved, dead):
+def test_both_branches_match_naive_loops(moved, dead):
     moved.dead_layers = dead
     texts, memory = torch.randn(2, 3, 12).double(), torch.randn(2, 7, 12).double()
     found = moved(texts, memory)
@@ -95,7 +95,7 @@ def test_dropout_acts_in_training_only():
     assert torch.equal(one(x, memory), one(x, memory))
 
 
-def test_cosines_are_of_each_pixel_with_each_text_row_by_row():
+def test_cosines_match_naive_loops():
     pixels, texts = torch.randn(2, 6, 5), torch.randn(2, 3, 5)
     found = cosines(pixels, texts, (2, 3))
     for b in range(2):

@@ -25,11 +25,11 @@ def pixels(*shape, seed=0):
 @pytest.mark.parametrize(
     ("classes", "counts"), [(21, (21_240_853, 171_464_725)), (91, (21_330_523, 171_554_395))]
 )
-def test_parameters_are_as_many_as_the_papers(classes, counts):
+def test_parameter_counts_match_the_paper(classes, counts):
     assert meta_model(classes).counts() == counts
 
 
-def test_widths_of_the_paper_are_what_follows_from_its_clip():
+def test_derived_widths_match_the_paper():
     widths = widths_of(WeakSettings(), VIT_B)
     assert (widths.taps, widths.match, widths.fpn, widths.head) == ((4, 6, 8, 12), 256, 256, 256)
     large = replace(VIT_B, vision_layers=24, vision_width=1024, embed=768)
@@ -38,7 +38,7 @@ def test_widths_of_the_paper_are_what_follows_from_its_clip():
 
 @pytest.mark.parametrize("as_", ["published", "corrected"])
 @pytest.mark.parametrize("size", [(64, 64), (80, 115), (16, 16), (33, 200)])
-def test_any_size_has_logits_at_a_quarter_and_scores_on_the_patches(miniature, as_, size):
+def test_any_size_gives_logits_at_a_quarter_and_scores_on_the_patch_grid(miniature, as_, size):
     model = WeakClip.of(miniature, WORDS, as_=as_).eval()
     with torch.no_grad():
         found = model(pixels(2, 3, *size))
@@ -50,7 +50,7 @@ def test_any_size_has_logits_at_a_quarter_and_scores_on_the_patches(miniature, a
 
 
 @pytest.mark.parametrize("as_", ["published", "corrected"])
-def test_a_batch_is_its_images_one_at_a_time(sclip_model, as_):
+def test_a_batch_equals_its_images_one_at_a_time(sclip_model, as_):
     model = small_model(sclip_model, as_=as_)
     batch = pixels(3, 3, 80, 115)
     with torch.no_grad():
@@ -61,7 +61,7 @@ def test_a_batch_is_its_images_one_at_a_time(sclip_model, as_):
             torch.testing.assert_close(together.scores[index], alone.scores[0], atol=1e-5, rtol=0)
 
 
-def test_each_oddity_changes_the_answer_and_has_its_name(sclip_model):
+def test_each_quirk_changes_the_output(sclip_model):
     image = pixels(1, 3, 96, 80)
     base = replace(SMALL, stored_side=12)
 
@@ -92,7 +92,7 @@ def test_pixels_are_normalised_as_the_settings_say(miniature):
         np.testing.assert_allclose(found[0, :, 0, 0], wanted, rtol=1e-5)
 
 
-def test_positions_add_the_class_embedding_again_and_are_stretched():
+def test_positions_are_resized_and_add_the_class_embedding_twice():
     table, embedding = torch.randn(17, 8), torch.randn(8)
     found = positions(table, embedding, (3, 5), twice=True)
     once = positions(table, embedding, (3, 5), twice=False)
@@ -105,7 +105,7 @@ def test_positions_add_the_class_embedding_again_and_are_stretched():
     assert torch.equal(positions(table, embedding, (4, 4), twice=False), table)
 
 
-def test_maps_are_read_after_the_numbers_of_blocks_asked_for(sclip_model):
+def test_maps_are_captured_after_the_given_numbers_of_blocks(sclip_model):
     vision, image = sclip_model.vision, pixels(1, 3, 64, 48)
     trunk = extract_trunk_features(vision, image, (1, 2, 2, 4), twice=False)
     x = vision.embed(
@@ -119,7 +119,7 @@ def test_maps_are_read_after_the_numbers_of_blocks_asked_for(sclip_model):
     assert torch.equal(trunk.memory, vision.project(x))
 
 
-def test_kept_features_give_the_same_and_come_back_from_tensors(sclip_model):
+def test_cached_features_give_the_same_output(sclip_model):
     model = small_model(sclip_model)
     image = pixels(2, 3, 64, 64)
     with torch.no_grad():
@@ -127,13 +127,13 @@ def test_kept_features_give_the_same_and_come_back_from_tensors(sclip_model):
         again = Trunk.of({name: x.clone() for name, x in trunk.tensors().items()})
         found = model.head(again, model.encode_texts())
         assert torch.equal(found.logits, model(image).logits)
-    with pytest.raises(ShapeError, match="wanted memory, map0"):
+    with pytest.raises(ShapeError, match="Expected memory, map0"):
         Trunk.of({"memory": trunk.memory})
-    with pytest.raises(ShapeError, match="do not fit"):
+    with pytest.raises(ShapeError, match="do not match"):
         Trunk.of({**trunk.tensors(), "memory": trunk.memory[:, 1:]})
 
 
-def test_texts_are_encoded_once_and_again_when_weights_change(sclip_model, monkeypatch):
+def test_texts_are_cached_until_weights_change(sclip_model, monkeypatch):
     model = small_model(sclip_model)
     calls = []
     encode = model._encode
@@ -151,8 +151,8 @@ def test_texts_are_encoded_once_and_again_when_weights_change(sclip_model, monke
         assert torch.equal(model.encode_texts(), changed)
 
 
-def test_a_name_is_read_at_its_own_end(sclip_model):
-    """Padding and the other names of the list do not matter."""
+def test_a_name_is_encoded_at_its_own_end_token(sclip_model):
+    """Padding and the other names do not change the result."""
     model = small_model(sclip_model)
     with torch.no_grad():
         together = model.encode_texts()
@@ -173,7 +173,7 @@ def test_without_contexts_the_plain_names_are_encoded(sclip_model):
     torch.testing.assert_close(model.encode_texts(), sclip_model.text(ids), atol=1e-5, rtol=0)
 
 
-def test_the_plain_decoder_and_none_answer_too(sclip_model):
+def test_the_plain_decoder_and_no_decoder_work(sclip_model):
     image = pixels(1, 3, 64, 64)
     none = small_model(sclip_model, replace(SMALL, decoder="none", co_attention=False, contexts=0))
     with torch.no_grad():
@@ -199,7 +199,7 @@ def names_of(model, groups):
 
 
 @pytest.mark.parametrize("freeze", ["paper", "repo", "none"])
-def test_every_weight_with_an_effect_is_in_the_group_it_belongs_to(sclip_model, freeze):
+def test_every_effective_weight_is_in_its_group(sclip_model, freeze):
     model = small_model(sclip_model)
     groups = model.parameter_groups(freeze)
     found = names_of(model, groups)
@@ -223,7 +223,7 @@ def test_every_weight_with_an_effect_is_in_the_group_it_belongs_to(sclip_model, 
 
 @pytest.mark.parametrize("freeze", ["paper", "repo"])
 @pytest.mark.parametrize("as_", ["published", "corrected"])
-def test_a_step_reaches_all_that_is_trained_and_nothing_else(sclip_model, freeze, as_):
+def test_gradients_reach_exactly_the_trained_weights(sclip_model, freeze, as_):
     model = WeakClip.of(sclip_model, WORDS, SMALL, as_).train()
     groups = model.parameter_groups(freeze)
     found = model(pixels(2, 3, 64, 64))
@@ -236,7 +236,7 @@ def test_a_step_reaches_all_that_is_trained_and_nothing_else(sclip_model, freeze
     assert model.vision.training == (freeze == "repo")
 
 
-def test_the_clip_given_is_never_changed(sclip_model):
+def test_the_given_clip_is_not_changed(sclip_model):
     before = sclip_model.vision.proj.clone()
     model = WeakClip.of(sclip_model, WORDS, SMALL)
     model.parameter_groups("repo")
@@ -261,7 +261,7 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_generator(sc
 
 
 @pytest.mark.parametrize("tokens", [True, False])
-def test_depth_is_dropped_by_positions_or_by_images(sclip_model, tokens):
+def test_stochastic_depth_drops_positions_or_images(sclip_model, tokens):
     vision = sclip_model.vision
     torch.manual_seed(0)
     same = pixels(1, 3, 64, 64).expand(4, -1, -1, -1)
@@ -274,7 +274,7 @@ def test_depth_is_dropped_by_positions_or_by_images(sclip_model, tokens):
     assert (apart < 1e-5) == tokens
 
 
-def test_depth_is_dropped_only_where_the_tower_is_trained(sclip_model):
+def test_stochastic_depth_acts_only_if_the_tower_is_trained(sclip_model):
     model = WeakClip.of(sclip_model, WORDS, SMALL).train()
     image = pixels(1, 3, 64, 64)
     assert torch.equal(model.features(image).memory, model.features(image).memory)
@@ -284,7 +284,7 @@ def test_depth_is_dropped_only_where_the_tower_is_trained(sclip_model):
     assert torch.equal(model.features(image).memory, model.features(image).memory)
 
 
-def test_a_short_precision_is_close(sclip_weights, sclip_model):
+def test_bfloat16_is_close(sclip_weights, sclip_model):
     clip = tagmask.load(sclip_weights, device="cpu", precision="bfloat16")
     image = pixels(1, 3, 96, 96)
     with torch.inference_mode():
@@ -298,7 +298,7 @@ def test_a_short_precision_is_close(sclip_weights, sclip_model):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"taps": (1, 2, 3)}, "taps"),
         ({"taps": (1, 2, 3, 9)}, "has 4 blocks"),
@@ -308,12 +308,12 @@ def test_a_short_precision_is_close(sclip_weights, sclip_model):
         ({"contexts": 65}, "contexts"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(sclip_model, settings, said):
-    with pytest.raises(InputError, match=said):
+def test_invalid_settings_are_refused(sclip_model, settings, message):
+    with pytest.raises(InputError, match=message):
         WeakClip.of(sclip_model, WORDS, replace(SMALL, **settings))
 
 
-def test_images_under_a_patch_and_no_words_are_refused(sclip_model):
+def test_images_smaller_than_a_patch_and_missing_words_are_refused(sclip_model):
     with pytest.raises(ShapeError, match="at least 16"):
         small_model(sclip_model)(pixels(1, 3, 15, 64))
     with pytest.raises(InputError, match="at least one"):
@@ -324,7 +324,7 @@ def test_images_under_a_patch_and_no_words_are_refused(sclip_model):
         WeakClip.of(sclip_model, ["cat " * 40], replace(SMALL, contexts=64)).encode_texts()
 
 
-def test_clip_alone_is_trained_with_both_its_towers(sclip_model):
+def test_both_towers_are_trained_without_a_decoder(sclip_model):
     model = WeakClip.of(sclip_model, WORDS, replace(SMALL, decoder="none", co_attention=False, contexts=0))
     [group] = model.train().parameter_groups("none")
     model(pixels(2, 3, 64, 64)).logits.square().mean().backward()

@@ -33,7 +33,7 @@ def published_names(model, tmp_path):
     return torch.load(tmp_path / "whole.pth", weights_only=True)["state_dict"]
 
 
-def test_ours_comes_back_the_same(model, sclip_model, tmp_path):
+def test_save_and_load_round_trip(model, sclip_model, tmp_path):
     model_file.save(model, tmp_path / "a.safetensors")
     found = model_file.load(tmp_path / "a.safetensors", sclip_model)
     assert found.words == WORDS
@@ -44,7 +44,7 @@ def test_ours_comes_back_the_same(model, sclip_model, tmp_path):
     assert not any(name.startswith(("vision.", "text.")) for name in names)
 
 
-def test_a_trained_clip_is_kept_with_the_rest(model, sclip_model, tmp_path):
+def test_a_trained_clip_is_saved_too(model, sclip_model, tmp_path):
     model.parameter_groups("repo")
     with torch.no_grad():
         model.vision.proj += 0.1
@@ -67,26 +67,26 @@ def test_another_clip_is_refused(model, tagclip_model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "message"),
     [
-        ({"format": "other"}, "no WeakCLIP of this package"),
-        ({"words": "[1"}, "header that cannot be used"),
+        ({"format": "other"}, "not a WeakCLIP file of this package"),
+        ({"words": "[1"}, "invalid header"),
         ({"words": '["a"]'}, "1 words and ids"),
         ({"settings": '{"depth": 3}'}, "unknown settings depth"),
-        ({"settings": '{"decoder": "deep"}'}, "header that cannot be used"),
+        ({"settings": '{"decoder": "deep"}'}, "invalid header"),
     ],
 )
-def test_headers_that_cannot_be_used_are_refused(model, sclip_model, tmp_path, header, said):
+def test_invalid_headers_are_refused(model, sclip_model, tmp_path, header, message):
     file = tmp_path / "a.safetensors"
     model_file.save(model, file)
     with safe_open(file, "pt") as opened:
         kept = dict(opened.metadata())
     save_file(load_file(file), file, {**kept, **header})
-    with pytest.raises(WeightsError, match=said):
+    with pytest.raises(WeightsError, match=message):
         model_file.load(file, sclip_model)
 
 
-def test_missing_left_over_and_misshapen_tensors_are_named_together(model, sclip_model, tmp_path):
+def test_missing_unexpected_and_misshapen_tensors_are_named_together(model, sclip_model, tmp_path):
     file = tmp_path / "a.safetensors"
     model_file.save(model, file)
     with safe_open(file, "pt") as opened:
@@ -98,13 +98,13 @@ def test_missing_left_over_and_misshapen_tensors_are_named_together(model, sclip
     save_file(tensors, file, kept)
     before = answer(model).logits
     with pytest.raises(
-        WeightsError, match=r"missing: gamma; left over: delta; .*beta is \(3,\) instead of \(64,\)"
+        WeightsError, match=r"missing: gamma; unexpected: delta; .*beta is \(3,\) instead of \(64,\)"
     ):
         model_file.load(file, sclip_model)
     assert torch.equal(answer(model).logits, before)
 
 
-def test_the_authors_layout_comes_back_without_the_clip(model, tmp_path):
+def test_the_authors_layout_loads_without_a_clip(model, tmp_path):
     names = published_names(model, tmp_path)
     assert names["text_encoder.positional_embedding"].shape == (13, 128)
     assert names["backbone.positional_embedding"].shape == (37, 128)
@@ -144,26 +144,26 @@ def test_the_authors_file_may_carry_more_than_tensors(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"beta": None}, "missing: beta"),
         ({"gamma": torch.zeros(5)}, r"gamma is \(5,\) instead of \(64,\)"),
-        ({"backbone.extra": torch.zeros(5)}, "left over: backbone.extra"),
+        ({"backbone.extra": torch.zeros(5)}, "unexpected: backbone.extra"),
         ({"decode_head.conv_seg.weight": None}, "not in the authors' layout"),
-        ({"contexts": torch.zeros(3, 3)}, "contexts is missing or has not 3 dimensions"),
+        ({"contexts": torch.zeros(3, 3)}, "contexts is missing or does not have 3 dimensions"),
         ({"backbone.fpn2.0.weight": torch.zeros(9)}, r"backbone.fpn2.0.weight is \(9,\) instead of \(128,\)"),
     ],
 )
-def test_a_layout_that_does_not_fit_is_refused(model, tmp_path, change, said):
+def test_mismatched_layouts_are_refused(model, tmp_path, change, message):
     names = {**published_names(model, tmp_path), **change}
     torch.save({n: t for n, t in names.items() if t is not None}, tmp_path / "c.pth")
-    with pytest.raises(WeightsError, match=said):
+    with pytest.raises(WeightsError, match=message):
         model_file.load_published(tmp_path / "c.pth", WORDS)
 
 
-def test_words_must_be_as_many_as_classes_and_fit_the_position_rows(model, tmp_path):
+def test_number_and_length_of_words_are_checked(model, tmp_path):
     published_names(model, tmp_path)
-    with pytest.raises(InputError, match="3 classes and 2 words"):
+    with pytest.raises(InputError, match="3 classes, but 2 words"):
         model_file.load_published(tmp_path / "whole.pth", WORDS[:2])
     with pytest.raises(InputError, match="13 position rows"):
         model_file.load_published(tmp_path / "whole.pth", ["a", "b", "a name of many words in a row"])
@@ -188,13 +188,13 @@ def test_models_that_the_authors_layout_cannot_hold_are_refused(sclip_model, scl
         model_file.published_tensors(short)
 
 
-def test_a_place_that_cannot_be_written_is_an_error(model, tmp_path):
+def test_an_unwritable_path_is_an_error(model, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
         model_file.save(model, tmp_path / "file" / "a.safetensors")
 
 
-def test_the_header_says_the_words(model, tmp_path):
+def test_the_header_has_the_words(model, tmp_path):
     model_file.save(model, tmp_path / "a.safetensors")
     with safe_open(tmp_path / "a.safetensors", "pt") as opened:
         assert json.loads(opened.metadata()["words"]) == list(WORDS)

@@ -10,11 +10,11 @@ from tagmask.errors import InputError
 from tagmask.weak.multiscale import TTAConfig, multiscale, view_sizes
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (45, 70, 3), dtype=np.uint8)
-FEW = TTAConfig(scales=(0.5, 1.0, 1.5), window=32, stride=20, short=40, long=200, together=3)
+FEW = TTAConfig(scales=(0.5, 1.0, 1.5), window=32, stride=20, short=40, long=200, batch_size=3)
 
 
-def look(windows):
-    """Three planes at a quarter of the size, which depend on where in its window a pixel is."""
+def forward(windows):
+    """Three planes at a quarter of the size that depend on the position of a pixel in its window."""
     x = torch.from_numpy(np.ascontiguousarray(windows)).permute(0, 3, 1, 2).float() / 40
     small = F.avg_pool2d(x, 4, ceil_mode=True)
     return small * torch.linspace(0.5, 2, small.shape[-1]) + torch.linspace(0, 1, small.shape[-2])[:, None]
@@ -39,68 +39,68 @@ def naive(image, views):
         size = int(h * factor + 0.5), int(w * factor + 0.5)
         scaled = resize_cv2_linear(image, size)
         for mirrored in (False, True) if views.flip else (False,):
-            shown = scaled[:, ::-1] if mirrored else scaled
+            flipped = scaled[:, ::-1] if mirrored else scaled
             summed, counts = torch.zeros(3, *size), torch.zeros(*size)
             crop = min(views.window, size[0]), min(views.window, size[1])
             for y in starts(size[0], views.window, views.stride):
                 for x in starts(size[1], views.window, views.stride):
-                    window = shown[None, y : y + crop[0], x : x + crop[1]]
-                    logits = F.interpolate(look(window), size=crop, mode="bilinear", align_corners=False)
+                    window = flipped[None, y : y + crop[0], x : x + crop[1]]
+                    logits = F.interpolate(forward(window), size=crop, mode="bilinear", align_corners=False)
                     summed[:, y : y + crop[0], x : x + crop[1]] += logits[0]
                     counts[y : y + crop[0], x : x + crop[1]] += 1
             full = F.interpolate((summed / counts)[None], size=(h, w), mode="bilinear", align_corners=False)[
                 0
             ]
-            seen = full.softmax(0)
-            total = total + (seen.flip(-1) if mirrored else seen)
+            probabilities = full.softmax(0)
+            total = total + (probabilities.flip(-1) if mirrored else probabilities)
     total = total / (len(views.scales) * (2 if views.flip else 1))
     return total
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"flip": False}, {"together": 100}, {"window": 500}, {"scales": (1.0,)}],
+    [{}, {"flip": False}, {"batch_size": 100}, {"window": 500}, {"scales": (1.0,)}],
 )
 @pytest.mark.parametrize("size", [(45, 70), (70, 45), (9, 60)])
-def test_it_is_windows_one_at_a_time(changes, size):
+def test_multiscale_matches_windows_one_at_a_time(changes, size):
     views = replace(FEW, **changes)
     image = np.ascontiguousarray(np.resize(IMAGE, (*size, 3)))
-    found = multiscale(look, image, views)
+    found = multiscale(forward, image, views)
     assert found.shape == (3, *size)
     torch.testing.assert_close(found, naive(image, views), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.sum(0), torch.ones(size))
 
 
-def test_windows_of_one_size_go_together():
-    seen = []
+def test_windows_of_one_size_are_batched():
+    batches = []
 
     def counting(windows):
-        seen.append(windows.shape)
-        return look(windows)
+        batches.append(windows.shape)
+        return forward(windows)
 
     multiscale(counting, IMAGE, FEW)
-    shapes = [shape[1:3] for shape in seen]
+    shapes = [shape[1:3] for shape in batches]
     assert len(set(shapes)) == 2  # the smallest scale is lower than a window
-    assert sum(shape[0] for shape in seen) > 3 * len(set(shapes))
+    assert sum(shape[0] for shape in batches) > 3 * len(set(shapes))
     for shape in set(shapes):
-        counts = [s[0] for s in seen if s[1:3] == shape]
-        assert all(count == FEW.together for count in counts[:-1])
+        counts = [s[0] for s in batches if s[1:3] == shape]
+        assert all(count == FEW.batch_size for count in counts[:-1])
 
 
-def test_the_papers_views_of_an_image_are_52_windows():
-    """375 x 500 in all: 1, 1, 2, 4, 6 and 12 windows, each twice."""
-    seen = []
+def test_the_papers_views_have_52_windows():
+    """For 375 x 500: 1, 1, 2, 4, 6 and 12 windows, each twice."""
+    batches = []
 
     def counting(windows):
-        seen.append(windows.shape)
+        batches.append(windows.shape)
         return torch.zeros(len(windows), 2, 4, 4)
 
     multiscale(counting, np.zeros((375, 500, 3), np.uint8))
-    assert sum(shape[0] for shape in seen) == 52
-    assert max(shape[1] for shape in seen) == 512
+    assert sum(shape[0] for shape in batches) == 52
+    assert max(shape[1] for shape in batches) == 512
 
 
-def test_sizes_are_the_librarys_or_the_images_own():
+def test_view_sizes_match_the_authors_library_or_the_image():
     assert view_sizes((375, 500), TTAConfig(scales=(1.0,))) == [(512, 683)]
     assert view_sizes((100, 1000), TTAConfig(scales=(0.5,))) == [(102, 1024)]
     own = TTAConfig(scales=(0.5, 1.25), short=None, multiple=8)
@@ -108,29 +108,33 @@ def test_sizes_are_the_librarys_or_the_images_own():
     assert view_sizes((1, 1), TTAConfig(scales=(0.5,), short=None)) == [(1, 1)]
 
 
-def test_an_image_at_its_own_size_whole_is_looked_at_as_it_is():
-    shown = []
+def test_without_windows_and_resizing_the_image_is_unchanged():
+    inputs = []
 
-    def keeping(windows):
-        shown.append(windows.copy())
-        return look(windows)
+    def recording(windows):
+        inputs.append(windows.copy())
+        return forward(windows)
 
-    multiscale(keeping, IMAGE, TTAConfig(scales=(1.0,), short=None, window=None, flip=False, resize="cubic"))
-    np.testing.assert_array_equal(shown[0][0], IMAGE)
-    multiscale(keeping, IMAGE, TTAConfig(scales=(1.0,), short=None, window=None, multiple=32, resize="cubic"))
-    assert shown[-1].shape == (2, 64, 96, 3)
+    multiscale(
+        recording, IMAGE, TTAConfig(scales=(1.0,), short=None, window=None, flip=False, resize="cubic")
+    )
+    np.testing.assert_array_equal(inputs[0][0], IMAGE)
+    multiscale(
+        recording, IMAGE, TTAConfig(scales=(1.0,), short=None, window=None, multiple=32, resize="cubic")
+    )
+    assert inputs[-1].shape == (2, 64, 96, 3)
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"scales": ()}, "empty"),
         ({"scales": (0.0,)}, "scales"),
         ({"window": 10, "stride": 11}, "gaps"),
         ({"resize": "lanczos"}, "resize"),
-        ({"together": 0}, "together"),
+        ({"batch_size": 0}, "batch_size"),
     ],
 )
-def test_views_that_cannot_be_are_refused(settings, said):
-    with pytest.raises(InputError, match=said):
+def test_invalid_views_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
         TTAConfig(**settings)

@@ -6,24 +6,24 @@ from tagmask.errors import InputError, ShapeError
 from tagmask.refine.crf import CRF_SETTINGS, dense_crf
 from tagmask.weak.multiscale import TTAConfig, multiscale
 from tagmask.weak.pseudo import forward_function, keys_only, labels, predict, pseudo_mask
-from tests.weak.models import decided, small_model
+from tests.weak.models import small_model, with_all_classes
 
-VIEWS = TTAConfig(scales=(0.5, 1.0), window=64, stride=40, short=80, together=3)
+VIEWS = TTAConfig(scales=(0.5, 1.0), window=64, stride=40, short=80, batch_size=3)
 IMAGE = np.random.default_rng(1).integers(0, 256, (60, 90, 3), dtype=np.uint8)
 FIELD = CRF_SETTINGS["weakclip/voc"]
 
 
 @pytest.fixture(scope="module")
 def model(sclip_model):
-    return decided(small_model(sclip_model), IMAGE)
+    return with_all_classes(small_model(sclip_model), IMAGE)
 
 
-def test_the_model_is_asked_as_it_answers_and_texts_are_encoded_once(model, monkeypatch):
+def test_the_forward_function_matches_the_model_and_encodes_texts_once(model, monkeypatch):
     calls = []
     encode = model._encode
     monkeypatch.setattr(model, "_encode", lambda: calls.append(1) or encode())
     with torch.no_grad():
-        model.contexts += 0.01  # what was known of them no longer holds
+        model.contexts += 0.01  # invalidates the cached texts
     found = multiscale(forward_function(model), IMAGE, VIEWS)
     assert len(calls) == 1
 
@@ -34,7 +34,7 @@ def test_the_model_is_asked_as_it_answers_and_texts_are_encoded_once(model, monk
     torch.testing.assert_close(found, multiscale(straight, IMAGE, VIEWS), atol=1e-5, rtol=0)
 
 
-def test_only_winners_are_kept_and_not_normalised_again(model):
+def test_only_predicted_classes_are_kept_without_renormalising(model):
     everything = multiscale(forward_function(model), IMAGE, VIEWS)
     planes, keys = predict(model, IMAGE, VIEWS)
     assert len(keys) > 1
@@ -42,7 +42,7 @@ def test_only_winners_are_kept_and_not_normalised_again(model):
     np.testing.assert_allclose(planes, everything[list(keys)], atol=1e-6)
 
 
-def test_absent_classes_can_be_left_out_before_the_winners_are_looked_for():
+def test_present_restricts_the_candidate_classes():
     scores = torch.tensor([[[0.1, 0.2]], [[0.6, 0.5]], [[0.2, 0.25]], [[0.1, 0.05]]])
     planes, keys = keys_only(scores)
     assert (keys, planes.shape) == ((1,), (1, 1, 2))
@@ -54,7 +54,7 @@ def test_absent_classes_can_be_left_out_before_the_winners_are_looked_for():
             keys_only(scores, present=wrong)
 
 
-def test_labels_are_the_fields_on_the_keys_alone():
+def test_labels_are_the_crfs_on_the_predicted_classes_only():
     random = np.random.default_rng(0)
     planes = (random.random((2, 20, 30)) * 0.5).astype(np.float32)
     image = random.integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -68,8 +68,8 @@ def test_labels_are_the_fields_on_the_keys_alone():
     assert (labels(planes[:1], (9,), image, FIELD) == 9).all()
 
 
-def test_planes_that_do_not_fit_are_refused():
-    with pytest.raises(ShapeError, match="one plane a key"):
+def test_mismatched_planes_are_refused():
+    with pytest.raises(ShapeError, match="one plane per key"):
         labels(np.zeros((2, 4, 5), np.float32), (1,), np.zeros((4, 5, 3), np.uint8), None)
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tagmask.weak.pyramid import Pyramid, halved, thinned_doubling
+from tagmask.weak.pyramid import Pyramid, fused_upsampling, halved
 
 
 def doubled(x, weight, bias):
@@ -16,13 +16,13 @@ def doubled(x, weight, bias):
     return out
 
 
-def test_a_doubling_is_the_naive_one_and_thins_with_what_follows():
+def test_fused_upsampling_matches_naive_loops():
     double = torch.nn.ConvTranspose2d(5, 4, 2, stride=2)
     x, weight, bias = torch.randn(2, 5, 3, 2), torch.randn(6, 4), torch.randn(6)
     naive = doubled(x.numpy(), *(p.detach().numpy() for p in (double.weight, double.bias)))
     np.testing.assert_allclose(double(x).detach(), naive, atol=1e-5)
     after = np.einsum("bdhw,od->bohw", naive, weight.numpy()) + bias.numpy()[:, None, None]
-    np.testing.assert_allclose(thinned_doubling(x, double, weight, bias).detach(), after, atol=1e-5)
+    np.testing.assert_allclose(fused_upsampling(x, double, weight, bias).detach(), after, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(4, 6), (5, 7), (1, 6), (2, 1), (1, 1)])
@@ -38,7 +38,7 @@ def test_halving_floors_odd_sides_and_keeps_single_ones(size):
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_the_thin_pyramid_is_the_whole_one_convolved(training):
+def test_lateral_matches_the_convolved_pyramid(training):
     torch.manual_seed(0)
     pyramid = Pyramid(8).train(training)
     maps = tuple(torch.randn(2, 8, 5, 7, requires_grad=True) for _ in range(4))

@@ -1,4 +1,4 @@
-"""WeakCLIP against recorded values of the authors' program: adapter, texts, co-attention, losses."""
+"""WeakCLIP against recorded values of the authors' code: adapter, texts, co-attention, losses."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from tagmask.weak import losses
 from tests.weak.models import GATE, SHARED, reference_model
 
 SAMPLED = ("loss.seed_grad", "loss.kl_grad")
-"""Of which the gate's copy holds every second row and column."""
+"""Arrays of which the small copy has every second row and column."""
 
 
 def pack(path) -> dict[str, np.ndarray]:
@@ -64,7 +64,7 @@ def test_losses_and_gradients_equal_the_reference(name: str) -> None:
 
 
 @pytest.mark.parity
-def test_the_gates_copy_is_the_reference() -> None:
+def test_the_small_copy_matches_the_reference() -> None:
     whole = pack(SHARED)
     for name, values in pack(GATE).items():
         full = whole[name]

@@ -1,4 +1,4 @@
-"""`run_all` as a library calls it: no printing, all of it said in the result."""
+"""`run_all` as a library function: it prints nothing and returns all outputs."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def options(tmp_path: Path) -> RunOptions:
     )
 
 
-def test_the_result_says_what_was_made(
+def test_the_result_lists_all_outputs(
     options: RunOptions, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(module, "missing_packages", lambda: ("onnx",))

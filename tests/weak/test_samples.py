@@ -1,4 +1,4 @@
-"""Pictures with their seeds: paired by name, checked, cropped alike wherever they are cropped."""
+"""Images and seeds: paired by name, checked, cropped deterministically."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ SMALL = AugmentSettings(crop=16, base_short=20, base_long=80)
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Pictures below images/, seeds below seeds/."""
+    """Images in images/, seeds in seeds/."""
     for seed, name in enumerate(("a", "b", "sub/c")):
         rng = np.random.default_rng(seed)
         image = tmp_path / "images" / f"{name}.png"
@@ -40,34 +40,32 @@ def test_pairs_are_found_by_name(data: Path) -> None:
     check_seeds(pairs, 3)
 
 
-def test_lists_say_which_and_how_often(data: Path) -> None:
+def test_lists_select_images_and_may_repeat_them(data: Path) -> None:
     one, two = data / "train.txt", data / "more.txt"
     one.write_text("b\n\na 1 -1\n")
     two.write_text("b\nsub/c\n")
     pairs = find_pairs(data / "images", data / "seeds", [one, two])
     assert [pair.name for pair in pairs] == ["b", "a", "b", "sub/c"]
     two.write_text("sub/d\n")
-    with pytest.raises(
-        InputError, match=r"name sub/d, and there is no such picture .* did they mean sub/c\?"
-    ):
+    with pytest.raises(InputError, match=r"name sub/d, but there is no such image .* Did you mean sub/c\?"):
         find_pairs(data / "images", data / "seeds", [two])
     two.write_text("")
     with pytest.raises(InputError, match="is empty"):
         find_pairs(data / "images", data / "seeds", [two])
 
 
-def test_bad_seeds_are_all_found_before_training(data: Path) -> None:
+def test_all_invalid_seeds_are_found_before_training(data: Path) -> None:
     (data / "seeds" / "a.png").unlink()
     (data / "seeds" / "b.png").write_bytes(b"\x89PNG\r\n")
     (data / "seeds" / "sub" / "c.png").write_bytes(index_png(np.full((24, 30), 7, np.uint8)))
     message = (
-        r"3 of 3 seeds cannot be used: there is no mask .*a\.png.*b\.png cannot be read.*c\.png holds label 7"
+        r"3 of 3 seeds cannot be used: There is no mask .*a\.png.*b\.png cannot be read.*c\.png has label 7"
     )
     with pytest.raises(InputError, match=message):
         check_seeds(find_pairs(data / "images", data / "seeds"), 3)
 
 
-def test_a_crop_follows_from_seed_epoch_and_picture_alone(data: Path) -> None:
+def test_a_crop_depends_only_on_seed_epoch_and_image(data: Path) -> None:
     one, other = samples(data), samples(data)
     other.sample(0, 2)
     first, again, later = one.sample(4, 1), other.sample(4, 1), one.sample(5, 1)
@@ -76,7 +74,7 @@ def test_a_crop_follows_from_seed_epoch_and_picture_alone(data: Path) -> None:
     assert first.name == "b"
 
 
-def test_views_come_again(data: Path) -> None:
+def test_views_repeat(data: Path) -> None:
     pairs = find_pairs(data / "images", data / "seeds")
     few = SeedSamples(pairs, 3, replace(SMALL, views=3), 0)
     first, second, again = (few.sample(epoch, 0).crop.pixels for epoch in (0, 1, 3))
@@ -85,9 +83,9 @@ def test_views_come_again(data: Path) -> None:
 
 
 def test_workers_change_nothing(data: Path) -> None:
-    own = [range(start, start + 4) for start in range(0, 12, 4)]
-    here = list(batches(samples(data), 1, own))
-    there = list(batches(samples(data), 1, own, workers=2))
+    positions = [range(start, start + 4) for start in range(0, 12, 4)]
+    here = list(batches(samples(data), 1, positions))
+    there = list(batches(samples(data), 1, positions, workers=2))
     assert [batch.names for batch in here] == [batch.names for batch in there]
     assert all(
         h.pixels.equal(t.pixels) and h.labels.equal(t.labels) for h, t in zip(here, there, strict=True)
@@ -95,14 +93,12 @@ def test_workers_change_nothing(data: Path) -> None:
     assert here[0].pixels.shape == (4, 3, 16, 16)
 
 
-def test_faults_of_one_picture_are_named(data: Path) -> None:
+def test_errors_name_the_image(data: Path) -> None:
     (data / "seeds" / "a.png").write_bytes(index_png(np.zeros((30, 24), np.uint8)))
-    with pytest.raises(
-        ShapeError, match=r"seed .*a\.png is \(30, 24\) and its picture .*a\.png is \(24, 30\)"
-    ):
+    with pytest.raises(ShapeError, match=r"seed .*a\.png is \(30, 24\) but its image .*a\.png is \(24, 30\)"):
         samples(data).sample(0, 0)
-    (data / "images" / "b.png").write_bytes(b"no picture")
+    (data / "images" / "b.png").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"b\.png"):
         samples(data).sample(0, 1)
-    with pytest.raises(InputError, match="no pictures to train on"):
+    with pytest.raises(InputError, match="no images to train on"):
         SeedSamples((), 3, SMALL, 0)

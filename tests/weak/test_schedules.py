@@ -1,4 +1,4 @@
-"""Learning rates against their formulas, written out."""
+"""Learning rates against their formulas."""
 
 import math
 
@@ -11,13 +11,13 @@ from tagmask.weak.schedules import learning_rate
 
 @pytest.mark.parametrize("extra_steps", [0, 1, 50])
 @pytest.mark.parametrize("t", [0, 1, 60, 99, 100])
-def test_a_power_of_the_share_of_steps_that_are_left(t: int, extra_steps: int) -> None:
+def test_poly_is_a_power_of_the_remaining_share(t: int, extra_steps: int) -> None:
     settings = ScheduleSettings("poly", steps=100, floor=1e-3, power=0.9, extra_steps=extra_steps)
     left = (100 + extra_steps - t) / (100 + extra_steps)
     assert learning_rate(settings, 0.5, t) == pytest.approx(1e-3 + (0.5 - 1e-3) * left**0.9)
 
 
-def test_extra_steps_are_of_poly_alone() -> None:
+def test_extra_steps_affect_poly_only() -> None:
     for kind in ("cosine", "constant"):
         plain, longer = (
             ScheduleSettings(kind, steps=100, extra_steps=extra_steps) for extra_steps in (0, 50)
@@ -33,12 +33,12 @@ def test_half_a_cosine(t: int) -> None:
     )
 
 
-def test_the_rise_multiplies_the_curve() -> None:
+def test_warmup_multiplies_the_schedule() -> None:
     settings = ScheduleSettings("constant", steps=100, warmup=10, warmup_ratio=0.2)
     assert [learning_rate(settings, 1.0, t) for t in (0, 5, 10, 50)] == pytest.approx([0.2, 0.6, 1.0, 1.0])
 
 
-def test_groups_the_authors_mean_to_fix_rise_to_the_floor() -> None:
+def test_groups_with_base_rate_0_rise_to_the_floor() -> None:
     settings = load_config("weakclip/voc").schedule
     assert learning_rate(settings, 1e-4, 0) == pytest.approx(1e-10)
     assert learning_rate(settings, 1e-4, 1500) == pytest.approx(1e-4, rel=0.02)

@@ -1,4 +1,4 @@
-"""From pictures with seeds to a student, in a few steps each, on drawn scenes."""
+"""From images with seeds to a student, in a few training steps each, on synthetic scenes."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ QUICK = ["steps=2", "batch=2", "crop=64", "base_short=64", "base_long=128", "war
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three scenes below images/, their true masks, taken for seeds, below seeds/."""
+    """Three scenes in images/, and their ground-truth masks, used as seeds, in seeds/."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "images").mkdir()
     (folder / "truth").mkdir()
@@ -71,18 +71,18 @@ def test_from_seeds_to_a_student(data: Path) -> None:
     assert trained.card.mean == pytest.approx((0.485, 0.456, 0.406), abs=1e-3)
 
 
-def test_a_student_of_clips_tower_goes_on_from_it(data: Path, tmp_path: Path) -> None:
+def test_the_clip_student_starts_from_clips_tower(data: Path, tmp_path: Path) -> None:
     train_student(config(data, "student/miniature", "seeds"), tmp_path / "run")
     trained = load_student(tmp_path / "run" / "model.safetensors")
     clip = load("miniature", precision="float32")
     assert trained.card.mean == pytest.approx(clip.mean, abs=1e-6)
     table = trained.net.get_parameter("tower.positional_embedding")
     assert float((table - clip.vision.positional_embedding).abs().max()) < 1e-3  # two steps from it
-    with pytest.raises(InputError, match="starts from a CLIP; name it"):
+    with pytest.raises(InputError, match="needs CLIP weights"):
         train_student(config(data, "student/clip", "seeds"), tmp_path / "other")
 
 
-def test_pseudo_masks_of_given_tags_hold_no_others(data: Path, tmp_path: Path) -> None:
+def test_pseudo_masks_of_given_tags_have_no_other_classes(data: Path, tmp_path: Path) -> None:
     if not (data / "weakclip" / "model.safetensors").exists():
         train_weakclip(config(data, "weakclip/miniature", "seeds"), data / "weakclip")
     tags = {"1": (3,), "2": (0, 5)}
@@ -91,21 +91,21 @@ def test_pseudo_masks_of_given_tags_hold_no_others(data: Path, tmp_path: Path) -
     outcomes = list(write_masks(find_images([data / "images"]), source, tmp_path))
     assert set(np.unique(read_index_png(mask_file(tmp_path, "1")))) <= {0, 4}
     assert set(np.unique(read_index_png(mask_file(tmp_path, "2")))) <= {0, 1, 6}
-    assert "no tags are given for '3'" in str(outcomes[2].error)
+    assert "No tags given for the image '3'" in str(outcomes[2].error)
     assert left_out(tmp_path) == {"3"}
 
 
 @pytest.mark.parametrize(
     ("masks", "changes", "message"),
     [
-        ("truth", [], "nothing says what the labels .* are called"),
-        ("seeds", ['words=["background", "dog"]'], "model.words are 2 and .* was made with"),
-        ("truth", ['words=["background", "dog"]'], "3 of 3 seeds cannot be used: .*holds label"),
+        ("truth", [], "class names of the masks in .* are unknown"),
+        ("seeds", ['words=["background", "dog"]'], "model.words has 2 words, but .* was made with"),
+        ("truth", ['words=["background", "dog"]'], "3 of 3 seeds cannot be used: .*has label"),
         ("seeds", ["weights="], "model.weights is empty"),
-        ("seeds", ["images="], "data.images is empty; give a folder"),
+        ("seeds", ["images="], r"data.images is empty\. Give a folder"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_first(
+def test_invalid_inputs_are_refused_before_training(
     data: Path, tmp_path: Path, masks: str, changes: list[str], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
@@ -114,5 +114,5 @@ def test_what_cannot_be_trained_is_refused_first(
 
 
 def test_an_unfinished_run_gives_no_pseudo_masks(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no stage; wanted is one of kind weakclip"):
+    with pytest.raises(InputError, match=r"contains no run\. Give the folder of a weakclip run"):
         pseudo_source(tmp_path, PseudoSettings())

@@ -1,4 +1,4 @@
-"""The page of a run: what there is, and nothing that is not."""
+"""The report of a run."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def student(image: np.ndarray) -> Segmentation:
     return Segmentation(WORDS, labels, None, True, "float32")
 
 
-def test_steps_stand_side_by_side(run: Path) -> None:
+def test_steps_are_shown_side_by_side(run: Path) -> None:
     images = find_images([run / "photos"])
     html = run_page(
         images, {"seeds": run / "seeds"}, {"student": run / "student"}, student, {"time": "3 s"}, shown=3
@@ -55,15 +55,15 @@ def test_steps_stand_side_by_side(run: Path) -> None:
     assert "total from 2.5 to 1.5" in html
 
 
-def test_pictures_without_a_mask_are_passed_over(run: Path) -> None:
+def test_images_without_a_mask_are_skipped(run: Path) -> None:
     (run / "seeds" / "masks" / "2.png").unlink()
-    (run / "photos" / "3.png").write_bytes(b"no picture")
+    (run / "photos" / "3.png").write_bytes(b"no image")
     html = run_page(find_images([run / "photos"]), {"seeds": run / "seeds"}, {}, None, {})
     assert html.count("<article") == 3
     (run / "new").mkdir()
-    begun = '{"kind": "seeds", "settings": {}, "facts": {"words": []}, "finished": false}'
-    (run / "new" / "stage.json").write_text(begun)
-    with pytest.raises(InputError, match="not all there"):
+    unfinished = '{"kind": "seeds", "settings": {}, "metadata": {"words": []}, "finished": false}'
+    (run / "new" / "stage.json").write_text(unfinished)
+    with pytest.raises(InputError, match="are incomplete"):
         run_page(find_images([run / "photos"]), {"seeds": run / "new"}, {}, None, {})
 
 

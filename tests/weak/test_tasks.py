@@ -1,4 +1,4 @@
-"""WeakCLIP and students as tasks of the loop."""
+"""WeakCLIP and students as tasks of the training loop."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from tagmask.weak.model import WeakClip
 from tagmask.weak.samples import Batch
 from tagmask.weak.students.catalogue import build_student
 from tagmask.weak.students.student_file import StudentCard, TrainedStudent, load_student
-from tagmask.weak.tasks import StudentTask, WeakClipTask, shown
+from tagmask.weak.tasks import StudentTask, WeakClipTask, to_rgb
 
 WORDS = ("background", "dog", "tree")
 
@@ -47,28 +47,28 @@ def batch() -> Batch:
     return Batch(("a", "b"), torch.from_numpy(pixels), torch.from_numpy(labels))
 
 
-def test_weakclips_losses_are_those_of_the_model(model: WeakClip, config: TrainConfig, batch: Batch) -> None:
+def test_weakclip_task_losses_match_the_models(model: WeakClip, config: TrainConfig, batch: Batch) -> None:
     task = WeakClipTask(model, with_settings(config, ["contrast=0.3"]))
     assert isinstance(task, Task)
     model.eval()  # no dropout
     found = task.losses(batch)
     images = batch.pixels * torch.tensor(model.std)[:, None, None] + torch.tensor(model.mean)[:, None, None]
     rgb = images.round().clamp(0, 255).to(torch.uint8)
-    assert torch.equal(shown(batch, config.augment), rgb)
+    assert torch.equal(to_rgb(batch, config.augment), rgb)
     wanted = losses.total(model(batch.pixels), batch.labels, rgb, LossSettings(contrast=0.3, size=16))
     assert found.keys() == {"seed", "crf", "contrast", "total"}
     assert all(torch.allclose(found[name], wanted[name]) for name in found)
 
 
-def test_only_what_is_in_a_group_is_trained(model: WeakClip, config: TrainConfig) -> None:
+def test_only_grouped_weights_are_trained(model: WeakClip, config: TrainConfig) -> None:
     fixed = WeakClipTask(model, config).groups()
     grouped = {id(parameter) for group in fixed for parameter in group.parameters}
     assert grouped == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
-    loose = WeakClipTask(model, with_settings(config, ["freeze=repo"])).groups()
-    assert [group.factor for group in loose] == [1.0, 0.0]
+    trainable = WeakClipTask(model, with_settings(config, ["freeze=repo"])).groups()
+    assert [group.factor for group in trainable] == [1.0, 0.0]
 
 
-def test_kept_features_give_the_same_losses(
+def test_cached_features_give_the_same_losses(
     model: WeakClip, config: TrainConfig, batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = WeakClipTask(model, config)
@@ -77,7 +77,7 @@ def test_kept_features_give_the_same_losses(
     kept = WeakClipTask(model, config, FeatureCache(tmp_path, "miniature", 10**8))
     model.eval()
     first = kept.losses(batch)["total"]
-    monkeypatch.setattr(model, "features", None)  # from here on all must come from the disk
+    monkeypatch.setattr(model, "features", None)  # from here on all features must come from the cache
     again = kept.losses(batch)
     assert torch.allclose(first, wanted, rtol=1e-5)
     assert torch.equal(first, again["total"])
@@ -85,7 +85,7 @@ def test_kept_features_give_the_same_losses(
     assert model.gamma.grad is not None
 
 
-def test_features_of_a_clip_that_is_trained_are_not_kept(
+def test_features_of_a_trained_clip_are_not_cached(
     model: WeakClip, config: TrainConfig, batch: Batch, tmp_path: Path
 ) -> None:
     task = WeakClipTask(model, with_settings(config, ["freeze=repo"]), FeatureCache(tmp_path, "x", 10**8))
@@ -100,7 +100,7 @@ def student(name: str = "small", **settings: int) -> TrainedStudent:
     return TrainedStudent(card, build_student(name, 3, **settings))
 
 
-def test_a_students_loss_is_cross_entropy_where_there_is_a_label(config: TrainConfig, batch: Batch) -> None:
+def test_a_students_loss_is_cross_entropy_over_labelled_pixels(config: TrainConfig, batch: Batch) -> None:
     trained = student(width=8)
     task = StudentTask(trained, config)
     assert isinstance(task, Task)
@@ -115,9 +115,9 @@ def test_a_students_loss_is_cross_entropy_where_there_is_a_label(config: TrainCo
 
 
 def test_a_batch_without_any_label_gives_zero_and_no_nan(config: TrainConfig, batch: Batch) -> None:
-    ignore_index = Batch(batch.names, batch.pixels, torch.full_like(batch.labels, 255))
+    unlabelled = Batch(batch.names, batch.pixels, torch.full_like(batch.labels, 255))
     task = StudentTask(student(width=8), config)
-    loss = task.losses(ignore_index)["total"]
+    loss = task.losses(unlabelled)["total"]
     loss.backward()
     assert loss.item() == 0
     assert all(torch.isfinite(p.grad).all() for p in task.model.parameters() if p.grad is not None)
@@ -137,7 +137,7 @@ def test_sample_pictures_show_three_columns_and_change_nothing(
     assert all(torch.equal(value, before[name]) for name, value in trained.net.state_dict().items())
 
 
-def test_a_saved_student_is_the_one_trained(config: TrainConfig, tmp_path: Path) -> None:
+def test_a_saved_student_matches_the_trained_one(config: TrainConfig, tmp_path: Path) -> None:
     trained = student(width=8)
     StudentTask(trained, config).save(tmp_path / "model.safetensors")
     back = load_student(tmp_path / "model.safetensors")

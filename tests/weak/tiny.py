@@ -1,4 +1,4 @@
-"""A run so small that it takes a moment: as a task for tests, and as a program that tests start and kill."""
+"""A tiny training run: a task for tests, and a program that tests start and kill."""
 
 import sys
 import time
@@ -16,6 +16,7 @@ from tagmask.files import write_bytes
 from tagmask.weak.augment import Crop
 from tagmask.weak.config import TrainConfig
 from tagmask.weak.config_files import with_settings
+from tagmask.weak.labels import IGNORE_INDEX
 from tagmask.weak.loop import Report, fit
 from tagmask.weak.samples import Batch, TrainingCrop
 from tagmask.weak.students.kind import ParameterGroup
@@ -25,7 +26,7 @@ CLASSES = 3
 
 
 class TinySamples:
-    """Made-up crops: what is bright is a class."""
+    """Synthetic crops: the class of a pixel is its brightest channel."""
 
     def __len__(self) -> int:
         return 7
@@ -34,8 +35,8 @@ class TinySamples:
         rng = np.random.default_rng((epoch, index))
         pixels = rng.standard_normal((3, 8, 8)).astype(np.float32)
         labels = pixels.argmax(axis=0).astype(np.uint8)
-        labels[0] = 255
-        return TrainingCrop(f"picture-{index}", Crop(pixels, labels))
+        labels[0] = IGNORE_INDEX
+        return TrainingCrop(f"image-{index}", Crop(pixels, labels))
 
 
 class TinyTask:
@@ -63,8 +64,11 @@ class TinyTask:
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         logits = self.model(batch.pixels)
-        # per picture, so that processes that share a batch agree with one that has it all
-        each = cross_entropy(logits, batch.labels, ignore_index=255, reduction="none").sum(dim=(1, 2)) / 56
+        # per image, so that processes that share a batch get the result of a single process
+        each = (
+            cross_entropy(logits, batch.labels, ignore_index=IGNORE_INDEX, reduction="none").sum(dim=(1, 2))
+            / 56
+        )
         size = logits.square().mean()
         return {"entropy": each.mean(), "size": size, "total": each.mean() + 0.01 * size}
 
@@ -76,7 +80,7 @@ class TinyTask:
 
 
 class SlowTask(TinyTask):
-    """One that waits, where a test is to kill it in the middle."""
+    """A slow task, so that a test can kill it midway."""
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         time.sleep(0.02)
@@ -84,23 +88,23 @@ class SlowTask(TinyTask):
 
 
 def config(*changes: str) -> TrainConfig:
-    usual = [
+    defaults = [
         "steps=40", "warmup=5", "batch=4", "optimiser.lr=0.01", "log_every=4", "checkpoint_every=10",
         "picture_every=20", "floor=1e-4", "device=cpu",
     ]  # fmt: skip
-    return with_settings(replace(TrainConfig()), [*usual, *changes])
+    return with_settings(replace(TrainConfig()), [*defaults, *changes])
 
 
 def main(folder: Path, kind: str) -> None:
-    """Train in `folder`: "slow" to be killed, "shared" with what many processes can agree on."""
+    """Train in `folder`: "slow", to be killed, or "shared", independent of the number of processes."""
     torch.set_num_threads(1)
     task = SlowTask() if kind == "slow" else TinyTask(dropout=0.0, norm=False)
 
-    def say(report: Report) -> None:
+    def report_step(report: Report) -> None:
         sys.stdout.write(f"{report.step}\n")
         sys.stdout.flush()
 
-    fit(task, TinySamples(), config(), folder, watch=say)
+    fit(task, TinySamples(), config(), folder, watch=report_step)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Metrics, and the protocols behind the papers' figures."""
+"""Metrics, and the protocols that reproduce the papers' figures."""

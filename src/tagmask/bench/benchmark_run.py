@@ -1,4 +1,4 @@
-"""One benchmark run from a model and a data set to its number, with everything it leaves in one folder."""
+"""Run one benchmark: a model on a data set. All results are written to one folder."""
 
 import hashlib
 from collections import Counter
@@ -23,47 +23,48 @@ from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe, TagRecipe
 __all__ = ["JOURNAL", "Run", "describe_run", "other_weights", "run_benchmark"]
 
 JOURNAL = "images.jsonl"
-"""The file of results in a run's folder."""
+"""Name of the file of records in a run's folder."""
 
 Watch = Callable[[Iterable[Record], int], Iterable[Record]]
-"""Passes records on, and may show that they come."""
+"""Passes records through, for example to show progress."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What is to be measured."""
+    """What to measure."""
 
     protocol: Protocol
     dataset: Dataset
     images: int | None = None
-    """How many the papers' list has, where that is known."""
+    """Number of images in the papers' list, if known."""
     limit: int | None = None
-    """Only the first so many."""
+    """Score only the first `limit` images."""
 
 
 def run_benchmark(
     clip: Clip, run: Run, folder: Path, *, workers: int = 1, resume: bool = False, watch: Watch | None = None
 ) -> Summary:
-    """Score a data set, image by image, and return the number.
+    """Score a data set image by image and return the summary.
 
-    Results are kept in `folder`/images.jsonl as they come. A run that is stopped goes on there with `resume`;
-    images that failed are then tried again.
+    Each record is appended to `folder`/images.jsonl at once. With `resume` an interrupted run continues from
+    there; images that failed are tried again.
 
     Raises:
-        InputError: recipe and data set do not fit; results are there without `resume`, or of another run.
+        InputError: recipe and data set do not match; the folder has results and `resume` is off, or they are
+            those of another run.
         OutputError: the folder cannot be written.
     """
     protocol, dataset = run.protocol, run.dataset
     runner = _runner(clip, protocol)
-    # What runs is what is recorded, and it is known before anything is written.
+    # Record the recipe that really runs; resolve it before anything is written.
     protocol = replace(protocol, recipe=runner.recipe)
     if isinstance(runner, Tagger):
         score = tag_scorer(runner, dataset)
     else:
         score = mask_scorer(runner, dataset, given_tags=protocol.given_tags)
     with open_journal(folder / JOURNAL, describe_run(clip, protocol, dataset), resume=resume) as journal:
-        asked = islice(dataset.samples, run.limit)
-        todo = [sample for sample in asked if sample.id not in journal.done]
+        requested = islice(dataset.samples, run.limit)
+        todo = [sample for sample in requested if sample.id not in journal.done]
         records: Iterable[Record] = evaluate(todo, score, workers=workers)
         for record in watch(records, len(todo)) if watch else records:
             journal.write(record)
@@ -77,17 +78,19 @@ def _runner(clip: Clip, protocol: Protocol) -> Tagger | Segmenter:
 
 
 def describe_run(clip: Clip, protocol: Protocol, dataset: Dataset) -> Mapping[str, Any]:
-    """All that single results depend on, by topic; results of runs that differ in any are never mixed.
+    """Return everything the records depend on, by topic; records of runs that differ here are never mixed.
 
-    Of the data set: its name, classes and the ids in order. Files are not read for this: who changes
-    a file between two parts of a run mixes the two.
+    The data set contributes its name, classes and ids in order. Its files are not hashed: a file that changes
+    between two parts of a run goes unnoticed.
 
     Raises:
-        InputError: a data set that holds an id twice.
+        InputError: an id occurs twice in the data set.
     """
     ids = [sample.id for sample in dataset.samples]
-    if twice := [name for name, count in Counter(ids).items() if count > 1]:
-        raise InputError(f"{dataset.name} holds {twice[0]!r} twice; ids are unique in a data set")
+    if duplicates := [name for name, count in Counter(ids).items() if count > 1]:
+        raise InputError(
+            f"{dataset.name} has the id {duplicates[0]!r} twice. Remove one: ids are unique in a data set."
+        )
     return {
         "tagmask": __version__,
         "recipe": protocol.recipe.flat(),
@@ -111,11 +114,11 @@ def describe_run(clip: Clip, protocol: Protocol, dataset: Dataset) -> Mapping[st
 
 
 def other_weights(clip: Clip) -> str | None:
-    """Why a run's number need not be the papers', which are of OpenAI's ViT-B/16; None if it may be."""
+    """Explain why a run is not comparable with the papers (OpenAI's ViT-B/16); None if it is."""
     shape = clip.geometry
     if (shape.patch, shape.vision_layers, shape.vision_width) == (16, 12, 768):
         return None
     return (
-        f"the papers' figures are of ViT-B/16 (12 layers of width 768); these weights have "
+        f"the papers' figures are for ViT-B/16 (12 layers of width 768); these weights have "
         f"{shape.vision_layers} layers of width {shape.vision_width} and patches of {shape.patch}"
     )

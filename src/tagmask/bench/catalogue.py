@@ -1,7 +1,7 @@
-"""The papers' tables: every figure, where it is from, and the recipe that should give it.
+"""The papers' tables: every published figure, its source, and the recipe that should reproduce it.
 
-The figures are data (`figures/*.toml`). Whether a figure can be run is found out when it is asked: its recipe
-must be one that this version has, with settings that the recipe takes. Otherwise it is cited.
+The figures are data (`figures/*.toml`). A figure can be run if this version has its recipe and the recipe has
+the settings; this is checked on demand. Otherwise the figure is only cited.
 """
 
 import tomllib
@@ -35,24 +35,24 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """What a figure is measured on."""
+    """The data and metric of a figure."""
 
     key: str
     label: str
     metric: str
     data: str | None = None
-    """The data set; None where the figure is cited only."""
+    """The data set; None if the figure is only cited."""
     split: str | None = None
     recipe: str = ""
-    """What stands for the data set in the recipes' names."""
+    """The data set's part of the recipes' names."""
     average: Average = "union"
     groups: str | None = None
     labelled: bool = False
-    """Images in which no class is present are left out."""
+    """Whether images without any class are left out."""
     images: int | None = None
-    """How many the papers' list has, where that is settled."""
+    """Number of images in the papers' list, if known."""
     needs: str = ""
-    """For people."""
+    """The data that a user needs, as text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,18 +63,18 @@ class Cell:
     row: str
     column: Column
     figure: float | None
-    """As printed, mostly percent; None where our sources do not hold it."""
+    """As printed, mostly percent; None if it is not in our sources."""
     source: str
-    """[paper], [readme], [fig] (off a picture), [recalled] (from memory), [seed] (notes on the paper), ..."""
+    """[paper], [readme], [fig] (read from an image of a table), [unverified], ...; see docs/benchmarks.md."""
     recipe: str | None
-    """Name of the recipe that should give it, whether or not this version has it."""
+    """Name of the recipe that should reproduce it, whether or not this version has it."""
     settings: tuple[str, ...]
-    """Changes to the recipe, FIELD=VALUE."""
+    """Overridden settings of the recipe, FIELD=VALUE."""
     note: str
 
     @property
     def command(self) -> str | None:
-        """What to type after `tagmask bench`; None where the figure is cited only."""
+        """The arguments of `tagmask bench`; None if the figure is only cited."""
         if protocol_of(self) is None:
             return None
         return " ".join(["run", str(self.recipe), *(f"--set {setting}" for setting in self.settings)])
@@ -90,52 +90,54 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[str, ...]
     cells: tuple[Cell, ...]
-    """Row by row; a place without a figure is there if a recipe is named that should give it."""
+    """Row by row. A cell without a figure is kept if it names a recipe."""
 
 
 @cache
 def all_tables() -> Mapping[str, Table]:
-    """Every table by name."""
-    columns = {key: _column(key, said) for key, said in _toml("columns.toml").items()}
+    """Return all tables by name."""
+    columns = {key: _column(key, entry) for key, entry in _toml("columns.toml").items()}
     tables: dict[str, Table] = {}
     for file in sorted(entry.name for entry in (resources.files(__package__) / "figures").iterdir()):
         if file.endswith(".toml") and file != "columns.toml":
             paper = _toml(file)
-            for said in paper["table"]:
-                tables[said["name"]] = _table(said, paper["paper"], columns)
+            for entry in paper["table"]:
+                tables[entry["name"]] = _table(entry, paper["paper"], columns)
     return MappingProxyType(tables)
 
 
 def table(name: str) -> Table:
-    """The table called `name`.
+    """Return the table called `name`.
 
     Raises:
-        InputError: no such table.
+        InputError: an unknown table.
     """
     known = all_tables()
     if name not in known:
-        near = get_close_matches(name, known, n=3)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise InputError(f"table {name!r} is unknown; {hint}the tables are {', '.join(known)}")
+        similar = get_close_matches(name, known, n=3)
+        hint = f" Did you mean {' or '.join(similar)}?" if similar else ""
+        raise InputError(f"Unknown table {name!r}.{hint} See `tagmask bench list`.")
     return known[name]
 
 
 def cells(pattern: str | None = None) -> Iterator[Cell]:
-    """Every figure, or those whose table, row, column or recipe holds `pattern` (with * and ?).
+    """Yield every figure, or those whose table, row, column or recipe contains `pattern` (with * and ?).
 
-    Where our sources hold no figure, the cell is there if it can be measured.
+    A cell without a published figure is included if it can be run.
     """
     for each in all_tables().values():
         for cell in each.cells:
-            told = (cell.table, cell.row, cell.column.key, cell.column.label, cell.recipe or "")
-            fits = pattern is None or any(fnmatchcase(t.casefold(), f"*{pattern.casefold()}*") for t in told)
-            if fits and (cell.figure is not None or protocol_of(cell) is not None):
+            texts = (cell.table, cell.row, cell.column.key, cell.column.label, cell.recipe or "")
+            matches = pattern is None or any(
+                fnmatchcase(t.casefold(), f"*{pattern.casefold()}*") for t in texts
+            )
+            if matches and (cell.figure is not None or protocol_of(cell) is not None):
                 yield cell
 
 
 @cache
 def protocol_of(cell: Cell) -> Protocol | None:
-    """How this version would measure a figure; None if it cannot."""
+    """Return the protocol that measures a figure; None if this version cannot run it."""
     column = cell.column
     if cell.recipe is None or column.data is None or cell.recipe not in recipes():
         return None
@@ -146,30 +148,30 @@ def protocol_of(cell: Cell) -> Protocol | None:
             average=column.average,
             groups=column.groups,
         )
-    except InputError:  # a method or a setting of a later version, or another kind of recipe
+    except InputError:  # unknown method or setting, or a metric of the other kind of recipe
         return None
 
 
 def reference_column(recipe: str) -> Column | None:
-    """What the papers measure a recipe on; None if no table has it."""
-    found = [cell.column for cell in cells() if cell.recipe == recipe and protocol_of(cell) is not None]
-    return min(found, key=lambda column: column.metric not in ("miou", "map"), default=None)
+    """Return the column in which the papers report a recipe; None if no table has it."""
+    columns = [cell.column for cell in cells() if cell.recipe == recipe and protocol_of(cell) is not None]
+    return min(columns, key=lambda column: column.metric not in ("miou", "map"), default=None)
 
 
 def published(protocol: Protocol, data: str, split: str | None) -> list[Cell]:
-    """All figures that were made as `protocol` says, whatever the metric."""
+    """Return all published figures with the same protocol, in any metric."""
     return [
         cell
         for cell in cells()
         if cell.figure is not None
         and (cell.column.data, cell.column.split) == (data, split)
-        and (own := protocol_of(cell)) is not None
-        and _unnamed(own) == _unnamed(protocol)
+        and (measured := protocol_of(cell)) is not None
+        and _comparable(measured) == _comparable(protocol)
     ]
 
 
-def _unnamed(protocol: Protocol) -> Protocol:
-    """What counts when two protocols are compared: not what the recipe is called, nor which score is read."""
+def _comparable(protocol: Protocol) -> Protocol:
+    """The protocol without its recipe's name and metric, for comparison."""
     recipe = replace(protocol.recipe, name="")
     return replace(protocol, recipe=recipe, metric="map" if protocol.tags else "miou")
 
@@ -178,24 +180,24 @@ def _toml(file: str) -> dict[str, Any]:
     return tomllib.loads((resources.files(__package__) / "figures" / file).read_text(encoding="utf-8"))
 
 
-def _column(key: str, said: Mapping[str, Any]) -> Column:
-    return Column(key=key, **{"recipe": said.get("data", ""), **said})
+def _column(key: str, entry: Mapping[str, Any]) -> Column:
+    return Column(key=key, **{"recipe": entry.get("data", ""), **entry})
 
 
-def _table(said: Mapping[str, Any], paper: str, known: Mapping[str, Column]) -> Table:
-    columns = tuple(known[key] for key in said["columns"])
-    made = [cell for row in said["rows"] for cell in _row(row, said, columns)]
+def _table(entry: Mapping[str, Any], paper: str, known: Mapping[str, Column]) -> Table:
+    columns = tuple(known[key] for key in entry["columns"])
+    cells_of_rows = [cell for row in entry["rows"] for cell in _row(row, entry, columns)]
     return Table(
-        name=said["name"],
-        title=said["title"],
+        name=entry["name"],
+        title=entry["title"],
         paper=paper,
         columns=columns,
-        rows=tuple(row["row"] for row in said["rows"]),
-        cells=tuple(made),
+        rows=tuple(row["row"] for row in entry["rows"]),
+        cells=tuple(cells_of_rows),
     )
 
 
-def _row(row: Mapping[str, Any], said: Mapping[str, Any], columns: tuple[Column, ...]) -> Iterator[Cell]:
+def _row(row: Mapping[str, Any], entry: Mapping[str, Any], columns: tuple[Column, ...]) -> Iterator[Cell]:
     for column, figure in zip(columns, row["figures"], strict=True):
         template = cast("str | None", _by_metric(row.get("recipe"), column.metric))
         settings = cast("list[str] | None", _by_metric(row.get("set"), column.metric))
@@ -203,17 +205,17 @@ def _row(row: Mapping[str, Any], said: Mapping[str, Any], columns: tuple[Column,
         if figure == "-" and not runs:
             continue
         yield Cell(
-            table=said["name"],
+            table=entry["name"],
             row=row["row"],
             column=column,
             figure=None if figure == "-" else float(figure),
-            source=row.get("source", said["source"]),
+            source=row.get("source", entry["source"]),
             recipe=template.format(column.recipe) if template and runs else None,
             settings=tuple(settings or ()),
             note=row.get("note", ""),
         )
 
 
-def _by_metric(said: object, metric: str) -> object:
-    """What a row says for all its columns, or for those of one metric."""
-    return said.get(metric) if isinstance(said, dict) else said
+def _by_metric(value: object, metric: str) -> object:
+    """A row's value for one metric; a row may give one value for all metrics."""
+    return value.get(metric) if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""Coarser classes that some papers score by: a step of scoring alone, no method ever sees them."""
+"""Coarser classes that some papers score on; used only in scoring, never by a method."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ GROUPS: Mapping[str, str] = MappingProxyType({"coco-stuff-27": "COCO-Stuff's 171
 
 @dataclass(frozen=True)
 class Groups:
-    """Which coarser class each class belongs to."""
+    """The coarser class of each class."""
 
     names: tuple[str, ...]
     members: tuple[int, ...]
-    """Of each class, its group."""
+    """Group index of each class."""
 
 
 @cache
 def grouping(name: str) -> Groups:
-    """The groups called `name`, one of `GROUPS`.
+    """Return the groups called `name`, one of `GROUPS`.
 
     Example:
         >>> groups = grouping("coco-stuff-27")
@@ -38,5 +38,5 @@ def grouping(name: str) -> Groups:
 
 @cache
 def coco_stuff_from_raw() -> Mapping[int, int]:
-    """Class 0 .. 170 of each raw id (0 .. 181) that COCO-Stuff's files use; eleven raw ids are never used."""
+    """Map COCO-Stuff's raw ids (0 .. 181) to classes 0 .. 170; eleven raw ids are unused."""
     return MappingProxyType({raw: index for raw, index, _ in raw_ids() if index is not None})

@@ -1,8 +1,8 @@
-"""Results image by image, in a file that outlives the run that writes it.
+"""The file of records, one line per image, from which an interrupted run resumes.
 
-The first line says what the results are of, each further line is one image. A line is written in one piece: a
-run that is killed leaves at most one torn line, at the end, which the next run takes away. The number of a
-run is always computed from this file: whether it was written at once or in parts cannot matter.
+The first line describes the run, each further line is the record of one image. Each line is one write: a
+killed run leaves at most one incomplete line, at the end, which the next run removes. Scores are always
+computed from this file, so they do not depend on interruptions.
 """
 
 import json
@@ -23,49 +23,49 @@ __all__ = ["Journal", "Record", "open_journal", "read_journal"]
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What one image adds: counted pixels, or scored tags, or the reason why there is nothing."""
+    """The result of one image: pixel counts, or scored tags, or the reason for its failure."""
 
     id: str
     pixels: tuple[Cell, ...] | None = None
-    """Counts by true and predicted class (`metrics.ConfusionMatrix.cells`)."""
+    """Pixel counts by true and predicted class (`metrics.ConfusionMatrix.cells`)."""
     scores: tuple[float, ...] | None = None
-    """Of each tag, float32."""
+    """Score of each tag, float32."""
     chosen: tuple[int, ...] | None = None
-    """Tags taken as present."""
+    """Indices of the chosen tags."""
     failed: str | None = None
-    """What was wrong: image, mask, size, labels, tags, memory, method."""
+    """Kind of failure: image, mask, size, labels, tags, memory, method."""
     reason: str | None = None
-    """The same in words."""
+    """The error message."""
 
     def line(self) -> str:
-        """As JSON; what is not there is left out."""
-        kept = {key: value for key, value in asdict(self).items() if value is not None}
-        return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
+        """Format as JSON without the fields that are None."""
+        fields = {key: value for key, value in asdict(self).items() if value is not None}
+        return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
 
-def _record(said: Mapping[str, Any]) -> Record:
-    pixels, scores, chosen = said.get("pixels"), said.get("scores"), said.get("chosen")
+def _record(line: Mapping[str, Any]) -> Record:
+    pixels, scores, chosen = line.get("pixels"), line.get("scores"), line.get("chosen")
     return Record(
-        id=str(said["id"]),
+        id=str(line["id"]),
         pixels=None if pixels is None else tuple((int(t), int(p), int(n)) for t, p, n in pixels),
         scores=None if scores is None else tuple(map(float, scores)),
         chosen=None if chosen is None else tuple(map(int, chosen)),
-        failed=said.get("failed"),
-        reason=said.get("reason"),
+        failed=line.get("failed"),
+        reason=line.get("reason"),
     )
 
 
 class Journal:
-    """An open file of results; made by `open_journal`."""
+    """A file of records, open for appending; created by `open_journal`."""
 
     def __init__(self, path: Path, done: frozenset[str]) -> None:
         self.path = path
         self.done = done
-        """Images that an earlier run has results of."""
+        """Ids of the images that earlier runs have scored."""
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
 
     def write(self, record: Record) -> None:
-        """Add one image, in one piece.
+        """Append one record in a single write.
 
         Raises:
             OutputError: the file cannot be written.
@@ -73,7 +73,7 @@ class Journal:
         data = (record.line() + "\n").encode("utf-8", "backslashreplace")
         try:
             if os.write(self._file, data) != len(data):
-                raise OSError("the disk is full")
+                raise OSError("The disk is full.")
         except OSError as error:
             raise unwritable(self.path, error) from error
 
@@ -89,39 +89,39 @@ class Journal:
 
 
 def open_journal(path: Path, header: Mapping[str, Any], *, resume: bool) -> Journal:
-    """Start a file of results, or go on with one.
+    """Start a file of records, or resume one.
 
-    Going on takes away a torn last line, and the images that failed, which are tried again.
+    Resuming removes an incomplete last line, and the images that failed, which are tried again.
 
     Args:
         path: the file.
-        header: what the results are of; JSON, by topic.
-        resume: go on with results that are there; without it they are an error.
+        header: description of the run, by topic; JSON values.
+        resume: continue with existing records; otherwise they are an error.
 
     Raises:
-        InputError: results are there and `resume` was not asked for, or they are of something else,
-            or the file is no such file.
+        InputError: the file has records and `resume` is off, or they are those of another run, or the
+            file is not a file of records.
         OutputError: the file cannot be written.
     """
-    kept: list[str] = []
+    lines: list[str] = []
     done: set[str] = set()
     if path.exists():
         _check_same(path, _header(path), header, resume=resume)
         for record in read_journal(path):
             if record.failed is None:
                 done.add(record.id)
-                kept.append(record.line())
+                lines.append(record.line())
     with atomic_open(path) as file:
-        for line in (json.dumps(header, ensure_ascii=False), *kept):
+        for line in (json.dumps(header, ensure_ascii=False), *lines):
             file.write((line + "\n").encode("utf-8", "backslashreplace"))
     return Journal(path, frozenset(done))
 
 
 def read_journal(path: Path) -> Iterator[Record]:
-    """The images of a file of results, one after another; a torn last line is passed over.
+    """Read the records of a file; an incomplete last line is skipped.
 
     Raises:
-        InputError: the file cannot be read, or another line of it is damaged.
+        InputError: the file is unreadable, or any other line is damaged.
     """
     for number, line in enumerate(_lines(path), start=1):
         if number == 1:
@@ -132,7 +132,7 @@ def read_journal(path: Path) -> Iterator[Record]:
             yield _record(json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"line {number} of {path} is damaged ({error}); take that line away and run with --resume"
+                f"Line {number} of {path} is damaged ({error}). Remove that line and run with --resume."
             ) from error
 
 
@@ -141,25 +141,25 @@ def _lines(path: Path) -> Iterator[str]:
         with path.open(encoding="utf-8", newline="\n") as file:
             yield from file
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the results {path} cannot be read: {error}; give another --out") from error
+        raise InputError(f"The results {path} are unreadable: {error}. Give another --out.") from error
 
 
 def _header(path: Path) -> Mapping[str, Any]:
     first = next(_lines(path), "")
     with suppress(ValueError):
-        said = json.loads(first)
-        if isinstance(said, dict) and first.endswith("\n"):
-            return said
-    raise InputError(f"{path} is no file of bench results (its first line is none); give another --out")
+        header = json.loads(first)
+        if isinstance(header, dict) and first.endswith("\n"):
+            return header
+    raise InputError(f"{path} is not a file of bench results: its first line is invalid. Give another --out.")
 
 
 def _check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any], *, resume: bool) -> None:
-    wanted = json.loads(json.dumps(new))  # tuples are lists in the file
-    differ = sorted(key for key in {*old, *wanted} if old.get(key) != wanted.get(key))
+    expected = json.loads(json.dumps(new))  # tuples are lists in the file
+    differ = sorted(key for key in {*old, *expected} if old.get(key) != expected.get(key))
     if differ:
         raise InputError(
-            f"{path} holds results of a run with other {', '.join(differ)}: they cannot be mixed; "
-            "give another --out, or remove that file"
+            f"{path} has results of a run with different settings ({', '.join(differ)}). "
+            "Results of different runs cannot be mixed: give another --out, or remove that file."
         )
     if not resume:
-        raise InputError(f"{path} holds results of this run already; give --resume to go on with them")
+        raise InputError(f"{path} already has results of this run. Give --resume to continue.")

@@ -1,4 +1,4 @@
-"""What a run leaves for people and programs: result.json, result.md and a plot of its classes."""
+"""Write a run's results: result.json, result.md and a bar chart of the classes (classes.svg)."""
 
 import json
 import math
@@ -18,34 +18,34 @@ __all__ = ["Comparison", "RunReport", "compare_with_published", "headline", "wri
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A figure of a paper beside ours."""
+    """A published figure compared with ours."""
 
     cell: Cell
     ours: float
 
     @property
     def difference(self) -> float:
-        """Ours less the paper's, in points; NaN where ours is unknown."""
+        """Ours minus the paper's, in percentage points; NaN if ours is unknown."""
         return self.ours - (self.cell.figure if self.cell.figure is not None else math.nan)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunReport:
-    """Everything that there is to say about one run."""
+    """Everything that is reported about one run."""
 
     name: str
-    """Of the recipe, with what was changed."""
+    """The recipe's name with its changed settings."""
     data: str
-    """Of the data set, with the split."""
+    """The data set's name with the split."""
     protocol: Protocol
     summary: Summary
     comparisons: Sequence[Comparison]
     about: Mapping[str, Any]
-    """What single results depend on (`session.described`), and a note, if there is one."""
+    """What the results depend on (`benchmark_run.describe_run`), and a note if there is one."""
 
 
 def compare_with_published(summary: Summary, cells: Sequence[Cell]) -> list[Comparison]:
-    """Each figure with the score of ours that it is to be compared with."""
+    """Pair each published figure with our score in the same metric."""
     return [
         Comparison(cell=cell, ours=summary.scores[cell.column.metric])
         for cell in cells
@@ -53,42 +53,42 @@ def compare_with_published(summary: Summary, cells: Sequence[Cell]) -> list[Comp
     ]
 
 
-def headline(found: RunReport) -> str:
-    """One line: the number, what it is of, and whether it is whole.
+def headline(report: RunReport) -> str:
+    """One line: the score, what it was measured on, and whether the data set is complete.
 
-    A part of a set is never printed as if it were all of it.
+    The score of a part of a data set is always marked as partial.
     """
-    protocol, summary = found.protocol, found.summary
+    protocol, summary = report.protocol, report.summary
     value = summary.scores[protocol.metric]
-    shown = "unknown" if math.isnan(value) else f"{value:.2f}"
+    text = "unknown" if math.isnan(value) else f"{value:.2f}"
     partial = f" (partial: {'; '.join(summary.partial)})" if summary.partial else ""
     return (
-        f"{found.name} on {found.data}, {summary.scored} images: {METRICS[protocol.metric]} {shown}{partial}"
+        f"{report.name} on {report.data}, {summary.scored} images: {METRICS[protocol.metric]} {text}{partial}"
     )
 
 
-def write_pages(folder: Path, found: RunReport) -> None:
+def write_pages(folder: Path, report: RunReport) -> None:
     """Write result.json, result.md and classes.svg.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    summary, metric = found.summary, found.protocol.metric
-    text = json.dumps(_result(found), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    summary, metric = report.summary, report.protocol.metric
+    text = json.dumps(_result(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_bytes(folder / "result.json", text.encode("utf-8", "backslashreplace"))
     kind = "IoU" if metric == "miou" else "Average precision"
-    title = f"{kind} of each class, {found.name} on {found.data}" + (", partial" if summary.partial else "")
+    title = f"{kind} of each class, {report.name} on {report.data}" + (", partial" if summary.partial else "")
     mean = summary.scores["miou" if metric == "miou" else "map"]
     write_bytes(folder / "classes.svg", bars_svg(title, summary.classes, mean).encode())
-    page = "\n".join(_page(found)) + "\n"
+    page = "\n".join(_page(report)) + "\n"
     write_bytes(folder / "result.md", page.encode("utf-8", "backslashreplace"))
 
 
-def _result(found: RunReport) -> dict[str, Any]:
-    protocol, summary = found.protocol, found.summary
+def _result(report: RunReport) -> dict[str, Any]:
+    protocol, summary = report.protocol, report.summary
     return {
-        "recipe": found.name,
-        "data": found.data,
+        "recipe": report.name,
+        "data": report.data,
         "metric": protocol.metric,
         "value": _json(summary.scores[protocol.metric]),
         "partial": list(summary.partial),
@@ -97,7 +97,7 @@ def _result(found: RunReport) -> dict[str, Any]:
         "scores": {key: _json(value) for key, value in summary.scores.items()},
         "classes": {key: _json(value) for key, value in summary.classes.items()},
         "images": {
-            "asked": summary.asked,
+            "requested": summary.requested,
             "scored": summary.scored,
             "failed": [{"id": f.id, "kind": f.kind, "reason": f.reason} for f in summary.failures],
         },
@@ -112,45 +112,45 @@ def _result(found: RunReport) -> dict[str, Any]:
                 "ours": _json(each.ours),
                 "difference": _json(each.difference),
             }
-            for each in found.comparisons
+            for each in report.comparisons
         ],
-        "about": dict(found.about),
+        "about": dict(report.about),
     }
 
 
-def _page(found: RunReport) -> list[str]:
-    summary = found.summary
-    lines = [f"# {found.name} on {found.data}", "", headline(found), ""]
-    if note := found.about.get("note"):
+def _page(report: RunReport) -> list[str]:
+    summary = report.summary
+    lines = [f"# {report.name} on {report.data}", "", headline(report), ""]
+    if note := report.about.get("note"):
         lines += [f"Note: {note}.", ""]
-    if found.comparisons:
+    if report.comparisons:
         ours = "ours (partial)" if summary.partial else "ours"
         lines += [f"| table | row | score | paper | {ours} | difference |", "|---|---|---|---|---|---|"]
         lines += [
-            f"| {each.cell.table} | {_cell(each.cell.row)} | {METRICS[each.cell.column.metric]} "
-            f"| {each.cell.figure:g} {each.cell.source} | {_shown(each.ours)} "
-            f"| {_shown(each.difference, '+')} |"
-            for each in found.comparisons
+            f"| {each.cell.table} | {_escaped(each.cell.row)} | {METRICS[each.cell.column.metric]} "
+            f"| {each.cell.figure:g} {each.cell.source} | {_percent(each.ours)} "
+            f"| {_percent(each.difference, '+')} |"
+            for each in report.comparisons
         ]
         lines.append("")
     lines += ["| score | percent |", "|---|---|"]
-    lines += [f"| {METRICS.get(key, key)} | {_shown(value)} |" for key, value in summary.scores.items()]
+    lines += [f"| {METRICS.get(key, key)} | {_percent(value)} |" for key, value in summary.scores.items()]
     lines += ["", "![Classes](classes.svg)", "", "| class | percent |", "|---|---|"]
-    lines += [f"| {_cell(key)} | {_shown(value)} |" for key, value in summary.classes.items()]
+    lines += [f"| {_escaped(key)} | {_percent(value)} |" for key, value in summary.classes.items()]
     if summary.failures:
-        lines += ["", "| failed image | what | why |", "|---|---|---|"]
+        lines += ["", "| failed image | problem | reason |", "|---|---|---|"]
         lines += [
-            f"| {_cell(f.id)} | {FAILURES.get(f.kind, f.kind)} | {_cell(f.reason)} |"
+            f"| {_escaped(f.id)} | {FAILURES.get(f.kind, f.kind)} | {_escaped(f.reason)} |"
             for f in summary.failures
         ]
     return lines
 
 
-def _shown(value: float, sign: str = "") -> str:
+def _percent(value: float, sign: str = "") -> str:
     return "-" if math.isnan(value) else f"{value:{sign}.2f}"
 
 
-def _cell(text: str) -> str:
+def _escaped(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 

@@ -1,4 +1,4 @@
-"""One bar for each class, as an SVG that any browser shows: no library, nothing outside the file."""
+"""A bar chart of the classes as a self-contained SVG."""
 
 import math
 from collections.abc import Mapping
@@ -8,16 +8,16 @@ from tagmask.report.text import escaped
 __all__ = ["bars_svg"]
 
 _ROW, _TOP, _LEFT, _RIGHT, _WIDTH = 18, 46, 170, 56, 760
-_LONGEST = 26
+_MAX_LABEL = 26
 
 
 def bars_svg(title: str, values: Mapping[str, float], mean: float) -> str:
-    """A bar chart, best first; classes without a value come last and have no bar.
+    """Draw a bar chart, best first; classes without a value come last and have no bar.
 
     Args:
-        title: above the bars.
-        values: 0..100 by name; NaN where there is nothing to score.
-        mean: drawn across as a line; NaN draws none.
+        title: text above the bars.
+        values: 0..100 by name; NaN if there is nothing to score.
+        mean: drawn as a vertical line; not drawn if NaN.
 
     Example:
         >>> bars_svg("IoU", {"cat": 50.0, "dog": float("nan")}, 50.0).count("<rect class='bar'")
@@ -45,10 +45,13 @@ def bars_svg(title: str, values: Mapping[str, float], mean: float) -> str:
 
 
 def _bar(name: str, value: float, y: int) -> list[str]:
-    shown = name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
-    parts = [f"<text x='{_LEFT - 8}' y='{y + 13}' text-anchor='end'>{escaped(shown)}</text>"]
+    label = name if len(name) <= _MAX_LABEL else name[: _MAX_LABEL - 1] + "…"
+    parts = [f"<text x='{_LEFT - 8}' y='{y + 13}' text-anchor='end'>{escaped(label)}</text>"]
     if math.isnan(value):
-        return [*parts, f"<text x='{_LEFT + 4}' y='{y + 13}' fill-opacity='.6'>not in the truth</text>"]
+        return [
+            *parts,
+            f"<text x='{_LEFT + 4}' y='{y + 13}' fill-opacity='.6'>not in the ground truth</text>",
+        ]
     length = round(_x(value) - _LEFT, 1)
     return [
         *parts,

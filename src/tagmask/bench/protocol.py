@@ -1,4 +1,4 @@
-"""What one benchmark run does: a recipe, and how its answers are scored."""
+"""The protocol of a benchmark run: a recipe, and how its results are scored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,27 +18,27 @@ TAG_METRICS = ("map", "precision", "recall", "f1")
 METRICS: Mapping[str, str] = MappingProxyType(
     {"miou": "mIoU", "map": "mAP", "precision": "precision", "recall": "recall", "f1": "F1"}
 )
-"""What people call them; all in percent."""
+"""Display names of the metrics; all in percent."""
 
 _TAGGER = "tagger."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """One way to get one number."""
+    """A recipe, a metric and the details of its computation."""
 
     recipe: Recipe
     metric: str = "miou"
     average: Average = "union"
-    """Of the classes' IoU: over those that truth or masks hold, or those that the truth holds."""
+    """Classes in the mean IoU: those in the ground truth or the predictions, or those in the ground truth."""
     groups: str | None = None
-    """Coarser classes (`groups.GROUPS`) that masks and truth are counted by."""
+    """Coarser classes (`groups.GROUPS`) to which predictions and ground truth are mapped before scoring."""
 
     def __post_init__(self) -> None:
-        wanted = TAG_METRICS if self.tags else MASK_METRICS
-        if self.metric not in wanted:
+        metrics = TAG_METRICS if self.tags else MASK_METRICS
+        if self.metric not in metrics:
             raise InputError(
-                f"{self.recipe.name} is scored by {', '.join(wanted)}, and {self.metric!r} was asked for"
+                f"Metric {self.metric!r} does not fit {self.recipe.name}. Give one of {', '.join(metrics)}."
             )
         check_choice("average", self.average, ("union", "truth"))
         if self.groups is not None:
@@ -46,25 +46,25 @@ class Protocol:
 
     @property
     def tags(self) -> bool:
-        """Tags are scored, not masks."""
+        """Whether tags are scored, not masks."""
         return self.recipe.gives == "tags"
 
     @property
     def given_tags(self) -> bool:
-        """The method is told each image's true tags."""
+        """Whether the method receives each image's ground-truth tags."""
         return self.recipe.needs_tags
 
 
 def made_recipe(name: str, settings: Mapping[str, object], as_: str | None = None) -> Recipe:
-    """A recipe by name with single settings changed.
+    """Build a recipe by name with overridden settings.
 
     Args:
         name: "METHOD/DATASET".
-        settings: fields by name; "tagger.FIELD" is a field of the tagger that CLS-SEG finds its tags with.
+        settings: fields by name; "tagger.FIELD" is a field of CLS-SEG's tagger.
         as_: "published", "corrected" or None.
 
     Raises:
-        InputError: no such recipe, or a setting it does not take.
+        InputError: an unknown recipe, or a setting that it does not have.
 
     Example:
         >>> made_recipe("tagclip/voc2012", {"cwr": False}).variant.cwr
@@ -73,11 +73,11 @@ def made_recipe(name: str, settings: Mapping[str, object], as_: str | None = Non
     base = recipe(name)
     if isinstance(base, TagRecipe):
         return tag_recipe(base, as_=as_, overrides=settings)
-    deeper = {k.removeprefix(_TAGGER): v for k, v in settings.items() if k.startswith(_TAGGER)}
-    own = {k: v for k, v in settings.items() if not k.startswith(_TAGGER)}
-    made = mask_recipe(name, as_=as_, overrides=own)
-    if not deeper:
-        return made
-    if made.tagger is None:
-        raise InputError(f"{name} has no tagger, so {_TAGGER}{next(iter(deeper))} cannot be set")
-    return replace(made, tagger=tag_recipe(made.tagger, overrides=deeper))
+    tagger_settings = {k.removeprefix(_TAGGER): v for k, v in settings.items() if k.startswith(_TAGGER)}
+    mask_settings = {k: v for k, v in settings.items() if not k.startswith(_TAGGER)}
+    result = mask_recipe(name, as_=as_, overrides=mask_settings)
+    if not tagger_settings:
+        return result
+    if result.tagger is None:
+        raise InputError(f"{name} has no tagger. Remove the setting {_TAGGER}{next(iter(tagger_settings))}.")
+    return replace(result, tagger=tag_recipe(result.tagger, overrides=tagger_settings))

@@ -1,6 +1,6 @@
-"""One image after another, or a few side by side: what each adds to a number, or why it adds nothing.
+"""Score images, one by one or in parallel; each gives a record with its result or the reason for its failure.
 
-Results do not depend on how many images are scored at the same time, and come out in the order of the images.
+Records do not depend on the number of workers and come in the order of the images.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -24,25 +24,28 @@ Read = TypeVar("Read")
 
 
 def mask_scorer(segmenter: Segmenter, dataset: Dataset, *, given_tags: bool = False) -> Scorer:
-    """Mask an image and count its pixels by true and predicted class.
+    """Return a function that segments a sample and counts its pixels by true and predicted class.
 
     Args:
-        segmenter: its labels are those of `dataset.classes`, in that order.
-        dataset: whose samples will be scored.
-        given_tags: the method is told each image's true tags.
+        segmenter: its classes are `dataset.classes`, in that order.
+        dataset: the data set of the samples.
+        given_tags: pass each image's ground-truth tags to the method.
 
     Raises:
-        InputError: the segmenter's labels are not as many as the data set's classes.
+        InputError: the numbers of classes differ, or only the data set has a background.
     """
     _check_same_classes(segmenter.words, dataset.classes, dataset.name, "masks")
     if dataset.classes[0] == "background" and not segmenter.background:
-        raise InputError(f"{dataset.name} has a background and {segmenter.recipe.name} has none")
+        raise InputError(
+            f"{dataset.name} has a background class, {segmenter.recipe.name} has none. "
+            "Give a recipe of that data set."
+        )
 
     def score(sample: Sample) -> Record:
         tags = None
         if given_tags:
             if sample.tags is None:
-                return Record(id=sample.id, failed="tags", reason="its true tags are not known")
+                return Record(id=sample.id, failed="tags", reason="its ground-truth tags are unknown")
             tags = list(sample.tags)
         if sample.read_mask is None:
             return Record(id=sample.id, failed="mask", reason="it has no mask")
@@ -51,12 +54,12 @@ def mask_scorer(segmenter: Segmenter, dataset: Dataset, *, given_tags: bool = Fa
             truth = _read("mask", sample.read_mask)
         except _UnreadableError as error:
             return Record(id=sample.id, failed=error.what, reason=str(error))
-        return _counted(sample.id, segmenter, image, truth, tags, dataset.ignore)
+        return _count_pixels(sample.id, segmenter, image, truth, tags, dataset.ignore)
 
     return score
 
 
-def _counted(
+def _count_pixels(
     name: str,
     segmenter: Segmenter,
     image: Image,
@@ -77,28 +80,28 @@ def _counted(
 
 
 def tag_scorer(tagger: Tagger, dataset: Dataset) -> Scorer:
-    """Tag an image and keep all scores.
+    """Return a function that tags a sample and records all scores.
 
     Raises:
-        InputError: the tagger's words are not as many as the data set's classes.
+        InputError: the numbers of classes differ.
     """
     _check_same_classes(tagger.words, dataset.tag_classes, dataset.name, "tags")
 
     def score(sample: Sample) -> Record:
         if sample.tags is None:
-            return Record(id=sample.id, failed="tags", reason="its true tags are not known")
+            return Record(id=sample.id, failed="tags", reason="its ground-truth tags are unknown")
         try:
-            found = tagger(_read("image", sample.read_image))
+            tags = tagger(_read("image", sample.read_image))
         except _UnreadableError as error:
             return Record(id=sample.id, failed=error.what, reason=str(error))
-        # The shortest text that reads back as the same float32.
-        return Record(id=sample.id, scores=tuple(float(str(s)) for s in found.scores), chosen=found.chosen)
+        # The shortest text that parses to the same float32.
+        return Record(id=sample.id, scores=tuple(float(str(s)) for s in tags.scores), chosen=tags.chosen)
 
     return score
 
 
 class _UnreadableError(TagmaskError):
-    """A file of the data set that cannot be read."""
+    """A file of the data set is unreadable."""
 
     def __init__(self, what: str, error: Exception) -> None:
         super().__init__(str(error) or type(error).__name__)
@@ -115,19 +118,18 @@ def _read(what: str, read: Callable[[], Read]) -> Read:
 def _check_same_classes(ours: tuple[str, ...], theirs: tuple[str, ...], name: str, what: str) -> None:
     if len(ours) != len(theirs):
         raise InputError(
-            f"the recipe's {what} have {len(ours)} classes ({', '.join(ours[:3])}, ...) and {name} has "
-            f"{len(theirs)} ({', '.join(theirs[:3])}, ...); give the recipe of that data set"
+            f"The recipe's {what} have {len(ours)} classes ({', '.join(ours[:3])}, ...), {name} has "
+            f"{len(theirs)} ({', '.join(theirs[:3])}, ...). Give a recipe of that data set."
         )
 
 
 def evaluate(samples: Iterable[Sample], score: Scorer, *, workers: int = 1) -> Iterator[Record]:
-    """Score samples, in order, as the iterator is read.
+    """Score samples lazily, in order.
 
-    What is wrong with one image (its files, their sizes, the memory it needs) becomes its record; faults of
-    the program itself are raised.
+    Errors of a single image (its files, their sizes, out of memory) become its record; bugs are raised.
 
     Raises:
-        InputError: `workers` is no number from 1 on.
+        InputError: `workers` is not a number of 1 or more.
     """
     for outcome in ordered_map(samples, score, workers=workers, ahead=workers):
         yield _failed(outcome) if outcome.result is None else outcome.result
@@ -136,6 +138,6 @@ def evaluate(samples: Iterable[Sample], score: Scorer, *, workers: int = 1) -> I
 def _failed(outcome: Outcome[Sample, Record]) -> Record:
     name, error = outcome.item.id, outcome.error
     if error is not None and out_of_memory(error):
-        reason = "not enough memory for this image; use another device, or fewer workers"
+        reason = "out of memory for this image; use another device, or fewer workers"
         return Record(id=name, failed="memory", reason=reason)
     return Record(id=name, failed="method", reason=str(error))

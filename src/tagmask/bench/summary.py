@@ -1,4 +1,4 @@
-"""From the results of single images to the number of a run, and whether it is the whole number."""
+"""Summarise a run: its scores from the records of single images, and whether it covers the whole data set."""
 
 import math
 from collections import Counter
@@ -25,18 +25,18 @@ FAILURES: Mapping[str, str] = MappingProxyType(
     {
         "image": "unreadable image",
         "mask": "missing or unreadable mask",
-        "size": "mask of another size",
+        "size": "mask of the wrong size",
         "labels": "mask with unknown labels",
-        "tags": "tags not known",
+        "tags": "image with unknown ground-truth tags",
         "memory": "out of memory",
-        "method": "refused by the method",
+        "method": "rejected by the method",
     }
 )
 
 
 @dataclass(frozen=True)
 class Failure:
-    """One image that is not in the number."""
+    """One image that is not in the score."""
 
     id: str
     kind: str
@@ -46,17 +46,17 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a run found. All scores in percent; NaN where there is nothing to score."""
+    """Results of a run. All scores in percent; NaN if there is nothing to score."""
 
     scores: Mapping[str, float]
-    """Every score that these results give, by name; those of `protocol.METRICS` first."""
+    """All scores by name; those of `protocol.METRICS` first."""
     classes: Mapping[str, float]
     """IoU or average precision of each class."""
     scored: int
-    asked: int
+    requested: int
     failures: tuple[Failure, ...]
     partial: tuple[str, ...]
-    """Why the number is not that of the whole set; empty where it is."""
+    """Why the scores do not cover the whole data set; empty if they do."""
 
 
 def summarise(
@@ -67,73 +67,75 @@ def summarise(
     limit: int | None = None,
     images: int | None = None,
 ) -> Summary:
-    """The number of a run, from its file of results.
+    """Summarise a run from its file of records.
 
     Args:
-        journal: the results.
+        journal: the file of records.
         protocol: how to score them.
-        dataset: what they are results of.
-        limit: only the first so many images were asked for.
-        images: how many images the papers' list has, where that is known.
+        dataset: the data set that was scored.
+        limit: number of images requested, from the first; None for all.
+        images: number of images in the papers' list, if known.
 
     Raises:
-        InputError: a damaged file, or one that holds an image twice or one of another data set.
+        InputError: a damaged file, or one that has an image twice or an image of another data set.
     """
-    asked = list(islice(dataset.samples, limit))
+    requested = list(islice(dataset.samples, limit))
     known = {sample.id: i for i, sample in enumerate(dataset.samples)}
     failures: dict[str, Failure] = {}
     counter = _Tags(dataset) if protocol.tags else _Masks(dataset, protocol)
-    seen: set[str] = set()
+    ids: set[str] = set()
     for record in read_journal(journal):
-        if record.id in seen or record.id not in known:
-            what = "twice" if record.id in seen else f"which is not in {dataset.name}"
-            raise InputError(f"{journal} holds {record.id!r} {what}; remove it and run anew")
-        seen.add(record.id)
-        if known[record.id] >= len(asked):
+        if record.id in ids or record.id not in known:
+            problem = "twice" if record.id in ids else f"which is not in {dataset.name}"
+            raise InputError(f"{journal} has {record.id!r} {problem}. Remove the file and run again.")
+        ids.add(record.id)
+        if known[record.id] >= len(requested):
             continue
         if record.failed is not None:
             failures[record.id] = Failure(record.id, record.failed, record.reason or "")
         else:
-            counter.add(record, asked[known[record.id]], known[record.id])
+            counter.add(record, requested[known[record.id]], known[record.id])
     scores, classes = counter.result()
     return Summary(
         scores=scores,
         classes=classes,
         scored=counter.count,
-        asked=len(asked),
-        failures=tuple(failures[sample.id] for sample in asked if sample.id in failures),
-        partial=_partial(counter.count, len(asked), len(dataset.samples), images, failures.values()),
+        requested=len(requested),
+        failures=tuple(failures[sample.id] for sample in requested if sample.id in failures),
+        partial=_partial(counter.count, len(requested), len(dataset.samples), images, failures.values()),
     )
 
 
 def _partial(
-    scored: int, asked: int, there: int, images: int | None, failures: Collection[Failure]
+    scored: int, requested: int, available: int, images: int | None, failures: Collection[Failure]
 ) -> tuple[str, ...]:
     reasons = []
     kinds = Counter(failure.kind for failure in failures)
     if kinds:
-        named = ", ".join(f"{count} {FAILURES.get(kind, kind)}" for kind, count in kinds.items())
-        reasons.append(f"{len(failures)} of {asked} images failed: {named}")
-    if missing := asked - scored - len(failures):
-        reasons.append(f"{missing} of {asked} images were not looked at")
-    if asked < there:
-        reasons.append(f"the first {asked} of {there} images were asked for")
-    if images is not None and there != images:
-        reasons.append(f"the data set has {there} images and the papers' list {images}")
+        listed = ", ".join(f"{count} {FAILURES.get(kind, kind)}" for kind, count in kinds.items())
+        reasons.append(f"{len(failures)} of {requested} images failed: {listed}")
+    if missing := requested - scored - len(failures):
+        reasons.append(f"{missing} of {requested} images were not scored")
+    if requested < available:
+        reasons.append(f"only the first {requested} of {available} images were requested")
+    if images is not None and available != images:
+        reasons.append(f"the data set has {available} images, the papers' list {images}")
     return tuple(reasons)
 
 
 class _Masks:
-    """Counted pixels of all images; never a mask."""
+    """Accumulated pixel counts of all images; no mask is kept."""
 
     def __init__(self, dataset: Dataset, protocol: Protocol) -> None:
         self.count = 0
         self._protocol, self._names = protocol, dataset.classes
         self._matrix = ConfusionMatrix(len(dataset.classes), dataset.ignore)
 
-    def add(self, record: Record, sample: Sample, place: int) -> None:
+    def add(self, record: Record, sample: Sample, index: int) -> None:
         if record.pixels is None:
-            raise InputError(f"the results of {record.id!r} are no counts of pixels; remove the file")
+            raise InputError(
+                f"The record of {record.id!r} has no pixel counts. Remove the file and run again."
+            )
         self._matrix.add(record.pixels)
         self.count += 1
 
@@ -147,12 +149,12 @@ class _Masks:
             "pixel accuracy": matrix.pixel_accuracy(),
             "mean accuracy": matrix.mean_accuracy(),
         }
-        classes = _named(names, matrix.iou().tolist())
+        classes = _by_name(names, matrix.iou().tolist())
         return {name: 100 * score for name, score in scores.items()}, classes
 
 
 class _Tags:
-    """Scores and choices of all images."""
+    """Scores and chosen tags of all images."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.count = 0
@@ -160,36 +162,37 @@ class _Tags:
         size = (len(dataset.samples), len(dataset.tag_classes))
         self._scores: Float32[np.ndarray, "i c"] = np.zeros(size, np.float32)
         self._chosen, self._truth, self._unsure = (np.zeros(size, bool) for _ in range(3))
-        self._there = np.zeros(size[0], bool)
+        self._scored = np.zeros(size[0], bool)
 
-    def add(self, record: Record, sample: Sample, place: int) -> None:
+    def add(self, record: Record, sample: Sample, index: int) -> None:
         if record.scores is None or record.chosen is None or len(record.scores) != len(self._names):
             raise InputError(
-                f"the results of {record.id!r} are not {len(self._names)} scores; remove the file"
+                f"The record of {record.id!r} lacks its {len(self._names)} scores. "
+                "Remove the file and run again."
             )
-        # At its place in the set, since the earlier of equal scores ranks first.
-        self._there[place] = True
-        self._scores[place] = record.scores
-        self._chosen[place, list(record.chosen)] = True
-        self._truth[place, list(sample.tags or ())] = True
-        self._unsure[place, list(sample.unsure)] = True
+        # By index in the data set, since equal scores are ranked by image order.
+        self._scored[index] = True
+        self._scores[index] = record.scores
+        self._chosen[index, list(record.chosen)] = True
+        self._truth[index, list(sample.tags or ())] = True
+        self._unsure[index, list(sample.unsure)] = True
         self.count += 1
 
     def result(self) -> tuple[dict[str, float], dict[str, float]]:
-        there = self._there
-        scores, truth, unsure = self._scores[there], self._truth[there], self._unsure[there]
+        scored = self._scored
+        scores, truth, unsure = self._scores[scored], self._truth[scored], self._unsure[scored]
         if not self.count:
-            return dict.fromkeys(("map", "precision", "recall", "f1"), math.nan), _named(
+            return dict.fromkeys(("map", "precision", "recall", "f1"), math.nan), _by_name(
                 self._names, [math.nan] * len(self._names)
             )
-        overall, per_class, per_image = f1_of_decisions(self._chosen[there], truth, unsure)
-        found = {"map": _map(scores, truth, "ranks", unsure)}
-        found |= {"precision": overall.precision, "recall": overall.recall, "f1": overall.f1}
-        found |= {f"mAP, {r}": _map(scores, truth, r, unsure) for r in AP_RULES if r != "ranks"}
-        found |= {"F1 of classes": per_class.f1, "F1 of images": per_image.f1}
+        overall, per_class, per_image = f1_of_decisions(self._chosen[scored], truth, unsure)
+        values = {"map": _map(scores, truth, "ranks", unsure)}
+        values |= {"precision": overall.precision, "recall": overall.recall, "f1": overall.f1}
+        values |= {f"mAP, {r}": _map(scores, truth, r, unsure) for r in AP_RULES if r != "ranks"}
+        values |= {"F1 of classes": per_class.f1, "F1 of images": per_image.f1}
         each = average_precision(scores, truth, "ranks", unsure)
         classes = np.where((truth & ~unsure).any(axis=0), each, math.nan).tolist()
-        return {name: 100 * score for name, score in found.items()}, _named(self._names, classes)
+        return {name: 100 * score for name, score in values.items()}, _by_name(self._names, classes)
 
 
 def _map(
@@ -198,14 +201,14 @@ def _map(
     rule: str,
     unsure: Bool[np.ndarray, "i c"],
 ) -> float:
-    # Of a part of a set some classes are in no image; the papers' lists have all of them.
+    # In a part of a data set some classes may be in no image; the papers' lists have all of them.
     return mean_average_precision(scores, truth, rule, unsure, absent="left out")
 
 
-def _named(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
-    """In percent; a name that two classes have gets its number, so that neither is lost."""
-    twice = {name for name, count in Counter(names).items() if count > 1}
+def _by_name(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+    """Values in percent by name; duplicate names get the class index, so that none is lost."""
+    duplicates = {name for name, count in Counter(names).items() if count > 1}
     return {
-        f"{name} ({i})" if name in twice else name: 100 * value
+        f"{name} ({i})" if name in duplicates else name: 100 * value
         for i, (name, value) in enumerate(zip(names, values, strict=True))
     }

@@ -1,4 +1,4 @@
-"""A whole table with ours beside the paper's figures."""
+"""Format a whole table: the paper's figures and ours."""
 
 import math
 from collections.abc import Mapping
@@ -11,29 +11,30 @@ from tagmask.bench.summary import Summary
 __all__ = ["table_page", "table_record"]
 
 Results = Mapping[Cell, Summary | str]
-"""What each cell that was run gave: a summary, or why there is none."""
+"""The result of each cell that was run: a summary, or the reason why it was not run."""
 
 
 def table_page(table: Table, results: Results) -> str:
-    """Markdown: "paper / ours (difference)" where both are known; "*" where ours is of a part of the set."""
+    """Format as Markdown: "paper / ours (difference)"; "*" marks results on a part of the data set."""
     heads = [f"{column.label}, {METRICS.get(column.metric, column.metric)}" for column in table.columns]
     lines = [
         f"## {table.name}: {table.title}",
         "",
-        f"{table.paper}. Paper / ours (difference); a figure alone is cited; * is of a part of the set.",
+        f"{table.paper}. Paper / ours (difference). A single figure is cited, not run. "
+        "* marks a part of the data set.",
         "",
         "| | " + " | ".join(heads) + " |",
         "|---|" + "---|" * len(heads),
     ]
-    by_place = {(cell.row, cell.column.key): cell for cell in table.cells}
+    by_key = {(cell.row, cell.column.key): cell for cell in table.cells}
     for row in table.rows:
-        shown = [_shown(by_place.get((row, column.key)), results) for column in table.columns]
-        lines.append(f"| {row} | " + " | ".join(shown) + " |")
+        fields = [_field(by_key.get((row, column.key)), results) for column in table.columns]
+        lines.append(f"| {row} | " + " | ".join(fields) + " |")
     notes = [f"* {note}" for note in _notes(table, results)]
     return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
-def _shown(cell: Cell | None, results: Results) -> str:
+def _field(cell: Cell | None, results: Results) -> str:
     result = None if cell is None else results.get(cell)
     if cell is None or (cell.figure is None and result is None):
         return ""
@@ -46,8 +47,8 @@ def _shown(cell: Cell | None, results: Results) -> str:
     mark = "*" if result.partial else ""
     if math.isnan(ours):
         return f"{printed} / -{mark}"
-    gap = "" if cell.figure is None else f" ({ours - cell.figure:+.2f})"
-    return f"{printed} / {ours:.2f}{mark}{gap}"
+    difference = "" if cell.figure is None else f" ({ours - cell.figure:+.2f})"
+    return f"{printed} / {ours:.2f}{mark}{difference}"
 
 
 def _notes(table: Table, results: Results) -> list[str]:
@@ -62,7 +63,7 @@ def _notes(table: Table, results: Results) -> list[str]:
 
 
 def table_record(table: Table, results: Results) -> dict[str, Any]:
-    """The same for programs."""
+    """Return the table as a dictionary for JSON."""
     return {
         "table": table.name,
         "title": table.title,
@@ -72,7 +73,7 @@ def table_record(table: Table, results: Results) -> dict[str, Any]:
 
 
 def _record(cell: Cell, result: Summary | str | None) -> dict[str, Any]:
-    said: dict[str, Any] = {
+    record: dict[str, Any] = {
         "row": cell.row,
         "column": cell.column.key,
         "metric": cell.column.metric,
@@ -82,8 +83,8 @@ def _record(cell: Cell, result: Summary | str | None) -> dict[str, Any]:
         "settings": list(cell.settings),
     }
     if isinstance(result, str):
-        said["not run"] = result
+        record["not run"] = result
     elif result is not None:
         ours = result.scores[cell.column.metric]
-        said |= {"ours": None if math.isnan(ours) else ours, "partial": list(result.partial)}
-    return said
+        record |= {"ours": None if math.isnan(ours) else ours, "partial": list(result.partial)}
+    return record

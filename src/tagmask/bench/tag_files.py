@@ -1,4 +1,4 @@
-"""The papers' tag files, scored against their lists of true classes: no image is read, no model runs."""
+"""Score the papers' tag files against their lists of ground-truth classes, without images or a model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,66 +14,68 @@ from tagmask.runtime.tag_files import read_tags
 __all__ = ["TagFileScores", "read_truth", "scored_tags"]
 
 _RAW = 182
-"""Raw ids of COCO-Stuff's files: 0 .. 181."""
+"""Number of raw ids in COCO-Stuff's files: 0 .. 181."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TagFileScores:
-    """How well the tags of a file agree with a list, over the images of the list that the file has."""
+    """Scores of a tag file against a ground-truth list, over the images that both have."""
 
     f1: F1Scores
     """All 0..1."""
     right: int
-    """Tags that are true, over all images."""
+    """Number of correct tags, over all images."""
     wrong: int
     missed: int
     images: int
     exact: int
-    """Images whose tags are just the true ones."""
+    """Images whose tags are exactly the ground-truth tags."""
     without_tags: tuple[str, ...]
-    """Images of the list that the file does not have."""
+    """Images of the list that the tag file lacks."""
     not_listed: tuple[str, ...]
-    """Images of the file that the list does not have."""
+    """Images of the tag file that the list lacks."""
 
     @property
     def partial(self) -> bool:
-        """The scores are not those of the whole list."""
+        """Whether the scores do not cover the whole list."""
         return bool(self.without_tags or self.not_listed)
 
 
 def read_truth(path: Path, classes: int, *, raw_coco_stuff: bool = False) -> Mapping[str, tuple[int, ...]]:
-    """A list of true classes by image: lines `IMAGE INDEX INDEX ...`.
+    """Read ground-truth classes by image from lines `IMAGE INDEX INDEX ...`.
 
     Args:
         path: the file.
-        classes: how many there are.
+        classes: number of classes.
         raw_coco_stuff: indices are COCO-Stuff's raw ids, 0 to 181 with gaps, and become 0 to 170.
 
     Raises:
-        InputError: a file that is none, or a raw id that stands for no class.
+        InputError: an invalid file, or an unused raw id.
     """
     if not raw_coco_stuff:
         return read_tags(path, classes)
     table = coco_stuff_from_raw()
-    found = read_tags(path, _RAW)
-    for name, ids in found.items():
-        if strange := [raw for raw in ids if raw not in table]:
-            raise InputError(f"{path} has the raw id {strange[0]} for {name!r}, which COCO-Stuff never uses")
-    return {name: tuple(table[raw] for raw in ids) for name, ids in found.items()}
+    raw_ids = read_tags(path, _RAW)
+    for name, ids in raw_ids.items():
+        if unused := [raw for raw in ids if raw not in table]:
+            raise InputError(
+                f"{path} has the unused raw id {unused[0]} for {name!r}. Give COCO-Stuff's own raw ids."
+            )
+    return {name: tuple(table[raw] for raw in ids) for name, ids in raw_ids.items()}
 
 
 def scored_tags(
     tags: Mapping[str, Sequence[int]], truth: Mapping[str, Sequence[int]], classes: int
 ) -> TagFileScores:
-    """Score tags against true classes.
+    """Score tags against ground-truth classes.
 
     Args:
-        tags: classes taken as present, by image.
-        truth: classes that are present, by image; its order is that of the images.
-        classes: how many there are.
+        tags: chosen classes by image.
+        truth: ground-truth classes by image; sets the order of the images.
+        classes: number of classes.
 
     Raises:
-        InputError: no image in common.
+        InputError: the two have no image in common.
 
     Example:
         >>> found = scored_tags({"a": [0], "b": [1]}, {"a": [0, 1], "b": [1]}, 2)
@@ -83,7 +85,7 @@ def scored_tags(
     names = [name for name in truth if name in tags]
     if not names:
         raise InputError(
-            "no image of the tags is in the list of true classes; check that both are of one set"
+            "The tag file and the ground-truth list have no image in common. Give both for the same data set."
         )
     chosen, present = (np.zeros((len(names), classes), bool) for _ in range(2))
     for i, name in enumerate(names):

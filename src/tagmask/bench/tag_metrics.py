@@ -1,7 +1,7 @@
-"""How good tags are: average precision of their scores, precision, recall and F1 of what was chosen.
+"""Tag metrics: average precision of the scores; precision, recall and F1 of the chosen tags.
 
-Papers mean different things by "average precision" and differ in what they do with labels that are in doubt,
-so both are named here and chosen aloud. numpy only, so that results can be scored where no model runs.
+Papers define "average precision" differently and treat uncertain labels differently, so both are explicit
+arguments here. Uses numpy only, so that results can be scored without a model.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,13 +24,13 @@ __all__ = [
 ]
 
 Truth: TypeAlias = Shaped[np.ndarray, "images classes"]
-"""True or non-zero where the class is in the image."""
+"""True or non-zero if the class is in the image."""
 
 Unsure: TypeAlias = Bool[np.ndarray, "images classes"]
-"""True where nobody can say: that image is left out of that class's scoring."""
+"""True if the label is uncertain: the image is left out of that class's scoring."""
 
 Hits: TypeAlias = Bool[np.ndarray, " ranked"]
-"""Best score first: whether the image has the class."""
+"""Whether each image has the class, best score first."""
 
 
 # -- Average precision ---------------------------------------------------------------------------------------
@@ -42,28 +42,28 @@ def average_precision(
     rule: str = "ranks",
     unsure: Unsure | None = None,
 ) -> Float[np.ndarray, " classes"]:
-    """Average precision per class.
+    """Compute the average precision per class.
 
     Args:
-        scores: any real numbers; only their order within a class matters. Of equal scores the
-            earlier image ranks first, except by the rule "steps", which counts them together.
-        truth: which classes are in which images.
+        scores: any real numbers; only their order within a class matters. Ties are ranked by image
+            order, except under the rule "steps", which counts equal scores together.
+        truth: ground-truth classes of each image.
         rule: "ranks", the mean over a class's images of the precision at their rank (TagCLIP);
             "steps", the same with equal scores counted together (scikit-learn, torchmetrics);
             "eleven", the mean over recalls 0, 0.1, ..., 1 of the best precision at that recall or
-            more (VOC 2007); "area", the area under the precision made monotone (VOC 2010 on).
-        unsure: what to leave out.
+            more (VOC 2007); "area", the area under the monotone precision curve (from VOC 2010).
+        unsure: uncertain labels, left out of scoring.
 
     Returns:
         0..1 per class; 0 for a class that is in no image.
 
     Raises:
         ShapeError: arrays that differ in shape.
-        InputError: another `rule`.
+        InputError: an unknown `rule`.
 
     Source:
-        "ranks" as coded by the authors of TagCLIP (AAAI 2024), whose order of equal scores is
-        undefined; "eleven" and "area" as in PASCAL VOC's development kits.
+        "ranks" as coded by the authors of TagCLIP (AAAI 2024), where the order of equal scores is
+        undefined; "eleven" and "area" as in PASCAL VOC's devkits.
 
     Example:
         >>> average_precision(np.array([[0.9], [0.8], [0.1]]), np.array([[1], [0], [1]])).round(4).tolist()
@@ -73,14 +73,14 @@ def average_precision(
     check_choice("rule", rule, tuple(AP_RULES))
     if unsure is not None:
         _require_same(unsure, truth)
-    found = np.zeros(scores.shape[1])
+    values = np.zeros(scores.shape[1])
     for c in range(scores.shape[1]):
-        kept = slice(None) if unsure is None else ~unsure[:, c]
-        order = np.argsort(-scores[kept, c], kind="stable")
-        ranked, hits = scores[kept, c][order], truth[kept, c][order] != 0
+        scored = slice(None) if unsure is None else ~unsure[:, c]
+        order = np.argsort(-scores[scored, c], kind="stable")
+        ranked, hits = scores[scored, c][order], truth[scored, c][order] != 0
         if hits.any():
-            found[c] = AP_RULES[rule](ranked, hits)
-    return found
+            values[c] = AP_RULES[rule](ranked, hits)
+    return values
 
 
 def mean_average_precision(
@@ -91,22 +91,22 @@ def mean_average_precision(
     *,
     absent: Literal["zero", "left out"] = "zero",
 ) -> float:
-    """Mean of `average_precision` over the classes.
+    """Compute the mean of `average_precision` over the classes.
 
     Args:
         scores: as in `average_precision`, like `truth`, `rule` and `unsure`.
-        truth: which classes are in which images.
-        rule: which definition.
-        unsure: what to leave out.
-        absent: classes in no image count as 0 (TagCLIP, scikit-learn, torchmetrics), or are left
-            out of the mean, which is then over fewer classes. The papers' lists have all classes.
+        truth: ground-truth classes of each image.
+        rule: the definition of average precision.
+        unsure: uncertain labels, left out of scoring.
+        absent: classes in no image count as 0 ("zero": TagCLIP, scikit-learn, torchmetrics), or are
+            left out of the mean ("left out"). The papers' lists have all classes.
 
     Returns:
         0..1; NaN if no class is left.
 
     Raises:
         ShapeError: arrays that differ in shape.
-        InputError: another `rule` or `absent`.
+        InputError: an unknown `rule` or `absent`.
     """
     check_choice("absent", absent, ("zero", "left out"))
     values = average_precision(scores, truth, rule, unsure)
@@ -127,14 +127,14 @@ def _by_steps(ranked: Num[np.ndarray, " ranked"], hits: Hits) -> float:
 
 
 def _at_eleven(ranked: Num[np.ndarray, " ranked"], hits: Hits) -> float:
-    # In whole numbers: a recall of 3 in 10 must reach 0.3.
-    tenths, best = 10 * hits.cumsum(), _best_from_here(hits)
+    # Integers, so that a recall of 3 in 10 reaches 0.3 exactly.
+    tenths, best = 10 * hits.cumsum(), _best_from_rank(hits)
     needed = hits.sum() * np.arange(11)
     return float(np.mean([best[np.argmax(tenths >= need)] for need in needed]))
 
 
 def _by_area(ranked: Num[np.ndarray, " ranked"], hits: Hits) -> float:
-    return float(_best_from_here(hits)[hits].sum() / hits.sum())
+    return float(_best_from_rank(hits)[hits].sum() / hits.sum())
 
 
 def _precision(hits: Hits) -> Float[np.ndarray, " ranked"]:
@@ -142,8 +142,8 @@ def _precision(hits: Hits) -> Float[np.ndarray, " ranked"]:
     return precision
 
 
-def _best_from_here(hits: Hits) -> Float[np.ndarray, " ranked"]:
-    """The best precision at this rank or any later one."""
+def _best_from_rank(hits: Hits) -> Float[np.ndarray, " ranked"]:
+    """The best precision at each rank or any later one."""
     best: Float[np.ndarray, " ranked"] = np.maximum.accumulate(_precision(hits)[::-1])[::-1]
     return best
 
@@ -157,7 +157,7 @@ AP_RULES: Mapping[str, Callable[[Num[np.ndarray, " ranked"], Hits], float]] = Ma
 
 
 class F1(NamedTuple):
-    """All 0..1; `f1` is the harmonic mean of the other two, 0 where both are 0."""
+    """F1, precision and recall, 0..1; `f1` is their harmonic mean, 0 if both are 0."""
 
     f1: float
     precision: float
@@ -165,23 +165,23 @@ class F1(NamedTuple):
 
 
 class F1Scores(NamedTuple):
-    """Three ways to average the same decisions."""
+    """The same decisions, averaged over all, per class and per image."""
 
     overall: F1
-    """Decisions of all images and classes pooled."""
+    """All images and classes pooled."""
     per_class: F1
-    """Precision and recall of each class, their means over the classes, then F1 of the means."""
+    """Mean precision and mean recall over the classes, and the F1 of these means."""
     per_sample: F1
-    """The same over the images."""
+    """The same, averaged over the images."""
 
 
 def f1_of_decisions(
     chosen: Bool[np.ndarray, "images classes"], truth: Truth, unsure: Unsure | None = None
 ) -> F1Scores:
-    """F1, precision and recall of given decisions.
+    """Compute F1, precision and recall of the chosen tags.
 
-    A class that is never chosen has precision 0, one that is in no image has recall 0, and
-    both stay in the means; images alike.
+    A class that is never chosen has precision 0, a class that is in no image has recall 0; both
+    stay in the means. The same holds for images.
 
     Raises:
         ShapeError: arrays that differ in shape.
@@ -195,22 +195,22 @@ def f1_of_decisions(
     if unsure is not None:
         _require_same(unsure, truth)
         chosen, present = chosen & ~unsure, present & ~unsure
-    right = chosen & present
+    correct = chosen & present
     return F1Scores(
-        _f1(*(a.reshape(-1).sum(keepdims=True) for a in (right, chosen, present))),
-        _f1(*(a.sum(0) for a in (right, chosen, present))),
-        _f1(*(a.sum(1) for a in (right, chosen, present))),
+        _f1(*(a.reshape(-1).sum(keepdims=True) for a in (correct, chosen, present))),
+        _f1(*(a.sum(0) for a in (correct, chosen, present))),
+        _f1(*(a.sum(1) for a in (correct, chosen, present))),
     )
 
 
-def _f1(right: Int[np.ndarray, " n"], chosen: Int[np.ndarray, " n"], present: Int[np.ndarray, " n"]) -> F1:
-    precision, recall = _share(right, chosen), _share(right, present)
+def _f1(correct: Int[np.ndarray, " n"], chosen: Int[np.ndarray, " n"], present: Int[np.ndarray, " n"]) -> F1:
+    precision, recall = _share(correct, chosen), _share(correct, present)
     both = precision + recall
     return F1(2 * precision * recall / both if both else 0.0, precision, recall)
 
 
 def _share(part: Int[np.ndarray, " n"], total: Int[np.ndarray, " n"]) -> float:
-    """Mean of the ratios, 0 where there is nothing to divide by."""
+    """Mean of the ratios; a ratio with a zero denominator is 0."""
     ratio = np.zeros(len(total))
     np.divide(part, total, out=ratio, where=total > 0)
     return float(ratio.mean())
@@ -219,5 +219,6 @@ def _share(part: Int[np.ndarray, " n"], total: Int[np.ndarray, " n"]) -> float:
 def _require_same(given: Shaped[np.ndarray, "..."], truth: Shaped[np.ndarray, "..."]) -> None:
     if given.shape != truth.shape:
         raise ShapeError(
-            f"got {given.shape} for a truth of {truth.shape}; both are (images, classes), in the same order"
+            f"Got shape {given.shape}, the ground truth has {truth.shape}. "
+            "Both are (images, classes), in the same order."
         )

@@ -1,4 +1,5 @@
-"""The command line. Results on stdout, talk on stderr; exit 0 all done, 1 some images failed, 2 usage.
+"""The command line interface.
 
-Heavy imports stay inside the commands, so that `tagmask --help` answers at once.
+Results go to stdout, messages to stderr. Exit codes: 0 success, 1 some images failed, 2 the command could not
+run. Heavy imports stay inside the commands so that `tagmask --help` is fast.
 """

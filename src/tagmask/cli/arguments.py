@@ -1,4 +1,4 @@
-"""From options to what the library takes: words and weights."""
+"""Convert options to library arguments: words and weights."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tagmask.cli.console import message
 from tagmask.cli.options import Activation, Precision
-from tagmask.errors import InputError, WeightsError
+from tagmask.errors import DownloadError, InputError
 
 if TYPE_CHECKING:
     from tagmask.clip.load import Clip
@@ -14,72 +14,72 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_WEIGHTS", "background_words", "load_weights", "read_words", "require_words"]
 
 DEFAULT_WEIGHTS = "ViT-B-16:openai"
-"""Where none are named."""
+"""Weights used if --weights and TAGMASK_WEIGHTS are not given."""
 
 
-def read_words(given: Sequence[str] | None) -> list[str] | None:
-    """Options as given, with each @FILE replaced by its lines; None where nothing was given.
+def read_words(options: Sequence[str] | None) -> list[str] | None:
+    """Return the words, with each @FILE replaced by its lines; None if there are no options.
 
     Raises:
-        InputError: a file that cannot be read.
+        InputError: a file cannot be read or is empty.
     """
-    if not given:
+    if not options:
         return None
-    found: list[str] = []
-    for option in given:
+    words: list[str] = []
+    for option in options:
         if not option.startswith("@"):
-            found.append(option)
+            words.append(option)
             continue
         file = Path(option[1:])
         try:
             text = file.expanduser().read_text(encoding="utf-8-sig")
         except (OSError, RuntimeError, UnicodeDecodeError) as error:
-            reason = "it is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+            reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
             raise InputError(
-                f"words file {file} cannot be read: {reason}; give @FILE with one word a line"
+                f"The words file {file} cannot be read: {reason}. Give @FILE with one word per line."
             ) from error
-        words = [line.strip() for line in text.splitlines() if line.strip()]
-        if not words:
-            raise InputError(f"words file {file} is empty; give @FILE with one word a line")
-        found += words
-    for word in found:
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        if not lines:
+            raise InputError(f"The words file {file} is empty. Give @FILE with one word per line.")
+        words += lines
+    for word in words:
         if "," in word.replace(", ", ""):
             message(
-                f"note: {word!r} is one text to CLIP; "
-                "write ', ' between several names of one class, and one -w for each class"
+                f"note: CLIP reads {word!r} as one text. "
+                "Separate the names of one class by ', ', and give each class its own -w."
             )
-    return found
+    return words
 
 
 def require_words(words: list[str] | None, recipe: str | None) -> list[str] | None:
-    """The words, which only a recipe can stand in for.
+    """Return the words, which may be missing only if a recipe is given.
 
     Raises:
-        InputError: neither words nor a recipe.
+        InputError: there are neither words nor a recipe.
     """
     if not words and not recipe:
-        raise InputError("no words to look for; give -w cat -w dog, or -w @FILE, or --recipe NAME")
+        raise InputError("No words are given. Give -w cat -w dog, -w @FILE or --recipe NAME.")
     return words
 
 
 def background_words(background: Sequence[str] | None, no_background: bool) -> list[str] | None:
-    """Background words: None for the built-in ones, [] for none.
+    """Return the background words: None for the built-in list, [] for no background.
 
     Raises:
-        InputError: both options at once.
+        InputError: both options are given.
     """
     if background and no_background:
-        raise InputError("--background and --no-background exclude each other; give one of them")
+        raise InputError("--background and --no-background exclude each other. Give only one.")
     return [] if no_background else read_words(background)
 
 
 def load_weights(
     weights: str | None, activation: Activation | None, device: str, precision: Precision
 ) -> "Clip":
-    """The weights asked for, else OpenAI's ViT-B/16, from a cache or downloaded; says what runs.
+    """Load the given or the default weights, downloading them if needed, and report what runs.
 
     Raises:
-        WeightsError: no usable weights.
+        WeightsError: the weights are missing or unusable.
     """
     from tagmask.cli.downloads import download_progress
     from tagmask.clip.load import load
@@ -93,13 +93,10 @@ def load_weights(
                 activation=activation and activation.value,
                 progress=progress,
             )
-    except WeightsError as error:
-        if weights:
-            raise
-        raise WeightsError(
-            f"no --weights PATH was given, nor TAGMASK_WEIGHTS set, and {error} "
-            "(--weights PATH, or --weights miniature)"
+    except DownloadError as error:
+        raise DownloadError(
+            error.problem, "Give a file: --weights PATH. Or try the bundled model: --weights miniature."
         ) from error
-    chosen = " (chosen by --precision auto)" if precision is Precision.auto else ""
-    message(f"{Path(clip.name).name}: {clip.describe()}{chosen}")
+    note = " (chosen by --precision auto)" if precision is Precision.auto else ""
+    message(f"{Path(clip.name).name}: {clip.describe()}{note}")
     return clip

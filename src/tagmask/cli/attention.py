@@ -1,4 +1,4 @@
-"""What `tagmask look` does: reads points, looks, draws."""
+"""`tagmask attention`: compute and draw attention maps at points of an image."""
 
 import io
 import re
@@ -22,32 +22,33 @@ from tagmask.types import TextFeatures
 __all__ = ["DEFAULT_METHODS", "draw_attention", "read_points"]
 
 DEFAULT_METHODS = ("clip", "maskclip", "sclip", "naclip", "sc-clip")
-"""Methods shown where none are asked for."""
+"""Methods drawn by default."""
 _ANY_DEPTH = 12
-"""Layers, where a rule is made only to see that it can be."""
+"""Number of layers used to validate a method's name before the weights are loaded."""
 _POINT = re.compile(r"\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*", re.ASCII)
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
-def read_points(given: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Points written as "x,y", in pixels.
+def read_points(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Parse points written as "x,y", in pixels.
 
     Raises:
-        InputError: something else.
+        InputError: a text is not a point.
 
     Example:
         >>> read_points(["120,80", "3, 4"])
         ((120, 80), (3, 4))
     """
-    found = []
-    for text in given:
+    points = []
+    for text in texts:
         match = _POINT.fullmatch(text)
         if match is None:
             raise InputError(
-                f"--at is {text!r}; give X,Y in whole pixels from the left and the top, as in --at 120,80"
+                f"Invalid point --at {text!r}. Give X,Y in whole pixels from the left and the top, "
+                "as in --at 120,80."
             )
-        found.append((int(match[1]), int(match[2])))
-    return tuple(found)
+        points.append((int(match[1]), int(match[2])))
+    return tuple(points)
 
 
 def draw_attention(
@@ -55,20 +56,22 @@ def draw_attention(
     at: Sequence[str],
     methods: Sequence[str],
     words: Sequence[str] | None,
-    make: Callable[[], Clip],
+    load_clip: Callable[[], Clip],
     out: Path,
 ) -> None:
-    """Draw the attention of the patches at some points of an image, and write it to `out`.
+    """Draw the attention maps of the patches at some points of an image, and write them to `out`.
 
-    Everything that can be wrong with the arguments is found before the weights are loaded.
+    All arguments are validated before the weights are loaded.
 
     Raises:
-        ImageError: an image that cannot be read.
-        InputError: a point that is none or lies outside, an unknown method, an ending that is no picture's.
+        ImageError: the image cannot be read.
+        InputError: an invalid or outside point, an unknown method, or an unsupported file suffix.
     """
     kind = _FORMATS.get(out.suffix.lower())
     if kind is None:
-        raise InputError(f"--out is {str(out)!r}; give a file that ends in .png or .jpg")
+        raise InputError(
+            f"Unsupported file type --out {str(out)!r}. Give a file name that ends in .png or .jpg."
+        )
     methods = tuple(dict.fromkeys(methods)) or DEFAULT_METHODS
     for method in methods:
         dense_rule(method, _ANY_DEPTH)
@@ -76,11 +79,11 @@ def draw_attention(
     points = read_points(at) or ((image.shape[1] // 2, image.shape[0] // 2),)
     check_points(points, (image.shape[0], image.shape[1]))
     if out.exists() and out.samefile(source):
-        raise InputError(f"--out {out} is the image itself; give another file")
-    clip = make()
+        raise InputError(f"--out {out} is the input image. Give another file.")
+    clip = load_clip()
     texts = None if not words else _text_features(clip, words)
     if texts is None:
-        _note_first_pass(clip, methods)
+        _note_second_pass(clip, methods)
     weights = patch_attention(clip, image, points, methods, WHOLE, texts)
     file = io.BytesIO()
     attention_sheet(AttentionExample(image, points, methods, weights)).save(file, kind)
@@ -89,17 +92,17 @@ def draw_attention(
 
 
 def _text_features(clip: Clip, words: Sequence[str]) -> TextFeatures:
-    """Features of the words and of what is behind them, as masks of these words would use them."""
+    """Return the features of the words and the default background, as masking these words would use."""
     recipe = mask_recipe(None, list(words), None, None, {}, clip.background)
     names = split_names([*recipe.background, *recipe.words])
     return text_features(clip, names.texts, recipe.templates)
 
 
-def _note_first_pass(clip: Clip, methods: Sequence[str]) -> None:
+def _note_second_pass(clip: Clip, methods: Sequence[str]) -> None:
     layers = len(clip.vision.blocks)
-    twice = [name for name in methods if dense_rule(name, layers).second_pass is not None]
-    if twice:
+    two_pass = [name for name in methods if dense_rule(name, layers).second_pass is not None]
+    if two_pass:
         message(
-            f"note: {', '.join(twice)} looks twice, the second time with words in mind; "
-            "give -w WORD to see that, here is the first look"
+            f"note: {', '.join(two_pass)} has a second pass that depends on words. "
+            "Without -w WORD, its first pass is drawn."
         )

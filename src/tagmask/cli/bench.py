@@ -1,4 +1,4 @@
-"""`tagmask bench ...`: options in, work done elsewhere, exit codes out."""
+"""The commands of `tagmask bench`: they parse options, call the library and set exit codes."""
 
 from pathlib import Path
 from typing import Annotated
@@ -25,49 +25,57 @@ class _RecipeFirst(TyperGroup):
     """`tagmask bench METHOD/DATASET` is short for `tagmask bench run METHOD/DATASET`."""
 
     def parse_args(self, ctx: object, args: list[str]) -> list[str]:
-        """See that a recipe's name is taken for one."""
-        named = bool(args) and "/" in args[0] and not args[0].startswith("-")
-        # The context's class is another one in each version of typer.
-        return super().parse_args(ctx, ["run", *args] if named else args)  # type: ignore[arg-type]
+        """Insert `run` if the first argument is a recipe."""
+        is_recipe = bool(args) and "/" in args[0] and not args[0].startswith("-")
+        # The class of the context differs between versions of typer.
+        return super().parse_args(ctx, ["run", *args] if is_recipe else args)  # type: ignore[arg-type]
 
 
 bench_app = typer.Typer(
-    cls=_RecipeFirst, no_args_is_help=True, help="Measure: the papers' tables, and worlds with known truth."
+    cls=_RecipeFirst, no_args_is_help=True, help="Reproduce the papers' tables, and measure on drawn scenes."
 )
 
 Data = Annotated[
     list[str],
     typer.Option(
         metavar="[NAME=]ROOT",
-        help="Folder of the data set in its published layout; NAME=ROOT for one of several.",
+        help="Folder of the data set in its published layout. Use NAME=ROOT for several data sets.",
         show_default=False,
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for one folder a run.")]
-Limit = Annotated[int | None, typer.Option(help="Only the first so many images.", min=1)]
-Workers = Annotated[int, typer.Option(help="Images side by side; the numbers are the same.", min=1)]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with results that are there.")]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder; each run gets a subfolder.")
+]
+Limit = Annotated[int | None, typer.Option(help="Use only the first N images.", metavar="N", min=1)]
+Workers = Annotated[
+    int, typer.Option(help="Images processed at once. Does not change results.", metavar="N", min=1)
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from existing results.")]
 
 
 @bench_app.command()
 def run(
-    recipe: Annotated[str, typer.Argument(help="As `bench list` shows them: sclip/voc21.", metavar="RECIPE")],
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe from `bench list`, such as sclip/voc21.", metavar="RECIPE")
+    ],
     data: Data,
     weights: Weights = None,
     activation: ActivationOption = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe; repeat it."),
+        typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the recipe; may be repeated."),
     ] = None,
     refine: Annotated[
-        Refine | None, typer.Option(help="Sharpen masks along edges; else as the recipe has it.")
+        Refine | None,
+        typer.Option(metavar="NAME", help="Refine masks: none, pamr or crf. Default: the recipe's."),
     ] = None,
     as_: AsOption = None,
     dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Another data set than the recipe's, of like classes.")
+        str | None,
+        typer.Option(metavar="NAME", help="Data set with the same classes, instead of the recipe's."),
     ] = None,
     split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Another part of it than the papers'.")
+        str | None, typer.Option(metavar="NAME", help="Split, instead of the one that papers use.")
     ] = None,
     limit: Limit = None,
     workers: Workers = 1,
@@ -76,10 +84,11 @@ def run(
     device: Device = "auto",
     precision: PrecisionOption = Precision.float32,
 ) -> None:
-    """Run one row of a table; prints ours beside the paper's, writes JSON, Markdown and a plot.
+    """Run one table row and compare the result with the paper's.
 
-    Results are kept image by image: a run that was stopped goes on with --resume, to the same number.
-    A number that is not of the whole set says so.
+    Writes JSON, Markdown and a plot. Results are saved per image, so --resume
+    continues an interrupted run and gives the same result. Results that do not
+    cover the whole data set are marked as partial.
     """
     with report_errors():
         from tagmask.cli.bench_runs import Bench, Request, roots_of, run_one
@@ -94,7 +103,9 @@ def run(
 
 @bench_app.command()
 def table(
-    name: Annotated[str, typer.Argument(help="As `bench list` shows them: tagclip-4.", metavar="NAME")],
+    name: Annotated[
+        str, typer.Argument(help="A table from `bench list`, such as tagclip-4.", metavar="NAME")
+    ],
     data: Data,
     weights: Weights = None,
     activation: ActivationOption = None,
@@ -105,15 +116,15 @@ def table(
     device: Device = "auto",
     precision: PrecisionOption = Precision.float32,
 ) -> None:
-    """Run every row of a table that can be run; prints the table with ours beside the paper's."""
+    """Run all runnable rows of a table and compare them with the paper's."""
     with report_errors():
-        from tagmask.bench.catalogue import table as known
+        from tagmask.bench.catalogue import table as table_by_name
         from tagmask.cli.bench_runs import Bench, roots_of, run_table
 
-        wanted, roots = known(name), roots_of(data)
+        rows, roots = table_by_name(name), roots_of(data)
         clip = load_weights(weights, activation, device, precision)
         bench = Bench(clip=clip, roots=roots, out=out, limit=limit, workers=workers, resume=resume)
-        failed = run_table(bench, wanted)
+        failed = run_table(bench, rows)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -122,12 +133,12 @@ def list_(
     pattern: Annotated[
         str | None,
         typer.Argument(
-            help="Of a table, row, column or recipe; * and ? stand for anything.", metavar="PATTERN"
+            help="Name of a table, row, column or recipe; may contain * and ?.", metavar="PATTERN"
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a figure.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per figure.")] = False,
 ) -> None:
-    """Show the papers' figures, where each is from, and the command that should give it."""
+    """List the papers' figures, their sources and the commands to run."""
     with report_errors():
         from tagmask.cli.bench_lists import show_figures
 
@@ -136,37 +147,42 @@ def list_(
 
 @bench_app.command()
 def tags(
-    found: Annotated[
-        Path, typer.Argument(help="Tags: lines 'IMAGE INDEX INDEX ...' (tag --format paper).", metavar="TAGS")
+    predicted: Annotated[
+        Path,
+        typer.Argument(
+            help="File of tags. Lines: IMAGE INDEX INDEX ... (tag --format paper).", metavar="TAGS"
+        ),
     ],
-    truth: Annotated[Path, typer.Argument(help="True classes, in the same form.", metavar="TRUTH")],
-    classes: Annotated[int, typer.Option(help="How many classes there are.", min=1)],
+    truth: Annotated[
+        Path, typer.Argument(help="File of ground-truth tags, in the same format.", metavar="TRUTH")
+    ],
+    classes: Annotated[int, typer.Option(metavar="N", help="Number of classes.", min=1)],
     raw_coco_stuff: Annotated[
-        bool, typer.Option("--raw-coco-stuff", help="TRUTH has COCO-Stuff's raw ids, 0 to 181.")
+        bool, typer.Option("--raw-coco-stuff", help="TRUTH uses COCO-Stuff's raw ids, 0 to 181.")
     ] = False,
 ) -> None:
-    """Score a file of tags against a list of true classes: precision, recall, F1."""
+    """Score a file of tags: precision, recall and F1."""
     with report_errors():
         from tagmask.cli.bench_lists import show_tag_scores
 
-        partial = show_tag_scores(found, truth, classes, raw_coco_stuff=raw_coco_stuff)
+        partial = show_tag_scores(predicted, truth, classes, raw_coco_stuff=raw_coco_stuff)
     raise typer.Exit(1 if partial else 0)
 
 
 @bench_app.command()
 def miniature(
-    scenes: Annotated[int, typer.Option(help="How many unseen scenes.", min=1)] = 100,
+    scenes: Annotated[int, typer.Option(metavar="N", help="Number of unseen scenes.", min=1)] = 100,
     table: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only this table; may be repeated.")
+        list[str] | None, typer.Option(metavar="NAME", help="Run only this table; may be repeated.")
     ] = None,
     pictures: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write each table as an SVG into this folder.")
+        Path | None, typer.Option(metavar="DIR", help="Also write each table as an SVG to this folder.")
     ] = None,
     weights: Annotated[str, typer.Option(metavar="PATH", help="Weights to measure.")] = "miniature",
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
-    """The papers' tables in the miniature world (docs/miniature.md), as Markdown."""
+    """Run the papers' tables on drawn scenes (docs/miniature.md)."""
     with report_errors():
         from tagmask.cli.bench_miniature import bench_miniature
 

@@ -1,4 +1,4 @@
-"""What `tagmask bench list` and `tagmask bench tags` print."""
+"""`tagmask bench list` and `tagmask bench tags`: print figures and tag scores."""
 
 import json
 from collections.abc import Sequence
@@ -16,55 +16,55 @@ from tagmask.runtime.tag_files import read_tags
 
 __all__ = ["show_figures", "show_tag_scores"]
 
-_NAMED = 5
-"""Images named one by one, of those that are missing."""
+_MAX_NAMES = 5
+"""Largest number of missing images to name."""
 
 
 def show_figures(pattern: str | None, *, as_json: bool) -> None:
-    """Print the figures that `pattern` fits, table by table.
+    """Print the figures that match `pattern`, table by table.
 
     Raises:
-        InputError: none does.
+        InputError: no figure matches.
     """
-    found = list(cells(pattern))
-    if not found:
+    matches = list(cells(pattern))
+    if not matches:
         raise InputError(
-            f"no table, row, column or recipe fits {pattern!r}; the tables are {', '.join(all_tables())}"
+            f"No table, row, column or recipe matches {pattern!r}. The tables are {', '.join(all_tables())}."
         )
     if as_json:
-        for cell in found:
-            typer.echo(json.dumps(_summary_lines(cell), ensure_ascii=False))
+        for cell in matches:
+            typer.echo(json.dumps(_cell_record(cell), ensure_ascii=False))
         return
-    for name, group in groupby(found, key=lambda cell: cell.table):
+    for name, group in groupby(matches, key=lambda cell: cell.table):
         table = all_tables()[name]
         typer.echo(f"{bold(name)}: {table.title} ({table.paper})")
-        shown = list(group)
-        for line in _lines(shown):
+        group_cells = list(group)
+        for line in _lines(group_cells):
             typer.echo(f"  {line}")
-        columns = {cell.column.key: cell.column for cell in shown if cell.column.needs}
+        columns = {cell.column.key: cell.column for cell in group_cells if cell.column.needs}
         for column in columns.values():
             images = f", {column.images} images" if column.images else ""
             typer.echo(f"  {column.label} needs {column.needs}{images}")
         typer.echo("")
     message(
-        f"{len(found)} figures, {sum(cell.command is not None for cell in found)} of them can be run here"
+        f"{len(matches)} figures, of which {sum(cell.command is not None for cell in matches)} can be run"
     )
 
 
-def _lines(shown: Sequence[Cell]) -> list[str]:
-    rows = max(len(cell.row) for cell in shown)
-    columns = max(len(cell.column.label) for cell in shown)
+def _lines(group: Sequence[Cell]) -> list[str]:
+    rows = max(len(cell.row) for cell in group)
+    columns = max(len(cell.column.label) for cell in group)
     lines = []
-    for cell in shown:
+    for cell in group:
         figure = "?" if cell.figure is None else f"{cell.figure:g}"
         metric = METRICS.get(cell.column.metric, cell.column.metric)
-        how = cell.command or ("recipe not here" if cell.recipe else "cited")
+        how = cell.command or ("no such recipe" if cell.recipe else "cited")
         place = f"{cell.row:<{rows}}  {cell.column.label:<{columns}}"
         lines.append(f"{place}  {metric:<9}  {figure:>6}  {cell.source:<13}  {how}")
     return lines
 
 
-def _summary_lines(cell: Cell) -> dict[str, object]:
+def _cell_record(cell: Cell) -> dict[str, object]:
     return {
         "table": cell.table,
         "row": cell.row,
@@ -83,26 +83,26 @@ def _summary_lines(cell: Cell) -> dict[str, object]:
 
 
 def show_tag_scores(tags: Path, truth: Path, classes: int, *, raw_coco_stuff: bool) -> bool:
-    """Print how well a file of tags agrees with a list; True if it is not the whole list.
+    """Print the scores of a file of tags. Returns True if it does not cover all listed images.
 
     Raises:
-        InputError: files that cannot be read, or have no image in common.
+        InputError: a file cannot be read, or the files have no image in common.
     """
     listed = read_truth(truth, classes, raw_coco_stuff=raw_coco_stuff)
-    found = scored_tags(read_tags(tags, classes), listed, classes)
-    partial = f" (partial: of {len(listed)})" if found.partial else ""
-    typer.echo(f"{found.images} images{partial}, {found.exact} with just the true tags")
-    typer.echo(f"{found.right} tags right, {found.wrong} wrong, {found.missed} missed")
-    for name, score in zip(("all decisions", "mean of classes", "mean of images"), found.f1, strict=True):
+    scores = scored_tags(read_tags(tags, classes), listed, classes)
+    partial = f" (partial: of {len(listed)})" if scores.partial else ""
+    typer.echo(f"{scores.images} images{partial}, {scores.exact} with exactly the ground-truth tags")
+    typer.echo(f"{scores.right} tags correct, {scores.wrong} wrong, {scores.missed} missed")
+    for name, score in zip(("all decisions", "mean of classes", "mean of images"), scores.f1, strict=True):
         typer.echo(
             f"{name:<16} precision {score.precision:.4f}  recall {score.recall:.4f}  F1 {score.f1:.4f}"
         )
-    _report_missing("in the list and not among the tags", found.without_tags)
-    _report_missing("among the tags and not in the list", found.not_listed)
-    return found.partial
+    _report_missing("in the ground truth but not in the tags", scores.without_tags)
+    _report_missing("in the tags but not in the ground truth", scores.not_listed)
+    return scores.partial
 
 
-def _report_missing(where: str, names: Sequence[str]) -> None:
+def _report_missing(place: str, names: Sequence[str]) -> None:
     if names:
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        message(f"{len(names)} images are {where}: {', '.join(names[:_NAMED])}{more}")
+        more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+        message(f"{len(names)} images are {place}: {', '.join(names[:_MAX_NAMES])}{more}")

@@ -1,4 +1,4 @@
-"""What `tagmask bench miniature` measures and prints."""
+"""`tagmask bench miniature`: measure on drawn scenes and print Markdown tables."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +21,8 @@ from tagmask.miniature.scenes import CLASS_NAMES
 
 __all__ = ["bench_miniature"]
 
-_SINGLE = 300
-"""Single objects asked for in the first table."""
+_OBJECTS = 300
+"""Number of single objects in the first table."""
 _BY_CLASS: Mapping[str, MaskSetup] = {
     "MaskCLIP": MaskSetup("maskclip"),
     "SCLIP": MaskSetup("sclip"),
@@ -31,52 +31,58 @@ _BY_CLASS: Mapping[str, MaskSetup] = {
     "CLS-SEG": MaskSetup("cls-seg", tags="found"),
     "CLS-SEG + CRF": MaskSetup("cls-seg", CRF, tags="found"),
 }
-"""Rows that are also shown class by class."""
+"""Rows of the per-class table."""
 
 
 def bench_miniature(clip: Clip, count: int, names: Sequence[str] = (), pictures: Path | None = None) -> None:
-    """Print the tables as Markdown; write a picture of each into `pictures`."""
-    began = time.monotonic()
+    """Print the tables as Markdown, and write an SVG of each to `pictures`.
+
+    Raises:
+        InputError: a table's name is unknown.
+    """
+    start = time.monotonic()
     for name in names:
         check_choice("table", name, table_names())
     if not names:
-        for line in _named(clip):
+        for line in _zero_shot_table(clip):
             typer.echo(line)
-    found = measure(clip, scenes(count), names)
-    for measured in tables(found):
+    results = measure(clip, scenes(count), names)
+    for measured in tables(results):
         for line in markdown(measured):
             typer.echo(line)
         if pictures is not None:
             write_bytes(pictures / f"miniature-{measured.table.name}.svg", svg(measured).encode())
-    if TagSetup() in found.scores:
-        typer.echo("### TagCLIP's threshold, a share of the range of a scene's scores\n")
-        typer.echo("| threshold | precision | recall | F1 | tags a scene |\n|---|---|---|---|---|")
-        for at in thresholds(found.scores[TagSetup()], found.scenes):
+    if TagSetup() in results.scores:
+        typer.echo("### TagCLIP's threshold, as a fraction of the score range of a scene\n")
+        typer.echo("| threshold | precision | recall | F1 | tags per scene |\n|---|---|---|---|---|")
+        for at in thresholds(results.scores[TagSetup()], results.scenes):
             typer.echo(
                 f"| {at.tau:.1f} | {at.precision:.1%} | {at.recall:.1%} | {at.f1:.1%} | {at.tags:.2f} |"
             )
         typer.echo("")
-    held = {row: class_iou(found.counts[way]) for row, way in _BY_CLASS.items() if way in found.counts}
-    if len(held) > 1:
-        for line in _by_class(held):
+    iou = {
+        row: class_iou(results.counts[setup]) for row, setup in _BY_CLASS.items() if setup in results.counts
+    }
+    if len(iou) > 1:
+        for line in _by_class(iou):
             typer.echo(line)
-    message(f"{count} scenes, {(time.monotonic() - began) / 60:.1f} minutes")
+    message(f"{count} scenes, {(time.monotonic() - start) / 60:.1f} minutes")
 
 
-def _named(clip: Clip) -> Iterator[str]:
-    found = zero_shot(clip, _SINGLE)
-    yield "### One object, named by the class token\n"
-    yield "| | right | objects |"
+def _zero_shot_table(clip: Clip) -> Iterator[str]:
+    accuracy = zero_shot(clip, _OBJECTS)
+    yield "### Zero-shot classification of one object by the class token\n"
+    yield "| | accuracy | objects |"
     yield "|---|---|---|"
-    yield f"| all | {found.everything:.1%} | {found.count} |"
-    yield f"| in a colour it was never shown in | {found.unseen_pairs:.1%} | {found.pairs} |"
-    yield f"| drawn in a way it was never shown in | {found.unseen_styles:.1%} | {found.styles} |"
-    yield f"| colour and name together (of 264) | {found.colour_and_name:.1%} | {found.count} |"
+    yield f"| all | {accuracy.everything:.1%} | {accuracy.count} |"
+    yield f"| in a colour unseen in training | {accuracy.unseen_pairs:.1%} | {accuracy.pairs} |"
+    yield f"| in a drawing style unseen in training | {accuracy.unseen_styles:.1%} | {accuracy.styles} |"
+    yield f"| colour and name together (of 264) | {accuracy.colour_and_name:.1%} | {accuracy.count} |"
     yield ""
 
 
 def _by_class(rows: Mapping[str, Float[ndarray, " c"]]) -> Iterator[str]:
-    yield "### Class by class\n"
+    yield "### IoU per class\n"
     yield f"| IoU | {' | '.join(rows)} |"
     yield f"|---|{'---|' * len(rows)}"
     for c, word in enumerate(("background", *CLASS_NAMES)):

@@ -1,4 +1,4 @@
-"""What `tagmask bench run` and `tagmask bench table` do, write and print."""
+"""`tagmask bench run` and `tagmask bench table`: run benchmarks, print and write the results."""
 
 import hashlib
 import json
@@ -32,12 +32,12 @@ __all__ = ["Bench", "Request", "roots_of", "run_one", "run_table"]
 _LONGEST_NAME = 120
 
 Roots = Mapping[str | None, Path]
-"""Folders of data sets by name; None is for all others."""
+"""Folders of data sets by name; the key None is the default for all others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What all runs of one command share."""
+    """Settings that all runs of one command share."""
 
     clip: Clip
     roots: Roots
@@ -49,17 +49,17 @@ class Bench:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One run that was asked for."""
+    """One requested benchmark run."""
 
     name: str
-    """The recipe's, with what was changed."""
+    """The recipe's name, followed by its overrides."""
     protocol: Protocol
     data: str
     split: str | None
     images: int | None
-    """How many the papers' list has; None for other data."""
+    """Number of images in the papers' list; None for other data."""
     labelled: bool
-    """Images in which no class is present are left out."""
+    """Whether images without any class are skipped."""
 
     @classmethod
     def of(
@@ -71,58 +71,58 @@ class Request:
         dataset: str | None,
         split: str | None,
     ) -> "Request":
-        """From the options of `tagmask bench run`.
+        """Create a request from the options of `tagmask bench run`.
 
         Raises:
-            InputError: an unknown recipe, or settings that it does not take.
+            InputError: the recipe is unknown or does not accept a setting.
         """
-        changes = [*_REFINED.get(refine, ()), *(settings or ())]
-        made = made_recipe(recipe, parse_assignments(changes), as_)
+        overrides = [*_REFINEMENT_SETTINGS.get(refine, ()), *(settings or ())]
+        resolved = made_recipe(recipe, parse_assignments(overrides), as_)
         column = reference_column(recipe) or Column(
             key="",
             label="",
-            metric="map" if made.gives == "tags" else "miou",
+            metric="map" if resolved.gives == "tags" else "miou",
             data=recipe.partition("/")[2],
-            average="truth" if method_of(made).kind == "tag_first" else "union",
+            average="truth" if method_of(resolved).kind == "tag_first" else "union",
         )
-        usual = dataset in (None, column.data) and split in (None, column.split)
+        is_papers_data = dataset in (None, column.data) and split in (None, column.split)
         protocol = Protocol(
-            recipe=made,
+            recipe=resolved,
             metric=column.metric,
             average=column.average,
             groups=column.groups,
         )
         quirks = [] if as_ is None else [f"as={as_}"]
         return cls(
-            name=" ".join([recipe, *changes, *quirks]),
+            name=" ".join([recipe, *overrides, *quirks]),
             protocol=protocol,
             data=dataset or str(column.data),
             split=split or column.split,
-            images=column.images if usual else None,
-            labelled=column.labelled and usual,
+            images=column.images if is_papers_data else None,
+            labelled=column.labelled and is_papers_data,
         )
 
     @property
     def where(self) -> str:
-        """The data set, for people."""
+        """The data set and split, for messages."""
         return f"{self.data} {self.split}" if self.split else self.data
 
     @property
     def folder(self) -> str:
-        """A name that a folder can have, another for every other run."""
-        name = re.sub(r"[^A-Za-z0-9._=+,-]", "-", ",".join([self.name, *(self._data_named())]))
+        """A valid folder name, unique to this run."""
+        name = re.sub(r"[^A-Za-z0-9._=+,-]", "-", ",".join([self.name, *self._data_suffixes()]))
         if len(name) <= _LONGEST_NAME:
             return name
         return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
-    def _data_named(self) -> Iterator[str]:
+    def _data_suffixes(self) -> Iterator[str]:
         if not self.name.split(" ", 1)[0].endswith(f"/{self.data}"):
             yield self.data
         if self.split:
             yield self.split
 
 
-_REFINED: Mapping[Refine | None, tuple[str, ...]] = MappingProxyType(
+_REFINEMENT_SETTINGS: Mapping[Refine | None, tuple[str, ...]] = MappingProxyType(
     {
         Refine.none: ("pamr_steps=0", "crf=none"),
         Refine.pamr: ("pamr_steps=10", "crf=none"),
@@ -131,46 +131,47 @@ _REFINED: Mapping[Refine | None, tuple[str, ...]] = MappingProxyType(
 )
 
 
-def roots_of(given: Sequence[str]) -> Roots:
-    """Folders from texts such as "VOCdevkit" or "voc21=VOCdevkit".
+def roots_of(options: Sequence[str]) -> Roots:
+    """Parse --data options such as "VOCdevkit" or "voc21=VOCdevkit".
 
     Raises:
-        InputError: a folder that does not exist, or one data set twice.
+        InputError: a folder does not exist, or a data set is given twice.
     """
     roots: dict[str | None, Path] = {}
-    for text in given:
+    for text in options:
         name, equals, rest = text.partition("=")
-        named = bool(equals) and bool(re.fullmatch(r"[a-z0-9-]+", name)) and not Path(text).exists()
-        key, path = (name, Path(rest)) if named else (None, Path(text))
+        has_name = bool(equals) and bool(re.fullmatch(r"[a-z0-9-]+", name)) and not Path(text).exists()
+        key, path = (name, Path(rest)) if has_name else (None, Path(text))
         if not path.expanduser().is_dir():
-            raise InputError(f"--data {text}: there is no folder {path}; give the data set's own folder")
+            raise InputError(f"--data {text}: There is no folder {path}. Give the folder of the data set.")
         if key in roots:
-            raise InputError(f"--data is given twice for {key or 'all data sets'}; give NAME=ROOT for each")
+            raise InputError(f"--data is given twice for {key or 'all data sets'}. Give NAME=ROOT for each.")
         roots[key] = path.expanduser()
     return roots
 
 
 def run_one(bench: Bench, request: Request) -> int:
-    """Run, print and write one row; returns how many images failed."""
-    found = _run(bench, request)
-    typer.echo(headline(found))
-    for each in found.comparisons:
-        typer.echo(_beside(each, partial=bool(found.summary.partial)))
+    """Run, print and write one row. Returns the number of images that failed."""
+    report = _run(bench, request)
+    typer.echo(headline(report))
+    for comparison in report.comparisons:
+        typer.echo(_comparison_line(comparison, partial=bool(report.summary.partial)))
     message(f"written to {bench.out / request.folder}")
-    return len(found.summary.failures)
+    return len(report.summary.failures)
 
 
-def _beside(each: Comparison, *, partial: bool) -> str:
-    cell, mark = each.cell, " (partial)" if partial else ""
+def _comparison_line(comparison: Comparison, *, partial: bool) -> str:
+    cell, mark = comparison.cell, " (partial)" if partial else ""
     note = f"; {cell.note}" if cell.note else ""
     return (
-        f"  paper {cell.figure:g}  ours {each.ours:.2f}{mark}  difference {each.difference:+.2f}  "
+        f"  paper {cell.figure:g}  ours {comparison.ours:.2f}{mark}  "
+        f"difference {comparison.difference:+.2f}  "
         f"{cell.table}, {cell.row}, {cell.column.label} {cell.source}{note}"
     )
 
 
 def _run(bench: Bench, request: Request) -> RunReport:
-    dataset = _opened(bench.roots, request)
+    dataset = _open(bench.roots, request)
     folder = bench.out / request.folder
     ensure_folder(folder)
     run = Run(protocol=request.protocol, dataset=dataset, images=request.images, limit=bench.limit)
@@ -183,7 +184,7 @@ def _run(bench: Bench, request: Request) -> RunReport:
         about["note"] = note
         message(f"note: {note}")
     cells = published(request.protocol, request.data, request.split)
-    found = RunReport(
+    report = RunReport(
         name=request.name,
         data=request.where,
         protocol=request.protocol,
@@ -191,14 +192,14 @@ def _run(bench: Bench, request: Request) -> RunReport:
         comparisons=compare_with_published(summary, cells),
         about=about,
     )
-    write_pages(folder, found)
-    return found
+    write_pages(folder, report)
+    return report
 
 
-def _opened(roots: Roots, request: Request) -> Dataset:
+def _open(roots: Roots, request: Request) -> Dataset:
     root = roots.get(request.data, roots.get(None))
     if root is None:
-        raise InputError(f"no folder is given for {request.data}; give --data {request.data}=ROOT")
+        raise InputError(f"No folder is given for {request.data}. Give --data {request.data}=ROOT.")
     dataset = open_dataset(request.data, root, request.split)
     if not request.labelled:
         return dataset
@@ -216,24 +217,26 @@ def _report_failures(records: Iterable[Record], total: int) -> Iterator[Record]:
 
 
 def run_table(bench: Bench, table: Table) -> int:
-    """Run a table, print and write it; returns how many of its runs failed or had images that failed."""
-    done: dict[str, Summary | str] = {}
+    """Run, print and write a table. Returns the number of runs that failed or had failed images."""
+    finished: dict[str, Summary | str] = {}
     requests = {cell: request for cell in table.cells if (request := _request(cell)) is not None}
     if not requests:
-        raise InputError(f"no row of {table.name} can be run: its figures are cited (tagmask bench list)")
+        raise InputError(
+            f"No row of {table.name} can be run: its figures are only cited. See `tagmask bench list`."
+        )
     for request in requests.values():
-        if request.folder in done:
+        if request.folder in finished:
             continue
         message(f"{request.name} on {request.where}")
         try:
-            found = _run(bench, request)
+            report = _run(bench, request)
         except TagmaskError as error:
             message(f"not run: {error}")
-            done[request.folder] = str(error)
+            finished[request.folder] = str(error)
         else:
-            message(headline(found))
-            done[request.folder] = found.summary
-    results = {cell: done[request.folder] for cell, request in requests.items()}
+            message(headline(report))
+            finished[request.folder] = report.summary
+    results = {cell: finished[request.folder] for cell, request in requests.items()}
     page = table_page(table, results)
     typer.echo(page)
     folder = bench.out / "tables"
@@ -241,18 +244,18 @@ def run_table(bench: Bench, table: Table) -> int:
     record = json.dumps(table_record(table, results), indent=2, ensure_ascii=False, allow_nan=False)
     write_bytes(folder / f"{table.name}.json", (record + "\n").encode())
     message(f"written to {folder}")
-    return sum(isinstance(result, str) or bool(result.failures) for result in done.values())
+    return sum(isinstance(result, str) or bool(result.failures) for result in finished.values())
 
 
 def _request(cell: Cell) -> Request | None:
     protocol, column = protocol_of(cell), cell.column
     if protocol is None or cell.recipe is None or column.data is None:
         return None
-    # Which score of a run a column shows is no part of the run: precision and recall come with the rest.
-    first = replace(protocol, metric="map" if protocol.tags else "miou")
+    # All columns share one run: precision and recall are computed together with the main metric.
+    shared = replace(protocol, metric="map" if protocol.tags else "miou")
     return Request(
         name=" ".join([cell.recipe, *cell.settings]),
-        protocol=first,
+        protocol=shared,
         data=column.data,
         split=column.split,
         images=column.images,

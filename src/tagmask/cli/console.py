@@ -1,10 +1,10 @@
-"""Talk on stderr: notes, errors, progress. Never on stdout, which is for results."""
+"""Messages, errors and progress on stderr; stdout is for results."""
 
 import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -30,13 +30,13 @@ Item = TypeVar("Item")
 
 
 def message(text: str) -> None:
-    """One line on stderr."""
+    """Print one line on stderr."""
     typer.echo(text, err=True)
 
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Turn an error that the user can mend into one message and exit code 2."""
+    """Turn an expected error into one message and exit code 2."""
     try:
         with _forward_logs():
             yield
@@ -48,33 +48,33 @@ def report_errors() -> Iterator[None]:
         message("tagmask: stopped")
         raise typer.Exit(130) from error
     except OSError as error:
-        # Only stdout is left: everything else that is read or written has errors of its own.
+        # It can only be stdout: all other files raise a TagmaskError.
         _close_stdout()
-        if isinstance(error, BrokenPipeError):  # the reader has enough, as in `| head`
+        if isinstance(error, BrokenPipeError):  # the reader has stopped, as in `| head`
             raise typer.Exit(141) from error
-        message(f"tagmask: results cannot be written to stdout: {error.strerror}")
+        message(f"tagmask: Results cannot be written to stdout: {error.strerror}.")
         raise typer.Exit(2) from error
 
 
 def _close_stdout() -> None:
-    """Keep the interpreter from flushing to a stdout that takes nothing, which would be a second error."""
+    """Prevent a second error when the interpreter flushes a broken stdout at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
 def _forward_logs() -> Iterator[None]:
-    """Say on stderr what the library logs, for as long as a command runs."""
+    """Print the library's log records on stderr while a command runs."""
     handler = _ConsoleHandler(logging.INFO)
     logger = logging.getLogger("tagmask")
-    before = logger.level
+    previous_level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.setLevel(before)
+        logger.setLevel(previous_level)
 
 
 class _ConsoleHandler(logging.Handler):
@@ -83,73 +83,102 @@ class _ConsoleHandler(logging.Handler):
 
 
 @contextmanager
-def report_if_stopped(kept: Path | None) -> Iterator[None]:
-    """If the user stops the run, say where its results so far are."""
+def report_if_stopped(results: Path | None) -> Iterator[None]:
+    """If the user stops the run, print where its results so far are."""
     try:
         yield
     except KeyboardInterrupt:
-        if kept is not None:
-            message(f"results so far are in {kept}")
+        if results is not None:
+            message(f"results so far are in {results}")
         raise
 
 
 def report_failure(path: Path, error: str | None) -> None:
-    """One image's reason, with its path said once."""
-    reason = error or "no reason known"
+    """Print why an image failed, without repeating its path."""
+    reason = error or "unknown reason"
     message(f"failed: {reason}" if reason.startswith(str(path)) else f"failed: {path}: {reason}")
 
 
 def bold(text: str) -> str:
-    """For terminals; NO_COLOR leaves it plain."""
+    """Return bold text for terminals; plain if NO_COLOR is set."""
     return text if os.environ.get("NO_COLOR") else typer.style(text, bold=True)
 
 
 def green(text: str) -> str:
-    """For terminals; NO_COLOR leaves it plain."""
+    """Return green text for terminals; plain if NO_COLOR is set."""
     return text if os.environ.get("NO_COLOR") else typer.style(text, fg="green")
 
 
 def print_summary(images: int, failed: int, out: Path | None) -> None:
-    """One closing line: how many images, how many failed, where the results are."""
+    """Print the closing lines: how many images succeeded and failed, and where the results are."""
     if images > 1 or failed:
         message(f"{images - failed} of {images} images done" + (f", {failed} failed" if failed else ""))
     if out is not None and failed < images:
         message(f"written to {out}")
 
 
-def with_progress(items: Iterable[Item], total: int) -> Iterator[Item]:
-    """Pass items on, with a bar where stderr is a terminal and a line now and then where it is not."""
+def with_progress(
+    items: Iterable[Item], total: int, *, failures: Callable[[], int] | None = None
+) -> Iterator[Item]:
+    """Yield the items with progress: a bar on a terminal, else a line every 30 seconds.
+
+    Args:
+        items: what is processed.
+        total: how many there are.
+        failures: the number of items that have failed so far, to be shown.
+    """
     if total < 2:
         yield from items
     elif sys.stderr.isatty():
-        yield from _with_bar(items, total)
+        yield from _with_bar(items, total, failures or (lambda: 0))
     else:
-        yield from _with_lines(items, total)
+        yield from _with_lines(items, total, failures or (lambda: 0))
 
 
-def _with_bar(items: Iterable[Item], total: int) -> Iterator[Item]:
+def _with_bar(items: Iterable[Item], total: int, failures: Callable[[], int]) -> Iterator[Item]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    # Results printed meanwhile must go above the bar if they share its terminal, and stay on stdout if not.
+    # Results printed meanwhile go above the bar if stdout is the same terminal, else to stdout as usual.
     progress = Progress(
-        TextColumn("images"),
-        BarColumn(),
+        BarColumn(bar_width=None),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}"),
         console=Console(stderr=True),
         transient=True,
         redirect_stdout=sys.stdout.isatty(),
         redirect_stderr=True,
     )
     with progress:
-        yield from progress.track(items, total=total)
+        task = progress.add_task("", total=total, speed="", failed="")
+        began = time.monotonic()
+        for done, item in enumerate(items, start=1):
+            yield item
+            failed = failures()
+            progress.update(
+                task,
+                completed=done,
+                speed=_speed(done, time.monotonic() - began),
+                failed=f"{failed} failed" if failed else "",
+            )
 
 
-def _with_lines(items: Iterable[Item], total: int) -> Iterator[Item]:
-    last = time.monotonic()
+def _with_lines(items: Iterable[Item], total: int, failures: Callable[[], int]) -> Iterator[Item]:
+    began = last = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
-        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            message(f"{done} of {total} images")
+        now = time.monotonic()
+        if now - last >= _SECONDS_BETWEEN_LINES:
+            last = now
+            left = (now - began) / done * (total - done)
+            failed = f", {failures()} failed" if failures() else ""
+            message(
+                f"{done} of {total} images, {_speed(done, now - began)}, {left / 60:.0f} min left{failed}"
+            )
+
+
+def _speed(done: int, seconds: float) -> str:
+    rate = done / max(seconds, 1e-9)
+    return f"{rate:.1f} images/s" if rate >= 1 or not done else f"{1 / rate:.1f} s/image"

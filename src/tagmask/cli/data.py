@@ -1,4 +1,4 @@
-"""`tagmask data`: which benchmarks are known, what of one is here, and what must be made first."""
+"""`tagmask data`: list, check and prepare benchmark data sets."""
 
 import os
 from pathlib import Path
@@ -10,30 +10,30 @@ from tagmask.cli.console import message, report_errors
 
 __all__ = ["data_app"]
 
-data_app = typer.Typer(no_args_is_help=True, help="Benchmarks' folders: what is known, what is missing.")
+data_app = typer.Typer(no_args_is_help=True, help="List, check and prepare benchmark data sets.")
 
 Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="As `tagmask data list` has it.", show_default=False)
+    str, typer.Argument(metavar="NAME", help="A name from `tagmask data list`.", show_default=False)
 ]
 Root = Annotated[Path, typer.Argument(metavar="ROOT", help="The data set's folder.", show_default=False)]
 Split = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Left out: the one that papers report on.", show_default=False),
+    typer.Option(metavar="NAME", help="Default: the split that papers report on.", show_default=False),
 ]
 
 
 @data_app.command("list")
 def list_() -> None:
-    """List the data sets, their splits (the first is meant where none is named), and what can be prepared."""
+    """List the data sets, their splits (default first) and converters."""
     with report_errors():
         from tagmask.data.catalogue import DATASETS
         from tagmask.data.converters import CONVERTERS
 
-        for name, known in DATASETS.items():
-            splits = ", ".join(f"{split} {count or ''}".strip() for split, count in known.splits.items())
-            typer.echo(f"{name:<16}{known.about}")
+        for name, entry in DATASETS.items():
+            splits = ", ".join(f"{split} {count or ''}".strip() for split, count in entry.splits.items())
+            typer.echo(f"{name:<16}{entry.about}")
             typer.echo(f"{'':<16}{splits}")
-        typer.echo("\ntagmask data prepare makes")
+        typer.echo("\ntagmask data prepare creates")
         for name, converter in CONVERTERS.items():
             typer.echo(f"{name:<16}{converter.about}")
 
@@ -45,17 +45,17 @@ def check(
     split: Split = None,
     read: Annotated[bool, typer.Option("--read", help="Also decode every image and mask.")] = False,
 ) -> None:
-    """Say what of a data set is in its folder, what is missing, and where to get it.
+    """Check which files of a data set exist, and where to get the others.
 
-    Exit code 1 if anything is missing or cannot be used.
+    Exit code 1 if anything is missing or unusable.
     """
     with report_errors():
         from tagmask.data.check import check_dataset
 
         findings = check_dataset(name, root, split, read=read)
         for finding in findings:
-            typer.echo(f"{' ' if finding.fine else '!'} {finding.what:<13}{finding.said}")
-    raise typer.Exit(0 if all(finding.fine for finding in findings) else 1)
+            typer.echo(f"{' ' if finding.ok else '!'} {finding.what:<16}{finding.detail}")
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 
 
 @data_app.command()
@@ -64,13 +64,14 @@ def prepare(
     root: Root,
     split: Split = None,
     workers: Annotated[
-        int, typer.Option(help="Processes; 0: one for each processor.", min=0, show_default=True)
+        int, typer.Option(metavar="N", help="Number of processes; 0: one per processor.", min=0)
     ] = 1,
-    again: Annotated[bool, typer.Option("--again", help="Also make what is there already.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Overwrite existing files.")] = False,
 ) -> None:
-    """Make the masks that a protocol asks for from what is handed out, as index PNGs.
+    """Convert published annotations to index PNGs.
 
-    What is there is left as it is, so a run that was stopped goes on. Exit code 1 if any could not be made.
+    Existing files are kept, so an interrupted run resumes. Exit code 1 if any
+    file could not be converted.
     """
     with report_errors():
         from tagmask.cli.console import report_if_stopped, with_progress
@@ -87,5 +88,5 @@ def prepare(
                 if done.error is not None:
                     failed += 1
                     message(f"failed: {done.error}")
-        message(f"{made} files made, {len(jobs) - made - failed} were there, {failed} failed")
+        message(f"{made} files created, {len(jobs) - made - failed} existed, {failed} failed")
     raise typer.Exit(1 if failed else 0)

@@ -1,4 +1,4 @@
-"""What `tagmask doctor` prints."""
+"""`tagmask doctor`: print a diagnosis of this machine."""
 
 import typer
 
@@ -7,11 +7,11 @@ from tagmask.clip.load import load
 from tagmask.errors import WeightsError
 from tagmask.runtime.diagnostics import diagnose
 
-__all__ = ["examine"]
+__all__ = ["print_diagnosis"]
 
 
-def examine(*, words: bool) -> None:
-    """Print what was found, a heading a topic; `!` marks what may be missed."""
+def print_diagnosis(*, words: bool) -> None:
+    """Print the findings by topic; `!` marks possible problems. `words` adds the miniature model's words."""
     topic = ""
     for finding in diagnose():
         if finding.topic != topic:
@@ -20,7 +20,7 @@ def examine(*, words: bool) -> None:
         mark = " " if finding.good else "!"
         typer.echo(f"{mark} {finding.what:<18}{finding.value}")
     if words:
-        typer.echo(bold("Words that miniature knows"))
+        typer.echo(bold("Words that the miniature model knows"))
         try:
             known = sorted(load("miniature").known_words or ())
         except WeightsError as error:

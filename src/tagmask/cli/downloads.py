@@ -1,4 +1,4 @@
-"""Downloads, shown on stderr: a bar on a terminal, a line now and then elsewhere."""
+"""Download progress on stderr: a bar on a terminal, else a line every 30 seconds."""
 
 import sys
 import time
@@ -14,7 +14,7 @@ _SECONDS_BETWEEN_LINES = 30.0
 
 @contextmanager
 def download_progress() -> Iterator[Callable[[str, int, int | None], None]]:
-    """Give what `load` calls while it downloads. Nothing is shown until then."""
+    """Yield the progress callback for `load`. Nothing is shown until a download starts."""
     with ExitStack() as stack:
         yield _bars(stack) if sys.stderr.isatty() else _lines()
 

@@ -1,4 +1,4 @@
-"""`tagmask export`: a trained student as ONNX."""
+"""`tagmask export`: export a trained student to ONNX."""
 
 import re
 from importlib.util import find_spec
@@ -18,23 +18,25 @@ __all__ = ["export_student", "read_size"]
 def export_student(
     student: Path, out: Path, size: Size | None, batch: int | None, output: str, pixels: str, opset: int
 ) -> None:
-    """Write a student's file as ONNX, run it where onnxruntime is installed, and print where it is."""
+    """Export a student to ONNX, check it if onnxruntime is installed, and print its path."""
     needs_onnx()
     trained = load_student(student)
     export_onnx(trained, out, size=size, batch=batch, output=output, pixels=pixels, opset=opset)
     if find_spec("onnxruntime") is None:
-        message("not run: onnxruntime is not installed (pip install 'tagmask[export]')")
+        message("not checked: onnxruntime is not installed (pip install 'tagmask[export]')")
     else:
-        gap = check_onnx(out, trained)
-        message(f"run with onnxruntime: probabilities differ from the student's by at most {gap:.1e}")
+        difference = check_onnx(out, trained)
+        message(
+            f"checked with onnxruntime: probabilities differ from the student's by at most {difference:.1e}"
+        )
     typer.echo(str(out))
 
 
 def read_size(text: str | None) -> Size | None:
-    """HEIGHTxWIDTH, as in 512x512, as (h, w).
+    """Parse HEIGHTxWIDTH, as in 512x512, into (h, w).
 
     Raises:
-        InputError: it is not of that form.
+        InputError: the text does not have that form.
 
     Example:
         >>> read_size("384x512")
@@ -44,5 +46,5 @@ def read_size(text: str | None) -> Size | None:
         return None
     sides = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
     if sides is None:
-        raise InputError(f"--size is {text!r}; give HEIGHTxWIDTH in pixels, as in 512x512")
+        raise InputError(f"Invalid --size {text!r}. Give HEIGHTxWIDTH in pixels, as in 512x512.")
     return int(sides[1]), int(sides[2])

@@ -1,4 +1,4 @@
-"""The commands of `tagmask`: options in, work done elsewhere, exit codes out."""
+"""The commands of `tagmask`: they parse options, call the library and set exit codes."""
 
 import io
 import os
@@ -41,31 +41,34 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 def main() -> None:
     """Entry point of the `tagmask` command."""
     for stream in (sys.stdout, sys.stderr):
-        # File names and words may hold what a terminal's encoding cannot show; that is no reason to stop.
+        # File names and words may hold characters that the terminal's encoding cannot show.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     app(prog_name="tagmask")
 
 
-def _print_version(wanted: bool) -> bool:
-    if wanted:
+def _print_version(requested: bool) -> bool:
+    if requested:
         typer.echo(f"tagmask {__version__}")
         raise typer.Exit
-    return wanted
+    return requested
 
 
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
     plugin: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Python file to run first, which registers methods of your own."),
+        typer.Option(
+            metavar="FILE", help="Python file that registers custom methods; run before the command."
+        ),
     ] = None,
 ) -> None:
-    """Tag your images, then mask your tags: with words, with a frozen CLIP, with no training."""
+    """Tag and mask images from words, with a frozen CLIP and no training."""
     if plugin:
         with report_errors():
             from tagmask.cli.plugins import run_plugins
@@ -77,7 +80,9 @@ def _root(
 def tag(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(help="Image files, or folders to look through.", metavar="PATHS", show_default=False),
+        typer.Argument(
+            help="Image files, or folders to search for images.", metavar="PATHS", show_default=False
+        ),
     ] = None,
     word: Words = None,
     weights: Weights = None,
@@ -87,63 +92,75 @@ def tag(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="clip, clip-softmax, clip-surgery, dpt, dpt-softmax, tagclip; sparc and piaa need --adapt.",
+            help="Tagging method: clip, clip-softmax, clip-surgery, dpt, dpt-softmax, tagclip; or sparc or "
+            "piaa, which need --adapt.",
         ),
     ] = None,
     adapt: Annotated[
         bool,
         typer.Option(
-            "--adapt", help="Look at all images first and learn from them, without labels (--method piaa)."
+            "--adapt",
+            help="Adapt to all images first, without labels. The default method is then piaa.",
         ),
     ] = False,
     adapter: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="With --adapt: keep what was learned. Without: use what was kept."),
+        typer.Option(metavar="FILE", help="File of the adaptation: written with --adapt, read without."),
     ] = None,
     calibrate: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Learn a threshold for each word from a few labelled images: DIR, and its tags.txt.",
+            help="Learn one threshold per word from the labelled images in DIR (labels in DIR/tags.txt).",
         ),
     ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Of --calibrate, if not DIR/tags.txt: lines 'IMAGE INDEX INDEX ...'."
+            metavar="FILE",
+            help="Labels for --calibrate, if not DIR/tags.txt. Lines: IMAGE INDEX INDEX ...",
         ),
     ] = None,
     save_recipe: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Keep words, settings and thresholds, for --recipe FILE (.toml)."),
+        typer.Option(
+            metavar="FILE", help="Write words, settings and thresholds to FILE (.toml), for --recipe."
+        ),
     ] = None,
     background: Background = None,
     no_background: NoBackground = False,
     min_score: Annotated[
-        float | None, typer.Option(help="Tags have at least this score.", show_default=False)
+        float | None, typer.Option(metavar="SCORE", help="Lowest score of a tag.", show_default=False)
     ] = None,
-    top: Annotated[int | None, typer.Option(help="At most so many tags an image.", min=1)] = None,
+    top: Annotated[
+        int | None, typer.Option(metavar="N", help="Largest number of tags per image.", min=1)
+    ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object an image, no table.")
+        bool, typer.Option("--json", help="Print one JSON object per image instead of a table.")
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also write one JSON object an image to FILE, as in tags.jsonl."),
+        typer.Option(metavar="FILE", help="Also write the tags to FILE, one line per image."),
     ] = None,
     format_: Annotated[
         TagFormat,
-        typer.Option("--format", help="Of --out; paper is 'IMAGE INDEX INDEX ...', classes counted from 0."),
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="Format of --out: json, or paper (lines IMAGE INDEX INDEX ..., classes from 0).",
+        ),
     ] = TagFormat.json,
     as_: AsOption = None,
     workers: Workers = 2,
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
-    """Say which of the words are in each image.
+    """Find which of the words are in each image.
 
-    Prints every word's score beside the cut that tags must exceed: half way from the image's lowest score to
-    its highest. So there is always a best word, even if it is not there; --min-score asks for more, and
-    --calibrate learns how much (docs/tagging.md).
+    Prints the score of every word and the threshold that tags must exceed:
+    halfway between the image's lowest and highest score. The best word is
+    therefore always a tag, even if it is absent. Use --min-score or --calibrate
+    for a stricter threshold (docs/tagging.md).
     """
     with report_errors():
         from tagmask.api import Tagger
@@ -152,24 +169,31 @@ def tag(
         from tagmask.resolve import tag_recipe
         from tagmask.runtime.folders import find_images
 
-        asked = tag_settings(method, recipe, min_score, top, adapt=adapt)
-        words, around = require_words(read_words(word), recipe), background_words(background, no_background)
+        settings = tag_settings(method, recipe, min_score, top, adapt=adapt)
+        words = require_words(read_words(word), recipe)
+        background_texts = background_words(background, no_background)
         quirks = as_ and as_.value
-        checked = tag_recipe(recipe, words, around, quirks, asked)  # before anything is loaded
-        found = find_images(paths) if paths else []
-        learning = TagAdaptation(found, adapt, adapter, calibrate, labels, save_recipe)
-        learning.check(checked)
+        # Resolve the recipe first: invalid settings must fail before any weights are loaded.
+        resolved = tag_recipe(recipe, words, background_texts, quirks, settings)
+        images = find_images(paths) if paths else []
+        adaptation = TagAdaptation(images, adapt, adapter, calibrate, labels, save_recipe)
+        adaptation.check(resolved)
 
-        def tagger() -> Tagger:
-            clip = load_weights(weights, activation, device, precision)
-            made = Tagger(
-                clip, words, recipe=recipe, background=around, as_=quirks, adapter=learning.kept, **asked
+        def make_tagger() -> Tagger:
+            tagger = Tagger(
+                load_weights(weights, activation, device, precision),
+                words,
+                recipe=recipe,
+                background=background_texts,
+                as_=quirks,
+                adapter=adaptation.adapter_to_load,
+                **settings,
             )
-            return learning.done(made)
+            return adaptation.apply(tagger)
 
         failed = tag_images(
-            found,
-            tagger,
+            images,
+            make_tagger,
             as_json=as_json,
             out=out,
             paper=format_ is TagFormat.paper,
@@ -192,79 +216,86 @@ def mask(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="sclip, sc-clip, naclip, clip, ... (`tagmask methods` lists all); cls-seg masks tags.",
+            help="Mask method: sclip, sc-clip, naclip, clip, ... (see `tagmask methods`), or cls-seg.",
         ),
     ] = None,
     only_tags: Annotated[
-        bool, typer.Option("--only-tags", help="Look only for the words that a tagger finds in the image.")
+        bool, typer.Option("--only-tags", help="Mask only the words that the tagger finds in the image.")
     ] = False,
     tags_file: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Look only for these: lines 'IMAGE INDEX INDEX ...' (tag --format paper)."
+            metavar="FILE",
+            help="Mask only these tags. Lines: IMAGE INDEX INDEX ... (as `tag --format paper` writes).",
         ),
     ] = None,
     refine: Annotated[
-        Refine | None, typer.Option(help="Sharpen masks along edges; else as the recipe has it.")
+        Refine | None,
+        typer.Option(metavar="NAME", help="Refine masks: none, pamr or crf. Default: the recipe's."),
     ] = None,
     format_: Annotated[
-        str, typer.Option("--format", metavar="LIST", help="png, or png,coco: also annotations.json.")
+        str, typer.Option("--format", metavar="LIST", help="png, or png,coco to write annotations.json too.")
     ] = "png",
     threshold: Annotated[
         float | None,
-        typer.Option(help="Pixels whose best score stays under it become background.", min=0, max=1),
+        typer.Option(
+            metavar="SCORE", help="Pixels whose best score is below it become background.", min=0, max=1
+        ),
     ] = None,
     background: Background = None,
     no_background: NoBackground = False,
-    overlay: Annotated[bool, typer.Option(help="Also draw the masks over the photos.")] = True,
+    overlay: Annotated[bool, typer.Option(help="Also draw the masks over the images.")] = True,
     as_: AsOption = None,
     workers: Workers = 2,
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
-    """Say where the words are: an index PNG and an overlay for each image.
+    """Mask the words in each image: write an index PNG and an overlay.
 
-    Pixels that resemble none of the words become background: they are compared with a list of background
-    words too (sky, wall, grass, ...), and must reach --threshold.
+    Every pixel is compared with the words and with a list of background words
+    (sky, wall, grass, ...). It becomes background if a background word scores
+    highest or its best score is below --threshold.
     """
     with report_errors():
         from tagmask.api import Segmenter
-        from tagmask.cli.mask import check_tags_known, mask_formats, mask_images, mask_settings
+        from tagmask.cli.mask import mask_formats, mask_images, mask_settings, require_tags_file
         from tagmask.resolve import mask_recipe
         from tagmask.runtime.folders import find_images
         from tagmask.runtime.tag_files import read_tags
 
-        asked = mask_settings(method, threshold, only_tags, refine)
-        words, around = require_words(read_words(word), recipe), background_words(background, no_background)
+        settings = mask_settings(method, threshold, only_tags, refine)
+        words = require_words(read_words(word), recipe)
+        background_texts = background_words(background, no_background)
         quirks = as_ and as_.value
-        checked = mask_recipe(recipe, words, around, quirks, asked)  # before anything is loaded
-        check_tags_known(checked, tags_file)
+        # Resolve the recipe first: invalid settings must fail before any weights are loaded.
+        resolved = mask_recipe(recipe, words, background_texts, quirks, settings)
+        require_tags_file(resolved, tags_file)
 
-        def segmenter() -> Segmenter:
+        def make_segmenter() -> Segmenter:
             clip = load_weights(weights, activation, device, precision)
-            return Segmenter(clip, words, recipe=recipe, background=around, as_=quirks, **asked)
+            return Segmenter(clip, words, recipe=recipe, background=background_texts, as_=quirks, **settings)
 
         failed = mask_images(
             find_images(paths),
-            segmenter,
+            make_segmenter,
             out=out,
             overlays=overlay,
             coco="coco" in mask_formats(format_),
             workers=workers,
-            tags=None if tags_file is None else read_tags(tags_file, len(checked.words)),
+            tags=None if tags_file is None else read_tags(tags_file, len(resolved.words)),
         )
     raise typer.Exit(1 if failed else 0)
 
 
 @app.command()
-def look(
+def attention(
     image: Annotated[Path, typer.Argument(help="An image file.", metavar="IMAGE", show_default=False)],
     at: Annotated[
         list[str] | None,
         typer.Option(
             "--at",
             metavar="X,Y",
-            help="A point, in pixels from the left and from the top; repeat it. Left out: the middle.",
+            help="A point in pixels from the left and the top; may be repeated. Default: the centre.",
         ),
     ] = None,
     method: Annotated[
@@ -272,26 +303,29 @@ def look(
         typer.Option(
             "--method",
             metavar="NAME",
-            help="One of `tagmask methods`; repeat it. Left out: clip, maskclip, sclip, naclip, sc-clip.",
+            help="A method of `tagmask methods`; may be repeated. Default: clip, maskclip, sclip, naclip, "
+            "sc-clip.",
         ),
     ] = None,
     word: Annotated[
         list[str] | None,
         typer.Option(
-            "--word", "-w", metavar="WORD", help="For resclip only, which looks with words in mind."
+            "--word", "-w", metavar="WORD", help="Words for resclip, whose second pass depends on them."
         ),
     ] = None,
     weights: Weights = None,
     activation: ActivationOption = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="The picture to write, .png or .jpg.")
-    ] = Path("look.png"),
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write, .png or .jpg.")
+    ] = Path("attention.png"),
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
-    """Draw where the patch at a point looks: the last block's attention under each method.
+    """Draw attention maps of image patches, by method.
 
-    A row a point, a column a method. Warm is what the patch takes most from, in shares of its strongest.
+    Writes one picture with a row per point and a column per method. Each map
+    shows what the patch at the point attends to in the last block, relative
+    to the strongest attention.
     """
     with report_errors():
         from tagmask.cli.attention import draw_attention
@@ -314,41 +348,45 @@ def demo(
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
-    """Try everything on drawn pictures with the bundled model: no weights, no network, seconds."""
+    """Tag and mask drawn scenes with the bundled model; works offline."""
     with report_errors():
-        from tagmask.cli.demo import show
+        from tagmask.cli.demo import run_demo
 
-        show(load_weights("miniature", None, device, precision), out)
+        run_demo(load_weights("miniature", None, device, precision), out)
 
 
 @app.command()
 def doctor(
-    words: Annotated[bool, typer.Option("--words", help="Also list the words that miniature knows.")] = False,
+    words: Annotated[
+        bool, typer.Option("--words", help="Also list the words that the miniature model knows.")
+    ] = False,
 ) -> None:
-    """Say what this machine has: versions, hardware, the precision auto would choose, caches, weights."""
+    """Show versions, hardware, default precision, caches and weights."""
     with report_errors():
-        from tagmask.cli.doctor import examine
+        from tagmask.cli.doctor import print_diagnosis
 
-        examine(words=words)
+        print_diagnosis(words=words)
 
 
 @app.command()
 def methods() -> None:
-    """List every method, with a line on what it does and where it comes from."""
+    """List all methods with a one-line summary and source."""
     from tagmask.catalogue import describe_methods
 
-    for name, line in describe_methods().items():
-        typer.echo(f"{name:<22}{line}")
+    for name, summary in describe_methods().items():
+        typer.echo(f"{name:<22}{summary}")
 
 
 @app.command()
 def recipes(
-    pattern: Annotated[str, typer.Argument(help="Only those with this in their name.")] = "",
+    pattern: Annotated[
+        str, typer.Argument(metavar="TEXT", help="List only recipes whose name contains this text.")
+    ] = "",
 ) -> None:
-    """List the recipes: the settings behind the rows of the papers' tables."""
-    from tagmask.resolve import recipes as known
+    """List the recipes: the settings of the papers' table rows."""
+    from tagmask.resolve import recipes as recipe_names
 
-    for name in known():
+    for name in recipe_names():
         if pattern in name:
             typer.echo(name)
 
@@ -356,27 +394,32 @@ def recipes(
 @app.command()
 def export(
     student: Annotated[
-        Path, typer.Argument(help="A trained student.", metavar="STUDENT", show_default=False)
+        Path, typer.Argument(help="The trained student file.", metavar="STUDENT", show_default=False)
     ],
     out: Annotated[
         Path, typer.Argument(help="The ONNX file to write.", metavar="OUT.onnx", show_default=False)
     ],
     size: Annotated[
         str | None,
-        typer.Option(metavar="HxW", help="Fix height and width, as in 512x512; else both are free."),
+        typer.Option(metavar="HxW", help="Fix height and width, as in 512x512. Default: both vary."),
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(help="Fix the number of images; else it is free.", min=1)
+        int | None, typer.Option(metavar="N", help="Fix the batch size. Default: it varies.", min=1)
     ] = None,
     output: Annotated[
-        str, typer.Option(metavar="NAME", help="softmax: every class's probability; labels: the best class.")
+        str,
+        typer.Option(metavar="NAME", help="softmax: probabilities of all classes; labels: the best class."),
     ] = "softmax",
     pixels: Annotated[
-        str, typer.Option(metavar="NAME", help="bytes: uint8 RGB; normalised: float32, done by the caller.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Input format. bytes: uint8 RGB; normalised: float32, normalised by the caller.",
+        ),
     ] = "bytes",
-    opset: Annotated[int, typer.Option(help="Of ONNX.", min=18)] = 18,
+    opset: Annotated[int, typer.Option(metavar="N", help="ONNX opset version.", min=18)] = 18,
 ) -> None:
-    """Write a trained student as ONNX, check it with onnxruntime, print where it is."""
+    """Export a trained student to ONNX and check it with onnxruntime."""
     with report_errors():
         from tagmask.cli.export import export_student, read_size
 

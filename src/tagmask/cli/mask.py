@@ -1,4 +1,4 @@
-"""What `tagmask mask` does, writes and prints."""
+"""`tagmask mask`: mask images, write and print the results."""
 
 import io
 import json
@@ -21,14 +21,14 @@ from tagmask.runtime.folders import FoundImage, output_names
 from tagmask.runtime.tag_files import tags_of
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
 
-__all__ = ["check_tags_known", "mask_formats", "mask_images", "mask_settings"]
+__all__ = ["mask_formats", "mask_images", "mask_settings", "require_tags_file"]
 
 _OVERLAY_QUALITY = 92
 
 
 def mask_images(
     images: list[FoundImage],
-    make: Callable[[], Segmenter],
+    make_segmenter: Callable[[], Segmenter],
     *,
     out: Path,
     overlays: bool,
@@ -36,30 +36,34 @@ def mask_images(
     tags: Mapping[str, tuple[int, ...]] | None,
     workers: int = 1,
 ) -> int:
-    """Mask every image, print as they come, and return how many failed.
+    """Mask every image, print each result as it is ready, and return the number of failures.
 
-    Writes `classes.json` first, then for each image `masks/NAME.png` and `overlays/NAME.jpg`, and at the end
-    `annotations.json`, if asked for. `tags` hold the classes to look for, by image name without ending.
+    Writes `classes.json` first, then `masks/NAME.png` and `overlays/NAME.jpg` for each image, and finally
+    `annotations.json` if `coco` is set. `tags` maps image names without suffix to the classes to mask.
+
+    Raises:
+        InputError: all images are outputs of an earlier run.
+        OutputError: a file cannot be written.
     """
-    images = _not_ours(images, out)
+    images = _without_outputs(images, out)
     if coco:
         needs_pycocotools()
     ensure_folder(out)
-    segmenter = make()
-    write_bytes(out / "classes.json", _classes(segmenter).encode())
+    segmenter = make_segmenter()
+    write_bytes(out / "classes.json", _classes_json(segmenter).encode())
     names = dict(zip(images, output_names(images), strict=True))
     annotations = CocoFile(segmenter.words, bool(segmenter.background))
 
     def work(image: FoundImage) -> tuple[Path, Segmentation]:
         pixels = read_image(image.path)
-        found = segmenter(pixels, tags=None if tags is None else tags_of(image, tags), scores=coco)
+        segmentation = segmenter(pixels, tags=None if tags is None else tags_of(image, tags), scores=coco)
         if overlays:
             buffer = io.BytesIO()
-            found.overlay(pixels).save(buffer, "JPEG", quality=_OVERLAY_QUALITY)
+            segmentation.overlay(pixels).save(buffer, "JPEG", quality=_OVERLAY_QUALITY)
             write_bytes(out / "overlays" / f"{names[image]}.jpg", buffer.getvalue())
         mask = out / "masks" / f"{names[image]}.png"
-        found.save(mask)  # last, so that an image with a mask is an image that is done
-        return mask, found
+        segmentation.save(mask)  # last: an image that has a mask is complete
+        return mask, segmentation
 
     failed = 0
     with report_if_stopped(out):
@@ -70,10 +74,10 @@ def mask_images(
                 failed += 1
                 report_failure(outcome.item.path, outcome.reason)
                 continue
-            mask, found = outcome.result
+            mask, segmentation = outcome.result
             if coco:
-                annotations.add(outcome.item.name.as_posix(), found)
-            shares = ", ".join(f"{word} {share:.1%}" for word, share in found.shares().items())
+                annotations.add(outcome.item.name.as_posix(), segmentation)
+            shares = ", ".join(f"{word} {share:.1%}" for word, share in segmentation.shares().items())
             typer.echo(f"{bold(str(outcome.item.path))}: {shares or 'nothing'} -> {mask}")
     if coco:
         write_bytes(out / "annotations.json", annotations.encode())
@@ -84,75 +88,76 @@ def mask_images(
 def mask_settings(
     method: str | None, threshold: float | None, only_tags: bool, refine: Refine | None
 ) -> dict[str, object]:
-    """Options as settings of a recipe; what was not asked for is left to the recipe.
+    """Return the recipe fields that the options set.
 
     Raises:
-        InputError: options that exclude each other.
+        InputError: options exclude each other.
     """
-    asked: dict[str, object] = {}
+    settings: dict[str, object] = {}
     if method is not None:
-        asked["method"] = method
+        settings["method"] = method
     if only_tags and method == "cls-seg":
-        raise InputError("cls-seg looks for tags only; leave out --only-tags, or choose another --method")
+        raise InputError("--only-tags has no effect with cls-seg, which always masks tags. Leave it out.")
     if only_tags:
-        asked["among"] = "tags"
+        settings["among"] = "tags"
     if threshold is not None:
-        asked["prob_thd"] = threshold
+        settings["prob_thd"] = threshold
     if refine is not None:
-        asked["pamr_steps"] = 10 if refine is Refine.pamr else 0
-        asked["crf"] = "cls-seg" if refine is Refine.crf else None
-    return asked
+        settings["pamr_steps"] = 10 if refine is Refine.pamr else 0
+        settings["crf"] = "cls-seg" if refine is Refine.crf else None
+    return settings
 
 
-def check_tags_known(recipe: MaskRecipe | TagFirstRecipe, tags_file: Path | None) -> None:
-    """Refuse a recipe that must be told an image's tags where nothing tells them.
+def require_tags_file(recipe: MaskRecipe | TagFirstRecipe, tags_file: Path | None) -> None:
+    """Check that a tags file is given if the recipe needs ground-truth tags.
 
     Raises:
-        InputError: naming what to give.
+        InputError: the recipe needs tags and there is no file.
     """
     if recipe.needs_tags and tags_file is None:
         raise InputError(
-            f"{recipe.name} is told each image's tags; give --tags-file FILE, or take a cls-seg/ recipe"
+            f"The recipe {recipe.name} needs the tags of each image. Give --tags-file FILE, "
+            "or use a cls-seg/ recipe, which finds them."
         )
 
 
-def mask_formats(given: str) -> frozenset[str]:
-    """What to write beside overlays.
+def mask_formats(text: str) -> frozenset[str]:
+    """Parse --format: the file formats of the masks.
 
     Raises:
-        InputError: an unknown form, or no PNG.
+        InputError: a format is unknown, or png is missing.
     """
-    formats = frozenset(part.strip() for part in given.split(","))
+    formats = frozenset(part.strip() for part in text.split(","))
     if not formats <= {"png", "coco"} or "png" not in formats:
-        raise InputError(f"--format is {given!r}; give png, or png,coco")
+        raise InputError(f"Invalid --format {text!r}. Give png or png,coco.")
     return formats
 
 
-def _not_ours(images: list[FoundImage], out: Path) -> list[FoundImage]:
-    """Leave out what an earlier run wrote, where --out lies in a folder that is looked through."""
-    written = [(out / folder).resolve() for folder in ("masks", "overlays")]
-    kept = [
-        image for image in images if not any(folder in image.path.resolve().parents for folder in written)
+def _without_outputs(images: list[FoundImage], out: Path) -> list[FoundImage]:
+    """Exclude the masks and overlays of an earlier run, if --out is inside the image folder."""
+    outputs = [(out / folder).resolve() for folder in ("masks", "overlays")]
+    remaining = [
+        image for image in images if not any(folder in image.path.resolve().parents for folder in outputs)
     ]
-    if not kept:
+    if not remaining:
         raise InputError(
-            f"all images found are masks and overlays below {out}; give the photos, or another --out"
+            f"All images found are masks and overlays in {out}. Give the input images, or another --out."
         )
-    return kept
+    return remaining
 
 
-def _classes(segmenter: Segmenter) -> str:
-    """What the indices mean, and all that it takes to make the masks again."""
+def _classes_json(segmenter: Segmenter) -> str:
+    """Return the text of classes.json: the classes of the indices, and all settings."""
     recipe, clip = segmenter.recipe, segmenter.clip
     texts = [line.split(", ") for line in recipe.words]
     if recipe.background_names is not None:
         texts.insert(0, list(recipe.background_names))
     classes = [
-        {"index": index, "name": name, "texts": own}
-        for index, (name, own) in enumerate(zip(segmenter.words, texts, strict=True))
+        {"index": index, "name": name, "texts": names}
+        for index, (name, names) in enumerate(zip(segmenter.words, texts, strict=True))
     ]
     settings = {key: value for key, value in recipe.flat().items() if key not in ("words", "background")}
-    described = {
+    content = {
         "tagmask": __version__,
         "weights": clip.name,
         "activation": clip.activation,
@@ -161,4 +166,4 @@ def _classes(segmenter: Segmenter) -> str:
         "classes": classes,
         "settings": settings,
     }
-    return json.dumps(described, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""Options that several commands share, written once."""
+"""Options that several commands share."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -27,7 +27,7 @@ __all__ = [
 
 
 class Precision(StrEnum):
-    """Of the matrix products."""
+    """Number format of the matrix products."""
 
     auto = "auto"
     float32 = "float32"
@@ -36,21 +36,21 @@ class Precision(StrEnum):
 
 
 class Activation(StrEnum):
-    """Of the towers' MLPs."""
+    """Activation function of the towers' MLPs."""
 
     quickgelu = "quickgelu"
     gelu = "gelu"
 
 
 class As(StrEnum):
-    """What to do where an authors' program looks unintended."""
+    """Behaviour where the authors' code seems unintended: as published, or corrected."""
 
     published = "published"
     corrected = "corrected"
 
 
 class Refine(StrEnum):
-    """What sharpens masks along the image's edges."""
+    """Refinement of masks along image edges."""
 
     none = "none"
     pamr = "pamr"
@@ -58,7 +58,7 @@ class Refine(StrEnum):
 
 
 class TagFormat(StrEnum):
-    """How tags are kept."""
+    """File format of tags."""
 
     json = "json"
     paper = "paper"
@@ -66,7 +66,7 @@ class TagFormat(StrEnum):
 
 Paths = Annotated[
     list[Path],
-    typer.Argument(help="Image files, or folders to look through.", metavar="PATHS", show_default=False),
+    typer.Argument(help="Image files, or folders to search for images.", metavar="PATHS", show_default=False),
 ]
 Words = Annotated[
     list[str] | None,
@@ -74,7 +74,8 @@ Words = Annotated[
         "--word",
         "-w",
         metavar="WORD",
-        help="A word to look for; repeat it. 'dog, puppy' is one class with two names; @FILE has one a line.",
+        help="A word to find; may be repeated. 'dog, puppy' is one class with two names. "
+        "@FILE reads one word per line.",
     ),
 ]
 Weights = Annotated[
@@ -82,8 +83,8 @@ Weights = Annotated[
     typer.Option(
         metavar="WEIGHTS",
         envvar="TAGMASK_WEIGHTS",
-        help="The path of a file or folder, a name of `tagmask weights list`, hf:OWNER/REPO or miniature. "
-        "Left out: ViT-B-16:openai, downloaded if it is not here.",
+        help="A file, a folder, a name from `tagmask weights list`, hf:OWNER/REPO or miniature. "
+        "Default: ViT-B-16:openai, downloaded if needed.",
         show_default=False,
     ),
 ]
@@ -91,7 +92,8 @@ RecipeName = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="A paper's settings and words, such as tagclip/voc2012 or sclip/voc21; for tags, FILE.toml too.",
+        help="Settings and words of a paper, such as tagclip/voc2012 or sclip/voc21. "
+        "For tags, also FILE.toml.",
     ),
 ]
 Background = Annotated[
@@ -100,23 +102,33 @@ Background = Annotated[
         "--background",
         "-b",
         metavar="WORD",
-        help="Name what is none of the words, instead of the built-in list; repeat it, or @FILE.",
+        help="A background word; may be repeated, or @FILE. Replaces the built-in list.",
     ),
 ]
 NoBackground = Annotated[
-    bool, typer.Option("--no-background", help="Compare the words with each other only.")
+    bool, typer.Option("--no-background", help="Compare the words only with each other.")
 ]
 ActivationOption = Annotated[
     Activation | None,
-    typer.Option(help="For weights that do not say: OpenAI's have quickgelu, most of open_clip's gelu."),
+    typer.Option(
+        metavar="NAME",
+        help="quickgelu (OpenAI) or gelu (most of open_clip), for weights that do not specify it.",
+    ),
 ]
 Workers = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Images worked on at the same time; memory grows with them.")
+    int,
+    typer.Option(metavar="N", min=1, help="Images processed at once. Memory grows with it."),
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionOption = Annotated[
-    Precision, typer.Option(help="Of the matrix products; auto takes what is fast here.")
+    Precision,
+    typer.Option(metavar="NAME", help="auto (the fastest on this machine), float32, bfloat16 or float16."),
 ]
 AsOption = Annotated[
-    As | None, typer.Option("--as", help="Keep or mend what looks unintended in the authors' program.")
+    As | None,
+    typer.Option(
+        "--as",
+        metavar="NAME",
+        help="published or corrected: keep or fix what seems unintended in the authors' code.",
+    ),
 ]

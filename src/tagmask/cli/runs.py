@@ -16,7 +16,7 @@ from tagmask.runs.failures import RepeatedFailure
 from tagmask.runs.folder import RunFolder, RunStopped
 from tagmask.runs.names import printable
 from tagmask.runs.ordered_map import shared_threads
-from tagmask.runs.planning import ImageTask, Plan
+from tagmask.runs.planning import Plan
 from tagmask.runs.producer import Produced, Terminated, Work, produce, sigterm_raises, workers_finished
 
 __all__ = ["Totals", "run_images", "stops_reported"]
@@ -98,7 +98,9 @@ def _summary(run: RunFolder, plan: Plan, totals: Totals, seconds: float) -> None
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+    return (
+        f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+    )
 
 
 @contextmanager

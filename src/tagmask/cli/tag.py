@@ -1,4 +1,4 @@
-"""What `tagmask tag` does and prints."""
+"""`tagmask tag`: tag images, print and write the results."""
 
 import json
 import sys
@@ -25,37 +25,41 @@ __all__ = ["tag_images", "tag_settings"]
 def tag_settings(
     method: str | None, recipe: str | None, min_score: float | None, top: int | None, *, adapt: bool
 ) -> dict[str, object]:
-    """The recipe's fields that options set. Adapting means PIAA, unless something else is named.
+    """Return the recipe fields that the options set. --adapt selects PIAA unless a method is named.
 
     Raises:
-        InputError: an unknown recipe.
+        InputError: the recipe is unknown.
     """
     if adapt and method is None and not (recipe and method_of(recipe_called(recipe)).adapts):
         method = "piaa"
-    given = {"method": method, "min_score": min_score, "top": top}
-    return {name: value for name, value in given.items() if value is not None}
+    settings = {"method": method, "min_score": min_score, "top": top}
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def tag_images(
     images: list[FoundImage],
-    make: Callable[[], Tagger],
+    make_tagger: Callable[[], Tagger],
     *,
     as_json: bool,
     out: Path | None,
     paper: bool,
     workers: int = 1,
 ) -> int:
-    """Tag every image, print as they come, and return how many failed."""
+    """Tag every image, print each result as it is ready, and return the number of failures.
+
+    Raises:
+        InputError: the output format does not fit the images or the other options.
+    """
     failed = 0
     if paper and out is None:
-        raise InputError("--format paper is for --out; give --out tags.txt")
+        raise InputError("--format paper needs --out. Give --out tags.txt.")
     if paper:
         check_names([image.path.stem for image in images])
     if not images:
-        make()
+        make_tagger()
         return 0
-    with _kept(out, paper=paper) as keep:
-        tagger = make()
+    with _output(out, paper=paper) as write_outcome:
+        tagger = make_tagger()
         with report_if_stopped(out and partial_path(out)):
             workers = min(workers, len(images))
             work = ordered_map(
@@ -63,7 +67,7 @@ def tag_images(
             )
             for outcome in with_progress(work, len(images)):
                 record = _record(outcome)
-                keep(outcome)
+                write_outcome(outcome)
                 if outcome.result is None:
                     failed += 1
                     report_failure(outcome.item.path, outcome.reason)
@@ -76,25 +80,25 @@ def tag_images(
 
 
 @contextmanager
-def _kept(out: Path | None, *, paper: bool) -> Iterator[Callable[[Outcome[FoundImage, Tags]], None]]:
-    """Give a function that keeps one image's outcome, in the form asked for."""
+def _output(out: Path | None, *, paper: bool) -> Iterator[Callable[[Outcome[FoundImage, Tags]], None]]:
+    """Open the output file and yield a function that writes one image's outcome to it."""
     if out is None:
         yield lambda outcome: None
     elif paper:
         with tag_lines(out) as write_tags:
 
-            def keep(outcome: Outcome[FoundImage, Tags]) -> None:
+            def write_tags_of(outcome: Outcome[FoundImage, Tags]) -> None:
                 if outcome.result is not None:
                     write_tags(outcome.item.path.stem, outcome.result.chosen)
 
-            yield keep
+            yield write_tags_of
     else:
         with json_lines(out) as write:
             yield lambda outcome: write(_record(outcome))
 
 
 def _json(record: dict[str, object]) -> str:
-    # Escapes are for terminals that cannot show all of Unicode; JSON readers see no difference.
+    # Escape for terminals that cannot show all of Unicode; JSON readers see no difference.
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     return json.dumps(record, ensure_ascii=not unicode)
 
@@ -117,9 +121,9 @@ def _rounded(words: Sequence[str], values: Iterable[float]) -> dict[str, float]:
 
 
 def _table(path: str, tags: Tags) -> str:
-    """The tags in a line, then every word's score, best first, with the threshold drawn where it falls."""
-    found = ", ".join(tags.names) or "none of the words"
-    rows = [f"{bold(path)}: {found}"]
+    """Format the tags in a line, then every word's score, best first, with the threshold in its place."""
+    names = ", ".join(tags.names) or "none of the words"
+    rows = [f"{bold(path)}: {names}"]
     order = sorted(range(len(tags.words)), key=lambda c: (-float(tags.scores[c]), c))
     if tags.thresholds is not None:
         return "\n".join([*rows, *(f"{_row(tags, c)}  (over {tags.thresholds[c]:.3f})" for c in order)])

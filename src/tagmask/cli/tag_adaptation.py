@@ -1,4 +1,4 @@
-"""What `tagmask tag` learns before it tags: from all images (--adapt), from labelled ones (--calibrate)."""
+"""Learning before `tagmask tag`: adaptation to all images (--adapt), thresholds from labels (--calibrate)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ __all__ = ["TagAdaptation"]
 
 @dataclass(frozen=True)
 class TagAdaptation:
-    """What was asked for."""
+    """The options of `tagmask tag` that learn from images."""
 
     images: Sequence[FoundImage]
     adapt: bool
@@ -35,103 +35,106 @@ class TagAdaptation:
     save_recipe: Path | None
 
     @property
-    def kept(self) -> Path | None:
-        """The file of an earlier run to go by."""
+    def adapter_to_load(self) -> Path | None:
+        """The adaptation file of an earlier run; None if this run adapts."""
         return None if self.adapt else self.adapter
 
     def check(self, recipe: TagRecipe) -> None:
-        """Refuse what cannot be done, before anything is loaded.
+        """Check that the options fit together, before any weights are loaded.
 
         Raises:
-            InputError: options that do not go together.
+            InputError: the options do not fit together.
         """
-        learns = method_of(recipe).adapts
+        adapts = method_of(recipe).adapts
         if not self.images and (self.adapt or not (self.calibrate and self.save_recipe)):
             raise InputError(
-                "no images; give files or folders (only --calibrate DIR with --save-recipe FILE needs none)"
+                "No images are given. Give files or folders, or --calibrate DIR with --save-recipe FILE."
             )
-        if learns and not self.adapt and self.adapter is None:
+        if adapts and not self.adapt and self.adapter is None:
             raise InputError(
-                f"{recipe.name} looks at a set of images before it tags any; give --adapt to learn from the "
-                "images given, or --adapter FILE to go by what was learned before"
+                f"{recipe.name} must be adapted to a set of images first. Give --adapt to adapt to these "
+                "images, or --adapter FILE to use an earlier adaptation."
             )
-        if not learns and (self.adapt or self.adapter is not None):
+        if not adapts and (self.adapt or self.adapter is not None):
             raise InputError(
-                f"{recipe.name} takes each image alone and learns nothing from a set; "
-                "give --method piaa or sparc"
+                f"{recipe.name} does not adapt to a set of images. Give --method piaa or sparc, or leave out "
+                "--adapt and --adapter."
             )
         if self.labels is not None and self.calibrate is None:
-            raise InputError("--labels is for --calibrate; give --calibrate DIR")
+            raise InputError("--labels needs --calibrate. Give --calibrate DIR.")
 
-    def done(self, tagger: Tagger) -> Tagger:
-        """The tagger after it has learned what was asked for, with everything kept that was to be kept.
+    def apply(self, tagger: Tagger) -> Tagger:
+        """Return the tagger after adaptation and calibration, and write the requested files.
 
         Raises:
-            InputError: too few images to learn from, or labels that do not fit them.
-            OutputError: a file that cannot be written.
+            InputError: there are too few images, or the labels do not fit them.
+            OutputError: a file cannot be written.
         """
         if self.adapt:
-            tagger = tagger.adapt(self._readable())
+            tagger = tagger.adapt(self._readable_images())
             if self.adapter is not None and tagger.adaptation is not None:
                 write_adaptation(tagger.adaptation, self.adapter)
-                message(f"what was learned is in {self.adapter}")
+                message(f"adaptation written to {self.adapter}")
         if self.calibrate is not None:
-            tagger = self._calibrated(tagger, self.calibrate)
+            tagger = self._calibrate(tagger, self.calibrate)
         if self.save_recipe is not None:
             write_recipe(tagger.recipe, self.save_recipe)
             message(f"recipe written to {self.save_recipe}")
         return tagger
 
-    def _readable(self) -> Iterator[Image]:
-        """Images that can be read; the others are named when their turn to be tagged comes."""
-        seen = 0
-        message("looking at all images first")
+    def _readable_images(self) -> Iterator[Image]:
+        """Yield the readable images; the others are reported when they are tagged."""
+        count = 0
+        message("adapting to all images")
         for image in with_progress(self.images, len(self.images)):
             try:
                 pixels = read_image(image.path)
             except TagmaskError:
                 continue
-            seen += 1
+            count += 1
             yield pixels
-        message(f"learned from {seen} images")
+        message(f"adapted to {count} images")
 
-    def _calibrated(self, tagger: Tagger, folder: Path) -> Tagger:
-        labelled = self._labelled(folder, len(tagger.words))
-        paths = [path for path, _ in labelled]
-        tagged = [tagger(path) for path in with_progress(paths, len(paths))]
-        tagger = tagger.calibrate(paths, [tags for _, tags in labelled], tagged=tagged)
-        truth = np.zeros((len(labelled), len(tagger.words)), dtype=bool)
-        for row, (_, tags) in enumerate(labelled):
+    def _calibrate(self, tagger: Tagger, folder: Path) -> Tagger:
+        labels = self._read_labels(folder, len(tagger.words))
+        paths = [path for path, _ in labels]
+        predictions = [tagger(path) for path in with_progress(paths, len(paths))]
+        tagger = tagger.calibrate(paths, [tags for _, tags in labels], tagged=predictions)
+        truth = np.zeros((len(labels), len(tagger.words)), dtype=bool)
+        for row, (_, tags) in enumerate(labels):
             truth[row, list(tags)] = True
-        _report(tagger, np.stack([each.scores for each in tagged]), truth)
+        _print_thresholds(tagger, np.stack([tags.scores for tags in predictions]), truth)
         return tagger
 
-    def _labelled(self, folder: Path, classes: int) -> list[tuple[Path, tuple[int, ...]]]:
+    def _read_labels(self, folder: Path, classes: int) -> list[tuple[Path, tuple[int, ...]]]:
         file = self.labels or folder / "tags.txt"
-        known = read_tags(file, classes)
-        images = [image for image in find_images([folder]) if image.path.stem in known]
+        tags = read_tags(file, classes)
+        images = [image for image in find_images([folder]) if image.path.stem in tags]
         if not images:
-            raise InputError(
-                f"no image in {folder} is named in {file}; give lines such as '2007_000032 0 14'"
-            )
+            raise InputError(f"{file} names no image in {folder}. Give lines such as '2007_000032 0 14'.")
         check_names([image.path.stem for image in images])
-        absent = sorted(set(known) - {image.path.stem for image in images})
-        if absent:
-            message(f"note: {len(absent)} of the images in {file} are not in {folder}, {absent[0]} for one")
-        return [(image.path, known[image.path.stem]) for image in images]
+        missing = sorted(set(tags) - {image.path.stem for image in images})
+        if missing:
+            message(f"note: {len(missing)} images of {file} are not in {folder}, such as {missing[0]}")
+        return [(image.path, tags[image.path.stem]) for image in images]
 
 
-def _report(tagger: Tagger, scores: Float[np.ndarray, "n c"], truth: Bool[np.ndarray, "n c"]) -> None:
+def _print_thresholds(
+    tagger: Tagger, scores: Float[np.ndarray, "n c"], truth: Bool[np.ndarray, "n c"]
+) -> None:
     thresholds = tagger.recipe.thresholds
-    message(f"thresholds from {len(truth)} labelled images (F1 is on these same images):")
+    message(f"thresholds from {len(truth)} labelled images (F1 is measured on the same images):")
     for c, word in enumerate(tagger.words):
         threshold = thresholds[c]
         if threshold is None:
             continue
-        one = f1_of_decisions(scores[:, c : c + 1] > threshold, truth[:, c : c + 1]).overall
-        message(f"  {threshold:9.4f}  {word}  (F1 {one.f1:.2f}, in {int(truth[:, c].sum())} images)")
-    left = [word for word, threshold in zip(tagger.words, thresholds, strict=True) if threshold is None]
-    if left:
+        score = f1_of_decisions(scores[:, c : c + 1] > threshold, truth[:, c : c + 1]).overall
+        message(f"  {threshold:9.4f}  {word}  (F1 {score.f1:.2f}, in {int(truth[:, c].sum())} images)")
+    uncalibrated = [
+        word for word, threshold in zip(tagger.words, thresholds, strict=True) if threshold is None
+    ]
+    if uncalibrated:
         message(
-            f"  no threshold for {', '.join(left)}: in none of these images, or in all; the usual cut decides"
+            f"  no threshold for {', '.join(uncalibrated)} (in none or all of these images): "
+            "the default threshold is used"
         )

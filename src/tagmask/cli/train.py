@@ -1,4 +1,4 @@
-"""The commands of `tagmask train`: options in, work done elsewhere, exit codes out."""
+"""The commands of `tagmask train`: they parse options, call the library and set exit codes."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,29 +24,42 @@ __all__ = ["train_app"]
 
 train_app = typer.Typer(
     no_args_is_help=True,
-    help="From words to a segmenter of your own: seeds, WeakCLIP, pseudo-masks, student.",
+    help="Train a segmenter from words: seeds, WeakCLIP, pseudo-masks, student.",
 )
 
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to work in; taken up again.")]
-Folder = Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of pictures.", show_default=False)]
+Out = Annotated[
+    Path,
+    typer.Option("--out", "-o", metavar="DIR", help="Output folder. An interrupted run resumes from it."),
+]
+Folder = Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of images.", show_default=False)]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, as in lr=1e-4; repeat it."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, as in lr=1e-4; may be repeated."),
 ]
 Images = Annotated[
-    Path | None, typer.Option("--images", metavar="DIR", help="Pictures; short for --set images=DIR.")
+    Path | None, typer.Option("--images", metavar="DIR", help="Folder of images; short for --set images=DIR.")
 ]
 Method = Annotated[
-    str, typer.Option(metavar="NAME", help="cls-seg masks tags; sclip and others compare all words.")
+    str,
+    typer.Option(
+        metavar="NAME", help="Mask method: cls-seg (masks tags), or sclip and others (compare all words)."
+    ),
 ]
 TagsFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="What is in each picture: lines 'IMAGE INDEX INDEX ...'."),
+    typer.Option(metavar="FILE", help="Tags of the images. Lines: IMAGE INDEX INDEX ..."),
 ]
-Scales = Annotated[str, typer.Option(metavar="LIST", help="Sizes at which WeakCLIP looks, as in 0.5,1,1.5.")]
-Flip = Annotated[bool, typer.Option(help="Every size a second time, mirrored.")]
+Scales = Annotated[
+    str,
+    typer.Option(
+        metavar="LIST",
+        help="Scales of the inference passes, as in 0.5,1,1.5.",
+        show_default="0.5 to 1.75 in steps of 0.25",
+    ),
+]
+Flip = Annotated[bool, typer.Option(help="Also run each scale on the mirrored image.")]
 Crf = Annotated[
-    str, typer.Option(metavar="NAME", help="weakclip/voc, weakclip/coco or another CRF; none for none.")
+    str, typer.Option(metavar="NAME", help="CRF settings: weakclip/voc, weakclip/coco, another CRF, or none.")
 ]
 _SCALES = "0.5,0.75,1,1.25,1.5,1.75"
 
@@ -60,29 +73,38 @@ def seeds(
     activation: ActivationOption = None,
     recipe: RecipeName = None,
     method: Method = "cls-seg",
-    refine: Annotated[Refine | None, typer.Option(help="Sharpen masks along edges.")] = None,
+    refine: Annotated[
+        Refine | None, typer.Option(metavar="NAME", help="Refine masks: none, pamr or crf.")
+    ] = None,
     background: Background = None,
     tags_file: TagsFile = None,
     cams: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Take activation maps instead: NAME.npy, as MCTformer's."),
+        typer.Option(
+            metavar="DIR", help="Use activation maps instead of CLIP: NAME.npy, in MCTformer's format."
+        ),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Of the maps: what the background scores.", min=0, max=1)
+        float | None,
+        typer.Option(metavar="SCORE", help="Background score of the activation maps.", min=0, max=1),
     ] = None,
     truth: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="True masks of some pictures, to choose --threshold by."),
+        typer.Option(metavar="DIR", help="Ground-truth masks of some images, to choose --threshold."),
     ] = None,
     masks: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Take index PNGs instead: checked and copied.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Use existing index PNGs instead of CLIP; they are checked and copied."
+        ),
     ] = None,
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
-    """Make the first, rough masks of all pictures: the seeds that WeakCLIP learns from.
+    """Make seeds: the initial masks that WeakCLIP is trained on.
 
-    By default a frozen CLIP tags each picture and masks its tags. Stopped at any moment, it goes on.
+    By default a frozen CLIP tags each image and masks its tags. An interrupted
+    run resumes.
     """
     with report_errors():
         from tagmask.cli.train_steps import make_seeds, seed_options
@@ -114,12 +136,16 @@ def weakclip(
     ] = "weakclip/voc",
     images: Images = None,
     seeds: Annotated[
-        Path | None, typer.Option("--seeds", metavar="DIR", help="Seeds; short for --set data.seeds=DIR.")
+        Path | None,
+        typer.Option("--seeds", metavar="DIR", help="Folder of seeds; short for --set data.seeds=DIR."),
     ] = None,
     weights: Weights = None,
     changes: Changes = None,
 ) -> None:
-    """Train WeakCLIP on seeds. Start it with torchrun for many GPUs. Stopped at any moment, it goes on."""
+    """Train WeakCLIP on seeds.
+
+    Start it with torchrun to use several GPUs. An interrupted run resumes.
+    """
     with report_errors():
         from tagmask.cli.train_steps import run_weakclip
 
@@ -131,7 +157,7 @@ def pseudo(
     paths: Paths,
     out: Out,
     model: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder of a finished `tagmask train weakclip`.")
+        Path, typer.Option(metavar="DIR", help="Output folder of a finished `tagmask train weakclip`.")
     ],
     scales: Scales = _SCALES,
     flip: Flip = True,
@@ -140,7 +166,10 @@ def pseudo(
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
-    """Let a trained WeakCLIP mask pictures, at several sizes. Stopped at any moment, it goes on."""
+    """Make pseudo-masks with a trained WeakCLIP, at several scales.
+
+    An interrupted run resumes.
+    """
     with report_errors():
         from tagmask.cli.train_steps import make_pseudo, pseudo_settings
         from tagmask.runtime.folders import find_images
@@ -166,11 +195,15 @@ def student(
     ] = "student/small",
     images: Images = None,
     masks: Annotated[
-        Path | None, typer.Option("--masks", metavar="DIR", help="Masks; short for --set data.seeds=DIR.")
+        Path | None,
+        typer.Option("--masks", metavar="DIR", help="Folder of masks; short for --set data.seeds=DIR."),
     ] = None,
     changes: Changes = None,
 ) -> None:
-    """Train a segmenter that needs neither CLIP nor words. Stopped at any moment, it goes on."""
+    """Train a student: a segmenter that needs neither CLIP nor words.
+
+    An interrupted run resumes.
+    """
     with report_errors():
         from tagmask.cli.train_steps import run_student
 
@@ -185,7 +218,9 @@ def everything(
     weights: Weights = None,
     activation: ActivationOption = None,
     method: Method = "cls-seg",
-    refine: Annotated[Refine | None, typer.Option(help="Sharpen seeds along edges.")] = None,
+    refine: Annotated[
+        Refine | None, typer.Option(metavar="NAME", help="Refine seeds: none, pamr or crf.")
+    ] = None,
     background: Background = None,
     tags_file: TagsFile = None,
     config: Annotated[
@@ -193,21 +228,24 @@ def everything(
         typer.Option(
             "--weakclip",
             metavar="NAME|FILE",
-            help="WeakCLIP's settings; else weakclip/voc, or the miniature's.",
+            help="Settings of WeakCLIP. Default: weakclip/voc, or weakclip/miniature for miniature weights.",
         ),
     ] = None,
-    pupil: Annotated[
+    student_config: Annotated[
         str | None,
         typer.Option(
             "--student",
             metavar="NAME|FILE",
-            help="The student's settings; else student/small, or miniature's.",
+            help="Settings of the student. Default: student/small, or student/miniature for "
+            "miniature weights.",
         ),
     ] = None,
     changes: Changes = None,
     student_changes: Annotated[
         list[str] | None,
-        typer.Option("--set-student", metavar="KEY=VALUE", help="As --set, for the student."),
+        typer.Option(
+            "--set-student", metavar="KEY=VALUE", help="Override a setting of the student; may be repeated."
+        ),
     ] = None,
     scales: Scales = _SCALES,
     flip: Flip = True,
@@ -215,10 +253,10 @@ def everything(
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
-    """Folder of pictures and words in, exported student out, and a page that shows every step.
+    """Run all steps: from images and words to an exported student.
 
-    Every step has a folder below --out. Stopped at any moment, the same command goes on where it was; steps
-    that are done are not done again.
+    Each step has a folder in --out; report.html shows the results of all steps.
+    An interrupted run resumes, and finished steps are not repeated.
     """
     with report_errors():
         from tagmask.cli.train_all import train_all
@@ -238,7 +276,7 @@ def everything(
             weights=weights,
             activation=activation,
             weakclip=config,
-            student=pupil,
+            student=student_config,
             changes=changes or [],
             student_changes=student_changes or [],
             device=device,

@@ -1,4 +1,4 @@
-"""`tagmask train all`: options in, one call, the student's place out."""
+"""`tagmask train all`: run all training steps."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,34 +30,34 @@ def train_all(
     device: str,
     precision: Precision,
 ) -> int:
-    """Do every step that is not done, print where the student is, and return how many images failed.
+    """Run all unfinished steps, print the student's path, and return the number of images that failed.
 
-    The bundled weights have settings of their own, taken where none are named.
+    The miniature weights have their own default settings.
 
     Raises:
         TagmaskError: see `run_all`.
     """
     check_seed_tags(seeds)
-    folders, small = RunFolders(out), weights == "miniature"
+    folders, is_miniature = RunFolders(out), weights == "miniature"
     clip = weights or DEFAULT_WEIGHTS
-    where = f"run.device={device}"
-    first = settings_of(
-        weakclip or ("weakclip/miniature" if small else "weakclip/voc"),
+    device_setting = f"run.device={device}"
+    weakclip_config = settings_of(
+        weakclip or ("weakclip/miniature" if is_miniature else "weakclip/voc"),
         {"images": images, "seeds": folders.seeds},
-        [where, *changes],
+        [device_setting, *changes],
     )
-    second = student_settings(
-        student or ("student/miniature" if small else "student/small"),
+    student_config = student_settings(
+        student or ("student/miniature" if is_miniature else "student/small"),
         {"images": images, "seeds": folders.pseudo},
-        [where, *student_changes],
+        [device_setting, *student_changes],
         clip,
     )
     options = RunOptions(
         images=images,
         out=out,
         seeds=seeds,
-        weakclip=with_settings(first, [f"model.weights={clip}"]),
-        student=second,
+        weakclip=with_settings(weakclip_config, [f"model.weights={clip}"]),
+        student=student_config,
         pseudo=pseudo,
         device=device,
         precision=precision.value,

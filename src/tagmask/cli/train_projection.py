@@ -1,4 +1,4 @@
-"""`tagmask train projection`: a folder of images, a folder of their masks, one small file."""
+"""`tagmask train projection`: train the projection of sclip-learned on labelled images."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,24 +24,26 @@ def projection(
     masks: Annotated[
         Path,
         typer.Argument(
-            metavar="MASKS_DIR", help="Folder of index PNGs with the images' names.", show_default=False
+            metavar="MASKS_DIR", help="Folder of index PNGs with the same names.", show_default=False
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")],
     word: Words = None,
     weights: Weights = None,
     activation: ActivationOption = None,
-    steps: Annotated[int, typer.Option(help="Of the training.", min=1)] = 1000,
-    batch: Annotated[int, typer.Option(help="Windows a step.", min=1)] = 8,
-    limit: Annotated[int, typer.Option(help="At most so many images, drawn by the seed.", min=1)] = 64,
-    seed: Annotated[int, typer.Option(help="Of all that is drawn.", min=0)] = 0,
+    steps: Annotated[int, typer.Option(metavar="N", help="Number of training steps.", min=1)] = 1000,
+    batch: Annotated[int, typer.Option(metavar="N", help="Windows per step.", min=1)] = 8,
+    limit: Annotated[
+        int, typer.Option(metavar="N", help="Largest number of images; sampled at random.", min=1)
+    ] = 64,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed.", min=0)] = 0,
     device: Device = "auto",
     precision: PrecisionOption = Precision.float32,
 ) -> None:
-    """Learn the attention of the method sclip-learned from a few labelled images.
+    """Train the attention of sclip-learned on a few labelled images.
 
-    A mask's values are the places of the words, from 0 on; 255 is left out of the training. A background
-    is the first word.
+    Mask values are indices into the words, counted from 0; pixels of 255 are
+    ignored. A background class, if any, must be the first word.
     """
     with report_errors():
         from tagmask.dense.prompts import split_names, text_features
@@ -50,22 +52,24 @@ def projection(
         from tagmask.variants.learned import write_projection
 
         recipe = mask_recipe(None, require_words(read_words(word), None), [], None, {})
-        pairs = labelled(images, masks, limit, seed)
+        pairs = sample_pairs(images, masks, limit, seed)
         names = split_names(recipe.words)
         clip = load_weights(weights, activation, device, precision)
         texts = text_features(clip, names.texts, recipe.templates)
         settings = ProjectionSettings(images=limit, steps=steps, batch=batch, seed=seed)
         message(f"training on {len(pairs)} images")
-        learned = train_projection(clip, _read(pairs), names, texts, settings, _watch(steps))
-        write_projection(out, learned)
-        message(f"written to {out}; use it with method='sclip-learned', projection='{out}'")
+        projection_weights = train_projection(
+            clip, _read(pairs), names, texts, settings, _loss_printer(steps)
+        )
+        write_projection(out, projection_weights)
+        message(f"written to {out}. Use it with method='sclip-learned', projection='{out}'.")
 
 
-def labelled(images: Path, masks: Path, limit: int, seed: int) -> list[tuple["FoundImage", Path]]:
-    """So many images and their masks, drawn by the seed, in order of their names.
+def sample_pairs(images: Path, masks: Path, limit: int, seed: int) -> list[tuple["FoundImage", Path]]:
+    """Sample at most `limit` images and their masks, in the order of their names.
 
     Raises:
-        InputError: no images, or one that is drawn has no mask.
+        InputError: there are no images, or a sampled image has no mask.
     """
     import numpy as np
 
@@ -73,13 +77,13 @@ def labelled(images: Path, masks: Path, limit: int, seed: int) -> list[tuple["Fo
     from tagmask.runtime.folders import find_images
 
     found = find_images([images])
-    drawn = np.sort(np.random.default_rng(seed).permutation(len(found))[:limit])
-    pairs = [(found[i], masks / found[i].name.with_suffix(".png")) for i in drawn]
+    sample = np.sort(np.random.default_rng(seed).permutation(len(found))[:limit])
+    pairs = [(found[i], masks / found[i].name.with_suffix(".png")) for i in sample]
     for image, mask in pairs:
         if not mask.is_file():
             raise InputError(
-                f"{image.path} has no mask {mask}; give each image an index PNG of the same name, "
-                "as `tagmask mask` writes them"
+                f"{image.path} has no mask {mask}. Give each image an index PNG of the same name, "
+                "as `tagmask mask` writes them."
             )
     return pairs
 
@@ -92,14 +96,14 @@ def _read(pairs: Sequence[tuple["FoundImage", Path]]) -> Iterator["LabelledImage
         yield read_image(image.path), read_index_png(mask)
 
 
-def _watch(steps: int) -> "Watch":
-    """Says the mean loss of every tenth part of the run."""
-    every = max(steps // 10, 1)
+def _loss_printer(steps: int) -> "Watch":
+    """Return a callback that prints the mean loss ten times per run."""
+    interval = max(steps // 10, 1)
     losses: list[float] = []
 
     def watch(step: int, loss: float) -> None:
         losses.append(loss)
-        if step % every == 0 or step == steps:
+        if step % interval == 0 or step == steps:
             message(f"step {step} of {steps}: loss {sum(losses) / len(losses):.4f}")
             losses.clear()
 

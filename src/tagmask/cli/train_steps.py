@@ -1,4 +1,4 @@
-"""What the single steps of `tagmask train` do and say."""
+"""The steps of `tagmask train`: run them and print their progress."""
 
 import sys
 import time
@@ -10,7 +10,7 @@ import typer
 
 from tagmask.cli.arguments import DEFAULT_WEIGHTS
 from tagmask.cli.console import bold, message, print_summary, report_failure, report_if_stopped, with_progress
-from tagmask.cli.mask import check_tags_known, mask_settings
+from tagmask.cli.mask import mask_settings, require_tags_file
 from tagmask.cli.options import Refine
 from tagmask.clip.load import Clip
 from tagmask.errors import InputError
@@ -21,7 +21,7 @@ from tagmask.weak.config_files import load_config, with_settings
 from tagmask.weak.distributed import ranks_here
 from tagmask.weak.loop import Report
 from tagmask.weak.mask_folder import MaskOutcome
-from tagmask.weak.run_all import masks_written
+from tagmask.weak.run_all import write_all_masks
 from tagmask.weak.run_folder import read_metadata
 from tagmask.weak.seeds import SeedOptions, seed_recipe, seed_source
 from tagmask.weak.steps import PseudoSettings, pseudo_source, train_student, train_weakclip
@@ -43,14 +43,14 @@ __all__ = [
 
 
 class ConsoleProgress:
-    """Progress on stderr, places of results on stdout."""
+    """Reports progress on stderr and paths of results on stdout."""
 
     def begin(self, number: int, steps: int, name: str) -> None:
-        """One line."""
+        """Print the name of a step."""
         message(bold(f"{number} of {steps}: {name}"))
 
     def masks(self, outcomes: Iterable[MaskOutcome], total: int, folder: Path) -> Iterator[MaskOutcome]:
-        """A bar or lines, a line for each image that failed, and a closing line."""
+        """Yield the outcomes while printing progress, failures and a summary."""
         failed = 0
         for outcome in with_progress(outcomes, total):
             if outcome.result is None:
@@ -62,11 +62,11 @@ class ConsoleProgress:
             typer.echo(str(folder / "masks"))
 
     def training(self, what: str) -> AbstractContextManager[Callable[[Report], None]]:
-        """A bar or lines."""
+        """Return the progress display of a training run."""
         return training_progress(what)
 
-    def made(self, path: Path) -> None:
-        """Its place; once, however many processes there are."""
+    def written(self, path: Path) -> None:
+        """Print the path of a result, in the first process only."""
         if ranks_here().first:
             typer.echo(str(path))
 
@@ -84,10 +84,10 @@ def seed_options(
     truth: Path | None = None,
     masks: Path | None = None,
 ) -> SeedOptions:
-    """Options of the command line as the library takes them.
+    """Convert command-line options to seed options.
 
     Raises:
-        InputError: options that exclude each other.
+        InputError: options exclude each other.
     """
     return SeedOptions(
         words=None if words is None else tuple(words),
@@ -103,25 +103,25 @@ def seed_options(
 
 
 def check_seed_tags(options: SeedOptions) -> None:
-    """Refuse a recipe that must be given an image's tags where no file gives them.
+    """Check that a tags file is given if the seeds' recipe needs ground-truth tags.
 
     Raises:
-        InputError: naming what to give.
+        InputError: the recipe needs tags and there is no file.
     """
     if options.uses_clip:
-        check_tags_known(seed_recipe(options), options.tags_file)
+        require_tags_file(seed_recipe(options), options.tags_file)
 
 
 def make_seeds(images: list[FoundImage], out: Path, options: SeedOptions, clip: Callable[[], Clip]) -> int:
-    """Write seeds, say how it goes, and return how many images failed.
+    """Write seeds, print progress, and return the number of images that failed.
 
     Raises:
-        InputError: options that cannot be used.
+        InputError: the options are invalid.
     """
     check_seed_tags(options)
     source = seed_source(images, options, clip)
     with report_if_stopped(out):
-        return masks_written(images, source, out, ConsoleProgress())
+        return write_all_masks(images, source, out, ConsoleProgress())
 
 
 def make_pseudo(
@@ -134,98 +134,96 @@ def make_pseudo(
     device: str,
     precision: str,
 ) -> int:
-    """Write pseudo-masks, say how it goes, and return how many images failed."""
+    """Write pseudo-masks, print progress, and return the number of images that failed."""
     words = read_metadata(model, "weakclip").get("words")
     classes = len(words) - 1 if isinstance(words, list) else 0
     tags = None if tags_file is None else read_tags(tags_file, classes)
     source = pseudo_source(model, settings, device=device, precision=precision, tags=tags)
     with report_if_stopped(out):
-        return masks_written(images, source, out, ConsoleProgress())
+        return write_all_masks(images, source, out, ConsoleProgress())
 
 
 def pseudo_settings(scales: str, flip: bool, crf: str) -> PseudoSettings:
-    """Options as settings.
+    """Convert command-line options to pseudo-mask settings.
 
     Raises:
-        InputError: scales that are no numbers, or an unknown CRF.
+        InputError: a scale is not a number, or the CRF is unknown.
     """
     try:
         numbers = tuple(float(part) for part in scales.split(","))
     except ValueError as error:
-        raise InputError(f"--scales is {scales!r}; give numbers, as in 0.5,1,1.5") from error
+        raise InputError(f"Invalid --scales {scales!r}. Give numbers, as in 0.5,1,1.5.") from error
     return PseudoSettings(numbers, flip, None if crf == "none" else crf)
 
 
 def run_weakclip(
-    source: str, out: Path, places: Mapping[str, Path | None], weights: str | None, changes: Sequence[str]
+    source: str, out: Path, folders: Mapping[str, Path | None], weights: str | None, changes: Sequence[str]
 ) -> None:
-    """Train WeakCLIP, say how it goes, print where it is."""
-    config = settings_of(source, places, changes)
+    """Train WeakCLIP, print progress and the path of the result."""
+    config = settings_of(source, folders, changes)
     if weights or not config.model.weights:
         config = with_settings(config, [f"model.weights={weights or DEFAULT_WEIGHTS}"])
-    with report_if_stopped(out), training_progress("WeakCLIP") as watch:
-        path = train_weakclip(config, out, watch)
-    ConsoleProgress().made(path)
+    with report_if_stopped(out), training_progress("WeakCLIP") as report_progress:
+        path = train_weakclip(config, out, report_progress)
+    ConsoleProgress().written(path)
 
 
-def run_student(source: str, out: Path, places: Mapping[str, Path | None], changes: Sequence[str]) -> None:
-    """Train a student, say how it goes, print where it is."""
-    config = student_settings(source, places, changes)
-    with report_if_stopped(out), training_progress("student") as watch:
-        path = train_student(config, out, watch)
-    ConsoleProgress().made(path)
+def run_student(source: str, out: Path, folders: Mapping[str, Path | None], changes: Sequence[str]) -> None:
+    """Train a student, print progress and the path of the result."""
+    config = student_settings(source, folders, changes)
+    with report_if_stopped(out), training_progress("student") as report_progress:
+        path = train_student(config, out, report_progress)
+    ConsoleProgress().written(path)
 
 
 def student_settings(
-    source: str, places: Mapping[str, Path | None], changes: Sequence[str], clip: str | None = None
+    source: str, folders: Mapping[str, Path | None], changes: Sequence[str], clip: str | None = None
 ) -> TrainConfig:
-    """As `settings_of`, for a student.
+    """Load a student's settings, as `settings_of`.
 
-    `clip` are the weights that a student of CLIP's own tower starts from where its settings name none.
+    `clip` names the initial weights of a student with CLIP's tower, if its settings name none.
 
     Raises:
-        InputError: as `load_config`.
+        InputError: see `load_config`.
     """
-    config = settings_of(source, places, changes)
+    config = settings_of(source, folders, changes)
     kind = STUDENTS.get(config.model.kind)
     if clip and not config.model.weights and kind is not None and kind.inherited_preprocessing is not None:
         config = with_settings(config, [f"model.weights={clip}"])
     return config
 
 
-def settings_of(source: str, places: Mapping[str, Path | None], changes: Sequence[str]) -> TrainConfig:
-    """Settings with their folders, then the changes asked for.
+def settings_of(source: str, folders: Mapping[str, Path | None], changes: Sequence[str]) -> TrainConfig:
+    """Load settings and override their folders, then the other changes.
 
     Raises:
-        InputError: as `load_config`.
+        InputError: see `load_config`.
     """
-    given = [f"data.{name}={place}" for name, place in places.items() if place is not None]
-    return load_config(source, [*given, *changes])
+    folder_settings = [f"data.{name}={path}" for name, path in folders.items() if path is not None]
+    return load_config(source, [*folder_settings, *changes])
 
 
 @contextmanager
-def training_progress(what: str) -> Iterator[Callable[[Report], None]]:
-    """Give what is called as training goes on: a bar on a terminal, lines elsewhere."""
+def training_progress(name: str) -> Iterator[Callable[[Report], None]]:
+    """Yield a callback that shows the training progress: a bar on a terminal, else lines."""
     if not sys.stderr.isatty():
-        yield lambda report: message(
-            f"{what}: {_settings_summary(report)}, {_time(report.seconds_left)} left"
-        )
+        yield lambda report: message(f"{name}: {_report_text(report)}, {_time(report.seconds_left)} left")
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"))
+    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[status]}"))
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
-        task = progress.add_task("steps", total=None, told="")
+        task = progress.add_task("steps", total=None, status="")
 
         def show(report: Report) -> None:
-            told = f"{_settings_summary(report, step=False)}, {_time(report.seconds_left)} left"
-            progress.update(task, completed=report.step, total=report.steps, told=told)
+            status = f"{_report_text(report, step=False)}, {_time(report.seconds_left)} left"
+            progress.update(task, completed=report.step, total=report.steps, status=status)
 
         yield show
 
 
-def _settings_summary(report: Report, *, step: bool = True) -> str:
+def _report_text(report: Report, *, step: bool = True) -> str:
     losses = ", ".join(
         f"{name} {value:.3f}" for name, value in sorted(report.losses.items(), key=_total_last)
     )

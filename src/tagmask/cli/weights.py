@@ -1,4 +1,4 @@
-"""`tagmask weights`: what is known by name, what is here, what weights say of themselves."""
+"""`tagmask weights`: list, download and check weights."""
 
 import json
 from typing import TYPE_CHECKING, Annotated
@@ -12,9 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["weights_app"]
 
-weights_app = typer.Typer(
-    no_args_is_help=True, help="Names, downloads, and what a file or folder of weights is."
-)
+weights_app = typer.Typer(no_args_is_help=True, help="List, download and check weights.")
 
 Names = Annotated[
     list[str],
@@ -28,32 +26,42 @@ Names = Annotated[
 
 @weights_app.command("list")
 def list_(
-    here: Annotated[bool, typer.Option("--here", help="Only what is on this machine.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a name, no table.")] = False,
+    here: Annotated[bool, typer.Option("--here", help="List only weights on this machine.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per name instead of a table.")
+    ] = False,
 ) -> None:
-    """List the known names, their activation, and where on this machine they are."""
+    """List known weights, their activation and their local path."""
     with report_errors():
         from tagmask.clip.names import KNOWN
         from tagmask.clip.sources import cached
 
         for entry in KNOWN.values():
-            found = cached(entry.name)
-            if here and found is None:
+            source = cached(entry.name)
+            if here and source is None:
                 continue
-            path = None if found is None else str(found.path)
+            path = None if source is None else str(source.path)
             if as_json:
-                said = {"name": entry.name, "activation": entry.activation, "mean": entry.mean}
-                typer.echo(json.dumps({**said, "std": entry.std, "repos": entry.repos, "path": path}))
+                record = {
+                    "name": entry.name,
+                    "activation": entry.activation,
+                    "mean": entry.mean,
+                    "std": entry.std,
+                    "repos": entry.repos,
+                    "path": path,
+                }
+                typer.echo(json.dumps(record))
             else:
                 typer.echo(f"{entry.name:<36}{entry.activation:<11}{path or '-'}")
 
 
 @weights_app.command()
 def get(names: Names) -> None:
-    """Bring weights onto this machine, and print where they are.
+    """Download weights and print their path.
 
-    Known names of OpenAI's go to ~/.cache/clip, all others to the Hugging Face hub's cache (HF_HOME). What is
-    there already is not downloaded again; what stopped half way goes on from there.
+    OpenAI's weights go to ~/.cache/clip, all others to the Hugging Face cache
+    (HF_HOME). Existing files are not downloaded again. An interrupted download
+    resumes.
     """
     with report_errors():
         from tagmask.cli.downloads import download_progress
@@ -65,16 +73,17 @@ def get(names: Names) -> None:
                 path = find(name, progress).path
             if not path.exists():
                 raise WeightsError(
-                    f"There is no file or folder {path}. `tagmask weights list` has all names."
+                    f"There is no file or folder {path}. See `tagmask weights list` for the known names."
                 )
             typer.echo(str(path))
 
 
 @weights_app.command()
 def check(names: Names) -> None:
-    """Read weights whole, say what they are, and compare them with what is known of them.
+    """Read weights completely and compare them with the published ones.
 
-    Exit code 1 if any cannot be used or is not what its name says. Nothing is downloaded.
+    Exit code 1 if any are unusable or differ from what their name says.
+    Nothing is downloaded.
     """
     failed = 0
     with report_errors():
@@ -84,7 +93,7 @@ def check(names: Names) -> None:
         for name in names:
             typer.echo(name)
             try:
-                faults = _show(inspect_weights(name))
+                faults = _print_inspection(inspect_weights(name))
             except WeightsError as error:
                 faults = (str(error),)
             for fault in faults:
@@ -93,26 +102,26 @@ def check(names: Names) -> None:
     raise typer.Exit(1 if failed else 0)
 
 
-def _show(found: "Inspection") -> tuple[str, ...]:
-    """Print an inspection, and give its faults."""
-    shape, resolved_metadata = found.geometry, found.resolved_metadata
-    more = f" and {len(found.files) - 1} more" if len(found.files) > 1 else ""
-    activation = [one.by for one in found.claims if one.activation] or ["assumed: nothing says it"]
-    numbers = [one.by for one in found.claims if one.mean] or ["assumed: nothing says them"]
+def _print_inspection(inspection: "Inspection") -> tuple[str, ...]:
+    """Print an inspection and return its faults."""
+    shape, metadata = inspection.geometry, inspection.resolved_metadata
+    more = f" and {len(inspection.files) - 1} more" if len(inspection.files) > 1 else ""
+    activation_sources = [claim.by for claim in inspection.claims if claim.activation] or ["assumed"]
+    mean_sources = [claim.by for claim in inspection.claims if claim.mean] or ["assumed"]
     side = shape.grid * shape.patch
     rows = {
-        "files": f"{found.files[0]}{more} ({found.size / 1e6:.0f} MB)",
-        "format": found.format,
-        "sha256": found.sha256 + (" (as published)" if found.published else ""),
+        "files": f"{inspection.files[0]}{more} ({inspection.size / 1e6:.0f} MB)",
+        "format": inspection.format,
+        "sha256": inspection.sha256 + (" (as published)" if inspection.published else ""),
         "images": f"{side} x {side} pixels, patches of {shape.patch}, {shape.vision_layers} layers of width "
         f"{shape.vision_width}",
         "texts": f"{shape.text_layers} layers of width {shape.text_width}",
-        "activation": f"{resolved_metadata.activation} ({', '.join(activation)})",
-        "mean, std": f"{_triple(resolved_metadata.mean)}; {_triple(resolved_metadata.std)} ({', '.join(numbers)})",
+        "activation": f"{metadata.activation} ({', '.join(activation_sources)})",
+        "mean, std": f"{_triple(metadata.mean)}; {_triple(metadata.std)} ({', '.join(mean_sources)})",
     }
     for key, value in rows.items():
         typer.echo(f"  {key:<12}{value}")
-    return found.faults
+    return inspection.faults
 
 
 def _triple(values: tuple[float, ...]) -> str:

@@ -1,1 +1,1 @@
-"""The frozen CLIP: weights in, two towers and a tokenizer out."""
+"""The frozen CLIP: reading weights, the image and text towers, the tokenizer."""

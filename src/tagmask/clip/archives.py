@@ -1,12 +1,12 @@
-"""Weights files -> named tensors, never running what is in them.
+"""Read the named tensors of a weights file without running any code in it.
 
-What a file is follows from its content, not from its name:
+The content decides the format, not the file name:
 
     zip with data.pkl and constants.pkl   OpenAI's TorchScript archive, read as data (`torchscript`)
     zip with data.pkl, or a bare pickle   torch.save, read by torch's weights-only reader
     length and JSON header                safetensors
 
-Anything else is refused with a sentence on what it is.
+For any other file, the error message says what the file seems to be.
 """
 
 import contextlib
@@ -28,16 +28,16 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from tagmask.clip.torchscript import calls_exact_gelu, read_torchscript, refusal
+from tagmask.clip.torchscript import calls_exact_gelu, read_torchscript, unsafe_pickle_error
 from tagmask.errors import WeightsError
 
 __all__ = ["Archive", "read_weights"]
 
-_NESTS: Final = ("state_dict", "model_state_dict", "model")
+_NESTED_KEYS: Final = ("state_dict", "model_state_dict", "model")
 _SUFFIXES: Final = (".pt", ".pth", ".bin", ".safetensors")
-_AGAIN: Final = "Get the file again; a download or copy may have stopped early."
+_GET_AGAIN: Final = "Download or copy the file again."
 
-_KNOWN_STARTS: Final[Mapping[bytes, str]] = MappingProxyType(
+_KNOWN_SIGNATURES: Final[Mapping[bytes, str]] = MappingProxyType(
     {
         b"\x89PNG": "a PNG image",
         b"\xff\xd8\xff": "a JPEG image",
@@ -62,13 +62,14 @@ _KNOWN_STARTS: Final[Mapping[bytes, str]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Archive:
-    """What a weights file holds."""
+    """The content of a weights file."""
 
     tensors: Mapping[str, Tensor]
-    """By the names in the file, on the CPU, in the file's precision; perhaps views of the mapped file."""
+    """By name, on the CPU, in the file's precision. May be views of the memory-mapped file."""
     kind: Literal["openai-archive", "state-dict", "safetensors"]
     metadata: Mapping[str, str]
-    """A safetensors header's; of an archive that calls GELU itself, that; empty for the other kinds."""
+    """The header of a safetensors file; {"activation": "gelu"} for a TorchScript archive that calls GELU;
+    else empty."""
 
 
 def read_weights(path: Path) -> Archive:
@@ -76,14 +77,14 @@ def read_weights(path: Path) -> Archive:
 
     Args:
         path: OpenAI's archive, a file of torch.save, or safetensors, under any name. In a torch.save
-            file the tensors may lie in a dict, or one level down under "state_dict",
-            "model_state_dict" or "model"; a common "module." in front of the names is taken off.
+            file the tensors may be in a dict, or one level down under "state_dict",
+            "model_state_dict" or "model". If all names start with "module.", that prefix is removed.
 
     Raises:
-        WeightsError: the file is absent, unreadable, damaged, not weights, or holds a pickle that
-            asks for more than tensors. Nothing of it was run.
+        WeightsError: the file is absent, unreadable, damaged, not weights, or a pickle that needs more
+            than tensor data. No code in the file is run.
 
-    Departs from `torch.load`, which trusts a name's ending, and from `torch.jit.load`, which loads code.
+    Unlike `torch.load`, the file extension is ignored; unlike `torch.jit.load`, no code is loaded.
     """
     head = _head(path)
     try:
@@ -95,49 +96,48 @@ def read_weights(path: Path) -> Archive:
             return _read_torch(path, zipped=False)
     except WeightsError:
         raise
-    # Whatever the readers raise on damaged or crafted bytes, the user has one thing to know.
+    # The readers raise many types of error on damaged or crafted bytes; all mean the same to the user.
     except Exception as error:
-        raise WeightsError(f"{path} is damaged or cut off ({_reason(error)}). {_AGAIN}") from error
-    raise WeightsError(f"{path} holds no weights: it is {_describe(head)}")
+        raise WeightsError(f"{path} is damaged or incomplete ({_reason(error)}). {_GET_AGAIN}") from error
+    raise WeightsError(f"{path} is not a weights file. It is {_describe(head)}")
 
 
 def _head(path: Path) -> bytes:
-    """Give the first bytes of a regular, readable, non-empty file."""
+    """Return the first bytes of a regular, readable, non-empty file."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise WeightsError(f"{path} is a folder; give the weights file itself.{_inside(path)}")
+            raise WeightsError(f"{path} is a folder. Give the weights file itself. {_weights_inside(path)}")
         if not stat.S_ISREG(mode):
-            raise WeightsError(f"{path} is a device or a pipe; give a weights file.")
+            raise WeightsError(f"{path} is a device or a pipe. Give a regular file.")
         with path.open("rb") as file:
             head = file.read(4096)
     except FileNotFoundError as error:
-        raise WeightsError(f"There is no file {path}.{_nearby(path)}") from error
+        raise WeightsError(f"There is no file {path}. {_suggest_path(path)}") from error
     except PermissionError as error:
-        raise WeightsError(f"{path} may not be read by this user; change its permissions.") from error
+        raise WeightsError(f"No permission to read {path}. Change its permissions.") from error
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read: {_reason(error)}.") from error
     if not head:
-        raise WeightsError(f"{path} is empty. {_AGAIN}")
+        raise WeightsError(f"{path} is empty. {_GET_AGAIN}")
     return head
 
 
-def _inside(folder: Path) -> str:
-    files = _listed(folder)
-    found = [name for name in files if name.endswith(_SUFFIXES)]
-    return f" It holds {', '.join(found[:3])}." if found else " It holds none that is named like one."
+def _weights_inside(folder: Path) -> str:
+    weights = [name for name in _file_names(folder) if name.endswith(_SUFFIXES)]
+    return f"It holds {', '.join(weights[:3])}." if weights else f"It holds no {' / '.join(_SUFFIXES)} file."
 
 
-def _nearby(path: Path) -> str:
+def _suggest_path(path: Path) -> str:
     if path.is_symlink():
-        return f" It is a link to {path.readlink()}, which is not there."
+        return f"It is a link to {path.readlink()}, which does not exist."
     if not path.parent.is_dir():
-        return f" Its folder {path.parent} does not exist either."
-    similar = get_close_matches(path.name, _listed(path.parent))
-    return f" Did you mean {' or '.join(similar)}?" if similar else " Check the path."
+        return f"Its folder {path.parent} does not exist either. Check the path."
+    similar = get_close_matches(path.name, _file_names(path.parent))
+    return f"Did you mean {' or '.join(similar)}?" if similar else "Check the path."
 
 
-def _listed(folder: Path) -> list[str]:
+def _file_names(folder: Path) -> list[str]:
     with contextlib.suppress(OSError):
         return sorted(entry.name for entry in folder.iterdir() if entry.is_file())
     return []
@@ -149,43 +149,47 @@ def _read_zip(path: Path) -> Archive:
     root = next((name.split("/")[0] for name in names if re.fullmatch(r"[^/]+/data\.pkl", name)), None)
     if root is None:
         packed = [name for name in names if name.endswith(_SUFFIXES)]
-        advice = f"unpack it and give {packed[0]}" if packed else "give the weights file itself"
-        raise WeightsError(f"{path} is a zip but no weights (it holds {_few(names)}): {advice}.")
+        advice = f"Unpack it and give {packed[0]}" if packed else "Give the weights file itself"
+        raise WeightsError(f"{path} is a zip without weights. It holds {_few(names)}. {advice}.")
     if f"{root}/constants.pkl" in names:
         tensors = read_torchscript(path, root)
-        said = {"activation": "gelu"} if calls_exact_gelu(path, root) else {}
-        return Archive(MappingProxyType(tensors), "openai-archive", MappingProxyType(said))
+        metadata = {"activation": "gelu"} if calls_exact_gelu(path, root) else {}
+        return Archive(MappingProxyType(tensors), "openai-archive", MappingProxyType(metadata))
     return _read_torch(path, zipped=True)
 
 
 def _read_safetensors(path: Path) -> Archive:
     with safe_open(path, framework="pt", device="cpu") as file:
-        # keys() exists on the handle alone, which is no mapping
+        # The handle has keys(), but is not a mapping.
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = dict(file.metadata() or {})
-    return Archive(MappingProxyType(_bare(tensors)), "safetensors", MappingProxyType(metadata))
+    return Archive(
+        MappingProxyType(_without_module_prefix(tensors)), "safetensors", MappingProxyType(metadata)
+    )
 
 
 def _read_torch(path: Path, *, zipped: bool) -> Archive:
     try:
         loaded = _load(path, zipped)
     except pickle.UnpicklingError as error:
-        asked = dict.fromkeys(_globals(path, zipped))
-        refused = [name for name in asked if not _TENSOR_DATA.fullmatch(name)]
-        if not refused:
+        names = dict.fromkeys(_globals(path, zipped))
+        unsafe = [name for name in names if not _TENSOR_DATA.fullmatch(name)]
+        if not unsafe:
             raise WeightsError(
-                f"{path} is damaged or cut off, or was pickled by another protocol than torch.save's. "
-                f"{_AGAIN} Or save its tensors again, as safetensors."
+                f"{path} is damaged or incomplete, or uses another pickle protocol than torch.save. "
+                f"{_GET_AGAIN} Or save its tensors as safetensors."
             ) from error
-        raise refusal(path, _few(refused)) from error
-    return Archive(MappingProxyType(_bare(_tensors(path, loaded))), "state-dict", MappingProxyType({}))
+        raise unsafe_pickle_error(path, _few(unsafe)) from error
+    tensors = _without_module_prefix(_tensors(path, loaded))
+    return Archive(MappingProxyType(tensors), "state-dict", MappingProxyType({}))
 
 
 def _load(path: Path, zipped: bool) -> object:
     with warnings.catch_warnings():
-        # A protocol other than 2 is either read or refused; the warning helps nobody.
+        # Other pickle protocols are either read or refused, so this warning is of no use.
         warnings.filterwarnings("ignore", message="Detected pickle protocol")
-        # torch.load trusts this one ending more than the content, and maps only what it opens by name
+        # torch.load reads every *.safetensors path as safetensors, and memory-maps only files it opens
+        # itself.
         if zipped and path.suffix != ".safetensors":
             return torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
         with path.open("rb") as file:
@@ -193,24 +197,24 @@ def _load(path: Path, zipped: bool) -> object:
 
 
 def _tensors(path: Path, loaded: object) -> dict[str, Tensor]:
-    """Find the dict of tensors, which may lie one level down."""
+    """Find the dict of tensors, which may be one level down."""
     if isinstance(loaded, dict):
-        for candidate in (*(loaded.get(nest) for nest in _NESTS), loaded):
+        for candidate in (*(loaded.get(key) for key in _NESTED_KEYS), loaded):
             if isinstance(candidate, dict):
                 tensors = {k: v.detach() for k, v in candidate.items() if isinstance(v, Tensor)}
                 if tensors:
                     return {str(name): tensor for name, tensor in tensors.items()}
-    found = (
+    content = (
         f"a dict with {_few(list(loaded))}" if isinstance(loaded, dict) else f"one {type(loaded).__name__}"
     )
     raise WeightsError(
-        f"{path} holds {found}, not named tensors. "
-        f"Save a model's state_dict(), alone or under {' / '.join(_NESTS)}."
+        f"{path} holds {content}, not named tensors. "
+        f"Save a model's state_dict(), alone or under {' / '.join(_NESTED_KEYS)}."
     )
 
 
-def _bare(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take off the "module." that data-parallel training puts in front of every name."""
+def _without_module_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove the "module." prefix that data-parallel training adds to every name."""
     if all(name.startswith("module.") for name in tensors):
         return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     return tensors
@@ -222,20 +226,20 @@ _TENSOR_DATA: Final = re.compile(
 
 
 def _globals(path: Path, zipped: bool) -> Iterator[str]:
-    """Name, without running anything, the globals that the pickles of a torch.save file ask for."""
+    """List the globals that the pickles of a torch.save file refer to, without running anything."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.suppress(ValueError))  # damage ends the search
+        stack.enter_context(contextlib.suppress(ValueError))  # stop at damage
         if zipped:
             archive = stack.enter_context(zipfile.ZipFile(path))
             record = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-            yield from _globals_of_one(BytesIO(archive.read(record)))
+            yield from _globals_of_pickle(BytesIO(archive.read(record)))
         else:
             file = stack.enter_context(path.open("rb"))
-            for _ in range(5):  # the old format is a row of five pickles, then raw bytes
-                yield from _globals_of_one(file)
+            for _ in range(5):  # the old format: five pickles, then raw bytes
+                yield from _globals_of_pickle(file)
 
 
-def _globals_of_one(file: BytesIO | BufferedReader) -> Iterator[str]:
+def _globals_of_pickle(file: BytesIO | BufferedReader) -> Iterator[str]:
     texts = [""]
     memo: dict[object, str] = {}
     for code, argument, _ in pickletools.genops(file):
@@ -252,24 +256,24 @@ def _globals_of_one(file: BytesIO | BufferedReader) -> Iterator[str]:
 
 
 def _describe(head: bytes) -> str:
-    """Say what a file that holds no weights seems to be, and what to do."""
+    """Describe, for a message, what a file without weights seems to be."""
     if head.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer that stands for the real file: run `git lfs pull`."
+        return "a Git LFS pointer, not the file itself: run `git lfs pull`."
     text = _text(head)
     if text is not None and text.startswith("<"):
-        return "a web page (HTML or XML), perhaps an error page saved in its place: download it again."
+        return "a web page (HTML or XML), perhaps a saved error page: download the file again."
     if text is not None:
         return f"a text file that begins with {text[:40]!r}."
-    for start, name in _KNOWN_STARTS.items():
-        if head.startswith(start):
+    for signature, name in _KNOWN_SIGNATURES.items():
+        if head.startswith(signature):
             return f"{name}."
     if head[257:262] == b"ustar":
         return "a tar archive: unpack it first."
-    return f"of no kind that is known here (it begins with the bytes {head[:8].hex(' ')})."
+    return f"a file of an unknown format (it begins with the bytes {head[:8].hex(' ')})."
 
 
 def _text(head: bytes) -> str | None:
-    """Decode the head of a text file; None if it is not one."""
+    """Decode the first bytes of a text file; None if it is not text."""
     try:
         text = head.decode("utf-8-sig")
     except UnicodeDecodeError as error:

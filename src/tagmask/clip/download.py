@@ -1,4 +1,4 @@
-"""A file from the web: resumed where it stopped, checked by its hash, in place only when whole."""
+"""Download a file: resumable, checked by its SHA-256, and moved into place only when complete."""
 
 import hashlib
 import http.client
@@ -21,31 +21,31 @@ from tagmask.files import ensure_folder, unwritable
 __all__ = ["Progress", "fetch", "sha256_of"]
 
 Progress: TypeAlias = Callable[[str, int, int | None], None]
-"""Called with a file's name, its bytes so far, and its bytes in all where they are known."""
+"""Called with the file's name, the bytes received so far, and the total number of bytes or None."""
 
 _CHUNK: Final = 1 << 20
 _TIMEOUT: Final = 30.0
-_TRIES: Final = 5
-"""Broken connections in a row without a byte in between."""
-_BROKEN: Final = (ConnectionError, TimeoutError, ssl.SSLError)
+_MAX_FAILURES: Final = 5
+"""Failed connections in a row, without a byte received in between."""
+_CONNECTION_ERRORS: Final = (ConnectionError, TimeoutError, ssl.SSLError)
 
 
 def fetch(url: str, target: Path, sha256: str, progress: Progress | None = None, pause: float = 1.0) -> None:
-    """Download a file into its place, unless it is there already.
+    """Download a file, unless it exists already.
 
-    What has come so far waits in a hidden file beside the target, so that a broken connection or a stopped
-    program loses nothing. Programs that want the same file wait for each other.
+    The bytes received so far are kept in a hidden file next to the target, so that a broken connection or an
+    interrupted program loses nothing. Processes that download the same file wait for each other.
 
     Args:
         url: http or https.
-        target: where to; missing folders are made. A file that is there is left as it is.
-        sha256: what the file must be, in hexadecimal; resuming is safe because of it.
-        progress: called as bytes come; those that an earlier try left count as done.
-        pause: seconds before the second try; longer before each further one.
+        target: where to write the file. Missing folders are created; an existing file is left as it is.
+        sha256: the expected hash, in hexadecimal. It also makes resuming safe.
+        progress: called as bytes arrive. Bytes of an earlier attempt count as received.
+        pause: seconds before the second attempt; longer before each further one.
 
     Raises:
         DownloadError: the server cannot be reached, or refuses.
-        WeightsError: what came is not the file that was wanted; it is removed.
+        WeightsError: the file has another hash; it is deleted.
         OutputError: the target cannot be written.
     """
     ensure_folder(target.parent)
@@ -55,13 +55,13 @@ def fetch(url: str, target: Path, sha256: str, progress: Progress | None = None,
             if target.is_file():
                 return
             _complete(url, part, target.name, progress, pause)
-            found = sha256_of(part)
-            if found != sha256:
+            digest = sha256_of(part)
+            if digest != sha256:
                 part.unlink()
                 raise WeightsError(
-                    f"{target.name} from {_host(url)} is not the file that was wanted: its sha256 is "
-                    f"{found[:12]}… instead of {sha256[:12]}…. It was removed. Something on the way "
-                    "changes files (a proxy, a login page); try another network, or get the file by hand."
+                    f"{target.name} from {_host(url)} has the wrong SHA-256: {digest[:12]}…, expected "
+                    f"{sha256[:12]}…. The file was deleted. A proxy or login page may have changed it; "
+                    "try another network."
                 )
             part.replace(target)
     except OSError as error:
@@ -69,58 +69,58 @@ def fetch(url: str, target: Path, sha256: str, progress: Progress | None = None,
 
 
 def sha256_of(path: Path) -> str:
-    """A file's hash in hexadecimal."""
+    """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _complete(url: str, part: Path, name: str, progress: Progress | None, pause: float) -> None:
-    """Bring the partial file to its full length, over as many connections as it takes."""
+    """Download until the partial file is complete, over as many connections as needed."""
     failures = 0
     while True:
         before = part.stat().st_size if part.exists() else 0
         try:
-            if _continue(url, part, name, progress):
+            if _resume(url, part, name, progress):
                 return
             reason: Exception | str = "the connection ended early"
         except urllib.error.HTTPError as error:
             error.close()
             if error.code < 500 and error.code not in (408, 429):
                 raise DownloadError(
-                    f"{name} is not to be had from {_host(url)}: it answers {error.code}"
+                    f"Cannot download {name} from {_host(url)}: HTTP status {error.code}."
                 ) from error
-            reason = f"it answers {error.code}"
-        except (urllib.error.URLError, http.client.HTTPException, *_BROKEN) as error:
+            reason = f"HTTP status {error.code}"
+        except (urllib.error.URLError, http.client.HTTPException, *_CONNECTION_ERRORS) as error:
             reason = getattr(error, "reason", None) or error
         grown = part.exists() and part.stat().st_size > before
         failures = 1 if grown else failures + 1
-        if failures >= _TRIES or (failures > 1 and not before and not grown):
-            raise DownloadError(f"{name} cannot be downloaded from {_host(url)}: {reason}")
+        if failures >= _MAX_FAILURES or (failures > 1 and not before and not grown):
+            raise DownloadError(f"Cannot download {name} from {_host(url)}: {reason}.")
         time.sleep(pause * failures)
 
 
-def _continue(url: str, part: Path, name: str, progress: Progress | None) -> bool:
-    """One connection: ask for what is missing, append what comes; whether that was all."""
+def _resume(url: str, part: Path, name: str, progress: Progress | None) -> bool:
+    """Request the missing bytes over one connection and append them; return whether the file is complete."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "tagmask", "Accept-Encoding": "identity"}
     request = urllib.request.Request(url, headers=headers | ({"Range": f"bytes={have}-"} if have else {}))
     try:
-        answer = urllib.request.urlopen(request, timeout=_TIMEOUT)
+        response = urllib.request.urlopen(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing is left to send, or more is here than there is: the hash will tell
+        if error.code == 416:  # the partial file is complete, or too long: the hash decides
             error.close()
             return True
         raise
-    with answer:
-        if answer.status != 206:  # the server sends all of it again
+    with response:
+        if response.status != 206:  # the server sends the whole file again
             have = 0
-        length = answer.headers.get("Content-Length")
+        length = response.headers.get("Content-Length")
         total = have + int(length) if length and length.isdigit() else None
-        _check_room(part, (total or 0) - have)
+        _check_space(part, (total or 0) - have)
         with part.open("r+b" if have else "wb") as file:
             file.seek(have)
             file.truncate()
-            while chunk := answer.read(_CHUNK):
+            while chunk := response.read(_CHUNK):
                 file.write(chunk)
                 have += len(chunk)
                 if progress:
@@ -130,12 +130,12 @@ def _continue(url: str, part: Path, name: str, progress: Progress | None) -> boo
     return total is None or have >= total
 
 
-def _check_room(part: Path, more: int) -> None:
+def _check_space(part: Path, needed: int) -> None:
     free = shutil.disk_usage(part.parent).free
-    if more > free:
+    if needed > free:
         raise OutputError(
-            f"{part.parent} has no room for the download: {more / 1e6:.0f} MB more are needed and "
-            f"{free / 1e6:.0f} MB are free. Make room, or give the path of a weights file."
+            f"Not enough space in {part.parent} for the download: {needed / 1e6:.0f} MB needed, "
+            f"{free / 1e6:.0f} MB free. Free some space, or give the path of a weights file."
         )
 
 

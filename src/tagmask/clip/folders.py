@@ -1,7 +1,7 @@
-"""A weights file or folder -> tensors in OpenAI's layout, and what is said of them.
+"""Read a weights file or folder: its tensors in OpenAI's key layout, and the config that describes them.
 
-A file whose name and neighbours show that it belongs to such a folder is read as that folder, since the file
-alone does not say which activation it needs.
+A single file inside an open_clip or Hugging Face folder is read together with that folder's config, since the
+file alone does not say which activation it needs.
 """
 
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ from torch import Tensor
 
 from tagmask.clip import hugging_face, open_clip
 from tagmask.clip.archives import Archive, read_weights
-from tagmask.clip.hf_key_map import is_hugging_face, openai_layout, without_text_prefix
-from tagmask.clip.hugging_face import describe_hugging_face, shards
+from tagmask.clip.hf_key_map import is_hugging_face, to_openai_layout, without_text_prefix
+from tagmask.clip.hugging_face import read_hugging_face_config, shard_files
 from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, MetadataClaim, triple
 from tagmask.clip.model import ACTIVATIONS
 from tagmask.clip.model_config import ModelConfig, read_json
-from tagmask.clip.open_clip import describe_open_clip
+from tagmask.clip.open_clip import read_open_clip_config
 from tagmask.errors import WeightsError
 
-__all__ = ["RawWeights", "describe", "read_raw_weights", "weights_files"]
+__all__ = ["RawWeights", "read_config", "read_raw_weights", "weights_files"]
 
 _KINDS: Final[Mapping[str, str]] = MappingProxyType(
     {"openai-archive": "OpenAI's archive", "state-dict": "state dict", "safetensors": "safetensors"}
@@ -32,55 +32,56 @@ _OTHER_NAMES: Final = (*hugging_face.WEIGHTS, "pytorch_model.pth", "model.pth")
 
 @dataclass(frozen=True)
 class RawWeights:
-    """What a file or a folder of weights holds."""
+    """The content of a weights file or folder, not yet checked."""
 
     tensors: Mapping[str, Tensor]
-    """In OpenAI's key layout, unchecked."""
+    """In OpenAI's key layout."""
     kind: str
-    """The format, for people."""
+    """The format, for display."""
     files: tuple[Path, ...]
-    """Those that the tensors were read from."""
+    """The files that the tensors were read from."""
     config: ModelConfig
     metadata: Mapping[str, str]
-    """Of the file's header; empty for formats without one."""
+    """The file's header; empty for formats without one."""
 
 
 def read_raw_weights(path: Path) -> RawWeights:
-    """Read weights of any format, and all that is said of them.
+    """Read weights of any format, with their config and metadata.
 
     Args:
-        path: a weights file (`archives.read_weights`), or a folder with weights of one of the usual names and
-            open_clip's `open_clip_config.json` or a Hugging Face CLIPModel's `config.json`.
+        path: a weights file (`archives.read_weights`), or a folder with a weights file under one of the
+            standard names and open_clip's `open_clip_config.json` or a Hugging Face CLIPModel's
+            `config.json`.
 
     Raises:
         WeightsError: absent, unreadable, unsafe, or of another kind of model.
     """
     if not path.is_dir():
-        return _read((path,), _describe_beside(path))
+        return _read((path,), _config_of_file(path))
     files = weights_files(path)
     if not files:
-        raise WeightsError(_empty(path))
-    return _read(files, describe(path))
+        raise WeightsError(_no_weights_message(path))
+    return _read(files, read_config(path))
 
 
-def describe(folder: Path) -> ModelConfig:
-    """What a folder's JSON files say of its weights, checked.
+def read_config(folder: Path) -> ModelConfig:
+    """Read and check the JSON files that describe a folder's weights.
 
     Raises:
-        WeightsError: they describe what this version does not compute.
+        WeightsError: they describe a model that is not supported.
     """
     if _is_open_clip(folder):
-        return describe_open_clip(folder)
+        return read_open_clip_config(folder)
     if (folder / hugging_face.CONFIG).is_file():
-        return describe_hugging_face(folder)
+        return read_hugging_face_config(folder)
     return ModelConfig(())
 
 
 def weights_files(folder: Path) -> tuple[Path, ...]:
-    """The file, or the shards, that hold a described folder's weights; none where they are not all there.
+    """The weights file, or all shards, of a folder with a config; empty if any of them is missing.
 
     Raises:
-        WeightsError: an index of shards cannot be used.
+        WeightsError: the index of the shards is invalid.
     """
     if _is_open_clip(folder):
         names = (*open_clip.WEIGHTS, *_OTHER_NAMES)
@@ -91,19 +92,19 @@ def weights_files(folder: Path) -> tuple[Path, ...]:
         if (folder / single).is_file():
             return (folder / single,)
         if (folder / index).is_file():
-            parts = tuple(folder / name for name in shards(folder / index))
+            parts = tuple(folder / name for name in shard_files(folder / index))
             if all(part.is_file() for part in parts):
                 return parts
     return ()
 
 
-def _describe_beside(path: Path) -> ModelConfig:
-    """What the files beside a single weights file say of it, if its name is that of their weights."""
+def _config_of_file(path: Path) -> ModelConfig:
+    """Read the config in the same folder as a weights file, if the file has a standard name."""
     folder, name = path.parent, path.name
     if (folder / open_clip.CONFIG).is_file() and name in open_clip.WEIGHTS:
-        return describe_open_clip(folder)
+        return read_open_clip_config(folder)
     if name in hugging_face.WEIGHTS and _is_clip_model(folder):
-        return describe_hugging_face(folder)
+        return read_hugging_face_config(folder)
     return ModelConfig(())
 
 
@@ -113,78 +114,82 @@ def _is_clip_model(folder: Path) -> bool:
 
 
 def _is_open_clip(folder: Path) -> bool:
-    """A folder may hold both forms; open_clip's is read where its weights are there, or no others."""
+    """Whether to read a folder as open_clip's; one with both configs counts if it has open_clip's weights."""
     if not (folder / open_clip.CONFIG).is_file():
         return False
-    own = any((folder / name).is_file() for name in open_clip.WEIGHTS)
-    return own or not _is_clip_model(folder)
+    has_weights = any((folder / name).is_file() for name in open_clip.WEIGHTS)
+    return has_weights or not _is_clip_model(folder)
 
 
-def _empty(folder: Path) -> str:
-    """Why a folder holds nothing to read."""
+def _no_weights_message(folder: Path) -> str:
+    """Explain why a folder cannot be read."""
     try:
-        found = sorted(entry.name for entry in folder.iterdir())
+        names = sorted(entry.name for entry in folder.iterdir())
     except OSError as error:
-        return f"{folder} cannot be looked through: {error.strerror}."
-    configs = [name for name in (open_clip.CONFIG, hugging_face.CONFIG) if name in found]
-    files = [name for name in found if name.endswith((".pt", ".pth", ".bin", ".safetensors"))]
-    holds = ", ".join((configs + files or found)[:4]) or "nothing"
+        return f"{folder} cannot be listed: {error.strerror}."
+    configs = [name for name in (open_clip.CONFIG, hugging_face.CONFIG) if name in names]
+    files = [name for name in names if name.endswith((".pt", ".pth", ".bin", ".safetensors"))]
+    content = ", ".join((configs + files or names)[:4]) or "nothing"
     if not configs:
-        advice = f"It needs {open_clip.CONFIG} or {hugging_face.CONFIG}, or give the weights file itself"
+        advice = f"Add {open_clip.CONFIG} or {hugging_face.CONFIG}, or give the weights file itself"
     else:
-        wanted = ", ".join((open_clip.WEIGHTS[0], open_clip.WEIGHTS[2], *hugging_face.WEIGHTS))
-        advice = f"It lacks weights: {wanted}, or all shards of an index"
-    return f"{folder} is a folder, but none of open_clip's or Hugging Face's: it holds {holds}. {advice}."
+        expected = ", ".join((open_clip.WEIGHTS[0], open_clip.WEIGHTS[2], *hugging_face.WEIGHTS))
+        advice = f"The weights are missing: {expected}, or all shards of an index"
+    return f"{folder} is not a folder of open_clip or Hugging Face. It holds {content}. {advice}."
 
 
 def _read(files: tuple[Path, ...], config: ModelConfig) -> RawWeights:
     archives = [read_weights(file) for file in files]
     tensors: dict[str, Tensor] = {}
     for archive in archives:
-        twice = tensors.keys() & archive.tensors.keys()
-        if twice:
+        repeated = tensors.keys() & archive.tensors.keys()
+        if repeated:
             raise WeightsError(
-                f"{files[0].parent}: {sorted(twice)[0]} is in two shards. Get the folder again."
+                f"{files[0].parent}: {sorted(repeated)[0]} is in two shards. Download the folder again."
             )
         tensors |= archive.tensors
     first = archives[0]
     kind = _KINDS[first.kind]
     if is_hugging_face(tensors):
-        tensors = openai_layout(tensors)
+        tensors = to_openai_layout(tensors)
         kind = f"{kind} in Hugging Face's key layout"
     elif config.custom_text:
         tensors = without_text_prefix(tensors)
-    said = (*config.claims, *_own_words(first, files[0]))
+    claims = (*config.claims, *_claims_of_file(first, files[0]))
     return RawWeights(
         tensors=tensors,
         kind=f"{config.kind}, {kind}" if config.kind else kind,
         files=files,
-        config=replace(config, claims=said),
+        config=replace(config, claims=claims),
         metadata=first.metadata,
     )
 
 
-def _own_words(archive: Archive, file: Path) -> tuple[MetadataClaim, ...]:
-    """What a file says of itself: its metadata, or being OpenAI's own archive."""
+def _claims_of_file(archive: Archive, file: Path) -> tuple[MetadataClaim, ...]:
+    """The claims in a file's own metadata, or those that follow from its being OpenAI's archive."""
     if archive.kind == "openai-archive":
-        # One that calls GELU itself was made by someone else in the same way, from other images.
+        # An archive that calls GELU is not OpenAI's; its mean and std are unknown.
         if archive.metadata.get("activation") == "gelu":
             return (MetadataClaim(f"the code in {file.name}", "gelu"),)
         return (MetadataClaim(f"OpenAI's archive {file.name}", "quickgelu", OPENAI_MEAN, OPENAI_STD),)
-    said = archive.metadata.get("activation")
-    if said is not None and said not in ACTIVATIONS:
+    activation = archive.metadata.get("activation")
+    if activation is not None and activation not in ACTIVATIONS:
         raise WeightsError(
-            f"the weights' metadata name the activation {said!r}; this version knows {', '.join(ACTIVATIONS)}"
+            f"Unknown activation {activation!r} in the metadata of {file}. "
+            f"Expected one of {', '.join(ACTIVATIONS)}."
         )
-    given = {key: _three(archive.metadata[key]) for key in ("mean", "std") if key in archive.metadata}
-    read = {key: triple(value, key, "the weights' metadata") for key, value in given.items()}
-    if said is None and not read:
+    entries = {
+        key: _parse_triple(archive.metadata[key]) for key in ("mean", "std") if key in archive.metadata
+    }
+    triples = {key: triple(value, key, f"The metadata of {file.name}") for key, value in entries.items()}
+    if activation is None and not triples:
         return ()
-    return (MetadataClaim(f"the metadata of {file.name}", said, read.get("mean"), read.get("std")),)
+    by = f"the metadata of {file.name}"
+    return (MetadataClaim(by, activation, triples.get("mean"), triples.get("std")),)
 
 
-def _three(text: str) -> object:
-    """Three numbers between commas, as a list; the text itself where it is something else."""
+def _parse_triple(text: str) -> object:
+    """Parse three numbers separated by commas into a list; return any other text as it is."""
     try:
         numbers = [float(part) for part in text.strip("()[] ").split(",")]
     except ValueError:

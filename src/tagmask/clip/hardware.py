@@ -1,4 +1,4 @@
-"""Which device and which precision: chosen by name, or by what this machine is fast at."""
+"""Choose the device and the precision: by name, or automatically for this machine."""
 
 import torch
 
@@ -12,58 +12,67 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device called `name`; "auto" is CUDA, then Apple's MPS, then the CPU.
+    """Return the device called `name`; "auto" takes CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        InputError: no such device here.
+        InputError: no such device on this machine.
     """
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    wanted = "give 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'"
+    choices = "Use 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'."
+    errors = (RuntimeError, AssertionError, NotImplementedError, TypeError)
     try:
         device = torch.device(name)
+    except errors as error:
+        raise InputError(f"Unknown device {name!r}. {choices}") from error
+    try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {name!r} cannot be used here ({reason}); {wanted}") from error
+    except errors as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"Cannot use device {name!r} on this machine: {reason}. {choices}") from error
     if device.type not in _DEVICE_TYPES:
-        raise InputError(f"device {name!r} cannot be used here (nothing is computed on it); {wanted}")
+        raise InputError(f"Cannot use device {name!r}: it does not compute anything. {choices}")
     return device
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """The precision called `name`; "auto" is bfloat16 where it has its own matrix unit, else float32.
+    """Return the precision called `name`; "auto" takes the one that `explain_precision` names.
 
     Raises:
-        InputError: no such precision.
+        InputError: unknown precision.
     """
     if name in PRECISIONS:
         return name
     if name != "auto":
-        raise InputError(f"precision {name!r} is unknown; give 'auto', {', '.join(map(repr, PRECISIONS))}")
+        raise InputError(
+            f"Unknown precision {name!r}. Use one of 'auto', {', '.join(map(repr, PRECISIONS))}."
+        )
     return explain_precision(device)[0]
 
 
 def explain_precision(device: torch.device) -> tuple[str, str]:
-    """What "auto" chooses on a device, and why, in a few words."""
+    """Return the precision that "auto" takes on a device, and the reason in a few words.
+
+    This is bfloat16 where the hardware has it, float16 on other CUDA GPUs, and float32 elsewhere.
+    """
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            return "bfloat16", "this GPU multiplies it natively"
-        return "float16", "this GPU has no bfloat16 of its own"
+            return "bfloat16", "this GPU supports it natively"
+        return "float16", "this GPU has no native bfloat16"
     if device.type == "cpu" and _cpu_has_bfloat16():
-        return "bfloat16", "this processor multiplies it natively (AVX512-BF16 or AMX)"
+        return "bfloat16", "this processor supports it natively (AVX512-BF16 or AMX)"
     if device.type == "cpu":
         return "float32", "this processor has no matrix instructions for bfloat16"
-    return "float32", f"nothing shorter has been shown to be right and faster on {device.type}"
+    return "float32", f"lower precisions are not verified on {device.type}"
 
 
 def _cpu_has_bfloat16() -> bool:
-    # Emulated bfloat16 is slower than float32, so ask for the instructions, not for the data type.
-    # Older releases of torch cannot be asked; there "auto" stays with float32.
-    ask = getattr(torch.cpu, "get_capabilities", None)
-    if ask is None:
+    # Emulated bfloat16 is slower than float32, so check the instruction sets, not the data type.
+    # Older releases of torch have no such function; there "auto" keeps float32.
+    get_capabilities = getattr(torch.cpu, "get_capabilities", None)
+    if get_capabilities is None:
         return False
-    found = ask()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    capabilities = get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

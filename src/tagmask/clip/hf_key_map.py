@@ -1,11 +1,11 @@
-"""Hugging Face's and open_clip's other key layouts -> the names of OpenAI's, which `keys` describes.
+"""Convert Hugging Face's key layout, and open_clip's custom text tower, to OpenAI's (see `state_dict`).
 
-Hugging Face's `CLIPModel` has the same numbers in another order:
+Hugging Face's `CLIPModel` holds the same values in another layout:
 
     q_proj, k_proj, v_proj           one in_proj, stacked in this order
     visual_projection, text_...      weights of a linear layer: the transpose of OpenAI's matrices
     layer_norm1, mlp.fc1, ...        ln_1, mlp.c_fc, ...
-    embeddings.position_ids          0, 1, 2, ...: left out
+    embeddings.position_ids          0, 1, 2, ...: ignored
 """
 
 import re
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from tagmask.errors import WeightsError
 
-__all__ = ["is_hugging_face", "openai_layout", "without_text_prefix"]
+__all__ = ["is_hugging_face", "to_openai_layout", "without_text_prefix"]
 
-_SAME: Final[Mapping[str, str]] = MappingProxyType(
+_RENAMED: Final[Mapping[str, str]] = MappingProxyType(
     {
         "vision_model.embeddings.class_embedding": "visual.class_embedding",
         "vision_model.embeddings.patch_embedding.weight": "visual.conv1.weight",
@@ -36,7 +36,7 @@ _SAME: Final[Mapping[str, str]] = MappingProxyType(
         "logit_scale": "logit_scale",
     }
 )
-_TURNED: Final[Mapping[str, str]] = MappingProxyType(
+_TRANSPOSED: Final[Mapping[str, str]] = MappingProxyType(
     {"visual_projection.weight": "visual.proj", "text_projection.weight": "text_projection"}
 )
 _TOWERS: Final[Mapping[str, str]] = MappingProxyType(
@@ -56,49 +56,50 @@ _STACKED: Final = tuple(f"self_attn.{part}_proj" for part in "qkv")
 
 
 def is_hugging_face(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether names are those of Hugging Face's `CLIPModel`."""
+    """Whether the names are those of Hugging Face's `CLIPModel`."""
     return any(name.startswith(("vision_model.", "text_model.")) for name in tensors)
 
 
-def openai_layout(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename and rearrange the tensors of a Hugging Face `CLIPModel`; values and dtypes stay.
+def to_openai_layout(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename and rearrange the tensors of a Hugging Face `CLIPModel`; values and dtypes do not change.
 
     Args:
         tensors: by Hugging Face's names.
 
     Returns:
-        By OpenAI's names. What is missing here is missing there; `keys.clip_tensors` counts it.
+        Tensors by OpenAI's names. Missing tensors are reported later, by `state_dict.clip_tensors`.
 
     Raises:
-        WeightsError: a tensor that a CLIPModel does not have, or q, k, v that do not belong together.
+        WeightsError: a tensor that a CLIPModel does not have, or q, k, v with a part missing or of another
+            shape.
     """
-    found: dict[str, Tensor] = {}
+    converted: dict[str, Tensor] = {}
     stacks: dict[str, dict[str, Tensor]] = {}
     extra = []
     for name, tensor in tensors.items():
         if name.endswith(".position_ids"):
             continue
         layer = _LAYER.fullmatch(name)
-        if name in _SAME:
-            found[_SAME[name]] = tensor
-        elif name in _TURNED:
-            found[_TURNED[name]] = tensor.mT.contiguous() if tensor.ndim == 2 else tensor
+        if name in _RENAMED:
+            converted[_RENAMED[name]] = tensor
+        elif name in _TRANSPOSED:
+            converted[_TRANSPOSED[name]] = tensor.mT.contiguous() if tensor.ndim == 2 else tensor
         elif layer and layer[3] in _PARTS:
-            found[f"{_block(layer)}.{_PARTS[layer[3]]}.{layer[4]}"] = tensor
+            converted[f"{_block(layer)}.{_PARTS[layer[3]]}.{layer[4]}"] = tensor
         elif layer and layer[3] in _STACKED:
             stacks.setdefault(f"{_block(layer)}.attn.in_proj_{layer[4]}", {})[layer[3]] = tensor
         else:
             extra.append(name)
     if extra:
         raise WeightsError(
-            f"The weights are in Hugging Face's key layout, but hold what a CLIPModel with ViT towers does "
-            f"not have: {', '.join(extra[:4])} ({len(extra)} in all). This version reads CLIPModel only."
+            "These weights are not a Hugging Face CLIPModel with ViT towers: unexpected tensors "
+            f"{', '.join(extra[:4])} ({len(extra)} in all). Only CLIPModel is supported."
         )
-    return found | {name: _stack(name, parts) for name, parts in stacks.items()}
+    return converted | {name: _stack(name, parts) for name, parts in stacks.items()}
 
 
 def without_text_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take off the "text." that open_clip puts before the text tower's names where `custom_text` is set."""
+    """Remove the "text." prefix that open_clip gives the text tower's names if `custom_text` is set."""
     return {name.removeprefix("text."): tensor for name, tensor in tensors.items()}
 
 
@@ -110,9 +111,9 @@ def _stack(name: str, parts: Mapping[str, Tensor]) -> Tensor:
     missing = [part for part in _STACKED if part not in parts]
     if missing:
         raise WeightsError(
-            f"{name} cannot be put together: {', '.join(missing)} missing. Get the file again."
+            f"Cannot build {name}: {', '.join(missing)} missing. Download or copy the file again."
         )
     shapes = {tuple(parts[part].shape) for part in _STACKED}
     if len(shapes) > 1:
-        raise WeightsError(f"{name} cannot be put together: q, k and v have the shapes {sorted(shapes)}.")
+        raise WeightsError(f"Cannot build {name}: q, k and v have different shapes {sorted(shapes)}.")
     return torch.cat([parts[part] for part in _STACKED])

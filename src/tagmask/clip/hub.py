@@ -1,9 +1,9 @@
-"""Folders of the Hugging Face hub: from its cache without the network, else downloaded into that cache.
+"""Find repositories in the Hugging Face hub's cache, or download them into it.
 
     HF_HUB_CACHE, else HF_HOME/hub, else XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub
     HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE    never use the network
 
-`huggingface_hub` is imported when it is needed only. It resumes downloads and keeps files by their hash.
+`huggingface_hub` is imported only when needed. It resumes downloads and stores files by their hash.
 """
 
 import os
@@ -14,14 +14,14 @@ from typing import Final
 
 from tagmask.clip import hugging_face, open_clip
 from tagmask.clip.download import Progress, sha256_of
-from tagmask.clip.folders import describe, weights_files
+from tagmask.clip.folders import read_config, weights_files
 from tagmask.errors import DownloadError, InputError, WeightsError
 
 __all__ = [
     "cached_folder",
     "download_folder",
     "hub_cache",
-    "is_offline",
+    "offline_variable",
     "published_sha256",
     "split_revision",
 ]
@@ -32,10 +32,10 @@ _NAME: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 
 def hub_cache(environ: Mapping[str, str] | None = None) -> Path:
-    """Where the hub's files are kept, as `huggingface_hub` finds it, but read anew each time.
+    """Return the folder of the hub's cache, as `huggingface_hub` does, but read the environment on each call.
 
     Raises:
-        InputError: no variable says it and there is no home folder.
+        InputError: no variable is set and there is no home folder.
     """
     env = os.environ if environ is None else environ
     direct = env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE")
@@ -45,22 +45,22 @@ def hub_cache(environ: Mapping[str, str] | None = None) -> Path:
         return Path(os.path.expandvars(direct or f"{home}/hub")).expanduser()
     except RuntimeError as error:
         raise InputError(
-            "There is no home folder to look for weights in. Set HF_HOME to a folder."
+            "Cannot find the hub's cache: there is no home folder. Set HF_HOME to a folder."
         ) from error
 
 
-def is_offline(environ: Mapping[str, str] | None = None) -> bool:
-    """Whether the user wants no network to be used."""
+def offline_variable(environ: Mapping[str, str] | None = None) -> str | None:
+    """Return the name of the environment variable that forbids the network, or None if it is allowed."""
     env = os.environ if environ is None else environ
-    said = env.get("HF_HUB_OFFLINE") or env.get("TRANSFORMERS_OFFLINE") or ""
-    return said.upper() in _TRUE
+    name = "HF_HUB_OFFLINE" if env.get("HF_HUB_OFFLINE") else "TRANSFORMERS_OFFLINE"
+    return name if env.get(name, "").upper() in _TRUE else None
 
 
 def split_revision(text: str) -> tuple[str, str]:
-    """Take "owner/repo" or "owner/repo@revision" apart; the revision is "main" where none is given.
+    """Split "owner/repo" or "owner/repo@revision"; the default revision is "main".
 
     Raises:
-        InputError: no such form.
+        InputError: the text has another form.
 
     Example:
         >>> split_revision("openai/clip-vit-base-patch16@57c2164")
@@ -68,41 +68,44 @@ def split_revision(text: str) -> tuple[str, str]:
     """
     repo, _, revision = text.partition("@")
     if not _NAME.fullmatch(repo) or "--" in repo or ".." in revision or text.endswith("@"):
-        raise InputError(f"hf:{text} names no repository; give hf:OWNER/REPO, or hf:OWNER/REPO@REVISION")
+        raise InputError(f"Invalid repository 'hf:{text}'. Use hf:OWNER/REPO or hf:OWNER/REPO@REVISION.")
     return repo, revision or "main"
 
 
 def cached_folder(repo: str, revision: str = "main") -> Path | None:
-    """The folder of a repository in the hub's cache, if a CLIP's weights are there in full.
+    """Return a repository's folder in the hub's cache if it holds complete CLIP weights, else None.
 
-    Never uses the network. Raises WeightsError for a folder that describes another kind of model.
+    Never uses the network.
+
+    Raises:
+        WeightsError: the config, or the index of the shards, is invalid.
     """
     from huggingface_hub import try_to_load_from_cache
 
     for config in (open_clip.CONFIG, hugging_face.CONFIG):
-        found = try_to_load_from_cache(repo, config, cache_dir=hub_cache(), revision=revision)
-        if isinstance(found, str):
-            folder = Path(found).parent
+        path = try_to_load_from_cache(repo, config, cache_dir=hub_cache(), revision=revision)
+        if isinstance(path, str):
+            folder = Path(path).parent
             return folder if weights_files(folder) else None
     return None
 
 
 def download_folder(repo: str, revision: str = "main", progress: Progress | None = None) -> Path:
-    """Bring a repository's description and weights into the hub's cache.
+    """Download a repository's config and weights into the hub's cache.
 
-    The description comes first and is checked, so that no weights of another kind of model are downloaded.
+    The config is downloaded and checked first, so that no weights of another kind of model are downloaded.
 
     Args:
         repo: "owner/repo".
         revision: a branch, tag or commit.
-        progress: called as bytes come.
+        progress: called as bytes arrive.
 
     Returns:
         The folder in the cache.
 
     Raises:
-        DownloadError: the hub cannot be reached, or does not give the repository.
-        WeightsError: the repository holds no CLIP that is read here, or a file came damaged.
+        DownloadError: the hub cannot be reached, or refuses.
+        WeightsError: the repository holds no supported CLIP, or a file arrived damaged.
     """
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
@@ -111,8 +114,8 @@ def download_folder(repo: str, revision: str = "main", progress: Progress | None
 
     endpoint = os.environ.get("HF_ENDPOINT") or None
     try:
-        listed = HfApi(endpoint=endpoint).model_info(repo, revision=revision)
-        names = {sibling.rfilename for sibling in listed.siblings or ()}
+        info = HfApi(endpoint=endpoint).model_info(repo, revision=revision)
+        names = {sibling.rfilename for sibling in info.siblings or ()}
 
         def get(name: str) -> Path:
             path = hf_hub_download(
@@ -126,79 +129,79 @@ def download_folder(repo: str, revision: str = "main", progress: Progress | None
             )
             return Path(path)
 
-        description = _description(repo, names)
-        folder, *_ = [get(name).parent for name in description]
-        describe(folder)
-        name = _weights(repo, description[0], names)
-        parts = hugging_face.shards(get(name)) if name in hugging_face.INDEXES else [name]
+        configs = _config_names(repo, names)
+        folder, *_ = [get(name).parent for name in configs]
+        read_config(folder)
+        name = _weights_name(repo, configs[0], names)
+        parts = hugging_face.shard_files(get(name)) if name in hugging_face.INDEXES else [name]
         for part in parts:
             _check_hash(repo, get(part))
     except WeightsError:
         raise
-    # Whatever the hub's client and its HTTP library raise, the user has one thing to know.
+    # The hub's client and its HTTP library raise many types of error; all mean the same to the user.
     except Exception as error:
         status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-        raise DownloadError(f"{repo} cannot be had from the hub: {_reason(error, status)}") from error
+        raise DownloadError(f"Cannot download {repo} from the hub: {_reason(error, status)}.") from error
     if not weights_files(folder):
-        raise DownloadError(f"{repo} changed while it was downloaded; try again")
+        raise DownloadError(f"{repo} changed during the download. Try again.")
     return folder
 
 
 def published_sha256(file: Path) -> str:
-    """The hash that the hub gave for a file of its cache; "" where it gave none, as for small files.
+    """Return the SHA-256 that the hub published for a file of its cache; "" if none, as for small files.
 
-    In the cache a file is a link, named by its hash if it is one of the large ones.
+    A file in the cache is a link; the link target of a large file is named by its hash.
     """
     name = file.readlink().name if file.is_symlink() else ""
     return name if _SHA256.fullmatch(name) else ""
 
 
 def _check_hash(repo: str, file: Path) -> None:
-    wanted = published_sha256(file)
-    found = sha256_of(file) if wanted else wanted
-    if found != wanted:
+    expected = published_sha256(file)
+    digest = sha256_of(file) if expected else expected
+    if digest != expected:
         file.resolve().unlink()
         file.unlink()
         raise WeightsError(
-            f"{file.name} of {repo} did not come as the hub has it: its sha256 is {found[:12]}… instead of "
-            f"{wanted[:12]}…. It was removed; try again, or another network."
+            f"{file.name} of {repo} has the wrong SHA-256: {digest[:12]}…, expected {expected[:12]}…. "
+            "The file was deleted. Try again, or try another network."
         )
 
 
-def _description(repo: str, names: set[str]) -> list[str]:
-    """The JSON files to get, the one that matters first."""
+def _config_names(repo: str, names: set[str]) -> list[str]:
+    """List the JSON files to download, the main config first."""
     if open_clip.CONFIG in names and names.intersection(open_clip.WEIGHTS):
         return [open_clip.CONFIG]
     if hugging_face.CONFIG in names:
-        return [hugging_face.CONFIG, *(name for name in hugging_face.SIDE_FILES if name in names)]
+        return [hugging_face.CONFIG, *(name for name in hugging_face.OPTIONAL_CONFIGS if name in names)]
     raise WeightsError(
-        f"hf:{repo} holds neither {open_clip.CONFIG} with weights nor {hugging_face.CONFIG}: "
-        f"{', '.join(sorted(names)[:4]) or 'nothing'} ({len(names)} files). It is no CLIP of these two forms."
+        f"hf:{repo} is not an open_clip or Hugging Face CLIP: it has neither {open_clip.CONFIG} with weights "
+        f"nor {hugging_face.CONFIG}. Its {len(names)} files: {', '.join(sorted(names)[:4]) or 'none'}."
     )
 
 
-def _weights(repo: str, config: str, names: set[str]) -> str:
-    """The weights file to get, or the index of its shards."""
+def _weights_name(repo: str, config: str, names: set[str]) -> str:
+    """Return the name of the weights file to download, or of the index of its shards."""
     if config == open_clip.CONFIG:
-        wanted: tuple[str, ...] = open_clip.WEIGHTS
+        supported: tuple[str, ...] = open_clip.WEIGHTS
     else:
         pairs = zip(hugging_face.WEIGHTS, hugging_face.INDEXES, strict=True)
-        wanted = tuple(name for pair in pairs for name in pair)
-    found = [name for name in wanted if name in names]
-    if not found:
-        raise WeightsError(f"hf:{repo} holds no weights of PyTorch's ({', '.join(wanted)}).")
-    return found[0]
+        supported = tuple(name for pair in pairs for name in pair)
+    present = [name for name in supported if name in names]
+    if not present:
+        raise WeightsError(f"hf:{repo} has no PyTorch weights. Expected one of {', '.join(supported)}.")
+    return present[0]
 
 
 def _reason(error: Exception, status: int | None) -> str:
     kind = type(error).__name__
     if kind == "GatedRepoError":
-        return "it is gated; accept its terms on its page, then log in with `hf auth login`"
+        return "it is gated, so accept its terms on its page, then log in with `hf auth login`"
     if kind == "RepositoryNotFoundError":
-        return "there is no such repository, or it is private (then log in with `hf auth login`)"
+        return "no such repository, or it is private (then log in with `hf auth login`)"
     if kind == "RevisionNotFoundError":
-        return "there is no such revision"
+        return "no such revision"
     if status is not None:
-        return f"it answers {status}"
+        return f"HTTP status {status}"
     lines = re.sub(r"\s*\(?https?://\S+", "", str(error)).strip().splitlines()
-    return f"{kind}: {lines[0][:160]}" if lines else kind
+    return f"{kind}: {lines[0][:160].rstrip('. ')}" if lines else kind

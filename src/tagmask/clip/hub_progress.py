@@ -1,4 +1,4 @@
-"""The progress bars that the hub's client wants to draw, turned into calls."""
+"""Report the progress of the hub's client through a callback."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ from tagmask.clip.download import Progress
 __all__ = ["silent_bar"]
 
 
-def silent_bar(name: str, progress: Progress | None) -> Any:  # noqa: ANN401 - the client asks for tqdm's type
-    """A class that the hub's client takes for tqdm's; it draws nothing, and calls `progress` with bytes."""
+def silent_bar(name: str, progress: Progress | None) -> Any:  # noqa: ANN401 - the client expects tqdm's type
+    """Return a class with tqdm's interface that draws nothing and reports bytes to `progress`."""
 
     class Bar:
         format_dict: dict[str, object] = {}  # noqa: RUF012 - read by the client, never changed
@@ -28,7 +28,7 @@ def silent_bar(name: str, progress: Progress | None) -> Any:  # noqa: ANN401 - t
                 progress(name, self.n, self.total or None)
 
         def update_transfer(self, _: int | float | None = 1) -> None:
-            """Bytes of the network, which are fewer than the file's where parts were here already."""
+            """Ignore bytes sent over the network: fewer than the file's if parts of it were cached."""
 
         def _ignore(self, *_: object, **__: object) -> None:
             pass

@@ -1,4 +1,4 @@
-"""What weights on this machine are, and whether they are whole: `tagmask weights check`."""
+"""Inspect weights on this machine and check that they are intact: `tagmask weights check`."""
 
 import hashlib
 import os
@@ -20,71 +20,75 @@ __all__ = ["Inspection", "inspect_weights"]
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found."""
+    """What the weights are, and what is wrong with them."""
 
     files: tuple[Path, ...]
     size: int
-    """Of all files, in bytes."""
+    """Size of all files, in bytes."""
     format: str
     sha256: str
-    """Of the one file, or of the hashes of all, in hexadecimal."""
+    """Of the file, or of the concatenated hashes of several, in hexadecimal."""
     published: bool
-    """The hash is the one that OpenAI, open_clip or the hub gives for the file."""
+    """Whether the hash is the one that OpenAI, open_clip or the hub published for the file."""
     geometry: Geometry
     claims: tuple[MetadataClaim, ...]
     resolved_metadata: ResolvedMetadata
     faults: tuple[str, ...]
-    """What is wrong although the weights can be loaded; empty: nothing."""
+    """Problems of weights that load nevertheless; empty if there are none."""
 
 
 def inspect_weights(weights: str | os.PathLike[str]) -> Inspection:
-    """Read weights whole and compare them with all that is known of them. Downloads nothing.
+    """Read weights completely and compare them with what is known about them. Never downloads.
 
     Raises:
-        DownloadError: a name whose weights are not on this machine.
+        DownloadError: a name whose weights are not in the caches.
         WeightsError: they cannot be loaded.
     """
     source = cached(weights)
     if source is None:
-        raise DownloadError(f"{weights} is not on this machine; `tagmask weights get {weights}` downloads it")
-    found = resolve_weights(str(weights), source)
-    files = found.checkpoint.files
+        raise DownloadError(
+            f"{weights} is not in the caches.", f"Download it: `tagmask weights get {weights}`."
+        )
+    resolved = resolve_weights(str(weights), source)
+    files = resolved.raw.files
     hashes = [sha256_of(file) for file in files]
     digest = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-    wanted = _wanted(source, files)
+    expected = _expected_hash(source, files)
     return Inspection(
         files=files,
         size=sum(file.stat().st_size for file in files),
-        format=found.checkpoint.kind,
+        format=resolved.raw.kind,
         sha256=digest,
-        published=bool(wanted) and digest.startswith(wanted),
-        geometry=found.geometry,
-        claims=found.claims,
-        resolved_metadata=found.resolved_metadata,
-        faults=tuple(_faults(source, found, digest, wanted)),
+        published=bool(expected) and digest.startswith(expected),
+        geometry=resolved.geometry,
+        claims=resolved.claims,
+        resolved_metadata=resolved.metadata,
+        faults=tuple(_faults(source, resolved, digest, expected)),
     )
 
 
-def _wanted(source: Source, files: tuple[Path, ...]) -> str:
-    """The published hash, or its known beginning; "" where none is known, or there are several files."""
+def _expected_hash(source: Source, files: tuple[Path, ...]) -> str:
+    """Return the published hash or its known prefix; "" if none is known or there are several files."""
     if source.known_weights and source.path.name == source.known_weights.file:
         return source.known_weights.sha256
     return published_sha256(files[0]) if len(files) == 1 else ""
 
 
-def _faults(source: Source, found: ResolvedWeights, digest: str, wanted: str) -> list[str]:
+def _faults(source: Source, resolved: ResolvedWeights, digest: str, expected: str) -> list[str]:
     faults = []
-    if wanted and not digest.startswith(wanted):
-        faults.append(f"its sha256 begins with {digest[:12]}; the published file's with {wanted[:12]}")
+    if expected and not digest.startswith(expected):
+        faults.append(
+            f"The SHA-256 starts with {digest[:12]}; that of the published file with {expected[:12]}."
+        )
     if source.known_weights:
-        known, shape = source.known_weights.architecture, found.geometry
+        known, shape = source.known_weights.architecture, resolved.geometry
         side = shape.grid * shape.patch
         if (known.patch, known.side) != (shape.patch, side):
             faults.append(
-                f"it has patches of {shape.patch} in images of {side} pixels; {source.known_weights.name} has "
-                f"patches of {known.patch} in images of {known.side}"
+                f"The file has patches of {shape.patch} in images of {side} pixels; "
+                f"{source.known_weights.name} has patches of {known.patch} in images of {known.side}."
             )
-    odd = [name for name, tensor in found.tensors.items() if not torch.isfinite(tensor).all()]
-    if odd:
-        faults.append(f"numbers that are not finite: {', '.join(odd[:3])} ({len(odd)} tensors in all)")
+    names = [name for name, tensor in resolved.tensors.items() if not torch.isfinite(tensor).all()]
+    if names:
+        faults.append(f"Tensors with NaN or infinite values: {', '.join(names[:3])} ({len(names)} in all).")
     return faults

@@ -1,4 +1,4 @@
-"""Weights by name or path -> a frozen CLIP, ready to look at images and words."""
+"""Load a frozen CLIP from weights given by name or path."""
 
 import hashlib
 import logging
@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tagmask.checks import check_choice
 from tagmask.clip.download import Progress
@@ -27,47 +27,50 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A frozen CLIP: both towers, and what belongs to the weights rather than to a method."""
+    """A frozen CLIP: both towers, and the settings that come with the weights."""
 
     vision: Vision = field(repr=False)
     text: Text = field(repr=False)
     name: str
-    """What the weights are called, as given to `load`."""
+    """The name or path given to `load`."""
     format: str
-    """Of the files that they were read from, for people."""
+    """The format of the files, for display."""
     files: tuple[Path, ...]
-    """Those that the tensors were read from."""
+    """The files that the tensors were read from."""
     geometry: Geometry
     activation: str
-    """Of the MLPs: "quickgelu" or "gelu"."""
+    """Activation of the MLPs: "quickgelu" or "gelu"."""
     activation_known: bool
-    """The caller, the name or the files said so; if not, it is OpenAI's, taken for granted aloud."""
+    """Whether the caller, the name or the files give it; if not, OpenAI's is assumed, with a warning."""
     mean: Triple
     """Subtracted from pixels in 0..1."""
     std: Triple
     preprocessing_known: bool
-    """The name or the files said mean and std; if not, they are OpenAI's, taken for granted aloud."""
+    """Whether the name or the files give mean and std; if not, OpenAI's are assumed, with a warning."""
     logit_scale: float
     """Exponentiated, about 100 for OpenAI's weights."""
     known_words: frozenset[str] | None
-    """All words that training saw, where the file tells (the miniature's does); None: ask for anything."""
+    """All words in the training data, if the file lists them (the miniature's does); None: no restriction."""
     background: tuple[str, ...]
-    """What the file says to take for background where the user names none; empty: the built-in lists."""
+    """Default background words listed in the file; empty: use the built-in lists."""
     device: torch.device
     precision: str
-    """Of the matrix products: "float32", "bfloat16" or "float16"."""
+    """Precision of the matrix products: "float32", "bfloat16" or "float16"."""
 
     @cached_property
     def text_fingerprint(self) -> str:
-        """Hash of all that text features depend on: the text tower, its activation and precision."""
-        digest = hashlib.sha256(f"{self.activation} {self.precision}".encode())
-        for name, tensor in sorted(self.text.state_dict().items()):
-            digest.update(f"{name} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return digest.hexdigest()
+        """Hash of everything that text features depend on: the text tower, its activation and precision."""
+        return _hash_tensors(self.text, f"{self.activation} {self.precision}")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything that results depend on: both towers, statistics, activation and precision."""
+        settings = f"{self.activation} {self.precision} {self.mean} {self.std} {self.logit_scale}"
+        parts = (_hash_tensors(self.vision, settings), self.text_fingerprint)
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def describe(self) -> str:
-        """One line for people: shape, activation, device, precision."""
+        """Describe the model in one line: shape, activation, precision, device."""
         shape = self.geometry
         return (
             f"ViT with patch {shape.patch}, {shape.vision_layers} layers of width {shape.vision_width}, "
@@ -75,6 +78,14 @@ class Clip:
             f"{'' if self.preprocessing_known else 'mean and std assumed, '}"
             f"{self.precision} on {self.device}"
         )
+
+
+def _hash_tensors(module: nn.Module, settings: str) -> str:
+    digest = hashlib.sha256(settings.encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def load(
@@ -88,87 +99,88 @@ def load(
     """Load a frozen CLIP ViT.
 
     Args:
-        weights: a name or a path. "miniature" is the small CLIP inside this package, which knows a drawn
-            world and nothing else (docs/miniature.md). Names such as "ViT-B-16:openai" (`tagmask weights
-            list`) and "hf:owner/repo" are looked up in the caches of this machine, then downloaded. A path,
-            which never uses the network, is that of OpenAI's archive (`.pt`), a plain state dict (`.pt`,
-            `.pth`, `.bin`), a `.safetensors` file, open_clip's folder or a Hugging Face CLIPModel's folder.
-            The content decides what a file is, and no code in it is ever run.
+        weights: a name or a path. "miniature" is the small CLIP bundled with this package, trained on drawn
+            scenes only (docs/miniature.md). Names such as "ViT-B-16:openai" (`tagmask weights list`) and
+            "hf:owner/repo" are searched in this machine's caches, then downloaded. A path never uses the
+            network; it may be OpenAI's archive (`.pt`), a plain state dict (`.pt`, `.pth`, `.bin`), a
+            `.safetensors` file, an open_clip folder or a Hugging Face CLIPModel folder. The content
+            decides the format of a file, and no code in it is ever run.
         device: "auto" (CUDA, then MPS, then CPU) or a torch device name.
-        precision: of the matrix products. "float32" is the reference; "bfloat16" and "float16" are
-            faster where the hardware has them; "auto" takes bfloat16 if this hardware multiplies it natively.
-        activation: "quickgelu" or "gelu". Left out: what the name, the folder or the file says; two of them
-            that disagree are an error. If none says it, "quickgelu" with a warning, since a wrong one gives
-            slightly wrong results and no error. Given: that, with a warning where it is not what they say.
-        progress: called with a file's name, its bytes so far and its bytes in all while one is downloaded.
+        precision: of the matrix products. "float32" is the reference. "bfloat16" and "float16" are faster
+            on hardware that supports them. "auto" takes bfloat16 where the hardware has it, float16 on other
+            CUDA GPUs, and float32 elsewhere.
+        activation: "quickgelu" or "gelu". Default: the activation given by the name, the folder or the file,
+            which must agree. If none gives it, "quickgelu" is assumed with a warning, since the wrong
+            activation gives slightly wrong results and no error. A value given here overrides the others,
+            with a warning if they differ.
+        progress: called during a download with the file's name, the bytes received and the total.
 
     Raises:
-        WeightsError: absent, unreadable, unsafe, incomplete or not a CLIP ViT with CLIP's own tokenizer;
-            or what is said of the weights disagrees.
-        DownloadError: a WeightsError: not on this machine, and cannot be downloaded.
+        WeightsError: absent, unreadable, unsafe, incomplete or not a CLIP ViT with CLIP's tokenizer; or the
+            name, folder and file contradict each other.
+        DownloadError: a WeightsError: not in the caches, and cannot be downloaded.
         InputError: an unknown device, precision or activation.
     """
     if activation is not None:
         check_choice("activation", activation, tuple(ACTIVATIONS))
     target = choose_device(device)
-    chosen = choose_precision(precision, target)
+    precision = choose_precision(precision, target)
     source = find(weights, progress)
-    found = resolve_weights(str(weights), source, activation)
-    tensors, shape, resolved_metadata = found.tensors, found.geometry, found.resolved_metadata
-    for warning in resolved_metadata.warnings:
+    resolved = resolve_weights(str(weights), source, activation)
+    tensors, shape, metadata = resolved.tensors, resolved.geometry, resolved.metadata
+    for warning in metadata.warnings:
         _LOG.warning("%s", warning)
-    mlp = ACTIVATIONS[resolved_metadata.activation]
+    mlp_activation = ACTIVATIONS[metadata.activation]
     with torch.device("meta"):
-        vision = Vision(shape, mlp)
-        text = Text(shape, mlp)
+        vision = Vision(shape, mlp_activation)
+        text = Text(shape, mlp_activation)
     scale = float(tensors.pop("logit_scale").float().exp())
     _fill(vision, {k.removeprefix("visual."): v for k, v in tensors.items() if k.startswith("visual.")})
     _fill(text, {k: v for k, v in tensors.items() if not k.startswith("visual.")})
-    dtype = getattr(torch, chosen)
+    dtype = getattr(torch, precision)
     for tower in (vision, text):
         tower.requires_grad_(False).eval().to(target)
-        if resolved_metadata.activation == "quickgelu" and dtype != torch.float32:
-            fold_quick_gelu(tower)  # float32 keeps the formula as it is written
+        if metadata.activation == "quickgelu" and dtype != torch.float32:
+            fold_quick_gelu(tower)  # float32 keeps the formula as written
         _cast_products(tower, dtype)
     return Clip(
         vision=vision,
         text=text,
         name=str(weights),
-        format=found.checkpoint.kind,
-        files=found.checkpoint.files,
+        format=resolved.raw.kind,
+        files=resolved.raw.files,
         geometry=shape,
-        activation=resolved_metadata.activation,
-        activation_known=resolved_metadata.activation_known,
-        mean=resolved_metadata.mean,
-        std=resolved_metadata.std,
-        preprocessing_known=resolved_metadata.preprocessing_known,
+        activation=metadata.activation,
+        activation_known=metadata.activation_known,
+        mean=metadata.mean,
+        std=metadata.std,
+        preprocessing_known=metadata.preprocessing_known,
         logit_scale=scale,
-        known_words=frozenset(_listed(found.checkpoint.metadata, "words")) or None,
-        background=_listed(found.checkpoint.metadata, "background"),
+        known_words=frozenset(_lines(resolved.raw.metadata, "words")) or None,
+        background=_lines(resolved.raw.metadata, "background"),
         device=target,
-        precision=chosen,
+        precision=precision,
     )
 
 
-def _listed(metadata: Mapping[str, str], key: str) -> tuple[str, ...]:
-    """Lines of one entry of the metadata."""
+def _lines(metadata: Mapping[str, str], key: str) -> tuple[str, ...]:
+    """Return the non-empty lines of one metadata entry."""
     return tuple(line for line in metadata.get(key, "").splitlines() if line)
 
 
 def _fill(tower: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    # Widened here, whatever the file holds: the reference arithmetic is float32 on these very values.
-    # Copied, since a tensor may still be a view of the file, which its owner may replace meanwhile.
-    owned = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
-    tower.load_state_dict(owned, assign=True)
+    # Converted to float32 from any precision, since the reference arithmetic is float32 on these values.
+    # Copied, since a tensor may be a view of the memory-mapped file, which may be replaced later.
+    copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
+    tower.load_state_dict(copies, assign=True)
 
 
 def _cast_products(tower: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Give the weights of matrix products the precision asked for; all else stays float32."""
+    """Convert the weights of matrix products to `dtype`; all other parameters stay float32."""
     for module in tower.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            product = isinstance(module, torch.nn.Linear | torch.nn.Conv2d) or name in _PRODUCTS
-            if product:
+            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d) or name in _PRODUCT_PARAMETERS:
                 parameter.data = parameter.data.to(dtype)
 
 
-_PRODUCTS = frozenset({"in_proj_weight", "in_proj_bias", "proj", "text_projection"})
+_PRODUCT_PARAMETERS = frozenset({"in_proj_weight", "in_proj_bias", "proj", "text_projection"})

@@ -1,8 +1,8 @@
-"""CLIP's two towers, plain, under OpenAI's tensor names.
+"""CLIP's image and text towers, with OpenAI's tensor names.
 
-The residual stream and the normalisations stay in float32 whatever the precision; only the matrix
-products run in the precision of their weights. So "float32" is the reference arithmetic, and a lower
-precision changes the products and nothing else.
+The residual stream and the normalisations stay in float32 at any precision; only the matrix products run in
+the precision of their weights. So "float32" is the reference arithmetic, and a lower precision changes the
+matrix products only.
 
     Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021.
 """
@@ -25,18 +25,18 @@ Activation = Callable[[Tensor], Tensor]
 
 def quick_gelu(x: Tensor) -> Tensor:
     """OpenAI's approximation, x * sigmoid(1.702 x)."""
-    return x * torch.sigmoid(_QUICK * x)
+    return x * torch.sigmoid(_QUICK_GELU_SCALE * x)
 
 
-_QUICK = 1.702
+_QUICK_GELU_SCALE = 1.702
 
 
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType({"quickgelu": quick_gelu, "gelu": F.gelu})
-"""Which one belongs to the weights, not to the architecture: the wrong one is slightly wrong everywhere."""
+"""By name. The choice belongs to the weights, not to the architecture; the wrong one shifts all features."""
 
 
 class _Attention(nn.Module):
-    """Multi-head self-attention whose parts can be taken one by one."""
+    """Multi-head self-attention, with its steps as separate methods."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class _Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def project(self, z: Tokens, part: int | None = None) -> Tensor:
-        """Rows of the input projection: q (0), k (1), v (2), or all three beside each other."""
+        """Apply the input projection: q (0), k (1), v (2), or all three concatenated."""
         weight: Tensor = self.in_proj_weight
         bias: Tensor = self.in_proj_bias
         if part is not None:
@@ -56,16 +56,16 @@ class _Attention(nn.Module):
         return F.linear(z.to(weight.dtype), weight, bias)
 
     def split(self, x: Tokens) -> Heads:
-        """(b, n, d) to (b, heads, n, 64)."""
+        """Split (b, n, d) into heads: (b, heads, n, 64)."""
         return x.reshape(*x.shape[:2], self.heads, HEAD_WIDTH).transpose(1, 2)
 
     def qkv(self, z: Tokens) -> tuple[Heads, Heads, Heads]:
-        """All three, in heads."""
+        """Project to q, k and v, split into heads."""
         q, k, v = self.project(z).chunk(3, dim=-1)
         return self.split(q), self.split(k), self.split(v)
 
     def merge(self, y: Heads) -> Tokens:
-        """Heads side by side, then the output projection with its bias."""
+        """Concatenate the heads and apply the output projection with its bias."""
         merged: Tensor = self.out_proj(y.transpose(1, 2).flatten(2))
         return merged
 
@@ -79,14 +79,14 @@ class _Mlp(nn.Module):
 
     @torch.no_grad()
     def fold_quick_gelu(self) -> None:
-        """Turn QuickGELU into SiLU: x sigmoid(1.702 x) = silu(1.702 x) / 1.702, both factors in the weights.
+        """Replace QuickGELU by SiLU and fold the factors into the weights.
 
-        Torch has one kernel for SiLU, and needs three for QuickGELU, which in bfloat16 take as long as the
-        products around them.
+        x sigmoid(1.702 x) = silu(1.702 x) / 1.702. Torch has one kernel for SiLU, but needs three for
+        QuickGELU; in bfloat16 these take as long as the matrix products around them.
         """
-        self.c_fc.weight.mul_(_QUICK)
-        self.c_fc.bias.mul_(_QUICK)
-        self.c_proj.weight.div_(_QUICK)
+        self.c_fc.weight.mul_(_QUICK_GELU_SCALE)
+        self.c_fc.bias.mul_(_QUICK_GELU_SCALE)
+        self.c_proj.weight.div_(_QUICK_GELU_SCALE)
         self.activation = F.silu
 
     def forward(self, x: Tokens) -> Tokens:
@@ -112,71 +112,71 @@ class Block(nn.Module):
         *,
         causal: bool = False,
     ) -> Tokens:
-        """Ordinary attention; `bias` is added to its logits."""
+        """Apply the block with standard attention; `bias` is added to the attention logits."""
         q, k, v = self.attn.qkv(self.ln_1(x))
         mask = None if bias is None else bias.to(q.dtype)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         return self.feed_forward(x + self.attn.merge(y))
 
     def forward_with_mean_attention(self, x: Tokens) -> tuple[Tokens, Float[Tensor, "b n n"]]:
-        """Ordinary attention, and its weights averaged over heads (rows sum to 1, float32)."""
+        """Apply the block; also return the attention map averaged over heads (rows sum to 1, float32)."""
         q, k, v = self.attn.qkv(self.ln_1(x))
         y, mean = attend_with_mean(q, k, v)
         return self.feed_forward(x + self.attn.merge(y)), mean
 
     def forward_with_attention(self, x: Tokens) -> tuple[Tokens, Attention]:
-        """Ordinary attention, and its weights head by head (rows sum to 1, float32)."""
+        """Apply the block; also return the attention map of each head (rows sum to 1, float32)."""
         q, k, v = self.attn.qkv(self.ln_1(x))
-        weights = _weights(q, k)
+        weights = _attention_weights(q, k)
         return self.feed_forward(x + self.attn.merge(weights.to(v.dtype) @ v)), weights
 
     def feed_forward(self, x: Tokens) -> Tokens:
-        """The second half: x + mlp(ln_2(x)). In inference mode x is overwritten."""
+        """Apply the second half: x + mlp(ln_2(x)). In inference mode x is overwritten."""
         return _add_residual(x, self.mlp(self.ln_2(x)))
 
 
 def fold_quick_gelu(tower: nn.Module) -> None:
-    """`fold_quick_gelu` of every MLP of a tower."""
+    """Replace QuickGELU by SiLU in every MLP of a tower, with the factors folded into the weights."""
     for module in tower.modules():
         if isinstance(module, _Mlp):
             module.fold_quick_gelu()
 
 
 def _add_residual(x: Tokens, y: Tensor) -> Tokens:
-    # A sum of float32 and a shorter type into fresh memory takes four times as long as one into x.
+    # Adding a lower precision to float32 in place is four times as fast as into new memory.
     return x.add_(y) if torch.is_inference_mode_enabled() and x.is_inference() else x + y
 
 
-_WEIGHTS_ALIVE = 2**24
-"""Attention weights held at once where they are watched: 64 MiB in float32."""
+_MAX_ATTENTION_WEIGHTS = 2**24
+"""Attention weights in memory at once when attention maps are computed: 64 MiB in float32."""
 
 
 def attend_with_mean(q: Heads, k: Heads, v: Heads) -> tuple[Heads, Float[Tensor, "b n n"]]:
-    """Attention, and its weights averaged over heads (float32); a few heads at a time where n is large."""
+    """Compute attention, and its map averaged over heads (float32); in groups of heads if n is large."""
     outputs = []
     mean = q.new_zeros(len(q), q.shape[2], q.shape[2], dtype=torch.float32)
     for heads in _head_groups(q):
-        weights = _weights(q[:, heads], k[:, heads])
+        weights = _attention_weights(q[:, heads], k[:, heads])
         outputs.append(weights.to(v.dtype) @ v[:, heads])
         mean += weights.sum(dim=1)
     return torch.cat(outputs, dim=1), mean.div_(q.shape[1])
 
 
 def mean_attention(q: Heads, k: Heads) -> Float[Tensor, "b n n"]:
-    """The weights of attention averaged over heads; rows sum to 1."""
+    """Compute the attention map averaged over heads; rows sum to 1."""
     mean = q.new_zeros(len(q), q.shape[2], q.shape[2], dtype=torch.float32)
     for heads in _head_groups(q):
-        mean += _weights(q[:, heads], k[:, heads]).sum(dim=1)
+        mean += _attention_weights(q[:, heads], k[:, heads]).sum(dim=1)
     return mean.div_(q.shape[1])
 
 
 def _head_groups(q: Heads) -> list[slice]:
     b, heads, n, _ = q.shape
-    together = max(1, _WEIGHTS_ALIVE // (b * n * n))
-    return [slice(first, first + together) for first in range(0, heads, together)]
+    size = max(1, _MAX_ATTENTION_WEIGHTS // (b * n * n))
+    return [slice(first, first + size) for first in range(0, heads, size)]
 
 
-def _weights(q: Heads, k: Heads) -> Attention:
+def _attention_weights(q: Heads, k: Heads) -> Attention:
     return torch.softmax(((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).float(), dim=-1)
 
 
@@ -207,19 +207,19 @@ class Vision(nn.Module):
         return [block for block in self.transformer.resblocks if isinstance(block, Block)]
 
     def grid_of(self, size: Size) -> Size:
-        """Whole patches in an image of `size`; rows and columns beyond a multiple are not seen."""
+        """Return the patch grid of an image of `size`; rows and columns that fill no patch are ignored."""
         return size[0] // self.patch, size[1] // self.patch
 
     def embed(self, pixels: Pixels, positions: Float[Tensor, "n d"]) -> Tokens:
-        """Tokens before the first block: class token, then patches row by row."""
+        """Compute the tokens before the first block: class token, then patch tokens row by row."""
         patches = self._patches(pixels).float()
         first = self.class_embedding.expand(patches.shape[0], 1, -1)
         out: Tensor = self.ln_pre(torch.cat([first, patches], dim=1) + positions)
         return out
 
     def _patches(self, pixels: Pixels) -> Tokens:
-        # The convolution's windows do not overlap, so it is one product. Written so, since a convolution on a
-        # GPU may run in TF32 by default, which is far from float32.
+        # The convolution's windows do not overlap, so it equals one matrix product. A convolution on a GPU
+        # may run in TF32 by default, which is far from float32.
         side = self.patch
         gh, gw = pixels.shape[-2] // side, pixels.shape[-1] // side
         cells = pixels[..., : gh * side, : gw * side].reshape(-1, 3, gh, side, gw, side)
@@ -227,13 +227,13 @@ class Vision(nn.Module):
         return F.linear(flat.to(self.conv1.weight.dtype), self.conv1.weight.flatten(1))
 
     def project(self, x: Tokens) -> Float[Tensor, "b n e"]:
-        """Tokens after the last block to the shared image-text space (float32, not normalised)."""
+        """Project the last block's tokens into the shared image-text space (float32, not normalised)."""
         normed: Tensor = self.ln_post(x)
         return (normed.to(self.proj.dtype) @ self.proj).float()
 
 
 class Text(nn.Module):
-    """The text tower: token ids to one vector a text."""
+    """The text tower: token ids to one feature vector per text."""
 
     def __init__(self, geometry: Geometry, activation: Activation) -> None:
         super().__init__()
@@ -246,10 +246,10 @@ class Text(nn.Module):
         self.text_projection = nn.Parameter(torch.empty(width, geometry.embed))
 
     def forward(self, ids: Int[Tensor, "q context"]) -> Float[Tensor, "q e"]:
-        """Features at each text's end token (float32, not normalised).
+        """Compute the feature at each text's end token (float32, not normalised).
 
-        Only the columns up to the last end token are computed: the mask is causal and the feature is
-        read at the end token, so nothing that follows it can matter.
+        Columns after the last end token are skipped: the mask is causal and the feature is read at the end
+        token, so they have no effect.
         """
         ends = ids.argmax(dim=-1)  # the end token has the largest id
         length = int(ends.max()) + 1

@@ -1,8 +1,8 @@
-"""Weights that are known by name, as open_clip spells them: ARCHITECTURE:TAG.
+"""Table of known weights, named as in open_clip: ARCHITECTURE:TAG.
 
-The activation, mean and std belong to the weights and not to the architecture, so each name has its own: of
-two ViT-B-16, `openai` needs QuickGELU and `laion2b_s34b_b88k` the exact one. open_clip lists some tags under
-ARCHITECTURE-quickgelu as well; that spelling is read too, and refused for weights that it is wrong for.
+Activation, mean and std belong to the weights, not to the architecture, so each name has its own: for
+ViT-B-16, `openai` needs QuickGELU and `laion2b_s34b_b88k` the exact GELU. open_clip lists some tags under
+ARCHITECTURE-quickgelu too; this spelling is accepted, except for weights that need the exact GELU.
 """
 
 from collections.abc import Mapping
@@ -19,39 +19,39 @@ __all__ = ["ARCHITECTURES", "KNOWN", "KnownWeights", "known_weights"]
 
 @dataclass(frozen=True)
 class Architecture:
-    """What all weights of an architecture share; `tagmask weights check` compares it."""
+    """Sizes shared by all weights of an architecture; `tagmask weights check` compares them."""
 
     patch: int
     side: int
-    """Of the training images, in pixels."""
+    """Side of the training images, in pixels."""
 
 
 @dataclass(frozen=True)
 class KnownWeights:
-    """Weights that a name stands for, and what belongs to them."""
+    """Where to find known weights, and their settings."""
 
     name: str
     """ARCHITECTURE:TAG."""
     activation: str
     repos: tuple[str, ...]
-    """On the Hugging Face hub, the one to download first."""
+    """Repositories on the Hugging Face hub; the first one is downloaded."""
     file: str = ""
-    """In `~/.cache/clip`, where OpenAI's package and open_clip keep what they download from elsewhere."""
+    """File name in `~/.cache/clip`, where OpenAI's package and open_clip store downloads from other sites."""
     url: str = ""
-    """Of that file, where its hash is known."""
+    """URL of that file; given only if its full hash is known."""
     sha256: str = ""
-    """Of that file: all of it, or its beginning where no more is known."""
+    """Hash of that file, or the known beginning of it."""
     mean: Triple = OPENAI_MEAN
     std: Triple = OPENAI_STD
 
     @property
     def architecture(self) -> Architecture:
-        """The part before the colon."""
+        """Sizes of the architecture, the part of the name before the colon."""
         return ARCHITECTURES[self.name.split(":")[0]]
 
     @property
     def claim(self) -> MetadataClaim:
-        """What the name says of the weights."""
+        """The activation, mean and std that the name implies."""
         return MetadataClaim(f"the name {self.name}", self.activation, self.mean, self.std)
 
 
@@ -66,16 +66,16 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
 )
 
 _HALF: Final[Triple] = (0.5, 0.5, 0.5)
-_MADE: Final[Mapping[str, str]] = MappingProxyType(
+_TIMM_NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {"ViT-B-32": "vit_base_patch32", "ViT-B-16": "vit_base_patch16", "ViT-L-14": "vit_large_patch14"}
 )
 
 
-def _openai(architecture: str, file: str, sha256: str, timm: str, own: str) -> KnownWeights:
+def _openai(architecture: str, file: str, sha256: str, timm: str, hf: str) -> KnownWeights:
     return KnownWeights(
         name=f"{architecture}:openai",
         activation="quickgelu",
-        repos=(f"timm/{timm}.openai", f"openai/clip-{own}"),
+        repos=(f"timm/{timm}.openai", f"openai/clip-{hf}"),
         file=file,
         url=f"https://openaipublic.azureedge.net/clip/models/{sha256}/{file}",
         sha256=sha256,
@@ -86,7 +86,7 @@ def _laion400m(architecture: str, activation: str, epoch: int, stem: str, sha256
     return KnownWeights(
         name=f"{architecture}:laion400m_e{epoch}",
         activation=activation,
-        repos=(f"timm/{_MADE[architecture]}_clip_224.laion400m_e{epoch}",),
+        repos=(f"timm/{_TIMM_NAMES[architecture]}_clip_224.laion400m_e{epoch}",),
         file=f"{stem}-laion400m_e{epoch}-{sha256}.pt",
         sha256=sha256,
     )
@@ -96,14 +96,15 @@ def _metaclip(architecture: str, tag: str, repo: str, file: str) -> KnownWeights
     return KnownWeights(
         name=f"{architecture}:{tag}",
         activation="quickgelu",
-        repos=(f"timm/{_MADE[architecture]}_clip_224.{repo}",),
+        repos=(f"timm/{_TIMM_NAMES[architecture]}_clip_224.{repo}",),
         file=file,
     )
 
 
-def _exact(name: str, repo: str, value: Triple | None = None) -> KnownWeights:
+def _exact_gelu(name: str, repo: str, mean_and_std: Triple | None = None) -> KnownWeights:
     """Weights with the exact GELU, on the hub only."""
-    return KnownWeights(name, "gelu", (repo,), mean=value or OPENAI_MEAN, std=value or OPENAI_STD)
+    mean, std = mean_and_std or OPENAI_MEAN, mean_and_std or OPENAI_STD
+    return KnownWeights(name, "gelu", (repo,), mean=mean, std=std)
 
 
 _ALL: Final = (
@@ -116,9 +117,9 @@ _ALL: Final = (
     ),
     _laion400m("ViT-B-16", "gelu", 31, "vit_b_16", "00efa78f"),
     _laion400m("ViT-B-16", "gelu", 32, "vit_b_16", "55e67d44"),
-    _exact("ViT-B-16:laion2b_s34b_b88k", "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"),
-    _exact("ViT-B-16:datacomp_xl_s13b_b90k", "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K"),
-    _exact("ViT-B-16:datacomp_l_s1b_b8k", "laion/CLIP-ViT-B-16-DataComp.L-s1B-b8K"),
+    _exact_gelu("ViT-B-16:laion2b_s34b_b88k", "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"),
+    _exact_gelu("ViT-B-16:datacomp_xl_s13b_b90k", "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K"),
+    _exact_gelu("ViT-B-16:datacomp_l_s1b_b8k", "laion/CLIP-ViT-B-16-DataComp.L-s1B-b8K"),
     KnownWeights("ViT-B-16:dfn2b", "quickgelu", ("apple/DFN2B-CLIP-ViT-B-16",)),
     _metaclip("ViT-B-16", "metaclip_400m", "metaclip_400m", "b16_400m.pt"),
     _metaclip("ViT-B-16", "metaclip_fullcc", "metaclip_2pt5b", "b16_fullcc2.5b.pt"),
@@ -138,13 +139,13 @@ _ALL: Final = (
         file="vit_b_32-laion2b_e16-af8dbd0c.pth",
         sha256="af8dbd0c",
     ),
-    _exact("ViT-B-32:laion2b_s34b_b79k", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"),
-    _exact("ViT-B-32:datacomp_xl_s13b_b90k", "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K"),
-    _exact("ViT-B-32:datacomp_m_s128m_b4k", "laion/CLIP-ViT-B-32-DataComp.M-s128M-b4K"),
-    _exact("ViT-B-32:datacomp_s_s13m_b4k", "laion/CLIP-ViT-B-32-DataComp.S-s13M-b4K"),
+    _exact_gelu("ViT-B-32:laion2b_s34b_b79k", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"),
+    _exact_gelu("ViT-B-32:datacomp_xl_s13b_b90k", "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K"),
+    _exact_gelu("ViT-B-32:datacomp_m_s128m_b4k", "laion/CLIP-ViT-B-32-DataComp.M-s128M-b4K"),
+    _exact_gelu("ViT-B-32:datacomp_s_s13m_b4k", "laion/CLIP-ViT-B-32-DataComp.S-s13M-b4K"),
     _metaclip("ViT-B-32", "metaclip_400m", "metaclip_400m", "b32_400m.pt"),
     _metaclip("ViT-B-32", "metaclip_fullcc", "metaclip_2pt5b", "b32_fullcc2.5b.pt"),
-    _exact("ViT-B-32-256:datacomp_s34b_b86k", "laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K"),
+    _exact_gelu("ViT-B-32-256:datacomp_s34b_b86k", "laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K"),
     _openai(
         "ViT-L-14",
         "ViT-L-14.pt",
@@ -154,10 +155,10 @@ _ALL: Final = (
     ),
     _laion400m("ViT-L-14", "gelu", 31, "vit_l_14", "69988bb6"),
     _laion400m("ViT-L-14", "gelu", 32, "vit_l_14", "3d133497"),
-    _exact("ViT-L-14:laion2b_s32b_b82k", "laion/CLIP-ViT-L-14-laion2B-s32B-b82K", _HALF),
-    _exact("ViT-L-14:datacomp_xl_s13b_b90k", "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K"),
+    _exact_gelu("ViT-L-14:laion2b_s32b_b82k", "laion/CLIP-ViT-L-14-laion2B-s32B-b82K", _HALF),
+    _exact_gelu("ViT-L-14:datacomp_xl_s13b_b90k", "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K"),
     KnownWeights("ViT-L-14:dfn2b", "quickgelu", ("apple/DFN2B-CLIP-ViT-L-14",)),
-    _exact("ViT-L-14:dfn2b_s39b", "apple/DFN2B-CLIP-ViT-L-14-39B"),
+    _exact_gelu("ViT-L-14:dfn2b_s39b", "apple/DFN2B-CLIP-ViT-L-14-39B"),
     _metaclip("ViT-L-14", "metaclip_400m", "metaclip_400m", "l14_400m.pt"),
     _metaclip("ViT-L-14", "metaclip_fullcc", "metaclip_2pt5b", "l14_fullcc2.5b.pt"),
     _openai(
@@ -168,46 +169,41 @@ _ALL: Final = (
         "vit-large-patch14-336",
     ),
 )
-KNOWN: Final[Mapping[str, KnownWeights]] = MappingProxyType({one.name: one for one in _ALL})
-"""Every known name."""
+KNOWN: Final[Mapping[str, KnownWeights]] = MappingProxyType({weights.name: weights for weights in _ALL})
+"""All known weights by name."""
 
-_QUICK: Final = "-quickgelu"
+_QUICK_GELU_SUFFIX: Final = "-quickgelu"
 
 
 def known_weights(text: str) -> KnownWeights | None:
-    """The weights that a name stands for; None where the text is no name of this kind.
+    """Look up known weights by name; None if the text does not start with a known architecture.
 
     Args:
-        text: "ViT-B-16:openai", also spelled "ViT-B-16-quickgelu:openai" where that is true.
+        text: "ViT-B-16:openai"; "ViT-B-16-quickgelu:openai" is accepted if the weights use QuickGELU.
 
     Raises:
-        WeightsError: an architecture that is known with a tag that is not, with none, or with the wrong
-            activation in its name.
+        WeightsError: a known architecture with an unknown tag, without a tag, or with the wrong activation in
+            its name.
 
     Example:
         >>> known_weights("ViT-L-14-quickgelu:dfn2b").name
         'ViT-L-14:dfn2b'
     """
     architecture, colon, tag = text.partition(":")
-    plain = architecture.removesuffix(_QUICK)
+    plain = architecture.removesuffix(_QUICK_GELU_SUFFIX)
     if plain not in ARCHITECTURES:
         return None
     tags = [name.split(":")[1] for name in KNOWN if name.startswith(f"{plain}:")]
     if not colon or tag not in tags:
         close = get_close_matches(tag, tags, n=1)
-        meant = (
-            f"did you mean {plain}:{close[0]}" if close else f"give one of {', '.join(tags)} after the colon"
+        problem = (
+            f"Unknown tag {tag!r} for {plain}." if tag else f"{text!r} is an architecture without a tag."
         )
-        asked = (
-            f"the tag {tag!r} of {plain} is not known"
-            if tag
-            else f"{text} names no weights, only their shape"
-        )
-        raise WeightsError(f"{asked}; {meant}. `tagmask weights list` has all names; others: hf:OWNER/REPO.")
-    found = KNOWN[f"{plain}:{tag}"]
-    if plain != architecture and found.activation != "quickgelu":
+        advice = f"Did you mean {plain}:{close[0]}?" if close else f"Use a tag, such as {plain}:{tags[0]}."
+        raise WeightsError(f"{problem} {advice} See `tagmask weights list`, or use hf:OWNER/REPO.")
+    weights = KNOWN[f"{plain}:{tag}"]
+    if plain != architecture and weights.activation != "quickgelu":
         raise WeightsError(
-            f"{text} asks for QuickGELU, but these weights were trained with the exact GELU: "
-            f"give {found.name}."
+            f"{text} names QuickGELU, but these weights were trained with the exact GELU. Use {weights.name}."
         )
-    return found
+    return weights

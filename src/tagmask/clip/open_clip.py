@@ -1,9 +1,9 @@
-"""`open_clip_config.json` -> what it says of the weights beside it.
+"""Read open_clip's `open_clip_config.json`.
 
     {"model_cfg": {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg"}, "preprocess_cfg": {"mean", "std"}}
 
-open_clip's rules: a config without `quick_gelu` means the exact GELU, one without `preprocess_cfg` means
-OpenAI's mean and std. How open_clip would resize an image is not read: the methods here cut their own views.
+open_clip's defaults: the exact GELU without `quick_gelu`, OpenAI's mean and std without `preprocess_cfg`.
+open_clip's resize settings are ignored: each method here resizes images itself.
 """
 
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from types import MappingProxyType
 from typing import Final
 
 from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, MetadataClaim, triple
-from tagmask.clip.model_config import ModelConfig, configured_sizes, fields, only, read_json
+from tagmask.clip.model_config import ModelConfig, configured_sizes, read_json, refuse_unsupported, section
 from tagmask.clip.state_dict import HEAD_WIDTH
 from tagmask.errors import WeightsError
 
-__all__ = ["CONFIG", "WEIGHTS", "describe_open_clip"]
+__all__ = ["CONFIG", "WEIGHTS", "read_open_clip_config"]
 
 CONFIG: Final = "open_clip_config.json"
 WEIGHTS: Final = (
@@ -25,11 +25,11 @@ WEIGHTS: Final = (
     "open_clip_pytorch_model.bin",
     "open_clip_pytorch_model.pth",
 )
-"""What open_clip calls its files, in the order in which it looks for them."""
+"""open_clip's file names, in the order in which it tries them."""
 
 _ANY: Final[tuple[object, ...]] = ()
 _OFF: Final = (None, False, 0)
-_BOTH: Final[dict[str, tuple[object, ...]]] = {
+_BOTH_TOWERS: Final[dict[str, tuple[object, ...]]] = {
     "width": _ANY,
     "layers": _ANY,
     "mlp_ratio": (4,),
@@ -44,11 +44,11 @@ _BOTH: Final[dict[str, tuple[object, ...]]] = {
 }
 _VISION: Final[Mapping[str, tuple[object, ...]]] = MappingProxyType(
     {
-        **_BOTH,
+        **_BOTH_TOWERS,
         "head_width": (HEAD_WIDTH,),
         "patch_size": _ANY,
         "image_size": _ANY,
-        "patch_dropout": _ANY,  # of training
+        "patch_dropout": _ANY,  # for training only
         "attentional_pool": _OFF,
         "attn_pooler_queries": _ANY,
         "attn_pooler_heads": _ANY,
@@ -64,7 +64,7 @@ _VISION: Final[Mapping[str, tuple[object, ...]]] = MappingProxyType(
 )
 _TEXT: Final[Mapping[str, tuple[object, ...]]] = MappingProxyType(
     {
-        **_BOTH,
+        **_BOTH_TOWERS,
         "heads": _ANY,
         "context_length": _ANY,
         "vocab_size": _ANY,
@@ -73,7 +73,7 @@ _TEXT: Final[Mapping[str, tuple[object, ...]]] = MappingProxyType(
         "tokenizer_kwargs": (None, {}),
         "embed_cls": _OFF,
         "pad_id": (0,),
-        "eos_id": _ANY,  # of another kind of pooling
+        "eos_id": _ANY,  # for other kinds of pooling only
         "no_causal_mask": _OFF,
         "pool_type": ("argmax",),
         "proj_bias": _OFF,
@@ -92,34 +92,34 @@ _MODEL: Final[Mapping[str, tuple[object, ...]]] = MappingProxyType(
 )
 
 
-def describe_open_clip(folder: Path) -> ModelConfig:
+def read_open_clip_config(folder: Path) -> ModelConfig:
     """Read and check `open_clip_config.json`.
 
     Raises:
-        WeightsError: it cannot be read, or describes what this version does not compute.
+        WeightsError: it cannot be read, or describes a model that is not supported.
     """
     path = folder / CONFIG
     config = read_json(path)
     by = str(path)
-    model = fields(config, "model_cfg", by) or config
-    vision, text = fields(model, "vision_cfg", by), fields(model, "text_cfg", by)
+    model = section(config, "model_cfg", by) or config
+    vision, text = section(model, "vision_cfg", by), section(model, "text_cfg", by)
     if not vision or not text:
-        raise WeightsError(f"{path} describes no image and text tower (vision_cfg, text_cfg).")
-    only(model, _MODEL, CONFIG)
-    only(vision, _VISION, f"{CONFIG}, vision_cfg,")
-    only(text, _TEXT, f"{CONFIG}, text_cfg,")
+        raise WeightsError(f"{path} does not describe both towers. Expected vision_cfg and text_cfg.")
+    refuse_unsupported(model, _MODEL, CONFIG)
+    refuse_unsupported(vision, _VISION, f"{CONFIG}, vision_cfg,")
+    refuse_unsupported(text, _TEXT, f"{CONFIG}, text_cfg,")
     if isinstance(vision.get("layers"), list):
         raise WeightsError(
             f"{path} describes a CLIP ResNet, which has no patch tokens. Use a ViT-B or a ViT-L."
         )
-    shown = fields(config, "preprocess_cfg", by)
-    if shown.get("mode", "RGB") != "RGB":
-        raise WeightsError(f"{path} wants images of mode {shown['mode']!r}; this version gives RGB only.")
+    preprocess = section(config, "preprocess_cfg", by)
+    if preprocess.get("mode", "RGB") != "RGB":
+        raise WeightsError(f"{path} needs images of mode {preprocess['mode']!r}. Only RGB is supported.")
     claim = MetadataClaim(
         by=CONFIG,
         activation="quickgelu" if model.get("quick_gelu") else "gelu",
-        mean=triple(shown["mean"], "mean", by) if "mean" in shown else OPENAI_MEAN,
-        std=triple(shown["std"], "std", by) if "std" in shown else OPENAI_STD,
+        mean=triple(preprocess["mean"], "mean", by) if "mean" in preprocess else OPENAI_MEAN,
+        std=triple(preprocess["std"], "std", by) if "std" in preprocess else OPENAI_STD,
     )
     sizes, custom = _sizes(model, vision, text, by), bool(model.get("custom_text"))
     return ModelConfig((claim,), "open_clip folder", sizes, by, custom)
@@ -128,8 +128,11 @@ def describe_open_clip(folder: Path) -> ModelConfig:
 def _sizes(
     model: Mapping[str, object], vision: Mapping[str, object], text: Mapping[str, object], by: str
 ) -> dict[str, int]:
-    """What is stated, by the names of `Geometry`. No tensor tells the heads, so their default counts too."""
-    stated = {
+    """Return the configured sizes by the names of `Geometry`.
+
+    The number of heads has a default here, since no tensor shows it.
+    """
+    sizes = {
         "embed": model.get("embed_dim"),
         "vision_width": vision.get("width"),
         "vision_layers": vision.get("layers"),
@@ -139,4 +142,4 @@ def _sizes(
         "context": text.get("context_length"),
         "vocab": text.get("vocab_size"),
     }
-    return configured_sizes(stated, vision, by)
+    return configured_sizes(sizes, vision, by)

@@ -1,4 +1,4 @@
-"""Weights that lie on this machine -> checked tensors, their sizes, and what they are used with."""
+"""Read weights on this machine: checked tensors, their sizes, and their resolved settings."""
 
 from dataclasses import dataclass
 
@@ -17,36 +17,35 @@ __all__ = ["ResolvedWeights", "resolve_weights"]
 
 @dataclass(frozen=True)
 class ResolvedWeights:
-    """All that is to be known of weights before they become a model."""
+    """Checked weights, ready to be loaded into a model."""
 
-    checkpoint: RawWeights
+    raw: RawWeights
     tensors: dict[str, Tensor]
-    """A CLIP ViT's, by OpenAI's names, in the precision of the file."""
+    """The tensors of a CLIP ViT, by OpenAI's names, in the precision of the file."""
     geometry: Geometry
     claims: tuple[MetadataClaim, ...]
-    resolved_metadata: ResolvedMetadata
+    metadata: ResolvedMetadata
 
 
 def resolve_weights(weights: str, source: Source, activation: str | None = None) -> ResolvedWeights:
-    """Read weights, check that they are a CLIP ViT's, and settle what no tensor tells.
+    """Read weights, check that they are a CLIP ViT, and resolve activation, mean and std.
 
     Args:
-        weights: as the user named them, for messages.
-        source: where they lie.
-        activation: what the caller wants, if anything.
+        weights: the name or path that the user gave, for messages.
+        source: where the weights are.
+        activation: the caller's choice, or None.
 
     Raises:
-        WeightsError: unreadable, not a CLIP ViT with CLIP's own tokenizer, or described wrongly.
+        WeightsError: unreadable, not a CLIP ViT with CLIP's tokenizer, or contradicted by their config.
     """
-    checkpoint = read_raw_weights(source.path)
-    tensors = clip_tensors(checkpoint.tensors)
+    raw = read_raw_weights(source.path)
+    tensors = clip_tensors(raw.tensors)
     shape = geometry(tensors)
     if (shape.context, shape.vocab) != (CONTEXT, VOCABULARY):
         raise WeightsError(
-            f"the text tower of {weights} reads {shape.context} tokens of a vocabulary of {shape.vocab}; "
-            f"CLIP's own {CONTEXT} and {VOCABULARY} are wanted, so its words would be misread"
+            f"The text tower of {weights} has context {shape.context} and vocabulary {shape.vocab}. "
+            f"Only CLIP's tokenizer is supported ({CONTEXT} and {VOCABULARY})."
         )
-    check_sizes(checkpoint.config, shape)
-    told = (source.claim, *checkpoint.config.claims)
-    said = tuple(one for one in told if one is not None)
-    return ResolvedWeights(checkpoint, tensors, shape, said, resolve_metadata(weights, said, activation))
+    check_sizes(raw.config, shape)
+    claims = (source.claim, *raw.config.claims) if source.claim else raw.config.claims
+    return ResolvedWeights(raw, tensors, shape, claims, resolve_metadata(weights, claims, activation))

@@ -1,11 +1,11 @@
-"""What a user calls weights -> where they lie on this machine; downloaded where a name needs it.
+"""Find weights by name or path, and download them if necessary.
 
-    "miniature"                     the small model inside this package
+    "miniature"                     the small model bundled with this package
     "ViT-B-16:openai"               known names (`names`): ~/.cache/clip, then the hub's cache, then the web
     "hf:owner/repo@revision"        the hub's cache, then the hub; open_clip's "hf-hub:" is the same
     anything else                   a path; paths never use the network
 
-Whatever is in a cache is used as it is, without asking the network whether there is something newer.
+Cached files are used as they are, without checking the network for newer ones.
 """
 
 import logging
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tagmask.clip.download import Progress, fetch
-from tagmask.clip.hub import cached_folder, download_folder, hub_cache, is_offline, split_revision
+from tagmask.clip.hub import cached_folder, download_folder, hub_cache, offline_variable, split_revision
 from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, MetadataClaim
 from tagmask.clip.names import KnownWeights, known_weights
 from tagmask.errors import DownloadError, InputError, WeightsError
@@ -25,68 +25,67 @@ __all__ = ["BUNDLED", "Source", "cached", "clip_cache", "find"]
 
 _LOG = logging.getLogger(__name__)
 
-_HUB: Final = ("hf:", "hf-hub:")
+_HUB_PREFIXES: Final = ("hf:", "hf-hub:")
 BUNDLED: Final = Path(str(resources.files("tagmask"))) / "miniature" / "miniature.safetensors"
-_ELSE: Final = "or give the path of weights, or 'miniature' for the small model that comes with tagmask"
-_AGAIN: Final = f"Try again when online, {_ELSE}"
+_ADVICE: Final = "Give the path of a weights file, or 'miniature' for the bundled model."
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where weights lie, and what their name says of them."""
+    """Where weights are, and what their name says about them."""
 
     path: Path
     """A file or a folder."""
     claim: MetadataClaim | None = None
     known_weights: KnownWeights | None = None
-    """What the table of names has; None for paths and other repositories."""
+    """The entry in the table of names; None for paths and other repositories."""
 
 
 def find(weights: str | os.PathLike[str], progress: Progress | None = None) -> Source:
-    """Where weights lie on this machine, after downloading them if a name needs it.
+    """Find weights on this machine; download them first if a name is not in the caches.
 
     Args:
-        weights: by one of the forms of the module's docstring. A PathLike is always a path, and so is a text
-            that is the path of something there.
-        progress: called as bytes of a download come.
+        weights: in one of the forms listed in the module's docstring. A PathLike is always a path, and so is
+            a string that is an existing path.
+        progress: called as bytes arrive.
 
     Raises:
-        DownloadError: they are not here, and cannot be downloaded.
-        WeightsError: a name that is not known, or a repository without a CLIP.
-        InputError: no text or path.
+        DownloadError: they are not in the caches, and cannot be downloaded.
+        WeightsError: an unknown name, or a repository without a CLIP.
+        InputError: neither a string nor a path.
     """
-    here = cached(weights)
-    if here is not None:
-        return here
-    meant = _meant(weights)
-    if isinstance(meant, KnownWeights):
-        return Source(_download_known(meant, progress), meant.claim, meant)
-    if isinstance(meant, _Repository):
-        return Source(_download_repository(meant, progress))
-    return Source(meant)
+    source = cached(weights)
+    if source is not None:
+        return source
+    target = _parse(weights)
+    if isinstance(target, KnownWeights):
+        return Source(_download_known(target, progress), target.claim, target)
+    if isinstance(target, _Repository):
+        return Source(_download_repository(target, progress))
+    return Source(target)
 
 
 def cached(weights: object) -> Source | None:
-    """Where weights lie; None if they must be downloaded first. A path is given back as it is, there or not.
+    """Find weights on this machine; None if they must be downloaded first. Paths may or may not exist.
 
     Raises:
-        WeightsError: a name that is not known.
-        InputError: no text or path.
+        WeightsError: an unknown name.
+        InputError: neither a string nor a path.
     """
-    meant = _meant(weights)
-    if isinstance(meant, KnownWeights):
-        found = _cached_known(meant)
-        return Source(found, meant.claim, meant) if found else None
-    if isinstance(meant, _Repository):
-        folder = cached_folder(meant.name, meant.revision)
+    target = _parse(weights)
+    if isinstance(target, KnownWeights):
+        path = _cached_known(target)
+        return Source(path, target.claim, target) if path else None
+    if isinstance(target, _Repository):
+        folder = cached_folder(target.name, target.revision)
         return Source(folder) if folder else None
-    if meant == BUNDLED:
-        return Source(meant, MetadataClaim("tagmask", mean=OPENAI_MEAN, std=OPENAI_STD))
-    return Source(meant)
+    if target == BUNDLED:
+        return Source(target, MetadataClaim("tagmask", mean=OPENAI_MEAN, std=OPENAI_STD))
+    return Source(target)
 
 
 def clip_cache() -> Path:
-    """Where OpenAI's package and open_clip keep what they download from elsewhere than the hub.
+    """Return the folder where OpenAI's package and open_clip store downloads from sites other than the hub.
 
     Raises:
         WeightsError: there is no home folder.
@@ -94,28 +93,29 @@ def clip_cache() -> Path:
     try:
         return Path.home() / ".cache" / "clip"
     except RuntimeError as error:
-        raise WeightsError(f"there is no home folder to look for weights in: {error}; give a path") from error
+        raise WeightsError(
+            "There is no home folder to search for weights. Give the path of a weights file."
+        ) from error
 
 
 class _Repository(NamedTuple):
-    """On the hub."""
+    """A repository on the hub."""
 
     name: str
     revision: str
 
 
-def _meant(weights: object) -> Path | KnownWeights | _Repository:
+def _parse(weights: object) -> Path | KnownWeights | _Repository:
     if not isinstance(weights, str | os.PathLike):
         raise InputError(
-            f"weights are {weights!r}; give a name such as 'ViT-B-16:openai', the path of weights, "
-            "or 'miniature'"
+            f"Invalid weights {weights!r}. Give a name such as 'ViT-B-16:openai' or 'miniature', or a path."
         )
     name = os.fspath(weights)
     if not isinstance(weights, str):
         return _expanded(name)
     if name == "miniature":
         return BUNDLED
-    for prefix in _HUB:
+    for prefix in _HUB_PREFIXES:
         if name.startswith(prefix):
             return _Repository(*split_revision(name.removeprefix(prefix)))
     path = _expanded(name.removeprefix("local-dir:"))
@@ -126,7 +126,7 @@ def _expanded(name: str) -> Path:
     try:
         return Path(name).expanduser()
     except RuntimeError as error:
-        raise WeightsError(f"{name} cannot be looked for: {error}; give a full path") from error
+        raise WeightsError(f"Cannot find the home folder in {name}. Give a full path.") from error
 
 
 def _cached_known(entry: KnownWeights) -> Path | None:
@@ -136,10 +136,8 @@ def _cached_known(entry: KnownWeights) -> Path | None:
 
 
 def _download_known(entry: KnownWeights, progress: Progress | None) -> Path:
-    """From the web by its hash where there is one, else, or where that fails, from the hub."""
-    looked = f"looked for {clip_cache() / entry.file}, and " if entry.file else "looked "
-    absent = f"{entry.name} is not on this machine: {looked}in {hub_cache()} for {' and '.join(entry.repos)}"
-    _stay_offline(absent)
+    """Download from the entry's URL if there is one; otherwise, or if that fails, from the hub."""
+    _refuse_offline(entry.name)
     failures = []
     if entry.url:
         target = clip_cache() / entry.file
@@ -153,20 +151,23 @@ def _download_known(entry: KnownWeights, progress: Progress | None) -> Path:
         _LOG.info("%s: downloading from the hub, %s, to %s", entry.name, entry.repos[0], hub_cache())
         return download_folder(entry.repos[0], progress=progress)
     except DownloadError as error:
-        raise DownloadError(f"{absent}; and {'; '.join([*failures, str(error)])}. {_AGAIN}") from error
+        problem = " ".join([f"{entry.name} is not in the caches.", *failures, str(error)])
+        raise DownloadError(problem, _ADVICE) from error
 
 
 def _download_repository(repository: _Repository, progress: Progress | None) -> Path:
     name, revision = repository
-    absent = f"hf:{name} is not on this machine: looked in {hub_cache()} for its revision {revision}"
-    _stay_offline(absent)
+    shown = f"hf:{name}" if revision == "main" else f"hf:{name}@{revision}"
+    _refuse_offline(shown)
     try:
-        _LOG.info("hf:%s: downloading to %s", name, hub_cache())
+        _LOG.info("%s: downloading to %s", shown, hub_cache())
         return download_folder(name, revision, progress)
     except DownloadError as error:
-        raise DownloadError(f"{absent}; and {error}. {_AGAIN}") from error
+        raise DownloadError(f"{shown} is not in the caches. {error}", _ADVICE) from error
 
 
-def _stay_offline(absent: str) -> None:
-    if is_offline():
-        raise DownloadError(f"{absent}; and HF_HUB_OFFLINE forbids to download it. Unset it, {_ELSE}")
+def _refuse_offline(name: str) -> None:
+    variable = offline_variable()
+    if variable:
+        problem = f"{name} is not in the caches and cannot be downloaded (offline: {variable} is set)."
+        raise DownloadError(problem, _ADVICE)

@@ -1,14 +1,14 @@
-"""Which tensors a CLIP ViT has, under the names of OpenAI and open_clip, and what their shapes say.
+"""The state dict of a CLIP ViT: its tensors by the names of OpenAI and open_clip, and the sizes they imply.
 
 visual.class_embedding                   (vision width,)
 visual.conv1.weight                      (vision width, 3, patch, patch)
 visual.positional_embedding              (grid * grid + 1, vision width)
-visual.transformer.resblocks.N.*         one pre-norm block each
+visual.transformer.resblocks.N.*         one pre-norm block per N
 visual.ln_pre.*, visual.ln_post.*        (vision width,)
 visual.proj                              (vision width, embed)
 token_embedding.weight                   (vocab, text width)
 positional_embedding                     (context, text width)
-transformer.resblocks.N.*                one block each
+transformer.resblocks.N.*                one block per N
 ln_final.*                               (text width,)
 text_projection                          (text width, embed)
 logit_scale                              ()
@@ -28,23 +28,29 @@ from tagmask.errors import WeightsError
 __all__ = ["HEAD_WIDTH", "Geometry", "clip_tensors", "geometry"]
 
 HEAD_WIDTH: Final = 64
-"""Width of an attention head. No tensor tells it; it is 64 in both towers of every CLIP read here."""
+"""Width of an attention head. No tensor shows it; it is 64 in both towers of every supported CLIP."""
 
-_OTHER_HEADS: Final[Mapping[int, str]] = MappingProxyType(
+_OTHER_HEAD_WIDTHS: Final[Mapping[int, str]] = MappingProxyType(
     {1152: "SO400M", 1280: "H", 1408: "g", 1664: "bigG", 1792: "e"}
 )
-"""Widths of the image towers whose heads are not 64 wide, with their names in open_clip."""
+"""Widths of image towers whose heads are not 64 wide, with their names in open_clip."""
 
-_DROPPED: Final = frozenset({"input_resolution", "context_length", "vocab_size", "attn_mask"})
-_TEXT: Final = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
-_WANTED: Final = "This version reads CLIP ViTs in the OpenAI / open_clip key layout."
+_IGNORED_NAMES: Final = frozenset({"input_resolution", "context_length", "vocab_size", "attn_mask"})
+_TEXT_PREFIXES: Final = (
+    "token_embedding.",
+    "positional_embedding",
+    "transformer.",
+    "ln_final.",
+    "text_projection",
+)
+_SUPPORTED: Final = "Only CLIP ViTs in the OpenAI / open_clip key layout are supported."
 
 _Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """The sizes of a CLIP ViT, as its tensors tell them."""
+    """The sizes of a CLIP ViT, as read from its tensors."""
 
     vision_width: int
     vision_layers: int
@@ -53,35 +59,35 @@ class Geometry:
     patch: int
     """Side of a patch in pixels."""
     grid: int
-    """Side of the stored position table in patches; grid * patch is the side of the training images."""
+    """Side of the positional embedding in patches; grid * patch is the side of the training images."""
     embed: int
-    """Width of the space that images and texts share."""
+    """Width of the shared image-text space."""
     text_width: int
     text_layers: int
     text_heads: int
     """text_width // 64."""
     vocab: int
     context: int
-    """Rows of the text's position table: the longest text in tokens."""
+    """Rows of the text tower's positional embedding: the longest text in tokens."""
 
 
 def clip_tensors(archive_tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Pick a CLIP ViT's tensors out of a file's, and make sure that all are there and fit each other.
+    """Select a CLIP ViT's tensors, and check that they are complete and consistent.
 
     Args:
-        archive_tensors: by the names in the file. Left out are the sizes and the mask that OpenAI's
-            archives carry, and whatever lies outside the two towers (an optimiser's or a head's tensors).
+        archive_tensors: by the names in the file. The sizes and the mask in OpenAI's archives are ignored,
+            and so are tensors outside the two towers (of an optimiser or a head).
 
     Returns:
-        The names of the module docstring, shapes as there, dtypes as in the file (any floating type).
-        `logit_scale` has no dimension, also where the file gives it one.
+        Tensors by the names in the module's docstring, with the shapes given there and the file's floating
+        dtypes. `logit_scale` has no dimension, even if the file gives it one.
 
     Raises:
-        WeightsError: another architecture or key layout, one tower only, tensors missing, tensors in a
-            tower that this one does not have, or shapes and dtypes that do not fit.
+        WeightsError: another architecture or key layout, one tower only, missing or unexpected tensors in a
+            tower, inconsistent shapes, or tensors that are not floating point.
     """
-    tensors = {name: t for name, t in archive_tensors.items() if name.split(".")[-1] not in _DROPPED}
-    _refuse_others(tensors)
+    tensors = {name: t for name, t in archive_tensors.items() if name.split(".")[-1] not in _IGNORED_NAMES}
+    _refuse_other_models(tensors)
     names = _shapes(
         replace(
             _UNKNOWN,
@@ -92,51 +98,54 @@ def clip_tensors(archive_tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     missing = [name for name in names if name not in tensors]
     if missing:
         raise WeightsError(
-            f"Missing among the {len(names)} tensors of a CLIP ViT: {_few(missing)}. "
+            f"Missing tensors of a CLIP ViT ({len(names)} expected): {_few(missing)}. "
             "Get the complete checkpoint."
         )
-    extra = [name for name in tensors if name not in names and name.startswith(("visual.", *_TEXT))]
+    extra = [name for name in tensors if name not in names and name.startswith(("visual.", *_TEXT_PREFIXES))]
     if extra:
         raise WeightsError(
-            f"The towers hold what a CLIP ViT does not have: {_few(extra)}. "
-            f"Without them the features would be wrong. {_WANTED}"
+            f"Unexpected tensors in the towers: {_few(extra)}. "
+            f"Ignoring them would give wrong features. {_SUPPORTED}"
         )
-    picked = {name: tensors[name] for name in names}
-    if picked["logit_scale"].shape == (1,):
-        picked["logit_scale"] = picked["logit_scale"].reshape(())
-    _check(picked)
-    return picked
+    selected = {name: tensors[name] for name in names}
+    if selected["logit_scale"].shape == (1,):
+        selected["logit_scale"] = selected["logit_scale"].reshape(())
+    _check(selected)
+    return selected
 
 
 def geometry(tensors: Mapping[str, Tensor]) -> Geometry:
-    """Read the sizes of a CLIP ViT off its tensors.
+    """Read the sizes of a CLIP ViT from its tensors.
 
     Args:
-        tensors: as `clip_tensors` gives them.
+        tensors: as returned by `clip_tensors`.
 
     Raises:
-        WeightsError: a tensor that tells a size is missing or has another number of dimensions, a width
-            is not a multiple of 64 (or is known to be split in other heads), or the position table is
-            not one class row and a square.
+        WeightsError: a tensor that shows a size is missing or has the wrong number of dimensions, a width is
+            not a multiple of 64 (or is known to have other heads), or the image tower's positional embedding
+            is not one class token and a square grid.
     """
     vision_width, _, _, patch = _shape(tensors, "visual.conv1.weight", 4)
     rows, _ = _shape(tensors, "visual.positional_embedding", 2)
     _, embed = _shape(tensors, "visual.proj", 2)
     vocab, text_width = _shape(tensors, "token_embedding.weight", 2)
     context, _ = _shape(tensors, "positional_embedding", 2)
-    if vision_width in _OTHER_HEADS:
+    if vision_width in _OTHER_HEAD_WIDTHS:
         raise WeightsError(
-            f"The image tower is as wide ({vision_width}) as open_clip's ViT-{_OTHER_HEADS[vision_width]}, "
-            f"whose heads are not {HEAD_WIDTH} wide: it would be split wrongly. Use a ViT-B or a ViT-L."
+            f"The image tower has width {vision_width}, as open_clip's "
+            f"ViT-{_OTHER_HEAD_WIDTHS[vision_width]}, whose heads are not {HEAD_WIDTH} wide. "
+            "Use a ViT-B or a ViT-L."
         )
     for tower, width in (("image", vision_width), ("text", text_width)):
         if width < HEAD_WIDTH or width % HEAD_WIDTH:
-            raise WeightsError(f"The {tower} tower has width {width}, no multiple of {HEAD_WIDTH}. {_WANTED}")
+            raise WeightsError(
+                f"The {tower} tower has width {width}, which is not a multiple of {HEAD_WIDTH}. {_SUPPORTED}"
+            )
     grid = isqrt(max(rows - 1, 0))
     if grid < 1 or grid * grid + 1 != rows:
         raise WeightsError(
-            f"visual.positional_embedding has {rows} rows; one for the class token and a square grid "
-            f"were wanted. {_WANTED}"
+            f"visual.positional_embedding has {rows} rows. Expected one for the class token and a square "
+            f"grid. {_SUPPORTED}"
         )
     return Geometry(
         vision_width=vision_width,
@@ -156,37 +165,37 @@ def geometry(tensors: Mapping[str, Tensor]) -> Geometry:
 _UNKNOWN: Final = Geometry(*[0] * 11)
 
 
-def _refuse_others(tensors: Mapping[str, Tensor]) -> None:
-    """Name the architectures and layouts that are often met and are not read."""
+def _refuse_other_models(tensors: Mapping[str, Tensor]) -> None:
+    """Name common architectures and key layouts that are not supported."""
 
-    def some(*starts: str) -> bool:
-        return any(name.startswith(starts) for name in tensors)
+    def any_start(*prefixes: str) -> bool:
+        return any(name.startswith(prefixes) for name in tensors)
 
-    vision, text = some("visual."), some("token_embedding.", "transformer.resblocks.")
-    if some("vision_model.", "text_model."):
-        found = "These weights are in the Hugging Face key layout (vision_model.*, text_model.*)."
-    elif some("logit_bias", "visual.trunk.", "text."):
-        found = "These weights are a SigLIP or have custom towers (logit_bias, visual.trunk.*, text.*)."
-    elif some("visual.layer1.", "visual.attnpool."):
-        found = (
+    vision, text = any_start("visual."), any_start("token_embedding.", "transformer.resblocks.")
+    if any_start("vision_model.", "text_model."):
+        problem = "These weights are in the Hugging Face key layout (vision_model.*, text_model.*)."
+    elif any_start("logit_bias", "visual.trunk.", "text."):
+        problem = "These weights are a SigLIP or have custom towers (logit_bias, visual.trunk.*, text.*)."
+    elif any_start("visual.layer1.", "visual.attnpool."):
+        problem = (
             "These weights are a CLIP ResNet (visual.layer1.*, visual.attnpool.*), which has no patch tokens."
         )
     elif vision and not text:
-        found = "These weights are an image tower without its text tower; both are needed."
+        problem = "These weights are an image tower without its text tower; both are needed."
     elif text and not vision:
-        found = "These weights have no image tower (no name begins with visual.); both towers are needed."
+        problem = "These weights have no image tower (no name begins with visual.); both towers are needed."
     elif not vision:
-        found = f"These weights are not a CLIP; their tensors are {_few(list(tensors))}."
+        problem = f"These weights are not a CLIP. Their tensors: {_few(list(tensors))}."
     else:
         return
-    raise WeightsError(f"{found} {_WANTED}")
+    raise WeightsError(f"{problem} {_SUPPORTED}")
 
 
 def _layers(tensors: Mapping[str, Tensor], tower: str) -> int:
-    """Count the blocks of a tower up to the last one; a tower has one at least."""
-    # Three digits: a crafted number must not make the list of expected names endless.
+    """Return the largest block number of a tower plus one; at least 1."""
+    # At most three digits, so that a crafted number cannot make the list of expected names huge.
     number = re.compile(re.escape(tower) + r"resblocks\.(\d{1,3})\.")
-    return 1 + max((int(found[1]) for found in map(number.match, tensors) if found), default=0)
+    return 1 + max((int(match[1]) for match in map(number.match, tensors) if match), default=0)
 
 
 def _shapes(sizes: Geometry) -> dict[str, _Shape]:
@@ -231,7 +240,7 @@ def _block(width: int) -> dict[str, _Shape]:
 
 
 def _check(tensors: Mapping[str, Tensor]) -> None:
-    """Make sure that all shapes follow from the few that `geometry` reads, and that all are floating."""
+    """Check that all shapes agree with the sizes that `geometry` reads, and that all dtypes are floating."""
     shapes = _shapes(geometry(tensors))
     wrong = [
         f"{name} is {tuple(tensors[name].shape)} instead of {shape}"
@@ -239,10 +248,12 @@ def _check(tensors: Mapping[str, Tensor]) -> None:
         if tensors[name].shape != shape
     ]
     if wrong:
-        raise WeightsError(f"Tensors that do not fit the others: {_few(wrong)}. {_WANTED}")
-    whole = [f"{name} is {tensors[name].dtype}" for name in shapes if not tensors[name].is_floating_point()]
-    if whole:
-        raise WeightsError(f"Tensors that are not floating point: {_few(whole)}. {_WANTED}")
+        raise WeightsError(f"Tensors with inconsistent shapes: {_few(wrong)}. {_SUPPORTED}")
+    integers = [
+        f"{name} is {tensors[name].dtype}" for name in shapes if not tensors[name].is_floating_point()
+    ]
+    if integers:
+        raise WeightsError(f"Tensors that are not floating point: {_few(integers)}. {_SUPPORTED}")
 
 
 def _shape(tensors: Mapping[str, Tensor], name: str, dimensions: int) -> _Shape:
@@ -250,7 +261,7 @@ def _shape(tensors: Mapping[str, Tensor], name: str, dimensions: int) -> _Shape:
         raise WeightsError(f"The tensor {name} is missing. Get the complete checkpoint.")
     shape = tuple(tensors[name].shape)
     if len(shape) != dimensions:
-        raise WeightsError(f"{name} has shape {shape}; {dimensions} dimensions were wanted. {_WANTED}")
+        raise WeightsError(f"{name} has shape {shape}. Expected {dimensions} dimensions. {_SUPPORTED}")
     return shape
 
 

@@ -1,9 +1,9 @@
-"""Text -> the ids that CLIP's text tower was trained on.
+"""CLIP's tokenizer: text to token ids.
 
-    text --clean--> tidy lower-case text --split--> pieces --byte-pair merges--> ids --frame--> 77 columns
+    text --clean--> lower-case text --split--> pieces --byte-pair merges--> ids --pad--> 77 columns
 
-The merges and the vocabulary are OpenAI's. The merging itself is done by the `tokenizers` library;
-cleaning, splitting and framing are fixed here, so that nothing else is normalised on the way.
+The merges and the vocabulary are OpenAI's. The `tokenizers` library applies the merges; cleaning, splitting
+and padding are done here, so that no other normalisation takes place.
 """
 
 import gzip
@@ -30,10 +30,10 @@ from tagmask.errors import InputError, TextTooLongError
 __all__ = ["CONTEXT", "END", "START", "VOCABULARY", "clean", "encode", "tokenize", "vocabulary"]
 
 START: Final = 49406
-"""Id that opens every text."""
+"""Id of the start token."""
 
 END: Final = 49407
-"""Id that closes every text; the largest id, which is how the text tower finds the last token."""
+"""Id of the end token. It is the largest id, which is how the text tower finds the last token."""
 
 CONTEXT: Final = 77
 """Columns of a tokenised text, START and END included."""
@@ -41,13 +41,13 @@ CONTEXT: Final = 77
 VOCABULARY: Final = 49408
 """Number of ids: 256 bytes, 256 bytes that end a piece, 48894 merges, START and END."""
 
-_MARKS: Final = {"<|startoftext|>": START, "<|endoftext|>": END}
+_SPECIAL: Final = {"<|startoftext|>": START, "<|endoftext|>": END}
 _MERGES_FILE: Final = "bpe_simple_vocab_16e6.txt.gz"
-_MERGES: Final = VOCABULARY - 2 * 256 - len(_MARKS)
+_MERGES: Final = VOCABULARY - 2 * 256 - len(_SPECIAL)
 
-# OpenAI compiles this pattern ignoring case. After lower-casing two characters still tell the
-# difference: the long s (U+017F) folds to s, and the iota below (U+0345) folds to a letter without
-# being one, so that no alternative takes it and it is left out.
+# OpenAI compiles this pattern with IGNORECASE. After lower-casing, that still matters for two characters: the
+# long s (U+017F) folds to s, and the iota below (U+0345) folds to a letter without being one, so no
+# alternative matches it and it is dropped.
 _PIECES: Final = (
     r"<\|[s\x{17F}]tartoftext\|>|<\|endoftext\|>|'[s\x{17F}]|'t|'re|'ve|'m|'ll|'d"
     r"|[\p{L}]+|[\p{N}]|[^\s\x{345}\p{L}\p{N}]+"
@@ -59,15 +59,15 @@ def tokenize(texts: Sequence[str]) -> Int64[Tensor, "q 77"]:
 
     Args:
         texts: any texts, also empty ones (START END). The literal strings "<|startoftext|>" and
-            "<|endoftext|>" become the special ids where they stand as a piece of their own, as in
-            OpenAI's tokenizer; a text tower that stops at the first END then ignores what follows.
+            "<|endoftext|>" become the special ids if they form a separate piece, as in OpenAI's
+            tokenizer; a text tower that stops at the first END then ignores the rest.
 
     Returns:
         Ids on the CPU, 0..49407, one row per text in the order given.
 
     Raises:
-        InputError: `texts` is one bare string.
-        TextTooLongError: a text needs more than 77 ids. Nothing is ever cut off silently.
+        InputError: `texts` is a single string.
+        TextTooLongError: a text needs more than 77 ids. No text is truncated silently.
 
     Source:
         CLIP (Radford et al., ICML 2021), `simple_tokenizer.py` and `tokenize` as coded by the authors.
@@ -77,37 +77,35 @@ def tokenize(texts: Sequence[str]) -> Int64[Tensor, "q 77"]:
         [49406, 320, 1125, 539, 320, 2368, 269, 49407]
     """
     if isinstance(texts, str):
-        raise InputError(
-            f"tokenize wants a list of texts but got the one text {_short(texts)}: write [text]."
-        )
+        raise InputError(f"Expected a list of texts, not the single text {_short(texts)}. Write [text].")
     rows = torch.zeros((len(texts), CONTEXT), dtype=torch.int64)
     for row, text in zip(rows, texts, strict=True):
         ids = (START, *encode(text), END)
         if len(ids) > CONTEXT:
             raise TextTooLongError(
-                f"The text {_short(text)} has {len(ids)} tokens, start and end included, but CLIP reads "
-                f"at most {CONTEXT}: shorten it, or split it into several texts."
+                f"The text {_short(text)} has {len(ids)} tokens with start and end. CLIP reads at most "
+                f"{CONTEXT}. Shorten it, or split it into several texts."
             )
         row[: len(ids)] = torch.tensor(ids)
     return rows
 
 
 def encode(text: str) -> tuple[int, ...]:
-    """Give the ids of a text, without START and END and of any length.
+    """Return the ids of a text of any length, without START and END.
 
     Example:
         >>> encode("A  PHOTO &amp; more")
         (320, 1125, 261, 750)
     """
-    tidy = clean(text)
-    encoding = _tokenizer().encode(tidy, add_special_tokens=False)
-    if any(mark in tidy for mark in _MARKS):
-        return tuple(_with_marks(tidy, encoding))
+    cleaned = clean(text)
+    encoding = _tokenizer().encode(cleaned, add_special_tokens=False)
+    if any(token in cleaned for token in _SPECIAL):
+        return tuple(_with_special(cleaned, encoding))
     return tuple(encoding.ids)
 
 
 def clean(text: str) -> str:
-    r"""Repair, unescape, collapse whitespace and lower-case a text, as was done to CLIP's training texts.
+    r"""Repair, unescape, collapse whitespace and lower-case a text, as for CLIP's training texts.
 
     Source:
         `basic_clean`, `whitespace_clean` and the `lower()` of `encode`, as coded by the authors of CLIP.
@@ -120,32 +118,32 @@ def clean(text: str) -> str:
     return re.sub(r"\s+", " ", repaired).strip().lower()
 
 
-def _with_marks(text: str, encoding: Encoding) -> Iterator[int]:
-    """Give the ids, with one special id in place of those of each piece that spells a mark.
+def _with_special(text: str, encoding: Encoding) -> Iterator[int]:
+    """Return the ids, with one special id for each piece that spells a special token.
 
-    Not done by declaring added tokens, because those would also be found inside a run of
-    punctuation ("!!<|endoftext|>"), where OpenAI's pattern does not see them.
+    Added tokens of the `tokenizers` library are not used, since they would also match inside a run of
+    punctuation ("!!<|endoftext|>"), where OpenAI's pattern does not match.
     """
     tokens = zip(encoding.word_ids, encoding.ids, encoding.offsets, strict=True)
     for _, group in groupby(tokens, key=itemgetter(0)):
         _, ids, spans = zip(*group, strict=True)
-        mark = _MARKS.get(text[spans[0][0] : spans[-1][1]])
-        yield from ids if mark is None else (mark,)
+        special = _SPECIAL.get(text[spans[0][0] : spans[-1][1]])
+        yield from ids if special is None else (special,)
 
 
 def vocabulary() -> dict[str, int]:
-    """Every symbol with its id, as other tokenizers' `vocab.json` lists them: 49408 of them.
+    """Return all 49408 symbols with their ids, as in the `vocab.json` of other tokenizers.
 
     Example:
         >>> vocabulary()["dog</w>"]
         1929
     """
-    return _symbols(_read_merges()) | _MARKS
+    return _symbols(_read_merges()) | _SPECIAL
 
 
 @cache
 def _tokenizer() -> Tokenizer:
-    """Build the merges in memory; no normaliser, no post-processor, no file of its own."""
+    """Build the tokenizer in memory, without normaliser, post-processor or file."""
     merges = _read_merges()
     tokenizer = Tokenizer(BPE(vocab=_symbols(merges), merges=merges, end_of_word_suffix="</w>"))
     tokenizer.pre_tokenizer = Steps(
@@ -164,7 +162,7 @@ def _symbols(merges: list[tuple[str, str]]) -> dict[str, int]:
 
 
 def _read_merges() -> list[tuple[str, str]]:
-    """Read lines 2..48895; the file goes on with merges that CLIP does not use."""
+    """Read lines 2..48895; CLIP does not use the merges after them."""
     packed = resources.files(__package__).joinpath(_MERGES_FILE).open("rb")
     with packed, gzip.open(packed, "rt", encoding="utf-8") as lines:
         pairs = (line.split() for line in islice(lines, 1, 1 + _MERGES))
@@ -172,9 +170,9 @@ def _read_merges() -> list[tuple[str, str]]:
 
 
 def _byte_letters() -> list[str]:
-    """Give the printable letter of each byte, in the order of their ids.
+    """Return the printable letter of each byte, in the order of their ids.
 
-    Printable bytes stand for themselves and come first; the others follow as code points 256, 257, ...
+    Printable bytes represent themselves and come first; the others follow as code points 256, 257, ...
     """
     printable = [
         *range(ord("!"), ord("~") + 1),
@@ -186,5 +184,5 @@ def _byte_letters() -> list[str]:
 
 
 def _short(text: str) -> str:
-    """Quote a text for a message, cut after 60 characters."""
+    """Quote a text for a message, truncated to 60 characters."""
     return repr(text if len(text) <= 60 else f"{text[:60]}…")

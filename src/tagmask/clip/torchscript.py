@@ -1,7 +1,7 @@
-"""OpenAI's archives, read as data: a TorchScript zip -> named tensors, with no code run.
+"""Read the named tensors of OpenAI's TorchScript archives as data, without running code.
 
 data.pkl   a tree of modules; each tensor in it is (record, offset, size, stride)
-data/N     the bytes of record N, stored plain, so that they can be mapped instead of read
+data/N     the bytes of record N, uncompressed, so that they can be memory-mapped
 code/      the modules' sources; read as text, to tell parameters and buffers from other tensors
 """
 
@@ -23,7 +23,7 @@ from torch import Tensor, UntypedStorage
 
 from tagmask.errors import WeightsError
 
-__all__ = ["calls_exact_gelu", "read_torchscript", "refusal"]
+__all__ = ["calls_exact_gelu", "read_torchscript", "unsafe_pickle_error"]
 
 _STORAGES: Final[Mapping[str, torch.dtype]] = MappingProxyType(
     {
@@ -53,45 +53,47 @@ _WRAPPERS: Final = frozenset(
         "torch.jit._pickle.restore_type_tag",
     }
 )
-"""Functions that say what their first argument is; here they give that argument."""
+"""Functions that annotate their first argument; here they return it."""
 
-# Far above any real archive; they bound what a crafted one can make the reader do.
-_LARGEST_TEXT: Final = 1 << 26
-_MOST_MODULES: Final = 10_000
-_LONGEST_NAME: Final = 1_000
+# Limits far above any real archive; they bound the work and memory that a crafted one can cause.
+_MAX_TEXT_BYTES: Final = 1 << 26
+_MAX_MODULES: Final = 10_000
+_MAX_NAME_LENGTH: Final = 1_000
+
+_GET_AGAIN: Final = "Download or copy the file again."
 
 
 def read_torchscript(path: Path, root: str) -> dict[str, Tensor]:
-    """Read what `torch.jit.load(path).state_dict()` would give, without loading any code.
+    """Read the tensors of `torch.jit.load(path).state_dict()` without loading any code.
 
     Args:
         path: a TorchScript zip archive.
         root: the folder in the archive that holds `data.pkl`.
 
     Returns:
-        Parameters and buffers by dotted name, as views of the file (mapped copy-on-write): they cost
-        no memory until they are touched. Copy those that must outlive a change of the file.
+        Parameters and buffers by dotted name, as views of the file (memory-mapped, copy-on-write): they use
+        no memory until they are accessed. Copy them before the file changes.
 
     Raises:
         WeightsError: a global that is not tensor data, a tensor outside its record, or a record
             that is missing, compressed or of the other byte order.
-        Exception: whatever the zip and pickle readers make of damaged bytes.
+        Exception: any error of the zip and pickle readers on damaged bytes.
     """
     with zipfile.ZipFile(path) as archive:
         records = _Records(path, archive, root)
         order = records.text("byteorder") if "byteorder" in records.names() else sys.byteorder
         if order != sys.byteorder:
-            raise WeightsError(f"{path} was written {order}-endian; convert it on the machine that wrote it.")
+            raise WeightsError(f"{path} is {order}-endian. Convert it on the machine that wrote it.")
         top = _Unpickler(records).load()
         return _flatten(path, top, _stored_names(records))
 
 
 def calls_exact_gelu(path: Path, root: str) -> bool:
-    """Whether the modules' sources call GELU itself; OpenAI's own write QuickGELU out as products.
+    """Whether the modules' sources call GELU; OpenAI's own spell out QuickGELU as products.
 
     Args:
-        path: as for `read_torchscript`, which has read it without complaint.
-        root: as there.
+        path: an archive that `read_torchscript` has read successfully.
+        root: the folder in the archive that holds `data.pkl`.
     """
     with zipfile.ZipFile(path) as archive:
         records = _Records(path, archive, root)
@@ -99,16 +101,16 @@ def calls_exact_gelu(path: Path, root: str) -> bool:
         return any("torch.gelu(" in records.text(name) for name in sources)
 
 
-def refusal(path: Path, names: str) -> WeightsError:
-    """Say which globals of a pickle were not looked up, and how to get the tensors without them."""
+def unsafe_pickle_error(path: Path, names: str) -> WeightsError:
+    """Return the error that names the unsafe globals of a pickle, and how to convert the file."""
     return WeightsError(
-        f"{path} is a pickle that asks for {names}; running it could execute code, so it was refused. "
-        "Load it where you trust it and save its tensors with safetensors.torch.save_file."
+        f"{path} is a pickle that needs {names}; loading it could execute code. "
+        "If you trust it, load it elsewhere and save its tensors with safetensors.torch.save_file."
     )
 
 
 class _Records:
-    """The records of one archive: small ones as bytes, large ones as mapped storage."""
+    """The records of one archive: small ones as bytes, large ones as memory-mapped storage."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile, root: str) -> None:
         self.path = path
@@ -119,17 +121,17 @@ class _Records:
             if info.filename.startswith(f"{root}/")
         }
         self._size = path.stat().st_size
-        whole = torch.from_file(str(path), shared=False, size=self._size, dtype=torch.uint8)
-        self._mapped = whole.untyped_storage()
+        file_bytes = torch.from_file(str(path), shared=False, size=self._size, dtype=torch.uint8)
+        self._mapped = file_bytes.untyped_storage()
 
     def names(self) -> Iterable[str]:
         return self._infos.keys()
 
     def bytes(self, name: str) -> bytes:
         info = self._info(name)
-        if info.file_size > _LARGEST_TEXT:
+        if info.file_size > _MAX_TEXT_BYTES:
             raise WeightsError(
-                f"{self.path}: its record {name} claims {info.file_size} bytes; not a CLIP archive."
+                f"{self.path} is not a CLIP archive: its record {name} claims {info.file_size} bytes."
             )
         return self._archive.read(info)
 
@@ -137,52 +139,52 @@ class _Records:
         return self.bytes(name).decode()
 
     def storage(self, name: str) -> UntypedStorage:
-        """Map the bytes of a record; the file is the memory."""
+        """Memory-map the bytes of a record."""
         info = self._info(name)
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
             raise WeightsError(
-                f"{self.path}: its record {name} is compressed or encrypted, so the archive was packed again "
-                "after it was written. Get the original file."
+                f"{self.path} was repacked: its record {name} is compressed or encrypted. "
+                "Get the original file."
             )
         start = self._start(info)
         if start + info.file_size > self._size:
             raise WeightsError(
-                f"{self.path}: its record {name} ends after the file does. Get the file again."
+                f"{self.path} is damaged: its record {name} ends after the file does. {_GET_AGAIN}"
             )
         if info.file_size == 0:
             return torch.empty(0).untyped_storage()
         record: UntypedStorage = self._mapped[start : start + info.file_size]
-        # The writer aligns records to 64 bytes; an archive stored again by another tool may not.
+        # The writer aligns records to 64 bytes; an archive repacked by another tool may not be aligned.
         return record if start % 8 == 0 else record.clone()
 
     def _info(self, name: str) -> zipfile.ZipInfo:
         if name not in self._infos:
-            raise WeightsError(f"{self.path}: its record {name} is missing. Get the file again.")
+            raise WeightsError(f"{self.path} is damaged: its record {name} is missing. {_GET_AGAIN}")
         return self._infos[name]
 
     def _start(self, info: zipfile.ZipInfo) -> int:
-        """Find a record's first byte, which only its local header tells."""
+        """Return the offset of a record's first byte, which only its local header shows."""
         with self.path.open("rb") as file:
             file.seek(info.header_offset)
             signature, name, extra = struct.unpack("<4s22xHH", file.read(30))
         if signature != b"PK\x03\x04":
-            raise WeightsError(f"{self.path}: its table of contents points nowhere. Get the file again.")
+            raise WeightsError(f"{self.path} is damaged: its table of contents is wrong. {_GET_AGAIN}")
         return info.header_offset + 30 + int(name) + int(extra)
 
 
 class _Record(NamedTuple):
-    """A whole record and what its numbers are."""
+    """A complete record and the dtype of its values."""
 
     data: UntypedStorage
     dtype: torch.dtype
 
     @property
-    def numbers(self) -> int:
+    def numel(self) -> int:
         return self.data.nbytes() // self.dtype.itemsize
 
 
 class _View(NamedTuple):
-    """A tensor as the archive describes it, known to lie inside its record."""
+    """A tensor's description in the archive, checked to be inside its record."""
 
     record: _Record
     offset: int
@@ -196,7 +198,7 @@ class _View(NamedTuple):
 
 
 class _Node:
-    """A module, or any other object of a class that the archive defines: its attributes, no behaviour."""
+    """An object of a class that the archive defines, usually a module: attributes without behaviour."""
 
     kind = ""
     state: object = None
@@ -206,12 +208,12 @@ class _Node:
 
 
 class _Unpickler(pickle._Unpickler):
-    """Build the tree of `data.pkl` from plain data; refuse every global that is not in the list.
+    """Build the tree of `data.pkl` from plain data; refuse every global that is not on the list.
 
-    A pickle may call what it is given and set attributes on it. So it is given nothing that lasts:
-    tuples that cannot be changed, and classes and functions made for the occasion. The base is the
-    unpickler in Python, and of its operations those of protocol 2, the writer's: the one in C, and some
-    later operations, allocate what a pickle merely announces, 64 GB for a few bytes.
+    A pickle may call the objects it gets and set attributes on them. So it only gets immutable tuples, and
+    classes and functions created for this one load. The base class is the unpickler written in Python,
+    limited to the operations of protocol 2, which the writer uses: the unpickler in C, and some later
+    operations, allocate any size that a pickle announces, such as 64 GB for a few bytes.
     """
 
     dispatch: ClassVar = {
@@ -233,11 +235,11 @@ class _Unpickler(pickle._Unpickler):
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]
         if full in _WRAPPERS:
-            return lambda value, *about: value
+            return lambda value, *_: value
         if full == "torch._utils._rebuild_tensor_v2":
-            return lambda *given: self._view(*given)
+            return lambda *arguments: self._view(*arguments)
         if full not in _VALUES:
-            raise refusal(self._records.path, full)
+            raise unsafe_pickle_error(self._records.path, full)
         return _VALUES[full]
 
     def persistent_load(self, pid: object) -> _Record:
@@ -246,23 +248,23 @@ class _Unpickler(pickle._Unpickler):
                 if (key, dtype) not in self._loaded:
                     self._loaded[key, dtype] = _Record(self._records.storage(f"data/{key}"), dtype)
                 return self._loaded[key, dtype]
-        raise pickle.UnpicklingError("a storage is described in an unknown way")
+        raise pickle.UnpicklingError("unknown description of a storage")
 
     def _view(
-        self, record: object, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_about: object
+        self, record: object, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object
     ) -> _View:
-        """Take a tensor's description, after making sure that its last number lies inside the record."""
+        """Return a tensor's description after checking that its last value is inside the record."""
         if not isinstance(record, _Record):
-            raise pickle.UnpicklingError("a tensor is made of something other than a storage")
+            raise pickle.UnpicklingError("a tensor refers to something other than a storage")
         size, stride = tuple(size), tuple(stride)
-        sound = len(size) == len(stride) and all(
+        valid = len(size) == len(stride) and all(
             isinstance(n, int) and n >= 0 for n in (offset, *size, *stride)
         )
-        reach = 0 if 0 in size else 1 + sum((n - 1) * s for n, s in zip(size, stride, strict=False))
-        if not sound or offset + reach > record.numbers:
+        extent = 0 if 0 in size else 1 + sum((n - 1) * s for n, s in zip(size, stride, strict=False))
+        if not valid or offset + extent > record.numel:
             raise WeightsError(
-                f"{self._records.path}: a tensor of size {size}, stride {stride} and offset {offset} reaches "
-                f"outside its record of {record.numbers} numbers. The file is damaged or was tampered with."
+                f"{self._records.path} was damaged or tampered with: a tensor of size {size}, "
+                f"stride {stride} and offset {offset} reaches outside its record of {record.numel} values."
             )
         return _View(record, offset, size, stride)
 
@@ -270,7 +272,7 @@ class _Unpickler(pickle._Unpickler):
 def _stored_names(records: _Records) -> dict[str, frozenset[str] | None]:
     """Map each module class of the archive to the names of its parameters and buffers.
 
-    None stands for a class whose source does not list them.
+    None for a class whose source does not list them.
     """
     stored: dict[str, frozenset[str] | None] = {}
     for name in records.names():
@@ -285,15 +287,15 @@ def _stored_names(records: _Records) -> dict[str, frozenset[str] | None]:
 
 
 def _flatten(path: Path, top: object, stored: Mapping[str, frozenset[str] | None]) -> dict[str, Tensor]:
-    """Name the tensors of a tree of modules as a state dict does."""
+    """Collect the tensors of a tree of modules, named as in a state dict."""
     tensors: dict[str, Tensor] = {}
-    waiting = [("", top)]
-    seen = 0
-    while waiting:
-        prefix, node = waiting.pop()
-        seen += 1
-        if seen > _MOST_MODULES or len(prefix) > _LONGEST_NAME:
-            raise WeightsError(f"{path}: its modules contain each other without end. It was tampered with.")
+    pending = [("", top)]
+    count = 0
+    while pending:
+        prefix, node = pending.pop()
+        count += 1
+        if count > _MAX_MODULES or len(prefix) > _MAX_NAME_LENGTH:
+            raise WeightsError(f"{path} was tampered with: its modules contain each other endlessly.")
         if not (isinstance(node, _Node) and isinstance(node.state, dict) and node.kind in stored):
             continue
         names = stored[node.kind]
@@ -301,5 +303,5 @@ def _flatten(path: Path, top: object, stored: Mapping[str, frozenset[str] | None
             if isinstance(value, _View) and (names is None or name in names):
                 tensors[f"{prefix}{name}"] = value.tensor()
             elif isinstance(value, _Node):
-                waiting.append((f"{prefix}{name}.", value))
+                pending.append((f"{prefix}{name}.", value))
     return tensors

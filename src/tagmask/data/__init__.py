@@ -1,1 +1,1 @@
-"""Benchmarks' folders as they lie on disk, read lazily as samples: an image, its tags, its mask."""
+"""Data sets, read lazily from their published folder layouts as samples: an image, its tags, its mask."""

@@ -1,4 +1,4 @@
-"""Every data set by name: how it is opened, which splits it has, where it comes from."""
+"""All data sets by name: how to open them, their splits, where to download them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,31 +21,33 @@ __all__ = ["DATASETS", "Entry", "entry", "open_dataset", "split_of"]
 
 @dataclass(frozen=True)
 class Entry:
-    """One data set, or one way of scoring it."""
+    """A data set, or a variant of its labels."""
 
     about: str
-    """One line: what it gives."""
+    """One line: its labels."""
     open: Callable[[Path, str], Dataset]
-    """From its root and the name of a split."""
+    """Opens it from its root and the name of a split."""
     splits: Mapping[str, int | None]
-    """How many images each has as published (None: any number); the first is meant where none is named."""
+    """Published number of images per split (None: any number); the first split is the default."""
     source: str
-    """Where to get it, in words."""
+    """Where to download it, as text."""
     own_lists: bool = False
-    """Whether a list of the user's own, put where the others are, is a split too."""
+    """Whether a user's own list, in the folder of the published lists, is also a split."""
 
 
 _VOC07_SPLITS = {"test": 4952, "trainval": 5011, "train": 2501, "val": 2510}
 _VOC12_SPLITS = {"val": 1449, "train": 1464, "trainval": 2913, "trainaug": 10582}
 _COCO17_SPLITS = {"val": 5000, "train": 118287}
-_VOC07 = "PASCAL VOC's site: VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar, unpacked side by side"
+_VOC07 = (
+    "PASCAL VOC's site: VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar, unpacked into one folder"
+)
 _VOC12 = (
     "PASCAL VOC's site: VOCtrainval_11-May-2012.tar; for trainaug also SBD's masks as index PNGs "
     "(SegmentationClassAug) and its list trainaug.txt"
 )
 _CONTEXT = (
     "PASCAL VOC's site: VOCtrainval_03-May-2010.tar; PASCAL-Context's site: trainval.tar.gz (MATLAB files) "
-    "and labels.txt, put into VOC2010, then `tagmask data prepare context ROOT`"
+    "and labels.txt, copied into VOC2010, then `tagmask data prepare context ROOT`"
 )
 _COCO = "COCO's site: the images {0}2017.zip (2014: {0}2014.zip) and annotations_trainval2017.zip (2014)"
 _STUFF = "COCO's site: val2017.zip, train2017.zip; COCO-Stuff's page: stuffthingmaps_trainval2017.zip"
@@ -123,13 +125,13 @@ _ENTRIES = {
         _COCO.format("val"),
     ),
     "coco-object": Entry(
-        "masks, 80 classes and background, made from COCO-Stuff's (SCLIP)",
+        "masks, 80 classes and background, derived from COCO-Stuff (SCLIP)",
         open_coco_object,
         _COCO17_SPLITS,
         _STUFF,
     ),
     "coco-stuff": Entry(
-        "masks, 171 classes; the split curated has tags too",
+        "masks, 171 classes; the split curated also has tags",
         open_coco_stuff,
         _COCO17_SPLITS | {"curated": 4172},
         _STUFF,
@@ -149,17 +151,17 @@ _ENTRIES = {
     "ade20k": Entry("masks, 150 classes", open_ade20k, {"val": 2000, "train": 20210}, _ADE),
     "cityscapes": Entry("masks, 19 classes", open_cityscapes, {"val": 500, "train": 2975}, _CITY),
     "folder": Entry(
-        "your own: images/, with masks/ (index PNGs), tags.txt or both, and classes.txt",
+        "your own folder: classes.txt, images/, and masks/ (index PNGs) or tags.txt or both",
         open_pairs,
         {"all": None},
         "your own images and masks",
         own_lists=True,
     ),
     "miniature": Entry(
-        "drawn scenes with exact truth: tags, 24 classes, and masks, 25; needs no folder",
+        "drawn scenes with exact ground truth: tags, 24 classes, and masks, 25; needs no folder",
         lambda _, split: open_miniature(split),
         {"test": 300, "long": 5000},
-        "nowhere: it is drawn",
+        "none needed: it is drawn",
     ),
 }
 
@@ -168,20 +170,20 @@ DATASETS: Mapping[str, Entry] = MappingProxyType(_ENTRIES)
 
 
 def entry(name: str) -> Entry:
-    """The entry called `name`.
+    """Return the entry called `name`.
 
     Raises:
-        InputError: there is none.
+        InputError: an unknown name.
     """
     if name not in DATASETS:
-        near = get_close_matches(name, DATASETS, n=3)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise InputError(f"data set {name!r} is unknown; {hint}they are {', '.join(DATASETS)}")
+        similar = get_close_matches(name, DATASETS, n=3)
+        hint = f" Did you mean {' or '.join(similar)}?" if similar else ""
+        raise InputError(f"Unknown data set {name!r}.{hint} See `tagmask data list`.")
     return DATASETS[name]
 
 
 def split_of(name: str, split: str | None) -> str:
-    """The split that is meant: the one named, else the data set's first.
+    """Return the given split, or the data set's default.
 
     Raises:
         InputError: an unknown data set or split.
@@ -195,19 +197,19 @@ def split_of(name: str, split: str | None) -> str:
 
 
 def open_dataset(name: str, root: Path, split: str | None = None) -> Dataset:
-    """Open a data set: its lists and annotations are read, its images and masks when they are asked for.
+    """Open a data set: reads its lists and annotations; images and masks are read on demand.
 
     Args:
         name: one of `DATASETS`.
-        root: its folder; the folder above it mostly does too.
-        split: one of its splits; None is the one that papers report on.
+        root: its folder; for most data sets the parent folder also works.
+        split: one of its splits; None for the default, which papers report on.
 
     Returns:
-        The data set. An image or mask that is absent or damaged shows when it is read, so that a run can
-        count it; `tagmask.data.check` finds all of them beforehand.
+        The data set. A missing or damaged image or mask raises when it is read, so that a run can count it;
+        `tagmask.data.check` finds all of them in advance.
 
     Raises:
-        InputError: an unknown name or split, or a folder without what the layout needs.
+        InputError: an unknown name or split, or a folder without the required files.
 
     Example:
         >>> scenes = open_dataset("miniature", Path())

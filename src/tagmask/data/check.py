@@ -1,4 +1,4 @@
-"""What is missing in a data set's folder, in words."""
+"""Check a data set's folder for missing or damaged files."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,91 +13,93 @@ __all__ = ["CheckResult", "check_dataset"]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One thing that was looked for."""
+    """The result of one check."""
 
     what: str
-    """What it is, in a word or two."""
-    said: str
-    """How much of it there is, and of what is missing an example."""
-    fine: bool
-    """Whether all of it is there."""
+    """What was checked, in a word or two."""
+    detail: str
+    """The counts, and an example of what is missing."""
+    ok: bool
+    """Whether nothing is missing."""
 
 
 def check_dataset(
     name: str, root: Path, split: str | None = None, *, read: bool = False
 ) -> list[CheckResult]:
-    """Look for all that a data set needs.
+    """Check that a data set is complete.
 
     Args:
         name: one of `DATASETS`.
         root: its folder.
         split: as for `open_dataset`.
-        read: decode every image and mask too, which finds damaged ones and takes minutes.
+        read: also decode every image and mask; finds damaged files, takes minutes.
 
     Returns:
-        What was looked for, in the order it is needed. All is there if every finding is fine.
+        One result per check. The data set is complete if all are `ok`.
 
     Raises:
-        InputError: an unknown data set or split. What is wrong with the folder is a finding.
+        InputError: an unknown data set or split. Problems of the folder are results, not errors.
     """
     known, split = entry(name), split_of(name, split)
     try:
         dataset = open_dataset(name, root, split)
     except InputError as error:
         return [CheckResult("layout", str(error), False), CheckResult("source", known.source, False)]
-    findings = [_counted(dataset, split, known.splits.get(split)), *_files(dataset), *_tags(dataset)]
+    results = [_count(dataset, split, known.splits.get(split)), *_files(dataset), *_tags(dataset)]
     if read:
-        findings += [_decoded("images, read", dataset, lambda sample: sample.read_image)]
+        results += [_decoded("images, decoded", dataset, lambda sample: sample.read_image)]
         if dataset.classes:
-            findings += [_decoded("masks, read", dataset, lambda sample: sample.read_mask)]
-    if not all(finding.fine for finding in findings):
-        findings.append(CheckResult("source", known.source, False))
-    return findings
+            results += [_decoded("masks, decoded", dataset, lambda sample: sample.read_mask)]
+    if not all(result.ok for result in results):
+        results.append(CheckResult("source", known.source, False))
+    return results
 
 
-def _counted(dataset: Dataset, split: str, published: int | None) -> CheckResult:
+def _count(dataset: Dataset, split: str, published: int | None) -> CheckResult:
     count = len(dataset.samples)
     if published is None or count == published:
         return CheckResult("list", f"{split}: {count} images", count > 0)
-    return CheckResult("list", f"{split}: {count} images of the {published} that were published", False)
+    return CheckResult("list", f"{split}: {count} of {published} published images", False)
 
 
 def _files(dataset: Dataset) -> Iterator[CheckResult]:
     images = [sample.path for sample in dataset.samples if sample.path is not None]
     if images:
-        yield _there("images", images)
+        yield _exist("images", images)
     if dataset.classes:
         masks = [sample.mask_path for sample in dataset.samples if sample.mask_path is not None]
-        drawn = sum(sample.mask_path is None and sample.read_mask is not None for sample in dataset.samples)
+        annotated = sum(
+            sample.mask_path is None and sample.read_mask is not None for sample in dataset.samples
+        )
         if masks:
-            yield _there("masks", masks)
-        if drawn < len(dataset.samples) and not masks:
-            yield CheckResult("masks", f"{drawn} of {len(dataset.samples)} images are annotated", False)
+            yield _exist("masks", masks)
+        if annotated < len(dataset.samples) and not masks:
+            yield CheckResult("masks", f"{annotated} of {len(dataset.samples)} images are annotated", False)
 
 
-def _there(what: str, paths: Sequence[Path]) -> CheckResult:
+def _exist(what: str, paths: Sequence[Path]) -> CheckResult:
     absent = [path for path in paths if not path.is_file()]
-    said = f"{len(paths) - len(absent)} of {len(paths)} files are there"
-    return CheckResult(what, f"{said}; missing is {absent[0]}" if absent else said, not absent)
+    detail = f"{len(paths) - len(absent)} of {len(paths)} files exist"
+    return CheckResult(what, f"{detail}; missing: {absent[0]}" if absent else detail, not absent)
 
 
 def _tags(dataset: Dataset) -> Iterator[CheckResult]:
     if dataset.tag_classes:
         unknown = [sample.id for sample in dataset.samples if sample.tags is None]
-        said = f"{len(dataset.samples) - len(unknown)} of {len(dataset.samples)} images have known tags"
-        yield CheckResult("tags", f"{said}; not {unknown[0]}" if unknown else said, not unknown)
+        detail = f"{len(dataset.samples) - len(unknown)} of {len(dataset.samples)} images have known tags"
+        yield CheckResult("tags", f"{detail}; unknown: {unknown[0]}" if unknown else detail, not unknown)
 
 
 def _decoded(
     what: str, dataset: Dataset, reader: Callable[[Sample], Callable[[], object] | None]
 ) -> CheckResult:
-    faults: list[str] = []
+    errors: list[str] = []
     for sample in dataset.samples:
         try:
             read = reader(sample)
             if read is not None:
                 read()
         except TagmaskError as error:
-            faults.append(str(error))
-    said = f"{len(dataset.samples) - len(faults)} of {len(dataset.samples)} can be used"
-    return CheckResult(what, f"{said}; the first that cannot: {faults[0]}" if faults else said, not faults)
+            errors.append(str(error))
+    detail = f"{len(dataset.samples) - len(errors)} of {len(dataset.samples)} are valid"
+    return CheckResult(what, f"{detail}; first error: {errors[0]}" if errors else detail, not errors)

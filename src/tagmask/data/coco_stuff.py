@@ -1,13 +1,13 @@
-"""COCO-Stuff, and COCO-Object, which is made from it: masks of things and stuff on COCO's images.
+"""COCO-Stuff, and COCO-Object, which is derived from it: masks of things and stuff on COCO's images.
 
     coco/
       val2017/000000000139.jpg                          (or images/val2017/)
       stuffthingmaps/val2017/000000000139.png           raw ids: 0 to 90 things, 91 to 181 stuff, 255 none
-      annotations/val2017/000000000139_labelTrainIds.png       made from it: 0 to 170, 255
-      annotations/val2017/000000000139_instanceTrainIds.png    made from it: 0 none, 1 to 80
+      annotations/val2017/000000000139_labelTrainIds.png       converted: 0 to 170, 255
+      annotations/val2017/000000000139_instanceTrainIds.png    converted: 0 none, 1 to 80
 
-Of the raw ids eleven were never given; the other 171 are numbered on in their order. The 10k release counts
-from 1, with 0 for unlabelled.
+Eleven raw ids are unused; the other 171, in order, are classes 0 to 170. The 10k release counts from 1, with
+0 for unlabelled.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from tagmask.settings.words import read_list
 
 __all__ = [
     "COARSE",
-    "MADE",
+    "CONVERTED_SUFFIX",
     "OBJECT",
     "STUFF",
     "coarse_names",
@@ -43,15 +43,15 @@ _MASKS = (
     "stuffthingmaps_pixelmaps/{part}",
     "stuffthingmaps_pixelmaps",
 )
-"""Where the release and the toolboxes put the masks."""
+"""Mask folders of the release and of the toolboxes."""
 
-MADE: Mapping[str, str] = {"coco-stuff": "_labelTrainIds", "coco-object": "_instanceTrainIds"}
-"""What is added to an image's name for a mask that is made from the raw one, by data set."""
+CONVERTED_SUFFIX: Mapping[str, str] = {"coco-stuff": "_labelTrainIds", "coco-object": "_instanceTrainIds"}
+"""Suffix of the converted masks' file names, by data set."""
 
 
 @cache
 def raw_ids() -> tuple[tuple[int, int | None, int], ...]:
-    """Raw id, class of 171 (None: never given), group of 27."""
+    """Return rows of raw id, class of 171 (None if unused), group of 27."""
     text = (resources.files(__package__) / "published" / "cocostuff_ids.tsv").read_text(encoding="utf-8")
     rows = [line.split("\t") for line in text.splitlines()[1:]]
     return tuple((int(raw), None if index == "-" else int(index), int(coarse)) for raw, index, coarse in rows)
@@ -66,37 +66,37 @@ def _coarse() -> Codes:
 
 
 def _object() -> Codes:
-    """As SCLIP's configuration has it: things 1 to 80; all else, unlabelled pixels too, is background."""
+    """As in SCLIP's configuration: things are 1 to 80, everything else (also unlabelled) is background."""
     things = {raw: index + 1 for raw, index, _ in raw_ids() if index is not None and index < 80}
     return codes({255: 0} | {raw: 0 for raw, _, _ in raw_ids() if raw > 90} | things)
 
 
 STUFF, COARSE, OBJECT = _stuff(), _coarse(), _object()
-"""Raw ids as the 171 classes, the 27 groups, the 81 classes of COCO-Object."""
+"""Raw ids to the 171 classes, to the 27 groups, to the 81 classes of COCO-Object."""
 
 
 def coarse_names() -> tuple[str, ...]:
-    """The 27 groups of COCO-Stuff: 12 of things, then 15 of stuff."""
+    """Return the names of COCO-Stuff's 27 groups: 12 of things, then 15 of stuff."""
     text = (resources.files(__package__) / "published" / "cocostuff_coarse27.txt").read_text(encoding="utf-8")
     return tuple(text.splitlines())
 
 
 def object_names() -> tuple[str, ...]:
-    """COCO's 80 categories by COCO's own names, behind "background"."""
+    """Return "background" and COCO's 80 categories by COCO's own names."""
     return ("background", *(line.split(", ")[0] for line in read_list("sclip_coco_object")[1:]))
 
 
 def open_coco_stuff(root: Path, split: str, *, coarse: bool = False) -> Dataset:
-    """COCO-Stuff 164k: 171 classes, or their 27 groups; unlabelled pixels are not scored.
+    """Open COCO-Stuff 164k: 171 classes, or their 27 groups; unlabelled pixels are not scored.
 
     Args:
-        root: COCO's folder, or the one above `coco` or `coco_stuff164k`.
+        root: COCO's folder, or the folder that contains `coco` or `coco_stuff164k`.
         split: "val" (all 5000 of val2017), "train", or "curated": the 4172 of val2017 that TagCLIP and
-            CLS-SEG score, as shipped with this package, with their tags among the 171.
-        coarse: masks of the 27 groups; tags stay among the 171.
+            CLS-SEG score; the list and its tags (of the 171 classes) are shipped with this package.
+        coarse: masks of the 27 groups; tags are still of the 171 classes.
 
     Raises:
-        InputError: no such folder.
+        InputError: a missing folder.
     """
     part = "train2017" if split == "train" else "val2017"
     listed: Mapping[str, tuple[int, ...]] | None = None
@@ -105,32 +105,32 @@ def open_coco_stuff(root: Path, split: str, *, coarse: bool = False) -> Dataset:
         listed = {id_: tuple(STUFF[tag] for tag in of_image) for id_, of_image in raw.items()}
     words = read_list("cocostuff171_tag")
     name, meaning = ("coco-stuff27", COARSE) if coarse else ("coco-stuff", STUFF)
-    made = {} if coarse else {MADE["coco-stuff"]: plain(len(words))}
-    samples = _samples(root, part, {**made, "": meaning}, listed)
+    converted = {} if coarse else {CONVERTED_SUFFIX["coco-stuff"]: plain(len(words))}
+    samples = _samples(root, part, {**converted, "": meaning}, listed)
     return Dataset(name, coarse_names() if coarse else words, words if listed else (), samples)
 
 
 def open_coco_object(root: Path, split: str) -> Dataset:
-    """COCO-Object, made from COCO-Stuff's raw masks: background and 80 classes; nothing is left unscored.
+    """Open COCO-Object, derived from COCO-Stuff's masks: background and 80 classes; all pixels are scored.
 
     Args:
         root: as for `open_coco_stuff`.
         split: "val" or "train".
 
     Raises:
-        InputError: no such folder.
+        InputError: a missing folder.
     """
-    meanings = {MADE["coco-object"]: plain(81), "": OBJECT}
+    meanings = {CONVERTED_SUFFIX["coco-object"]: plain(81), "": OBJECT}
     return Dataset("coco-object", object_names(), (), _samples(root, f"{split}2017", meanings, None))
 
 
 def open_coco_stuff10k(root: Path, split: str) -> Dataset:
-    """COCO-Stuff 10k: 171 classes; images/, annotations/, and imageLists/ where it is there.
+    """Open COCO-Stuff 10k: 171 classes; from images/, annotations/, and imageLists/ if it exists.
 
     Masks are `annotations/test2014/NAME_labelTrainIds.png`: 0 unlabelled, 1 to 171.
 
     Raises:
-        InputError: no such folder.
+        InputError: a missing folder.
     """
     words = read_list("cocostuff171_tag")
     home = first_folder(root, ["coco_stuff10k", "cocostuff-10k-v1.1", "."], "COCO-Stuff 10k")
@@ -140,44 +140,45 @@ def open_coco_stuff10k(root: Path, split: str) -> Dataset:
     ids = read_ids(listed) if listed.is_file() else named_files(images, ".jpg")
     meaning = without_zero(len(words))
     samples = [
-        on_disk(id_, images / f"{id_}.jpg", masks / f"{id_}{MADE['coco-stuff']}.png", meaning) for id_ in ids
+        on_disk(id_, images / f"{id_}.jpg", masks / f"{id_}{CONVERTED_SUFFIX['coco-stuff']}.png", meaning)
+        for id_ in ids
     ]
     return Dataset("coco-stuff10k", words, (), samples)
 
 
 def raw_masks(root: Path, split: str) -> tuple[Path, Sequence[str]]:
-    """The folder of raw masks, and the ids of those in it.
+    """Return the folder of raw masks, and their ids.
 
     Raises:
-        InputError: there are none.
+        InputError: there are no raw masks.
     """
     _, masks = _folders(root, f"{split}2017")
     ids = [name for name in named_files(masks, ".png") if "_" not in name]
     if not ids:
-        raise InputError(f"There are no raw masks such as 000000000139.png in {masks}. Give COCO's folder.")
+        raise InputError(f"No raw masks such as 000000000139.png in {masks}. Give COCO's folder.")
     return masks, ids
 
 
 def _folders(root: Path, part: str) -> tuple[Path, Path]:
     homes = ("coco_stuff164k", "coco", ".")
-    ways = [f"{home}/{way}" for home in homes for way in (part, f"images/{part}")]
-    images = first_folder(root, ways, f"COCO's {part} images")
+    candidates = [f"{home}/{folder}" for home in homes for folder in (part, f"images/{part}")]
+    images = first_folder(root, candidates, f"COCO's {part} images")
     home = images.parent.parent if images.parent.name == "images" else images.parent
-    places = [way.format(part=part) for way in _MASKS]
-    return images, first_folder(home, places, "COCO-Stuff's masks")
+    mask_folders = [folder.format(part=part) for folder in _MASKS]
+    return images, first_folder(home, mask_folders, "COCO-Stuff's masks")
 
 
 def _samples(
     root: Path, part: str, meanings: Mapping[str, Codes], listed: Mapping[str, tuple[int, ...]] | None
 ) -> list[Sample]:
-    """One sample an image. Its mask is the first of `meanings`, by the end of its name, that is there."""
+    """Return one sample per image. `meanings` are mask suffixes; the first whose file exists is used."""
     images, masks = _folders(root, part)
-    there = set(named_files(masks, ".png"))
+    available = set(named_files(masks, ".png"))
     samples = []
     for id_ in listed or named_files(images, ".jpg"):
-        added = next((added for added in meanings if f"{id_}{added}" in there), "")
+        suffix = next((suffix for suffix in meanings if f"{id_}{suffix}" in available), "")
         tags = listed[id_] if listed else None
         samples.append(
-            on_disk(id_, images / f"{id_}.jpg", masks / f"{id_}{added}.png", meanings[added], tags)
+            on_disk(id_, images / f"{id_}.jpg", masks / f"{id_}{suffix}.png", meanings[suffix], tags)
         )
     return samples

@@ -1,4 +1,4 @@
-"""Masks that a benchmark's protocol makes from what is handed out, as index PNGs."""
+"""Convert the published annotations of data sets to index PNGs."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 
 from tagmask.checks import check_choice
-from tagmask.data.coco_stuff import COARSE, MADE, OBJECT, STUFF, raw_masks
+from tagmask.data.coco_stuff import COARSE, CONVERTED_SUFFIX, OBJECT, STUFF, raw_masks
 from tagmask.data.folders import first_folder, missing, named_files
 from tagmask.data.instances import open_coco
 from tagmask.data.lists import read_ids
@@ -32,23 +32,23 @@ __all__ = ["CONVERTERS", "Converter", "jobs_of"]
 
 @dataclass(frozen=True)
 class Converter:
-    """What can be prepared."""
+    """A conversion of one data set."""
 
     about: str
-    """One line: from what to what."""
+    """One line: source and result."""
     jobs: Callable[[Path, str], list[Job]]
-    """From the data set's root and a split."""
+    """Returns the jobs for the data set's root and a split."""
     splits: tuple[str, ...] = ("val", "train")
-    """The first is meant where none is named."""
+    """The first is the default."""
 
 
 def jobs_of(name: str, root: Path, split: str | None = None) -> list[Job]:
-    """The files that a converter would make.
+    """Return the files that a converter will write, as jobs.
 
     Raises:
-        InputError: an unknown converter or split, or a folder without what it needs.
+        InputError: an unknown converter or split, or a folder without the required files.
     """
-    check_choice("what to prepare", name, tuple(CONVERTERS))
+    check_choice("data set to prepare", name, tuple(CONVERTERS))
     converter = CONVERTERS[name]
     if split is not None:
         check_choice(f"split of {name}", split, converter.splits)
@@ -62,13 +62,13 @@ def _png(read: Callable[[], Labels]) -> bytes:
     return index_png(read().astype(np.uint8))
 
 
-def _recoded(source: Path, meaning: Codes) -> bytes:
+def _remap(source: Path, meaning: Codes) -> bytes:
     return _png(partial(read_labels, source, None, meaning))
 
 
-def _stuff_jobs(added: str, meaning: Codes, root: Path, split: str) -> list[Job]:
+def _stuff_jobs(suffix: str, meaning: Codes, root: Path, split: str) -> list[Job]:
     folder, ids = raw_masks(root, split)
-    return [Job(folder / f"{i}{added}.png", partial(_recoded, folder / f"{i}.png", meaning)) for i in ids]
+    return [Job(folder / f"{i}{suffix}.png", partial(_remap, folder / f"{i}.png", meaning)) for i in ids]
 
 
 def _city_jobs(root: Path, split: str) -> list[Job]:
@@ -78,7 +78,7 @@ def _city_jobs(root: Path, split: str) -> list[Job]:
     return [
         Job(
             file.with_name(f"{file.name}labelTrainIds.png"),
-            partial(_recoded, file.with_name(f"{file.name}labelIds.png"), CITY_IDS),
+            partial(_remap, file.with_name(f"{file.name}labelIds.png"), CITY_IDS),
         )
         for file in files
     ]
@@ -89,9 +89,9 @@ def _city_jobs(root: Path, split: str) -> list[Job]:
 
 def _instances_jobs(year: str, root: Path, split: str) -> list[Job]:
     samples = open_coco(root, year, split).samples
-    place = Path("semantic81") / f"{split}{year}"
+    target = Path("semantic81") / f"{split}{year}"
     return [
-        Job(root / place / f"{sample.id}.png", partial(_png, sample.read_mask))
+        Job(root / target / f"{sample.id}.png", partial(_png, sample.read_mask))
         for sample in samples
         if sample.read_mask is not None
     ]
@@ -103,20 +103,20 @@ def _from_matlab(source: Path, name: str, meaning: Mapping[int, int]) -> bytes:
     table[list(meaning)] = list(meaning.values())
     labels = table[values.astype(np.int64)]
     if labels.min() < 0:
-        strange = int(values[labels < 0].min())
-        raise ImageError(f"{source} holds label {strange}, which is none of its set's {len(meaning)}.")
+        unknown = int(values[labels < 0].min())
+        raise ImageError(f"{source} has the unknown label {unknown}. The data set has {len(meaning)} labels.")
     return _png(lambda: labels)
 
 
 def _context_jobs(root: Path, split: str) -> list[Job]:
-    """PASCAL Context's 459 labels to 59 by name, the rest to 0; and the list of images that have labels."""
+    """Map PASCAL Context's 459 labels to 59 by name, others to 0; also write the list of labelled images."""
     home = devkit(root, "2010")
     folder = first_folder(home, ["trainval", "context/trainval"], "PASCAL Context's MATLAB files")
     meaning = _context_meaning(folder.parent / "labels.txt")
     labelled = set(named_files(folder, ".mat"))
     ids = [i for i in read_ids(home / "ImageSets" / "Main" / f"{split}.txt") if i in labelled]
     if not ids:
-        raise missing(f"None of the {split} images of {home} has a MATLAB file in {folder}", home)
+        raise missing(f"No {split} image of {home} has a MATLAB file in {folder}", home)
     return [Job(home / "ImageSets" / "SegmentationContext" / f"{split}.txt", partial(_lines, ids))] + [
         Job(
             home / "SegmentationClassContext" / f"{id_}.png",
@@ -127,52 +127,52 @@ def _context_jobs(root: Path, split: str) -> list[Job]:
 
 
 def _context_meaning(path: Path) -> dict[int, int]:
-    """From the numbers of `labels.txt`, lines `2: aeroplane`, to the class list; 0 stays 0."""
+    """Map the numbers of `labels.txt` (lines `2: aeroplane`) to class indices; 0 stays 0."""
     try:
         rows = [
             line.split(":", 1) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()
         ]
         numbers = {name.strip(): int(number) for number, name in rows}
     except OSError as error:
-        raise missing(f"There is no {path}, PASCAL Context's list of labels", path.parent) from error
+        raise missing(f"No file {path}, PASCAL Context's list of labels", path.parent) from error
     except ValueError as error:
         raise InputError(
-            f"{path} holds a line that is not 'NUMBER: NAME' ({error}). Fetch it again."
+            f"{path} has a line that is not 'NUMBER: NAME' ({error}). Download it again."
         ) from error
     words = read_list("sclip_context59")
-    unknown = [word for word in words if word not in numbers]
-    if unknown:
-        raise InputError(f"{path} lacks {', '.join(unknown)}. Give the labels.txt of the 459 labels.")
+    absent = [word for word in words if word not in numbers]
+    if absent:
+        raise InputError(f"{path} lacks {', '.join(absent)}. Give the labels.txt of the 459 labels.")
     return {0: 0} | dict.fromkeys(numbers.values(), 0) | {numbers[w]: i for i, w in enumerate(words, start=1)}
 
 
 def _stuff10k_jobs(root: Path, split: str) -> list[Job]:
     home = first_folder(root, ["coco_stuff10k", "cocostuff-10k-v1.1", "."], "COCO-Stuff 10k")
     ids = read_ids(home / "imageLists" / f"{split}.txt")
-    # The 10k release counts raw ids from 1; its masks in the toolboxes' form count classes from 1.
+    # The 10k release counts raw ids from 1; the toolboxes' converted masks count classes from 1.
     meaning = {0: 0} | {raw + 1: index + 1 for raw, index in enumerate(STUFF[:182]) if index >= 0}
     return [
         Job(
-            home / "annotations" / f"{id_}{MADE['coco-stuff']}.png",
+            home / "annotations" / f"{id_}{CONVERTED_SUFFIX['coco-stuff']}.png",
             partial(_from_matlab, home / "annotations" / f"{id_}.mat", "S", meaning),
         )
         for id_ in ids
     ]
 
 
-def _photo(read: Callable[[], Image]) -> bytes:
+def _rgb_png(read: Callable[[], Image]) -> bytes:
     file = io.BytesIO()
     PIL.Image.fromarray(read()).save(file, "PNG")
     return file.getvalue()
 
 
 def _miniature_jobs(root: Path, split: str) -> list[Job]:
-    """The drawn scenes in the layout of any folder."""
+    """Write the drawn scenes in the layout of `folder`."""
     jobs = [Job(root / "classes.txt", partial(_lines, open_miniature(split).classes))]
     names = scene_names(split)
     for name in names:
         seed = int(name)
-        jobs.append(Job(root / "images" / f"{name}.png", partial(_photo, partial(scene_image, seed))))
+        jobs.append(Job(root / "images" / f"{name}.png", partial(_rgb_png, partial(scene_image, seed))))
         jobs.append(Job(root / "masks" / f"{name}.png", partial(_png, partial(scene_mask, seed))))
     return [*jobs, Job(root / "tags.txt", partial(_scene_tags, names))]
 
@@ -188,19 +188,19 @@ def _lines(lines: Sequence[str]) -> bytes:
 CONVERTERS: Mapping[str, Converter] = MappingProxyType(
     {
         "coco-object": Converter(
-            "COCO-Stuff's raw masks -> NAME_instanceTrainIds.png beside them (81 classes)",
-            partial(_stuff_jobs, MADE["coco-object"], OBJECT),
+            "COCO-Stuff's raw masks -> NAME_instanceTrainIds.png in the same folder (81 classes)",
+            partial(_stuff_jobs, CONVERTED_SUFFIX["coco-object"], OBJECT),
         ),
         "coco-stuff": Converter(
-            "COCO-Stuff's raw masks -> NAME_labelTrainIds.png beside them (171 classes)",
-            partial(_stuff_jobs, MADE["coco-stuff"], STUFF),
+            "COCO-Stuff's raw masks -> NAME_labelTrainIds.png in the same folder (171 classes)",
+            partial(_stuff_jobs, CONVERTED_SUFFIX["coco-stuff"], STUFF),
         ),
         "coco-stuff27": Converter(
-            "COCO-Stuff's raw masks -> NAME_coarse27.png beside them (27 groups)",
+            "COCO-Stuff's raw masks -> NAME_coarse27.png in the same folder (27 groups)",
             partial(_stuff_jobs, "_coarse27", COARSE),
         ),
         "coco-stuff10k": Converter(
-            "the 10k release's MATLAB files -> NAME_labelTrainIds.png beside them",
+            "the 10k release's MATLAB files -> NAME_labelTrainIds.png in the same folder",
             _stuff10k_jobs,
             ("test", "train"),
         ),
@@ -213,7 +213,7 @@ CONVERTERS: Mapping[str, Converter] = MappingProxyType(
         "context": Converter(
             "MATLAB files with 459 labels -> SegmentationClassContext and its list", _context_jobs
         ),
-        "cityscapes": Converter("labelIds -> labelTrainIds beside them (19 classes)", _city_jobs),
+        "cityscapes": Converter("labelIds -> labelTrainIds in the same folder (19 classes)", _city_jobs),
         "miniature": Converter(
             "drawn scenes -> images/, masks/, classes.txt, tags.txt (the layout of `folder`)",
             _miniature_jobs,
@@ -221,4 +221,4 @@ CONVERTERS: Mapping[str, Converter] = MappingProxyType(
         ),
     }
 )
-"""What can be prepared, by name."""
+"""Converters by name."""

@@ -1,4 +1,4 @@
-"""Finding one's way in a data set's folder: what is there, and what to say where it is not."""
+"""Find files and folders in a data set's layout, with error messages for what is missing."""
 
 import os
 from collections.abc import Sequence
@@ -14,23 +14,23 @@ __all__ = ["first_folder", "missing", "named_files", "on_disk"]
 
 
 def first_folder(root: Path, names: Sequence[str], what: str) -> Path:
-    """The first of some folders below `root` (or `root` itself, for ".") that exists.
+    """Return the first folder of `names` that exists below `root`; "." is `root` itself.
 
     Raises:
-        InputError: none does; the message names all of them.
+        InputError: none exists; the message names all of them.
     """
     for name in names:
         if (root / name).is_dir():
             return root / name
-    places = " or ".join(str(root / name) for name in names)
-    raise missing(f"There is no folder of {what}: looked for {places}", root)
+    candidates = " or ".join(str(root / name) for name in names)
+    raise missing(f"No folder of {what}: expected {candidates}", root)
 
 
 def named_files(folder: Path, ending: str) -> tuple[str, ...]:
-    """Names without `ending` of a folder's files that have it, sorted; hidden files (macOS's `._x`) left out.
+    """List the files that end in `ending`, without it, sorted; hidden files (macOS's `._x`) are skipped.
 
     Raises:
-        InputError: a folder that is absent or cannot be listed.
+        InputError: the folder is missing or cannot be listed.
     """
     try:
         with os.scandir(folder) as entries:
@@ -40,10 +40,10 @@ def named_files(folder: Path, ending: str) -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(ending) for name in names))
 
 
-def missing(said: str, root: Path) -> InputError:
-    """The error for something that a layout has and `root` lacks."""
-    looked = "" if root.exists() else f", looked from {Path.cwd()}"
-    return InputError(f"{said}{looked}. Give the data set's own folder.")
+def missing(problem: str, root: Path) -> InputError:
+    """Return the error for something that the layout needs and `root` lacks."""
+    base = "" if root.exists() else f" (relative to {Path.cwd()})"
+    return InputError(f"{problem}{base}. Give the data set's own folder.")
 
 
 def on_disk(
@@ -54,6 +54,6 @@ def on_disk(
     tags: tuple[int, ...] | None = None,
     unsure: tuple[int, ...] = (),
 ) -> Sample:
-    """A sample whose image, and mask if it has one, are files; neither is looked at yet."""
+    """Return a sample with its image, and its mask if it has one, in files; neither is read yet."""
     reader = None if mask is None or meaning is None else partial(read_labels, mask, image, meaning)
     return Sample(id_, partial(read_image, image), tags, unsure, reader, image, mask)

@@ -4,11 +4,11 @@
       annotations/instances_val2017.json
       val2017/000000000139.jpg                (or images/val2017/)
 
-Category ids run to 90 with gaps; classes here are the 80 categories in the file's order, which the word lists
-share. Drawing needs pycocotools (`pip install 'tagmask[coco]'`).
+Category ids run to 90 with gaps; the classes are the 80 categories in the file's order, as in the word lists.
+Drawing needs pycocotools (`pip install 'tagmask[coco]'`).
 
-The training sets' files hold half a gigabyte of polygons. They are read once, and only tags and the places of
-the annotations in the file are kept; an image's polygons are read again when its mask is asked for.
+The training sets' files have half a gigabyte of polygons. They are parsed once; only the tags and the byte
+ranges of the annotations are kept. An image's polygons are read again when its mask is requested.
 """
 
 import json
@@ -37,22 +37,22 @@ _LOG = logging.getLogger(__name__)
 
 
 def open_coco(root: Path, year: str, split: str) -> Dataset:
-    """COCO's instances: 80 tags, and masks of 81 classes with the background first.
+    """Open COCO's instances: 80 tags, and masks of 81 classes with the background first.
 
-    Every annotation counts for the tags, crowds too; an image without any has no tags, and is kept. In masks,
-    smaller objects lie over larger ones. `tagclip-val` (2017) is the list of 4952 images that TagCLIP and
-    CLS-SEG score, with its tags as shipped with this package; masks need the instances file all the same.
+    Each annotation gives a tag, including crowds; images without annotations are kept, without tags. In masks
+    smaller objects are in front of larger ones. `tagclip-val` (2017) is the list of 4952 images that TagCLIP
+    and CLS-SEG score, with its tags, shipped with this package; its masks still need the instances file.
 
     Args:
-        root: COCO's folder, or the one above `coco`.
+        root: COCO's folder, or the folder that contains `coco`.
         year: "2014" or "2017".
         split: "train", "val", "tagclip-val".
 
     Raises:
-        InputError: no such file or folder, or a file that is no instances file.
+        InputError: a missing file or folder, or an invalid instances file.
     """
     part = f"{split.removeprefix('tagclip-')}{year}"
-    home = _home(root, part)
+    home = _coco_folder(root, part)
     folder = first_folder(home, [part, f"images/{part}"], f"COCO's {part} images")
     path = home / "annotations" / f"instances_{part}.json"
     words = read_list("coco80_tag")
@@ -66,55 +66,56 @@ def open_coco(root: Path, year: str, split: str) -> Dataset:
 
 @dataclass(frozen=True, eq=False)
 class _Instances:
-    """An instances file, less the polygons."""
+    """An instances file without its polygons."""
 
     path: Path
     categories: tuple[int, ...]
-    """Ids; the place of one is its class."""
+    """Category ids in class order."""
     images: Sequence[tuple[int, str, Size]]
     """Id, file name, (h, w)."""
     tags: Mapping[int, tuple[int, ...]]
-    places: Mapping[int, Int[np.ndarray, "n 2"]]
-    """First byte and the one behind the last, of each annotation of an image."""
+    byte_ranges: Mapping[int, Int[np.ndarray, "n 2"]]
+    """Byte range (start, stop) of each annotation of an image."""
 
     def samples(self, folder: Path) -> list[Sample]:
-        ignore_index = np.zeros((0, 2), np.int64)
+        no_annotations = np.zeros((0, 2), np.int64)
         samples = []
         for number, name, size in self.images:
-            path, places = folder / name, self.places.get(number, ignore_index)
-            draw = partial(_draw, self.path, name, size, self.categories, places)
+            path, byte_ranges = folder / name, self.byte_ranges.get(number, no_annotations)
+            draw = partial(_draw, self.path, name, size, self.categories, byte_ranges)
             tags = self.tags.get(number, ())
             samples.append(Sample(path.stem, partial(read_image, path), tags, read_mask=draw, path=path))
         return samples
 
 
 def _draw(
-    path: Path, name: str, size: Size, categories: tuple[int, ...], places: Int[np.ndarray, "n 2"]
+    path: Path, name: str, size: Size, categories: tuple[int, ...], byte_ranges: Int[np.ndarray, "n 2"]
 ) -> Labels:
     try:
         with path.open("rb") as file:
-            found = []
-            for start, stop in places.tolist():
+            annotations = []
+            for start, stop in byte_ranges.tolist():
                 file.seek(start)
-                one = json.loads(file.read(stop - start))
-                found.append((categories.index(one["category_id"]), one["area"], one["segmentation"]))
+                entry = json.loads(file.read(stop - start))
+                index = categories.index(entry["category_id"])
+                annotations.append((index, entry["area"], entry["segmentation"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ImageError(
-            f"{name}: its annotations in {path} cannot be read any more ({error}). The file was changed; "
-            "open the data set again."
+            f"{name}: its annotations in {path} have changed since the data set was opened ({error}). "
+            "Open the data set again."
         ) from error
-    return draw_classes(name, size, found)
+    return draw_classes(name, size, annotations)
 
 
 def _read(path: Path) -> _Instances:
     try:
-        # One letter a byte, so that places in the text are places in the file.
+        # Latin-1 maps each byte to one character, so offsets in the text are offsets in the file.
         text = path.read_bytes().decode("latin-1")
     except OSError as error:
-        raise missing(f"COCO's {path} cannot be read ({error.strerror})", path.parent.parent) from error
+        raise missing(f"COCO's {path} is unreadable ({error.strerror})", path.parent.parent) from error
     rest: dict[str, Any] = {}
     categories: dict[int, set[int]] = {}
-    places: dict[int, list[tuple[int, int]]] = {}
+    byte_ranges: dict[int, list[tuple[int, int]]] = {}
     try:
         for key, value, start, stop in _values(text, "annotations"):
             if key != "annotations":
@@ -122,47 +123,54 @@ def _read(path: Path) -> _Instances:
                 continue
             image = value["image_id"]
             categories.setdefault(image, set()).add(value["category_id"])
-            places.setdefault(image, []).append((start, stop))
+            byte_ranges.setdefault(image, []).append((start, stop))
         ids = tuple(category["id"] for category in rest["categories"])
         if len(ids) != len(read_list("coco80_tag")):
-            raise InputError(f"{path} has {len(ids)} categories; COCO has 80. It is another set's file.")
+            raise InputError(
+                f"{path} has {len(ids)} categories, COCO has 80. Give COCO's own instances file."
+            )
         numbers = {category: number for number, category in enumerate(ids)}
-        tags = {image: tuple(sorted(numbers[one] for one in of)) for image, of in categories.items()}
+        tags = {
+            image: tuple(sorted(numbers[category] for category in of_image))
+            for image, of_image in categories.items()
+        }
         images = [
-            (one["id"], one["file_name"].encode("latin-1").decode(), (one["height"], one["width"]))
-            for one in rest["images"]
+            (entry["id"], entry["file_name"].encode("latin-1").decode(), (entry["height"], entry["width"]))
+            for entry in rest["images"]
         ]
     except json.JSONDecodeError as error:
-        raise InputError(f"{path} is no JSON ({error}). Fetch it again.") from error
+        raise InputError(f"{path} is not valid JSON ({error}). Download it again.") from error
     except (KeyError, TypeError, AttributeError, UnicodeError) as error:
         raise InputError(
-            f"{path} is no instances file of COCO's: {type(error).__name__} {error}. It has the lists "
-            "images, annotations and categories."
+            f"{path} is not a COCO instances file: {type(error).__name__} {error}. "
+            "It must have the lists images, annotations and categories."
         ) from error
-    return _Instances(path, ids, images, tags, {image: np.array(of) for image, of in places.items()})
+    return _Instances(
+        path, ids, images, tags, {image: np.array(spans) for image, spans in byte_ranges.items()}
+    )
 
 
-def _values(text: str, apart: str) -> Iterator[tuple[str, Any, int, int]]:
-    """The keys and values of a JSON object; of the list under the key `apart`, each item by itself.
+def _values(text: str, split_key: str) -> Iterator[tuple[str, Any, int, int]]:
+    """Yield the keys and values of a JSON object with their offsets (start, stop) in the text.
 
-    With each its place: the first letter, and the one behind the last.
+    The list under the key `split_key` is yielded item by item.
     """
-    read = json.JSONDecoder().raw_decode
+    decode = json.JSONDecoder().raw_decode
     at = _after(text, 0, "{")
     while True:
-        key, at = read(text, at)
+        key, at = decode(text, at)
         start = _after(text, at, ":")
-        if key == apart and text.startswith("[", start):
+        if key == split_key and text.startswith("[", start):
             at = _next(text, start + 1)
             while not text.startswith("]", at):
-                value, stop = read(text, at)
+                value, stop = decode(text, at)
                 yield key, value, at, stop
                 at = _next(text, stop)
                 if not text.startswith("]", at):
                     at = _after(text, at, ",")
             at += 1
         else:
-            value, at = read(text, start)
+            value, at = decode(text, start)
             yield key, value, start, at
         if text.startswith("}", _next(text, at)):
             return
@@ -170,14 +178,14 @@ def _values(text: str, apart: str) -> Iterator[tuple[str, Any, int, int]]:
 
 
 def _next(text: str, at: int) -> int:
-    """The first letter from `at` on that is no blank."""
+    """Return the offset of the first non-blank character from `at` on."""
     while text[at : at + 1] in tuple(" \t\n\r"):
         at += 1
     return at
 
 
 def _after(text: str, at: int, sign: str) -> int:
-    """The first letter behind a sign that must come next."""
+    """Return the offset after `sign`, which must come next."""
     at = _next(text, at)
     if not text.startswith(sign, at):
         raise json.JSONDecodeError(f"Expecting {sign!r}", text[at : at + 20], 0)
@@ -185,12 +193,12 @@ def _after(text: str, at: int, sign: str) -> int:
 
 
 def _listed(path: Path, folder: Path, listed: Mapping[str, tuple[int, ...]]) -> list[Sample]:
-    """The images of a list with its tags; masks where the instances file is there and knows the image."""
+    """Return the samples of a list with its tags; masks for images in the instances file, if it exists."""
     known: dict[str, Sample] = {}
     if path.is_file():
         known = {sample.id: sample for sample in _read(path).samples(folder)}
     else:
-        _LOG.info("%s is not there: tags only, no masks", path)
+        _LOG.info("No file %s: tags only, no masks", path)
     samples = []
     for id_, tags in listed.items():
         image, mask = folder / f"{id_}.jpg", known[id_].read_mask if id_ in known else None
@@ -198,8 +206,8 @@ def _listed(path: Path, folder: Path, listed: Mapping[str, tuple[int, ...]]) -> 
     return samples
 
 
-def _home(root: Path, part: str) -> Path:
+def _coco_folder(root: Path, part: str) -> Path:
     for home in (root, root / "coco"):
         if (home / "annotations").is_dir() or (home / part).is_dir():
             return home
-    raise missing(f"There is neither annotations nor {part} in {root}, nor in {root / 'coco'}", root)
+    raise missing(f"No folder annotations or {part} in {root} or {root / 'coco'}", root)

@@ -1,4 +1,4 @@
-"""Lists of images: devkits' id lists, and the papers' tag files, `IMAGE INDEX INDEX ...`."""
+"""Lists of images: devkits' id lists, and the papers' tag files with lines `IMAGE INDEX INDEX ...`."""
 
 import gzip
 from collections import Counter
@@ -13,94 +13,94 @@ __all__ = ["parse_tags", "read_ids", "read_tags", "shipped_tags"]
 
 
 def read_ids(path: Path) -> tuple[str, ...]:
-    """The image ids of a devkit's list, in its order.
+    """Read the image ids of a devkit's list, in its order.
 
-    Each line's first field counts; of a full path, as in `/JPEGImages/2007_000032.jpg ...`, the stem.
+    The id is the first field of each line, or its stem if it is a path such as `/JPEGImages/2007_000032.jpg`.
 
     Raises:
-        InputError: a list that cannot be read, is empty, or names an image twice.
+        InputError: the list is unreadable or empty, or names an image twice.
     """
-    fields = [line.split()[0] for line in _text(path, "'2007_000032'").splitlines() if line.strip()]
+    fields = [line.split()[0] for line in _text(path, "'2007_000032'", "List ").splitlines() if line.strip()]
     ids = tuple(PurePosixPath(field).stem if field.startswith("/") else field for field in fields)
     if not ids:
-        raise InputError(f"The list {path} is empty. Fetch it again: it names one image a line.")
+        raise InputError(f"The list {path} is empty. Download it again: it names one image per line.")
     if len(set(ids)) < len(ids):
-        twice, _ = Counter(ids).most_common(1)[0]
-        raise InputError(f"The list {path} names {twice!r} twice; keep one line.")
+        duplicate, _ = Counter(ids).most_common(1)[0]
+        raise InputError(f"The list {path} names {duplicate!r} twice. Keep one line.")
     return ids
 
 
 def read_tags(path: Path, classes: int) -> Mapping[str, tuple[int, ...]]:
-    """Tags by image name (without folder and ending), in the order of each line.
+    """Read tags by image name (without folder and extension), in the order of each line.
 
     Args:
         path: the file.
-        classes: how many classes there are; indices run from 0.
+        classes: number of classes; indices run from 0.
 
     Raises:
-        InputError: a file that cannot be read, or a line that is no image and class numbers, names a class
-            twice or one that is not there, or an image twice.
+        InputError: the file is unreadable, or a line is not an image name and class indices, has a class
+            twice or out of range, or repeats an image.
     """
-    return parse_tags(_text(path, "'2007_000032 0 14'", "tags file "), str(path), classes)
+    return parse_tags(_text(path, "'2007_000032 0 14'", "Tag file "), str(path), classes)
 
 
 def parse_tags(text: str, what: str, classes: int) -> Mapping[str, tuple[int, ...]]:
-    """As `read_tags`, from the text of a file that messages call `what`."""
-    found: dict[str, tuple[int, ...]] = {}
+    """Parse the text of a tag file as `read_tags` does; error messages call the file `what`."""
+    tags_of: dict[str, tuple[int, ...]] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         name, *fields = line.split()
         tags = tuple(_class(field, what, number, classes) for field in fields)
         if len(set(tags)) < len(tags):
-            raise InputError(f"line {number} of {what} names a class twice: {line.strip()!r}")
-        if name in found:
-            raise InputError(f"line {number} of {what} is the second for image {name!r}; keep one")
-        found[name] = tags
-    return found
+            raise InputError(f"Line {number} of {what} names a class twice: {line.strip()!r}. Keep one.")
+        if name in tags_of:
+            raise InputError(f"Line {number} of {what} is the second for image {name!r}. Keep one.")
+        tags_of[name] = tags
+    return tags_of
 
 
 def shipped_tags(name: str, classes: int) -> Mapping[str, tuple[int, ...]]:
-    """A list of true tags that TagCLIP scores against, in its order; each image's tags ascend.
+    """Return one of TagCLIP's ground-truth lists, in its order; each image's tags ascend.
 
     Args:
         name: `voc2007_test`, `voc2012_val`, `coco2017_val` or `coco-stuff_curated` (raw ids, 0 to 181).
-        classes: how many classes the list numbers.
+        classes: number of classes in the list.
 
     Raises:
-        InputError: another name.
+        InputError: an unknown name.
 
     Source:
-        The lists that come with TagCLIP's program.
+        TagCLIP's released program.
 
     Example:
         >>> len(shipped_tags("voc2012_val", 20))
         1449
     """
-    check_choice("list of TagCLIP's", name, _SHIPPED)
+    check_choice("TagCLIP list", name, _SHIPPED)
     packed = (resources.files(__package__) / "published" / f"{name}.txt.gz").read_bytes()
     tags = parse_tags(gzip.decompress(packed).decode(), name, classes)
     return {image: tuple(sorted(of_image)) for image, of_image in tags.items()}
 
 
-def _text(path: Path, example: str, kind: str = "") -> str:
+def _text(path: Path, example: str, kind: str) -> str:
     try:
         return path.expanduser().read_text(encoding="utf-8-sig")
     except (OSError, RuntimeError, UnicodeDecodeError) as error:
-        reason = "it is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise InputError(f"{kind}{path} cannot be read: {reason}; give lines such as {example}") from error
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise InputError(
+            f"{kind}{path} cannot be read: {reason}. Give a file with lines such as {example}."
+        ) from error
 
 
 def _class(field: str, what: str, line: int, classes: int) -> int:
     tag = int(field) if field.isdecimal() and len(field) < _DIGITS else -1
     if not 0 <= tag < classes:
-        raise InputError(
-            f"line {line} of {what} holds {field!r}; wanted are class numbers from 0 to {classes - 1}"
-        )
+        raise InputError(f"Line {line} of {what} has {field!r}. Give class indices from 0 to {classes - 1}.")
     return tag
 
 
 _SHIPPED = ("voc2007_test", "voc2012_val", "coco2017_val", "coco-stuff_curated")
 
 _DIGITS = 9
-"""A number as long as this is no class."""
+"""Longer numbers are rejected without parsing them."""

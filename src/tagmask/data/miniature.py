@@ -1,4 +1,4 @@
-"""The miniature world as a data set: scenes are drawn when asked for, so that any number is cheap to hold."""
+"""The miniature data set: drawn test scenes, rendered on demand."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -14,39 +14,39 @@ __all__ = ["open_miniature", "scene_image", "scene_mask", "scene_names", "scene_
 
 
 def open_miniature(split: str = "test") -> Dataset:
-    """Scenes that training never showed: 24 classes, and one background for all textures.
+    """Open test scenes, excluded from training: 24 classes, and one background for all textures.
 
     Args:
-        split: "test" (300, those of the published tables) or "long" (5000).
+        split: "test" (300 scenes, used in the published tables) or "long" (5000 scenes).
 
     Raises:
-        InputError: another split.
+        InputError: an unknown split.
     """
     return Dataset("miniature", ("background", *CLASS_NAMES), CLASS_NAMES, _Scenes(len(scene_names(split))))
 
 
 def scene_names(split: str) -> list[str]:
-    """Ids of a split's scenes; each is the scene's seed.
+    """Return the ids of a split's scenes; each is the scene's seed.
 
     Raises:
-        InputError: another split.
+        InputError: an unknown split.
     """
-    check_choice("split of the miniature world", split, ("test", "long"))
+    check_choice("split of miniature", split, ("test", "long"))
     return [_name(seed) for seed in range(300 if split == "test" else 5000)]
 
 
 def scene_tags(seed: int) -> tuple[int, ...]:
-    """Classes of the objects that can be named; the scene is drawn to see which are hidden."""
+    """Return the classes of the visible objects; this renders the scene."""
     return tuple(sorted({thing.kind for thing in unseen_scene(seed).content.things}))
 
 
 def scene_image(seed: int) -> Image:
-    """The picture."""
+    """Render the image."""
     return unseen_scene(seed).image
 
 
 def scene_mask(seed: int) -> Labels:
-    """Its classes from 1 on, and 0 for every background."""
+    """Render the mask: classes from 1 on, 0 for every background."""
     labels = unseen_scene(seed).labels
     shifted = labels + 1
     shifted[labels >= len(CLASS_NAMES)] = 0

@@ -1,13 +1,13 @@
-"""Any folder of images with index masks, tags, or both.
+"""A user's own folder of images with index masks, tags, or both.
 
     ROOT/
-      classes.txt            a class a line; the line's number, from 0, is its index (or classes.json)
-      images/a.jpg           any depth, any format
-      masks/a.png            the same place and name; indices, 255 (65535 in 16 bits) where there is none
-      tags.txt               'a 0 3': classes present, counted from 0, without the background
-      val.txt                a name a line: the images of the split "val"
+      classes.txt            one class per line, in index order from 0 (or classes.json)
+      images/a.jpg           any subfolder, any format
+      masks/a.png            same path and name; class indices, 255 (65535 in 16 bits) for no class
+      tags.txt               'a 0 3': indices of the classes present, from 0, without the background
+      val.txt                one name per line: the images of the split "val"
 
-Masks or tags may be missing, not both. A first class called "background" is no tag.
+Masks or tags may be missing, not both. A first class called "background" is not a tag.
 """
 
 import json
@@ -29,22 +29,22 @@ _IMAGES = frozenset(
 
 
 def open_pairs(root: Path, split: str = "all") -> Dataset:
-    """A user's own folder.
+    """Open a user's own folder.
 
     Args:
-        root: laid out as above.
-        split: "all" images, or the name of a list in `root`.
+        root: the folder, with the layout above.
+        split: "all", or the name of a list in `root`.
 
     Raises:
-        InputError: no images, no classes, neither masks nor tags, two images of one name, or a list that
-            names an image which is not there.
+        InputError: no images, no classes, neither masks nor tags, two images with the same name, or a list
+            that names a missing image.
     """
     folder = first_folder(root, ["images"], "images")
     classes = _classes(root)
     tag_classes = classes[1:] if classes[0] == "background" else classes
     masks, tagged = root / "masks", root / "tags.txt"
     if not masks.is_dir() and not tagged.is_file():
-        raise missing(f"There is neither {masks} nor {tagged}", root)
+        raise missing(f"No {masks} and no {tagged}; at least one is needed", root)
     tags = read_tags(tagged, len(tag_classes)) if tagged.is_file() else None
     images = _images(folder)
     ids = tuple(images) if split == "all" else read_ids(root / f"{split}.txt")
@@ -52,7 +52,7 @@ def open_pairs(root: Path, split: str = "all") -> Dataset:
     if absent:
         raise InputError(
             f"{len(absent)} of {len(ids)} ids of {root / f'{split}.txt'} have no image in {folder}, such as "
-            f"{absent[0]!r}. Write names without ending, below {folder}."
+            f"{absent[0]!r}. Write paths relative to {folder}, without extension."
         )
     wide = len(classes) > 255
     meaning = _meaning(len(classes), 65535 if wide else 255)
@@ -79,40 +79,40 @@ def _sample(
 
 
 def _classes(root: Path) -> tuple[str, ...]:
-    listed, described = root / "classes.txt", root / "classes.json"
+    text_file, json_file = root / "classes.txt", root / "classes.json"
     try:
-        if listed.is_file():
-            names = [line.strip() for line in listed.read_text(encoding="utf-8-sig").splitlines()]
+        if text_file.is_file():
+            names = [line.strip() for line in text_file.read_text(encoding="utf-8-sig").splitlines()]
         else:
-            whole = json.loads(described.read_text(encoding="utf-8"))
-            names = [str(one["name"]) for one in sorted(whole["classes"], key=lambda one: one["index"])]
+            content = json.loads(json_file.read_text(encoding="utf-8"))
+            names = [str(c["name"]) for c in sorted(content["classes"], key=lambda c: c["index"])]
     except OSError as error:
-        raise missing(f"There is no {listed}, one class a line, nor {described}", root) from error
+        raise missing(f"No {text_file} (one class per line) and no {json_file}", root) from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{described} cannot be read: {error}. Write {listed.name}, one class a line."
+            f"{json_file} is unreadable: {error}. Write {text_file.name} with one class per line."
         ) from error
     if not names or not all(names) or len(set(names)) < len(names):
         raise InputError(
-            f"{listed} must name each class once, one a line, none empty; got {len(names)} lines."
+            f"{text_file} is empty, or has an empty or repeated line. Name each class once, one per line."
         )
     return tuple(names)
 
 
 def _images(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for place, inner, files in os.walk(folder):
-        inner.sort()
+    images: dict[str, Path] = {}
+    for parent, subfolders, files in os.walk(folder):
+        subfolders.sort()
         for file in sorted(name for name in files if not name.startswith(".")):
-            path = Path(place) / file
+            path = Path(parent) / file
             id_ = path.relative_to(folder).with_suffix("").as_posix()
             if path.suffix.lower() not in _IMAGES:
                 continue
-            if id_ in found:
+            if id_ in images:
                 raise InputError(
-                    f"{path} and {found[id_]} share a name, so a mask would belong to both; rename one."
+                    f"{path} and {images[id_]} have the same name, so their mask is ambiguous. Rename one."
                 )
-            found[id_] = path
-    if not found:
-        raise missing(f"There are no images below {folder}", folder)
-    return found
+            images[id_] = path
+    if not images:
+        raise missing(f"No images below {folder}", folder)
+    return images

@@ -1,4 +1,4 @@
-"""From a mask file's values to class indices, with every way in which masks go wrong told apart."""
+"""Read mask files as class indices, with a specific error message for each kind of invalid mask."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,13 +14,13 @@ from tagmask.masks import palette, read_index_png
 __all__ = ["Codes", "codes", "plain", "read_labels", "without_zero"]
 
 Codes: TypeAlias = tuple[int, ...]
-"""What each value of a mask file means: a class index, the ignored value, or -1: not the set's."""
+"""Meaning of each value of a mask file: a class index, the ignored value, or -1 if invalid."""
 
 IGNORE = 255
 
 
 def codes(meaning: Mapping[int, int]) -> Codes:
-    """Codes of 8-bit masks from value to class index; 255 stays 255 unless `meaning` says otherwise.
+    """Build codes of 8-bit masks from value to class index; 255 stays 255 unless `meaning` has it.
 
     Example:
         >>> codes({7: 0, 8: 1})[7:10]
@@ -31,12 +31,12 @@ def codes(meaning: Mapping[int, int]) -> Codes:
 
 
 def plain(classes: int) -> Codes:
-    """Values are class indices."""
+    """Build codes for masks whose values are class indices."""
     return codes({value: value for value in range(classes)})
 
 
 def without_zero(classes: int) -> Codes:
-    """0 is not scored, n is class n - 1: for masks that count from 1, or whose background is left out.
+    """Build codes with 0 not scored and n as class n - 1: for masks that count from 1 or omit the background.
 
     Example:
         >>> without_zero(2)[:4]
@@ -46,25 +46,24 @@ def without_zero(classes: int) -> Codes:
 
 
 def read_labels(mask: Path, image: Path | None, meaning: Codes) -> Labels:
-    """Read a mask's indices, and say what they mean.
+    """Read a mask as class indices.
 
     Args:
         mask: a PNG with a palette, or with 8- or 16-bit grey.
-        image: the image it belongs to, whose header says how large the mask must be; not looked at if it is
-            None or not there.
-        meaning: of each value.
+        image: its image, whose header gives the expected size; not checked if it is None or missing.
+        meaning: the codes of the data set.
 
     Raises:
-        ImageError: no such file, a damaged one, colours instead of indices, or a value that means nothing.
-        ShapeError: a mask of another size than its image.
+        ImageError: the file is missing or damaged, has colours instead of indices, or has an invalid value.
+        ShapeError: the sizes of mask and image differ.
     """
     values = read_index_png(mask)
     size = image_size(image) if image is not None and image.exists() else values.shape
     if size != values.shape:
-        (h, w), (high, wide) = values.shape, size
+        (h, w), (image_h, image_w) = values.shape, size
         raise ShapeError(
-            f"{mask} is {h} x {w} pixels (height x width), its image {image} {high} x {wide}. They do not "
-            "belong together, or one was resized; fetch both again."
+            f"{mask} is {h} x {w} pixels (height x width), its image {image} is {image_h} x {image_w}. "
+            "One was resized, or they do not match; download both again."
         )
     top = int(values.max())
     table: np.ndarray = np.full(
@@ -73,26 +72,24 @@ def read_labels(mask: Path, image: Path | None, meaning: Codes) -> Labels:
     table[: len(meaning)] = meaning
     labels = table[values]
     if int(labels.min()) < 0:
-        raise ImageError(_no_class(mask, values[labels < 0], meaning, np.unique(values)))
+        raise ImageError(_invalid_message(mask, values[labels < 0], meaning, np.unique(values)))
     return labels.astype(np.uint8 if max(meaning) <= 255 else np.uint16)
 
 
-def _no_class(mask: Path, strange: np.ndarray, meaning: Codes, values: np.ndarray) -> str:
-    known = [value for value, index in enumerate(meaning) if index >= 0]
-    said = ", ".join(map(str, np.unique(strange)[:5]))
-    text = f"{mask} holds {said} in {strange.size} pixels; its values are {_ranges(known)}."
-    # The grey that Pillow and others make of a palette's colours.
-    red, green, blue = palette(len(meaning))[known].astype(np.int64).T
+def _invalid_message(mask: Path, invalid: np.ndarray, meaning: Codes, values: np.ndarray) -> str:
+    valid = [value for value, index in enumerate(meaning) if index >= 0]
+    listed = ", ".join(map(str, np.unique(invalid)[:5]))
+    text = f"{mask} has invalid values {listed} in {invalid.size} pixels. Valid are {_ranges(valid)}."
+    # The grey values that Pillow and others convert a palette's colours to.
+    red, green, blue = palette(len(meaning))[valid].astype(np.int64).T
     greys = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
     if len(meaning) <= 256 and np.isin(values, greys).all():
-        return (
-            f"{text} They look like a palette's colours turned to grey: save the indices, not their colours."
-        )
-    return f"{text} It is another set's mask, or made by another program."
+        return f"{text} They match a palette's colours converted to grey: save the indices, not the colours."
+    return f"{text} The mask belongs to another data set, or was written by another program."
 
 
 def _ranges(values: Sequence[int]) -> str:
-    """Ascending numbers in words: 0 to 20, 255."""
+    """Format ascending numbers as ranges: 0 to 20, 255."""
     starts = [n for n, value in enumerate(values) if n == 0 or value != values[n - 1] + 1]
     ends = [*(start - 1 for start in starts[1:]), len(values) - 1]
     spans = [(values[a], values[b]) for a, b in zip(starts, ends, strict=True)]

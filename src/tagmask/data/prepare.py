@@ -1,4 +1,4 @@
-"""Making files: what is there is left alone, so a stopped run goes on; a file is whole or not there."""
+"""Write converted files. Existing files are kept, so an interrupted run resumes; writes are atomic."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -15,48 +15,48 @@ __all__ = ["Done", "Job", "convert"]
 
 @dataclass(frozen=True)
 class Job:
-    """A file to be made."""
+    """A file to write."""
 
     target: Path
     make: Callable[[], bytes]
-    """Gives its content; raises TagmaskError where what it is made from is absent or damaged."""
+    """Returns the content; raises TagmaskError if the source is missing or damaged."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a job."""
+    """The result of a job."""
 
     target: Path
     made: bool
-    """False: it was there, or it failed."""
+    """Whether the file was written; False if it existed or the job failed."""
     error: str | None = None
 
 
 def convert(jobs: Sequence[Job], *, workers: int = 1, again: bool = False) -> Iterator[Done]:
-    """Do jobs, and say of each what became of it, in their order.
+    """Run jobs and yield their results, in order.
 
     Args:
         jobs: as `jobs_of` gives them.
-        workers: processes; 1 works in this one.
-        again: make files anew that are there.
+        workers: number of processes; 1 runs in this process.
+        again: overwrite existing files.
 
     Raises:
         InputError: `workers` under 1.
-        OutputError: a file cannot be written. What was made stays.
+        OutputError: a file cannot be written. Files written before are kept.
     """
     check_number("workers", workers, 1, whole=True)
     if workers == 1:
-        yield from (_do(job, again) for job in jobs)
+        yield from (_run(job, again) for job in jobs)
         return
-    # A fresh interpreter for each: one that is copied while threads run may hang.
+    # Spawn, since a process forked while threads run may hang.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         try:
-            yield from pool.map(_do, jobs, [again] * len(jobs), chunksize=16)
+            yield from pool.map(_run, jobs, [again] * len(jobs), chunksize=16)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _do(job: Job, again: bool) -> Done:
+def _run(job: Job, again: bool) -> Done:
     if job.target.exists() and not again:
         return Done(job.target, made=False)
     try:

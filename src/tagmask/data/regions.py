@@ -1,4 +1,4 @@
-"""COCO's regions as pixels: polygons, and run lengths down the columns."""
+"""Rasterise COCO's regions: polygons, and run lengths in column order."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
@@ -14,24 +14,24 @@ __all__ = ["Annotation", "draw_classes", "run_lengths"]
 
 
 Annotation: TypeAlias = tuple[int, int | float, Any]
-"""Class, area, and a region: polygons (lists of x, y, x, y, ...), or run lengths with their size."""
+"""Class index, area, and a region: polygons (lists of x, y, x, y, ...), or run lengths with their size."""
 
 
 def draw_classes(name: str, size: Size, annotations: Sequence[Annotation]) -> Labels:
-    """An image's classes per pixel: 0 where there is no object, else 1 + its class.
+    """Draw an image's class mask: 0 for background, else 1 + the class index.
 
-    Larger objects are drawn first, equal ones in the file's order. COCO does not say which of overlapping
-    objects is in front. Of eight orders tried on twenty photos this is the only one that leaves every tag
-    of TagCLIP's list visible; it hides least.
+    Larger objects are drawn first, objects of equal area in the file's order. COCO does not define which of
+    overlapping objects is in front. Of eight orders tried on twenty photos, this is the only one that leaves
+    every tag of TagCLIP's list visible; it hides the least.
 
     Args:
-        name: of the image, for messages.
+        name: name of the image, for error messages.
         size: (h, w).
-        annotations: class, area, and segmentation as COCO has it, of each object.
+        annotations: class index, area and COCO segmentation of each object.
 
     Raises:
-        InputError: a polygon, and pycocotools is not installed.
-        ImageError: a region that is neither polygons nor run lengths of this size.
+        InputError: there are polygons, but pycocotools is not installed.
+        ImageError: a region is neither polygons nor run lengths of this size.
 
     Example:
         >>> crowd = (7, 2, {"size": [2, 3], "counts": [1, 2, 3]})
@@ -42,67 +42,70 @@ def draw_classes(name: str, size: Size, annotations: Sequence[Annotation]) -> La
     for number, _, region in sorted(annotations, key=lambda annotation: -annotation[1]):
         try:
             for counts in _counts(region, size):
-                labels[_inside(counts, size)] = number + 1
+                labels[_region_mask(counts, size)] = number + 1
         except (InputError, MemoryError):
             raise
-        except Exception as error:  # the library's own are of any kind
+        except Exception as error:  # pycocotools raises exceptions of any type
             raise ImageError(
-                f"{name}: a region of class {number} cannot be drawn ({error}). Fetch the instances again."
+                f"{name}: a region of class {number} is invalid ({error}). Download the instances file again."
             ) from error
     return labels
 
 
 def run_lengths(text: str) -> list[int]:
-    """COCO's counts out of their compressed form.
+    """Decode COCO's compressed run lengths.
 
-    Each count, from the fourth on less the one two before it, is cut into fives of bits, low ones first; a
-    sixth bit says that more follow, and the highest bit of the last five is the sign.
+    Each count (from the fourth on, its difference from the count two before) is split into groups of five
+    bits, low bits first. A sixth bit marks that more groups follow; the highest bit of the last group is the
+    sign.
 
     Source:
-        The format of COCO's mask API.
+        COCO's mask API.
 
     Example:
         >>> run_lengths("12Q1")
         [1, 2, 33]
     """
     counts: list[int] = []
-    value = place = 0
-    for letter in text:
-        bits = ord(letter) - 48
-        value |= (bits & 31) << (5 * place)
-        place += 1
+    value = group = 0
+    for character in text:
+        bits = ord(character) - 48
+        value |= (bits & 31) << (5 * group)
+        group += 1
         if bits & 32:
             continue
         if bits & 16:
-            value -= 1 << (5 * place)
+            value -= 1 << (5 * group)
         counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-        value = place = 0
+        value = group = 0
     return counts
 
 
 def _counts(region: list[list[int | float]] | dict[str, Any], size: Size) -> Iterator[Sequence[int]]:
-    """Run lengths of each of a region's parts; none where it encloses nothing."""
+    """Yield the run lengths of a region's parts; nothing if it encloses no pixels."""
     if isinstance(region, dict):
         if list(region["size"]) != list(size):
-            raise ImageError(f"its run lengths are for {region['size']}, the image is {list(size)}, (h, w)")
+            raise ImageError(
+                f"its run lengths are for size {region['size']}, the image is {list(size)} (h, w)"
+            )
         counts = region["counts"]
         yield counts if isinstance(counts, list) else run_lengths(counts)
         return
-    # Fewer than three points enclose nothing, and four numbers would be taken for a box.
+    # Fewer than three points enclose nothing, and pycocotools would read four numbers as a box.
     polygons = [polygon for polygon in region if len(polygon) >= 6]
     if polygons:
         try:
             from pycocotools import mask as coco
         except ImportError as error:
             raise InputError(
-                "COCO's polygons are drawn by pycocotools: pip install 'tagmask[coco]'"
+                "Drawing COCO's polygons needs pycocotools. Install it: pip install 'tagmask[coco]'"
             ) from error
         for part in coco.frPyObjects(polygons, *size):
             yield run_lengths(part["counts"].decode("ascii"))
 
 
-def _inside(counts: Sequence[int], size: Size) -> Bool[np.ndarray, "h w"]:
+def _region_mask(counts: Sequence[int], size: Size) -> Bool[np.ndarray, "h w"]:
     if sum(counts) != size[0] * size[1]:
-        raise ImageError(f"its run lengths are for {sum(counts)} of {size[0] * size[1]} pixels")
-    down: Bool[np.ndarray, " p"] = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
-    return down.reshape(size[::-1]).T
+        raise ImageError(f"its run lengths cover {sum(counts)} of {size[0] * size[1]} pixels")
+    column_order: Bool[np.ndarray, " p"] = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return column_order.reshape(size[::-1]).T

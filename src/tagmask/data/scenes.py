@@ -1,4 +1,4 @@
-"""Benchmarks of whole scenes: PASCAL Context, ADE20K, Cityscapes.
+"""Scene-parsing data sets: PASCAL Context, ADE20K, Cityscapes.
 
 VOCdevkit/VOC2010/
   JPEGImages/2008_000002.jpg
@@ -33,24 +33,24 @@ CITY_IDS: Codes = codes(
         )
     }
 )
-"""Cityscapes' label ids as the 19 classes that are scored; the other ids are not scored."""
+"""Cityscapes' label ids to the 19 scored classes; other ids are not scored."""
 
 
 def open_context(root: Path, split: str, *, background: bool) -> Dataset:
-    """PASCAL Context's 59 classes, with all other pixels as class 0 or not scored.
+    """Open PASCAL Context: 59 classes; all other pixels are class 0 or not scored.
 
     Args:
-        root: VOCdevkit, the folder above it, or VOC2010 itself.
+        root: VOCdevkit, its parent folder, or VOC2010 itself.
         split: "train" or "val".
-        background: whether the background is a class.
+        background: whether the background is class 0.
 
     Raises:
-        InputError: no such folder or list.
+        InputError: a missing folder or list.
     """
     home = devkit(root, "2010")
     listed = home / "ImageSets" / "SegmentationContext" / f"{split}.txt"
     if not listed.is_file():
-        raise missing(f"There is no list {listed}; `tagmask data prepare context` makes it", home)
+        raise missing(f"No list {listed}; `tagmask data prepare context` writes it", home)
     name, words = ("context60", read_list("sclip_context60"))
     meaning = plain(len(words))
     if not background:
@@ -65,14 +65,14 @@ def open_context(root: Path, split: str, *, background: bool) -> Dataset:
 
 
 def open_ade20k(root: Path, split: str) -> Dataset:
-    """ADE20K's 150 classes of the scene parsing challenge; pixels without a label are not scored.
+    """Open ADE20K: the 150 classes of the scene parsing challenge; unlabelled pixels are not scored.
 
     Args:
-        root: ADEChallengeData2016, or the folder above it.
+        root: ADEChallengeData2016, or its parent folder.
         split: "val" or "train".
 
     Raises:
-        InputError: no such folder.
+        InputError: a missing folder.
     """
     home = first_folder(root, ["ADEChallengeData2016", "ade/ADEChallengeData2016", "."], "ADE20K")
     part = {"val": "validation", "train": "training"}[split]
@@ -87,30 +87,30 @@ def open_ade20k(root: Path, split: str) -> Dataset:
 
 
 def open_cityscapes(root: Path, split: str) -> Dataset:
-    """Cityscapes' 19 classes on finely labelled images, read from `labelTrainIds` or `labelIds`.
+    """Open Cityscapes (fine): 19 classes, read from `labelTrainIds` or `labelIds`.
 
     Args:
-        root: the folder of `leftImg8bit` and `gtFine`, or the one above it, called `cityscapes`.
+        root: the folder with `leftImg8bit` and `gtFine`, or the parent of that folder, named `cityscapes`.
         split: "val" or "train".
 
     Raises:
-        InputError: no such folder.
+        InputError: a missing folder.
     """
     home = first_folder(root, ["cityscapes", "."], "Cityscapes")
-    photos = first_folder(home, [f"leftImg8bit/{split}"], "Cityscapes' images")
+    images = first_folder(home, [f"leftImg8bit/{split}"], "Cityscapes' images")
     samples = [
         sample
-        for city in sorted(folder.name for folder in photos.iterdir() if folder.is_dir())
-        for sample in _city(photos / city, home / "gtFine" / split / city)
+        for city in sorted(folder.name for folder in images.iterdir() if folder.is_dir())
+        for sample in _city(images / city, home / "gtFine" / split / city)
     ]
     return Dataset("cityscapes", read_list("sclip_cityscapes"), (), samples)
 
 
-def _city(photos: Path, labels: Path) -> list[Sample]:
-    there = set(named_files(labels, "_gtFine_labelTrainIds.png")) if labels.is_dir() else set()
+def _city(images: Path, labels: Path) -> list[Sample]:
+    converted = set(named_files(labels, "_gtFine_labelTrainIds.png")) if labels.is_dir() else set()
     samples = []
-    for id_ in named_files(photos, "_leftImg8bit.png"):
-        kind, meaning = ("labelTrainIds", plain(19)) if id_ in there else ("labelIds", CITY_IDS)
-        image, mask = photos / f"{id_}_leftImg8bit.png", labels / f"{id_}_gtFine_{kind}.png"
+    for id_ in named_files(images, "_leftImg8bit.png"):
+        kind, meaning = ("labelTrainIds", plain(19)) if id_ in converted else ("labelIds", CITY_IDS)
+        image, mask = images / f"{id_}_leftImg8bit.png", labels / f"{id_}_gtFine_{kind}.png"
         samples.append(on_disk(id_, image, mask, meaning))
     return samples

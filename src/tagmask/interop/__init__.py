@@ -1,1 +1,1 @@
-"""Results in the forms that other tools open."""
+"""Write results in the formats of other tools."""

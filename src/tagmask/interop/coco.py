@@ -1,4 +1,4 @@
-"""Masks as COCO annotations: one run-length encoded region for each class in each image."""
+"""Write masks as COCO annotations: one run-length encoded region per class and image."""
 
 import json
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ __all__ = ["CocoFile", "needs_pycocotools"]
 
 
 def needs_pycocotools() -> None:
-    """Refuse early where the encoder is not installed.
+    """Check that pycocotools is installed, before any work is done.
 
     Raises:
-        InputError: with the command that installs it.
+        InputError: it is not; the message gives the command that installs it.
     """
     if find_spec("pycocotools") is None:
-        raise InputError("COCO files need pycocotools: pip install 'tagmask[coco]'")
+        raise InputError("Writing COCO files needs pycocotools. Run: pip install 'tagmask[coco]'")
 
 
 @dataclass(eq=False)
 class CocoFile:
-    """COCO's JSON, grown image by image. The background and pixels that are nothing are no annotation.
+    """A COCO annotation file, built image by image. Background and ignored pixels get no annotation.
 
-    Category ids are the labels of the masks where there is a background, else label + 1: 0 is none to tools.
+    Category ids are the mask labels if there is a background, else label + 1, since tools reserve id 0.
     """
 
     words: tuple[str, ...]
@@ -35,12 +35,12 @@ class CocoFile:
     _images: list[dict[str, object]] = field(default_factory=list)
     _annotations: list[dict[str, object]] = field(default_factory=list)
 
-    def add(self, file_name: str, found: Segmentation) -> None:
-        """One image's regions, holes kept; the score is the mean over its pixels, where scores are kept."""
-        height, width = found.labels.shape
+    def add(self, file_name: str, segmentation: Segmentation) -> None:
+        """Add one image's regions, with holes. A region's score is the mean over its pixels, if available."""
+        height, width = segmentation.labels.shape
         image = len(self._images) + 1
         self._images.append({"id": image, "file_name": file_name, "height": height, "width": width})
-        labels = np.unique(found.labels)
+        labels = np.unique(segmentation.labels)
         for label in (int(i) for i in labels if i < len(self.words) and not (self.background and i == 0)):
             self._annotations.append(
                 {
@@ -48,29 +48,29 @@ class CocoFile:
                     "image_id": image,
                     "category_id": self._category(label),
                     "iscrowd": 0,
-                    **_region(found, label),
+                    **_region(segmentation, label),
                 }
             )
 
     def encode(self) -> bytes:
-        """The file."""
+        """Return the content of the file."""
         first = int(self.background)
         categories = [
             {"id": self._category(label), "name": self.words[label], "supercategory": ""}
             for label in range(first, len(self.words))
         ]
-        whole = {"images": self._images, "annotations": self._annotations, "categories": categories}
-        # A file name need not be text: what is none becomes an escape, which JSON reads back.
-        return (json.dumps(whole, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+        content = {"images": self._images, "annotations": self._annotations, "categories": categories}
+        # File names may hold bytes that are not UTF-8; they become escapes, which JSON reads back.
+        return (json.dumps(content, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
     def _category(self, label: int) -> int:
         return label if self.background else label + 1
 
 
-def _region(found: Segmentation, label: int) -> dict[str, object]:
+def _region(segmentation: Segmentation, label: int) -> dict[str, object]:
     from pycocotools import mask as coco
 
-    inside = found.labels == label
+    inside = segmentation.labels == label
     runs = coco.encode(np.asfortranarray(inside.astype(np.uint8)))
     box: Sequence[float] = coco.toBbox(runs).tolist()
     region: dict[str, object] = {
@@ -78,6 +78,6 @@ def _region(found: Segmentation, label: int) -> dict[str, object]:
         "area": int(coco.area(runs)),
         "bbox": box,
     }
-    if found.scores is not None:
-        region["score"] = round(float(found.scores[label][inside].mean()), 6)
+    if segmentation.scores is not None:
+        region["score"] = round(float(segmentation.scores[label][inside].mean()), 6)
     return region

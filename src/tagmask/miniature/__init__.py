@@ -1,1 +1,1 @@
-"""A small world that this project draws, with exact truth, and the small CLIP trained on it."""
+"""The miniature data set: drawn scenes with exact ground truth, and the small CLIP trained on them."""

@@ -1,10 +1,10 @@
-"""What the objects of the miniature world stand on and hang in: ten textures, any size, no two alike.
+"""Background textures of the miniature data set: ten kinds, at any size, varied by seed.
 
-Every texture is first a map of tones, 0 the darkest and 255 the lightest, and then a ramp of colours that the
-tones choose from. Structures measure about a tenth of the shorter side, so that a small crop still tells
-which texture it is of, and their number does not grow with the number of pixels.
+Every texture is a greyscale map (0 darkest, 255 lightest) that is mapped to colours by a ramp. Structures
+measure about a tenth of the shorter side, so that a small crop still identifies the texture, and their number
+does not grow with the number of pixels.
 
-Shapes are drawn on a canvas twice as fine as the texture; h, w, unit and all lengths are in its samples.
+Shapes are drawn on a canvas of twice the resolution; h, w, unit and all lengths are in canvas pixels.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ __all__ += ["water", "wood"]
 
 Texture: TypeAlias = UInt8[ndarray, "h w 3"]
 Draw = Callable[[Size, np.random.Generator], Texture]
-"""Paints one texture: its size in, its pixels out."""
+"""Paints a texture of the given size."""
 _Points: TypeAlias = Float64[ndarray, "n 2"]
 _Tones: TypeAlias = Image.Image
 
@@ -37,17 +37,17 @@ _MOST_UNITS = 100
 
 @dataclass(frozen=True)
 class Background:
-    """A word and the way of drawing what it names."""
+    """A background word and its texture."""
 
     name: str
     draw: Draw
     ground: bool
-    """Things stand on it; otherwise it is behind them."""
+    """Whether objects stand on it; otherwise it is the upper background."""
     synonyms: tuple[str, ...] = ()
-    """Other words for it that captions use."""
+    """Other words for it in captions."""
 
 
-# -- Below --------------------------------------------------------------------------------------------------
+# -- Below ---------------------------------------------------------------------------------------------------
 
 
 def grass(size: Size, rng: np.random.Generator) -> Texture:
@@ -65,7 +65,7 @@ def grass(size: Size, rng: np.random.Generator) -> Texture:
     tall = rng.uniform(0.35, 1.0, (rows, blades)) * length
     tips = root + width / 2 + tall * rng.normal(lean, spread, (rows, blades))
     saw = np.stack([root, (y - tall * 0.1) / _FINE, tips, (y - tall) / _FINE], axis=2)
-    # Neighbouring rows differ, or the blades would not be seen.
+    # Neighbouring rows differ, or the blades would be invisible.
     apart = rng.uniform(20, 45) * (np.arange(rows) % 2 * 2 - 1)
     tones = (rng.normal(130, rng.uniform(10, 25), rows) + apart).clip(20, 235).astype(int).tolist()
     levels = (y[:, 0] / _FINE).tolist()
@@ -130,7 +130,7 @@ def snow(size: Size, rng: np.random.Generator) -> Texture:
 
 
 def wood(size: Size, rng: np.random.Generator) -> Texture:
-    """A floor of planks with grain and knots, along either side of the picture."""
+    """A floor of planks with grain and knots, along either side of the image."""
     upright = rng.random() < 0.5
     h, w = size[::-1] if upright else size
     canvas, brush, unit = _canvas((h, w), rng)
@@ -163,7 +163,7 @@ def gravel(size: Size, rng: np.random.Generator) -> Texture:
     return _painted(tones, _ramp(base, rng.uniform(0.45, 0.65)))
 
 
-# -- Above --------------------------------------------------------------------------------------------------
+# -- Above ---------------------------------------------------------------------------------------------------
 
 
 def sky(size: Size, rng: np.random.Generator) -> Texture:
@@ -217,7 +217,7 @@ def brick(size: Size, rng: np.random.Generator) -> Texture:
 
 def forest(size: Size, rng: np.random.Generator) -> Texture:
     """Dense foliage: tufts of pointed leaves, one before the other, light on top and dark between."""
-    # Foliage hides its own jagged edges, so the canvas is no finer than the picture.
+    # Foliage hides its own jagged edges, so the canvas is no finer than the texture.
     canvas, brush, unit = _canvas(_half(size), rng, 10)
     spots = _scattered(canvas, unit * rng.uniform(0.95, 1.3), rng)
     n = len(spots)
@@ -250,7 +250,7 @@ BACKGROUNDS: Mapping[str, Background] = MappingProxyType(
 """All of them, by name."""
 
 
-# -- Shapes -------------------------------------------------------------------------------------------------
+# -- Shapes --------------------------------------------------------------------------------------------------
 
 
 def _unit(size: Size, rng: np.random.Generator) -> float:
@@ -299,9 +299,9 @@ def _heaps(
     *,
     spikes: float = 0.0,
 ) -> None:
-    """Lumps at the spots, each in layers: (zoom, shift up and left in radii, tone above its own).
+    """Draw lumps at the spots, each in layers: (zoom, shift up and left in radii, added tone).
 
-    Corners are up to `rough`, and every other one `spikes`, further in (shares of the radius).
+    Corners are moved inwards by up to `rough`, every other one also by `spikes` (fractions of the radius).
     """
     zoom, shift, more = np.array(layers).T
     turns = (np.arange(corners) / corners + rng.uniform(size=(len(spots), 1))) * 2 * np.pi
@@ -325,11 +325,11 @@ def _stars(
     _polygons(brush, spots[:, None] + star * radius[:, None, None], tones)
 
 
-# -- Maps of tones ------------------------------------------------------------------------------------------
+# -- Greyscale maps ------------------------------------------------------------------------------------------
 
 
 def _noise(size: Size, down: float, across: float, rng: np.random.Generator) -> _Tones:
-    """Smooth noise whose spots measure about `down` by `across`."""
+    """Smooth noise with spots of about `down` by `across`."""
     h, w = size
     grid = (min(h, int(h * _FINE / down) + 2), min(w, int(w * _FINE / across) + 2))
     return Image.fromarray(rng.integers(0, 256, grid, np.uint8)).resize((w, h), Image.Resampling.BICUBIC)
@@ -369,16 +369,16 @@ def _bonds(
 
 
 def _lit(tones: _Tones, unit: float, share: float, rng: np.random.Generator) -> _Tones:
-    """With `share` of broad light and shadow."""
+    """Blend in `share` of large-scale light and shadow."""
     w, h = tones.size
     return Image.blend(tones, _noise((h, w), unit * 2.5, unit * 2.5, rng), share)
 
 
-# -- Colours ------------------------------------------------------------------------------------------------
+# -- Colours -------------------------------------------------------------------------------------------------
 
 
 def _colour(rng: np.random.Generator, *among: Colour) -> Colour:
-    """A colour on the way from one of these to the next, and a little beside it."""
+    """Sample a colour between two neighbouring ones, with some noise."""
     i = int(rng.integers(len(among) - 1))
     between = np.array(mixed(among[i], among[i + 1], rng.uniform()))
     r, g, b = (between + rng.normal(0, 8) + rng.normal(0, 5, 3)).clip(0, 255).astype(int).tolist()
@@ -386,12 +386,12 @@ def _colour(rng: np.random.Generator, *among: Colour) -> Colour:
 
 
 def _ramp(base: Colour, contrast: float) -> list[tuple[int, Colour]]:
-    """From a dark through the colour itself to a light one."""
+    """Stops of a ramp: a dark colour, the colour itself, a light colour."""
     return [(20, darker(base, contrast)), (128, base), (235, lighter(base, contrast))]
 
 
 def _painted(tones: _Tones, stops: Sequence[tuple[int, Colour]]) -> Texture:
-    """Colours for tones, mixed between the stops."""
+    """Map tones to colours, interpolated between the stops."""
     at, colours = [stop[0] for stop in stops], np.array([stop[1] for stop in stops])
     ramp = np.stack([np.interp(np.arange(256), at, channel) for channel in colours.T], axis=1)
     tones.putpalette(ramp.astype(np.uint8).tobytes())

@@ -1,7 +1,7 @@
-"""What a person might write under a scene: names, colours, counts, places and backgrounds, in many wordings.
+"""Generate captions of scenes: names, colours, counts, positions and backgrounds, in many wordings.
 
-A caption is all that training ever sees of the truth. Its phrases ("a red car", "two fish", "grass") come
-with it as a parser would find them: which word each names and in which colour.
+Captions are the only supervision in training. Each comes with its phrases ("a red car", "two fish", "grass"),
+as a parser would return them: the word and the colour of each.
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ __all__ = ["Caption", "Phrase", "caption_of", "known_words", "phrase_text", "tra
 
 @dataclass(frozen=True, order=True)
 class Phrase:
-    """One thing that a caption names."""
+    """One object or background that a caption names."""
 
     word: int
     """A class of objects, or `len(CLASS_NAMES)` + a background."""
     colour: int | None = None
-    """None where the caption does not say."""
+    """None if the caption does not name it."""
 
 
 @dataclass(frozen=True)
 class Caption:
-    """A sentence and the phrases in it."""
+    """A sentence and its phrases."""
 
     text: str
     phrases: tuple[Phrase, ...]
@@ -40,7 +40,7 @@ _OPENINGS = (
     "an image of {}", "a scene with {}", "a picture that shows {}", "a photo of {}", "one can see {}",
 )  # fmt: skip
 _COUNTS = ("", "one", "two", "three", "four", "five")
-_BEHIND = {
+_BACKGROUND_PHRASES = {
     "grass": ("on grass", "on the grass", "on a lawn", "in a field of grass"),
     "sand": ("on sand", "on the sand", "on a beach of sand"),
     "water": ("on water", "in the water", "on the sea", "by the water"),
@@ -52,7 +52,7 @@ _BEHIND = {
     "brick": ("in front of a brick wall", "against brick", "by a wall of brick"),
     "forest": ("in the forest", "in front of a forest", "by a forest"),
 }
-_ALONE = {
+_BACKGROUND_ONLY = {
     "brick": ("a brick wall", "brick"),
     "wood": ("wood", "a wood floor"),
     "night": ("night", "the night sky"),
@@ -60,58 +60,58 @@ _ALONE = {
 
 
 def caption_of(contents: Sequence[Content], rng: np.random.Generator) -> Caption:
-    """One sentence about one scene, or about several that stand beside each other in one picture."""
+    """Generate one sentence about one scene, or about the scenes of a collage."""
     groups: dict[tuple[int, int], list[tuple[float, float]]] = {}
     grounds: list[int] = []
     for content in contents:
         for thing in content.things:
             groups.setdefault((thing.kind, thing.colour), []).append(thing.centre)
         grounds += [g for g in content.grounds if g not in grounds]
-    named, phrases = [], []
+    names, phrases = [], []
     order = list(groups.items())
     rng.shuffle(order)
     for (kind, colour), centres in order:
         coloured = rng.random() < 0.65
         place = centres[0] if len(contents) == 1 and len(centres) == 1 and rng.random() < 0.3 else None
-        named.append(_named(kind, colour if coloured else None, len(centres), place, rng))
+        names.append(_noun_phrase(kind, colour if coloured else None, len(centres), place, rng))
         phrases.append(Phrase(kind, colour if coloured else None))
     phrases += [Phrase(len(CLASS_NAMES) + g) for g in grounds]
-    behind = " and ".join(_pick(_BEHIND[_background(g)], rng) for g in grounds)
-    if not named:
-        alone = [_pick(_ALONE.get(_background(g), (_background(g),)), rng) for g in grounds]
+    background = " and ".join(_pick(_BACKGROUND_PHRASES[_background(g)], rng) for g in grounds)
+    if not names:
+        alone = [_pick(_BACKGROUND_ONLY.get(_background(g), (_background(g),)), rng) for g in grounds]
         return Caption(_pick(_OPENINGS, rng).format(" and ".join(alone)), tuple(phrases))
-    things = _joined(named)
-    opened = _pick(_OPENINGS, rng).format(things)
-    text = f"{behind}, {things}" if rng.random() < 0.15 else f"{opened} {behind}"
+    things = _joined(names)
+    opening = _pick(_OPENINGS, rng).format(things)
+    text = f"{background}, {things}" if rng.random() < 0.15 else f"{opening} {background}"
     return Caption(text, tuple(phrases))
 
 
 def phrase_text(phrase: Phrase, rng: np.random.Generator) -> str:
-    """A phrase alone, as a caption would word it."""
+    """Word a single phrase as in a caption."""
     objects = len(CLASS_NAMES)
     if phrase.word >= objects:
         name = _background(phrase.word - objects)
-        bare = _pick((name, *_ALONE.get(name, ())), rng)
-        named = bare
+        bare = _pick((name, *_BACKGROUND_ONLY.get(name, ())), rng)
+        text = bare
     else:
         names = (CLASSES[phrase.word].name,) * 3 + CLASSES[phrase.word].synonyms
         shade = "" if phrase.colour is None else f"{tuple(COLOURS)[phrase.colour]} "
         bare = shade + _pick(names, rng)
-        named = _named(phrase.word, phrase.colour, 1, None, rng)
+        text = _noun_phrase(phrase.word, phrase.colour, 1, None, rng)
     if rng.random() < 0.5:
         return _pick(_ensembles(), rng).replace("{}", bare)
-    return _pick(_OPENINGS, rng).format(named)
+    return _pick(_OPENINGS, rng).format(text)
 
 
 def _ensembles() -> tuple[str, ...]:
-    """The sentences of the prompt ensembles that the frozen model will be asked with."""
+    """Templates of the prompt ensembles that methods use with the trained model."""
     return read_list("sclip_templates80") + read_list("prompts_tag85")
 
 
 def known_words() -> tuple[str, ...]:
-    """Every word that training sees in a caption of its own, in alphabetical order."""
+    """Return every word of the training captions, in alphabetical order."""
     texts = [*_COUNTS, *COLOURS, "a an and at the in on of by left right top bottom middle corner"]
-    texts += [t for group in (*_BEHIND.values(), *_ALONE.values()) for t in group]
+    texts += [t for group in (*_BACKGROUND_PHRASES.values(), *_BACKGROUND_ONLY.values()) for t in group]
     for kind in CLASSES:
         for name in (kind.name, *kind.synonyms):
             texts += [name, _plural(name)]
@@ -120,12 +120,12 @@ def known_words() -> tuple[str, ...]:
 
 
 def training_texts() -> tuple[str, ...]:
-    """Sentences that hold every word of training, those of the prompt ensembles included."""
+    """Return texts that contain every training word, including those of the prompt ensembles."""
     openings = [text.replace("{}", " ") for text in (*_OPENINGS, *_ensembles())]
     return (*openings, *known_words(), *(f"{word}," for word in known_words()))
 
 
-def _named(
+def _noun_phrase(
     kind: int,
     colour: int | None,
     count: int,

@@ -1,7 +1,7 @@
-"""Shapes in, antialiased pictures out: the pencils of the miniature world.
+"""Rasterise shapes with antialiasing: the drawing functions of the miniature data set.
 
-A drawing is a list of parts, painted one over the other in unit coordinates: x to the right, y down, the
-object inside -1..1. A part without colour cuts a hole through all that lies under it.
+A drawing is a list of parts, painted in order, in unit coordinates: x to the right, y down, the object inside
+-1..1. A part without colour cuts a hole through everything below it.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ class Part:
     """None cuts a hole."""
 
 
-# -- Outlines -----------------------------------------------------------------------------------------------
+# -- Outlines ------------------------------------------------------------------------------------------------
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, corners: int = 28) -> Outline:
@@ -122,14 +122,14 @@ def stroke(points: Sequence[tuple[float, float]] | Outline, width: float) -> Out
 
 
 def turned(outline: Outline, turns: float, about: tuple[float, float] = (0.0, 0.0)) -> Outline:
-    """Rotated clockwise on the picture, 1 being a whole turn."""
+    """Rotate clockwise in the image; 1 is a full turn."""
     c, s = np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)
     rotated: Outline = (outline - about) @ np.array([[c, s], [-s, c]]) + about
     return rotated
 
 
 def moved(outline: Outline, dx: float, dy: float, zoom_x: float = 1.0, zoom_y: float = 1.0) -> Outline:
-    """Scaled about the origin, then shifted."""
+    """Scale about the origin, then shift."""
     return outline * (zoom_x, zoom_y) + (dx, dy)
 
 
@@ -138,7 +138,7 @@ def hole(outline: Outline) -> Part:
     return Part(outline, None)
 
 
-# -- Colours ------------------------------------------------------------------------------------------------
+# -- Colours -------------------------------------------------------------------------------------------------
 
 
 def mixed(a: Colour, b: Colour, share: float) -> Colour:
@@ -157,15 +157,15 @@ def lighter(colour: Colour, share: float = 0.3) -> Colour:
     return mixed(colour, (255, 255, 255), share)
 
 
-# -- Pictures -----------------------------------------------------------------------------------------------
+# -- Images --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Stamp:
-    """A painted object and its place on the picture."""
+    """A painted object and its position in the image."""
 
     pixels: UInt8[ndarray, "h w 4"]
-    """Red, green, blue and alpha; all 0 where nothing was painted."""
+    """RGBA; all 0 where nothing is painted."""
     top: int
     left: int
 
@@ -179,15 +179,15 @@ def rasterise(
     flip: bool = False,
     squeeze: float = 1.0,
 ) -> Stamp:
-    """Paint a drawing on a transparent rectangle just large enough, antialiased.
+    """Paint a drawing on the smallest transparent rectangle that contains it, antialiased.
 
     Args:
         parts: in the order they are painted.
-        radius: pixels that one unit becomes.
-        centre: (x, y) in pixels of the picture, where the drawing's origin goes.
-        turns: rotation of the whole, clockwise.
-        flip: mirror left and right first.
-        squeeze: width over height, beside what the drawing has.
+        radius: pixels per unit.
+        centre: (x, y) of the drawing's origin, in image pixels.
+        turns: rotation of the drawing, clockwise, in turns.
+        flip: mirror left and right before rotating.
+        squeeze: additional horizontal scale.
     """
     ends = np.cumsum([len(part.outline) for part in parts])
     points = np.concatenate([part.outline for part in parts])
@@ -200,5 +200,5 @@ def rasterise(
     for part, outline in zip(parts, np.split(points, ends[:-1]), strict=True):
         fill = (0, 0, 0, 0) if part.colour is None else (*part.colour, 255)
         brush.polygon(outline.ravel().tolist(), fill=fill)
-    # Pillow weighs colours by alpha here, so the transparent black around an outline does not bleed into it.
+    # Pillow weights colours by alpha here, so transparent black does not bleed into the outline.
     return Stamp(np.asarray(canvas.reduce(_FINE)), top, left)

@@ -1,7 +1,7 @@
-"""Scenes of the miniature world: a background or two, objects on it, and the exact truth about both.
+"""Scenes of the miniature data set: one or two backgrounds with objects, and their exact ground truth.
 
-Everything follows from a seed. Three things are kept from training, so that what is new to the model can be
-measured: the last style of every class, two colours of every class, and all scenes of the "test" split.
+Everything follows from a seed. Training excludes the last style of every class, two colours of every class,
+and all scenes of the "test" split, so that generalisation can be measured.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ __all__ = [
     "SceneObject",
     "VisibleObject",
     "draw_scene",
-    "kept_from_training",
+    "is_held_out_colour",
     "plan_scene",
     "training_colours",
 ]
@@ -49,7 +49,7 @@ COLOURS: dict[str, Colour] = {
 
 CLASS_NAMES = tuple(kind.name for kind in CLASSES)
 BACKGROUND_NAMES = tuple(BACKGROUNDS)
-"""In an index mask they follow the classes of objects: the first is `len(CLASS_NAMES)`."""
+"""In an index mask they follow the object classes: the first is `len(CLASS_NAMES)`."""
 
 _SPLITS = ("train", "test")
 
@@ -64,9 +64,9 @@ class SceneObject:
     """Index into `COLOURS`."""
     style: int
     centre: tuple[float, float]
-    """(x, y) in shares of the image's width and height."""
+    """(x, y) as fractions of the image's width and height."""
     radius: float
-    """Half its larger extent, in shares of the image's short side."""
+    """Half its larger extent, as a fraction of the image's short side."""
     turns: float
     flip: bool
     squeeze: float
@@ -74,46 +74,46 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a scene will show, before it is drawn."""
+    """The layout of a scene, before it is drawn."""
 
     grounds: tuple[int, ...]
-    """Indices into `BACKGROUND_NAMES`: one that fills the image, or the upper and the lower one."""
+    """Indices into `BACKGROUND_NAMES`: one for the whole image, or the upper and the lower one."""
     horizon: float
-    """Where the lower one begins, in shares of the height."""
+    """Where the lower background begins, as a fraction of the height."""
     things: tuple[SceneObject, ...]
     """Painted in this order."""
     seed: tuple[int, ...]
-    """Of the textures and of the details of each object."""
+    """Seeds the textures and the details of each object."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture and its truth."""
+    """An image and its ground truth."""
 
     image: UInt8[ndarray, "h w 3"]
     labels: UInt8[ndarray, "h w"]
-    """Per pixel: a class of object, or `len(CLASS_NAMES)` + a background."""
+    """Per pixel: an object class, or `len(CLASS_NAMES)` + a background."""
     plan: Plan
     visible: tuple[float, ...]
-    """For each thing, the share of what was drawn of it that is neither hidden nor outside (0..1)."""
+    """Visible fraction of each object, 0..1: neither occluded nor outside the image."""
 
     @property
     def content(self) -> "Content":
-        """What a person would say is in the picture."""
-        owned = np.bincount(self.labels.ravel(), minlength=len(CLASS_NAMES) + len(BACKGROUND_NAMES))
+        """The visible objects and backgrounds."""
+        areas = np.bincount(self.labels.ravel(), minlength=len(CLASS_NAMES) + len(BACKGROUND_NAMES))
         things = [
             VisibleObject(thing.kind, thing.colour, thing.centre)
             for thing, share in zip(self.plan.things, self.visible, strict=True)
-            if share >= _LEAST_SEEN
+            if share >= _MIN_VISIBLE
         ]
         grounds = [
-            g for g in self.plan.grounds if owned[len(CLASS_NAMES) + g] >= _LEAST_GROUND * self.labels.size
+            g for g in self.plan.grounds if areas[len(CLASS_NAMES) + g] >= _MIN_GROUND * self.labels.size
         ]
         return Content(tuple(things), tuple(grounds))
 
 
 class VisibleObject(NamedTuple):
-    """An object that can be named."""
+    """An object that is visible enough to be named."""
 
     kind: int
     colour: int
@@ -122,26 +122,26 @@ class VisibleObject(NamedTuple):
 
 @dataclass(frozen=True)
 class Content:
-    """The nameable part of a scene: all that a caption may draw on."""
+    """The visible part of a scene: all that a caption may mention."""
 
     things: tuple[VisibleObject, ...]
     grounds: tuple[int, ...]
 
 
-_LEAST_SEEN = 0.2
-"""Share of an object that must be seen for it to be named."""
-_LEAST_GROUND = 0.04
-"""Share of the picture that a background must own to be named."""
+_MIN_VISIBLE = 0.2
+"""Smallest visible fraction of a nameable object."""
+_MIN_GROUND = 0.04
+"""Smallest image fraction of a nameable background."""
 
 
-def kept_from_training(kind: int, colour: int) -> bool:
-    """Whether no scene of the "train" split shows this class in this colour (two colours of each class)."""
+def is_held_out_colour(kind: int, colour: int) -> bool:
+    """Whether the "train" split excludes this colour of the class (two colours of each class)."""
     return (7 * kind + 3 * colour) % len(COLOURS) in (0, 5)
 
 
 def training_colours(kind: int) -> tuple[int, ...]:
-    """The colours in which the "train" split shows a class."""
-    return tuple(c for c in range(len(COLOURS)) if not kept_from_training(kind, c))
+    """Return the colours of a class in the "train" split."""
+    return tuple(c for c in range(len(COLOURS)) if not is_held_out_colour(kind, c))
 
 
 def plan_scene(
@@ -152,30 +152,30 @@ def plan_scene(
     radius: tuple[float, float] = (0.13, 0.4),
     aspect: float = 1.0,
 ) -> Plan:
-    """Choose what a scene shows.
+    """Sample the layout of a scene.
 
     Args:
         seed: any whole number from 0 on; scenes of different splits differ for the same seed.
-        split: "train" or "test". Test scenes show all styles and colours, training scenes those
-            that are not kept back.
-        count: fewest and most objects. Fewer may come out where there is no room.
-        radius: smallest and largest half-extent, in shares of the short side; above 0.5 an object is cut
-            by the border.
-        aspect: width over height of the image to come.
+        split: "train" or "test". Test scenes have all styles and colours, training scenes only those
+            that are not held out.
+        count: minimum and maximum number of objects; fewer if there is no room.
+        radius: smallest and largest half-extent, as fractions of the short side; above 0.5 the border cuts
+            the object.
+        aspect: width over height of the image.
 
     Raises:
-        InputError: another split.
+        InputError: an unknown split.
     """
     check_choice("split", split, _SPLITS)
     key = (_SPLITS.index(split), seed)
     rng = np.random.default_rng((*key, 0))
     grounds = _choose_grounds(rng)
     horizon = float(rng.uniform(0.35, 0.65))
-    wanted = int(rng.integers(count[0], count[1] + 1))
-    reach = (max(aspect, 1.0), max(1 / aspect, 1.0))  # the sides, in short sides
+    target = int(rng.integers(count[0], count[1] + 1))
+    reach = (max(aspect, 1.0), max(1 / aspect, 1.0))  # side lengths, in units of the short side
     things: list[SceneObject] = []
-    for _ in range(16 * wanted):
-        if len(things) == wanted:
+    for _ in range(16 * target):
+        if len(things) == target:
             break
         thing = _choose_thing(rng, split, radius, things)
         if _has_room(thing, things, reach):
@@ -184,10 +184,10 @@ def plan_scene(
 
 
 def draw_scene(plan: Plan, size: Size) -> Scene:
-    """Draw a plan at any size; the same plan and size give the same pixels."""
+    """Draw a plan at any size; the same plan and size always give the same pixels."""
     h, w = size
     image, labels = _paint_grounds(plan, size)
-    whole = []
+    drawn_areas = []
     for i, thing in enumerate(plan.things):
         rng = np.random.default_rng((*plan.seed, 2, i))
         colour = _jittered(tuple(COLOURS.values())[thing.colour], rng)
@@ -199,19 +199,19 @@ def draw_scene(plan: Plan, size: Size) -> Scene:
             flip=thing.flip,
             squeeze=thing.squeeze,
         )
-        whole.append(int((stamp.pixels[..., 3] >= _SOLID).sum()))
-        _press(image, labels, stamp, code=_FIRST_THING + i, light=rng.uniform(-0.16, 0.16, size=2))
+        drawn_areas.append(int((stamp.pixels[..., 3] >= _SOLID).sum()))
+        _paste(image, labels, stamp, code=_FIRST_THING + i, light=rng.uniform(-0.16, 0.16, size=2))
     counts = np.bincount(labels.ravel(), minlength=256)
-    visible = tuple(float(counts[_FIRST_THING + i]) / max(total, 1) for i, total in enumerate(whole))
+    visible = tuple(float(counts[_FIRST_THING + i]) / max(total, 1) for i, total in enumerate(drawn_areas))
     names = np.arange(256, dtype=np.uint8)
     names[_FIRST_THING : _FIRST_THING + len(plan.things)] = [thing.kind for thing in plan.things]
     return Scene(image, names[labels], plan, visible)
 
 
 _SOLID = 128
-"""Alpha from which a pixel belongs to the object."""
+"""Minimum alpha of a pixel that belongs to the object."""
 _FIRST_THING = 200
-"""While a scene is drawn each object has a number of its own in the mask, so that hidden ones can be told."""
+"""While a scene is drawn, each object has its own code in the mask, to count its visible area."""
 
 
 def _choose_grounds(rng: np.random.Generator) -> tuple[int, ...]:
@@ -226,11 +226,11 @@ def _choose_grounds(rng: np.random.Generator) -> tuple[int, ...]:
 def _choose_thing(
     rng: np.random.Generator, split: str, radius: tuple[float, float], before: Sequence[SceneObject]
 ) -> SceneObject:
-    # Now and then another of the same class, so that there is something to count.
-    again = bool(before) and rng.random() < 0.25
-    kind = before[-1].kind if again else int(rng.integers(len(CLASSES)))
+    # Sometimes repeat the class, so that captions have counts.
+    repeat = bool(before) and rng.random() < 0.25
+    kind = before[-1].kind if repeat else int(rng.integers(len(CLASSES)))
     known = training_colours(kind) if split == "train" else tuple(range(len(COLOURS)))
-    colour = before[-1].colour if again and rng.random() < 0.7 else int(rng.choice(known))
+    colour = before[-1].colour if repeat and rng.random() < 0.7 else int(rng.choice(known))
     styles = len(CLASSES[kind].styles) - (split == "train")
     tilt = CLASSES[kind].tilt
     return SceneObject(
@@ -238,7 +238,7 @@ def _choose_thing(
         colour=colour,
         style=int(rng.integers(styles)),
         centre=(float(rng.uniform(0.08, 0.92)), float(rng.uniform(0.08, 0.92))),
-        # Sizes even on a logarithmic scale, and smaller where there are more.
+        # Log-uniform sizes, smaller if there are more objects.
         radius=float(np.exp(rng.uniform(*np.log(radius)))) * (1.0 if len(before) == 0 else 0.85),
         turns=float(rng.uniform(-tilt, tilt)),
         flip=bool(rng.random() < 0.5),
@@ -247,7 +247,7 @@ def _choose_thing(
 
 
 def _has_room(thing: SceneObject, others: Sequence[SceneObject], reach: tuple[float, float]) -> bool:
-    """Neither hiding another for the most part nor, if it is small, cut by the border for the most part."""
+    """Whether the object neither mostly occludes another nor, if small, is mostly outside the image."""
     x, y = thing.centre[0] * reach[0], thing.centre[1] * reach[1]
     margin = 0.55 * thing.radius
     inside = margin <= x <= reach[0] - margin and margin <= y <= reach[1] - margin
@@ -277,7 +277,7 @@ def _paint_grounds(plan: Plan, size: Size) -> tuple[UInt8[ndarray, "h w 3"], UIn
     return image, labels
 
 
-def _press(
+def _paste(
     image: UInt8[ndarray, "h w 3"],
     labels: UInt8[ndarray, "h w"],
     stamp: Stamp,
@@ -285,7 +285,7 @@ def _press(
     code: int,
     light: Float64[ndarray, "2"],
 ) -> None:
-    """Lay a stamp over the image and its mask; what falls outside is lost."""
+    """Paste a stamp onto the image and its mask, clipped to the image."""
     h, w = labels.shape
     side_y, side_x = stamp.pixels.shape[:2]
     rows = slice(max(stamp.top, 0), min(stamp.top + side_y, h))
@@ -296,7 +296,7 @@ def _press(
         rows.start - stamp.top : rows.stop - stamp.top, columns.start - stamp.left : columns.stop - stamp.left
     ]
     n_y, n_x = paint.shape[:2]
-    # Light from one side, so that no surface is perfectly flat.
+    # Light from one side, so that no surface has a uniform colour.
     slope = 1 + light[0] * np.linspace(-1, 1, n_y)[:, None] + light[1] * np.linspace(-1, 1, n_x)
     lit = np.minimum(paint[..., :3] * slope.astype(np.float32)[..., None], 255)
     under = image[rows, columns]
@@ -305,7 +305,7 @@ def _press(
 
 
 def _jittered(colour: Colour, rng: np.random.Generator) -> Colour:
-    """A shade of the same name."""
+    """Vary a colour within its name."""
     shade = np.array(colour) * rng.uniform(0.85, 1.12) + rng.uniform(-12, 12, size=3)
     r, g, b = (int(v) for v in np.clip(shade, 0, 255))
     return r, g, b

@@ -1,1 +1,1 @@
-"""One paper, one file, reading in the order of the paper."""
+"""The papers: one file each, in the order of the paper and with its symbols."""

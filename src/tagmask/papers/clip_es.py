@@ -1,22 +1,22 @@
-"""CLIP-ES: masks of an image's tags, from gradients and attention, without training.
+"""CLIP-ES: masks of given tags from Grad-CAM and attention, without training.
 
     Y. Lin, M. Chen, W. Wang, B. Wu, K. Li, B. Lin, H. Liu, X. He. "CLIP is Also an Efficient Segmenter: A
     Text-Driven Approach for Weakly Supervised Semantic Segmentation", CVPR 2023.
 
-With tags from TagCLIP in place of true image labels this is CLS-SEG (TagCLIP, AAAI 2024); the two programs
+With TagCLIP's tags in place of ground-truth tags this is CLS-SEG (TagCLIP, AAAI 2024); the two programs
 differ in settings only. In the paper's order: *text*, synonyms fused into one prompt; *softmax Grad-CAM*, in
-which an image's tags and the background words compete; *CAA*, class-aware attention-based affinity; *masks*;
-what goes into a dense CRF and comes out of it, with the cut of *confidence-guided* labels.
+which the image's tags and the background words compete; *CAA*, class-aware attention-based affinity; *masks*;
+input and output of a dense CRF, with the confidence threshold of *confidence-guided* labels.
 
-    K     tags of an image, in the order given      N      patches, row-major (gh x gw)
-    cam   (K, gh, gw) activation maps, 0..1         plane  a map at the image's own size; background first
+    K     tags of an image, in the given order      N      patches, row-major (gh x gw)
+    cam   (K, gh, gw) activation maps, 0..1         plane  a map at the image's size; background first
 
 As coded by the authors: one scale, no flip; maps are scaled twice by (z - min) / (1e-7 + range); boxes lose
-the last grid row and column (`lose_border`), so that an image of one row of patches is all background; planes
-are held in float16 (`half_planes`) before the arg-max.
+the last grid row and column (`lose_border`), so an image with a single row of patches is all background;
+planes are rounded to float16 (`half_planes`) before the argmax.
 
-Departures: an image without tags is all background (their program stops), or `ignore_index` where there is no
-background plane; patches that nobody attends to have no affinity (they divide by 0).
+Departures: an image without tags is all background (the authors' program stops), or `ignore_index` where
+there is no background plane; patches that receive no attention have zero affinity (the authors divide by 0).
 """
 
 from collections.abc import Iterator, Sequence
@@ -56,46 +56,46 @@ __all__ = [
 ]
 
 _PAPER_DEPTH = 12
-_LEAST_RANGE = 1e-7
-_LEAST_PROBABILITY = 1e-5
-"""Of a plane, before the CRF takes its logarithm."""
+_RANGE_EPSILON = 1e-7
+_MIN_PROBABILITY = 1e-5
+"""Lower bound of a plane before the CRF takes its logarithm."""
 _STRIP = 2**24
-"""Numbers in one strip of full-resolution planes: 64 MiB in float32."""
+"""Values in one strip of full-resolution planes: 64 MiB in float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipEsSettings:
-    """Every number of the method; the defaults are CLIP-ES's for PASCAL VOC."""
+    """Settings of CLIP-ES; the defaults are the paper's for PASCAL VOC."""
 
     QUIRKS: ClassVar[tuple[str, ...]] = ("lose_border",)
-    """Those that are True as published and False as corrected."""
+    """Settings that are True with `as_="published"` and False with `as_="corrected"`."""
 
     attention_layers: tuple[int, ...] = tuple(range(4, 12))
-    """Layers of a 12-layer tower whose attention is averaged; other depths use the same share."""
+    """Layers of a 12-layer tower whose attention is averaged; scaled in proportion for other depths."""
     scalings: int = 2
-    """How often a map is scaled to 0..1 before its box mask. Once leaves maps of tiny gradients under 1."""
+    """How many times a map is scaled to 0..1 before its box mask. With 1, tiny gradients stay below 1."""
     box_threshold: float = 0.4
-    """Boxes go around regions above this share of a map's greatest score; only patches in them are spread."""
+    """Boxes enclose regions above this fraction of a map's maximum; only patches inside them are spread."""
     lose_border: bool = True
     """As coded: boxes are clipped one cell short, and the last grid row and column are never inside."""
     sinkhorn_rounds: int = 3
-    """Of column and row division, before the affinity is made symmetric."""
+    """Rounds of column and row normalisation before the affinity is made symmetric."""
     affinity_power: int = 2
-    """How often scores travel along the affinity."""
+    """How many times a map is multiplied by the affinity."""
     background_power: float | None = 1.0
-    """The background plane is (1 - greatest map) to this power; None: no such plane, all pixels get tags."""
+    """The background plane is (1 - maximum map) to this power; None: no plane, every pixel gets a tag."""
     confidence: float | None = None
-    """Labels whose probability after a CRF stays under it are taken away; None keeps all. CLIP-ES trains its
+    """Labels with a lower probability after the CRF become `ignore_index`; None keeps all. CLIP-ES trains its
     segmenter with 0.95."""
     half_planes: bool = True
-    """As coded: planes are rounded to float16, where near ties become ties."""
+    """As coded: planes are rounded to float16, which turns near ties into ties."""
     min_patches: int = 1
-    """Smaller images are enlarged to about so many patches."""
+    """Smaller images are enlarged to about this many patches."""
     max_patches: int = 4096
-    """Larger images are reduced to at most so many patches: memory and time grow with their square."""
+    """Larger images are reduced to at most this many patches: memory and time grow with its square."""
 
     def __post_init__(self) -> None:
-        _shared(self)  # its rules hold here too
+        _tagclip_settings(self)  # checks the settings that both methods share
         check_number("scalings", self.scalings, 1, whole=True)
         check_number("box_threshold", self.box_threshold, 0, 1)
         check_number("sinkhorn_rounds", self.sinkhorn_rounds, 0, whole=True)
@@ -108,27 +108,27 @@ class ClipEsSettings:
 
 @dataclass(frozen=True, eq=False)
 class ClassTexts:
-    """Unit features, one a class."""
+    """Unit text features, one row per class."""
 
     foreground: Float[Tensor, "f e"]
     background: Float[Tensor, "q e"]
-    """Of what co-occurs with the classes. It competes with every tag: a single tag without any has no rival,
-    so no gradient, and an empty map."""
+    """Background words, which compete with every tag. Without them a single tag has nothing to compete with:
+    no gradient and an empty map."""
 
 
 def encode_image(clip: Clip, image: Image, settings: ClipEsSettings) -> TowerFeatures:
-    """The pass that `tag_maps` reads.
+    """Extract the tower features that `tag_maps` needs.
 
-    TagCLIP's own pass serves as well, if it kept the `captured_layers`: the two differ only where the image
-    needs no stretched position table, and there by the table's rounding to float16.
+    TagCLIP's features serve as well if they include the attention of `captured_layers`. The two differ only
+    where the position table is not resized, and only by its rounding to float16.
     """
-    pixels = preprocess_bicubic(clip, image, _shared(settings))
-    watched = captured_layers(settings, len(clip.vision.blocks))
-    return extract_features(clip.vision, pixels[None], bilinear_half_always, attention=watched)
+    pixels = preprocess_bicubic(clip, image, _tagclip_settings(settings))
+    layers = captured_layers(settings, len(clip.vision.blocks))
+    return extract_features(clip.vision, pixels[None], bilinear_half_always, attention=layers)
 
 
 def captured_layers(settings: ClipEsSettings, depth: int) -> frozenset[int]:
-    """Layers before the last whose attention a pass must keep."""
+    """Layers before the last whose attention maps must be captured."""
     return frozenset(scaled_layers(settings.attention_layers, depth)) - {depth - 1}
 
 
@@ -136,10 +136,10 @@ def captured_layers(settings: ClipEsSettings, depth: int) -> frozenset[int]:
 def tag_maps(
     clip: Clip, tower: TowerFeatures, texts: ClassTexts, tags: Sequence[int], settings: ClipEsSettings
 ) -> Float[Tensor, "K gh gw"]:
-    """Refined map of each tag on the patch grid, 0..1.
+    """Return the refined map of each tag on the patch grid, 0..1.
 
     Raises:
-        InputError: tags that are repeated or no foreground class, or a pass without the layers needed.
+        InputError: a tag is repeated or out of range, or `tower` lacks the attention of a needed layer.
     """
     check_tags(tags, len(texts.foreground))
     if not len(tags):
@@ -152,7 +152,7 @@ def tag_maps(
 
 
 def fuse_names(lines: Sequence[str]) -> tuple[str, ...]:
-    """One text a class: synonyms side by side in one prompt, as the paper's names have them.
+    """Return one text per class, with its synonyms joined by commas as in the paper's class names.
 
     Example:
         >>> fuse_names(["cat", "dog, puppy"])
@@ -162,7 +162,7 @@ def fuse_names(lines: Sequence[str]) -> tuple[str, ...]:
 
 
 def competing_texts(texts: ClassTexts, tags: Sequence[int]) -> TextFeatures:
-    """What the softmax runs over: the image's own tags, then the background; no other class."""
+    """Texts of the softmax: the image's tags, then the background; no other class."""
     return torch.cat([texts.foreground[list(tags)], texts.background])
 
 
@@ -172,34 +172,34 @@ def competing_texts(texts: ClassTexts, tags: Sequence[int]) -> TextFeatures:
 def activation_maps(
     clip: Clip, tower: TowerFeatures, texts: ClassTexts, tags: Sequence[int], settings: ClipEsSettings
 ) -> Float[Tensor, "K gh gw"]:
-    """Grad-CAM of each tag, scaled. A map that is 0 everywhere stays so."""
-    rivals = competing_texts(texts, tags)
-    maps = softmax_gradcam(tower, rivals, range(len(tags)), clip.logit_scale).maps
+    """Scaled Grad-CAM of each tag. A map that is 0 everywhere stays 0."""
+    competing = competing_texts(texts, tags)
+    maps = softmax_gradcam(tower, competing, range(len(tags)), clip.logit_scale).maps
     for _ in range(settings.scalings):
         maps = min_max_scaled(maps)
     return maps
 
 
 def min_max_scaled(maps: Float[Tensor, "K gh gw"]) -> Float[Tensor, "K gh gw"]:
-    """Each map to 0..1, nearly: the range in the denominator is 1e-7 wider."""
+    """Scale each map to about 0..1: the denominator is its range + 1e-7."""
     shifted = maps - maps.amin(dim=(1, 2), keepdim=True)
-    return shifted / (_LEAST_RANGE + shifted.amax(dim=(1, 2), keepdim=True))
+    return shifted / (_RANGE_EPSILON + shifted.amax(dim=(1, 2), keepdim=True))
 
 
 # -- CAA: class-aware attention-based affinity -----------------------------------------------------------
 
 
 def patch_attention(tower: TowerFeatures, settings: ClipEsSettings) -> Float[Tensor, "N N"]:
-    """Attention averaged over the settings' layers; class token cut off, rows sum to less than 1.
+    """Average the attention maps of the settings' layers; no class token, so rows sum to less than 1.
 
     Raises:
-        InputError: the pass has not kept one of the layers.
+        InputError: `tower` lacks the attention of one of the layers.
     """
     depth = len(tower.vision.blocks)
     if missing := captured_layers(settings, depth) - tower.attention.keys():
         raise InputError(
-            f"the pass kept no attention of layers {sorted(missing)}; name them when it is made "
-            "(`attention=captured_layers(settings, depth)`)"
+            f"The attention of layers {sorted(missing)} was not captured. "
+            "Pass `attention=captured_layers(settings, depth)` to `extract_features`."
         )
     first, *others = scaled_layers(settings.attention_layers, depth)
     total = _among_patches(tower, first).clone()
@@ -217,7 +217,7 @@ def _among_patches(tower: TowerFeatures, layer: int) -> Float[Tensor, "N N"]:
 def refine_maps(
     maps: Float[Tensor, "K gh gw"], attention: Float[Tensor, "N N"], settings: ClipEsSettings
 ) -> Float[Tensor, "K gh gw"]:
-    """Spread each map along the affinity, from the patches in its boxes to all; not scaled."""
+    """Spread each map along the affinity, from the patches in its boxes to all patches; not scaled."""
     threshold = torch.full((len(maps),), settings.box_threshold, dtype=torch.float64)
     boxes, _ = component_boxes_union(maps, threshold, lose_border=settings.lose_border)
     affinity = balanced(attention, rounds=settings.sinkhorn_rounds)
@@ -237,27 +237,27 @@ def label_pixels(
     ignore_index: int,
     keep_scores: bool = False,
 ) -> tuple[Integer[np.ndarray, "h w"], Float[np.ndarray, "planes h w"] | None]:
-    """The greatest plane of each pixel, in strips of rows so that memory does not follow the image's size.
+    """Label each pixel by its greatest plane, in strips of rows so that memory does not grow with the image.
 
     Args:
         maps: from `tag_maps`.
         size: (h, w) of the image.
         tags: the class of each map.
-        settings: the method.
-        ignore_index: the label of all pixels where there is no plane at all.
-        keep_scores: also return the planes, background first if there is one, then one a tag.
+        settings: the method's settings.
+        ignore_index: the label of all pixels if there is no plane at all.
+        keep_scores: also return the planes: background first if there is one, then one per tag.
 
     Returns:
-        Labels (int32), 0 the background and tag + 1 elsewhere, or just the tag where there is no background
-        plane; and planes or None. The first plane wins ties.
+        Labels (int32): 0 for the background and tag + 1 elsewhere, or the tag itself if there is no
+        background plane; and the planes or None. The first plane wins ties.
     """
     height, width = size
-    behind = settings.background_power is not None
+    has_background = settings.background_power is not None
     labels = np.full(size, ignore_index, np.int32)
-    scores = np.zeros((len(tags) + behind, height, width), np.float32) if keep_scores else None
+    scores = np.zeros((len(tags) + has_background, height, width), np.float32) if keep_scores else None
     for top, bottom, planes in _strips(maps, size, settings):
         if len(planes):
-            labels[top:bottom] = _named(planes.max(dim=0).indices, tags, behind)
+            labels[top:bottom] = _plane_labels(planes.max(dim=0).indices, tags, has_background)
         if scores is not None:
             scores[:, top:bottom] = planes.cpu().numpy()
     return labels, scores
@@ -266,7 +266,7 @@ def label_pixels(
 def _strips(
     maps: Float[Tensor, "K gh gw"], size: Size, settings: ClipEsSettings
 ) -> Iterator[tuple[int, int, Float[Tensor, "planes strip w"]]]:
-    """First row, last row (not included), planes in between."""
+    """Yield first row, last row (exclusive), and the planes of these rows."""
     down, across = (resize_matrix(*axis).to(maps) for axis in zip(maps.shape[1:], size, strict=True))
     rows = max(1, _STRIP // (size[1] * (len(maps) + 1)))
     for top in range(0, size[0], rows):
@@ -275,37 +275,39 @@ def _strips(
 
 
 def with_background(maps: Float[Tensor, "K h w"], settings: ClipEsSettings) -> Float[Tensor, "planes h w"]:
-    """The background plane, if the settings want one, before the tags' own; rounded as the settings say."""
+    """Prepend the background plane, if the settings have one; round to float16 with `half_planes`."""
     planes = maps.half() if settings.half_planes else maps
     if settings.background_power is not None:
-        # What no tag claims; all of it where there is no tag.
-        claimed = planes.amax(dim=0) if len(planes) else planes.new_zeros(planes.shape[1:])
-        planes = torch.cat([((1 - claimed) ** settings.background_power)[None], planes])
+        # Without tags everything is background.
+        foreground = planes.amax(dim=0) if len(planes) else planes.new_zeros(planes.shape[1:])
+        planes = torch.cat([((1 - foreground) ** settings.background_power)[None], planes])
     return planes.float()
 
 
-def _named(index: Integer[Tensor, "h w"], tags: Sequence[int], behind: bool) -> Integer[np.ndarray, "h w"]:
-    """Plane numbers to labels."""
-    table = np.array([0, *(tag + 1 for tag in tags)] if behind else tags, np.int32)
-    named: Integer[np.ndarray, "h w"] = table[index.cpu().numpy()]
-    return named
+def _plane_labels(
+    index: Integer[Tensor, "h w"], tags: Sequence[int], has_background: bool
+) -> Integer[np.ndarray, "h w"]:
+    """Map plane indices to labels."""
+    table = np.array([0, *(tag + 1 for tag in tags)] if has_background else tags, np.int32)
+    labels: Integer[np.ndarray, "h w"] = table[index.cpu().numpy()]
+    return labels
 
 
-# -- Around a dense CRF ----------------------------------------------------------------------------------
+# -- Input and output of the dense CRF -------------------------------------------------------------------
 
 
 def crf_probabilities(
     maps: Float[Tensor, "K gh gw"], size: Size, settings: ClipEsSettings
 ) -> Float[np.ndarray, "planes h w"]:
-    """The planes as a CRF takes them: 1e-5..1, not made to sum to 1.
+    """Return the planes as the CRF's input: clamped to 1e-5..1, not normalised to sum to 1.
 
-    With `half_planes` they are those whose negative logarithm is a float16, in which the authors take it.
+    With `half_planes` their negative logarithm is computed in float16, as in the authors' program.
     """
     planes = torch.cat([strip for _, _, strip in _strips(maps, size, settings)], dim=1)
     if settings.half_planes:
-        energy = -planes.half().clamp(min=_LEAST_PROBABILITY, max=1).log()
+        energy = -planes.half().clamp(min=_MIN_PROBABILITY, max=1).log()
         return torch.exp(-energy.float()).cpu().numpy()
-    return planes.clamp(min=_LEAST_PROBABILITY, max=1).cpu().numpy()
+    return planes.clamp(min=_MIN_PROBABILITY, max=1).cpu().numpy()
 
 
 def crf_labels(
@@ -315,45 +317,45 @@ def crf_labels(
     *,
     ignore_index: int,
 ) -> tuple[Integer[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
-    """Labels after a CRF, and how sure it is of each.
+    """Return the labels after the CRF, and the confidence of each.
 
     Args:
-        probabilities: one a plane, as the CRF leaves them.
+        probabilities: the CRF's output, one map per plane.
         tags: the class of each plane after the background's.
-        settings: the method.
-        ignore_index: the label of pixels under `settings.confidence`, and of all where there is no plane.
+        settings: the method's settings.
+        ignore_index: the label of pixels below `settings.confidence`, and of all pixels without planes.
 
     Returns:
-        Labels as `label_pixels` gives them, and the greatest probability of each pixel (0 without planes).
+        Labels as in `label_pixels`, and the greatest probability of each pixel (0 without planes).
     """
     if not len(probabilities):
         size = probabilities.shape[1:]
         return np.full(size, ignore_index, np.int32), np.zeros(size, np.float32)
     best = torch.from_numpy(probabilities).max(dim=0)
-    labels = _named(best.indices, tags, settings.background_power is not None)
-    sure = best.values.numpy()
+    labels = _plane_labels(best.indices, tags, settings.background_power is not None)
+    confidence = best.values.numpy()
     if settings.confidence is not None:
-        labels = np.where(sure < np.float32(settings.confidence), np.int32(ignore_index), labels)
-    return labels, sure
+        labels = np.where(confidence < np.float32(settings.confidence), np.int32(ignore_index), labels)
+    return labels, confidence
 
 
-# -- What is checked -------------------------------------------------------------------------------------
+# -- Checks ----------------------------------------------------------------------------------------------
 
 
 def check_tags(tags: Sequence[int], classes: int) -> None:
-    """Refuse tags that are repeated or no foreground class.
+    """Check that every tag is a foreground class, given once.
 
     Raises:
-        InputError: naming them.
+        InputError: a tag is repeated or out of range; the message names it.
     """
     for tag in tags:
         check_number("a tag", tag, 0, classes - 1, whole=True)
     if len(set(tags)) < len(tags):
-        raise InputError(f"tags {tuple(tags)} repeat a class; give each class once")
+        raise InputError(f"Tags {tuple(tags)} repeat a class. Give each class once.")
 
 
-def _shared(settings: ClipEsSettings) -> TagclipSettings:
-    """What both methods have, in TagCLIP's terms."""
+def _tagclip_settings(settings: ClipEsSettings) -> TagclipSettings:
+    """The settings that both methods share, as TagCLIP's."""
     return TagclipSettings(
         attention_layers=settings.attention_layers,
         min_patches=settings.min_patches,
@@ -365,7 +367,7 @@ METHODS = (
     Method(
         name="clip-es",
         kind="tag_first",
-        summary="given tags, each by Grad-CAM and affinity",
+        summary="masks of given tags by Grad-CAM and attention affinity",
         source="CLIP-ES, Lin et al., CVPR 2023",
         settings=ClipEsSettings,
     ),

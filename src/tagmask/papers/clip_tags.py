@@ -1,16 +1,16 @@
-"""CLIP as a tagger: how near the class token is to each word, without and with softmax.
+"""CLIP as a tagger: cosine of the class token with each word, with or without softmax.
 
     A. Radford et al. "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021.
     With and without softmax as a multi-label baseline: TagCLIP, Lin et al., AAAI 2024.
 
-    f    (b, e) class tokens of the unaltered tower, unit rows      T    (q, e) texts, unit rows
+    f    (b, e) class tokens of the unmodified tower, unit rows     T    (q, e) texts, unit rows
     s    the logit scale, about 100 for OpenAI's weights
 
-Softmax compares the words of one image with each other. It keeps their order, and changes that of the images
-within a word: this is all that separates the two rows in the paper's table.
+Softmax compares the words of one image with each other. It keeps their order within an image but changes the
+order of images for a word: this is all that separates the two rows in the paper's table.
 
-No released program makes those rows. Input, prompts and whether background names share in the softmax are
-settings here; the defaults are TagCLIP's own.
+No released program reproduces those rows. Preprocessing, prompts and whether background names take part in
+the softmax are settings here; the defaults are TagCLIP's.
 """
 
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ __all__ = ["METHODS", "ClipTagSettings", "cosines", "score", "softmax"]
 
 @dataclass(frozen=True, kw_only=True)
 class ClipTagSettings(InputSettings):
-    """Every number of the method."""
+    """Settings of CLIP as a tagger."""
 
     softmax: bool = True
-    """Compare the words of an image with each other; False leaves cosines."""
+    """Apply a softmax over the words of an image; False returns cosines."""
 
 
 def cosines(f: Float[Tensor, "b e"], texts: TextFeatures) -> Float[Tensor, "b q"]:
@@ -52,9 +52,9 @@ def softmax(c: Float[Tensor, "*b q"], scale: float) -> Float[Tensor, "*b q"]:
 
 
 def score(clip: Clip, pixels: Pixels, texts: TextFeatures, settings: ClipTagSettings) -> Float[Tensor, "b q"]:
-    """Each text's score in each image."""
-    found = cosines(class_token(encode_image(clip, pixels)), texts)
-    return softmax(found, clip.logit_scale) if settings.softmax else found
+    """Return the score of each text for each image."""
+    c = cosines(class_token(encode_image(clip, pixels)), texts)
+    return softmax(c, clip.logit_scale) if settings.softmax else c
 
 
 METHODS = (
@@ -72,7 +72,7 @@ METHODS = (
         name="clip-softmax",
         kind="one_pass",
         score=score,
-        summary="softmax of those cosines over all words and background names",
+        summary="softmax of the class token's cosines over all words and background names",
         source="CLIP, Radford et al., ICML 2021; as a baseline: TagCLIP, Lin et al., AAAI 2024",
         settings=ClipTagSettings,
         preset={"softmax": True},

@@ -1,9 +1,9 @@
-"""DPT's inference with plain prompts: what the whole image says, and what its places say, half and half.
+"""TaI-DPT's inference with plain prompts: the mean of a global score and an aggregated local score.
 
     Z. Guo, B. Dong, Z. Ji, J. Bai, Y. Guo, W. Zuo.
     "Texts as Images in Prompt Tuning for Multi-Label Image Recognition" (TaI-DPT), CVPR 2023.
 
-    ĝ    (b, e) the image's own feature, unit           l̂   (b, p, e) features of its places, unit
+    ĝ    (b, e) global image feature, unit              l̂   (b, p, e) local features, one per position, unit
     T    (q, e) texts, unit                             s   the logit scale
 
     z_k = s ĝ·T_k        z_ik = s l̂_i·T_k        local_k = Σ_i softmax_i(z_ik) z_ik        (z + local) / 2
@@ -11,9 +11,9 @@
 Nothing is learned here: these are the authors' formulas with the sentence "a photo of a {}." in place of
 their learned prompts, which is what TagCLIP's table calls CLIP-DPT.
 
-The authors' tower is a ResNet-50, whose two features `pooled` gives. Departure: tagmask loads ViTs, where ĝ
-is the class token and l̂ the value path of the last block, residual and MLP kept, as in TagCLIP. Where the
-softmax of TagCLIP's "with softmax" row sits was not published: `softmax` offers both places.
+The authors' tower is a ResNet-50. Departure: tagmask loads ViTs, where ĝ is the class token and l̂ the value
+path of the last block, with residual and MLP, as in TagCLIP. Where the softmax of TagCLIP's "with softmax"
+row is applied was not published: the `softmax` setting offers both places.
 """
 
 from dataclasses import dataclass
@@ -35,12 +35,12 @@ __all__ = ["METHODS", "DptSettings", "aggregate", "global_logits", "local_logits
 
 @dataclass(frozen=True, kw_only=True)
 class DptSettings(InputSettings):
-    """Every number of the method."""
+    """Settings of TaI-DPT with plain prompts."""
 
     local_weight: float = 0.5
-    """Weight of the local score beside the global one."""
+    """Weight of the local score; the global score has weight 1 - this."""
     softmax: str = "none"
-    """Over the words: "none"; "each", of both scores before they are merged; "merged", of their mean."""
+    """Softmax over the words: "none"; "each", of both scores before merging; "merged", of their mean."""
 
     def __post_init__(self) -> None:
         InputSettings.__post_init__(self)
@@ -59,7 +59,7 @@ def local_logits(l: Float[Tensor, "b p e"], texts: TextFeatures, scale: float) -
 
 
 def aggregate(z: Float[Tensor, "b p q"]) -> Float[Tensor, "b q"]:
-    """Each text's mean over the places, weighted by where it is strongest: softmax over places, not texts.
+    """Average each text's logits over the positions, weighted by their softmax over positions, not texts.
 
     Example:
         >>> aggregate(torch.tensor([[[0.0], [0.0], [30.0]]]))
@@ -71,7 +71,7 @@ def aggregate(z: Float[Tensor, "b p q"]) -> Float[Tensor, "b q"]:
 def merge(
     z: Float[Tensor, "b q"], local: Float[Tensor, "b q"], settings: DptSettings
 ) -> Float[Tensor, "b q"]:
-    """The weighted mean of both, with the softmax where the settings want it."""
+    """Return the weighted mean of global and local scores, with the softmax where the settings place it."""
     if settings.softmax == "each":
         z, local = torch.softmax(z, dim=-1), torch.softmax(local, dim=-1)
     mean = (1 - settings.local_weight) * z + settings.local_weight * local
@@ -79,7 +79,7 @@ def merge(
 
 
 def score(clip: Clip, pixels: Pixels, texts: TextFeatures, settings: DptSettings) -> Float[Tensor, "b q"]:
-    """Each text's score in each image, by a ViT."""
+    """Return the score of each text for each image, by a ViT."""
     tower = encode_image(clip, pixels)
     z = global_logits(class_token(tower), texts, clip.logit_scale)
     local = local_logits(tower.project_last_block(None)[:, 1:], texts, clip.logit_scale)
@@ -93,7 +93,7 @@ METHODS = (
         name="dpt",
         kind="one_pass",
         score=score,
-        summary="mean of the image's score and its patches' scores",
+        summary="mean of the global score and the aggregated patch scores",
         source=_SOURCE,
         settings=DptSettings,
         own_words=OwnWords(templates=("a photo of a {}.",)),
@@ -102,7 +102,7 @@ METHODS = (
         name="dpt-softmax",
         kind="one_pass",
         score=score,
-        summary="the same, each score after a softmax over the words",
+        summary="dpt with a softmax over the words on both scores",
         source=f"{_SOURCE}; softmax: TagCLIP, Lin et al., AAAI 2024",
         settings=DptSettings,
         preset={"softmax": "each"},

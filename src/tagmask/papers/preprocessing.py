@@ -1,11 +1,11 @@
-"""The three ways in which taggers of one look bring an image to the tower.
+"""Image preprocessing of the one-pass taggers, in three modes.
 
-    centre   the short side to the tower's own size, then the middle square (CLIP, TaI-DPT, PIAA)
-    square   both sides to the tower's own size, whatever the shape (CLIP Surgery)
-    native   the image's own size, each side rounded up to whole patches (TagCLIP)
+    centre   short side resized to the tower's native size, then a centre crop (CLIP, TaI-DPT, PIAA)
+    square   both sides resized to the tower's native size, aspect ratio ignored (CLIP Surgery)
+    native   the image's size, each side rounded up to whole patches (TagCLIP)
 
-Departure: palette and CMYK files are RGB before they are scaled, where some of the authors' programs convert
-them afterwards.
+Departure: palette and CMYK files are converted to RGB before they are resized; some of the authors' programs
+convert them afterwards.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,19 +29,19 @@ __all__ = ["INPUTS", "InputSettings", "batches", "encode_image", "to_pixels"]
 
 INPUTS = ("centre", "square", "native")
 
-_TOGETHER = 8
+_BATCH_SIZE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputSettings:
-    """How an image is brought to the tower."""
+    """Settings of the preprocessing."""
 
     input: str = "native"
     """"centre", "square" or "native"."""
     min_patches: int = 1
-    """Of native images: smaller ones are enlarged to about so many patches."""
+    """Native mode: smaller images are enlarged to about this many patches."""
     max_patches: int = 4096
-    """Of native images: larger ones are reduced to at most so many patches."""
+    """Native mode: larger images are reduced to at most this many patches."""
 
     def __post_init__(self) -> None:
         check_choice("input", self.input, INPUTS)
@@ -49,39 +49,41 @@ class InputSettings:
 
 
 def to_pixels(clip: Clip, image: Image, settings: InputSettings) -> Float[Tensor, "3 hs ws"]:
-    """Scaled by Pillow's bicubic, cropped where that is asked for, then normalised as the weights want it."""
+    """Resize with Pillow's bicubic, crop in centre mode, and normalise with the model's mean and std."""
     if settings.input == "native":
         return tagclip.preprocess_bicubic(clip, image, _native(settings))
     side = clip.geometry.grid * clip.geometry.patch
     scaled = _square(image, side) if settings.input == "square" else _centre(image, side)
     pixels = torch.from_numpy(np.array(scaled)).to(clip.device).permute(2, 0, 1).float() / 255
-    mean, std = (torch.tensor(three, device=clip.device)[:, None, None] for three in (clip.mean, clip.std))
+    mean, std = (
+        torch.tensor(channels, device=clip.device)[:, None, None] for channels in (clip.mean, clip.std)
+    )
     return (pixels - mean) / std
 
 
 def batches(clip: Clip, images: Images, settings: InputSettings) -> Iterator[tuple[list[int], Pixels]]:
-    """Images of one size together, a few at a time, with their places in `images`."""
+    """Yield batches of equally sized images, each with its indices in `images`."""
     waiting: dict[tuple[int, ...], list[tuple[int, Tensor]]] = {}
-    for place, image in enumerate(images):
+    for index, image in enumerate(images):
         pixels = to_pixels(clip, image, settings)
-        alike = waiting.setdefault(tuple(pixels.shape), [])
-        alike.append((place, pixels))
-        if len(alike) == _TOGETHER:
-            yield _stacked(waiting.pop(tuple(pixels.shape)))
-    for alike in waiting.values():
-        yield _stacked(alike)
+        batch = waiting.setdefault(tuple(pixels.shape), [])
+        batch.append((index, pixels))
+        if len(batch) == _BATCH_SIZE:
+            yield _stack(waiting.pop(tuple(pixels.shape)))
+    for batch in waiting.values():
+        yield _stack(batch)
 
 
 def encode_image(clip: Clip, pixels: Pixels) -> TowerFeatures:
-    """All blocks but the last.
+    """Run all blocks but the last.
 
-    Positions as in TagCLIP: the stored table on the tower's own grid, else stretched bilinearly.
+    Positions as in TagCLIP: the stored table on the tower's native grid, else resized bilinearly.
     """
     return extract_features(clip.vision, pixels, bilinear_half)
 
 
-def _stacked(alike: Sequence[tuple[int, Tensor]]) -> tuple[list[int], Pixels]:
-    return [place for place, _ in alike], torch.stack([pixels for _, pixels in alike])
+def _stack(batch: Sequence[tuple[int, Tensor]]) -> tuple[list[int], Pixels]:
+    return [index for index, _ in batch], torch.stack([pixels for _, pixels in batch])
 
 
 def _native(settings: InputSettings) -> TagclipSettings:

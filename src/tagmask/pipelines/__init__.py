@@ -1,4 +1,4 @@
-"""How each kind of method runs: from a recipe and a frozen CLIP to something that is called with images."""
+"""Pipelines: for each kind of method, a class that takes a frozen CLIP and a recipe and processes images."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -30,22 +30,27 @@ TAG_PIPELINES: Mapping[str, Callable[..., TagPipeline]] = MappingProxyType(
 
 
 def mask_pipeline(clip: Clip, recipe: MaskRecipe | TagFirstRecipe) -> MaskPipeline:
-    """What masks images by a recipe."""
+    """Build the pipeline that masks images by a recipe."""
     return MASK_PIPELINES[method_of(recipe).kind](clip, recipe)
 
 
-def tag_pipeline(clip: Clip, recipe: TagRecipe, learned: Adaptation | None = None) -> TagPipeline:
-    """What scores images by a recipe.
+def tag_pipeline(clip: Clip, recipe: TagRecipe, adaptation: Adaptation | None = None) -> TagPipeline:
+    """Build the pipeline that tags images by a recipe.
+
+    Args:
+        clip: the frozen model.
+        recipe: of a tagging method.
+        adaptation: what the method learned from a set of images, if it needs one.
 
     Raises:
-        InputError: something learned by another method, for other words or with other weights.
+        InputError: the adaptation belongs to another method, other words or other weights.
     """
-    found = method_of(recipe)
-    build = TAG_PIPELINES[found.kind]
-    if found.adapts:
-        return build(clip, recipe, learned)
-    if learned is not None:
+    method = method_of(recipe)
+    pipeline = TAG_PIPELINES[method.kind]
+    if method.adapts:
+        return pipeline(clip, recipe, adaptation)
+    if adaptation is not None:
         raise InputError(
-            f"an adapter of {learned.method} is of no use to {recipe.name}; give method={learned.method!r}"
+            f"{recipe.name} cannot use an adapter of {adaptation.method}. Give method={adaptation.method!r}."
         )
-    return build(clip, recipe)
+    return pipeline(clip, recipe)

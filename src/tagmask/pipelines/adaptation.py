@@ -1,5 +1,6 @@
-"""What a tagger has learned from a set of images, as a value and as a file."""
+"""Adaptations: what a tagger learned from a set of images, as a value and as a file."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -19,47 +20,57 @@ __all__ = ["Adaptation", "read_adaptation", "write_adaptation"]
 
 @dataclass(frozen=True, eq=False)
 class Adaptation:
-    """What one method learned; of use only with the same method, words and weights."""
+    """What one method learned from a set of images; valid with the same method, words and weights only."""
 
     method: str
     texts: tuple[str, ...]
-    """Texts that it was learned for, in order, with the settings that shaped it."""
+    """The class names and templates it was learned for, in order, with the settings that affect it."""
     weights: str
-    """Hash of the text tower that they were asked of."""
+    """Fingerprint of the text tower."""
     arrays: Mapping[str, Shaped[np.ndarray, "..."]]
+    """The learned values, by name."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything in it."""
+        digest = hashlib.sha256(json.dumps([self.method, self.texts, self.weights]).encode())
+        for name, array in sorted(self.arrays.items()):
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
 
-def write_adaptation(learned: Adaptation, path: str | os.PathLike[str]) -> None:
-    """Keep it as safetensors.
+def write_adaptation(adaptation: Adaptation, path: str | os.PathLike[str]) -> None:
+    """Write an adaptation to a safetensors file.
 
     Raises:
         OutputError: the file cannot be written.
     """
     metadata = {
         "tagmask": "adaptation",
-        "method": learned.method,
-        "asked": json.dumps(learned.texts),
-        "weights": learned.weights,
+        "method": adaptation.method,
+        "texts": json.dumps(adaptation.texts),
+        "weights": adaptation.weights,
     }
-    arrays = {name: np.ascontiguousarray(array) for name, array in learned.arrays.items()}
+    arrays = {name: np.ascontiguousarray(array) for name, array in adaptation.arrays.items()}
     write_bytes(path, save(arrays, metadata))
 
 
 def read_adaptation(path: str | os.PathLike[str]) -> Adaptation:
-    """What a file holds.
+    """Read an adaptation from a file of `write_adaptation`.
 
     Raises:
-        InputError: a file that cannot be read, or that tagmask did not write.
+        InputError: the file cannot be read, or tagmask did not write it.
     """
     file = Path(path).expanduser()
     try:
         with safe_open(file, framework="numpy") as opened:
             metadata = opened.metadata() or {}
-            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
+            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"adapter {file} cannot be read: {error}; give a file that --adapt has written"
+            f"Adapter {file} cannot be read: {error}. Give a file written by --adapt."
         ) from error
     if metadata.get("tagmask") != "adaptation":
-        raise InputError(f"{file} is no adapter of tagmask; give a file that --adapt has written")
-    return Adaptation(metadata["method"], tuple(json.loads(metadata["asked"])), metadata["weights"], arrays)
+        raise InputError(f"{file} is not a tagmask adapter. Give a file written by --adapt.")
+    return Adaptation(metadata["method"], tuple(json.loads(metadata["texts"])), metadata["weights"], arrays)

@@ -1,6 +1,6 @@
-"""Taggers that need a set of images first: SPARC compares with them, PIAA learns from them.
+"""Tagging methods that need a set of images first: PIAA learns an adapter, SPARC collects score statistics.
 
-They score by what they have learned (`adapt`), which is a value that can be kept in a file.
+`adapt` returns what they learned as an `Adaptation`, which can be saved in a file.
 """
 
 import logging
@@ -36,7 +36,7 @@ class PiaaPipeline(TagPipeline):
         super().__init__(clip, recipe)
         self._settings = cast(piaa.PiaaSettings, recipe.variant)
         if len(self.texts) < 2:
-            raise InputError("got one word; piaa tells words from each other: give two or more")
+            raise InputError("Got one word; piaa contrasts words with each other. Give two or more.")
         self._adapter = None
         if learned is not None:
             _check(learned, self._blank())
@@ -45,40 +45,39 @@ class PiaaPipeline(TagPipeline):
 
     @torch.inference_mode()
     def score(self, images: Images) -> Scores:
-        """Score of each class in each image.
+        """Return the score of each class in each image.
 
         Raises:
-            InputError: nothing was learned yet.
+            InputError: the pipeline is not adapted yet.
         """
         adapter = self._adapter
         if adapter is None:
             raise InputError(
-                "piaa looks at a set of images before it tags any; call tagger.adapt(images) and use what it "
-                "returns (tagmask tag DIR --adapt)"
+                "piaa needs a set of images before it can tag any. Use the tagger that tagger.adapt(images) "
+                "returns (tagmask tag DIR --adapt)."
             )
         clip, query, settings = self.clip, self.query, self._settings
 
         def score(pixels: Pixels) -> Float[Tensor, "b q"]:
-            seen = piaa_encoders.encode(clip, pixels, settings.encoder)
-            return piaa.score(seen.patches, seen.class_tokens, query.features, adapter, settings)
+            features = piaa_encoders.encode(clip, pixels, settings.encoder)
+            return piaa.score(features.patches, features.class_tokens, query.features, adapter, settings)
 
         return score_batches(clip, query, images, settings, score)
 
     @torch.inference_mode()
     def adapt(self, groups: Iterable[Images]) -> Adaptation:
-        """An adapter for the images that come by; memory does not grow with their number."""
+        """Fit an adapter to a stream of images; memory use does not grow with their number."""
         clip, texts, settings = self.clip, self.query.features, self._settings
         bank = piaa.empty_bank(texts)
         for images in groups:
-            seen: dict[int, Float[Tensor, "p e"]] = {}
-            for places, pixels in batches(clip, images, settings):
-                seen.update(
-                    zip(places, piaa_encoders.encode(clip, pixels, settings.encoder).patches, strict=True)
-                )
-            for place in sorted(seen):  # in the order given, which decides between equal entropies
-                bank = piaa.grow(bank, seen[place], texts, settings)
+            patches: dict[int, Float[Tensor, "p e"]] = {}
+            for indices, pixels in batches(clip, images, settings):
+                features = piaa_encoders.encode(clip, pixels, settings.encoder)
+                patches.update(zip(indices, features.patches, strict=True))
+            for index in sorted(patches):  # in the order given, which breaks ties between equal entropies
+                bank = piaa.grow(bank, patches[index], texts, settings)
         fitted = piaa.adapt(bank, texts, settings)
-        self._say(fitted)
+        self._warn(fitted)
         weight, bias = (part.cpu().numpy() for part in (fitted.adapter.weight, fitted.adapter.bias))
         return replace(self._blank(), arrays=dict(zip(_ADAPTER, (weight, bias), strict=True)))
 
@@ -86,22 +85,22 @@ class PiaaPipeline(TagPipeline):
         texts = (*self.texts, "", *self.recipe.templates, self._settings.encoder)
         return Adaptation("piaa", texts, self.clip.text_fingerprint, {})
 
-    def _say(self, fitted: piaa.Fitted) -> None:
+    def _warn(self, fitted: piaa.Fitted) -> None:
         unseen = [self.texts[i] for i in (fitted.seen == 0).nonzero().flatten().tolist()]
         if unseen:
-            _LOG.warning("no patch looks most like %s; known by the text alone", _listed(unseen))
+            _LOG.warning("No patch matches %s best; it is known by its text alone.", _join(unseen))
         emptied = (fitted.kept == 0) & (fitted.seen > 0)
         names = [self.texts[i] for i in emptied.nonzero().flatten().tolist()]
         if names:
-            place = "its text" if self._settings.compat else "the mean of its first patches"
-            _LOG.warning("the refinement kept no patch of %s; each falls back to %s", _listed(names), place)
+            fallback = "its text" if self._settings.compat else "the mean of its first patches"
+            _LOG.warning("The refinement kept no patch of %s; each falls back to %s.", _join(names), fallback)
 
 
 _ADAPTER = ("weight", "bias")
 
 
 class SparcPipeline(TagPipeline):
-    """SPARC: scores by the statistics of a set of images."""
+    """SPARC: scores relative to the statistics of a set of images."""
 
     def __init__(self, clip: Clip, recipe: TagRecipe, learned: Adaptation | None = None) -> None:
         super().__init__(clip, recipe)
@@ -122,47 +121,47 @@ class SparcPipeline(TagPipeline):
             self._reference = _reference(learned.arrays, self._mentions)
 
     def score(self, images: Images) -> Scores:
-        """Score of each class in each image.
+        """Return the score of each class in each image.
 
         Raises:
-            InputError: nothing was learned yet.
+            InputError: the pipeline is not adapted yet.
         """
         if self._reference is None:
             raise InputError(
-                "sparc compares images with each other; give a list of them, or call tagger.adapt(images) "
-                "and use what it returns (tagmask tag DIR --method sparc --adapt)"
+                "sparc compares images with each other. Give a list of images, or use the tagger that "
+                "tagger.adapt(images) returns (tagmask tag DIR --method sparc --adapt)."
             )
         return self._scores(self._cosines(images), self._reference)
 
     def score_set(self, groups: Iterable[Images]) -> Scores:
-        """Scores by what was learned; without that, by the statistics of these same images."""
+        """Return scores by the learned statistics; if not adapted, by the statistics of these images."""
         if self._reference is not None:
             return super().score_set(groups)
-        found = _joined([self._cosines(images) for images in groups])
-        return self._scores(found, sparc.learn(found, self._mentions))
+        cosines = _concatenate([self._cosines(images) for images in groups])
+        return self._scores(cosines, sparc.learn(cosines, self._mentions))
 
     def adapt(self, groups: Iterable[Images]) -> Adaptation:
-        """The statistics of the images that come by."""
-        found = _joined([self._cosines(images) for images in groups])
-        reference = sparc.learn(found, self._mentions)
+        """Collect the statistics of a set of images."""
+        cosines = _concatenate([self._cosines(images) for images in groups])
+        reference = sparc.learn(cosines, self._mentions)
         arrays = {name: getattr(reference, name) for name in _STATISTICS}
         return replace(self._blank(), arrays={**arrays, "directions": np.concatenate(reference.directions)})
 
-    def _scores(self, found: sparc.Cosines, reference: sparc.Reference) -> Scores:
-        scores = sparc.apply(found, self._mentions, reference, self._settings)[:, : self.query.foreground]
+    def _scores(self, cosines: sparc.Cosines, reference: sparc.Reference) -> Scores:
+        scores = sparc.apply(cosines, self._mentions, reference, self._settings)[:, : self.query.foreground]
         return list(scores.astype(np.float32))
 
     @torch.inference_mode()
     def _cosines(self, images: Images) -> sparc.Cosines:
         clip, query = self.clip, self.query
         tokens: dict[int, Tensor] = {}
-        for places, pixels in batches(clip, images, self._settings):
-            tokens.update(zip(places, class_token(encode_image(clip, pixels)), strict=True))
-        seen = torch.stack([tokens[place] for place in range(len(images))])
+        for indices, pixels in batches(clip, images, self._settings):
+            tokens.update(zip(indices, class_token(encode_image(clip, pixels)), strict=True))
+        class_tokens = torch.stack([tokens[index] for index in range(len(images))])
         single, plain = (
-            merge_names((seen @ texts.T).T, query.names).T for texts in (query.features, self._plain)
+            merge_names((class_tokens @ texts.T).T, query.names).T for texts in (query.features, self._plain)
         )
-        return sparc.Cosines(*(x.cpu().numpy() for x in (single, plain, seen @ self._compounds.T)))
+        return sparc.Cosines(*(x.cpu().numpy() for x in (single, plain, class_tokens @ self._compounds.T)))
 
     def _blank(self) -> Adaptation:
         texts = (*self.texts, "", *self._sentences, "", self._settings.plain, *self.recipe.templates)
@@ -172,9 +171,9 @@ class SparcPipeline(TagPipeline):
 _STATISTICS = ("single_mean", "single_sd", "compound_mean", "compound_sd")
 
 
-def _joined(parts: Sequence[sparc.Cosines]) -> sparc.Cosines:
+def _concatenate(parts: Sequence[sparc.Cosines]) -> sparc.Cosines:
     if not parts:
-        raise InputError("got no images; give two or more")
+        raise InputError("Got no images. Give two or more.")
     names = ("ensemble", "plain", "compound")
     return sparc.Cosines(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
@@ -185,13 +184,15 @@ def _reference(arrays: Mapping[str, np.ndarray], mentions: Bool[np.ndarray, "k c
     return sparc.Reference(**{name: arrays[name] for name in _STATISTICS}, directions=directions)
 
 
-def _check(learned: Adaptation, own: Adaptation) -> None:
-    for part, what in (("method", "by another method"), ("texts", "for other words or sentences")):
-        if getattr(learned, part) != getattr(own, part):
-            raise InputError(f"the adapter was learned {what}; give what it was made with, or adapt again")
-    if learned.weights != own.weights:
-        raise InputError("the adapter was learned with other weights or precision; use those, or adapt again")
+def _check(learned: Adaptation, expected: Adaptation) -> None:
+    for part, what in (("method", "by another method"), ("texts", "for other words or templates")):
+        if getattr(learned, part) != getattr(expected, part):
+            raise InputError(f"The adapter was learned {what}. Use the original ones, or adapt again.")
+    if learned.weights != expected.weights:
+        raise InputError(
+            "The adapter was learned with other weights or precision. Use those, or adapt again."
+        )
 
 
-def _listed(names: Sequence[str]) -> str:
+def _join(names: Sequence[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

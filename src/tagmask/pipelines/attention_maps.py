@@ -1,7 +1,7 @@
-"""Where a patch looks: the last block's attention of chosen points, under any of the dense methods.
+"""Attention maps: the last block's attention of chosen patches, under any of the dense methods.
 
-What SCLIP's figures 2 and 4 show. CLIP's own attention hardly depends on the patch that asks; the methods
-differ in whom they let it listen to instead.
+As in figures 2 and 4 of SCLIP. CLIP's original attention hardly depends on the query patch; the dense methods
+replace it.
 """
 
 from collections.abc import Sequence
@@ -21,33 +21,37 @@ from tagmask.types import Attention, Image, Size, TextFeatures
 __all__ = ["WHOLE", "Points", "check_points", "patch_attention", "patch_of"]
 
 Points = Sequence[tuple[int, int]]
-"""(x, y) of pixels, from the left and from the top, counted from 0."""
+"""Pixels (x, y), counted from 0 at the top left."""
 
 WHOLE = SlidingSettings(crop=None)
-"""The image at once, its short side 336 pixels."""
+"""The whole image at once, with its short side at 336 pixels."""
 
 
 def check_points(points: Points, size: Size) -> None:
-    """Refuse points that are not in the image.
+    """Check that points lie in the image.
+
+    Args:
+        points: pixels (x, y).
+        size: of the image, (h, w).
 
     Raises:
-        InputError: naming the point and the image's size.
+        InputError: a point is outside the image.
 
     Example:
         >>> check_points([(0, 0), (64, 0)], (48, 64))
         Traceback (most recent call last):
-        tagmask.errors.InputError: 64,0 is outside the image, 64 pixels wide and 48 high; give 0..63,0..47
+        tagmask.errors.InputError: 64,0 is outside the image of 64 x 48 pixels (w x h). Give 0..63,0..47.
     """
     h, w = size
     for x, y in points:
         if not (0 <= x < w and 0 <= y < h):
             raise InputError(
-                f"{x},{y} is outside the image, {w} pixels wide and {h} high; give 0..{w - 1},0..{h - 1}"
+                f"{x},{y} is outside the image of {w} x {h} pixels (w x h). Give 0..{w - 1},0..{h - 1}."
             )
 
 
 def patch_of(point: tuple[int, int], size: Size, grid: Size) -> tuple[int, int]:
-    """Row and column of the patch at a pixel; the grid is spread over the image, as it is for masks.
+    """Return row and column of the patch at a pixel (x, y); the grid spans the whole image, as for masks.
 
     Example:
         >>> patch_of((319, 100), size=(240, 320), grid=(21, 28))
@@ -66,22 +70,22 @@ def patch_attention(
     settings: SlidingSettings = WHOLE,
     texts: TextFeatures | None = None,
 ) -> Float32[np.ndarray, "methods points gh gw"]:
-    """How much the patch at each point takes from every other, in the last block, under each method.
+    """Return the attention weights of the patch at each point over all patches, in the last block.
 
-    The mean over heads, without the class token. A method with several streams shows its first; one whose
-    block only keeps each patch's own value shows that patch alone. Methods that stretch the position table
-    alike share all blocks but the last.
+    Weights are averaged over heads; the class token is left out. For a method with several streams, this is
+    the first; for a method whose block keeps each patch's own value, it is 1 at that patch. Methods that
+    interpolate the position table in the same way share one forward pass through all blocks but the last.
 
     Args:
         clip: the frozen model.
-        image: upright RGB; seen whole, whatever windows the settings have.
-        points: pixels of the image.
-        methods: names of `tagmask.methods()`.
-        settings: the methods' own numbers and the short side after scaling.
-        texts: unit features of the words that ResCLIP's second look asks for. None: its first look is shown.
+        image: upright RGB; encoded whole, whatever windows the settings have.
+        points: pixels (x, y) of the image, one query patch each.
+        methods: dense methods of `tagmask.methods()`.
+        settings: the short side after scaling, the position rule and the logit scale.
+        texts: unit text features for ResCLIP's second pass. None: the attention of its first pass.
 
     Returns:
-        The weights themselves: a row sums to what the method's rows do, less the class token's part.
+        The unscaled weights: a row sums to the method's attention row, less the class token's weight.
 
     Raises:
         InputError: a point outside the image, or an unknown method.
@@ -96,16 +100,16 @@ def patch_attention(
     grid = clip.vision.grid_of((pixels.shape[-2], pixels.shape[-1]))
     columns = grid[1]
     patches = [row * columns + column for row, column in (patch_of(point, size, grid) for point in points)]
-    found = np.empty((len(methods), len(points), *grid), np.float32)
+    maps = np.empty((len(methods), len(points), *grid), np.float32)
     for i, x in extract_shared_features(clip.vision, pixels, rules, tables):
         rows = _rows(block_attention(x, rules[i], context), patches, x.patches)
-        found[i] = rows.reshape(len(points), *grid).cpu().numpy()
-    return found
+        maps[i] = rows.reshape(len(points), *grid).cpu().numpy()
+    return maps
 
 
 def _rows(weights: Attention | None, patches: Sequence[int], count: int) -> Float[Tensor, "points patches"]:
-    """Rows of some of `count` patches, head-averaged, class token dropped where there is one."""
+    """Rows of some of `count` patches, averaged over heads, without the class token."""
     if weights is None:
         return torch.eye(count)[list(patches)]
-    # The class token comes first where there is one.
+    # The class token, if there is one, comes first.
     return weights[0, :, -count:, -count:][:, list(patches)].float().mean(dim=0)

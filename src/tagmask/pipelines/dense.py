@@ -1,4 +1,4 @@
-"""SCLIP and its kin: words are compared with every pixel; all words compete, or those of the image's tags."""
+"""The pipeline of the dense methods (SCLIP and others): words compete in every pixel."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +23,10 @@ __all__ = ["DensePipeline"]
 
 
 class DensePipeline(MaskPipeline):
-    """Words with pixels, in sliding windows."""
+    """Compares words with every pixel, in sliding windows.
+
+    All words compete, or only those of the image's tags.
+    """
 
     def __init__(self, clip: Clip, recipe: MaskRecipe) -> None:
         check_windows(clip, recipe)
@@ -35,8 +38,8 @@ class DensePipeline(MaskPipeline):
         lines = [", ".join(recipe.background)] if recipe.background else []
         self._query = text_query(clip, [*lines, *recipe.words], (), recipe.templates)
         self.texts = self._query.texts
-        named = self._query.words
-        self.words = ("background", *named[1:]) if self.background else named
+        names = self._query.words
+        self.words = ("background", *names[1:]) if self.background else names
         self._tagger = None
         if recipe.among == "tags" and recipe.tagger is not None:
             self._tagger = TagclipPipeline(clip, recipe.tagger)
@@ -46,10 +49,10 @@ class DensePipeline(MaskPipeline):
         self, images: Images, tags: Sequence[Sequence[int] | None], ignore_index: int, keep_scores: bool
     ) -> list[LabelledImage]:
         """See `MaskPipeline`."""
-        return [masked for (masked,) in self.compared(images, tags, ignore_index, keep_scores, [self.recipe])]
+        return [result for (result,) in self.compare(images, tags, ignore_index, keep_scores, [self.recipe])]
 
     @torch.inference_mode()
-    def compared(
+    def compare(
         self,
         images: Images,
         tags: Sequence[Sequence[int] | None],
@@ -57,30 +60,36 @@ class DensePipeline(MaskPipeline):
         keep_scores: bool,
         recipes: Sequence[MaskRecipe],
     ) -> list[tuple[LabelledImage, ...]]:
-        """Label every pixel under each of several recipes, which differ from this pipeline's in method only.
+        """Label every pixel with several recipes, which may differ from this pipeline's in method only.
 
-        All of them read one pass through the blocks before the last.
+        They share one forward pass through all blocks but the last.
+
+        Returns:
+            For each image, one result per recipe. See `MaskPipeline` for the arguments.
         """
-        chosen = self._chosen(images, tags)
+        all_tags = self._find_tags(images, tags)
         depth = len(self.clip.vision.blocks)
         rules = [dense_rule(recipe.method, depth, recipe.variant) for recipe in recipes]
         all_maps = sliding_cosines(self.clip, images, self._query.features, self.recipe, rules)
         return [
             tuple(
-                self._label(image, maps, found, ignore_index, keep_scores, recipe)
-                for maps, recipe in zip(each, recipes, strict=True)
+                self._label(image, maps, image_tags, ignore_index, keep_scores, recipe)
+                for maps, recipe in zip(image_maps, recipes, strict=True)
             )
-            for image, each, found in zip(images, all_maps, chosen, strict=True)
+            for image, image_maps, image_tags in zip(images, all_maps, all_tags, strict=True)
         ]
 
-    def _chosen(self, images: Images, tags: Sequence[Sequence[int] | None]) -> list[tuple[int, ...] | None]:
+    def _find_tags(
+        self, images: Images, tags: Sequence[Sequence[int] | None]
+    ) -> list[tuple[int, ...] | None]:
+        """Each image's tags: those given, else those that the tagger finds; None if all words compete."""
         for given in tags:
             check_tags(given or (), len(self.recipe.words))
         known = [None if given is None else tuple(given) for given in tags]
-        asked = [image for image, given in zip(images, known, strict=True) if given is None]
-        if self._tagger is None or not asked:
+        untagged = [image for image, given in zip(images, known, strict=True) if given is None]
+        if self._tagger is None or not untagged:
             return known
-        found = iter([self._tagger.choose(scores) for scores in self._tagger.score(asked)])
+        found = iter([self._tagger.choose(scores) for scores in self._tagger.score(untagged)])
         return [next(found) if given is None else given for given in known]
 
     def _label(
@@ -93,19 +102,20 @@ class DensePipeline(MaskPipeline):
         recipe: MaskRecipe,
     ) -> LabelledImage:
         names = self._query.names
-        kept = list(range(len(self.words)))
+        candidates = list(range(len(self.words)))
         if tags is not None:
-            kept = sorted({tag + self.background for tag in tags} | ({0} if self.background else set()))
-            rows = [i for i, owner in enumerate(names.owners) if owner in set(kept)]
+            candidates = sorted({tag + self.background for tag in tags} | ({0} if self.background else set()))
+            rows = [i for i, owner in enumerate(names.owners) if owner in set(candidates)]
             names = Names(
-                tuple(names.classes[c] for c in kept),
+                tuple(names.classes[c] for c in candidates),
                 tuple(names.texts[i] for i in rows),
-                tuple(kept.index(names.owners[i]) for i in rows),
+                tuple(candidates.index(names.owners[i]) for i in rows),
             )
             maps = replace(maps, cosines=maps.cosines[rows])
-        if not kept:  # nothing is in the running, and there is no background to be
+        if not candidates:  # no tags and no background
             empty = np.full(maps.size, ignore_index, np.int32)
-            return LabelledImage(empty, spread_planes(None, kept, self.words, maps.size, keep_scores), tags)
+            planes = spread_planes(None, candidates, self.words, maps.size, keep_scores)
+            return LabelledImage(empty, planes, tags)
         labels, scores = label_pixels(
             maps,
             names,
@@ -115,13 +125,13 @@ class DensePipeline(MaskPipeline):
             keep_scores=keep_scores or recipe.crf is not None,
         )
         if recipe.crf is not None and scores is not None:
-            labels, scores = self._agreed(image, labels, scores, ignore_index, recipe)
+            labels, scores = self._refine_crf(image, labels, scores, ignore_index, recipe)
         table = np.full(ignore_index + 1, ignore_index, np.int32)
-        table[: len(kept)] = kept
-        full = spread_planes(scores, kept, self.words, maps.size, keep_scores)
-        return LabelledImage(table[labels], full, tags)
+        table[: len(candidates)] = candidates
+        planes = spread_planes(scores, candidates, self.words, maps.size, keep_scores)
+        return LabelledImage(table[labels], planes, tags)
 
-    def _agreed(
+    def _refine_crf(
         self,
         image: Image,
         labels: Integer[np.ndarray, "h w"],
@@ -129,13 +139,13 @@ class DensePipeline(MaskPipeline):
         ignore_index: int,
         recipe: MaskRecipe,
     ) -> tuple[Integer[np.ndarray, "h w"], Float32[np.ndarray, "k h w"]]:
-        """After the CRF. Pixels that were unsure (`prob_thd`) speak for the background, if there is one."""
+        """Apply the CRF. If there is a background, it starts with `prob_thd` at pixels below `prob_thd`."""
         planes = torch.from_numpy(scores)
         unsure = planes.amax(dim=0) < recipe.prob_thd
         if self.background:
             planes[0][unsure] = recipe.prob_thd
-        agreed = apply_crf(planes, image, recipe.crf or "", wrapped=False)
-        best = agreed.max(dim=0).indices.to(torch.int32).numpy()
+        refined = apply_crf(planes, image, recipe.crf or "", wrapped=False)
+        best = refined.max(dim=0).indices.to(torch.int32).numpy()
         if not self.background:
             best = np.where(labels == ignore_index, np.int32(ignore_index), best)
-        return best, agreed.numpy()
+        return best, refined.numpy()

@@ -1,4 +1,4 @@
-"""What the pipelines that mask have in common."""
+"""The interface and the shared steps of the mask pipelines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,25 +15,25 @@ __all__ = ["LabelledImage", "MaskPipeline", "apply_crf", "spread_planes"]
 
 @dataclass(frozen=True, eq=False)
 class LabelledImage:
-    """One image's labels."""
+    """The labels of one image."""
 
     labels: Integer[np.ndarray, "h w"]
-    """int32, by the pipeline's `words`."""
+    """int32, indices into the pipeline's `words`, or the ignore index."""
     scores: Float32[np.ndarray, "c h w"] | None
-    """Of every word, on request; 0 where a word did not compete."""
+    """Score of every word per pixel, on request; 0 for words that did not compete."""
     tags: tuple[int, ...] | None
-    """Classes that competed, counted without the background; None where all did."""
+    """Classes that competed, counted without the background; None if all did."""
 
 
 class MaskPipeline:
-    """From images, and an image's tags where the caller knows them, to labels. Texts are encoded once."""
+    """Labels every pixel of images, given their tags or not. Texts are encoded once, at construction."""
 
     words: tuple[str, ...]
-    """What each label is called."""
+    """The name of each label."""
     texts: tuple[str, ...]
-    """Every text that images are compared with."""
+    """Every text that images are compared with, for the warning of unknown words."""
     background: bool
-    """Label 0 is the background."""
+    """Whether label 0 is the background."""
 
     def __call__(
         self, images: Images, tags: Sequence[Sequence[int] | None], ignore_index: int, keep_scores: bool
@@ -42,12 +42,12 @@ class MaskPipeline:
 
         Args:
             images: upright RGB.
-            tags: for each image its classes, counted without the background; None: not known.
-            ignore_index: the label of pixels that are no class.
+            tags: for each image, its classes, counted without the background; None if not given.
+            ignore_index: the label of pixels of no class.
             keep_scores: also return the score of every class at every pixel.
 
         Raises:
-            InputError: tags that are repeated or name no class; or none, where they are needed.
+            InputError: a tag is repeated or is no class; or tags are needed and not given.
         """
         raise NotImplementedError
 
@@ -55,23 +55,30 @@ class MaskPipeline:
 def apply_crf(
     planes: Float[Tensor, "k h w"], image: Image, settings: str, *, wrapped: bool
 ) -> Float[Tensor, "k h w"]:
-    """Probabilities after a dense CRF, whose settings are named."""
+    """Refine probabilities with a dense CRF.
+
+    Args:
+        planes: probabilities per class.
+        image: upright RGB.
+        settings: a name in `CRF_SETTINGS`.
+        wrapped: as coded: pass the image with its dark pixels wrapped around to bright values.
+    """
     return dense_crf(planes, caffe_wrapped(image) if wrapped else image, CRF_SETTINGS[settings])
 
 
 def spread_planes(
     scores: Float32[np.ndarray, "k h w"] | None,
-    kept: Sequence[int],
+    classes: Sequence[int],
     words: Sequence[str],
     size: tuple[int, int],
-    wanted: bool,
+    keep_scores: bool,
 ) -> Float32[np.ndarray, "c h w"] | None:
-    """Planes of some classes at their places among all."""
-    if not wanted:
+    """Put the planes of some classes at their indices in `words`; others are 0. None if not kept."""
+    if not keep_scores:
         return None
-    if scores is not None and list(kept) == list(range(len(words))):
+    if scores is not None and list(classes) == list(range(len(words))):
         return scores
     full = np.zeros((len(words), *size), np.float32)
-    if scores is not None and len(kept):
-        full[list(kept)] = scores
+    if scores is not None and len(classes):
+        full[list(classes)] = scores
     return full

@@ -1,4 +1,4 @@
-"""CLS-SEG and CLIP-ES: an image's tags, given or found, and a mask of each."""
+"""The pipeline of CLS-SEG and CLIP-ES: an image's tags, given or found, then a mask of each."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ __all__ = ["TagFirstPipeline"]
 
 
 class TagFirstPipeline(MaskPipeline):
-    """CLS-SEG and CLIP-ES: an image's tags, given or found, and a mask of each."""
+    """CLS-SEG and CLIP-ES: takes or finds an image's tags, then masks each of them."""
 
     def __init__(self, clip: Clip, recipe: TagFirstRecipe) -> None:
         self.clip, self.recipe = clip, recipe
@@ -31,8 +31,8 @@ class TagFirstPipeline(MaskPipeline):
         self.texts = tuple(dict.fromkeys((*split_names(recipe.words).texts, *prompts, *recipe.background)))
         features = text_features(clip, (*prompts, *recipe.background), recipe.templates)
         self._texts = clip_es.ClassTexts(features[: len(prompts)], features[len(prompts) :])
-        named = split_names(recipe.words).classes
-        self.words = ("background", *named) if self.background else named
+        names = split_names(recipe.words).classes
+        self.words = ("background", *names) if self.background else names
         self._tagger = TagclipPipeline(clip, recipe.tagger) if recipe.tagger else None
 
     @torch.inference_mode()
@@ -63,16 +63,16 @@ class TagFirstPipeline(MaskPipeline):
             if recipe.crf and len(probabilities):
                 probabilities = apply_crf(probabilities, image, recipe.crf, wrapped=recipe.crf_wrapped)
             planes: Float32[np.ndarray, "k h w"] | None = probabilities.numpy()
-            # The cut is for what a CRF is sure of; other probabilities do not sum to 1.
-            cut = settings if recipe.crf else replace(settings, confidence=None)
-            labels, _ = clip_es.crf_labels(probabilities.numpy(), tags, cut, ignore_index=ignore_index)
+            # The confidence threshold is for a CRF's output; other probabilities do not sum to 1.
+            labelling = settings if recipe.crf else replace(settings, confidence=None)
+            labels, _ = clip_es.crf_labels(probabilities.numpy(), tags, labelling, ignore_index=ignore_index)
         else:
             labels, planes = clip_es.label_pixels(
                 maps, size, tags, settings, ignore_index=ignore_index, keep_scores=keep_scores
             )
-        kept = [tag + self.background for tag in tags]
-        kept = [0, *kept] if self.background else kept
-        return LabelledImage(labels, spread_planes(planes, kept, self.words, size, keep_scores), tags)
+        classes = [tag + self.background for tag in tags]
+        classes = [0, *classes] if self.background else classes
+        return LabelledImage(labels, spread_planes(planes, classes, self.words, size, keep_scores), tags)
 
     def _maps(
         self, image: Image, given: Sequence[int] | None
@@ -81,13 +81,13 @@ class TagFirstPipeline(MaskPipeline):
         if given is None:
             if self._tagger is None:
                 raise InputError(
-                    f"{self.recipe.name} masks tags that are given; give them, as in "
-                    "segmenter(image, tags=[0, 5])"
+                    f"{self.recipe.name} needs the image's tags. Give them, as in "
+                    "segmenter(image, tags=[0, 5])."
                 )
             tagger = self._tagger
-            look = cls_seg.extract_shared_features(self.clip, image, tagger.settings, settings)
-            tags = tagger.choose(cls_seg.tag_scores(self.clip, look, tagger.query, tagger.settings))
-            return tags, cls_seg.maps_of_tags(self.clip, image, look, tags, self._texts, settings)
+            features = cls_seg.extract_shared_features(self.clip, image, tagger.settings, settings)
+            tags = tagger.choose(cls_seg.tag_scores(self.clip, features, tagger.query, tagger.settings))
+            return tags, cls_seg.maps_of_tags(self.clip, image, features, tags, self._texts, settings)
         if not len(given):
             return (), self._texts.foreground.new_zeros(0, 1, 1)
         tower = clip_es.encode_image(self.clip, image, settings)

@@ -1,4 +1,4 @@
-"""Taggers that answer for each image alone: TagCLIP, and the methods of one forward pass and a formula."""
+"""Tagging methods that score each image on its own: TagCLIP, and formulas on one forward pass."""
 
 from collections.abc import Callable, Iterable
 from itertools import chain
@@ -23,11 +23,11 @@ from tagmask.types import Images, Pixels
 __all__ = ["OnePassPipeline", "Scores", "TagPipeline", "TagclipPipeline", "score_batches"]
 
 Scores = list[Float32[np.ndarray, " f"]]
-"""For each image the score of each foreground class."""
+"""For each image, the score of each foreground class."""
 
 
 class TagPipeline:
-    """From images to scores. Texts are encoded once."""
+    """Scores images. Texts are encoded once, at construction."""
 
     def __init__(self, clip: Clip, recipe: TagRecipe) -> None:
         self.clip, self.recipe = clip, recipe
@@ -35,40 +35,40 @@ class TagPipeline:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What each class is called."""
+        """The name of each class."""
         return self.query.words
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Every text that images are compared with."""
+        """Every text that images are compared with, background included."""
         return self.query.texts
 
     def choose(self, scores: Float32[np.ndarray, " f"]) -> tuple[int, ...]:
-        """Classes taken as present."""
+        """Return the classes that are present, by the recipe's thresholds."""
         recipe = self.recipe
         return choose(scores, recipe.tag_tau, recipe.thresholds, min_score=recipe.min_score, top=recipe.top)
 
     def score(self, images: Images) -> Scores:
-        """Score of each class in each image.
+        """Return the score of each class in each image.
 
         Raises:
-            InputError: a method that needs a set of images first, and has seen none.
+            InputError: the method needs a set of images first (`adapt`).
         """
         raise NotImplementedError
 
     def score_set(self, groups: Iterable[Images]) -> Scores:
-        """Scores of a list of images, which come a few at a time."""
+        """Return the scores of all images of a stream of batches."""
         return list(chain.from_iterable(self.score(images) for images in groups))
 
     def adapt(self, groups: Iterable[Images]) -> Adaptation:
-        """What a set of images teaches.
+        """Learn from a stream of batches of unlabelled images.
 
         Raises:
-            InputError: a method that takes each image alone.
+            InputError: the method scores each image on its own.
         """
         raise InputError(
-            f"{self.recipe.name} takes each image alone and learns nothing from a set; "
-            "give method='piaa' or method='sparc'"
+            f"{self.recipe.name} scores each image on its own and cannot adapt. "
+            "Give method='piaa' or method='sparc'."
         )
 
 
@@ -77,7 +77,7 @@ class TagclipPipeline(TagPipeline):
 
     @property
     def settings(self) -> TagclipSettings:
-        """TagCLIP's own numbers."""
+        """TagCLIP's settings."""
         return cast(TagclipSettings, self.recipe.variant)
 
     def score(self, images: Images) -> Scores:
@@ -87,7 +87,7 @@ class TagclipPipeline(TagPipeline):
 
 
 class OnePassPipeline(TagPipeline):
-    """CLIP, DPT and CLIP Surgery: one forward pass and a formula."""
+    """CLIP, DPT and CLIP Surgery: a formula on one forward pass."""
 
     @torch.inference_mode()
     def score(self, images: Images) -> Scores:
@@ -108,8 +108,16 @@ def score_batches(
     settings: InputSettings,
     score: Callable[[Pixels], Float[Tensor, "b q"]],
 ) -> Scores:
-    """Scores of images of any sizes, in their order; those of one size share batches."""
-    found: dict[int, Float32[np.ndarray, " f"]] = {}
-    for places, pixels in batches(clip, images, settings):
-        found.update(zip(places, query.by_class(score(pixels)), strict=True))
-    return [found[place] for place in range(len(images))]
+    """Return the scores of images of any sizes, in their order; images of one size share batches.
+
+    Args:
+        clip: the frozen model.
+        query: the texts and their classes.
+        images: upright RGB.
+        settings: how images are resized.
+        score: from preprocessed pixels to a score per text.
+    """
+    scores: dict[int, Float32[np.ndarray, " f"]] = {}
+    for indices, pixels in batches(clip, images, settings):
+        scores.update(zip(indices, query.by_class(score(pixels)), strict=True))
+    return [scores[index] for index in range(len(images))]

@@ -1,7 +1,6 @@
-"""From scores to tags, in numpy alone: by the image's own range, or by thresholds learned from some.
+"""From scores to tags: by a threshold relative to the image's score range, or by learned thresholds.
 
-TagCLIP's rule: a tag scores above a share of its image's own range of scores, so no threshold holds for all
-images.
+The relative threshold is TagCLIP's rule: it differs from image to image. This module needs NumPy only.
 """
 
 from collections.abc import Sequence
@@ -23,9 +22,9 @@ __all__ = [
 
 
 def relative_threshold(scores: Float[np.ndarray, "*images c"], tau: float) -> Float[np.ndarray, "*images"]:
-    """The score a tag must exceed: `tau` of the way from an image's lowest score to its highest.
+    """Return the score that a tag must exceed: lowest + tau * (highest - lowest) of an image's scores.
 
-    Computed in the scores' own precision, since a score may lie on the cut exactly.
+    Computed in the scores' dtype, since a score may equal the threshold.
     """
     low, high = scores.min(axis=-1), scores.max(axis=-1)
     return np.asarray(low + scores.dtype.type(tau) * (high - low))
@@ -34,7 +33,7 @@ def relative_threshold(scores: Float[np.ndarray, "*images c"], tau: float) -> Fl
 def above_relative_threshold(
     scores: Float[np.ndarray, "*images c"], tau: float
 ) -> Bool[np.ndarray, "*images c"]:
-    """Which classes score above the cut. Strictly: an image whose scores are all equal has none.
+    """Return which classes score above the threshold; none if all scores of an image are equal.
 
     Example:
         >>> above_relative_threshold(np.float32([[0.0, 0.5, 1.0], [3.0, 2.0, 2.6]]), 0.5).tolist()
@@ -45,17 +44,23 @@ def above_relative_threshold(
 
 
 def tag_threshold(scores: Float[np.ndarray, " f"], tau: float) -> float:
-    """The score a tag of one image must exceed, in float32 as the scores are."""
+    """Return the relative threshold of one image, computed in float32."""
     return float(relative_threshold(scores.astype(np.float32, copy=False), tau))
 
 
 def choose_tags(
     scores: Float[np.ndarray, " f"], tau: float, *, min_score: float = 0.0, top: int | None = None
 ) -> tuple[int, ...]:
-    """Classes taken as present, ascending.
+    """Return the classes that are present by the relative threshold, ascending.
 
-    By the paper's rule there is always at least one: the best, if none is above the cut. `min_score` and
-    `top` then take away classes under a score and all but the best few; nothing may be left.
+    As in the paper, there is always at least one: the best, if none exceeds the threshold. Of these,
+    `min_score` removes classes with lower scores, and `top` all but the best; none may remain.
+
+    Args:
+        scores: of one image.
+        tau: relative threshold, 0..1.
+        min_score: lowest score of a tag.
+        top: greatest number of tags.
 
     Example:
         >>> choose_tags(np.float32([0.1, 0.7, 0.5]), 0.5)
@@ -75,10 +80,10 @@ def choose_tags(
 def thresholds_of_image(
     scores: Float[np.ndarray, " f"], tau: float, thresholds: Sequence[float | None] = ()
 ) -> Float[np.ndarray, " f"]:
-    """The score that each word must exceed in this image: its threshold, else the image's own cut."""
-    cut = tag_threshold(scores, tau)
-    own = [cut if threshold is None else threshold for threshold in thresholds]
-    return np.array(own or [cut] * len(scores), np.float32)
+    """Return the score that each class must exceed: its threshold, else the image's relative threshold."""
+    relative = tag_threshold(scores, tau)
+    per_class = [relative if threshold is None else threshold for threshold in thresholds]
+    return np.array(per_class or [relative] * len(scores), np.float32)
 
 
 def choose(
@@ -89,10 +94,16 @@ def choose(
     min_score: float | None = None,
     top: int | None = None,
 ) -> tuple[int, ...]:
-    """Words taken as present, ascending.
+    """Return the classes that are present, ascending.
 
-    Without thresholds there is always at least one before `min_score` and `top` take some away, since the
-    rule compares the words of one image. With them there may be none: that is what they are for.
+    Without learned thresholds, this is `choose_tags`. With them, an image may have no tags at all.
+
+    Args:
+        scores: of one image.
+        tau: relative threshold, 0..1, for classes without a learned one.
+        thresholds: per class, the score to exceed or None; empty for none.
+        min_score: lowest score of a tag.
+        top: greatest number of tags.
 
     Example:
         >>> choose(np.float32([0.1, 0.7, 0.5]), 0.5)
@@ -100,10 +111,10 @@ def choose(
         >>> choose(np.float32([0.1, 0.7, 0.5]), 0.5, [0.05, 0.8, None])
         (0, 2)
     """
-    least = -np.inf if min_score is None else min_score
+    lowest = -np.inf if min_score is None else min_score
     if not any(threshold is not None for threshold in thresholds):
-        return choose_tags(scores, tau, min_score=least, top=top)
-    chosen = np.flatnonzero((scores > thresholds_of_image(scores, tau, thresholds)) & (scores >= least))
+        return choose_tags(scores, tau, min_score=lowest, top=top)
+    chosen = np.flatnonzero((scores > thresholds_of_image(scores, tau, thresholds)) & (scores >= lowest))
     if top is not None:
         chosen = chosen[np.argsort(-scores[chosen], kind="stable")][:top]
     return tuple(sorted(int(c) for c in chosen))
@@ -112,19 +123,19 @@ def choose(
 def best_thresholds(
     scores: Float[np.ndarray, "n f"], truth: Shaped[np.ndarray, "..."]
 ) -> tuple[float | None, ...]:
-    """Per word, the threshold that serves best on labelled images.
+    """Return, per class, the threshold with the best F1 on labelled images.
 
-    The rule, made for few labels: of all cuts half way between two neighbouring scores, the one with the
-    greatest F1 of "score above the cut"; of several, the one in the widest gap, which is the least sure to
-    move with the next image; of these, the highest. A cut under all scores is tried as well. Words that no
-    image has, or that all have, get None: nothing can be learned about them.
+    The rule is made for few labels. Candidate thresholds lie half way between neighbouring scores, and one
+    lies below all scores. The best F1 of "score > threshold" wins; of equals, the candidate in the widest
+    gap, as it is the most stable; of these, the highest. Classes that are in no image or in all images get
+    None, as nothing can be learned about them.
 
     Args:
-        scores: of labelled images.
-        truth: true or non-zero where the word is in the image.
+        scores: of the labelled images.
+        truth: ground-truth tags (n, f), true or non-zero if the class is in the image.
 
     Raises:
-        ShapeError: the two differ in shape.
+        ShapeError: scores and truth differ in shape.
 
     Example:
         >>> best_thresholds(np.float32([[0.9], [0.7], [0.2], [0.1]]), np.array([[1], [1], [0], [0]]))
@@ -132,7 +143,7 @@ def best_thresholds(
     """
     if scores.shape != truth.shape:
         raise ShapeError(
-            f"got scores of {scores.shape} for a truth of {truth.shape}; both are (images, words)"
+            f"The scores have shape {scores.shape}, the truth {truth.shape}. Give both as (images, words)."
         )
     present = truth != 0
     return tuple(_best(scores[:, c], present[:, c]) for c in range(scores.shape[1]))
@@ -146,16 +157,16 @@ def _best(scores: Float[np.ndarray, " n"], present: Bool[np.ndarray, " n"]) -> f
     taken = np.arange(1, len(ranked) + 1)
     f1 = 2 * present[order].cumsum() / (taken + present.sum())
     gaps = np.append(ranked[:-1] - ranked[1:], 0.0)
-    possible = np.append(gaps[:-1] > 0, True)  # equal scores cannot be told apart; all can be taken
+    possible = np.append(gaps[:-1] > 0, True)  # no threshold separates equal scores; the last includes all
     f1, gaps = np.where(possible, f1, -1.0), np.where(possible, gaps, -1.0)
     best = np.lexsort((taken, -gaps, -np.round(f1, 12)))[0]
     if best == len(ranked) - 1:
         return _short(np.nextafter(np.float32(ranked[-1]), np.float32(-np.inf)))
-    cut = np.float32((ranked[best] + ranked[best + 1]) / 2)
-    # Neighbours in float32 have no middle.
-    return _short(cut if cut < ranked[best] else np.float32(ranked[best + 1]))
+    middle = np.float32((ranked[best] + ranked[best + 1]) / 2)
+    # Two neighbouring float32 values have no middle.
+    return _short(middle if middle < ranked[best] else np.float32(ranked[best + 1]))
 
 
 def _short(value: np.float32) -> float:
-    """The number with the fewest digits that is this one in float32, for files that people read."""
+    """The shortest decimal number that is this value in float32, for recipe files."""
     return float(str(value))

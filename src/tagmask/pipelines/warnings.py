@@ -1,4 +1,4 @@
-"""What is said aloud when weights, words and methods do not go well together."""
+"""Warnings about words or methods that do not suit the weights."""
 
 import logging
 from collections.abc import Sequence
@@ -11,20 +11,21 @@ from tagmask.settings.recipes import MaskRecipe
 __all__ = ["warn_depth", "warn_unknown_words"]
 
 _LOG = logging.getLogger(__name__)
-_USUAL_LAYERS = 12
+_DEFAULT_LAYERS = 12
+"""Layers of the image tower that the methods were designed for (ViT-B)."""
 
 
 def warn_unknown_words(clip: Clip, texts: Sequence[str]) -> None:
-    """Say which words the weights cannot know, where their file tells what they saw."""
+    """Warn of words that the weights were not trained on, if the weights file lists its words."""
     known = clip.known_words
     if known is None:
         return
-    strange = [text for text in texts if not known.issuperset(text.casefold().split())]
-    if strange:
-        shown = ", ".join(strange[:8]) + (f" and {len(strange) - 8} more" if len(strange) > 8 else "")
+    unknown = [text for text in texts if not known.issuperset(text.casefold().split())]
+    if unknown:
+        shown = ", ".join(unknown[:8]) + (f" and {len(unknown) - 8} more" if len(unknown) > 8 else "")
         _LOG.warning(
-            "%s never saw: %s. What it answers about them means nothing; it knows %d words, "
-            "listed by `tagmask doctor --words`, and weights such as ViT-B-16.pt know nearly all.",
+            "%s was not trained on: %s. Its results for them are meaningless. It knows %d words, see "
+            "`tagmask doctor --words`; weights such as ViT-B-16.pt know nearly all words.",
             clip.name,
             shown,
             len(known),
@@ -32,22 +33,24 @@ def warn_unknown_words(clip: Clip, texts: Sequence[str]) -> None:
 
 
 def warn_depth(clip: Clip, recipe: MaskRecipe) -> None:
-    """Say what is known to be different on towers that are deeper than those the methods were made for."""
+    """Warn if a method is weaker or uses other layers on towers deeper than those it was designed for."""
     layers = len(clip.vision.blocks)
-    if layers <= _USUAL_LAYERS:
+    if layers <= _DEFAULT_LAYERS:
         return
     method = method_of(recipe)
     if method.large:
         _LOG.warning(
-            "%s is weaker on large weights (published: %s); sc-clip is not.", recipe.method, method.large
+            "%s is weaker on large weights (published: %s). Use sc-clip, which is not.",
+            recipe.method,
+            method.large,
         )
     rule = dense_rule(recipe.method, layers, recipe.variant)
     if (rule.capture != CaptureSpec() or rule.depth > 1) and not getattr(
         recipe.variant, "absolute_layers", False
     ):
         _LOG.warning(
-            "%s names layers of a 12-layer tower; %s has %d, of which those at the same share of the depth "
-            "are read (absolute_layers=True, or as_='published', reads the same numbers).",
+            "%s refers to layers of a 12-layer tower; %s has %d. Layers at the same relative depth are used. "
+            "For the same layer numbers, give absolute_layers=True or as_='published'.",
             recipe.method,
             clip.name,
             layers,

@@ -1,4 +1,4 @@
-"""A page to look at: what was found in each picture, in one HTML file that needs nothing else."""
+"""Report pages: tags, masks and charts in one self-contained HTML file."""
 
 from tagmask.report.attention import AttentionExample
 from tagmask.report.curves import Curve, Curves

@@ -1,4 +1,4 @@
-"""Where patches look, as pictures: the point marked, then the attention under each method."""
+"""Draw attention maps: the image with a marked point, then the attention of that patch by method."""
 
 import io
 from dataclasses import dataclass
@@ -10,76 +10,76 @@ from PIL import ImageDraw
 
 from tagmask.catalogue import method, method_names
 from tagmask.errors import ShapeError
-from tagmask.report.contact_sheet import Heading, Row, fitted, picture_sheet, stretched
-from tagmask.report.heatmap import warmed
+from tagmask.report.contact_sheet import Heading, Row, contact_sheet, resize_longest, upsample_map
+from tagmask.report.heatmap import heat_overlay
 from tagmask.report.text import data_uri, escaped
 from tagmask.types import Image
 
 __all__ = ["AttentionExample", "attention_section", "attention_sheet"]
 
-_ON_SHEET, _ON_PAGE = 300, 360
-"""Longest sides of a cell, in pixels."""
-_FINE = 4
-"""Marks are drawn so many times larger, then averaged, as Pillow does not smooth shapes."""
+_SHEET_SIDE, _PAGE_SIDE = 300, 360
+"""Longest side of a cell, in pixels, in a sheet and in a page."""
+_SUPERSAMPLING = 4
+"""Rings are drawn this much larger and then averaged, because Pillow does not antialias shapes."""
 
 
 @dataclass(frozen=True, eq=False)
 class AttentionExample:
-    """One picture, and where some of its patches look."""
+    """One image and the attention maps of some of its patches."""
 
     image: Image
     points: tuple[tuple[int, int], ...]
-    """(x, y) of pixels; one row each."""
+    """(x, y) in pixels; one row each."""
     methods: tuple[str, ...]
     """One column each."""
     weights: Float[np.ndarray, "methods points gh gw"]
-    """As `attention_maps.patch_attention` gives them."""
+    """Attention of the patch at each point, from `attention_maps.patch_attention`."""
 
     def __post_init__(self) -> None:
         if self.weights.ndim != 4 or self.weights.shape[:2] != (len(self.methods), len(self.points)):
             raise ShapeError(
-                f"weights have shape {self.weights.shape}; wanted are {len(self.methods)} methods, "
-                f"{len(self.points)} points, and the grid's rows and columns"
+                f"The weights have shape {self.weights.shape}. Expected {len(self.methods)} methods, "
+                f"{len(self.points)} points, and the rows and columns of the grid."
             )
 
 
-def attention_sheet(look: AttentionExample) -> PIL.Image.Image:
-    """One picture: a row a point, a column a method; warm is what the patch at the point takes most from.
+def attention_sheet(example: AttentionExample) -> PIL.Image.Image:
+    """Draw all maps in one picture, with a row per point and a column per method.
 
-    Each map is drawn in shares of its own strongest patch.
+    Each map is relative to its own maximum.
     """
-    headings = [Heading("picture"), *(Heading(name, _summary(name)) for name in look.methods)]
+    headings = [Heading("image"), *(Heading(name, _summary(name)) for name in example.methods)]
     rows = [
         Row(tuple(cells), f"patch at {x},{y}")
-        for (x, y), cells in zip(look.points, _cells(look, _ON_SHEET), strict=True)
+        for (x, y), cells in zip(example.points, _cells(example, _SHEET_SIDE), strict=True)
     ]
-    return picture_sheet(headings, rows)
+    return contact_sheet(headings, rows)
 
 
-def attention_section(look: AttentionExample, title: str, lead: str) -> str:
-    """The same as a section of the page, which wraps where the page is narrow."""
+def attention_section(example: AttentionExample, title: str, lead: str) -> str:
+    """Return the maps as an HTML section that wraps on narrow screens."""
     rows = ""
-    said = {name: _summary(name) for name in look.methods}
-    for (x, y), (picture, *maps) in zip(look.points, _cells(look, _ON_PAGE), strict=True):
-        figures = _figure(picture, f"Picture, marked at {x},{y}", "picture", f"patch at {x},{y}")
-        for name, cell in zip(look.methods, maps, strict=True):
-            figures += _figure(cell, f"What the patch at {x},{y} looks at: {name}", name, said[name])
-        said = dict.fromkeys(said, "")  # once is enough
-        rows += f'<div class="gaze" style="--n:{len(maps) + 1}">{figures}</div>\n'
+    summaries = {name: _summary(name) for name in example.methods}
+    for (x, y), (image, *maps) in zip(example.points, _cells(example, _PAGE_SIDE), strict=True):
+        figures = _figure(image, f"Image, marked at {x},{y}", "image", f"patch at {x},{y}")
+        for name, cell in zip(example.methods, maps, strict=True):
+            figures += _figure(cell, f"Attention of the patch at {x},{y}: {name}", name, summaries[name])
+        summaries = dict.fromkeys(summaries, "")  # print each only once
+        rows += f'<div class="attention-row" style="--n:{len(maps) + 1}">{figures}</div>\n'
     return (
-        f'<section class="look"><h2>{escaped(title)}</h2>\n<p class="lead">{escaped(lead)}</p>\n'
+        f'<section class="attention"><h2>{escaped(title)}</h2>\n<p class="lead">{escaped(lead)}</p>\n'
         f"{rows}</section>\n"
     )
 
 
-def _figure(cell: Image, described: str, name: str, said: str) -> str:
+def _figure(cell: Image, alt: str, name: str, note: str) -> str:
     file = io.BytesIO()
     PIL.Image.fromarray(cell).save(file, "JPEG", quality=85, optimize=True)
     h, w = cell.shape[:2]
     return (
         f'<figure><img src="{data_uri("image/jpeg", file.getvalue())}" width="{w}" height="{h}"'
-        f' alt="{escaped(described)}" loading="lazy" decoding="async">'
-        f"<figcaption><b>{escaped(name)}</b> {escaped(said)}</figcaption></figure>"
+        f' alt="{escaped(alt)}" loading="lazy" decoding="async">'
+        f"<figcaption><b>{escaped(name)}</b> {escaped(note)}</figcaption></figure>"
     )
 
 
@@ -87,32 +87,34 @@ def _summary(name: str) -> str:
     return method(name, "masks").summary if name in method_names("masks") else ""
 
 
-def _cells(look: AttentionExample, longest: int) -> list[list[Image]]:
-    """For each point the marked picture and the marked maps."""
-    picture = fitted(look.image, longest)
-    size = (picture.shape[0], picture.shape[1])
-    h, w = look.image.shape[:2]
+def _cells(example: AttentionExample, longest: int) -> list[list[Image]]:
+    """Return the image and its maps, all marked, for each point."""
+    image = resize_longest(example.image, longest)
+    size = (image.shape[0], image.shape[1])
+    h, w = example.image.shape[:2]
     rows = []
-    for p, (x, y) in enumerate(look.points):
-        at = ((x + 0.5) * size[1] / w, (y + 0.5) * size[0] / h)
-        maps = [grid / max(float(grid.max()), 1e-30) for grid in look.weights[:, p]]
-        # The ring is round the patch, which it must not hide.
-        reach = max(size[0] / look.weights.shape[2], size[1] / look.weights.shape[3], 6.0)
-        cells = [picture, *(warmed(picture, stretched(grid, size)) for grid in maps)]
-        rows.append([_marked(cell, at, reach) for cell in cells])
+    for p, (x, y) in enumerate(example.points):
+        centre = ((x + 0.5) * size[1] / w, (y + 0.5) * size[0] / h)
+        maps = [grid / max(float(grid.max()), 1e-30) for grid in example.weights[:, p]]
+        # The ring surrounds the patch without covering it.
+        radius = max(size[0] / example.weights.shape[2], size[1] / example.weights.shape[3], 6.0)
+        cells = [image, *(heat_overlay(image, upsample_map(grid, size)) for grid in maps)]
+        rows.append([_with_ring(cell, centre, radius) for cell in cells])
     return rows
 
 
-def _marked(cell: Image, at: tuple[float, float], radius: float) -> Image:
-    """A light ring with dark rims around a place, so that it is seen on any ground."""
+def _with_ring(cell: Image, centre: tuple[float, float], radius: float) -> Image:
+    """Draw a white ring with black edges, visible on any background."""
     canvas = PIL.Image.fromarray(cell)
     line = max(1.5, 0.007 * max(cell.shape))
-    for grow, ink in ((0.4 * line, (0, 0, 0)), (0.0, (255, 255, 255))):
-        plate = PIL.Image.new("L", (_FINE * canvas.width, _FINE * canvas.height))
-        x, y = (_FINE * part for part in at)
-        outer = _FINE * (radius + grow)
-        ImageDraw.Draw(plate).ellipse(
-            (x - outer, y - outer, x + outer, y + outer), outline=255, width=round(_FINE * (line + 2 * grow))
+    for margin, ink in ((0.4 * line, (0, 0, 0)), (0.0, (255, 255, 255))):
+        stencil = PIL.Image.new("L", (_SUPERSAMPLING * canvas.width, _SUPERSAMPLING * canvas.height))
+        x, y = (_SUPERSAMPLING * part for part in centre)
+        outer = _SUPERSAMPLING * (radius + margin)
+        ImageDraw.Draw(stencil).ellipse(
+            (x - outer, y - outer, x + outer, y + outer),
+            outline=255,
+            width=round(_SUPERSAMPLING * (line + 2 * margin)),
         )
-        canvas.paste(ink, (0, 0), plate.reduce(_FINE))
+        canvas.paste(ink, (0, 0), stencil.reduce(_SUPERSAMPLING))
     return np.asarray(canvas)

@@ -1,4 +1,4 @@
-"""Tag scores as bars, best first, with the threshold drawn where it falls."""
+"""Bar chart of tag scores, best first, with the threshold in its place."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,22 +10,22 @@ from tagmask.results import Tags
 
 __all__ = ["tag_bars"]
 
-_ROWS = 8
-"""Bars drawn at least, where there are as many words."""
-_BELOW = 3
-"""Bars drawn at least below the threshold, so that it is seen to divide something."""
+_MIN_ROWS = 8
+"""Smallest number of bars, if there are as many words."""
+_MIN_BELOW = 3
+"""Smallest number of bars below the threshold."""
 
 
 def tag_bars(tags: Tags, slots: Mapping[str, int], colours: Sequence[str]) -> str:
-    """The part of a sight that says which words are in it.
+    """Return the HTML section with the tag scores of one image.
 
     Args:
         tags: the words and their scores.
-        slots: number of each word that the masks know too; it ties the bar to its region.
-        colours: of each of these numbers.
+        slots: index of each word that also has a mask; it links the bar to its region.
+        colours: colour of each index, `#rrggbb`.
 
     Raises:
-        ShapeError: not one score per word.
+        ShapeError: the number of scores differs from the number of words.
     """
     if len(tags.words) != len(tags.scores):
         raise ShapeError(
@@ -34,40 +34,44 @@ def tag_bars(tags: Tags, slots: Mapping[str, int], colours: Sequence[str]) -> st
     scores = np.nan_to_num(tags.scores.astype(np.float64), nan=-np.inf, posinf=1.0, neginf=-np.inf)
     order = sorted(range(len(tags.words)), key=lambda c: (-scores[c], c))
     above = sum(bool(scores[c] > tags.threshold) for c in order)
-    head = max(_ROWS, above + _BELOW)
-    drawn = [c for i, c in enumerate(order) if i < head or c in tags.chosen]
-    rest = [c for c in order if c not in drawn]
+    head = max(_MIN_ROWS, above + _MIN_BELOW)
+    shown = [c for i, c in enumerate(order) if i < head or c in tags.chosen]
+    rest = [c for c in order if c not in shown]
     scale = max(float(scores.max(initial=0.0)), tags.threshold if np.isfinite(tags.threshold) else 0.0, 1e-9)
-    rows = [_row(tags, c, scores[c] / scale, slots, colours) for c in drawn]
+    rows = [_row(tags, c, scores[c] / scale, slots, colours) for c in shown]
     if np.isfinite(tags.threshold):
         rows.insert(
             above,
-            f'<li class="cut"><span>threshold</span><span class="score">{tags.threshold:.3f}</span></li>',
+            '<li class="threshold"><span>threshold</span>'
+            f'<span class="score">{tags.threshold:.3f}</span></li>',
         )
-    place = float(np.clip(tags.threshold / scale, 0, 1)) if np.isfinite(tags.threshold) else 0.0
-    none = "" if tags.chosen else '<p class="none">None of the words was found.</p>'
+    position = float(np.clip(tags.threshold / scale, 0, 1)) if np.isfinite(tags.threshold) else 0.0
+    no_tags = "" if tags.chosen else '<p class="none">None of the words was found.</p>'
     return (
-        f'<section class="tags"><h3>Tags</h3>{none}'
-        f'<ol class="bars" style="--cut:{place:.4f}">{"".join(rows)}</ol>{_rest(tags, rest)}</section>'
+        f'<section class="tags"><h3>Tags</h3>{no_tags}'
+        f'<ol class="bars" style="--threshold:{position:.4f}">{"".join(rows)}</ol>'
+        f"{_folded(tags, rest)}</section>"
     )
 
 
 def _row(tags: Tags, c: int, length: float, slots: Mapping[str, int], colours: Sequence[str]) -> str:
     word = tags.words[c]
     slot = slots.get(word)
-    tie = "" if slot is None else f' data-slot="{slot}"'
+    link = "" if slot is None else f' data-slot="{slot}"'
     colour = "" if slot is None else f";--c:{colours[slot]}"
-    kind, spoken = (' class="tag"', '<span class="spoken"> (tag)</span>') if c in tags.chosen else ("", "")
+    kind, suffix = (
+        (' class="tag"', '<span class="visually-hidden"> (tag)</span>') if c in tags.chosen else ("", "")
+    )
     return (
-        f'<li{kind}{tie} style="--v:{np.clip(length, 0, 1):.4f}{colour}">'
-        f'<span class="word" title="{escaped(word)}">{escaped(word)}{spoken}</span>'
+        f'<li{kind}{link} style="--v:{np.clip(length, 0, 1):.4f}{colour}">'
+        f'<span class="word" title="{escaped(word)}">{escaped(word)}{suffix}</span>'
         f'<span class="bar"></span><span class="score">{tags.scores[c]:.3f}</span></li>'
     )
 
 
-def _rest(tags: Tags, order: Sequence[int]) -> str:
+def _folded(tags: Tags, order: Sequence[int]) -> str:
     if not order:
         return ""
     items = "".join(f"<li>{escaped(tags.words[c])} <span>{tags.scores[c]:.3f}</span></li>" for c in order)
-    what = "1 more word" if len(order) == 1 else f"{len(order)} more words"
-    return f'<details><summary>{what} below</summary><ul class="rest">{items}</ul></details>'
+    summary = "1 more word" if len(order) == 1 else f"{len(order)} more words"
+    return f'<details><summary>{summary} below</summary><ul class="rest">{items}</ul></details>'

@@ -1,4 +1,4 @@
-"""A sight as HTML: the picture, what lies over it, and what was measured."""
+"""One report item as HTML: the image, its mask overlays, legends, tags and activation maps."""
 
 import io
 from collections.abc import Sequence
@@ -9,79 +9,77 @@ from jaxtyping import UInt8
 
 from tagmask.errors import ShapeError
 from tagmask.report.bars import tag_bars
-from tagmask.report.heatmap import heat_strip
-from tagmask.report.item import Layer, ReportItem, layers, sampled
-from tagmask.report.label_placement import places
+from tagmask.report.heatmap import heatmap_strip
+from tagmask.report.item import Layer, ReportItem, layers, subsample
+from tagmask.report.label_placement import label_positions
 from tagmask.report.outlines import path_data
-from tagmask.report.switches import maker_switch, view_switch
-from tagmask.report.text import data_uri, escaped, share
+from tagmask.report.switches import source_switch, view_switch
+from tagmask.report.text import data_uri, escaped, percent
 
 __all__ = ["card"]
 
-_PICTURE, _OUTLINE = 800, 480
-"""Longest sides, in pixels, at which a picture is shown and its regions are outlined."""
-_LEGEND = 12
-"""Entries of a legend before the rest is folded."""
+_IMAGE_SIDE, _OUTLINE_SIDE = 800, 480
+"""Longest side, in pixels, of the embedded image and of the label map that is outlined."""
+_LEGEND_ENTRIES = 12
+"""Largest number of legend entries before the rest is folded."""
 
 
-def card(number: int, sight: ReportItem, colours: Sequence[str], frame: float) -> str:
-    """One sight.
+def card(number: int, item: ReportItem, colours: Sequence[str], frame: float) -> str:
+    """Return the HTML of one item.
 
     Args:
-        number: distinguishes its controls from those of other sights.
-        sight: the picture and what was found in it.
-        colours: of words, `#rrggbb`, at least as many as the sight has.
-        frame: width over height of the frame that all pictures share.
+        number: index of the item; makes the names of its controls unique.
+        item: the image and its results.
+        colours: colours of words, `#rrggbb`, at least as many as the item has words.
+        frame: aspect ratio, width / height, of the frame that all images share.
 
     Raises:
-        ShapeError: labels that are not of the picture's size, or not one score per word.
-        InputError: a label without a word.
+        ShapeError: labels differ from the image in size, or scores from words in number.
+        InputError: a label has no word.
     """
-    words, made = layers(sight)
-    h, w = sight.image.shape[:2]
-    if not sight.image.size:
-        raise ShapeError(
-            f"{sight.name}: a picture needs at least one pixel; it has shape {sight.image.shape}."
-        )
+    words, item_layers = layers(item)
+    h, w = item.image.shape[:2]
+    if not item.image.size:
+        raise ShapeError(f"{item.name}: The image has shape {item.image.shape}. It needs at least one pixel.")
     slots = {word: slot for slot, word in enumerate(words)}
     width = min(1.0, (w / h) / frame)
-    over = "".join(_over(i, layer, words, colours) for i, layer in enumerate(made))
-    below = "".join(_legend(i, layer, words, colours) for i, layer in enumerate(made))
-    note = f'<p class="note">{escaped(sight.note)}</p>' if sight.note else ""
+    overlays = "".join(_overlay(i, layer, words, colours) for i, layer in enumerate(item_layers))
+    legends = "".join(_legend(i, layer, words, colours) for i, layer in enumerate(item_layers))
+    note = f'<p class="note">{escaped(item.note)}</p>' if item.note else ""
     switches = ""
-    if made:
+    if item_layers:
         views = view_switch(f"view-{number}", "View")
-        makers = maker_switch(f"by-{number}", "Masks by", [layer.by for layer in made])
-        switches = f'<div class="switches">{views}{makers}</div>'
+        sources = source_switch(f"source-{number}", "Masks by", [layer.source for layer in item_layers])
+        switches = f'<div class="switches">{views}{sources}</div>'
     return (
-        f'<article class="sight" aria-labelledby="name-{number}"><div class="inner">'
+        f'<article class="item" aria-labelledby="name-{number}"><div class="inner">'
         f'<div class="frame"><div class="stage" style="width:{100 * width:.2f}%;aspect-ratio:{w}/{h}">'
-        f'<img src="{_picture(sight.image)}" width="{w}" height="{h}" loading="lazy" decoding="async"'
-        f' alt="{escaped(_described(sight))}">{over}</div></div>'
-        f'<div class="told"><header><h2 id="name-{number}">{escaped(sight.name)}</h2>'
-        f'<span class="size">{w} &times; {h}</span></header>{note}{switches}{below}'
-        f"{tag_bars(sight.tags, slots, colours) if sight.tags else ''}"
-        f"{heat_strip(sight.image, sight.maps)}</div></div></article>\n"
+        f'<img src="{_jpeg_uri(item.image)}" width="{w}" height="{h}" loading="lazy" decoding="async"'
+        f' alt="{escaped(_alt_text(item))}">{overlays}</div></div>'
+        f'<div class="info"><header><h2 id="name-{number}">{escaped(item.name)}</h2>'
+        f'<span class="size">{w} &times; {h}</span></header>{note}{switches}{legends}'
+        f"{tag_bars(item.tags, slots, colours) if item.tags else ''}"
+        f"{heatmap_strip(item.image, item.maps)}</div></div></article>\n"
     )
 
 
-def _described(sight: ReportItem) -> str:
-    if sight.tags is None:
-        return f"Picture {sight.name}"
-    return f"Picture {sight.name}, tagged {', '.join(sight.tags.names) or 'with none of the words'}"
+def _alt_text(item: ReportItem) -> str:
+    if item.tags is None:
+        return f"Image {item.name}"
+    return f"Image {item.name}, tags: {', '.join(item.tags.names) or 'none'}"
 
 
-def _picture(image: UInt8[np.ndarray, "h w 3"]) -> str:
-    picture = PIL.Image.fromarray(np.ascontiguousarray(image))
-    picture.thumbnail((_PICTURE, _PICTURE), PIL.Image.Resampling.LANCZOS)
+def _jpeg_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:
+    thumbnail = PIL.Image.fromarray(np.ascontiguousarray(image))
+    thumbnail.thumbnail((_IMAGE_SIDE, _IMAGE_SIDE), PIL.Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=88, optimize=True)
+    thumbnail.save(file, "JPEG", quality=88, optimize=True)
     return data_uri("image/jpeg", file.getvalue())
 
 
-def _over(number: int, layer: Layer, words: Sequence[str], colours: Sequence[str]) -> str:
-    """The regions over the picture, and their names."""
-    coarse, step = sampled(layer.slots, _OUTLINE)
+def _overlay(number: int, layer: Layer, words: Sequence[str], colours: Sequence[str]) -> str:
+    """Return the outlined regions of a layer and their names."""
+    coarse, step = subsample(layer.slots, _OUTLINE_SIDE)
     h, w = (2 * side / step for side in layer.slots.shape)
     paths = []
     for slot, _ in layer.shares:
@@ -89,27 +87,27 @@ def _over(number: int, layer: Layer, words: Sequence[str], colours: Sequence[str
         if data := path_data(coarse == slot):
             paths.append(f'<path data-slot="{slot}"{tint} d="{data}"/>')
     names = {slot: words[slot] for slot, _ in layer.shares if slot != layer.background}
-    chips = "".join(
+    labels = "".join(
         f'<span class="name" data-slot="{slot}" style="left:{100 * x:.1f}%;top:{100 * y:.1f}%;'
-        f'--c:{colours[slot]};--on:{_ink(colours[slot])}">{escaped(words[slot])}</span>'
-        for slot, (x, y) in places(layer.slots, names).items()
+        f'--c:{colours[slot]};--on:{_text_colour(colours[slot])}">{escaped(words[slot])}</span>'
+        for slot, (x, y) in label_positions(layer.slots, names).items()
     )
     return (
-        f'<div class="over of of-{number}" aria-hidden="true"><svg viewBox="0 0 {w:g} {h:g}"'
-        f' preserveAspectRatio="none">{"".join(paths)}</svg>{chips}</div>'
+        f'<div class="overlay layer layer-{number}" aria-hidden="true"><svg viewBox="0 0 {w:g} {h:g}"'
+        f' preserveAspectRatio="none">{"".join(paths)}</svg>{labels}</div>'
     )
 
 
-def _ink(colour: str) -> str:
-    """Black or white, whichever is read better on a colour."""
+def _text_colour(colour: str) -> str:
+    """Return black or white, whichever contrasts more with a colour."""
     rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    # WCAG 2.1: at this relative luminance black and white contrast alike.
+    # WCAG 2.1: at this relative luminance, black and white have equal contrast.
     return "#000" if float(linear @ (0.2126, 0.7152, 0.0722)) > 0.179 else "#fff"
 
 
 def _legend(number: int, layer: Layer, words: Sequence[str], colours: Sequence[str]) -> str:
-    """The words present with their shares; each entry lights up its region."""
+    """Return the legend of a layer: its words and their shares; each entry highlights its region."""
     parts = "".join(
         f'<i class="bare" data-slot="{slot}" style="flex-grow:{part:.5f}"></i>'
         if slot == layer.background
@@ -120,30 +118,33 @@ def _legend(number: int, layer: Layer, words: Sequence[str], colours: Sequence[s
     entries = [_entry(slot, part, layer, words, colours) for slot, part in layer.shares]
     if layer.unlabelled:
         entries.append(
-            f'<li><span class="key bare"><b></b>no label <span class="part">{share(layer.unlabelled)}</span>'
-            "</span></li>"
+            '<li><span class="key bare"><b></b>no label '
+            f'<span class="part">{percent(layer.unlabelled)}</span></span></li>'
         )
     folded = ""
-    if len(entries) > _LEGEND + 1:
-        more = f"<summary>{len(entries) - _LEGEND} more words</summary>"
-        folded = f'<details>{more}<ul class="keys">{"".join(entries[_LEGEND:])}</ul></details>'
-        entries = entries[:_LEGEND]
-    agreed = (
+    if len(entries) > _LEGEND_ENTRIES + 1:
+        more = f"<summary>{len(entries) - _LEGEND_ENTRIES} more words</summary>"
+        folded = f'<details>{more}<ul class="keys">{"".join(entries[_LEGEND_ENTRIES:])}</ul></details>'
+        entries = entries[:_LEGEND_ENTRIES]
+    agreement = (
         ""
         if layer.agreement is None
-        else f'<p class="agreement">Agrees with the truth on {share(layer.agreement)} of the pixels.</p>'
+        else '<p class="agreement">Agrees with the ground truth on '
+        f"{percent(layer.agreement)} of the pixels.</p>"
     )
     return (
-        f'<div class="legend of of-{number}"><div class="strip" aria-hidden="true">{parts}{rest}</div>'
-        f'<ul class="keys" aria-label="Shares of the picture, by {escaped(layer.by)}">{"".join(entries)}</ul>'
-        f"{folded}{agreed}</div>"
+        f'<div class="legend layer layer-{number}"><div class="strip" aria-hidden="true">{parts}{rest}</div>'
+        f'<ul class="keys" aria-label="Shares of the image, by {escaped(layer.source)}">'
+        f"{''.join(entries)}</ul>{folded}{agreement}</div>"
     )
 
 
 def _entry(slot: int, part: float, layer: Layer, words: Sequence[str], colours: Sequence[str]) -> str:
-    look = ' class="key bare"' if slot == layer.background else f' class="key" style="--c:{colours[slot]}"'
+    attributes = (
+        ' class="key bare"' if slot == layer.background else f' class="key" style="--c:{colours[slot]}"'
+    )
     return (
-        f'<li><button type="button" aria-pressed="false" data-slot="{slot}"{look}><b></b>'
-        f'<span class="word">{escaped(words[slot])}</span> <span class="part">{share(part)}</span>'
+        f'<li><button type="button" aria-pressed="false" data-slot="{slot}"{attributes}><b></b>'
+        f'<span class="word">{escaped(words[slot])}</span> <span class="part">{percent(part)}</span>'
         "</button></li>"
     )

@@ -1,4 +1,4 @@
-"""Pictures side by side in one picture: columns with headings, rows with captions."""
+"""Contact sheets: several pictures in a grid with column headings and row captions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,79 +13,79 @@ from PIL import ImageDraw, ImageFont
 from tagmask.errors import ShapeError
 from tagmask.types import Size
 
-__all__ = ["Cell", "Heading", "Row", "fitted", "picture_sheet", "stretched"]
+__all__ = ["Cell", "Heading", "Row", "contact_sheet", "resize_longest", "upsample_map"]
 
 Cell: TypeAlias = UInt8[np.ndarray, "_ _ 3"]
-"""A picture of any size, RGB."""
+"""An RGB picture of any size."""
 
 _PAPER, _INK, _QUIET = (253, 253, 251), (28, 29, 31), (98, 101, 106)
 _EDGE, _GAP = 20, 10
-"""Around the sheet and between pictures, in pixels."""
+"""Margin around the sheet and gap between pictures, in pixels."""
 _NAME, _NOTE = 16, 12
-"""Sizes of letters, in pixels."""
-_LEAST = 100
-"""Width of a column, in pixels, so that notes below its name stay readable."""
+"""Font sizes of names and notes, in pixels."""
+_MIN_WIDTH = 100
+"""Smallest width of a column, in pixels, so that notes stay readable."""
 _LINE = 1.3
-"""Height of a line, in sizes of letters."""
+"""Line height, relative to the font size."""
 
 
 @dataclass(frozen=True)
 class Heading:
-    """What is written over a column."""
+    """Text above a column."""
 
     name: str
     note: str = ""
-    """What the name stands for, in small letters."""
+    """Description of the name, in a small font."""
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """Pictures side by side."""
+    """One row of pictures."""
 
     cells: tuple[Cell, ...]
     caption: str = ""
-    """Written below the first."""
+    """Text below the first picture."""
 
 
-def fitted(image: Cell, longest: int) -> Cell:
-    """A picture whose longest side is so many pixels long, never without a pixel.
+def resize_longest(image: Cell, longest: int) -> Cell:
+    """Resize an image so that its longest side has `longest` pixels and the other at least one.
 
     Raises:
-        ShapeError: no pixels.
+        ShapeError: the image has no pixels.
     """
     if not image.size:
-        raise ShapeError(f"a picture needs at least one pixel; it has shape {image.shape}")
+        raise ShapeError(f"The image has shape {image.shape}. It needs at least one pixel.")
     h, w = image.shape[:2]
     factor = longest / max(h, w)
     size = max(round(w * factor), 1), max(round(h * factor), 1)
-    picture = PIL.Image.fromarray(np.ascontiguousarray(image))
-    return np.asarray(picture.resize(size, PIL.Image.Resampling.LANCZOS))
+    source = PIL.Image.fromarray(np.ascontiguousarray(image))
+    return np.asarray(source.resize(size, PIL.Image.Resampling.LANCZOS))
 
 
-def stretched(grid: Float[np.ndarray, "gh gw"], size: Size) -> Float[np.ndarray, "h w"]:
-    """A coarse map at a picture's size (h, w), bilinear."""
+def upsample_map(grid: Float[np.ndarray, "gh gw"], size: Size) -> Float[np.ndarray, "h w"]:
+    """Resize a coarse map to size (h, w), bilinearly."""
     h, w = size
     coarse = PIL.Image.fromarray(np.ascontiguousarray(grid, dtype=np.float32))
     return np.asarray(coarse.resize((w, h), PIL.Image.Resampling.BILINEAR))
 
 
-def picture_sheet(headings: Sequence[Heading], rows: Sequence[Row]) -> PIL.Image.Image:
-    """One picture of all rows below the headings, on light paper.
+def contact_sheet(headings: Sequence[Heading], rows: Sequence[Row]) -> PIL.Image.Image:
+    """Draw all rows below the headings, on a light background.
 
     Args:
-        headings: one a column. The font knows Latin letters.
-        rows: with as many cells. A column is as wide as its widest cell, and its name.
+        headings: one per column. The font supports Latin letters.
+        rows: each has one cell per column. A column is as wide as its widest cell or its name.
 
     Raises:
-        ShapeError: a row with more or fewer cells than there are headings, or no column or row.
+        ShapeError: a row's cells differ from the headings in number, or there is no row or column.
     """
     if not headings or not rows or any(len(row.cells) != len(headings) for row in rows):
         raise ShapeError(
-            f"rows hold {[len(row.cells) for row in rows]} pictures and there are {len(headings)} headings; "
-            "give at least one row and one column, and a picture for each"
+            f"The rows have {[len(row.cells) for row in rows]} pictures, the headings are {len(headings)}. "
+            "Give at least one row and column, and one picture per heading in each row."
         )
     widths = [
-        max(_LEAST, ceil(_font(_NAME).getlength(heading.name)), *(row.cells[i].shape[1] for row in rows))
+        max(_MIN_WIDTH, ceil(_font(_NAME).getlength(heading.name)), *(row.cells[i].shape[1] for row in rows))
         for i, heading in enumerate(headings)
     ]
     heights = [max(cell.shape[0] for cell in row.cells) for row in rows]
@@ -110,7 +110,7 @@ def picture_sheet(headings: Sequence[Heading], rows: Sequence[Row]) -> PIL.Image
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Lines of whole words, none wider unless a single word is."""
+    """Wrap text to lines of at most `width` pixels; only a single word may be wider."""
     font, lines = _font(_NOTE), [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

@@ -1,6 +1,6 @@
-"""One picture and what was found in it; its words brought to common numbers, so that colours agree."""
+"""One image and its results; its words get common indices so that colours agree between segmentations."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -9,89 +9,89 @@ from jaxtyping import Float, Int, UInt8
 from tagmask.errors import InputError, ShapeError
 from tagmask.results import Segmentation, Tags
 
-__all__ = ["Layer", "ReportItem", "Slots", "layers", "made", "sampled"]
+__all__ = ["Layer", "ReportItem", "Slots", "layers", "segmentations_of", "subsample"]
 
 Slots: TypeAlias = Int[np.ndarray, "h w"]
-"""The number, within its sight, of each pixel's word; -1 is nothing."""
+"""Index of each pixel's word within its item; -1 is no label."""
 
 
 @dataclass(frozen=True, eq=False)
 class ReportItem:
-    """One picture and what was found in it."""
+    """One image and its results."""
 
     name: str
-    """What the picture is called, e.g. its file name."""
+    """The image's name, e.g. its file name."""
     image: UInt8[np.ndarray, "h w 3"]
     """Upright RGB."""
     tags: Tags | None
-    """Which words are in it, if that was asked."""
+    """Tags of the image, if any."""
     segmentations: tuple[tuple[str, Segmentation], ...]
-    """Where they are: what each was made by, and the result. The first is shown first."""
+    """Source (e.g. a method) and result of each segmentation. The first is shown by default."""
     truth: Segmentation | None = None
-    """Where they really are, if that is known."""
+    """Ground truth, if known."""
     note: str = ""
-    """A remark to print with it."""
+    """Text printed below the name."""
     maps: tuple[tuple[str, Float[np.ndarray, "_ _"]], ...] = ()
-    """Words and where they are felt, 0..1: small pictures below the tags."""
+    """Words and their activation maps, 0..1, shown as thumbnails below the tags."""
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One way of labelling a picture."""
+    """One segmentation of an image, with item-wide word indices."""
 
-    by: str
-    """What it was made by."""
+    source: str
+    """Source of the segmentation, e.g. a method."""
     slots: Slots
-    """Word per pixel."""
+    """Word of each pixel."""
     shares: tuple[tuple[int, float], ...]
-    """The words present and the share of the pixels that each has, 0..1, largest first."""
+    """The words present and their shares of the pixels, 0..1, largest first."""
     unlabelled: float
     """Share of the pixels without a label."""
     background: int | None
-    """The word that is left untinted."""
+    """The word that is drawn without a colour."""
     agreement: float | None = None
-    """Share of the pixels labelled in the truth that have the same word, where the two can be compared."""
+    """Share of the pixels labelled in the ground truth that have the same word, if comparable."""
 
 
-def made(sight: ReportItem) -> tuple[tuple[str, Segmentation], ...]:
-    """All labellings of a sight: its segmentations, then its truth where that is known."""
-    return (*sight.segmentations, *((("truth", sight.truth),) if sight.truth else ()))
+def segmentations_of(item: ReportItem) -> tuple[tuple[str, Segmentation], ...]:
+    """Return an item's segmentations, then its ground truth if known."""
+    return (*item.segmentations, *((("ground truth", item.truth),) if item.truth else ()))
 
 
-def layers(sight: ReportItem) -> tuple[tuple[str, ...], tuple[Layer, ...]]:
-    """Number a sight's words, and relabel its segmentations and its truth with these numbers.
+def layers(item: ReportItem) -> tuple[tuple[str, ...], tuple[Layer, ...]]:
+    """Relabel an item's segmentations and ground truth with common word indices.
 
     The first segmentation's words come first and keep their order, so that its colours are those of its
-    overlay; the others' same words take the same numbers.
+    overlay. Equal words of the others get the same indices.
 
     Returns:
-        The words, and a layer for each segmentation, then one for the truth.
+        The words, and a layer for each segmentation, then one for the ground truth.
 
     Raises:
-        ShapeError: labels that are not of the picture's size.
-        InputError: a label without a word.
+        ShapeError: labels differ from the image in size.
+        InputError: a label has no word.
     """
-    all_made = made(sight)
-    words = tuple(dict.fromkeys(word for _, segmentation in all_made for word in segmentation.words))
-    numbers = {word: i for i, word in enumerate(words)}
-    result = [_layer(sight, by, segmentation, numbers) for by, segmentation in all_made]
-    if sight.truth is None:
+    segmentations = segmentations_of(item)
+    words = tuple(dict.fromkeys(word for _, segmentation in segmentations for word in segmentation.words))
+    indices = {word: i for i, word in enumerate(words)}
+    result = [_layer(item, source, segmentation, indices) for source, segmentation in segmentations]
+    if item.truth is None:
         return words, tuple(result)
     truth = result.pop()
-    known = [set(segmentation.words) for _, segmentation in sight.segmentations]
-    asked = {words[slot] for slot, _ in truth.shares}
+    vocabularies = [set(segmentation.words) for _, segmentation in item.segmentations]
+    truth_words = {words[slot] for slot, _ in truth.shares}
     compared = [
-        _compared(layer, truth) if asked and asked <= vocabulary else layer
-        for layer, vocabulary in zip(result, known, strict=True)
+        _with_agreement(layer, truth) if truth_words and truth_words <= vocabulary else layer
+        for layer, vocabulary in zip(result, vocabularies, strict=True)
     ]
     return words, (*compared, truth)
 
 
-def sampled(slots: Slots, longest: int) -> tuple[Int[np.ndarray, "gh gw"], int]:
-    """Every n-th pixel of every n-th row, so that no side is longer; and n.
+def subsample(slots: Slots, longest: int) -> tuple[Int[np.ndarray, "gh gw"], int]:
+    """Return every n-th pixel of every n-th row, and the smallest n for which no side exceeds `longest`.
 
     Example:
-        >>> sampled(np.arange(10)[None], 4)
+        >>> subsample(np.arange(10)[None], 4)
         (array([[1, 4, 7, 9]]), 3)
     """
     step = -(-max(slots.shape) // longest)
@@ -100,36 +100,37 @@ def sampled(slots: Slots, longest: int) -> tuple[Int[np.ndarray, "gh gw"], int]:
     return sample, step
 
 
-def _layer(sight: ReportItem, by: str, segmentation: Segmentation, numbers: dict[str, int]) -> Layer:
+def _layer(item: ReportItem, source: str, segmentation: Segmentation, indices: dict[str, int]) -> Layer:
     labels = segmentation.labels
-    if labels.shape != sight.image.shape[:2] or not labels.size:
+    if labels.shape != item.image.shape[:2] or not labels.size:
         raise ShapeError(
-            f"{sight.name}: the picture is {sight.image.shape[:2]} (h, w) and the labels of {by} are "
-            f"{labels.shape}. Give the picture that they were made from."
+            f"{item.name}: The image is {item.image.shape[:2]} (h, w), but the labels of {source} are "
+            f"{labels.shape}. Give the image that they were made from."
         )
     ignore_index = np.iinfo(labels.dtype).max
     unnamed = (labels >= len(segmentation.words)) & (labels != ignore_index)
     if unnamed.any():
         raise InputError(
-            f"{sight.name}: label {int(labels[unnamed].max())} is in the mask of {by}, but there are "
-            f"{len(segmentation.words)} words, counted from 0. Give the words that it was made with."
+            f"{item.name}: The mask of {source} has label {int(labels[unnamed].max())}, but only "
+            f"{len(segmentation.words)} words are given (labels start at 0). "
+            "Give the words that it was made with."
         )
     table = np.full(ignore_index + 1, -1, np.int32)
-    slots_of_words = [numbers[word] for word in segmentation.words][:ignore_index]
+    slots_of_words = [indices[word] for word in segmentation.words][:ignore_index]
     table[: len(slots_of_words)] = slots_of_words
     slots: Slots = table[labels]
-    counts = np.bincount(slots.ravel() + 1, minlength=len(numbers) + 1)
+    counts = np.bincount(slots.ravel() + 1, minlength=len(indices) + 1)
     order = [int(slot) for slot in np.argsort(-counts[1:], kind="stable") if counts[1 + slot]]
     return Layer(
-        by=by,
+        source=source,
         slots=slots,
         shares=tuple((slot, float(counts[1 + slot] / labels.size)) for slot in order),
         unlabelled=float(counts[0] / labels.size),
-        background=numbers[segmentation.words[0]] if segmentation.background else None,
+        background=indices[segmentation.words[0]] if segmentation.background else None,
     )
 
 
-def _compared(layer: Layer, truth: Layer) -> Layer:
-    known = truth.slots >= 0
-    agreement = float((layer.slots == truth.slots)[known].mean())
-    return Layer(layer.by, layer.slots, layer.shares, layer.unlabelled, layer.background, agreement)
+def _with_agreement(layer: Layer, truth: Layer) -> Layer:
+    labelled = truth.slots >= 0
+    agreement = float((layer.slots == truth.slots)[labelled].mean())
+    return replace(layer, agreement=agreement)

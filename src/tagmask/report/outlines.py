@@ -1,4 +1,4 @@
-"""Regions as outlines: small, sharp at any zoom, and coloured by the page's style."""
+"""Outlines of regions as SVG paths: small, sharp at any zoom, and coloured by the style sheet."""
 
 from collections.abc import Iterator
 
@@ -11,10 +11,10 @@ _EAST, _SOUTH, _WEST, _NORTH = range(4)
 
 
 def path_data(mask: Bool[np.ndarray, "h w"]) -> str:
-    """The region's outline as an SVG path, holes included, to be filled by the even-odd rule.
+    """Return a region's outline as an SVG path, with holes, to be filled by the even-odd rule.
 
-    The line goes through the middles of the pixels' edges, which turns stairs into slopes, and beyond
-    the image's border, so that no stroke is seen along it. Pixels touching at a corner stay apart.
+    The path connects the midpoints of the pixels' edges, which turns stairs into slopes. It extends beyond
+    the image's border so that no stroke is drawn there. Pixels that touch only at a corner are separate.
 
     Args:
         mask: the region.
@@ -34,65 +34,71 @@ def path_data(mask: Bool[np.ndarray, "h w"]) -> str:
     h, w = mask.shape
     pieces = []
     for loop in _loops(part):
-        points = _middles(loop, part.shape[1] + 1) + 2 * np.array([left, top])
-        pieces.append(_piece(_pushed_out(points, 2 * w, 2 * h)))
+        points = _edge_midpoints(loop, part.shape[1] + 1) + 2 * np.array([left, top])
+        pieces.append(_subpath(_extend_past_border(points, 2 * w, 2 * h)))
     return "".join(pieces)
 
 
 def _loops(mask: Bool[np.ndarray, "h w"]) -> Iterator[Int[np.ndarray, " edges"]]:
-    """Closed walks along the pixels' edges with the region on the right.
+    """Yield the closed loops of pixel edges around a region, with the region on the right.
 
-    An edge's number is four times its first corner's, plus its direction.
+    An edge's index is four times the index of its first corner, plus its direction.
     """
     h, w = mask.shape
     stride = w + 1
     padded = np.pad(mask, 1)
     inner = padded[1:-1, 1:-1]
-    beside = (
+    neighbours = (
         (_EAST, padded[:-2, 1:-1], 0),
         (_SOUTH, padded[1:-1, 2:], 1),
         (_WEST, padded[2:, 1:-1], stride + 1),
         (_NORTH, padded[1:-1, :-2], stride),
     )
     exists = np.zeros(4 * stride * (h + 1), bool)
-    for direction, neighbour, offset in beside:
+    for direction, neighbour, offset in neighbours:
         y, x = np.nonzero(inner & ~neighbour)
         exists[4 * (y * stride + x + offset) + direction] = True
     edges = np.flatnonzero(exists)
     corners, directions = edges // 4 + np.array([1, stride, -1, -stride])[edges % 4], edges % 4
     right, ahead, left = (4 * corners + (directions + turn) % 4 for turn in (1, 0, 3))
-    # To the right first: where two pixels touch at a corner, the walk stays with its own.
+    # Turn right first: where two pixels touch at a corner, the loop stays on its own pixel.
     following = np.where(exists[right], right, np.where(exists[ahead], ahead, left))
     after = np.searchsorted(edges, following).tolist()
-    fresh = [True] * len(edges)
+    unvisited = [True] * len(edges)
     for start in range(len(edges)):
         loop, at = [], start
-        while fresh[at]:
-            fresh[at] = False
+        while unvisited[at]:
+            unvisited[at] = False
             loop.append(at)
             at = after[at]
         if loop:
             yield edges[loop]
 
 
-def _middles(edges: Int[np.ndarray, " edges"], stride: int) -> Int[np.ndarray, "points 2"]:
-    """(x, y) of the edges' middles, in half pixels."""
+def _edge_midpoints(edges: Int[np.ndarray, " edges"], stride: int) -> Int[np.ndarray, "points 2"]:
+    """Return (x, y) of the edges' midpoints, in half pixels."""
     corners, directions = edges // 4, edges % 4
     ahead = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])[directions]
-    middles: Int[np.ndarray, "points 2"] = 2 * np.stack([corners % stride, corners // stride], axis=1) + ahead
-    return middles
+    midpoints: Int[np.ndarray, "points 2"] = (
+        2 * np.stack([corners % stride, corners // stride], axis=1) + ahead
+    )
+    return midpoints
 
 
-def _pushed_out(points: Int[np.ndarray, "points 2"], width: int, height: int) -> Int[np.ndarray, "points 2"]:
-    far = np.array([width, height])
-    pushed: Int[np.ndarray, "points 2"] = np.where(points == 0, -4, np.where(points == far, far + 4, points))
-    return pushed
+def _extend_past_border(
+    points: Int[np.ndarray, "points 2"], width: int, height: int
+) -> Int[np.ndarray, "points 2"]:
+    corner = np.array([width, height])
+    extended: Int[np.ndarray, "points 2"] = np.where(
+        points == 0, -4, np.where(points == corner, corner + 4, points)
+    )
+    return extended
 
 
-def _piece(points: Int[np.ndarray, "points 2"]) -> str:
-    """One closed part of a path, with the points left out that lie on the line between their neighbours."""
+def _subpath(points: Int[np.ndarray, "points 2"]) -> str:
+    """Return one closed part of a path, without points on the straight line between their neighbours."""
     before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
     cross = before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]
-    kept = points[(cross != 0) | ((before * after).sum(axis=1) < 0)]
-    steps = " ".join(f"{x} {y}" for x, y in np.diff(kept, axis=0).tolist()).replace(" -", "-")
-    return f"M{kept[0, 0]} {kept[0, 1]}l{steps}z"
+    corners = points[(cross != 0) | ((before * after).sum(axis=1) < 0)]
+    steps = " ".join(f"{x} {y}" for x, y in np.diff(corners, axis=0).tolist()).replace(" -", "-")
+    return f"M{corners[0, 0]} {corners[0, 1]}l{steps}z"

@@ -1,4 +1,4 @@
-"""The page: a header with the facts, then a sheet of sights."""
+"""The report page: a header with metadata, then charts, items and attention maps."""
 
 import base64
 import hashlib
@@ -11,8 +11,8 @@ from tagmask.masks import overlay_colours
 from tagmask.report.attention import AttentionExample, attention_section
 from tagmask.report.card import card
 from tagmask.report.curves import Curves, curve_charts
-from tagmask.report.item import ReportItem, made
-from tagmask.report.switches import maker_switch, view_switch
+from tagmask.report.item import ReportItem, segmentations_of
+from tagmask.report.switches import source_switch, view_switch
 from tagmask.report.text import escaped
 
 __all__ = ["render"]
@@ -21,64 +21,65 @@ __all__ = ["render"]
 def render(
     title: str,
     lead: str,
-    sights: Sequence[ReportItem],
+    items: Sequence[ReportItem],
     metadata: Mapping[str, str],
     *,
-    looks: Sequence[tuple[str, str, AttentionExample]] = (),
+    attention: Sequence[tuple[str, str, AttentionExample]] = (),
     charts: Sequence[Curves] = (),
 ) -> str:
-    """A page that shows pictures and what was found in them, whole in itself.
+    """Render images and their results as one self-contained HTML page.
 
-    Pictures are written into the page, at most 800 pixels long, and regions as outlines, so that the page
-    fetches nothing and may be sent as one file; its content security policy forbids it to. Colours are
-    those of `Segmentation.overlay`. The same arguments give the same text.
+    Images are embedded, at most 800 pixels long, and regions are SVG outlines, so that the page can be sent
+    as one file. It fetches nothing; its content security policy forbids it. Colours are those of
+    `Segmentation.overlay`. The same arguments give the same text.
 
     Args:
-        title: its heading, and the name of the window.
-        lead: a sentence or two below the title.
-        sights: the pictures, in the order in which they are shown. What they show is not changed.
-        metadata: what the reader may want to know of the run, e.g. {"weights": "...", "time": "3.2 s"}; the
-            value of "command" is set as code.
-        looks: shown below the pictures, each with a title and a sentence or two.
-        charts: how numbers went over time, shown above the pictures.
+        title: heading and window title.
+        lead: introduction below the title, one or two sentences.
+        items: the images and results, in the order of the page. They are not modified.
+        metadata: facts about the run, e.g. {"weights": "...", "time": "3.2 s"}. The value of "command" is
+            set as code.
+        attention: title, introduction and maps of each attention section, shown below the images.
+        charts: values over time, shown above the images.
 
     Returns:
-        HTML; write it as UTF-8.
+        HTML text, to be written as UTF-8.
 
     Raises:
-        ShapeError: labels that are not of their picture's size, not one score per word, or not one value per
-            place of a chart.
-        InputError: a label without a word.
+        ShapeError: labels differ from their image in size, scores from words, or y from x values, in number.
+        InputError: a label has no word.
     """
-    counts = [len({w for _, s in made(sight) for w in s.words}) for sight in sights]
+    counts = [len({w for _, s in segmentations_of(item) for w in s.words}) for item in items]
     colours = ["#" + bytes(rgb.tolist()).hex() for rgb in overlay_colours(max(counts, default=0) or 1)]
-    frame = _frame(sights)
-    cards = "".join(card(i, sight, colours, frame) for i, sight in enumerate(sights))
-    makers = list(dict.fromkeys(by for sight in sights for by, _ in made(sight)))
-    attention = "".join(attention_section(look, name, said) for name, said, look in looks)
-    script = _part("page.js")
+    frame = _frame(items)
+    cards = "".join(card(i, item, colours, frame) for i, item in enumerate(items))
+    sources = list(dict.fromkeys(source for item in items for source, _ in segmentations_of(item)))
+    sections = "".join(attention_section(example, name, text) for name, text, example in attention)
+    switches = _switches_for_all(sources) if len(items) > 1 else ""
+    script = _resource("page.js")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_policy(script)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{escaped(title)}</title>\n"
-        f"<style>\n{_part('style.css')}{_choices(sights)}.sheet{{--frame:{frame:.4f}}}\n</style>\n</head>\n"
-        f'<body>\n<header class="top"><h1>{escaped(title)}</h1>\n<p class="lead">{escaped(lead)}</p>\n'
-        f"{_metadata_list(metadata)}</header>\n{curve_charts(charts)}{_for_all(makers) if len(sights) > 1 else ''}"
-        f'<main>\n<div class="sheet">\n{cards}</div>\n{attention}</main>\n'
-        '<footer class="foot"><p>Shares count pixels. Scores are compared within one picture. '
-        "This page is one file and fetches nothing.</p></footer>\n"
+        f"<style>\n{_resource('style.css')}{_layer_rules(items)}.sheet{{--frame:{frame:.4f}}}\n</style>\n</head>\n"
+        f'<body>\n<header><h1>{escaped(title)}</h1>\n<p class="lead">{escaped(lead)}</p>\n'
+        f"{_metadata_list(metadata)}</header>\n{curve_charts(charts)}{switches}"
+        f'<main>\n<div class="sheet">\n{cards}</div>\n{sections}</main>\n'
+        '<footer class="foot"><p>Percentages are shares of pixels. '
+        "Scores are comparable only within one image. "
+        "This page is self-contained and fetches nothing.</p></footer>\n"
         f"<script>{script}</script>\n</body>\n</html>\n"
     )
 
 
-def _part(name: str) -> str:
+def _resource(name: str) -> str:
     return files("tagmask.report").joinpath(name).read_text("utf-8")
 
 
 def _policy(script: str) -> str:
-    """Nothing may be fetched, and no script may run but the page's own, even if a name smuggled one in."""
+    """Return a policy that forbids all requests and all scripts but the page's own, even injected ones."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
@@ -86,19 +87,19 @@ def _policy(script: str) -> str:
     )
 
 
-def _frame(sights: Sequence[ReportItem]) -> float:
-    """Width over height of the frames: the pictures' median, neither tall nor panoramic."""
-    ratios = [sight.image.shape[1] / max(sight.image.shape[0], 1) for sight in sights] or [4 / 3]
+def _frame(items: Sequence[ReportItem]) -> float:
+    """Return the frames' aspect ratio, width / height: the images' median, clipped to 0.8..1.8."""
+    ratios = [item.image.shape[1] / max(item.image.shape[0], 1) for item in items] or [4 / 3]
     return float(np.clip(np.median(ratios), 0.8, 1.8))
 
 
-def _choices(sights: Sequence[ReportItem]) -> str:
-    """Style that shows what a sight's second, third... radio button stands for."""
-    most = max((len(made(sight)) for sight in sights), default=0)
+def _layer_rules(items: Sequence[ReportItem]) -> str:
+    """Return CSS rules that show the layer of the second, third... radio button."""
+    layers = max((len(segmentations_of(item)) for item in items), default=0)
     return "".join(
-        f".sight:has(.by-{i}:checked) .of:not(.of-{i}){{display:none}}"
-        f".sight:has(.by-{i}:checked) .of-{i}{{display:block}}\n"
-        for i in range(1, most)
+        f".item:has(.source-{i}:checked) .layer:not(.layer-{i}){{display:none}}"
+        f".item:has(.source-{i}:checked) .layer-{i}{{display:block}}\n"
+        for i in range(1, layers)
     )
 
 
@@ -110,12 +111,12 @@ def _metadata_list(metadata: Mapping[str, str]) -> str:
     return f'<dl class="facts">{pairs}</dl>\n' if pairs else ""
 
 
-def _for_all(makers: Sequence[str]) -> str:
-    """Switches for all sights at once. They need the script, which uncovers them."""
-    if not makers:
+def _switches_for_all(sources: Sequence[str]) -> str:
+    """Return switches for all items at once. They need the script, which reveals them."""
+    if not sources:
         return ""
     return (
-        '<div class="all switches" hidden><span>All pictures</span>'
-        f"{view_switch('view-all', 'View of all pictures')}"
-        f"{maker_switch('by-all', 'Masks of all pictures by', makers)}</div>\n"
+        '<div class="all switches" hidden><span>All images</span>'
+        f"{view_switch('view-all', 'View of all images')}"
+        f"{source_switch('source-all', 'Masks of all images by', sources)}</div>\n"
     )

@@ -1,32 +1,32 @@
-"""What is shown, and what it was made by: rows of radio buttons, which need no script."""
+"""Radio buttons that choose the view and the source of the masks; they work without scripts."""
 
 from collections.abc import Sequence
 
 from tagmask.report.text import escaped
 
-__all__ = ["maker_switch", "view_switch"]
+__all__ = ["source_switch", "view_switch"]
 
 
 def view_switch(name: str, legend: str) -> str:
-    """Picture, overlay or masks only; the overlay comes first.
+    """Return the buttons for image, overlay and masks; the overlay is the default.
 
     Args:
-        name: of the group of buttons.
-        legend: what the group is called to those who do not see it.
+        name: name of the radio group.
+        legend: label of the group for screen readers.
     """
-    views = ("picture", "overlay", "masks")
-    return _switch(name, legend, [(f"to-{view}", view, view.capitalize()) for view in views], 1)
+    views = ("image", "overlay", "masks")
+    return _switch(name, legend, [(f"show-{view}", view, view.capitalize()) for view in views], 1)
 
 
-def maker_switch(name: str, legend: str, makers: Sequence[str]) -> str:
-    """Whose masks are shown; the first one's come first.
+def source_switch(name: str, legend: str, sources: Sequence[str]) -> str:
+    """Return the buttons for the sources of the masks; the first is the default.
 
     Args:
-        name: of the group of buttons.
-        legend: what the group is called to those who do not see it.
-        makers: in the order of the layers.
+        name: name of the radio group.
+        legend: label of the group for screen readers.
+        sources: in the order of the layers.
     """
-    return _switch(name, legend, [(f"by-{i}", maker, maker) for i, maker in enumerate(makers)], 0)
+    return _switch(name, legend, [(f"source-{i}", source, source) for i, source in enumerate(sources)], 0)
 
 
 def _switch(name: str, legend: str, choices: Sequence[tuple[str, str, str]], checked: int) -> str:

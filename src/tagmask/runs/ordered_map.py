@@ -1,4 +1,4 @@
-"""The one thread pool: work on many items at a time, with results in the order of the items."""
+"""The thread pool: process several items at once, with results in the order of the items."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,20 +20,20 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Outcome(Generic[Item, Result]):
-    """What became of one item: a result, or the error that took its place."""
+    """The result of one item, or the error that prevented it."""
 
     item: Item
     result: Result | None
     error: Exception | None
-    """A `TagmaskError`, or an error for which `out_of_memory` holds."""
+    """A `TagmaskError`, or an out-of-memory error (see `out_of_memory`)."""
 
     @property
     def reason(self) -> str | None:
-        """Why there is no result, in words for a user who works on images."""
+        """Why there is no result, as a message for the user; None if there is one."""
         if self.error is None:
             return None
         if out_of_memory(self.error):
-            return "not enough memory for this image; reduce it, or use another device"
+            return "Not enough memory for this image. Reduce its size, or use another device."
         return str(self.error)
 
 
@@ -46,21 +46,20 @@ def ordered_map(
     threads: int | None = None,
     off_thread: bool = False,
 ) -> Iterator[Outcome[Item, Result]]:
-    """Do `work` for each item; outcomes come in the order of the items, as the iterator is read.
+    """Apply `work` to each item; yield the outcomes in the order of the items.
 
-    What is wrong with one item (a `TagmaskError`, too little memory) becomes its outcome; faults of the
-    program itself are raised. Items not begun by then, or when the iterator is closed, never are.
+    An error of one item (a `TagmaskError`, out of memory) becomes its outcome; other errors are raised. Items
+    that have not started by then, or when the iterator is closed, are not processed.
 
     Args:
-        items: read as they are needed.
-        work: called from threads where `workers` is over 1, and must bear that.
-        workers: items worked on at the same time. One works in the caller's thread, and only as outcomes
-            are read.
-        ahead: items that wait for a worker while all are busy, so that none is idle when the caller reads
-            outcomes slowly; more take more memory.
-        threads: torch's, for each worker where there are several. None: as many as the caller has, so that
-            every item goes through the same arithmetic however many workers there are. `shared_threads` of
-            them is faster.
+        items: read lazily.
+        work: must be thread-safe if `workers` is over 1.
+        workers: items processed at once. A single worker runs in the caller's thread, one item per outcome
+            read.
+        ahead: items queued while all workers are busy, so that no worker is idle when the caller reads
+            outcomes slowly; more need more memory.
+        threads: torch threads per worker, if there are several workers. None: as many as the caller has, so
+            that results do not depend on the number of workers. `shared_threads(workers)` is faster.
         off_thread: compute in another thread even with one worker, and do not wait for running items when the
             iterator is closed, so that a signal stops the caller at once.
 
@@ -80,13 +79,13 @@ def ordered_map(
     pool = ThreadPoolExecutor(
         workers, "tagmask", initializer=torch.set_num_threads, initargs=(threads or torch.get_num_threads(),)
     )
-    todo = iter(items)
-    begun: deque[Future[Outcome[Item, Result]]] = deque()
+    remaining = iter(items)
+    started: deque[Future[Outcome[Item, Result]]] = deque()
     try:
-        begun.extend(pool.submit(_outcome, item, work) for item in islice(todo, workers + ahead))
-        while begun:
-            outcome = begun.popleft().result()
-            begun.extend(pool.submit(_outcome, item, work) for item in islice(todo, 1))
+        started.extend(pool.submit(_outcome, item, work) for item in islice(remaining, workers + ahead))
+        while started:
+            outcome = started.popleft().result()
+            started.extend(pool.submit(_outcome, item, work) for item in islice(remaining, 1))
             yield outcome
     finally:
         pool.shutdown(wait=not off_thread, cancel_futures=True)
@@ -100,19 +99,19 @@ def _outcome(item: Item, work: Callable[[Item], Result]) -> Outcome[Item, Result
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        # Without its traceback, whose frames would keep what filled the memory.
+        # Drop the traceback, whose frames would keep the large tensors alive.
         return Outcome(item, None, error.with_traceback(None))
 
 
 def shared_threads(workers: int) -> int:
-    """The caller's threads, dealt out to so many workers."""
+    """Divide the caller's torch threads among the workers; at least 1 each."""
     return max(1, torch.get_num_threads() // workers)
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that the memory, of whatever device, is full."""
+    """Whether an error means that the memory of some device is full."""
     if not isinstance(error, MemoryError | RuntimeError):
         return False
-    # torch has a type of its own for a full GPU, but reports a full main memory as a plain RuntimeError.
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
+    # torch has a separate error type for a full GPU, but raises a plain RuntimeError for full main memory.
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text

@@ -1,1 +1,1 @@
-"""Folders of images and the files of a run."""
+"""Finding images, writing line and tag files, diagnostics."""

@@ -1,4 +1,4 @@
-"""What this machine offers: versions, hardware, caches, weights. Looks, and changes nothing."""
+"""Report versions, hardware, caches and weights of this machine, without changing anything."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ import torch
 
 from tagmask import __version__
 from tagmask.clip.hardware import choose_device, explain_precision
-from tagmask.clip.hub import cached_folder, hub_cache, is_offline
+from tagmask.clip.hub import cached_folder, hub_cache, offline_variable
 from tagmask.clip.names import KNOWN
 from tagmask.clip.sources import BUNDLED, cached, clip_cache
 from tagmask.errors import InputError, TagmaskError, WeightsError
@@ -35,18 +35,18 @@ _PACKAGES = (
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One line of what was found."""
+    """One line of the report."""
 
     topic: str
-    """Heading it belongs under."""
+    """The heading above the line."""
     what: str
     value: str
     good: bool = True
-    """False where something is missing that the user may want."""
+    """False if something is missing that the user may need."""
 
 
 def diagnose(environ: Mapping[str, str] = os.environ) -> Iterator[Diagnostic]:
-    """Everything worth knowing before the first run, and for a report of a fault."""
+    """Report what is useful before the first run and in a bug report."""
     yield from _versions()
     yield from _hardware()
     yield from _caches()
@@ -67,7 +67,7 @@ def _hardware() -> Iterator[Diagnostic]:
     yield Diagnostic("Hardware", "system", f"{platform.system()} {platform.release()}, {platform.machine()}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield Diagnostic("Hardware", "processor", f"{_processor()}, {cores} cores for this process")
-    yield Diagnostic("Hardware", "threads", f"{torch.get_num_threads()} (OMP_NUM_THREADS changes that)")
+    yield Diagnostic("Hardware", "threads", f"{torch.get_num_threads()} (set OMP_NUM_THREADS to change it)")
     for index in range(torch.cuda.device_count()):
         gigabytes = torch.cuda.get_device_properties(index).total_memory / 2**30
         yield Diagnostic(
@@ -82,10 +82,10 @@ def _hardware() -> Iterator[Diagnostic]:
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     except OSError:
-        named = []
-    return named[0] if named else platform.processor() or "unknown"
+        names = []
+    return names[0] if names else platform.processor() or "unknown"
 
 
 def _caches() -> Iterator[Diagnostic]:
@@ -96,55 +96,58 @@ def _caches() -> Iterator[Diagnostic]:
         return
     files = [f for f in (folder / "text").glob("*.npy") if f.is_file()] if folder.is_dir() else []
     size = sum(f.stat().st_size for f in files) / 1e6
-    writable = os.access(_nearest(folder), os.W_OK)
+    writable = os.access(_existing_ancestor(folder), os.W_OK)
     yield Diagnostic(
         "Caches",
         "text features",
         f"{folder / 'text'}: {len(files)} words, {size:.1f} MB"
-        + ("" if writable else "; cannot be written, so every word is encoded anew"),
+        + ("" if writable else "; not writable, so all words are encoded again on every run"),
         good=writable,
     )
 
 
-def _nearest(folder: Path) -> Path:
-    """The folder, or the first above it that exists."""
+def _existing_ancestor(folder: Path) -> Path:
+    """Return the folder, or its nearest parent that exists."""
     return next((p for p in (folder, *folder.parents) if p.exists()), folder)
 
 
 def _weights(environ: Mapping[str, str]) -> Iterator[Diagnostic]:
     chosen = environ.get("TAGMASK_WEIGHTS")
     if chosen:
-        there = _is_there(chosen)
-        yield Diagnostic("Weights", "TAGMASK_WEIGHTS", chosen + ("" if there else " (not there)"), good=there)
+        exists = _exists(chosen)
+        yield Diagnostic(
+            "Weights", "TAGMASK_WEIGHTS", chosen + ("" if exists else " (not found)"), good=exists
+        )
     else:
         yield Diagnostic("Weights", "TAGMASK_WEIGHTS", "not set")
     try:
         openai = clip_cache()
-        found = sorted(openai.glob("*.pt")) if openai.is_dir() else []
+        files = sorted(openai.glob("*.pt")) if openai.is_dir() else []
     except WeightsError:
-        openai, found = Path("~/.cache/clip"), []
-    for file in found:
+        openai, files = Path("~/.cache/clip"), []
+    for file in files:
         yield Diagnostic("Weights", "OpenAI's cache", f"{file} ({file.stat().st_size / 1e6:.0f} MB)")
     hub = list(_in_hub_cache())
-    if not found:
+    if not files:
         yield Diagnostic(
             "Weights",
             "OpenAI's cache",
-            f"no .pt file in {openai}; ViT-B-16.pt there is used where no --weights is given",
+            f"no .pt file in {openai}; a ViT-B-16.pt there is the default for --weights",
             good=bool(chosen or hub),
         )
     yield from hub
-    offline = "HF_HUB_OFFLINE is set: nothing is downloaded" if is_offline(environ) else "allowed for names"
-    yield Diagnostic("Weights", "downloads", offline)
+    variable = offline_variable(environ)
+    downloads = f"none: {variable} is set" if variable else "allowed for names"
+    yield Diagnostic("Weights", "downloads", downloads)
     yield Diagnostic(
         "Weights",
         "miniature",
-        "in the package; knows the drawn world only" if BUNDLED.is_file() else f"missing: {BUNDLED}",
+        "bundled; trained on drawn scenes only" if BUNDLED.is_file() else f"missing: {BUNDLED}",
         good=BUNDLED.is_file(),
     )
 
 
-def _is_there(weights: str) -> bool:
+def _exists(weights: str) -> bool:
     try:
         source = cached(weights)
     except TagmaskError:
@@ -153,7 +156,7 @@ def _is_there(weights: str) -> bool:
 
 
 def _in_hub_cache() -> Iterator[Diagnostic]:
-    """Known names whose weights lie in the hub's cache."""
+    """Report the known weights in the hub's cache."""
     try:
         if not hub_cache().is_dir():
             return

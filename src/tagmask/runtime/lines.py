@@ -1,4 +1,4 @@
-"""Lines that appear as they come, and replace the old file only when all are there."""
+"""Write files line by line; the old file is replaced only when all lines are written."""
 
 import json
 import os
@@ -14,10 +14,10 @@ __all__ = ["atomic_lines", "json_lines", "partial_path"]
 
 @contextmanager
 def json_lines(path: Path) -> Iterator[Callable[[Mapping[str, object]], None]]:
-    """Give a function that writes one object a line to `path`, as `atomic_lines` does.
+    """Open `path` as in `atomic_lines`; yield a function that writes one JSON object per line.
 
     Raises:
-        OutputError: the file cannot be written. Errors of the block are left as they are.
+        OutputError: the file cannot be written. Errors raised inside the block pass through.
     """
     with atomic_lines(path) as write:
         yield lambda record: write(json.dumps(record, ensure_ascii=False))
@@ -25,20 +25,20 @@ def json_lines(path: Path) -> Iterator[Callable[[Mapping[str, object]], None]]:
 
 @contextmanager
 def atomic_lines(path: Path) -> Iterator[Callable[[str], None]]:
-    """Give a function that writes one line to `path`.
+    """Open `path` for writing; yield a function that writes one line.
 
-    Lines go to `PATH.partial` at once, so that a run that is stopped leaves what it had; when the block ends
-    without an error that file takes the place of `path`.
+    Each line is written to `PATH.partial` immediately, so that an interrupted run keeps its lines. When the
+    block ends without an error, that file replaces `path`.
 
     Raises:
-        OutputError: the file cannot be written. Errors of the block are left as they are.
+        OutputError: the file cannot be written. Errors raised inside the block pass through.
     """
     if path.is_dir():
-        raise OutputError(f"{path} is a folder; give a file, as in {path / 'tags.jsonl'}")
+        raise OutputError(f"{path} is a folder. Give a file, such as {path / 'tags.jsonl'}.")
     partial = partial_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A file name need not be text: what is none becomes an escape, which JSON reads back.
+        # File names may hold bytes that are not UTF-8; they become escapes, which JSON reads back.
         file = partial.open("w", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise unwritable(path, error) from error
@@ -58,17 +58,15 @@ def atomic_lines(path: Path) -> Iterator[Callable[[str], None]]:
             except OSError as error:
                 raise unwritable(partial, error) from error
     except BaseException:
-        if not partial.stat().st_size:  # stopped before it had anything to keep
+        if not partial.stat().st_size:  # stopped before the first line
             partial.unlink()
         raise
     try:
         partial.replace(path)
     except OSError as error:
-        raise OutputError(
-            f"{path} cannot be replaced ({error.strerror}); all lines are in {partial}"
-        ) from error
+        raise OutputError(f"Cannot replace {path}: {error.strerror}. All lines are in {partial}.") from error
 
 
 def partial_path(path: Path) -> Path:
-    """Where lines are kept until all are there."""
+    """Return the path of the file that holds the lines until all are written."""
     return path.with_name(path.name + ".partial")

@@ -1,4 +1,4 @@
-"""The papers' tag files: a line an image, `IMAGE INDEX INDEX ...`, classes counted from 0."""
+"""The papers' tag files: one line per image, `IMAGE INDEX INDEX ...`, class indices from 0."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,29 +13,31 @@ __all__ = ["check_names", "read_tags", "tag_lines", "tags_of"]
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Refuse image names that the format cannot hold, before any work is done.
+    """Refuse image names that a tag file cannot hold, before any work is done.
 
     Raises:
-        InputError: a name with a blank, one that is no text, or the same name twice.
+        InputError: a name with whitespace or unprintable characters, or the same name twice.
     """
     seen: set[str] = set()
     for name in names:
         if name.split() != [name] or not name.isprintable():
             raise InputError(
-                f"the image name {name!r} cannot stand in a tags file, which ends names at a blank; "
-                "rename the file, or keep tags as JSON lines (--format json)"
+                f"Tag files cannot hold the image name {name!r}: it has whitespace or is not printable. "
+                "Rename the file, or write JSON lines (--format json)."
             )
         if name in seen:
             raise InputError(
-                f"two images are called {name!r}, and a tags file knows images by name alone; "
-                "tag one folder at a time, or keep tags as JSON lines (--format json)"
+                f"Two images are named {name!r}, but tag files identify images by name. "
+                "Tag one folder at a time, or write JSON lines (--format json)."
             )
         seen.add(name)
 
 
 @contextmanager
 def tag_lines(path: Path) -> Iterator[Callable[[str, Sequence[int]], None]]:
-    """Give a function that writes one image's tags; the old file is replaced when all are there.
+    """Open a tag file for writing; yield a function that writes one image's tags.
+
+    The old file is replaced when the block ends without an error.
 
     Raises:
         OutputError: the file cannot be written.
@@ -43,19 +45,19 @@ def tag_lines(path: Path) -> Iterator[Callable[[str, Sequence[int]], None]]:
     """
     with atomic_lines(path) as write:
 
-        def keep(name: str, tags: Sequence[int]) -> None:
+        def write_tags(name: str, tags: Sequence[int]) -> None:
             check_names([name])
             write(" ".join([name, *map(str, tags)]))
 
-        yield keep
+        yield write_tags
 
 
 def tags_of(image: FoundImage, tags: Mapping[str, Sequence[int]]) -> Sequence[int]:
-    """An image's tags, by its name without folder and ending.
+    """Look up an image's tags by its file name without folder and extension.
 
     Raises:
-        InputError: the tags have no line for it.
+        InputError: there are no tags for the image.
     """
     if image.path.stem not in tags:
-        raise InputError(f"no tags are given for {image.path.stem!r}; add a line for it")
+        raise InputError(f"No tags given for the image {image.path.stem!r}. Add a line for it.")
     return tags[image.path.stem]

@@ -1,1 +1,1 @@
-"""Recipes: every name and number of the papers' tables, as data."""
+"""Recipes: the words, templates and settings of the papers' tables, as data."""

@@ -1,4 +1,4 @@
-"""Tag recipes as files that people can read and change: TOML, one key a setting.
+"""Tag recipes as TOML files that people can read and edit, one key per setting.
 
     method = "clip-softmax"
     words = ["cat", "dog, puppy"]
@@ -7,8 +7,8 @@
     [thresholds]
     "cat" = 0.31
 
-Settings that are left out have their method's defaults; a key that is no setting is refused. A word that is
-not among the thresholds has none.
+A missing setting has its method's default; an unknown key is an error. A word that is not among the
+thresholds has none. "words", "background" and "templates" are required.
 """
 
 import json
@@ -26,21 +26,21 @@ from tagmask.settings.recipes import TagRecipe
 
 __all__ = ["is_file", "read_recipe", "write_recipe"]
 
-_NEEDED = ("words", "background", "templates")
+_REQUIRED = ("words", "background", "templates")
 
 
 def is_file(name: object) -> TypeGuard[str | os.PathLike[str]]:
-    """Whether a recipe is named by its file: a path object, or a text that ends in `.toml`."""
+    """Whether a recipe is given as a file: a path object, or a string that ends in `.toml`."""
     return isinstance(name, os.PathLike) or (isinstance(name, str) and name.endswith(".toml"))
 
 
 def write_recipe(recipe: TagRecipe, path: str | os.PathLike[str]) -> None:
-    """Keep a tag recipe in a file.
+    """Write a tag recipe to a TOML file.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    lines = ["# A recipe of tagmask: tagmask tag --recipe FILE"]
+    lines = ["# A tagmask recipe. Use it with: tagmask tag --recipe FILE"]
     lines += [
         f"{name} = {_toml(value)}"
         for name, value in recipe.flat().items()
@@ -48,76 +48,78 @@ def write_recipe(recipe: TagRecipe, path: str | os.PathLike[str]) -> None:
     ]
     learned = [(w, t) for w, t in zip(recipe.words, recipe.thresholds, strict=False) if t is not None]
     if learned:
-        lines += ["", "# The score that a word must exceed to be a tag.", "[thresholds]"]
+        lines += ["", "# The score that each word must exceed to be a tag.", "[thresholds]"]
         lines += [f"{_toml(word)} = {_toml(threshold)}" for word, threshold in learned]
     write_bytes(path, ("\n".join(lines) + "\n").encode())
 
 
 def read_recipe(path: str | os.PathLike[str], settings_of: Callable[[str], object]) -> TagRecipe:
-    """The recipe that a file holds.
+    """Read a tag recipe from a TOML file.
 
     Args:
-        path: a file that `write_recipe` wrote, or a person.
-        settings_of: gives the default settings of a method by its name.
+        path: a file from `write_recipe`, or a hand-written one.
+        settings_of: returns the default settings of a method by its name.
 
     Raises:
-        InputError: a file that cannot be read, is no TOML, or holds a key or a value that is no setting.
+        InputError: the file cannot be read, is not TOML, or has an unknown key or an invalid value.
     """
-    given = _parsed(Path(path))
+    given = _parse(Path(path))
     method = given.setdefault("method", "tagclip")
     if not isinstance(method, str):
-        raise InputError(f'{path} has method {method!r}; give a method\'s name, as in "tagclip"')
+        raise InputError(f'{path}: invalid method {method!r}. Give the name of a method, such as "tagclip".')
     defaults = settings_of(method)
     hints = {**get_type_hints(type(defaults)), **get_type_hints(TagRecipe)}
-    own = {setting.name for setting in fields(cast(Any, defaults))}
+    of_method = {setting.name for setting in fields(cast(Any, defaults))}
     general = {setting.name for setting in fields(TagRecipe)} - {"variant"}
-    unknown = sorted(set(given) - own - general)
+    unknown = sorted(set(given) - of_method - general)
     if unknown:
         raise InputError(
-            f"{path} holds {', '.join(unknown)}, which is no setting of {method}; "
-            f"known: {', '.join(sorted(own | general))}"
+            f"{path}: unknown setting {', '.join(unknown)} of {method}. "
+            f"The settings are {', '.join(sorted(of_method | general))}."
         )
-    missing = [name for name in _NEEDED if name not in given]
+    missing = [name for name in _REQUIRED if name not in given]
     if missing:
-        raise InputError(f"{path} lacks {', '.join(missing)}; give each as a list of texts")
+        raise InputError(f"{path} lacks {', '.join(missing)}. Give each as a list of texts.")
     thresholds = given.pop("thresholds", {})
     try:
         values = {key: fit_value(key, value, hints[key]) for key, value in given.items()}
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     if not values["words"] or not values["templates"]:
-        raise InputError(f"{path} has no words or no templates; give at least one of each")
-    numbers = {name: getattr(defaults, name) for name in own}
-    numbers.update({name: value for name, value in values.items() if name in own})
-    rest = {"name": method, **{name: value for name, value in values.items() if name not in own}}
+        raise InputError(f"{path} has no words or no templates. Give at least one of each.")
+    variant = {name: getattr(defaults, name) for name in of_method}
+    variant.update({name: value for name, value in values.items() if name in of_method})
+    rest = {"name": method, **{name: value for name, value in values.items() if name not in of_method}}
     rest["thresholds"] = _thresholds(path, thresholds, cast(tuple[str, ...], values["words"]))
-    return TagRecipe(variant=type(defaults)(**numbers), **cast(Any, rest))
+    return TagRecipe(variant=type(defaults)(**variant), **cast(Any, rest))
 
 
-def _parsed(path: Path) -> dict[str, object]:
+def _parse(path: Path) -> dict[str, object]:
     try:
         return tomllib.loads(path.expanduser().read_text(encoding="utf-8-sig"))
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"recipe file {path} cannot be read: {error}; give a recipe's name or file"
+            f"Recipe file {path} cannot be read: {error}. Give the name of a recipe or a readable file."
         ) from error
-    except ValueError as error:  # no UTF-8, or no TOML
-        raise InputError(f"recipe file {path} is no TOML: {error}") from error
+    except ValueError as error:  # not UTF-8, or not TOML
+        raise InputError(f"Recipe file {path} is not valid TOML: {error}.") from error
 
 
 def _thresholds(path: object, given: object, words: Sequence[str]) -> tuple[float | None, ...]:
     if not isinstance(given, Mapping):
-        raise InputError(f'{path} has thresholds {given!r}; give a table, as in [thresholds] and "cat" = 0.3')
-    strange = sorted(set(given) - set(words))
-    if strange:
-        raise InputError(f"{path} has thresholds for {', '.join(strange)}, none of its words")
+        raise InputError(
+            f'{path}: invalid thresholds {given!r}. Give a table, as in [thresholds] and "cat" = 0.3.'
+        )
+    unknown = sorted(set(given) - set(words))
+    if unknown:
+        raise InputError(f"{path} has thresholds for {', '.join(unknown)}, which are not among its words.")
     learned = {word: _number(path, word, value) for word, value in given.items()}
     return tuple(learned.get(word) for word in words) if learned else ()
 
 
 def _number(path: object, word: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{path} has {value!r} as the threshold of {word}; give a number")
+        raise InputError(f"{path}: invalid threshold {value!r} of {word}. Give a number.")
     return float(value)
 
 

@@ -1,4 +1,4 @@
-"""Checks on what users give: class lines, settings written as text, values for typed fields."""
+"""Parse and check user input: class lines, NAME=VALUE settings, values of typed fields."""
 
 import tomllib
 import unicodedata
@@ -16,34 +16,34 @@ __all__ = ["class_lines", "fit_value", "parse_assignments", "parse_value"]
 
 
 def class_lines(what: str, given: object) -> tuple[str, ...]:
-    """A user's class lines: texts CLIP can read, each name once.
+    """Parse class lines: texts that CLIP can read, each name once.
 
     Args:
         what: what they are, for messages: "words" or "background".
         given: should be an iterable of texts; several names of one class are separated by ", ".
 
     Raises:
-        InputError: anything else, an empty name, or a name that stands twice.
+        InputError: no iterable of texts, an empty name, or a name that occurs twice.
 
     Example:
         >>> class_lines("words", ["cat", "dog,  puppy"])
         ('cat', 'dog, puppy')
         >>> class_lines("words", ["cat", "dog,   cat"])
         Traceback (most recent call last):
-        tagmask.errors.InputError: words holds 'cat' twice; a name can belong to one class only
+        tagmask.errors.InputError: words has 'cat' twice. Give each name to one class only.
     """
     if isinstance(given, str) or not isinstance(given, Iterable):
-        raise InputError(f"{what} is {given!r}; give a list of texts, as in {what}=['cat', 'dog']")
+        raise InputError(f"{what} is {given!r}. Give a list of texts, as in {what}=['cat', 'dog'].")
     lines: list[str] = []
     seen: set[str] = set()
     for line in given:
         if not isinstance(line, str):
-            raise InputError(f"{what} holds {line!r}, a {type(line).__name__}; give texts only")
+            raise InputError(f"{what} has {line!r}, a {type(line).__name__}. Give texts only.")
         names = [name.strip() for name in line.split(", ")]
         for name in names:
             _check_name(what, line, name)
             if name.casefold() in seen:
-                raise InputError(f"{what} holds {name!r} twice; a name can belong to one class only")
+                raise InputError(f"{what} has {name!r} twice. Give each name to one class only.")
             seen.add(name.casefold())
         lines.append(", ".join(names))
     return tuple(lines)
@@ -53,12 +53,12 @@ def _check_name(what: str, line: str, name: str) -> None:
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"{what} holds {line!r}, which is no valid text (broken encoding)") from error
-    # Categories C and Z are control, format and blank characters: a name of these alone shows nothing.
+        raise InputError(f"{what} has {line!r}, which is not valid Unicode. Give it in UTF-8.") from error
+    # Categories C and Z are control, format and blank characters: a name of these alone is invisible.
     if all(unicodedata.category(character)[0] in "CZ" for character in clean(name)):
         raise InputError(
-            f"{what} holds {line!r}, which has an empty name; give each class as one name, "
-            "or as several separated by ', '"
+            f"{what} has {line!r}, which has an empty name. Give each class one name, "
+            "or several separated by ', '."
         )
 
 
@@ -66,10 +66,10 @@ def _check_name(what: str, line: str, name: str) -> None:
 
 
 def parse_assignments(given: Sequence[str]) -> dict[str, object]:
-    """Settings from texts such as "prob_thd=0.3", "cwr=false", "crf=none", "method=maskclip".
+    """Parse settings such as "prob_thd=0.3", "cwr=false", "crf=none", "method=maskclip".
 
     Raises:
-        InputError: a text without "=", or a field twice.
+        InputError: a text has no "=", or a setting is given twice.
 
     Example:
         >>> parse_assignments(["prob_thd=0.3", "attention_layers=[8, 9]", "method=maskclip", "crf=none"])
@@ -79,15 +79,15 @@ def parse_assignments(given: Sequence[str]) -> dict[str, object]:
     for text in given:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            raise InputError(f"the setting {text!r} has no value; give NAME=VALUE, as in prob_thd=0.3")
+            raise InputError(f"The setting {text!r} has no value. Give NAME=VALUE, as in prob_thd=0.3.")
         if name.strip() in settings:
-            raise InputError(f"the setting {name.strip()} is given twice; give it once")
+            raise InputError(f"The setting {name.strip()} is given twice. Give it once.")
         settings[name.strip()] = parse_value(value.strip())
     return settings
 
 
 def parse_value(text: str) -> object:
-    """A value as TOML writes it; "none" is None, a list becomes a tuple, anything else is the text itself."""
+    """Parse a value in TOML syntax; "none" is None, a list becomes a tuple, any other text stays text."""
     if text == "none":
         return None
     try:
@@ -100,27 +100,27 @@ def parse_value(text: str) -> object:
 
 
 def fit_value(name: str, value: object, hint: Any) -> object:  # noqa: ANN401
-    """A value as a field's type takes it: lists as tuples, whole numbers where numbers are wanted.
+    """Convert a value to a field's type: a list to a tuple, a whole number to a float if needed.
 
     Args:
         name: of the field, for messages.
-        value: as TOML or a caller has it.
+        value: from TOML or a caller.
         hint: the field's type: str, int, float, bool, tuples of these, and None.
 
     Raises:
-        InputError: a value of another type.
+        InputError: the value is of another type.
 
     Example:
         >>> fit_value("scales", [1, 1.5], tuple[float, ...])
         (1.0, 1.5)
     """
     options = get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
-    wanted = [option for option in options if option is not NoneType]
+    kinds = [option for option in options if option is not NoneType]
     if value is None and NoneType in options:
         return None
-    if value is None and str in wanted:
-        return "none"  # `parse_value` cannot know that a text was meant
-    for option in wanted:
+    if value is None and str in kinds:
+        return "none"  # `parse_value` cannot know that the field takes a text
+    for option in kinds:
         if get_origin(option) is tuple:
             if isinstance(value, list | tuple):
                 return _fit_tuple(name, value, get_args(option))
@@ -128,17 +128,17 @@ def fit_value(name: str, value: object, hint: Any) -> object:  # noqa: ANN401
             return float(value)
         elif isinstance(value, option) and (option is bool or not isinstance(value, bool)):
             return value
-    raise InputError(f"{name} is {value!r}; give {_kind(wanted[0])}")
+    raise InputError(f"{name} is {value!r}. Give {_kind(kinds[0])}.")
 
 
 def _fit_tuple(name: str, value: Sequence[object], kinds: tuple[Any, ...]) -> tuple[object, ...]:
     open_ended = kinds[-1] is Ellipsis
     if not open_ended and len(value) != len(kinds):
         raise InputError(
-            f"{name} is {list(value)!r}; give {len(kinds)} values, as in [...], each {_kind(kinds[0])}"
+            f"{name} is {list(value)!r}. Give {len(kinds)} values, as in [...], each {_kind(kinds[0])}."
         )
-    own = [kinds[0]] * len(value) if open_ended else kinds
-    return tuple(fit_value(name, item, kind) for item, kind in zip(value, own, strict=True))
+    item_kinds = [kinds[0]] * len(value) if open_ended else kinds
+    return tuple(fit_value(name, item, kind) for item, kind in zip(value, item_kinds, strict=True))
 
 
 def _kind(option: Any) -> str:  # noqa: ANN401

@@ -1,11 +1,11 @@
-"""What a recipe is: a frozen dataclass that holds every name and number a method needs.
+"""Recipe types: frozen dataclasses with every name and setting that a method needs.
 
-    Recipe                 names, templates, method, and the method's own numbers (`variant`)
+    Recipe                 words, background, templates, method, and the method's settings (`variant`)
     ├── TagRecipe          for a `Tagger`: which scores become tags
-    ├── MaskRecipe         for a `Segmenter`, words compete in every pixel: the sliding-window harness
-    └── TagFirstRecipe      for a `Segmenter`, tags first and masks of them
+    ├── MaskRecipe         for a `Segmenter`: dense methods, words compete in every pixel
+    └── TagFirstRecipe     for a `Segmenter`: finds tags first, then masks them
 
-A data set's name means nothing to a method: it is only part of a recipe's name.
+No method depends on the name of a data set: it is only part of a recipe's name.
 """
 
 import math
@@ -26,105 +26,106 @@ __all__ = ["MaskRecipe", "Recipe", "TagFirstRecipe", "TagRecipe", "names_in", "r
 _Recipe = TypeVar("_Recipe", bound="Recipe")
 
 ORIGAMI = "a clean origami {}."
-"""The sentence that CLIP-ES asks with."""
+"""The prompt template of CLIP-ES."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What the recipes of all methods hold."""
+    """Fields that the recipes of all methods share."""
 
     gives: ClassVar[str]
-    """What comes of it: "tags" or "masks"."""
+    """What it gives: "tags" or "masks"."""
     QUIRKS: ClassVar[tuple[str, ...]] = ()
-    """Settings that are True as published and False as corrected; `variant` has its own."""
+    """Settings that are True as published and False as corrected; `variant` adds its own."""
 
     name: str
     method: str
     """Name of the method, see `tagmask.methods()`."""
     words: tuple[str, ...]
-    """One line a foreground class; several names separated by comma and blank."""
+    """One line per foreground class; several names of a class are separated by ", "."""
     background: tuple[str, ...]
-    """Names that compete with the words and are never answers."""
+    """Texts that compete with the words and are no class of their own."""
     templates: tuple[str, ...]
-    """Sentences of the prompt ensemble."""
+    """Prompt templates with "{}" for the name; the text features are averaged over them."""
     variant: object
-    """The method's own numbers: its settings class (`tagmask.catalogue`)."""
+    """The method's settings: an instance of its settings class (`tagmask.catalogue`)."""
 
     @property
     def needs_tags(self) -> bool:
-        """Whether the caller must give each image's tags."""
+        """Whether the caller must give the tags of each image."""
         return False
 
     def flat(self) -> dict[str, object]:
-        """Every setting by name, the method's own among them; a tagger is a mapping of its own."""
-        found: dict[str, object] = {}
+        """Return every setting by name, including the method's; a tagger is a nested mapping."""
+        flat: dict[str, object] = {}
         for field_ in fields(self):
             value = getattr(self, field_.name)
             if field_.name == "variant":
-                found |= asdict(value)
+                flat |= asdict(value)
             else:
-                found[field_.name] = value.flat() if isinstance(value, Recipe) else value
-        return found
+                flat[field_.name] = value.flat() if isinstance(value, Recipe) else value
+        return flat
 
     def with_names(self: _Recipe, words: tuple[str, ...], background: tuple[str, ...]) -> _Recipe:
-        """The same settings for other names."""
+        """Return the same settings with other names."""
         return replace(self, words=words, background=background)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TagRecipe(Recipe):
-    """Everything a `Tagger` needs besides the weights."""
+    """Everything that a `Tagger` needs, except the weights."""
 
     gives: ClassVar[str] = "tags"
 
     min_score: float | None = None
-    """Tags have at least this score, whatever the others have."""
+    """Lowest score of a tag, in the method's range; None for no limit."""
     top: int | None = None
-    """At most so many tags."""
+    """Greatest number of tags per image; None for no limit."""
     tag_tau: float = 0.5
-    """Tags score above this share of the image's range of scores, where no threshold is given."""
+    """Relative threshold, 0..1: tags score above lowest + tag_tau * (highest - lowest) of the image's scores.
+    Used for words without a threshold."""
     thresholds: tuple[float | None, ...] = ()
-    """The score that each word must exceed, as learned from labelled images; None, or none at all:
-    the image's own range decides."""
+    """The score that each word must exceed, learned from labelled images (`Tagger.calibrate`). None for words
+    that use the relative threshold; empty if all do."""
 
     def __post_init__(self) -> None:
         check_number("tag_tau", self.tag_tau, 0, 1)
         if self.min_score is not None:
-            # TagCLIP's scores are probabilities, those of other methods may be any number.
+            # TagCLIP's scores are probabilities; other methods' may be any number.
             low, high = (0, 1) if self.method == "tagclip" else (-math.inf, None)
             check_number("min_score", self.min_score, low, high)
         if self.top is not None:
             check_number("top", self.top, 1, whole=True)
         if self.thresholds and len(self.thresholds) != len(self.words):
             raise InputError(
-                f"got {len(self.thresholds)} thresholds for {len(self.words)} words; give one a word, or none"
+                f"Got {len(self.thresholds)} thresholds for {len(self.words)} words. Give one each, or none."
             )
         for threshold in self.thresholds:
             if threshold is not None:
                 check_number("a threshold", threshold, -math.inf)
 
     def with_names(self, words: tuple[str, ...], background: tuple[str, ...]) -> "TagRecipe":
-        """The same settings for other names; thresholds stay with the words they were learned for."""
-        kept = self.thresholds if (words, background) == (self.words, self.background) else ()
-        return replace(self, words=words, background=background, thresholds=kept)
+        """Return the same settings with other names; thresholds stay only if the names are the same."""
+        thresholds = self.thresholds if (words, background) == (self.words, self.background) else ()
+        return replace(self, words=words, background=background, thresholds=thresholds)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskRecipe(SlidingSettings, Recipe):
-    """Everything a `Segmenter` needs besides the weights, where words compete in every pixel."""
+    """Everything that a `Segmenter` with a dense method needs, except the weights."""
 
     gives: ClassVar[str] = "masks"
 
     method: str = "sclip"
-    """Name of the attention in the last block, see `tagmask.methods()`."""
+    """Name of the method, which defines the attention of the last block; see `tagmask.methods()`."""
     variant: VariantSettings = field(default_factory=VariantSettings)
-    """That attention's own numbers."""
+    """The method's settings."""
     among: str = "words"
-    """"words": every word competes in every image; "tags": only those that a tagger finds there."""
+    """Candidate classes of an image. "words": all; "tags": those that a tagger finds in it."""
     tagger: TagRecipe | None = None
-    """How they are found; None where every word competes."""
+    """Recipe of that tagger; None if all words compete."""
     crf: str | None = None
-    """Settings of a dense CRF by name (`tagmask.refine.crf`), after everything else; None leaves it out."""
+    """Name of the settings of a final dense CRF (`tagmask.refine.crf`); None for no CRF."""
 
     def __post_init__(self) -> None:
         SlidingSettings.__post_init__(self)
@@ -134,43 +135,43 @@ class MaskRecipe(SlidingSettings, Recipe):
 
     @property
     def background_names(self) -> tuple[str, ...] | None:
-        """Texts of label 0, the background; None where there is no such label."""
+        """Texts of label 0, the background; None if there is no such label."""
         return self.background or None
 
     def with_names(self, words: tuple[str, ...], background: tuple[str, ...]) -> "MaskRecipe":
-        """The same settings for other names, also in the tagger."""
+        """Return the same settings with other names, in the tagger too."""
         tagger = self.tagger and self.tagger.with_names(words, background)
         return replace(self, words=words, background=background, tagger=tagger)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TagFirstRecipe(Recipe):
-    """Everything a `Segmenter` that masks tags needs besides the weights: CLS-SEG and CLIP-ES."""
+    """Everything that a `Segmenter` that masks tags (CLS-SEG, CLIP-ES) needs, except the weights."""
 
     gives: ClassVar[str] = "masks"
     QUIRKS: ClassVar[tuple[str, ...]] = ("crf_wrapped",)
 
     prompts: tuple[str, ...] = ()
-    """What masks call each class, where that is not the word: one text a class, or none at all."""
+    """Prompts of the masks, one text per class; empty to use the words."""
     tagger: TagRecipe | None
-    """How tags are found where the caller gives none; None: the caller must."""
+    """Recipe that finds the tags if the caller gives none; None: the caller must give them."""
     variant: ClipEsSettings
-    """CLIP-ES's numbers."""
+    """CLIP-ES's settings."""
     templates: tuple[str, ...] = (ORIGAMI,)
-    """Sentences that masks are asked with."""
+    """Prompt templates of the masks."""
     pamr_steps: int = 0
-    """Rounds of pixel-adaptive refinement; 0 leaves it out."""
+    """Rounds of pixel-adaptive refinement (PAMR); 0 for none."""
     pamr_dilations: tuple[int, ...] = (8, 16)
-    """Pixels between neighbours of the refinement."""
+    """Distances to the neighbouring pixels of PAMR, in pixels."""
     crf: str | None = None
-    """Settings of a dense CRF by name (`tagmask.refine.crf`); None leaves it out."""
+    """Name of the settings of a final dense CRF (`tagmask.refine.crf`); None for no CRF."""
     crf_wrapped: bool = False
-    """As coded: the CRF sees an image whose dark pixels have wrapped around to bright ones."""
+    """As coded: the CRF gets an image whose dark pixels have wrapped around to bright values."""
 
     def __post_init__(self) -> None:
         if self.prompts and len(self.prompts) != len(self.words):
             raise InputError(
-                f"got {len(self.prompts)} prompts for {len(self.words)} words; give one a word, or none"
+                f"Got {len(self.prompts)} prompts for {len(self.words)} words. Give one each, or none."
             )
         _check_tagger(self.tagger)
         check_pamr(self.pamr_steps, self.pamr_dilations)
@@ -178,16 +179,16 @@ class TagFirstRecipe(Recipe):
 
     @property
     def needs_tags(self) -> bool:
-        """Whether the caller must give each image's tags."""
+        """Whether the caller must give the tags of each image."""
         return self.tagger is None
 
     @property
     def background_names(self) -> tuple[str, ...] | None:
-        """No texts, since what no tag claims is background; None where there is no such label."""
+        """Empty, as pixels of no tag are background; None if there is no background label."""
         return None if self.variant.background_power is None else ()
 
     def with_names(self, words: tuple[str, ...], background: tuple[str, ...]) -> "TagFirstRecipe":
-        """The same settings for other names; masks then call each class by its word."""
+        """Return the same settings with other names; prompts stay only if the words are the same."""
         return replace(
             self,
             words=words,
@@ -200,8 +201,8 @@ class TagFirstRecipe(Recipe):
 def _check_tagger(tagger: TagRecipe | None) -> None:
     if tagger is not None and tagger.method != "tagclip":
         raise InputError(
-            f"the tagger's method is {tagger.method!r}; masks of found tags take those of 'tagclip' "
-            "(tag by another method first, and give its tags)"
+            f"The tagger's method is {tagger.method!r}; only 'tagclip' can tag inside a segmenter. "
+            "Tag with a Tagger first, and pass tags=."
         )
 
 
@@ -211,11 +212,11 @@ def _check_crf(name: str | None) -> None:
 
 
 def names_in(lines: Iterable[str]) -> set[str]:
-    """Every name in class lines, case folded."""
+    """Return every name in class lines, case-folded."""
     return {name.strip().casefold() for line in lines for name in line.split(", ")}
 
 
 def remove_names(background: tuple[str, ...], words: tuple[str, ...]) -> tuple[str, ...]:
-    """Background names less those that are given as words."""
+    """Return the background texts that are not among the words."""
     given = names_in(words)
     return tuple(name for name in background if name.casefold() not in given)

@@ -1,4 +1,4 @@
-"""Class names, background names and sentence templates of the papers, as data files beside this one."""
+"""The papers' lists of class names, background texts and prompt templates (`words/*.txt`)."""
 
 from functools import cache
 from importlib import resources
@@ -8,6 +8,6 @@ __all__ = ["read_list"]
 
 @cache
 def read_list(name: str) -> tuple[str, ...]:
-    """The lines of `words/NAME.txt`, in order: the line number is the class index."""
+    """Return the lines of `words/NAME.txt`, in order: a class's index is its line number, from 0."""
     text = (resources.files(__package__) / "words" / f"{name}.txt").read_text(encoding="utf-8")
     return tuple(text.splitlines())

@@ -1,4 +1,4 @@
-"""Changes of colour for training pictures: OpenCV's 8-bit hue, saturation and value, in NumPy.
+"""Colour augmentation of training images: OpenCV's 8-bit hue, saturation and value, in NumPy.
 
 hue 0..179 (two degrees a level)    saturation, value 0..255
 """
@@ -14,7 +14,7 @@ _HUES = 180
 
 
 def to_hsv(image: Image) -> UInt8[np.ndarray, "h w 3"]:
-    """Hue, saturation and value, rounded to 8 bits as OpenCV scales them.
+    """Convert RGB to hue, saturation and value, scaled and rounded to 8 bits as in OpenCV.
 
     Example:
         >>> to_hsv(np.array([[[255, 0, 0], [0, 128, 128]]], np.uint8)).tolist()
@@ -38,7 +38,7 @@ def to_hsv(image: Image) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def from_hsv(hsv: UInt8[np.ndarray, "h w 3"]) -> Image:
-    """RGB of 8-bit hue, saturation and value.
+    """Convert 8-bit hue, saturation and value to RGB.
 
     Example:
         >>> from_hsv(np.array([[[90, 255, 128]]], np.uint8)).tolist()
@@ -53,14 +53,16 @@ def from_hsv(hsv: UInt8[np.ndarray, "h w 3"]) -> Image:
         place = np.where(place >= 6, place - 6, place)
         ramp = np.clip(np.minimum(place, 4 - place), 0, 1)
         planes.append(np.rint(value - value * saturation * ramp))
-    picture: Image = np.stack(planes, axis=-1).astype(np.uint8)
-    return picture
+    image: Image = np.stack(planes, axis=-1).astype(np.uint8)
+    return image
 
 
 def distorted(image: Image, rng: np.random.Generator) -> Image:
-    """Brightness by up to 32, contrast and saturation by 0.5 to 1.5, hue by up to 18; each at even odds.
+    """Apply photometric distortion, each change with probability 0.5.
 
-    Contrast comes before or after saturation and hue, at even odds. Each change is cut to 0..255.
+    Brightness moves by up to 32, contrast and saturation are multiplied by 0.5 to 1.5, hue moves by up to 18
+    levels. Contrast comes before or after saturation and hue, with equal probability. Each result is clipped
+    to 0..255.
 
     Source:
         Photometric distortion as in mmseg 0.19, which the authors of WeakCLIP use.
@@ -70,12 +72,12 @@ def distorted(image: Image, rng: np.random.Generator) -> Image:
     contrast_last = rng.random() < 0.5
     if not contrast_last and rng.random() < 0.5:
         image = _scaled(image, rng.uniform(0.5, 1.5), 0.0)
-    saturate, turn = rng.random() < 0.5, rng.random() < 0.5
-    if saturate or turn:
+    saturate, shift_hue = rng.random() < 0.5, rng.random() < 0.5
+    if saturate or shift_hue:
         hsv = to_hsv(image)
         if saturate:
             hsv[..., 1] = _scaled(hsv[..., 1], rng.uniform(0.5, 1.5), 0.0)
-        if turn:
+        if shift_hue:
             hsv[..., 0] = (hsv[..., 0].astype(np.int16) + int(rng.integers(-18, 18))) % _HUES
         image = from_hsv(hsv)
     if contrast_last and rng.random() < 0.5:
@@ -83,16 +85,16 @@ def distorted(image: Image, rng: np.random.Generator) -> Image:
     return image
 
 
-def jittered(image: Image, most: int, rng: np.random.Generator) -> Image:
-    """Hue (round the circle), saturation and value (cut to 0..255), each moved by up to `most` levels."""
+def jittered(image: Image, max_shift: int, rng: np.random.Generator) -> Image:
+    """Shift hue (modulo 180), saturation and value (clipped to 0..255), each by up to `max_shift` levels."""
     hsv = to_hsv(image).astype(np.int16)
-    hue, saturation, value = rng.integers(-most, most + 1, 3).tolist()
+    hue, saturation, value = rng.integers(-max_shift, max_shift + 1, 3).tolist()
     hsv[..., 0] = (hsv[..., 0] + hue) % _HUES
     hsv[..., 1:] = np.clip(hsv[..., 1:] + np.array([saturation, value], np.int16), 0, 255)
     return from_hsv(hsv.astype(np.uint8))
 
 
 def _scaled(values: UInt8[np.ndarray, "..."], factor: float, shift: float) -> UInt8[np.ndarray, "..."]:
-    moved: Float32[np.ndarray, "..."] = values.astype(np.float32) * np.float32(factor) + np.float32(shift)
-    cut: UInt8[np.ndarray, "..."] = np.clip(moved, 0, 255).astype(np.uint8)
-    return cut
+    scaled: Float32[np.ndarray, "..."] = values.astype(np.float32) * np.float32(factor) + np.float32(shift)
+    clipped: UInt8[np.ndarray, "..."] = np.clip(scaled, 0, 255).astype(np.uint8)
+    return clipped

@@ -1,15 +1,15 @@
-"""Everything a training run is told, as frozen data.
+"""All settings of a training run, as frozen dataclasses.
 
     TrainConfig
-    ├── model      what is trained, and its words
-    ├── data       pictures, seeds, batches
-    ├── augment    how a picture becomes a crop
-    ├── loss       the terms and their weights
-    ├── optimiser  AdamW or SGD, and what groups of weights get of it
+    ├── model      the model and its words
+    ├── data       images, seeds, batches
+    ├── augment    how an image becomes a training crop
+    ├── loss       loss terms and their weights
+    ├── optimiser  AdamW or SGD, learning rate, weight decay
     ├── schedule   learning rate over steps
-    └── run        seeds, precision, how often to log and to keep
+    └── run        random seed, precision, device, logging and checkpoint intervals
 
-Values are checked when a part is made, so no run starts that must fail later for a setting.
+Each part checks its values when it is created, so an invalid setting fails before training starts.
 """
 
 import hashlib
@@ -38,25 +38,25 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What is trained."""
+    """The model to train."""
 
     kind: str = "weakclip"
     """"weakclip", or a student's name."""
     weights: str = ""
-    """Of CLIP, as `tagmask.load` takes them; of a student, a file to start from. Empty: none."""
+    """CLIP weights as `tagmask.load` takes them, or the file that a student starts from. Empty: none."""
     words: tuple[str, ...] = ()
     """Class names by index, background first; empty: those of the seeds folder."""
     freeze: str = "paper"
-    """"paper": CLIP is fixed and the adapter trained; "repo": as the authors' program has it; "none": all is
+    """"paper": CLIP is frozen, the adapter is trained; "repo": as coded by the authors; "none": everything is
     trained."""
     as_: str = "published"
-    """"published" keeps what the authors' program does where it looks unintended; "corrected" does not."""
+    """"published" keeps the authors' code as it is, including what looks unintended; "corrected" fixes it."""
     contexts: int = 8
-    """WeakCLIP's learnable vectors before each name; 0: the plain names."""
+    """WeakCLIP's learnable context vectors before each class name; 0: plain names."""
     co_attention: bool = True
-    """WeakCLIP's texts and pixels are changed by each other before they are compared."""
+    """WeakCLIP updates texts and pixels by cross-attention before comparing them."""
     decoder: str = "guided"
-    """WeakCLIP's: "guided", "plain" (scores are not shown to it) or "none"."""
+    """WeakCLIP's decoder: "guided" by the score map, "plain" (without the score map) or "none"."""
 
     def __post_init__(self) -> None:
         check_choice("model.kind", self.kind, ("weakclip", *STUDENTS))
@@ -65,27 +65,31 @@ class ModelSettings:
         check_choice("model.decoder", self.decoder, DECODERS)
         check_number("model.contexts", self.contexts, 0, MOST_CONTEXTS, whole=True)
         if len(set(self.words)) < len(self.words):
-            raise InputError(f"model.words names a class twice: {', '.join(self.words)}; give each once")
+            raise InputError(
+                f"model.words names a class twice: {', '.join(self.words)}. Give each name once."
+            )
         if len(self.words) > 254:
-            raise InputError(f"model.words are {len(self.words)}; a seed's PNG tells 254 classes apart")
+            raise InputError(
+                f"model.words has {len(self.words)} classes. An 8-bit seed PNG holds at most 254."
+            )
 
 
 @dataclass(frozen=True)
 class DataSettings:
-    """What it is trained on."""
+    """The training data."""
 
     images: str = ""
-    """Folder of pictures."""
+    """Folder of images."""
     seeds: str = ""
-    """Folder of index PNGs, named as the pictures are; or one that `tagmask train seeds` wrote."""
+    """Folder of index PNGs with the images' names, or a folder written by `tagmask train seeds`."""
     lists: tuple[str, ...] = ()
-    """Files of image names, one a line, one after another (a name may come twice); empty: all pictures."""
+    """Files of image names, one per line, concatenated (names may repeat); empty: all images."""
     batch: int = 16
-    """Pictures a step, over all processes."""
+    """Batch size over all processes."""
     workers: int = 0
-    """Processes that prepare pictures, no more than there are processors; 0: the training process does."""
+    """Data loading processes, capped at the number of CPUs; 0: load in the training process."""
     check: bool = True
-    """Read every seed before the first step, so that a bad one stops the run at once."""
+    """Read every seed before the first step, so that an invalid one stops the run at once."""
 
     def __post_init__(self) -> None:
         check_number("data.batch", self.batch, 1, whole=True)
@@ -94,34 +98,35 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """How a picture becomes a crop."""
+    """Augmentation: how an image becomes a training crop."""
 
     order: str = "weakclip"
     """"weakclip": resize, crop, flip, colours; "student": colours, flip, resize, crop."""
     crop: int = 512
     """Side of the square crop, in pixels."""
     base_short: int = 512
-    """Short side at ratio 1; 0: the picture's own size."""
+    """Short side at ratio 1; 0: the image's size."""
     base_long: int = 2048
-    """Long side is never more than this, at ratio 1."""
+    """Maximum long side at ratio 1."""
     ratio: tuple[float, float] = (0.5, 2.0)
-    """Scale, drawn uniformly."""
+    """Range of the random scale, drawn uniformly."""
     interpolation: str = "linear"
-    """Of pictures: "linear" as OpenCV's, or "cubic". Labels are always nearest."""
+    """Of images: "linear" as OpenCV's, or "cubic". Labels always use nearest."""
     crop_most: float = 0.75
-    """A crop in which one class exceeds this share, or is alone, is drawn again; 1: any crop."""
+    """A crop with a single class, or with one class above this share, is drawn again; 1: accept any crop."""
     flip: float = 0.5
-    """Chance of a mirror image."""
+    """Probability of a horizontal flip."""
     distort: bool = True
-    """Brightness, contrast, saturation and hue, each with chance one half."""
+    """Change brightness, contrast, saturation and hue, each with probability 0.5."""
     jitter: int = 0
-    """Hue, saturation and value are moved by up to so much, of 180, 255 and 255."""
+    """Maximum shift of hue, saturation and value, in levels of 180, 255 and 255."""
     views: int = 0
-    """How many crops of a picture there are before they come again; 0: every epoch has new ones. A few make
-    it worth keeping a fixed CLIP's features (`run.cache_gb`)."""
+    """Number of different crops per image before they repeat; 0: new crops in every epoch. With a few views
+    it pays to cache the features of a frozen CLIP (`run.cache_gb`)."""
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    """Subtracted from pixels in 0..255; a WeakCLIP says its own."""
+    """Subtracted from pixels in 0..255; a WeakCLIP overrides it."""
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    """Divides pixels in 0..255 after the mean is subtracted; a WeakCLIP overrides it."""
 
     def __post_init__(self) -> None:
         check_choice("augment.order", self.order, ("weakclip", "student"))
@@ -134,34 +139,34 @@ class AugmentSettings:
         check_number("augment.flip", self.flip, 0, 1)
         check_number("augment.jitter", self.jitter, 0, 90, whole=True)
         if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise InputError(f"augment.ratio is {self.ratio}; give two positive numbers, the smaller first")
+            raise InputError(f"augment.ratio is {self.ratio}. Give two positive numbers, the smaller first.")
         if min(self.std) <= 0:
-            raise InputError(f"augment.std is {self.std}; give three positive numbers")
+            raise InputError(f"augment.std is {self.std}. Give three positive numbers.")
 
 
 @dataclass(frozen=True)
 class LossSettings:
-    """WeakCLIP's terms and their weights; 0 leaves one out. A student's loss is cross-entropy alone.
+    """WeakCLIP's loss terms and their weights; weight 0 disables a term. A student's loss is cross-entropy.
 
     Raises:
-        InputError: a value out of range, or no term left.
+        InputError: a value out of range, or all weights 0.
     """
 
     seed: float = 1.0
-    """Balanced seed loss."""
+    """Weight of the balanced seed loss."""
     crf: float = 1.0
-    """Divergence from the dense CRF's answer."""
+    """Weight of the divergence from the dense CRF's output."""
     contrast: float = 0.4
-    """Cross-entropy of pixels with the class texts."""
+    """Weight of the cross-entropy between pixels and class texts."""
     tau: float = 0.07
-    """Temperature of that."""
+    """Temperature of the contrast term."""
     size: int = 64
-    """Side, in pixels, at which the first two are taken."""
+    """Side, in pixels, at which the seed and CRF terms are computed."""
     field: str = "weakclip/loss"
-    """The CRF's settings, by their name in `refine.crf.CRF_SETTINGS`."""
+    """CRF settings, by name in `refine.crf.CRF_SETTINGS`."""
     kernel: str = "exact"
-    """"exact": all pairs, all images at once on an accelerator; or "lattice", the approximation that the
-    authors call, on the processor and image by image, which at 64 x 64 moves 2 to 5 % of the labels."""
+    """"exact": all pixel pairs, batched, on the GPU if there is one; "lattice": the approximation that the
+    authors use, on the CPU and image by image; at 64 x 64 it changes 2 to 5 % of the labels."""
 
     def __post_init__(self) -> None:
         for name in ("seed", "crf", "contrast"):
@@ -171,55 +176,59 @@ class LossSettings:
         check_choice("loss.field", self.field, tuple(CRF_SETTINGS))
         check_choice("loss.kernel", self.kernel, ("exact", "lattice"))
         if self.seed == self.crf == self.contrast == 0:
-            raise InputError("loss.seed, loss.crf and loss.contrast are all 0; give one of them a weight")
+            raise InputError(
+                "loss.seed, loss.crf and loss.contrast are all 0. Give at least one of them a weight."
+            )
 
 
 @dataclass(frozen=True)
 class OptimiserSettings:
-    """What turns gradients into steps."""
+    """The optimiser."""
 
     kind: str = "adamw"
     """"adamw" or "sgd"."""
     lr: float = 1e-4
+    """Base learning rate; parameter groups multiply it by their factor."""
     weight_decay: float = 3e-5
-    """Of all weights, norms too, but those of groups that have none."""
+    """For all parameters, norms included, except groups without weight decay."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's."""
+    """Of AdamW."""
     momentum: float = 0.9
-    """SGD's."""
+    """Of SGD."""
     clip: float = 0.0
-    """Gradients are scaled down to this norm; 0: left as they are."""
+    """Maximum gradient norm; 0: no clipping."""
 
     def __post_init__(self) -> None:
         check_choice("optimiser.kind", self.kind, ("adamw", "sgd"))
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise InputError(f"optimiser.betas are {self.betas}; give two numbers from 0 to under 1")
+            raise InputError(f"optimiser.betas are {self.betas}. Give two numbers, from 0 to less than 1.")
         for name in ("lr", "weight_decay", "momentum", "clip"):
             check_number(f"optimiser.{name}", getattr(self, name), 0)
 
 
 @dataclass(frozen=True)
 class ScheduleSettings:
-    """The learning rate over steps."""
+    """The learning rate schedule."""
 
     kind: str = "cosine"
     """"cosine", "poly" or "constant"."""
     steps: int = 20000
+    """Number of training steps."""
     floor: float = 0.0
-    """What the rate falls to. Groups whose own rate is lower rise to it, as the authors' program has it."""
+    """Final learning rate. Groups with a lower base rate rise to it, as coded by the authors."""
     power: float = 0.9
-    """Of "poly"."""
+    """Exponent of "poly"."""
     extra_steps: int = 0
-    """"poly" is drawn as if there were so many more steps."""
+    """Added to the number of steps in the formula of "poly"."""
     warmup: int = 0
-    """Steps over which the rate rises linearly to its curve."""
+    """Steps of linear warm-up."""
     warmup_ratio: float = 1e-6
-    """Share of the curve that the rise begins at."""
+    """Share of the scheduled rate at step 0 of the warm-up."""
 
     def __post_init__(self) -> None:
         check_choice("schedule.kind", self.kind, ("cosine", "poly", "constant"))
         check_number("schedule.steps", self.steps, 1, whole=True)
-        check_number("schedule.over", self.extra_steps, 0, whole=True)
+        check_number("schedule.extra_steps", self.extra_steps, 0, whole=True)
         check_number("schedule.warmup", self.warmup, 0, whole=True)
         check_number("schedule.warmup_ratio", self.warmup_ratio, 0, 1)
         check_number("schedule.floor", self.floor, 0)
@@ -228,26 +237,26 @@ class ScheduleSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What does not change which model is being trained, but for `seed` and `precision`."""
+    """Settings of the run that do not affect the trained model, except `seed` and `precision`."""
 
     seed: int = 504
-    """Everything random follows from it, the step and the process's rank."""
+    """Random seed; all randomness follows from it, the step and the process's rank."""
     precision: str = "float32"
     """"float32", or "bfloat16" by autocast."""
     device: str = "auto"
     """"auto", "cpu", "cuda", "cuda:N" or "mps"."""
     log_every: int = 50
-    """Steps between lines of talk."""
+    """Steps between progress reports."""
     checkpoint_every: int = 500
-    """Steps between checkpoints, the last of which is kept."""
+    """Steps between checkpoints; only the latest is kept."""
     keep_every: int = 0
-    """Steps between models that are kept beside the last one; 0: none."""
+    """Steps between intermediate models, all of which are kept; 0: none."""
     picture_every: int = 500
     """Steps between sample pictures; 0: none."""
     cache_gb: float = 0.0
-    """Disk that a fixed CLIP's features may take in the run's folder; 0: they are made each time."""
+    """Maximum disk space, in GB, of cached features of a frozen CLIP in the run folder; 0: no cache."""
     tensorboard: bool = False
-    """Also log for TensorBoard, where that is installed."""
+    """Also write TensorBoard logs; needs the `tensorboard` package."""
 
     def __post_init__(self) -> None:
         check_number("run.seed", self.seed, 0, 2**32 - 1, whole=True)
@@ -261,7 +270,7 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All of a training run."""
+    """All settings of a training run."""
 
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
@@ -272,16 +281,17 @@ class TrainConfig:
     run: RunSettings = field(default_factory=RunSettings)
 
     def fingerprint_fields(self) -> dict[str, object]:
-        """All that decides which model comes out, flat, by dotted name.
+        """All settings that affect the trained model, flat, by dotted name.
 
-        How often to log, and on how many processes pictures are prepared, may change from one start of a
-        run to the next.
+        The others, such as logging intervals and data loading workers, may change when a run resumes.
         """
-        flat = {f"{part}.{name}": value for part, own in asdict(self).items() for name, value in own.items()}
-        return {name: value for name, value in flat.items() if name not in _MAY_CHANGE}
+        flat = {
+            f"{part}.{name}": value for part, values in asdict(self).items() for name, value in values.items()
+        }
+        return {name: value for name, value in flat.items() if name not in _NOT_IN_FINGERPRINT}
 
 
-_MAY_CHANGE = frozenset(
+_NOT_IN_FINGERPRINT = frozenset(
     {
         "data.workers",
         "data.check",
@@ -297,7 +307,7 @@ _MAY_CHANGE = frozenset(
 
 
 def fingerprint(settings: Mapping[str, object]) -> str:
-    """Hash of settings, the same whatever their order and in every process.
+    """Hash of settings, independent of their order and of the process.
 
     Example:
         >>> fingerprint({"a": 1, "b": (2,)}) == fingerprint({"b": [2], "a": 1})

@@ -1,4 +1,4 @@
-"""From TOML files and `--set` to a `TrainConfig`: unknown keys are refused, types are checked."""
+"""Read a `TrainConfig` from TOML files and `--set` options; refuse unknown keys and check types."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -19,39 +19,39 @@ Settings = TypeVar("Settings")
 
 
 def shipped_configs() -> tuple[str, ...]:
-    """Names of the settings that come with the package.
+    """Names of the configurations that come with the package.
 
     Example:
         >>> "weakclip/voc" in shipped_configs()
         True
     """
     folders = (folder for folder in _root().iterdir() if folder.is_dir())
-    found = [f"{folder.name}/{file.name[:-5]}" for folder in folders for file in folder.iterdir()]
-    return tuple(sorted(name for name in found if not name.startswith("_")))
+    names = [f"{folder.name}/{file.name[:-5]}" for folder in folders for file in folder.iterdir()]
+    return tuple(sorted(name for name in names if not name.startswith("_")))
 
 
 def load_config(source: str | Path, changes: Sequence[str] = ()) -> TrainConfig:
-    """Read settings.
+    """Read a configuration.
 
     Args:
-        source: the name of shipped settings, or the path of a TOML file. A file may begin with
-            `base = "weakclip/voc"` and hold only what differs.
-        changes: each as `KEY=VALUE`, KEY dotted (`optimiser.lr`) or, where only one part has it, short
-            (`lr`); VALUE as TOML has it, texts also without quotes.
+        source: the name of a shipped configuration, or the path of a TOML file. A file may begin with
+            `base = "weakclip/voc"` and hold only the settings that differ.
+        changes: each as `KEY=VALUE`. KEY is dotted (`optimiser.lr`), or short (`lr`) if only one part has it.
+            VALUE is TOML; strings may come without quotes.
 
     Raises:
-        InputError: no such file or name, text that is no TOML, an unknown key, a value of the wrong type or
-            outside its range.
+        InputError: no such file or name, invalid TOML, an unknown key, or a value of the wrong type or out
+            of range.
     """
     config = _from_table(_read(str(source)), str(source), ())
     return with_settings(config, changes)
 
 
 def with_settings(config: TrainConfig, changes: Sequence[str]) -> TrainConfig:
-    """Settings with a few changed, each given as `KEY=VALUE`; see `load_config`.
+    """Change settings, each given as `KEY=VALUE`; see `load_config`.
 
     Raises:
-        InputError: an unknown key, a value of the wrong type or outside its range.
+        InputError: an unknown key, or a value of the wrong type or out of range.
 
     Example:
         >>> with_settings(TrainConfig(), ["lr=3e-4", "schedule.steps=10"]).optimiser.lr
@@ -60,10 +60,10 @@ def with_settings(config: TrainConfig, changes: Sequence[str]) -> TrainConfig:
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:
-            raise InputError(f"--set {change!r} has no value; give KEY=VALUE, as in lr=1e-4")
-        part, name = _place(key.strip())
-        own = getattr(config, part)
-        config = replace(config, **{part: _changed(own, {name: parse_value(text.strip())}, part)})
+            raise InputError(f"--set {change!r} has no value. Give KEY=VALUE, as in lr=1e-4.")
+        part, name = _find_key(key.strip())
+        settings = getattr(config, part)
+        config = replace(config, **{part: _changed(settings, {name: parse_value(text.strip())}, part)})
     return config
 
 
@@ -79,50 +79,52 @@ def _read(source: str) -> Mapping[str, Any]:
         with Path(source).expanduser().open("rb") as file:
             return tomllib.load(file)
     except FileNotFoundError as error:
-        near = get_close_matches(source, shipped_configs(), n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        similar = get_close_matches(source, shipped_configs(), n=1)
+        hint = f"Did you mean {similar[0]}? " if similar else ""
         raise InputError(
-            f"there are no settings {source}; {hint}"
-            f"give a TOML file, or one of {', '.join(shipped_configs())}"
+            f"There is no configuration {source}. {hint}"
+            f"Give a TOML file, or one of {', '.join(shipped_configs())}."
         ) from error
-    except (OSError, RuntimeError, ValueError) as error:  # ValueError: TOML's errors, and no UTF-8
-        raise InputError(f"settings {source} cannot be read: {error}; give a TOML file") from error
+    except (OSError, RuntimeError, ValueError) as error:  # ValueError: invalid TOML or invalid UTF-8
+        raise InputError(f"The configuration {source} cannot be read: {error}. Give a TOML file.") from error
 
 
-def _from_table(table: Mapping[str, Any], source: str, seen: tuple[str, ...]) -> TrainConfig:
+def _from_table(table: Mapping[str, Any], source: str, bases: tuple[str, ...]) -> TrainConfig:
     base = table.get("base", "")
-    if not isinstance(base, str) or base in seen:
-        raise InputError(f"base in {source} is {base!r}; give the name or path of other settings")
-    config = _from_table(_read(base), base, (*seen, base)) if base else TrainConfig()
+    if not isinstance(base, str) or base in bases:
+        raise InputError(f"base in {source} is {base!r}. Give the name or path of another configuration.")
+    config = _from_table(_read(base), base, (*bases, base)) if base else TrainConfig()
     parts = {field.name: getattr(config, field.name) for field in fields(config)}
-    for part, own in table.items():
+    for part, values in table.items():
         if part == "base":
             continue
         if part not in parts:
             raise InputError(f"{source}: {_unknown(part, parts)}")
-        if not isinstance(own, dict):
-            raise InputError(f"{source}: {part} is {own!r}; give a table, as in [{part}]")
+        if not isinstance(values, dict):
+            raise InputError(f"{source}: {part} is {values!r}. Give a table, as in [{part}].")
         try:
-            parts[part] = _changed(parts[part], own, part)
+            parts[part] = _changed(parts[part], values, part)
         except InputError as error:
             raise InputError(f"{source}: {error}") from error
     return replace(config, **parts)
 
 
-def _place(key: str) -> tuple[str, str]:
-    """The part and the name that a key means, dotted or short."""
+def _find_key(key: str) -> tuple[str, str]:
+    """Part and name of a dotted or short key."""
     known = [
-        f"{part.name}.{own.name}" for part in fields(TrainConfig) for own in fields(_part_type(part.name))
+        f"{part.name}.{setting.name}"
+        for part in fields(TrainConfig)
+        for setting in fields(_part_type(part.name))
     ]
     if key in known:
         part, name = key.split(".")
         return part, name
-    meant = [dotted for dotted in known if dotted.split(".")[1] == key]
-    if len(meant) > 1:
-        raise InputError(f"--set {key} may be {' or '.join(meant)}; give one of them")
-    if not meant:
-        raise InputError(f"--set {_unknown(key, [*known, *(dotted.split('.')[1] for dotted in known)])}")
-    part, name = meant[0].split(".")
+    matches = [dotted for dotted in known if dotted.split(".")[1] == key]
+    if len(matches) > 1:
+        raise InputError(f"--set {key} is ambiguous. Give {' or '.join(matches)}.")
+    if not matches:
+        raise InputError(_unknown(key, [*known, *(dotted.split(".")[1] for dotted in known)]))
+    part, name = matches[0].split(".")
     return part, name
 
 
@@ -132,16 +134,16 @@ def _part_type(part: str) -> type:
 
 
 def _unknown(name: str, known: Sequence[str] | Mapping[str, object]) -> str:
-    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(known)}"
-    return f"{name} is no setting; {hint}"
+    similar = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    hint = f"Did you mean {similar[0]}?" if similar else f"The settings are {', '.join(known)}."
+    return f"Unknown setting {name}. {hint}"
 
 
-def _changed(own: Settings, values: Mapping[str, object], part: str) -> Settings:
-    hints = get_type_hints(type(own))
+def _changed(settings: Settings, values: Mapping[str, object], part: str) -> Settings:
+    hints = get_type_hints(type(settings))
     checked = {}
     for name, value in values.items():
         if name not in hints:
             raise InputError(_unknown(f"{part}.{name}", [f"{part}.{known}" for known in hints]))
         checked[name] = fit_value(f"{part}.{name}", value, hints[name])
-    return replace(own, **checked)  # type: ignore[type-var]  # every part is a dataclass
+    return replace(settings, **checked)  # type: ignore[type-var]  # every part is a dataclass

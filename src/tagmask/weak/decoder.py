@@ -1,10 +1,10 @@
-"""The decoder: a feature pyramid whose levels carry the score map, and a head that sums them.
+"""The decoder: a feature pyramid network with the score map as extra input, and a semantic head.
 
-level  side    lateral            down            head, each unit 3 x 3 convolution, norm, ReLU
+level  side    lateral            output          head, each unit 3 x 3 convolution, norm, ReLU
 1      h/4     1 x 1 to width     3 x 3           one unit
-2      h/8     1 x 1 to width     3 x 3           one unit, doubled
-3      h/16    1 x 1 to width     3 x 3           two units, each doubled
-4      h/32    1 x 1 to width     3 x 3           three units, each doubled
+2      h/8     1 x 1 to width     3 x 3           one unit, upsampled 2x
+3      h/16    1 x 1 to width     3 x 3           two units, each upsampled 2x
+4      h/32    1 x 1 to width     3 x 3           three units, each upsampled 2x
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _UNITS = (1, 1, 2, 3)
 
 
 class _Conv(nn.Module):
-    """A convolution under the name that the authors' files have for it."""
+    """A convolution, named as in the authors' state dict."""
 
     def __init__(self, channels: int, out: int, side: int) -> None:
         super().__init__()
@@ -36,12 +36,12 @@ class _Conv(nn.Module):
 
 
 class Fpn(nn.Module):
-    """Feature pyramid network: 1 x 1, sums from coarse to fine, 3 x 3. No norm, no activation.
+    """Feature pyramid network: 1 x 1, top-down sums, 3 x 3. No norm, no activation.
 
     Args:
-        channels: of the pyramid's maps.
-        scores: planes of the score map that every level carries beside its own; 0: none.
-        width: of the result.
+        channels: channels of the pyramid's feature maps.
+        scores: channels of the score map that is concatenated to every level; 0: no score map.
+        width: output channels.
 
     Source:
         Lin et al., CVPR 2017; WeakCLIP's text guidance is the score map among the inputs, as coded by its
@@ -58,20 +58,20 @@ class Fpn(nn.Module):
     def forward(
         self, pyramid: Pyramid, maps: Maps, scores: Float[Tensor, "b k gh gw"]
     ) -> list[Float[Tensor, "b width _ _"]]:
-        """Four maps, finest first.
+        """Compute four feature maps, finest first.
 
-        Equal to: make the pyramid, resize the scores to each level (bilinear, corners aligned), lay them
-        beside it, convolve. The convolution of what lies beside each other is the sum of two convolutions,
-        and the first of them is part of the pyramid's last step.
+        Equal to: compute the pyramid, resize the scores to each level (bilinear, aligned corners),
+        concatenate, convolve. A convolution of concatenated maps is the sum of two convolutions; the first
+        one is fused with the pyramid's last step.
 
         Args:
-            pyramid: of `channels`.
+            pyramid: the adapter, with `channels` channels.
             maps: its input.
-            scores: cosines; not looked at if `scores` is 0.
+            scores: cosine scores; ignored if the network has no score map.
         """
         convs = [cast(_Conv, lateral).conv for lateral in self.lateral_convs]
-        own = [(conv.weight[:, : self.channels, 0, 0], cast(Tensor, conv.bias)) for conv in convs]
-        levels = pyramid.lateral(maps, own)
+        weights = [(conv.weight[:, : self.channels, 0, 0], cast(Tensor, conv.bias)) for conv in convs]
+        levels = pyramid.lateral(maps, weights)
         if self.scores:
             levels = [
                 level + F.conv2d(_resized(scores, level, corners=True), conv.weight[:, self.channels :])
@@ -95,23 +95,23 @@ class _Unit(nn.Module):
 
 
 class SemanticHead(nn.Module):
-    """All levels to the finest one's size, summed, one plane a class.
+    """Upsample all levels to the finest, sum them, and classify every pixel.
 
     Args:
-        channels: of each level.
-        width: of the units.
-        classes: planes of the result.
-        dropout: of whole planes before the last convolution.
+        channels: channels of each level.
+        width: channels of the units.
+        classes: output channels.
+        dropout: probability of dropping a whole channel before the last convolution.
 
     Source:
-        Semantic FPN (Kirillov et al., CVPR 2019) as WeakCLIP's library has it: the doublings are bilinear,
+        Semantic FPN (Kirillov et al., CVPR 2019) as in WeakCLIP's library: upsampling is bilinear with
         align_corners off.
     """
 
     def __init__(self, channels: int, width: int, classes: int, dropout: float) -> None:
         super().__init__()
         self.scale_heads = nn.ModuleList(
-            _scale_head(channels, width, units, doubled=level > 0) for level, units in enumerate(_UNITS)
+            _scale_head(channels, width, units, upsampled=level > 0) for level, units in enumerate(_UNITS)
         )
         self.dropout = nn.Dropout2d(dropout)
         self.conv_seg = nn.Conv2d(width, classes, 1)
@@ -125,12 +125,12 @@ class SemanticHead(nn.Module):
         return out
 
 
-def _scale_head(channels: int, width: int, units: int, *, doubled: bool) -> nn.Sequential:
-    # A doubling is a module of its own, so that units are counted as in the authors' files: 0, 2, 4.
+def _scale_head(channels: int, width: int, units: int, *, upsampled: bool) -> nn.Sequential:
+    # Upsampling is a separate module, so that the units have the authors' indices: 0, 2, 4.
     parts: list[nn.Module] = []
     for unit in range(units):
         parts.append(_Unit(channels if unit == 0 else width, width))
-        if doubled:
+        if upsampled:
             parts.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
     return nn.Sequential(*parts)
 

@@ -1,6 +1,6 @@
-"""One process or many: `torchrun` starts them, this joins them.
+"""Distributed training: join the processes that `torchrun` started and average over them.
 
-Started by hand, a run is one process, and nothing here does anything.
+Without `torchrun` a run is a single process and these functions do nothing.
 """
 
 import os
@@ -14,28 +14,29 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tagmask.errors import InputError
 
-__all__ = ["Ranks", "averaged", "in_step", "joined", "ranks_here", "wait_for_all"]
+__all__ = ["Ranks", "averaged", "data_parallel", "process_group", "ranks_here", "wait_for_all"]
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of how many processes this is."""
+    """Rank of this process and number of processes."""
 
     rank: int = 0
     world: int = 1
+    """Number of processes."""
     local: int = 0
-    """Rank on this machine, which picks the GPU."""
+    """Rank on this machine, which selects the GPU."""
 
     @property
     def first(self) -> bool:
-        """This one writes and talks."""
+        """Whether this is the process that writes files and reports progress."""
         return self.rank == 0
 
     def share_of(self, batch: int) -> int:
-        """Pictures of a batch that each process takes.
+        """Images of a batch per process.
 
         Raises:
-            InputError: they cannot be dealt out evenly.
+            InputError: the batch size is not divisible by the number of processes.
 
         Example:
             >>> Ranks(rank=1, world=4).share_of(16)
@@ -43,14 +44,14 @@ class Ranks:
         """
         if batch % self.world:
             raise InputError(
-                f"data.batch is {batch}, which {self.world} processes cannot share evenly; "
-                f"give a multiple of {self.world}"
+                f"data.batch is {batch}, which is not divisible by {self.world} processes. "
+                f"Give a multiple of {self.world}."
             )
         return batch // self.world
 
 
 def ranks_here() -> Ranks:
-    """What `torchrun` says of this process; one of one where it says nothing."""
+    """Ranks from the environment variables of `torchrun`; a single process without them."""
     given = {name: os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     if not all(value.isdecimal() for value in given.values()):
         return Ranks()
@@ -58,8 +59,8 @@ def ranks_here() -> Ranks:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Ranks]:
-    """Join the other processes, if there are any, until the block ends."""
+def process_group(device: torch.device) -> Iterator[Ranks]:
+    """Join the process group, if there are several processes, until the block ends."""
     ranks = ranks_here()
     if ranks.world == 1 or distributed.is_initialized():
         yield ranks
@@ -71,24 +72,26 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         distributed.destroy_process_group()
 
 
-def in_step(module: nn.Module, ranks: Ranks, device: torch.device, *, idle: bool = False) -> nn.Module:
-    """A module whose gradients are the mean over all processes.
+def data_parallel(
+    module: nn.Module, ranks: Ranks, device: torch.device, *, unused: bool = False
+) -> nn.Module:
+    """Wrap a module so that its gradients are averaged over all processes.
 
     Args:
-        module: what is called once a step.
-        ranks: how many there are.
-        device: where it is.
-        idle: some parameters that take gradients may get none, as where a loss is switched off. Looking for
-            them takes time in every step.
+        module: called once per step.
+        ranks: of this run.
+        device: the module's device.
+        unused: some trainable parameters may get no gradient, as when a loss term is disabled. Finding them
+            takes time in every step.
     """
     if ranks.world == 1:
         return module
-    places = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(module, device_ids=places, find_unused_parameters=idle)
+    device_ids = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(module, device_ids=device_ids, find_unused_parameters=unused)
 
 
 def averaged(values: Mapping[str, Tensor], ranks: Ranks) -> dict[str, float]:
-    """Numbers as means over all processes, brought to the CPU together."""
+    """Average scalars over all processes, in one transfer to the CPU."""
     stacked = torch.stack([value.detach().float().reshape(()) for value in values.values()])
     if ranks.world > 1:
         distributed.all_reduce(stacked)
@@ -97,6 +100,6 @@ def averaged(values: Mapping[str, Tensor], ranks: Ranks) -> dict[str, float]:
 
 
 def wait_for_all(ranks: Ranks) -> None:
-    """Go on when every process is here."""
+    """Block until every process has reached this point."""
     if ranks.world > 1:
         distributed.barrier()

@@ -1,14 +1,14 @@
-"""A trained student as ONNX: pixels in, labels or probabilities out, nothing else to know.
+"""Export a trained student to ONNX: pixels in, labels or probabilities out.
 
-    picture -> (x / 255 - mean) / std -> padded to the student's multiple -> student
-            -> enlarged to the picture -> softmax, or argmax
+    image -> (x / 255 - mean) / std -> pad to the student's multiple -> student
+          -> resize to the image -> softmax, or argmax
 
-All of it is in the graph. What the labels are called, their colours, mean, std and the version that wrote
-the file are in its metadata, as JSON.
+The graph contains all of it. Class names, colours, mean, std and the version that wrote the file are in the
+file's metadata, as JSON.
 
-    input  `image`          "bytes" (the default): uint8 (b, h, w, 3), RGB, as NumPy and Pillow have it;
-                            "normalised": float32 (b, 3, h, w), for pipelines that normalise themselves
-    output `labels`         uint8 (b, h, w); int32 from 257 classes on
+    input  `image`          "bytes" (the default): uint8 (b, h, w, 3), RGB, as in NumPy and Pillow;
+                            "normalised": float32 (b, 3, h, w), for pipelines that normalise images themselves
+    output `labels`         uint8 (b, h, w); int32 for 257 classes or more
            `probabilities`  float32 (b, k, h, w), of sum 1 over the classes
 """
 
@@ -42,13 +42,13 @@ __all__ = ["INPUTS", "OUTPUTS", "Deployed", "check_onnx", "export_onnx", "missin
 INPUTS: Final = ("bytes", "normalised")
 OUTPUTS: Final = ("softmax", "labels")
 OPSET: Final = 18
-"""Read by every runtime of 2023 and later."""
-LARGEST: Final = 1 << 31
-"""Bytes that one ONNX file may have."""
+"""Supported by every ONNX runtime since 2023."""
+MAX_BYTES: Final = 1 << 31
+"""Maximum size of one ONNX file."""
 
 
 class Deployed(nn.Module):
-    """A student with everything around it that a picture needs.
+    """A student with its preprocessing and postprocessing, as one module.
 
     Args:
         student: in evaluation mode.
@@ -61,14 +61,14 @@ class Deployed(nn.Module):
         self.net = student.net
         self.output, self.pixels = output, pixels
         self.multiple, self.aligned = student.card.kind.multiple, student.card.kind.aligned
-        self.small = len(student.card.words) <= 256
+        self.fits_uint8 = len(student.card.words) <= 256
         for name, values in (("mean", student.card.mean), ("std", student.card.std)):
             self.register_buffer(name, torch.tensor(values)[:, None, None] * 255)
 
     def forward(
         self, image: UInt8[Tensor, "b h w 3"] | Float[Tensor, "b 3 h w"]
     ) -> Float[Tensor, "b k h w"] | UInt8[Tensor, "b h w"] | Int32[Tensor, "b h w"]:
-        """Labels or probabilities at the picture's own size."""
+        """Compute labels or probabilities at the image's size."""
         if self.pixels == "bytes":
             mean, std = self.get_buffer("mean"), self.get_buffer("std")
             pixels = (image.permute(0, 3, 1, 2).float() - mean) / std
@@ -83,22 +83,22 @@ class Deployed(nn.Module):
         logits = logits[..., :h, :w]
         if self.output == "softmax":
             return logits.softmax(1)
-        return logits.argmax(1).to(torch.uint8 if self.small else torch.int32)
+        return logits.argmax(1).to(torch.uint8 if self.fits_uint8 else torch.int32)
 
 
 def needs_onnx() -> None:
-    """Refuse early where the exporter is not installed.
+    """Check that the exporter's packages are installed.
 
     Raises:
-        InputError: with the command that installs it.
+        InputError: one is missing; the message has the install command.
     """
     missing = [name for name in missing_packages() if name != "onnxruntime"]
     if missing:
-        raise InputError(f"exporting needs {' and '.join(missing)}: pip install 'tagmask[export]'")
+        raise InputError(f"Exporting needs {' and '.join(missing)}. Run: pip install 'tagmask[export]'")
 
 
 def missing_packages() -> tuple[str, ...]:
-    """Of the packages that write an ONNX file and run it, those that are not installed."""
+    """Packages for writing and running ONNX files that are not installed."""
     return tuple(name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None)
 
 
@@ -112,32 +112,32 @@ def export_onnx(
     pixels: str = "bytes",
     opset: int = OPSET,
 ) -> None:
-    """Write a student as one ONNX file, whole or not at all.
+    """Write a student to one ONNX file, atomically.
 
     Args:
-        student: changed in nothing; its copy is exported, on the CPU, in float32.
-        out: where to.
-        size: (h, w) that the file shall be fixed to; None leaves both sides free.
-        batch: pictures that the file shall be fixed to; None leaves their number free.
-        output: "softmax" for probabilities, "labels" for the index of the largest.
-        pixels: "bytes" or "normalised", see above.
-        opset: of ONNX, 18 or more.
+        student: not changed; a copy is exported, on the CPU, in float32.
+        out: output file.
+        size: fixed (h, w) of the input; None: dynamic.
+        batch: fixed batch size; None: dynamic.
+        output: "softmax" for probabilities, "labels" for their argmax.
+        pixels: "bytes" or "normalised", see the module's docstring.
+        opset: ONNX opset, 18 or more.
 
     Raises:
-        InputError: onnx or onnxscript are not installed, or a setting out of range.
-        OutputError: the graph cannot be made, is too large for one file, or the file cannot be written.
+        InputError: onnx or onnxscript are not installed, or a setting is out of range.
+        OutputError: the graph cannot be exported, is too large for one file, or the file cannot be written.
     """
     _check(size, batch, output, pixels, opset)
     needs_onnx()
     net = copy.deepcopy(student.net).cpu().float().eval()
     whole = Deployed(TrainedStudent(student.card, net), output, pixels).eval()
-    # Sides of the example are no multiples where they are free, so that padding is not taken for needless.
+    # Dynamic sides of the example are not multiples, so that the exporter does not drop the padding.
     h, w = size or (3 * student.card.kind.multiple + 61, 4 * student.card.kind.multiple + 63)
     example = _zeros(pixels, batch or 2, h, w)
-    free: dict[int, Any] = {0: torch.export.Dim.DYNAMIC} if batch is None else {}
+    dynamic: dict[int, Any] = {0: torch.export.Dim.DYNAMIC} if batch is None else {}
     if size is None:
         first = 1 if pixels == "bytes" else 2
-        free |= {first: torch.export.Dim.DYNAMIC, first + 1: torch.export.Dim.DYNAMIC}
+        dynamic |= {first: torch.export.Dim.DYNAMIC, first + 1: torch.export.Dim.DYNAMIC}
     with _quiet():
         try:
             program: Any = torch.onnx.export(
@@ -145,66 +145,68 @@ def export_onnx(
                 (example,),
                 input_names=["image"],
                 output_names=["labels" if output == "labels" else "probabilities"],
-                dynamic_shapes={"image": free},
+                dynamic_shapes={"image": dynamic},
                 opset_version=opset,
                 dynamo=True,
                 verbose=False,
             )
-        except Exception as error:  # the exporter's own errors are of many kinds
+        except Exception as error:  # the exporter raises many kinds of errors
             raise OutputError(
-                f"the student {student.card.student!r} cannot be written as ONNX of opset {opset}: "
+                f"The student {student.card.student!r} cannot be exported to ONNX opset {opset}: "
                 f"{_reason(error)}. Try {'another opset' if size else 'a fixed size'}."
             ) from error
         model = program.model_proto
     for key, value in _metadata(student, size, batch, output, pixels).items():
         model.metadata_props.add(key=key, value=value)
-    if model.ByteSize() >= LARGEST:
-        raise OutputError(f"{out}: the student takes {model.ByteSize()} bytes; one ONNX file holds 2 GiB")
+    if model.ByteSize() >= MAX_BYTES:
+        raise OutputError(
+            f"{out}: the student takes {model.ByteSize()} bytes, but one ONNX file holds at most 2 GiB."
+        )
     import_module("onnx").checker.check_model(model)
     write_bytes(Path(out), model.SerializeToString())
 
 
 def check_onnx(path: str | os.PathLike[str], student: TrainedStudent, *, seed: int = 0) -> float:
-    """Run an exported file on random pictures, and compare with the student that it was made of.
+    """Run an exported file on random images and compare it with the original student.
 
-    Free sides and numbers are tried at several values, multiples of the student's and none.
+    Dynamic dimensions are tried at several values, both multiples of the student's and others.
 
     Args:
-        path: of `export_onnx`.
-        student: the one exported.
-        seed: of the pictures.
+        path: a file from `export_onnx`.
+        student: the exported student.
+        seed: of the random images.
 
     Returns:
-        The greatest difference of a probability. Of a file that gives labels: how much less probable than the
-        student's best a label is at worst, 0 where all agree.
+        The largest absolute difference of a probability. For a file with labels: the largest gap between the
+        student's highest probability and the probability of the exported label; 0 if all labels agree.
 
     Raises:
         InputError: onnxruntime is not installed.
-        WeightsError: the file cannot be run, or is no export of this package.
+        WeightsError: the file cannot be run, or was not exported by this package.
     """
     if find_spec("onnxruntime") is None:
-        raise InputError("running ONNX needs onnxruntime: pip install 'tagmask[export]'")
+        raise InputError("Running ONNX needs onnxruntime. Run: pip install 'tagmask[export]'")
     runtime = import_module("onnxruntime")
     try:
         session = runtime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
-        told = session.get_modelmeta().custom_metadata_map
-        output, pixels = json.loads(told["output"]), json.loads(told["pixels"])
-    except Exception as error:  # a file may be anything
+        metadata = session.get_modelmeta().custom_metadata_map
+        output, pixels = json.loads(metadata["output"]), json.loads(metadata["pixels"])
+    except Exception as error:  # any file may be given
         raise WeightsError(f"{path} cannot be run as an exported student: {error}") from error
     net = copy.deepcopy(student.net).cpu().float().eval()
     whole = Deployed(TrainedStudent(student.card, net), "softmax", pixels).eval()
     generator = torch.Generator().manual_seed(seed)
     worst = 0.0
-    for b, h, w in _tried(session.get_inputs()[0].shape, pixels, student.card.kind.multiple):
+    for b, h, w in _test_shapes(session.get_inputs()[0].shape, pixels, student.card.kind.multiple):
         image = _random(pixels, b, h, w, generator)
         with torch.no_grad():
-            wanted = whole(image)
-        given = torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+            expected = whole(image)
+        exported = torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
         if output == "labels":
-            chosen = wanted.gather(1, given.long()[:, None])[:, 0]
-            gap = wanted.amax(1) - chosen
+            chosen = expected.gather(1, exported.long()[:, None])[:, 0]
+            gap = expected.amax(1) - chosen
         else:
-            gap = (wanted - given).abs()
+            gap = (expected - exported).abs()
         worst = max(worst, float(gap.max()))
     return worst
 
@@ -224,7 +226,7 @@ def _metadata(
 ) -> dict[str, str]:
     card = student.card
     colours = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in palette(len(card.words)).tolist()]
-    told = {
+    metadata = {
         "format": "tagmask-onnx/1",
         "tagmask": __version__,
         "student": card.student,
@@ -238,7 +240,7 @@ def _metadata(
         "size": size,
         "batch": batch,
     }
-    return {key: json.dumps(value, ensure_ascii=False) for key, value in told.items()}
+    return {key: json.dumps(value, ensure_ascii=False) for key, value in metadata.items()}
 
 
 def _zeros(pixels: str, b: int, h: int, w: int) -> Tensor:
@@ -251,22 +253,23 @@ def _random(pixels: str, b: int, h: int, w: int, generator: torch.Generator) -> 
     return torch.randn(b, 3, h, w, generator=generator)
 
 
-def _tried(shape: list[int | str], pixels: str, multiple: int) -> Iterator[tuple[int, int, int]]:
-    """Batch and sides to try: what is fixed as it is, what is free small, odd, and a multiple."""
-    b, h, w = (shape[i] for i in ((0, 1, 2) if pixels == "bytes" else (0, 2, 3)))
-    free = ((1, 2 * multiple + 33, 3 * multiple + 17), (3, 4 * multiple + 64, 2 * multiple + 32))
-    seen = set()
-    for sizes in free:
-        one = tuple(
-            fixed if isinstance(fixed, int) else at for fixed, at in zip((b, h, w), sizes, strict=True)
+def _test_shapes(shape: list[int | str], pixels: str, multiple: int) -> Iterator[tuple[int, int, int]]:
+    """Batch sizes and image sides to test: fixed dimensions as they are, dynamic ones at two values."""
+    dimensions = [shape[i] for i in ((0, 1, 2) if pixels == "bytes" else (0, 2, 3))]
+    candidates = ((1, 2 * multiple + 33, 3 * multiple + 17), (3, 4 * multiple + 64, 2 * multiple + 32))
+    done = set()
+    for candidate in candidates:
+        b, h, w = (
+            fixed if isinstance(fixed, int) else value
+            for fixed, value in zip(dimensions, candidate, strict=True)
         )
-        if one not in seen:
-            seen.add(one)
-            yield one[0], one[1], one[2]
+        if (b, h, w) not in done:
+            done.add((b, h, w))
+            yield b, h, w
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what began it; the exporter wraps it in pages of advice."""
+    """First line of the root cause; the exporter wraps it in long advice."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines()
@@ -275,7 +278,7 @@ def _reason(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter speaks of torchvision, which nobody asked for, and warns of its own deprecated parts."""
+    """Silence the exporter's notes about torchvision and its own deprecation warnings."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)

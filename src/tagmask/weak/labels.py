@@ -1,4 +1,4 @@
-"""Label maps: the label of no class, and their resize."""
+"""Label maps: the ignore index, and nearest-neighbour resizing."""
 
 from typing import TypeVar
 
@@ -12,13 +12,13 @@ from tagmask.types import Size
 __all__ = ["IGNORE_INDEX", "resized_nearest"]
 
 IGNORE_INDEX = 255
-"""The label of what is no class: outside the image, or what a seed leaves open."""
+"""Label of pixels without a class: padding, or pixels that a seed leaves unlabelled. Defined only here."""
 
 LabelMap = TypeVar("LabelMap", UInt8[np.ndarray, "_ _"], Integer[Tensor, "b _ _"])
 
 
 def resized_nearest(labels: LabelMap, size: Size) -> LabelMap:
-    """Labels at another size, each taken from one pixel, floor(i * old / new), as OpenCV and PyTorch do.
+    """Resize labels: output pixel i takes input pixel floor(i * old / new), as in OpenCV and PyTorch.
 
     Args:
         labels: one map as an array (h, w), or a batch of them as a tensor (b, h, w).
@@ -28,7 +28,7 @@ def resized_nearest(labels: LabelMap, size: Size) -> LabelMap:
         >>> resized_nearest(np.array([[1, 2, 3, 4]], np.uint8), (1, 2)).tolist()
         [[1, 3]]
     """
-    # whole numbers, where a product of floats may fall just short of one
+    # In integers: the product in floats can fall just below a whole number.
     rows, columns = (np.arange(new) * old // new for old, new in zip(labels.shape[-2:], size, strict=True))
     if isinstance(labels, Tensor):
         at_rows, at_columns = (torch.from_numpy(each).to(labels.device) for each in (rows, columns))

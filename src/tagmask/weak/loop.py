@@ -1,9 +1,9 @@
-"""One loop for all that is trained here: steps, logs, checkpoints, and the way back after a stop.
+"""The training loop of WeakCLIP and students: steps, logs, checkpoints, resuming.
 
     FOLDER/stage.json  log.csv  checkpoint.pt  pictures/  models/  model.safetensors
 
-What a step draws at random follows from (seed, step, rank) alone, and its pictures from (seed, position).
-So a run that was killed and taken up again gives the losses, and the model, of one that was not.
+The randomness of a step depends only on (seed, step, rank), and its images only on (seed, position). So a
+run that was killed and resumed gives the same losses and the same model as an uninterrupted one.
 """
 
 import io
@@ -24,18 +24,18 @@ from torch import Tensor, nn
 from tagmask.errors import OutputError, TagmaskError, TrainingError
 from tagmask.files import write_bytes
 from tagmask.weak.config import OptimiserSettings, TrainConfig
-from tagmask.weak.distributed import Ranks, averaged, in_step, joined, wait_for_all
+from tagmask.weak.distributed import Ranks, averaged, data_parallel, process_group, wait_for_all
 from tagmask.weak.run_folder import open_run_folder
 from tagmask.weak.samples import Batch, CropSource, batches
 from tagmask.weak.schedules import learning_rate
 from tagmask.weak.students.kind import ParameterGroup
 from tagmask.weak.train_log import TrainLog
-from tagmask.weak.training_state import fill, frozen_hash, read_training_state, write_training_state
+from tagmask.weak.training_state import frozen_hash, load_weights, read_training_state, write_training_state
 
 __all__ = ["MODEL_FILE", "Report", "Task", "fit"]
 
 MODEL_FILE = "model.safetensors"
-"""What a finished run leaves in its folder."""
+"""The trained model in a finished run's folder."""
 
 _CHECKPOINT = "checkpoint.pt"
 
@@ -44,44 +44,46 @@ _LOG = logging.getLogger(__name__)
 
 @runtime_checkable
 class Task(Protocol):
-    """What is trained, and how a batch tells it so."""
+    """A model to train and its losses."""
 
     @property
     def model(self) -> nn.Module:
-        """All of it, on its device."""
+        """The whole model, on its device."""
         ...
 
     def groups(self) -> list[ParameterGroup]:
-        """What is trained, each parameter once."""
+        """The trained parameters, each in exactly one group."""
         ...
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Named terms, each a number, and "total", which is minimised: means over the batch's pictures."""
+        """Scalar loss terms by name, and "total", which is minimised; means over the batch's images."""
         ...
 
     def picture(self, batch: Batch) -> PIL.Image.Image | None:
-        """Something to look at; None for nothing. Leaves the model as it was."""
+        """Draw a sample picture for people, or return None. Must not change the model."""
         ...
 
     def save(self, path: Path) -> None:
-        """Write the model for those who use it, whole or not at all."""
+        """Write the trained model to a file, atomically."""
         ...
 
 
 @dataclass(frozen=True)
 class Report:
-    """How a run stands."""
+    """Progress of a run."""
 
     step: int
     """Steps done."""
     steps: int
+    """Steps in total."""
     losses: Mapping[str, float]
-    """Of the last step, "total" among them."""
+    """Of the last step, including "total"."""
     lr: float
-    """Of the first group."""
+    """Learning rate of the first parameter group."""
     images_per_s: float
-    """Since the last report."""
+    """Throughput since the last report."""
     seconds_left: float
+    """Estimated time left."""
 
 
 def fit(
@@ -94,65 +96,69 @@ def fit(
     metadata: Mapping[str, object] | None = None,
     watch: Callable[[Report], None] | None = None,
 ) -> Path:
-    """Train, or go on training, and leave the model in the folder.
+    """Train a model, or resume its training, and save it in the folder.
 
-    Under `torchrun` every process calls this; the first one writes. A run may go on with another number of
-    processes: its batches stay the same, what dropout draws does not.
+    Under `torchrun` every process calls this; the first one writes. A run may resume with another number of
+    processes: the batches stay the same, the randomness of dropout does not.
 
     Args:
         task: the model on its device, and its losses.
         samples: training crops.
-        config: how; what decides the outcome must be the same when a run is taken up again.
-        folder: where to.
-        inputs: what else decides the outcome, for JSON: a hash of the seeds, say; it must stay the same too.
-        metadata: kept in the folder for those who use the model.
-        watch: called now and then, in the first process.
+        config: settings; those that affect the model must be the same when a run resumes.
+        folder: run folder.
+        inputs: other inputs that affect the model, such as a hash of the seeds, as JSON values; they must
+            stay the same too.
+        metadata: stored in the folder for users of the model.
+        watch: called with progress reports, in the first process only.
 
     Returns:
-        The model's file, as the task saves it. Where the run was finished already, nothing is done. A task
-        without parameters to train is saved as it is, after 0 steps, with a warning.
+        The model's file, as the task saves it. A finished run is left as it is. A task without trainable
+        parameters is saved unchanged, after 0 steps, with a warning.
 
     Raises:
-        TrainingError: a loss or a gradient is no number. The last checkpoint, before that, is kept.
-        InputError: a folder begun with other settings, or in use; a batch that processes cannot share evenly.
-        OutputError: the disk is full, or the folder is not to be written to. The last checkpoint is kept.
-        TagmaskError: of a picture or a seed that cannot be read.
+        TrainingError: a loss or gradient is NaN or infinite. The last checkpoint is kept.
+        InputError: the folder has other settings or is in use; the batch size is not divisible by the number
+            of processes.
+        OutputError: the disk is full, or the folder is not writable. The last checkpoint is kept.
+        TagmaskError: an image or a seed cannot be read.
     """
     device = next(task.model.parameters()).device
     groups = [group for group in task.groups() if group.parameters]
-    with joined(device) as ranks, _isolated_rng(device):
+    with process_group(device) as ranks, _isolated_rng(device):
         fingerprint_fields = {
             **config.fingerprint_fields(),
             **(inputs or {}),
             "frozen": frozen_hash(task.model),
         }
         opened = open_run_folder(folder, config.model.kind, fingerprint_fields, metadata or {})
-        with opened if ranks.first else nullcontext() as stage:
-            wait_for_all(ranks)  # the first one has looked at the folder
+        with opened if ranks.first else nullcontext() as run_folder:
+            wait_for_all(ranks)  # until the first process has checked the folder
             path = folder / MODEL_FILE
-            if not path.exists():  # it is whole or not there: where it is, all steps were done
+            if not path.exists():  # written atomically: if it exists, all steps were done
                 if groups:
                     _Run(task, groups, samples, config, folder, ranks, device).all_steps(watch)
                 elif ranks.first:
-                    _LOG.warning("nothing to train: no weight of this model is trained; it is saved as it is")
+                    _LOG.warning(
+                        "Nothing to train: this model has no trainable weights. It is saved unchanged."
+                    )
                 task.model.eval()
                 if ranks.first:
                     task.save(path)
-            if stage is not None and not stage.finished:
-                stage.finish(steps=config.schedule.steps if groups else 0)
+            if run_folder is not None and not run_folder.finished:
+                run_folder.finish(steps=config.schedule.steps if groups else 0)
             wait_for_all(ranks)
     return path
 
 
 @contextmanager
 def _isolated_rng(device: torch.device) -> Iterator[None]:
-    """Leave the caller's random numbers as they were."""
+    """Leave the caller's random number generators unchanged."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
 
 
 class _Losses(nn.Module):
-    """A task's losses as a module, so that gradients can be shared while they are made."""
+    """A task's losses as a module, so that DistributedDataParallel can average gradients in backward."""
 
     def __init__(self, task: Task) -> None:
         super().__init__()
@@ -164,7 +170,7 @@ class _Losses(nn.Module):
 
 
 class _Run:
-    """A run in one process."""
+    """A training run in one process."""
 
     def __init__(
         self,
@@ -178,22 +184,22 @@ class _Run:
     ) -> None:
         self.task, self.samples, self.config, self.folder = task, samples, config, folder
         self.ranks, self.device = ranks, device
-        self.share = ranks.share_of(config.data.batch)
+        self.local_batch = ranks.share_of(config.data.batch)
         self.groups = groups
         self.parameters = [parameter for group in groups for parameter in group.parameters]
         self.optimiser = _optimiser(groups, config.optimiser)
         if ranks.world > 1 and device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(task.model)
         self.done = self._restore()
-        idle = config.loss.seed == config.loss.crf == 0  # then nothing reaches WeakCLIP's decoder
-        self.losses = in_step(_Losses(task), ranks, device, idle=idle)
+        unused = config.loss.seed == config.loss.crf == 0  # then WeakCLIP's decoder gets no gradient
+        self.losses = data_parallel(_Losses(task), ranks, device, unused=unused)
 
     def _restore(self) -> int:
         path = self.folder / _CHECKPOINT
         checkpoint = read_training_state(path)
         if checkpoint is None:
             return 0
-        fill(self.task.model, checkpoint.model, path)
+        load_weights(self.task.model, checkpoint.model, path)
         self.optimiser.load_state_dict(dict(checkpoint.optimiser))
         return checkpoint.step
 
@@ -201,7 +207,7 @@ class _Run:
         config, run = self.config, self.config.run
         log = TrainLog(self.folder, self.done, tensorboard=run.tensorboard) if self.ranks.first else None
         self.task.model.train()
-        began, counted = time.monotonic(), self.done
+        report_time, report_step = time.monotonic(), self.done
         try:
             for each in self._batches():
                 batch = each.to(self.device)
@@ -215,56 +221,56 @@ class _Run:
                     log.flush()
                     now = time.monotonic()
                     if watch is not None:
-                        watch(self._report(values, (self.done - counted) / max(now - began, 1e-9)))
-                    began, counted = now, self.done
-                self._keep(batch, log, last)
+                        watch(self._report(values, (self.done - report_step) / max(now - report_time, 1e-9)))
+                    report_time, report_step = now, self.done
+                self._save_outputs(batch, log, last)
         except TagmaskError:
             if log is not None:
-                with suppress(OutputError):  # what stopped the run is what is to be said
+                with suppress(OutputError):  # report the error that stopped the run, not this one
                     log.flush()
             raise
 
     def _batches(self) -> Iterator[Batch]:
-        whole, own = self.config.data.batch, self.share
-        starts = range(self.done * whole + self.ranks.rank * own, self.config.schedule.steps * whole, whole)
+        batch, local = self.config.data.batch, self.local_batch
+        starts = range(self.done * batch + self.ranks.rank * local, self.config.schedule.steps * batch, batch)
         return batches(
             self.samples,
             self.config.run.seed,
-            [range(start, start + own) for start in starts],
-            workers=min(self.config.data.workers, _processors() // self.ranks.world),
+            [range(start, start + local) for start in starts],
+            workers=min(self.config.data.workers, _cpu_count() // self.ranks.world),
             pin=self.device.type == "cuda",
         )
 
     def _step(self, batch: Batch) -> dict[str, float]:
-        """One step; returns what is logged of it."""
+        """Run one step; return the values to log."""
         settings = self.config
         torch.manual_seed(_step_seed(settings.run.seed, self.done, self.ranks.rank))
         rates = [
             learning_rate(settings.schedule, settings.optimiser.lr * group.factor, self.done)
             for group in self.groups
         ]
-        for own, lr in zip(self.optimiser.param_groups, rates, strict=True):
-            own["lr"] = lr
-        self.task.model.zero_grad(set_to_none=True)  # of weights that no group has, too
-        short = settings.run.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=short):
+        for group, lr in zip(self.optimiser.param_groups, rates, strict=True):
+            group["lr"] = lr
+        self.task.model.zero_grad(set_to_none=True)  # also of parameters that are in no group
+        mixed = settings.run.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
             losses = self.losses(batch)
         losses["total"].backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, settings.optimiser.clip or inf)
         values = averaged({**losses, "gradient": norm}, self.ranks)
         if not all(map(isfinite, values.values())):
-            raise self._gone_wrong(values, batch)
+            raise self._diverged(values, batch)
         self.optimiser.step()
         return {**values, "lr": rates[0]}
 
-    def _gone_wrong(self, values: Mapping[str, float], batch: Batch) -> TrainingError:
-        held = read_training_state(self.folder / _CHECKPOINT)
-        kept = f"the checkpoint of step {held.step} is kept" if held else "there is no checkpoint yet"
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    def _diverged(self, values: Mapping[str, float], batch: Batch) -> TrainingError:
+        saved = read_training_state(self.folder / _CHECKPOINT)
+        checkpoint = f"The checkpoint of step {saved.step} is kept" if saved else "There is no checkpoint yet"
+        losses = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         return TrainingError(
-            f"step {self.done + 1} of {self.folder} gave no number ({shown}), "
-            f"on {', '.join(batch.names[:4])}; "
-            f"{kept}. Train again in another folder with a lower optimiser.lr, or with optimiser.clip=1."
+            f"Training diverged at step {self.done + 1} of {self.folder} ({losses}), "
+            f"on {', '.join(batch.names[:4])}. {checkpoint}. "
+            "Train again in another folder with a lower optimiser.lr, or with optimiser.clip=1."
         )
 
     def _report(self, values: Mapping[str, float], steps_per_s: float) -> Report:
@@ -278,8 +284,8 @@ class _Run:
             seconds_left=(steps - self.done) / steps_per_s,
         )
 
-    def _keep(self, batch: Batch, log: TrainLog, last: bool) -> None:
-        """Checkpoints, sample pictures and models on the way, when they are due."""
+    def _save_outputs(self, batch: Batch, log: TrainLog, last: bool) -> None:
+        """Write sample pictures, intermediate models and checkpoints when they are due."""
         run, name = self.config.run, f"step-{self.done:06d}"
         if run.picture_every and self.done % run.picture_every == 0:
             picture = self.task.picture(batch)
@@ -290,28 +296,28 @@ class _Run:
         if run.keep_every and self.done % run.keep_every == 0:
             path = self.folder / "models" / f"{name}.safetensors"
             self.task.save(path)
-        # Last, so that what else was due is there, or will be done again.
+        # Last: everything else of this step is then written, or is done again when the run resumes.
         if last or self.done % run.checkpoint_every == 0:
-            log.flush()  # before it, so that no row before a checkpoint is ever missing
+            log.flush()  # first, so that the log has all rows up to the checkpoint
             write_training_state(self.folder / _CHECKPOINT, self.done, self.task.model, self.optimiser)
 
 
-def _processors() -> int:
-    """Those that this process may use; workers beyond them only wait for each other."""
+def _cpu_count() -> int:
+    """Number of CPUs this process may use; more workers would only compete for them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:
-    """Seed of one step of one process: any two differ in many bits, as generators want it."""
+    """Seed of one step of one process, mixed so that any two seeds differ in many bits."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + step) * 1009 + rank)
     return int(torch.randint(2**62, (), generator=generator))
 
 
 def _optimiser(groups: Sequence[ParameterGroup], settings: OptimiserSettings) -> torch.optim.Optimizer:
-    held = [
+    param_groups = [
         {"params": list(group.parameters), "weight_decay": settings.weight_decay if group.decays else 0.0}
         for group in groups
     ]
     if settings.kind == "sgd":
-        return torch.optim.SGD(held, lr=settings.lr, momentum=settings.momentum)
-    return torch.optim.AdamW(held, lr=settings.lr, betas=settings.betas)
+        return torch.optim.SGD(param_groups, lr=settings.lr, momentum=settings.momentum)
+    return torch.optim.AdamW(param_groups, lr=settings.lr, betas=settings.betas)

@@ -1,8 +1,8 @@
-"""Co-attention: class texts look at the pixels, pixels look at the texts, then they are compared.
+"""Co-attention: class texts attend to the pixels and pixels to the texts, then cosine similarity.
 
-T  texts (b, k, e)    M  memory: the image's class token, then its patches (b, 1 + p, e)
+T  texts (b, k, e)    M  memory: the image's class token, then its patch tokens (b, 1 + p, e)
 
-T' = T + gamma * out(L(t, m))    M' = M + beta * out'(L'(m, t))    t, m: both brought to a smaller width
+T' = T + gamma * out(L(t, m))    M' = M + beta * out'(L'(m, t))    t, m: T and M projected to a smaller width
 S  = cosine(M' without its first row, T')
 """
 
@@ -23,21 +23,21 @@ Tokens = Float[Tensor, "b n d"]
 def cosines(
     pixels: Float[Tensor, "b p e"], texts: Float[Tensor, "b k e"], grid: Size
 ) -> Float[Tensor, "b k gh gw"]:
-    """Cosine of every pixel with every text, -1..1, no temperature; float32 whatever the precision.
+    """Cosine similarity of every pixel and every text, -1..1, without temperature; always in float32.
 
     Example:
         >>> cosines(torch.ones(1, 6, 4), torch.ones(1, 2, 4), (2, 3)).shape
         torch.Size([1, 2, 2, 3])
     """
     with torch.autocast(pixels.device.type, enabled=False):
-        seen = F.normalize(pixels.float(), dim=-1)
-        asked = F.normalize(texts.float(), dim=-1)
-        found: Tensor = asked @ seen.transpose(1, 2)
-        return found.reshape(*found.shape[:2], *grid)
+        pixels = F.normalize(pixels.float(), dim=-1)
+        texts = F.normalize(texts.float(), dim=-1)
+        scores: Tensor = texts @ pixels.transpose(1, 2)
+        return scores.reshape(*scores.shape[:2], *grid)
 
 
 class _Attention(nn.Module):
-    """Queries of one side, keys and values of another."""
+    """Multi-head attention with queries from `x`, keys and values from `memory`."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -59,7 +59,10 @@ class _Attention(nn.Module):
 
 
 class MatchLayer(nn.Module):
-    """x += self attention, += attention to the memory (taken as it is), += MLP; each of a normed x."""
+    """Transformer decoder layer: x += self-attention, += cross-attention to the memory, += MLP.
+
+    Each takes the layer norm of x; the memory is not normalised.
+    """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -74,23 +77,24 @@ class MatchLayer(nn.Module):
         )
 
     def forward(self, x: Tokens, memory: Float[Tensor, "b m d"]) -> Tokens:
-        """One layer."""
-        own = self.norm1(x)
-        x = x + self.self_attn(own, own)
+        """Apply the layer."""
+        normed = self.norm1(x)
+        x = x + self.self_attn(normed, normed)
         x = x + self.cross_attn(self.norm2(x), memory)
         return cast(Tensor, x + self.dropout(self.mlp(self.norm3(x))))
 
 
 class CoAttention(nn.Module):
-    """How texts and pixels change by each other.
+    """Cross-attention in both directions between texts and pixels.
 
     Args:
-        embed: width of the space they share.
-        width: of the layers.
-        heads: of the layers' attention.
-        layers: of each branch.
+        embed: width of the joint embedding space.
+        width: width of the layers.
+        heads: attention heads of the layers.
+        layers: layers of each branch.
         dropout: in the layers.
-        dead_layers: only the last layer of a branch has any effect, as published; else they are chained.
+        dead_layers: as published, every layer of a branch gets the branch's input and only the last layer's
+            output is used; False: chain the layers.
 
     Source:
         WeakCLIP (Zhu et al., IJCV 2024), as coded by the authors, after DenseCLIP.
@@ -116,7 +120,7 @@ class CoAttention(nn.Module):
     def forward(
         self, texts: Float[Tensor, "b k e"], memory: Float[Tensor, "b m e"]
     ) -> tuple[Float[Tensor, "b k e"], Float[Tensor, "b m e"]]:
-        """What is to be added to the texts and to the memory, before gamma and beta."""
+        """Residuals of the texts and of the memory, before gamma and beta."""
         m = self.memory_proj(memory)
         t = self.text_proj(texts)
         return (
@@ -125,7 +129,7 @@ class CoAttention(nn.Module):
         )
 
     def idle(self) -> list[nn.Parameter]:
-        """Weights without any effect."""
+        """Parameters without any effect on the output."""
         if not self.dead_layers:
             return []
         dead = [*self.decoder[:-1], *self.anti_decoder[:-1]]

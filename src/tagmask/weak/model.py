@@ -1,6 +1,6 @@
-r"""WeakCLIP: a frozen CLIP, and the small part that is trained to turn seeds into masks.
+r"""WeakCLIP: a frozen CLIP with a small trained decoder that learns masks from seeds.
 
-image --tower--> four maps --pyramid--> four sizes ----------------+
+image --tower--> four maps --pyramid--> four scales ---------------+
              \-> all tokens V --+                                   +--> FPN, head --> logits
 names, contexts --text tower--> T --co-attention--> S = cosine(V', T')
 
@@ -41,12 +41,12 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class WeakClipOutput:
-    """What the model says of a batch."""
+    """The model's output for a batch."""
 
     logits: Float[Tensor, "b k _ _"]
-    """At a quarter of the image's size (four cells a patch)."""
+    """At 4 gh x 4 gw: a quarter of the image's size for patches of 16."""
     scores: Float[Tensor, "b k gh gw"]
-    """Cosines of patches and classes, -1..1, before any temperature."""
+    """Cosine similarity of patches and classes, -1..1, without temperature."""
 
 
 class ParameterCounts(NamedTuple):
@@ -57,20 +57,20 @@ class ParameterCounts(NamedTuple):
 
 
 class WeakClip(nn.Module):
-    """A CLIP with a text-guided decoder; `WeakClip.of` makes one from a loaded CLIP.
+    """A CLIP with a text-guided decoder; `WeakClip.of` builds one from a loaded CLIP.
+
+    CLIP is frozen at first: it runs without gradients and in evaluation mode. `parameter_groups` changes
+    that.
 
     Args:
-        vision: the CLIP's image tower; it becomes part of the model and is changed.
+        vision: the CLIP's image tower; it becomes part of the model and is modified.
         text: the CLIP's text tower; likewise.
         geometry: of the CLIP.
-        ids: tokens of the class names, one row a class, as `trunk.name_ids` gives them.
-        settings: of the parts.
-        words: what the classes are called.
-        mean: of pixels in 0..1, which settings may replace by ImageNet's.
+        ids: token ids of the class names, one row per class, from `trunk.name_ids`.
+        settings: of the model's parts.
+        words: class names.
+        mean: of pixels in 0..1; `settings.normalisation` may replace it by ImageNet's.
         std: likewise.
-
-    CLIP is fixed at first: it runs without gradients and as in evaluation. `parameter_groups` is where that
-    is changed.
     """
 
     ids: Tensor
@@ -89,7 +89,9 @@ class WeakClip(nn.Module):
         super().__init__()
         classes = len(ids)
         if not 1 <= classes <= 254 or len(words) not in (0, classes):
-            raise InputError(f"got {classes} rows of ids and {len(words)} words; give as many, from 1 to 254")
+            raise InputError(
+                f"Got {classes} rows of ids and {len(words)} words. Give one row per word, from 1 to 254."
+            )
         widths = widths_of(settings, geometry)
         if not ids.is_meta:
             check_length(ids, settings.contexts, len(text.positional_embedding))
@@ -101,7 +103,7 @@ class WeakClip(nn.Module):
         """Of pixels in 0..255."""
         self.std: Triple = IMAGENET_STD if imagenet else (255 * std[0], 255 * std[1], 255 * std[2])
         self.precision = "float32"
-        """Of all matrix products in evaluation; training takes that of the autocast around it."""
+        """Of matrix products in evaluation mode; in training mode the caller's autocast applies."""
         self.vision, self.text = vision, text
         self.register_buffer("ids", ids.clone(), persistent=False)
         width, embed = geometry.vision_width, geometry.embed
@@ -125,10 +127,10 @@ class WeakClip(nn.Module):
             self.gamma = nn.Parameter(torch.full((embed,), 0.1))
             self.beta = nn.Parameter(torch.full((embed,), 0.1))
         self.contexts = nn.Parameter(torch.empty(1, settings.contexts, geometry.text_width))
-        # A spread of 1 is as published, though token embeddings have one of about 0.02.
+        # std 1 as published, although token embeddings have a std of about 0.02.
         if settings.contexts:
             nn.init.trunc_normal_(self.contexts, std=1.0, a=-2.0, b=2.0)
-        self._known_texts: tuple[tuple[object, ...], Tensor] | None = None
+        self._cached_texts: tuple[tuple[object, ...], Tensor] | None = None
         self._fit_positions()
         for tower in (vision, text):
             tower.requires_grad_(False).eval()
@@ -143,16 +145,17 @@ class WeakClip(nn.Module):
         *,
         seed: int = 0,
     ) -> "WeakClip":
-        """A model on a loaded CLIP, whose weights are copied.
+        """Build a model from a loaded CLIP, whose weights are copied.
 
         Args:
-            clip: its precision is the model's in evaluation; to train CLIP itself or to write the authors'
-                layout, load it in float32.
-            classes: names, of which a "dog, puppy" is called by its first; or ids, one row a class.
-            settings: left out, the authors'.
-            as_: "published" or "corrected" sets the authors' oddities all on or all off, whatever the
-                settings say.
-            seed: of the weights that are not CLIP's; the global generators are not touched.
+            clip: its precision becomes the model's in evaluation mode; to train CLIP itself or to write the
+                authors' layout, load it in float32.
+            classes: class names, of which "dog, puppy" is named by its first; or token ids, one row per
+                class.
+            settings: default: the authors'.
+            as_: "published" or "corrected" switches all of the authors' quirks on or off and overrides
+                `settings`.
+            seed: for the weights that are not CLIP's; the global generators are not touched.
 
         Raises:
             InputError: settings that do not fit the CLIP, no classes, or more than 254.
@@ -178,40 +181,40 @@ class WeakClip(nn.Module):
         model.precision = clip.precision
         return model.to(clip.device)
 
-    # -- Looking ---------------------------------------------------------------------------------------------
+    # -- Inference -------------------------------------------------------------------------------------------
 
     def forward(self, pixels: Pixels) -> WeakClipOutput:
-        """Logits and scores of a batch of equal sizes.
+        """Compute logits and scores of a batch of images of one size.
 
         Args:
-            pixels: normalised as `normalise` does; rows and columns beyond whole patches are not seen.
+            pixels: normalised by `normalise`; rows and columns beyond whole patches are ignored.
 
         Raises:
-            ShapeError: a side under one patch.
+            ShapeError: a side shorter than one patch.
         """
         return self.head(self.features(pixels))
 
     def normalise(self, images: UInt8[Tensor, "b h w 3"] | UInt8[np.ndarray, "b h w 3"]) -> Pixels:
-        """Upright RGB 0..255 to what the model wants, on its device."""
-        given = torch.from_numpy(images) if isinstance(images, np.ndarray) else images
-        planes = given.to(self.contexts.device).permute(0, 3, 1, 2).float()
+        """Normalise upright RGB 0..255 for the model, on its device."""
+        tensor = torch.from_numpy(images) if isinstance(images, np.ndarray) else images
+        planes = tensor.to(self.contexts.device).permute(0, 3, 1, 2).float()
         mean, std = (planes.new_tensor(value)[:, None, None] for value in (self.mean, self.std))
         return (planes - mean) / std
 
     def features(self, pixels: Pixels) -> Trunk:
-        """The image tower's part, which depends on nothing that is trained while CLIP is fixed."""
+        """Extract the image tower's features; while CLIP is frozen they do not change in training."""
         settings = self.settings
         if self.clip_fixed:
-            # Inference mode saves memory traffic; what is to meet gradients later must be copied out of it.
-            with torch.inference_mode(), self._products():
-                found = extract_trunk_features(
+            # Inference mode saves memory traffic; tensors needed for gradients must be cloned outside it.
+            with torch.inference_mode(), self._autocast():
+                trunk = extract_trunk_features(
                     self.vision, pixels, self.taps, twice=settings.class_embedding_twice
                 )
             if torch.is_inference_mode_enabled():
-                return found
-            first, second, third, fourth = (x.clone() for x in found.maps)
-            return Trunk((first, second, third, fourth), found.memory.clone())
-        with self._products():
+                return trunk
+            first, second, third, fourth = (x.clone() for x in trunk.maps)
+            return Trunk((first, second, third, fourth), trunk.memory.clone())
+        with self._autocast():
             return extract_trunk_features(
                 self.vision,
                 pixels,
@@ -222,15 +225,15 @@ class WeakClip(nn.Module):
             )
 
     def head(self, trunk: Trunk, texts: Float[Tensor, "k e"] | None = None) -> WeakClipOutput:
-        """The trained part.
+        """Run the trained part on the image tower's features.
 
         Args:
-            trunk: from `features`, new or kept.
-            texts: from `encode_texts`; left out, they are encoded, in evaluation only when they have changed.
+            trunk: from `features`, new or cached.
+            texts: from `encode_texts`, which is the default.
         """
         if texts is None:
             texts = self.encode_texts()
-        with self._products():
+        with self._autocast():
             scores = self._scores(trunk, texts)
             if self.pyramid is None or self.fpn is None or self.decode_head is None:
                 size = (4 * trunk.grid[0], 4 * trunk.grid[1])
@@ -240,96 +243,100 @@ class WeakClip(nn.Module):
         return WeakClipOutput(logits.float(), scores)
 
     def encode_texts(self) -> Float[Tensor, "k e"]:
-        """One vector a class, not normalised; without gradients it is remembered until weights change."""
+        """Encode the class names: one vector per class, not normalised.
+
+        Without gradients the result is cached until the weights change.
+        """
         if torch.is_grad_enabled() and (self.contexts.requires_grad or not self.clip_fixed):
             return self._encode()
         state = self._text_state()
-        if self._known_texts is None or self._known_texts[0] != state:
+        if self._cached_texts is None or self._cached_texts[0] != state:
             with torch.no_grad():
-                self._known_texts = (state, self._encode())
-        return self._known_texts[1]
+                self._cached_texts = (state, self._encode())
+        return self._cached_texts[1]
 
     # -- Training --------------------------------------------------------------------------------------------
 
     @property
     def clip_fixed(self) -> bool:
-        """CLIP's weights are not trained: its image tower runs without gradients and in evaluation mode."""
+        """Whether CLIP is frozen: its image tower then runs without gradients and in evaluation mode."""
         return not self.vision.proj.requires_grad
 
     def parameter_groups(self, freeze: str = "paper") -> list[ParameterGroup]:
-        """What is trained, for an optimiser; sets `requires_grad` of every weight to just that.
+        """Parameter groups for an optimiser; sets `requires_grad` of every parameter accordingly.
 
         Args:
-            freeze: "paper": CLIP is fixed, all else is trained. "repo", as the authors' program does:
-                nothing is fixed, but CLIP and the adapter, which lies under its name there, have rate 0,
-                which its schedule raises from 0 to the floor. "none": all is trained at the full rate.
+            freeze: "paper": CLIP is frozen, all else is trained. "repo", as coded by the authors: nothing is
+                frozen, but CLIP and the adapter (part of the image backbone in their code) have learning
+                rate 0, which the schedule raises to its floor. "none": all is trained at the full rate.
 
         Returns:
-            Groups that are not empty. One of factor 0 has rate floor + (0 - floor) * (1 + cos(pi t / T)) / 2
-            under a cosine that falls to `floor`. Weights that have no effect (`dead_layers`) are in none.
+            The groups that are not empty. A group of factor 0 has the learning rate
+            floor + (0 - floor) * (1 + cos(pi t / T)) / 2 under a cosine schedule with `floor`. Parameters
+            without any effect (`dead_layers`) are in no group.
 
         Raises:
-            InputError: another name, or CLIP is to be trained and is not in float32.
+            InputError: an unknown `freeze`, or CLIP should be trained and is not in float32.
         """
         check_choice("freeze", freeze, FREEZES)
         if freeze != "paper" and self.vision.proj.dtype != torch.float32:
             raise InputError(
-                f"CLIP is to be trained but its weights are {self.vision.proj.dtype}; "
-                "load it with precision='float32'"
+                f"Training CLIP needs float32 weights, but they are {self.vision.proj.dtype}. "
+                "Load it with precision='float32'."
             )
         idle = {id(parameter) for parameter in self.idle_parameters()}
         clip = [*self.vision.parameters(), *self.text.parameters()]
         adapter = list(self.pyramid.parameters()) if self.pyramid else []
-        slow = [] if freeze == "paper" else clip if freeze == "none" else [*clip, *adapter]
-        known = {id(parameter) for parameter in (*clip, *slow)}
-        fast = [p for p in self.parameters() if id(p) not in known and id(p) not in idle and p.numel()]
-        trained = {id(parameter) for parameter in (*slow, *fast)}
+        backbone = [] if freeze == "paper" else clip if freeze == "none" else [*clip, *adapter]
+        not_head = {id(parameter) for parameter in (*clip, *backbone)}
+        head = [p for p in self.parameters() if id(p) not in not_head and id(p) not in idle and p.numel()]
+        trained = {id(parameter) for parameter in (*backbone, *head)}
         for parameter in self.parameters():
             parameter.requires_grad_(id(parameter) in trained)
         self.train(self.training)
         groups = [
-            ParameterGroup("head", tuple(fast)),
-            ParameterGroup("clip", tuple(slow), 1.0 if freeze == "none" else 0.0),
+            ParameterGroup("head", tuple(head)),
+            ParameterGroup("clip", tuple(backbone), 1.0 if freeze == "none" else 0.0),
         ]
         return [group for group in groups if group.parameters]
 
     def idle_parameters(self) -> list[nn.Parameter]:
-        """Weights without any effect on results, kept for the authors' layout."""
+        """Parameters without any effect on the output, kept for the authors' layout."""
         return self.matching.idle() if self.matching else []
 
     def counts(self) -> ParameterCounts:
-        """Parameters as the paper counts them.
+        """Count parameters as the paper does.
 
-        All but CLIP's are trainable, those without effect too; the text tower has as many position rows as
-        are read.
+        All except CLIP's count as trainable, also those without effect; of the text tower's position rows
+        only those in use count.
         """
         total = sum(parameter.numel() for parameter in self.parameters())
         clip = sum(p.numel() for tower in (self.vision, self.text) for p in tower.parameters())
         rows = self.ids.shape[1] + self.settings.contexts
-        spare = (self.text.positional_embedding.shape[0] - rows) * self.geometry.text_width
-        return ParameterCounts(total - clip, total - spare)
+        unused = (self.text.positional_embedding.shape[0] - rows) * self.geometry.text_width
+        return ParameterCounts(total - clip, total - unused)
 
     def train(self, mode: bool = True) -> "WeakClip":
-        """As any module, but that a fixed CLIP stays in evaluation."""
+        """Set training or evaluation mode; a frozen CLIP stays in evaluation mode."""
         super().train(mode)
         if self.clip_fixed:
             self.vision.eval()
             self.text.eval()
         return self
 
-    # -- Inside ----------------------------------------------------------------------------------------------
+    # -- Internals -------------------------------------------------------------------------------------------
 
     def _scores(self, trunk: Trunk, texts: Float[Tensor, "k e"]) -> Float[Tensor, "b k gh gw"]:
         memory = trunk.memory
-        asked = texts.expand(len(trunk), -1, -1)
+        texts = texts.expand(len(trunk), -1, -1)
         if self.matching is not None:
-            text_diff, vis_diff = self.matching(asked, memory)
-            asked = asked + self.gamma * text_diff
+            text_diff, vis_diff = self.matching(texts, memory)
+            texts = texts + self.gamma * text_diff
             memory = memory + self.beta * vis_diff
-        return cosines(memory[:, 1:], asked, trunk.grid)
+        return cosines(memory[:, 1:], texts, trunk.grid)
 
     def _encode(self) -> Float[Tensor, "k e"]:
-        with self._products():
+        with self._autocast():
             return contextual_texts(self.text, self.ids, self.contexts)
 
     def _text_state(self) -> tuple[object, ...]:
@@ -338,8 +345,8 @@ class WeakClip(nn.Module):
         return (self.precision, *versions, *(x.data_ptr() for x in weights))
 
     @contextmanager
-    def _products(self) -> Iterator[None]:
-        """The model's own precision in evaluation; in training whatever the caller has set."""
+    def _autocast(self) -> Iterator[None]:
+        """Autocast to the model's precision in evaluation mode; in training mode the caller's applies."""
         device = self.contexts.device.type
         if self.training or self.precision == "float32":
             yield
@@ -349,7 +356,7 @@ class WeakClip(nn.Module):
 
     @torch.no_grad()
     def _fit_positions(self) -> None:
-        """Give the position table the side that the settings ask for."""
+        """Resize the position table to `settings.stored_side`."""
         side = self.settings.stored_side
         table = self.vision.positional_embedding
         if side is not None and len(table) != 1 + side * side:

@@ -1,10 +1,10 @@
-"""WeakCLIPs in files: our own, and the authors' released layout.
+"""Save and load WeakCLIP models: this package's format and the authors' layout.
 
-Ours is safetensors: the trained part (and CLIP, where that was trained), and in its header the class names,
-the settings and a fingerprint of the CLIP that it belongs to. The authors' is a torch.save file with
-everything in it, under these names:
+This package's format is safetensors: the trained part (and CLIP, if it was trained too), with the class
+names, the settings and a fingerprint of the CLIP in the header. The authors' format is a torch.save file
+with all weights, under these names:
 
-    backbone.*         the image tower and the adapter (fpn1 to fpn4)      ours: vision.*, pyramid.*
+    backbone.*         the image tower and the adapter (fpn1 to fpn4)      here: vision.*, pyramid.*
     text_encoder.*     the text tower, 13 position rows                    text.*
     context_decoder.*  the co-attention                                    matching.*
     neck.*             the feature pyramid                                 fpn.*
@@ -48,18 +48,22 @@ _PUBLISHED: Final = (
     ("decode_head.", "decode_head."),
 )
 _COUNTER: Final = "num_batches_tracked"
-"""Of batch norms with a fixed momentum nothing reads it; files may have it or not."""
+"""Unused by batch norms with a fixed momentum, so it is optional in files."""
 
 
 def save(model: WeakClip, path: str | os.PathLike[str]) -> None:
-    """Write a model in our own format, whole or not at all.
+    """Write a model in this package's format, atomically.
 
-    CLIP's weights are left out while they are fixed: they are in the CLIP's own file, which `load` wants.
+    A frozen CLIP's weights are left out; `load` takes the CLIP separately.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    kept = {name: tensor for name, tensor in model.state_dict().items() if _own(name) or not model.clip_fixed}
+    included = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if not _is_clip(name) or not model.clip_fixed
+    }
     header = {
         "format": _FORMAT,
         "words": json.dumps(model.words),
@@ -68,37 +72,36 @@ def save(model: WeakClip, path: str | os.PathLike[str]) -> None:
         "clip": _fingerprint(model.vision, model.text),
         "pixels": json.dumps([model.mean, model.std]),
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in kept.items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in included.items()}
     write_bytes(path, safetensors.torch.save(tensors, header))
 
 
 def load(path: str | os.PathLike[str], clip: Clip) -> WeakClip:
-    """Read a model that `save` wrote, in evaluation mode, on the CLIP's device.
+    """Load a model that `save` wrote, in evaluation mode, on the CLIP's device.
 
     Args:
-        path: of the file.
-        clip: the CLIP that it was trained on; its precision may be another.
+        path: model file.
+        clip: the CLIP that it was trained on, in any precision.
 
     Raises:
-        WeightsError: no such file, another format, another CLIP, or tensors that are missing, left over or of
-            another shape.
+        WeightsError: no such file, another format, another CLIP, or missing, unexpected or misshapen tensors.
     """
     archive = read_weights(Path(path))
     if archive.metadata.get("format") != _FORMAT:
         raise WeightsError(
-            f"{path} is no WeakCLIP of this package (format {archive.metadata.get('format')!r}); "
-            "the authors' files are read by load_published"
+            f"{path} is not a WeakCLIP file of this package (format {archive.metadata.get('format')!r}). "
+            "Use load_published for the authors' files."
         )
     words, ids, settings = _header(path, archive.metadata)
     model = WeakClip.of(clip, ids, settings)
     model.words = words
-    whole = any(not _own(name) for name in archive.tensors)
-    if not whole and archive.metadata.get("clip") != _fingerprint(model.vision, model.text):
+    has_clip = any(_is_clip(name) for name in archive.tensors)
+    if not has_clip and archive.metadata.get("clip") != _fingerprint(model.vision, model.text):
         raise WeightsError(
-            f"{path} was trained on another CLIP than {clip.name}; give the weights that it was trained on"
+            f"{path} was trained on another CLIP than {clip.name}. Give the weights that it was trained on."
         )
-    expected = {name: tensor for name, tensor in model.state_dict().items() if whole or _own(name)}
-    _fill(model, expected, archive.tensors, str(path), {})
+    expected = {name: tensor for name, tensor in model.state_dict().items() if has_clip or not _is_clip(name)}
+    _load_tensors(model, expected, archive.tensors, str(path), {})
     return model.eval()
 
 
@@ -109,19 +112,19 @@ def load_published(
     *,
     activation: str = "quickgelu",
 ) -> WeakClip:
-    """Read a checkpoint in the authors' layout, CLIP included, in float32, in evaluation mode, on the CPU.
+    """Load a checkpoint in the authors' layout, with CLIP, in float32, in evaluation mode, on the CPU.
 
     Args:
-        path: a torch.save file, its tensors alone or under "state_dict"; only tensors are read, no code is
-            run.
-        words: class names in the order of training, one for each plane of the last convolution.
-        settings: as trained; the sizes of co-attention, FPN, head, contexts and position table are read off
-            the tensors, whatever is given.
+        path: a torch.save file with the tensors at the top level or under "state_dict"; only tensors are
+            read, no code runs.
+        words: class names in the order of training, one for each channel of the last convolution.
+        settings: as trained; the sizes of co-attention, FPN, head, contexts and position table are always
+            read from the tensors.
         activation: of CLIP's MLPs.
 
     Raises:
-        WeightsError: no such file, not this layout, or tensors missing, left over or of another shape.
-        InputError: another number of words than classes, or an unknown activation.
+        WeightsError: no such file, another layout, or missing, unexpected or misshapen tensors.
+        InputError: the number of words differs from the number of classes, or an unknown activation.
     """
     check_choice("activation", activation, tuple(ACTIVATIONS))
     archive = read_weights(Path(path))
@@ -130,39 +133,45 @@ def load_published(
     classes = len(named["decode_head.conv_seg.weight"])
     names = split_names(list(words)).classes
     if len(names) != classes:
-        raise InputError(f"{path} has {classes} classes and {len(names)} words are given; give one for each")
+        raise InputError(
+            f"{path} has {classes} classes, but {len(names)} words are given. Give one word per class."
+        )
     ids = name_ids(names)
     if ids.shape[1] + fitted.contexts > geometry.context:
         raise InputError(
-            f"{path} has {geometry.context} position rows for texts and the names need "
-            f"{ids.shape[1] + fitted.contexts}; give the names it was trained with"
+            f"{path} has {geometry.context} position rows for texts, but the names need "
+            f"{ids.shape[1] + fitted.contexts}. Give the names that it was trained with."
         )
     mlp = ACTIVATIONS[activation]
     model = WeakClip(Vision(geometry, mlp), Text(geometry, mlp), geometry, ids, fitted, names)
     state = model.state_dict()
     expected = {_published(name): tensor for name, tensor in state.items() if not name.endswith(_COUNTER)}
-    _fill(model, expected, named, str(path), {_published(name): name for name in state})
+    _load_tensors(model, expected, named, str(path), {_published(name): name for name in state})
     return model.eval()
 
 
 def published_tensors(model: WeakClip) -> dict[str, Tensor]:
-    """All tensors of a model under the authors' names, with as many text position rows as are read.
+    """All tensors of a model under the authors' names, with only the text position rows in use.
 
     Raises:
-        InputError: the model lacks parts that the layout has, or its CLIP is not in float32.
+        InputError: the model lacks parts of the authors' layout, or its CLIP is not in float32.
     """
     if model.matching is None or model.settings.decoder != "guided":
-        raise InputError("the authors' layout has a co-attention and a guided decoder; this model lacks them")
+        raise InputError(
+            "The authors' layout needs co-attention and a guided decoder. This model lacks one of them."
+        )
     if model.vision.proj.dtype != torch.float32:
-        raise InputError("the authors' layout is float32; make the model on a CLIP in precision='float32'")
+        raise InputError(
+            "The authors' layout is float32. Build the model from a CLIP with precision='float32'."
+        )
     tensors = {_published(name): tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     rows = model.ids.shape[1] + model.settings.contexts
     tensors["text_encoder.positional_embedding"] = tensors["text_encoder.positional_embedding"][:rows].clone()
     return tensors
 
 
-def _own(name: str) -> bool:
-    return not name.startswith(("vision.", "text."))
+def _is_clip(name: str) -> bool:
+    return name.startswith(("vision.", "text."))
 
 
 def _published(name: str) -> str:
@@ -177,7 +186,7 @@ def _without_counters(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _fingerprint(vision: Vision, text: Text) -> str:
-    """Hash of the tensors that have float32 in every precision; position rows are left to the settings."""
+    """Hash of the tensors that are float32 in every precision, without the resizable position tables."""
     digest = hashlib.sha256()
     for tower in (vision, text):
         for name, tensor in sorted(tower.state_dict().items()):
@@ -203,52 +212,52 @@ def _header(
             raise ValueError(f"{len(words)} words and ids of shape {tuple(ids.shape)}")
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
-            f"{path} has a header that cannot be used ({type(error).__name__}: {error}); save it again"
+            f"{path} has an invalid header ({type(error).__name__}: {error}). Save it again."
         ) from error
     return words, ids, settings
 
 
-def _fill(
+def _load_tensors(
     model: WeakClip,
     expected: Mapping[str, Tensor],
     given: Mapping[str, Tensor],
     path: str,
     renamed: Mapping[str, str],
 ) -> None:
-    """Check names and shapes, all of them first, then copy."""
+    """Check all names and shapes, then load the tensors into the model."""
     optional = {name for name in expected if name.endswith(_COUNTER)}
     problems = {
         "missing": [name for name in expected if name not in given and name not in optional],
-        "left over": [name for name in given if name not in expected],
-        "of another shape": [
+        "unexpected": [name for name in given if name not in expected],
+        "wrong shape": [
             f"{name} is {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
             for name, tensor in expected.items()
             if name in given and given[name].shape != tensor.shape
         ],
     }
     if any(problems.values()):
-        said = "; ".join(f"{what}: {_few(names)}" for what, names in problems.items() if names)
+        details = "; ".join(f"{what}: {_first_names(names)}" for what, names in problems.items() if names)
         raise WeightsError(
-            f"{path} does not fit the model: {said}. Give the words and settings of its training."
+            f"{path} does not fit the model: {details}. Give the words and settings of its training."
         )
     model.load_state_dict({renamed.get(name, name): tensor for name, tensor in given.items()}, strict=False)
 
 
-def _few(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _read_sizes(
     path: str, tensors: Mapping[str, Tensor], settings: WeakSettings
 ) -> tuple[Geometry, WeakSettings]:
-    """What tensors of the authors' layout say of the model."""
+    """Read the model's sizes from tensors in the authors' layout."""
 
     def shape(name: str, dimensions: int) -> tuple[int, ...]:
         if name not in tensors or tensors[name].ndim != dimensions:
             raise WeightsError(
-                f"{path} is not in the authors' layout: {name} is missing or has "
-                f"not {dimensions} dimensions. The layout has backbone.*, text_encoder.*, context_decoder.*, "
-                "neck.* and decode_head.*"
+                f"{path} is not in the authors' layout: {name} is missing or does not have "
+                f"{dimensions} dimensions. Expected backbone.*, text_encoder.*, context_decoder.*, "
+                "neck.* and decode_head.*."
             )
         return tuple(tensors[name].shape)
 

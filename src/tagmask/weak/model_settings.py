@@ -1,4 +1,4 @@
-"""What a WeakCLIP is made of, as frozen data; its widths follow from the CLIP that it is built on."""
+"""Settings of a WeakCLIP's parts; unset widths are derived from the CLIP."""
 
 from dataclasses import dataclass, replace
 
@@ -25,55 +25,56 @@ FREEZES = ("paper", "repo", "none")
 MOST_CONTEXTS = 64
 
 _TAPS = (4, 6, 8, 12)
-"""Of 12 blocks."""
+"""The authors' numbers of blocks, of 12."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeakSettings:
-    """The parts of a WeakCLIP. The defaults are the authors', their program's oddities included.
+    """The parts of a WeakCLIP. The defaults are the authors', including the quirks of their code.
 
     Raises:
         InputError: a value out of range.
     """
 
     taps: tuple[int, ...] | None = None
-    """After how many blocks the four maps are read; None: 4, 6, 8 and 12 of 12, or these shares of others."""
+    """Numbers of blocks after which the four feature maps are captured; None: 4, 6, 8 and 12 of 12 blocks,
+    scaled to the tower's depth."""
     contexts: int = 8
-    """Learnable context vectors that stand before each name; 0: the plain names."""
+    """Learnable context vectors before each class name; 0: plain names."""
     co_attention: bool = True
-    """Texts and pixels are changed by each other before they are compared."""
+    """Update texts and pixels by cross-attention before comparing them."""
     match_width: int | None = None
-    """Of the co-attention; None: half the shared space, 256 of 512."""
+    """Width of the co-attention; None: half the joint embedding width, 256 of 512."""
     match_heads: int = 4
+    """Attention heads of the co-attention."""
     match_layers: int = 3
-    """Of each of its two branches."""
+    """Layers of each of the two co-attention branches."""
     decoder: str = "guided"
-    """"guided": feature pyramid and head on maps that carry the scores; "plain": on maps without them;
-    "none": the scores alone, divided by `tau`, at a quarter of the image's size."""
+    """"guided": feature pyramid and head, with the score map as extra input; "plain": without the score map;
+    "none": the scores divided by `tau` are the logits, upsampled 4x."""
     fpn_width: int | None = None
-    """None: a third of the image tower's, 256 of 768."""
+    """Width of the feature pyramid; None: a third of the image tower's, 256 of 768."""
     head_width: int | None = None
-    """None: as wide as `fpn_width`."""
+    """Width of the head; None: `fpn_width`."""
     dropout: float = 0.1
     """In the co-attention and before the last convolution."""
     tau: float = 0.07
-    """Temperature of the scores where they are the answer (`decoder="none"`)."""
+    """Temperature of the scores with `decoder="none"`."""
     drop_path: float = 0.1
-    """Chance that the last block of the image tower is skipped in training, rising from 0 at the first; only
-    where the tower is trained."""
+    """Stochastic depth rate of the image tower's last block, rising linearly from 0 at the first; applies
+    only if the tower is trained."""
     dead_layers: bool = True
-    """As published every layer of a co-attention branch gets the branch's input, and only the last one's
-    output is used: the others have no effect and learn nothing. False: each layer gets what the one before
-    it gave."""
+    """As published, every layer of a co-attention branch gets the branch's input and only the last layer's
+    output is used, so the others have no effect and learn nothing. False: chain the layers."""
     class_embedding_twice: bool = True
-    """As published the class embedding is added to the class token a second time with the positions."""
+    """As published, the class embedding is added to the class token a second time with the positions."""
     drop_path_of: str = "tokens"
-    """What is skipped at a time: "tokens", as published, one position in all images; or "samples"."""
+    """Unit of stochastic depth: "tokens", as published, drops one position in all images; or "samples"."""
     normalisation: str = "imagenet"
-    """Mean and standard deviation of pixels: "imagenet", as published, or the "clip"'s own."""
+    """Mean and std of pixels: "imagenet", as published, or the "clip"'s."""
     stored_side: int | None = 32
-    """As published the position table is stretched once to this side when a model is made, and from there to
-    each image. None: the CLIP's own table is kept, and stretched once."""
+    """As published, the position table is resized to this side when a model is built, and again for each
+    image. None: keep the CLIP's table and resize it once for each image."""
 
     def __post_init__(self) -> None:
         check_choice("decoder", self.decoder, DECODERS)
@@ -90,11 +91,11 @@ class WeakSettings:
             check_number(name, getattr(self, name), 0, 0.9)
         if self.taps is not None and (len(self.taps) != 4 or sorted(self.taps) != list(self.taps)):
             raise InputError(
-                f"taps are {self.taps}; give four numbers of blocks, ascending, as (4, 6, 8, 12)"
+                f"taps are {self.taps}. Give four ascending numbers of blocks, as in (4, 6, 8, 12)."
             )
 
     def as_(self, how: str) -> "WeakSettings":
-        """The same with the authors' five oddities all on ("published") or all off ("corrected").
+        """Copy with the authors' five quirks all on ("published") or all off ("corrected").
 
         Raises:
             InputError: neither of the two.
@@ -117,7 +118,7 @@ class WeakSettings:
 
 @dataclass(frozen=True, slots=True)
 class Widths:
-    """The sizes that settings leave to the CLIP."""
+    """Resolved capture depths and widths."""
 
     taps: tuple[int, ...]
     match: int
@@ -126,10 +127,10 @@ class Widths:
 
 
 def widths_of(settings: WeakSettings, geometry: Geometry) -> Widths:
-    """Fill in what the settings leave open.
+    """Resolve unset widths and capture depths from the CLIP's sizes.
 
     Raises:
-        InputError: taps beyond the tower's blocks, or a co-attention that its heads do not divide.
+        InputError: taps beyond the tower's blocks, or a co-attention width not divisible by its heads.
 
     Source:
         WeakCLIP (Zhu et al., IJCV 2024), as coded by the authors, for ViT-B/16; other sizes are scaled.
@@ -137,11 +138,11 @@ def widths_of(settings: WeakSettings, geometry: Geometry) -> Widths:
     layers = geometry.vision_layers
     taps = settings.taps or tuple(max(1, round(layers * tap / 12)) for tap in _TAPS)
     if not 1 <= taps[0] <= taps[-1] <= layers:
-        raise InputError(f"taps are {taps}, and the image tower has {layers} blocks; give 1 to {layers}")
+        raise InputError(f"taps are {taps}, but the image tower has {layers} blocks. Give 1 to {layers}.")
     match = settings.match_width or max(geometry.embed // 2, settings.match_heads)
     if match % settings.match_heads:
         raise InputError(
-            f"match_width {match} is not divided by match_heads {settings.match_heads}; give a multiple"
+            f"match_width {match} is not divisible by match_heads {settings.match_heads}. Give a multiple."
         )
     fpn = settings.fpn_width or max(8 * round(geometry.vision_width / 24), 8)
     return Widths(taps, match, fpn, settings.head_width or fpn)

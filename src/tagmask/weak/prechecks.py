@@ -1,7 +1,7 @@
-"""What can be said of a training run before there is anything to train on.
+"""Checks of a training run before its data exists.
 
-Each check makes the very object that the run will make, as far as that costs no memory or time: networks are
-built on torch's meta device, which computes shapes alone.
+Each check builds the objects that the run will build, as far as that takes no memory or time: networks are
+built on torch's meta device, which computes shapes only.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,16 +30,16 @@ __all__ = ["check_student", "check_weakclip", "new_student", "pairs_of", "weak_s
 
 
 def check_weakclip(config: TrainConfig, words: Sequence[str], geometry: Geometry) -> None:
-    """Refuse a WeakCLIP that could not be made or trained.
+    """Check that a WeakCLIP can be built and trained.
 
     Args:
         config: of the run.
         words: class names, background first.
-        geometry: of the CLIP that it is made on.
+        geometry: of its CLIP.
 
     Raises:
         InputError: another kind of model, parts that do not fit the CLIP, names too long for its text tower,
-            crops too small, or anything that `_check_run` refuses.
+            crops too small, or an error of `_check_run`.
     """
     check_choice("model.kind", config.model.kind, ("weakclip",))
     _check_run(config)
@@ -53,7 +53,7 @@ def check_weakclip(config: TrainConfig, words: Sequence[str], geometry: Geometry
 
     def forward(pixels: Pixels) -> None:
         trunk = model.features(pixels)
-        scores = trunk.memory.new_empty(len(trunk), len(names), *trunk.grid)  # their size asks for nothing
+        scores = trunk.memory.new_empty(len(trunk), len(names), *trunk.grid)  # only their shape matters
         if model.pyramid is not None and model.fpn is not None and model.decode_head is not None:
             model.decode_head(model.fpn(model.pyramid, trunk.maps, scores))
 
@@ -61,25 +61,25 @@ def check_weakclip(config: TrainConfig, words: Sequence[str], geometry: Geometry
 
 
 def check_student(config: TrainConfig, words: Sequence[str]) -> None:
-    """Refuse a student that could not be made or trained; its weights are read.
+    """Check that a student can be built and trained; this reads its weights.
 
     Args:
         config: of the run.
         words: class names, background first.
 
     Raises:
-        InputError: an unknown kind, weights or settings that it cannot have, a package that is not installed,
-            crops too small, or anything that `_check_run` refuses.
+        InputError: an unknown kind, unsupported weights or settings, a missing package, crops too small, or
+            an error of `_check_run`.
         WeightsError: weights that cannot be used.
     """
     check_choice("model.kind", config.model.kind, tuple(STUDENTS))
     _check_run(config)
     net = new_student(config, len(words)).to("meta")
-    _check_shapes(net, f"the student {config.model.kind!r}", config)
+    _check_shapes(net, f"The student {config.model.kind!r}", config)
 
 
 def new_student(config: TrainConfig, classes: int) -> nn.Module:
-    """The network that a run begins with, on the CPU; the caller's random numbers stay as they were.
+    """Build the initial network of a run, on the CPU; the caller's random number generator is not touched.
 
     Raises:
         InputError: see `build_student`; or no weights for a student that starts from a CLIP.
@@ -88,54 +88,57 @@ def new_student(config: TrainConfig, classes: int) -> nn.Module:
     with torch.random.fork_rng([]):
         torch.manual_seed(config.run.seed)
         net = build_student(config.model.kind, classes, weights=config.model.weights or None)
-    takes_over = STUDENTS[config.model.kind].inherited_preprocessing
-    if takes_over is not None:
-        takes_over(net)  # refuses one without weights
+    inherited_preprocessing = STUDENTS[config.model.kind].inherited_preprocessing
+    if inherited_preprocessing is not None:
+        inherited_preprocessing(net)  # raises if it was built without weights
     return net
 
 
 def weak_settings(config: TrainConfig) -> WeakSettings:
-    """The parts of a WeakCLIP that a run's settings ask for."""
-    own = config.model
-    return WeakSettings(contexts=own.contexts, co_attention=own.co_attention, decoder=own.decoder)
+    """WeakCLIP settings from a run's settings."""
+    model = config.model
+    return WeakSettings(contexts=model.contexts, co_attention=model.co_attention, decoder=model.decoder)
 
 
-def words_for(config: TrainConfig, of_masks: Sequence[str], folder: Path) -> tuple[str, ...]:
+def words_for(config: TrainConfig, mask_words: Sequence[str], folder: Path) -> tuple[str, ...]:
     """Class names of a run: those of its settings, else those of its masks.
 
     Args:
         config: of the run.
-        of_masks: what the masks' labels are called; empty where nothing says so.
+        mask_words: class names recorded with the masks; empty if there are none.
         folder: of the masks, for messages.
 
     Raises:
-        InputError: neither has names, or not as many.
+        InputError: neither has names, or their numbers differ.
     """
-    words = config.model.words or tuple(of_masks)
+    words = config.model.words or tuple(mask_words)
     if len(words) < 2:
         raise InputError(
-            f"nothing says what the labels in {folder} are called; give model.words, the background first"
+            f"The class names of the masks in {folder} are unknown. Give model.words, the background first."
         )
-    if of_masks and len(of_masks) != len(words):
-        raise InputError(f"model.words are {len(words)} and {folder} was made with {len(of_masks)} words")
+    if mask_words and len(mask_words) != len(words):
+        raise InputError(
+            f"model.words has {len(words)} words, but {folder} was made with {len(mask_words)}. "
+            "Give the same words."
+        )
     return words
 
 
 def pairs_of(config: TrainConfig) -> tuple[Pair, ...]:
-    """Images and masks of a run, by name; the masks need not be there yet.
+    """Images and masks of a run, paired by name; the masks need not exist yet.
 
     Raises:
-        InputError: no folder of images or masks is named, no images, or a list that cannot be used.
+        InputError: no folder of images or masks is given, there are no images, or a list cannot be used.
     """
     for name in ("images", "seeds"):
         if not getattr(config.data, name):
-            raise InputError(f"data.{name} is empty; give a folder, as in --set {name}=FOLDER")
-    images, seeds = (Path(place).expanduser().resolve() for place in (config.data.images, config.data.seeds))
+            raise InputError(f"data.{name} is empty. Give a folder, as in --set data.{name}=FOLDER.")
+    images, seeds = (Path(path).expanduser().resolve() for path in (config.data.images, config.data.seeds))
     return find_pairs(images, seeds, [Path(file) for file in config.data.lists])
 
 
 def _check_run(config: TrainConfig) -> None:
-    """Refuse a device that is not here, a batch that processes cannot share, and an absent TensorBoard."""
+    """Check device, batch size and TensorBoard against this machine and its processes."""
     choose_device(config.run.device)
     ranks_here().share_of(config.data.batch)
     if config.run.tensorboard:
@@ -143,15 +146,15 @@ def _check_run(config: TrainConfig) -> None:
 
 
 def _check_shapes(forward: Callable[[Pixels], object], what: str, config: TrainConfig) -> None:
-    """Refuse crops that are too small or too few for a network on the meta device, in training mode."""
+    """Check crop and batch size in a forward pass on the meta device, in training mode."""
     batch, side = ranks_here().share_of(config.data.batch), config.augment.crop
     try:
         forward(torch.empty(batch, 3, side, side, device="meta"))
     except NotImplementedError:
-        return  # an operation that knows no meta device says nothing of shapes
-    except (RuntimeError, ValueError) as error:  # torch's own, of any layer
+        return  # an operation has no meta implementation, so shapes cannot be checked
+    except (RuntimeError, ValueError) as error:  # from any torch layer
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"{what} cannot be trained on {batch} crops of {side} x {side} pixels ({reason}); "
-            "give a larger augment.crop or data.batch"
+            f"{what} cannot be trained on {batch} crops of {side} x {side} pixels ({reason}). "
+            "Give a larger augment.crop or data.batch."
         ) from error

@@ -1,13 +1,13 @@
-"""The adapter: maps of one size from four depths of the tower -> a pyramid of four sizes.
+"""The adapter: from feature maps of one size at four depths of the tower to a pyramid of four scales.
 
-    depth   becomes                       side, in patches
-    1       norm, twice doubled           4
-    2       norm, doubled                 2
+    depth   operations                    side, in patches
+    1       norm, upsampled 2x twice      4
+    2       norm, upsampled 2x            2
     3       norm                          1
-    4       norm, halved                  1/2
+    4       norm, max pooled 2x           1/2
 
-Doubling is a transposed convolution of kernel 2. The decoder's first convolution is 1 x 1 and follows a
-doubling directly; the two are one doubling to fewer channels, which `lateral` computes.
+Upsampling is a transposed convolution with kernel 2 and stride 2. The decoder's first convolution is 1 x 1
+and directly follows it; `lateral` computes both as one transposed convolution with fewer channels.
 """
 
 from typing import cast
@@ -17,13 +17,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Pyramid", "halved", "thinned_doubling"]
+__all__ = ["Pyramid", "fused_upsampling", "halved"]
 
 Maps = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def halved(x: Float[Tensor, "b d gh gw"]) -> Float[Tensor, "b d _ _"]:
-    """The largest of each 2 x 2 block; an odd last row or column is not seen, a single one is kept.
+    """Max pooling over 2 x 2 blocks; an odd last row or column is dropped, a single one is kept.
 
     Example:
         >>> halved(torch.tensor([[[[1.0, 5.0, 9.0], [2.0, 3.0, 9.0]]]])).tolist()
@@ -33,34 +33,35 @@ def halved(x: Float[Tensor, "b d gh gw"]) -> Float[Tensor, "b d _ _"]:
     return F.max_pool2d(x, kernel, stride=kernel)
 
 
-def thinned_doubling(
+def fused_upsampling(
     x: Float[Tensor, "b d gh gw"],
-    double: nn.ConvTranspose2d,
+    upsample: nn.ConvTranspose2d,
     weight: Float[Tensor, "out d2"],
     bias: Float[Tensor, " out"],
 ) -> Float[Tensor, "b out _ _"]:
-    """A doubling followed by a 1 x 1 convolution, as one doubling.
+    """Transposed convolution followed by a 1 x 1 convolution, fused into one transposed convolution.
 
-    Both are linear, so their weights are multiplied instead: for 256 of 768 channels that is a third of the
-    first's operations and none of the second's. Equal but for rounding, gradients too.
+    Both are linear, so their weights are multiplied: for 256 of 768 channels this takes a third of the
+    transposed convolution's operations and none of the 1 x 1 convolution's. Results and gradients are equal
+    up to rounding.
 
     Args:
-        x: input of the doubling.
-        double: kernel 2, stride 2, with a bias.
+        x: input.
+        upsample: transposed convolution with kernel 2 and stride 2.
         weight: of the 1 x 1 convolution.
         bias: of the 1 x 1 convolution.
     """
-    both = torch.einsum("ioyx,po->ipyx", double.weight, weight)
-    added = bias if double.bias is None else weight @ double.bias + bias
-    return F.conv_transpose2d(x, both, added, stride=2)
+    fused_weight = torch.einsum("ioyx,po->ipyx", upsample.weight, weight)
+    fused_bias = bias if upsample.bias is None else weight @ upsample.bias + bias
+    return F.conv_transpose2d(x, fused_weight, fused_bias, stride=2)
 
 
 class Pyramid(nn.Module):
-    """Four maps (b, d, gh, gw) to sides 4, 2, 1 and 1/2 of theirs, all of width d.
+    """Resize four feature maps (b, d, gh, gw) by 4, 2, 1 and 1/2; all keep width d.
 
     Source:
-        WeakCLIP (Zhu et al., IJCV 2024), as coded by the authors; their SyncBatchNorm is a BatchNorm here, of
-        the same names.
+        WeakCLIP (Zhu et al., IJCV 2024), as coded by the authors; their SyncBatchNorm is a BatchNorm here,
+        with the same parameter names.
     """
 
     def __init__(self, width: int) -> None:
@@ -74,16 +75,16 @@ class Pyramid(nn.Module):
         )
         self.fpn2 = nn.Sequential(nn.GroupNorm(1, width), nn.ConvTranspose2d(width, width, 2, stride=2))
         self.fpn3 = nn.GroupNorm(1, width)
-        # The halving that follows has no weights; the norm keeps the name it has in the authors' files.
+        # The max pooling that follows has no weights; the norm keeps its name in the authors' files.
         self.fpn4 = nn.Sequential(nn.GroupNorm(1, width))
 
     def forward(self, maps: Maps) -> Maps:
-        """The whole pyramid, at full width."""
+        """Compute the pyramid at full width."""
         first, second, third, fourth = maps
         return self.fpn1(first), self.fpn2(second), self.fpn3(third), halved(self.fpn4(fourth))
 
     def lateral(self, maps: Maps, convolutions: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
-        """The pyramid behind one 1 x 1 convolution a level, never made at full width.
+        """Compute the pyramid followed by one 1 x 1 convolution per level, fused where possible.
 
         Args:
             maps: as for `forward`.
@@ -94,8 +95,8 @@ class Pyramid(nn.Module):
         for part in list(self.fpn1)[:-1]:
             first = part(first)
         return [
-            thinned_doubling(first, cast(nn.ConvTranspose2d, self.fpn1[-1]), w1, b1),
-            thinned_doubling(self.fpn2[0](second), cast(nn.ConvTranspose2d, self.fpn2[-1]), w2, b2),
+            fused_upsampling(first, cast(nn.ConvTranspose2d, self.fpn1[-1]), w1, b1),
+            fused_upsampling(self.fpn2[0](second), cast(nn.ConvTranspose2d, self.fpn2[-1]), w2, b2),
             F.conv2d(self.fpn3(third), w3[..., None, None], b3),
             F.conv2d(halved(self.fpn4(fourth)), w4[..., None, None], b4),
         ]

@@ -1,8 +1,8 @@
-"""From words and images to an exported student: every step in a folder of its own, none done twice.
+"""The whole pipeline, from words and images to an exported student; finished steps are skipped.
 
     OUT/seeds  OUT/weakclip  OUT/pseudo  OUT/student  OUT/export/student.onnx  OUT/report.html
 
-All that the steps will need is checked before the first one.
+The inputs of all steps are checked before the first one.
 """
 
 import logging
@@ -31,7 +31,7 @@ from tagmask.weak.students.student import Student
 from tagmask.weak.students.student_file import load_student
 from tagmask.weak.summary import run_page
 
-__all__ = ["Progress", "RunFolders", "RunOptions", "RunResult", "Silent", "masks_written", "run_all"]
+__all__ = ["Progress", "RunFolders", "RunOptions", "RunResult", "Silent", "run_all", "write_all_masks"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,63 +40,63 @@ STEPS = ("seeds", "WeakCLIP", "pseudo-masks", "student", "export", "report")
 
 @runtime_checkable
 class Progress(Protocol):
-    """What is called as a run goes on."""
+    """Progress callbacks of a run."""
 
     def begin(self, number: int, steps: int, name: str) -> None:
-        """A step begins; they are counted from 1."""
+        """Called when a step begins; `number` counts from 1."""
 
     def masks(self, outcomes: Iterable[MaskOutcome], total: int, folder: Path) -> Iterable[MaskOutcome]:
-        """Pass on what became of each image."""
+        """Wrap the iterator over the images' outcomes."""
 
     def training(self, what: str) -> AbstractContextManager[Callable[[Report], None]]:
-        """For the length of a training: give what is called now and then with how it stands."""
+        """Return a context manager for one training; it yields the callback for progress reports."""
 
-    def made(self, path: Path) -> None:
-        """A step has made a file."""
+    def written(self, path: Path) -> None:
+        """Called when a step has written its output file."""
 
 
 class Silent:
-    """Progress that nobody watches."""
+    """Progress callbacks that do nothing."""
 
     def begin(self, number: int, steps: int, name: str) -> None:
         """Do nothing."""
 
     def masks(self, outcomes: Iterable[MaskOutcome], total: int, folder: Path) -> Iterable[MaskOutcome]:
-        """Pass them on."""
+        """Return the outcomes unchanged."""
         return outcomes
 
     def training(self, what: str) -> AbstractContextManager[Callable[[Report], None]]:
-        """Do nothing with reports."""
+        """Ignore reports."""
         return nullcontext(lambda report: None)
 
-    def made(self, path: Path) -> None:
+    def written(self, path: Path) -> None:
         """Do nothing."""
 
 
 @dataclass(frozen=True)
 class RunFolders:
-    """Where each step works."""
+    """Output paths of the steps."""
 
     out: Path
 
     @property
     def seeds(self) -> Path:
-        """Masks that WeakCLIP learns from."""
+        """Masks that WeakCLIP is trained on."""
         return self.out / "seeds"
 
     @property
     def weakclip(self) -> Path:
-        """WeakCLIP's run."""
+        """WeakCLIP's run folder."""
         return self.out / "weakclip"
 
     @property
     def pseudo(self) -> Path:
-        """Masks that the student learns from."""
+        """Masks that the student is trained on."""
         return self.out / "pseudo"
 
     @property
     def student(self) -> Path:
-        """The student's run."""
+        """The student's run folder."""
         return self.out / "student"
 
     @property
@@ -106,55 +106,59 @@ class RunFolders:
 
     @property
     def report(self) -> Path:
-        """The page on all steps."""
+        """The HTML report on all steps."""
         return self.out / "report.html"
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What each step is given, all of it resolved."""
+    """Resolved options of all steps."""
 
     images: Path
     """Folder of images."""
     out: Path
+    """Output folder."""
     seeds: SeedOptions
     weakclip: TrainConfig
-    """With its folders (see `RunFolders`) and CLIP's weights."""
+    """With the data folders (see `RunFolders`) and CLIP's weights set."""
     student: TrainConfig
-    """With its folders."""
+    """With the data folders set."""
     pseudo: PseudoSettings
     device: str = "auto"
-    """Of pseudo-masks and report, as `tagmask.load` takes it."""
+    """For pseudo-masks and report, as `tagmask.load` takes it."""
     precision: str = "auto"
-    """Of pseudo-masks, likewise."""
+    """For pseudo-masks, likewise."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came of a run."""
+    """Outputs of a run."""
 
     images: int
+    """Number of images."""
     failed: int
-    """Images of which no seed could be made."""
+    """Number of images whose seed could not be computed."""
     student: Path
+    """The trained student."""
     onnx: Path | None
-    """None: not exported, for lack of packages."""
+    """The exported student; None if the packages for the export are missing."""
     report: Path
+    """The HTML report."""
     seconds: Mapping[str, float]
-    """Of each step."""
+    """Duration of each step."""
 
 
 def run_all(options: RunOptions, clip: Callable[[], Clip], progress: Progress | None = None) -> RunResult:
-    """Do every step that is not done.
+    """Run every step that is not finished yet.
 
     Args:
         options: of all steps.
-        clip: loads the CLIP that makes the seeds, the same weights as WeakCLIP's.
-        progress: called as the run goes on.
+        clip: loads the CLIP for the seeds, with the same weights as WeakCLIP's.
+        progress: progress callbacks.
 
     Raises:
-        TagmaskError: what a step cannot work with, as far as possible before the first one; what was done
-            before is kept.
+        TagmaskError: an input cannot be used; raised before the first step where possible. Outputs of
+            earlier steps are kept.
     """
     progress = progress or Silent()
     folders = RunFolders(options.out)
@@ -164,8 +168,8 @@ def run_all(options: RunOptions, clip: Callable[[], Clip], progress: Progress | 
     missing = missing_packages()
     if missing:
         _LOG.warning(
-            "the student will not be exported: %s is not installed (pip install 'tagmask[export]', then "
-            "tagmask export %s student.onnx)",
+            "The student will not be exported: %s is not installed. Run: pip install 'tagmask[export]', then "
+            "tagmask export %s student.onnx",
             ", ".join(missing),
             folders.student / MODEL_FILE,
         )
@@ -175,36 +179,36 @@ def run_all(options: RunOptions, clip: Callable[[], Clip], progress: Progress | 
     def step(number: int) -> Iterator[None]:
         name = STEPS[number - 1]
         progress.begin(number, len(STEPS), name)
-        began = time.monotonic()
+        start = time.monotonic()
         yield
-        seconds[name] = time.monotonic() - began
+        seconds[name] = time.monotonic() - start
 
     with step(1):
-        failed = masks_written(images, source, folders.seeds, progress)
-    del source  # and the CLIP in it
+        failed = write_all_masks(images, source, folders.seeds, progress)
+    del source  # frees its CLIP
     with step(2), progress.training("WeakCLIP") as watch:
-        progress.made(train_weakclip(options.weakclip, folders.weakclip, watch))
+        progress.written(train_weakclip(options.weakclip, folders.weakclip, watch))
     with step(3):
         pseudo = pseudo_source(
             folders.weakclip, options.pseudo, device=options.device, precision=options.precision, tags=tags
         )
-        masks_written(images, pseudo, folders.pseudo, progress)
+        write_all_masks(images, pseudo, folders.pseudo, progress)
         del pseudo
     with step(4), progress.training("student") as watch:
         student = train_student(options.student, folders.student, watch)
-        progress.made(student)
+        progress.written(student)
     with step(5):
         if not missing:
             _export(student, folders.onnx)
-            progress.made(folders.onnx)
+            progress.written(folders.onnx)
     with step(6):
         _write_report(images, options, folders, seconds)
-        progress.made(folders.report)
+        progress.written(folders.report)
     onnx = None if missing else folders.onnx
     return RunResult(len(images), failed, student, onnx, folders.report, seconds)
 
 
-def masks_written(images: list[FoundImage], source: MaskSource, folder: Path, progress: Progress) -> int:
+def write_all_masks(images: list[FoundImage], source: MaskSource, folder: Path, progress: Progress) -> int:
     """Write the masks of all images; return how many images failed.
 
     Raises:
@@ -215,17 +219,17 @@ def masks_written(images: list[FoundImage], source: MaskSource, folder: Path, pr
 
 
 def _checked(options: RunOptions, clip: Callable[[], Clip]) -> tuple[list[FoundImage], MaskSource]:
-    """The images and what makes their seeds, once nothing that is known by now stands against any step."""
+    """Check the inputs of all steps; return the images and the source of their seeds."""
     if not options.images.is_dir():
-        raise InputError(f"{options.images} is no folder; give the folder that holds the images")
-    images = _outside(find_images([options.images]), options.out)
+        raise InputError(f"{options.images} is not a folder. Give the folder of the images.")
+    images = _check_outside(find_images([options.images]), options.out)
     for config in (options.weakclip, options.student):
         pairs_of(config)
-    loaded: list[Clip] = []
+    cached: list[Clip] = []
 
     def load_once() -> Clip:
-        loaded[:] = loaded or [clip()]
-        return loaded[0]
+        cached[:] = cached or [clip()]
+        return cached[0]
 
     source = seed_source(images, options.seeds, load_once)
     for config, folder in ((options.weakclip, "seeds"), (options.student, "pseudo")):
@@ -235,20 +239,20 @@ def _checked(options: RunOptions, clip: Callable[[], Clip]) -> tuple[list[FoundI
     return images, source
 
 
-def _outside(images: list[FoundImage], out: Path) -> list[FoundImage]:
-    """Refuse an `out` among the images, where masks would be taken for images."""
-    inside = out.resolve()
-    if any(inside in image.path.resolve().parents for image in images):
-        raise InputError(f"{out} lies among the images; choose an --out outside their folder")
+def _check_outside(images: list[FoundImage], out: Path) -> list[FoundImage]:
+    """Check that no image is inside `out`, where masks would count as images in the next run."""
+    resolved = out.resolve()
+    if any(resolved in image.path.resolve().parents for image in images):
+        raise InputError(f"{out} contains some of the images. Choose an --out outside their folder.")
     return images
 
 
 def _export(student: Path, file: Path) -> None:
-    with open_run_folder(file.parent, "export", {"student": file_hash(student)}, {}) as stage:
-        if not stage.finished:
+    with open_run_folder(file.parent, "export", {"student": file_hash(student)}, {}) as run_folder:
+        if not run_folder.finished:
             trained = load_student(student)
             export_onnx(trained, file)
-            stage.finish(difference=check_onnx(file, trained))
+            run_folder.finish(difference=check_onnx(file, trained))
 
 
 def _write_report(

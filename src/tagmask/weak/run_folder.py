@@ -1,9 +1,9 @@
-"""Folders that work is done in: by one process at a time, with one set of settings, to be taken up again.
+"""Run folders: locked, resumable output folders with one set of settings.
 
-    stage.json   what is done here, with which settings, whether it is finished, and what came of it
-    .lock        held while a process works
+    stage.json   kind of run, settings, metadata, whether it is finished
+    .lock        held while a process works in the folder
 
-A folder that was begun with other settings is refused: files of two runs never mix.
+A folder with other settings is refused, so files of two runs never mix.
 """
 
 import json
@@ -26,44 +26,43 @@ _FILE = "stage.json"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A folder with work in it."""
+    """State of a run folder."""
 
     folder: Path
     kind: str
-    """What is done here: "seeds", "weakclip", ..."""
+    """Kind of run: "seeds", "weakclip", ..."""
     settings: Mapping[str, object]
-    """All that decides what comes of it, as JSON has it."""
+    """All settings that affect the output, as JSON values."""
     metadata: Mapping[str, object]
-    """What readers of the folder need: class names, for one."""
+    """What readers of the folder need, such as class names."""
     finished: bool
 
     def finish(self, **metadata: object) -> "RunFolder":
-        """Say that all is done, and what came of it.
+        """Mark the run as finished and add metadata.
 
         Raises:
-            OutputError: that cannot be written.
+            OutputError: the state cannot be written.
         """
-        done = RunFolder(self.folder, self.kind, self.settings, {**self.metadata, **metadata}, True)
-        _write(done)
-        return done
+        finished = RunFolder(self.folder, self.kind, self.settings, {**self.metadata, **metadata}, True)
+        _write(finished)
+        return finished
 
 
 @contextmanager
 def open_run_folder(
     folder: Path, kind: str, settings: Mapping[str, object], metadata: Mapping[str, object]
 ) -> Iterator[RunFolder]:
-    """Begin work in a folder, or take it up again; no other process can until the block ends.
+    """Start a run in a folder, or resume it; the folder is locked until the block ends.
 
     Args:
-        folder: made if it is not there.
-        kind: what is done.
-        settings: all that decides what comes of it.
-        metadata: what readers of the folder need; kept from the first start on.
+        folder: created if it does not exist.
+        kind: kind of run.
+        settings: all settings that affect the output.
+        metadata: what readers of the folder need; stored at the first start only.
 
     Raises:
-        InputError: the folder holds other work, or the same with other settings, or another process is
-            working in it.
-        OutputError: it cannot be written to.
+        InputError: the folder has a run of another kind or other settings, or another process uses it.
+        OutputError: the folder is not writable.
     """
     ensure_folder(folder)
     lock = FileLock(folder / ".lock")
@@ -71,79 +70,83 @@ def open_run_folder(
         lock.acquire(timeout=0)
     except Timeout as error:
         raise InputError(
-            f"another process is working in {folder}; wait for it, or choose another folder"
+            f"Another process is working in {folder}. Wait for it, or choose another folder."
         ) from error
     try:
         wanted = json.loads(json.dumps(settings))
-        held = read_run_folder(folder)
-        if held is None:
-            held = RunFolder(folder, kind, wanted, dict(metadata), False)
-            _write(held)
-        _require_same(held, kind, wanted)
-        yield held
+        run_folder = read_run_folder(folder)
+        if run_folder is None:
+            run_folder = RunFolder(folder, kind, wanted, dict(metadata), False)
+            _write(run_folder)
+        _check_same(run_folder, kind, wanted)
+        yield run_folder
     finally:
         lock.release()
 
 
 def read_run_folder(folder: Path) -> RunFolder | None:
-    """What is done in a folder; None where no stage was begun.
+    """Read the state of a run folder; None if no run was started there.
 
     Raises:
         InputError: its `stage.json` cannot be read.
     """
     file = folder / _FILE
     try:
-        held = json.loads(file.read_text(encoding="utf-8"))
-        return RunFolder(folder, held["kind"], held["settings"], held["facts"], held["finished"])
+        state = json.loads(file.read_text(encoding="utf-8"))
+        return RunFolder(folder, state["kind"], state["settings"], state["metadata"], state["finished"])
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} cannot be read: {error!r}; remove it to begin anew") from error
+        raise InputError(f"{file} cannot be read: {error!r}. Remove it to start over.") from error
 
 
 def read_metadata(folder: Path, kind: str) -> Mapping[str, object]:
-    """What a finished stage says of itself.
+    """Read the metadata of a finished run.
 
     Raises:
-        InputError: the folder is no such stage, or it is not finished.
+        InputError: the folder has no run of this kind, or the run is not finished.
     """
-    held = read_run_folder(folder)
-    if held is None or held.kind != kind:
-        found = "no stage" if held is None else f"a stage of kind {held.kind}"
-        raise InputError(f"{folder} holds {found}; wanted is one of kind {kind}")
-    if not held.finished:
-        raise InputError(f"{folder} is not finished; run the command that began it again, it goes on")
-    return held.metadata
+    run_folder = read_run_folder(folder)
+    if run_folder is None or run_folder.kind != kind:
+        content = "no run" if run_folder is None else f"a run of kind {run_folder.kind}"
+        raise InputError(f"{folder} contains {content}. Give the folder of a {kind} run.")
+    if not run_folder.finished:
+        raise InputError(
+            f"The run in {folder} is not finished. Run the command that started it again to resume."
+        )
+    return run_folder.metadata
 
 
-def _write(stage: RunFolder) -> None:
-    held = {
-        "kind": stage.kind,
-        "finished": stage.finished,
-        "fingerprint": fingerprint(stage.settings),
-        "facts": stage.metadata,
-        "settings": stage.settings,
+def _write(run_folder: RunFolder) -> None:
+    state = {
+        "kind": run_folder.kind,
+        "finished": run_folder.finished,
+        "fingerprint": fingerprint(run_folder.settings),
+        "metadata": run_folder.metadata,
+        "settings": run_folder.settings,
         "tagmask": __version__,
     }
-    write_bytes(stage.folder / _FILE, (json.dumps(held, indent=1, ensure_ascii=False) + "\n").encode())
+    write_bytes(run_folder.folder / _FILE, (json.dumps(state, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def _require_same(held: RunFolder, kind: str, wanted: Mapping[str, object]) -> None:
-    if held.kind != kind:
-        raise InputError(f"{held.folder} holds a stage of kind {held.kind}; choose another folder for {kind}")
-    names = sorted(held.settings.keys() | wanted.keys())
-    differing = [name for name in names if held.settings.get(name) != wanted.get(name)]
+def _check_same(run_folder: RunFolder, kind: str, settings: Mapping[str, object]) -> None:
+    if run_folder.kind != kind:
+        raise InputError(
+            f"{run_folder.folder} contains a run of kind {run_folder.kind}. Choose another folder for {kind}."
+        )
+    names = sorted(run_folder.settings.keys() | settings.keys())
+    differing = [name for name in names if run_folder.settings.get(name) != settings.get(name)]
     if differing:
-        shown = "; ".join(
-            f"{name} was {_brief(held.settings.get(name))}, is {_brief(wanted.get(name))}"
+        changes = "; ".join(
+            f"{name} was {_shorten(run_folder.settings.get(name))}, is {_shorten(settings.get(name))}"
             for name in differing[:4]
         )
         raise InputError(
-            f"{held.folder} was begun with other settings ({shown}); "
-            "give the same, or choose another folder, or remove this one"
+            f"{run_folder.folder} was started with other settings ({changes}). "
+            "Give the same settings, choose another folder, or remove this one."
         )
 
 
-def _brief(value: object) -> str:
+def _shorten(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,7 +1,7 @@
-"""Pictures with their seeds, in an order and with a chance that follow from the seed alone.
+"""Training samples: images paired with seed masks, in a reproducible order and with reproducible crops.
 
-What position p of the endless stream of samples is depends on (seed, p) only: not on how many processes or
-workers there are, nor on where a run was taken up again.
+Sample p of the endless stream depends on (seed, p) only: not on the number of processes or workers, nor on
+where a run resumed.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,13 +36,13 @@ __all__ = [
     "sample_index",
 ]
 
-_NAMED = 5
-"""Bad seeds that are named at once."""
+_MAX_LISTED = 5
+"""Number of invalid seeds listed in one error message."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture and its seed."""
+    """An image and its seed mask."""
 
     name: str
     image: Path
@@ -51,105 +51,109 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class TrainingCrop:
-    """One training crop."""
+    """A training crop and the name of its image."""
 
     name: str
-    """Of the picture."""
+    """Name of the image."""
     crop: Crop
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What a step is taken on."""
+    """A batch of training crops."""
 
     names: tuple[str, ...]
+    """Names of the images."""
     pixels: Float[Tensor, "b 3 h w"]
-    """Normalised; 0 outside the pictures."""
+    """Normalised; 0 in the padding."""
     labels: Int[Tensor, "b h w"]
-    """Class per pixel, 255 for nothing."""
+    """Class per pixel, or `IGNORE_INDEX`."""
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on a device."""
-        there = (tensor.to(device, non_blocking=True) for tensor in (self.pixels, self.labels))
-        return Batch(self.names, *there)
+        """Copy the batch to a device."""
+        tensors = (tensor.to(device, non_blocking=True) for tensor in (self.pixels, self.labels))
+        return Batch(self.names, *tensors)
 
 
 @runtime_checkable
 class CropSource(Protocol):
-    """Training crops by number, a new one each epoch."""
+    """Source of training crops by image index, with a new crop each epoch."""
 
     def __len__(self) -> int: ...
     def sample(self, epoch: int, index: int) -> TrainingCrop:
-        """Crop of picture `index` in an epoch; the same whenever and wherever it is asked for."""
+        """Crop image `index` for an epoch; deterministic in (epoch, index)."""
         ...
 
 
 def find_pairs(images: Path, seeds: Path, lists: Sequence[Path] = ()) -> tuple[Pair, ...]:
-    """Pair pictures with seeds by name.
+    """Pair images with seeds by name.
 
     Args:
-        images: folder of pictures.
-        seeds: folder of index PNGs, or one that tagmask wrote.
-        lists: files of image names, one a line (what follows a blank is left aside), in order; a name may
-            come twice. None: all pictures. Those that the seeds' folder says it left out are passed over.
+        images: folder of images.
+        seeds: folder of index PNGs, or a mask folder that tagmask wrote.
+        lists: files of image names, one per line (the rest of a line after a blank is ignored), in order;
+            names may repeat. Empty: all images. Images that the seeds' folder records as left out are
+            skipped.
 
     Raises:
-        InputError: a folder without pictures, or a list that cannot be read or names one that is not there.
+        InputError: a folder without images, or a list that cannot be read or names an unknown image.
     """
-    found = find_images([images])
-    names = [str(name) for name in output_names(found)]
-    paths = dict(zip(names, (image.path for image in found), strict=True))
-    wanted = names if not lists else [name for file in lists for name in _listed(file)]
-    for name in wanted:
+    image_files = find_images([images])
+    names = [str(name) for name in output_names(image_files)]
+    paths = dict(zip(names, (image.path for image in image_files), strict=True))
+    selected = names if not lists else [name for file in lists for name in _read_list(file)]
+    for name in selected:
         if name not in paths:
-            near = get_close_matches(name, paths, n=1)
-            hint = f"; did they mean {near[0]}?" if near else ""
-            raise InputError(f"the lists name {name}, and there is no such picture below {images}{hint}")
+            similar = get_close_matches(name, paths, n=1)
+            hint = f" Did you mean {similar[0]}?" if similar else ""
+            raise InputError(f"The lists name {name}, but there is no such image in {images}.{hint}")
     missing = left_out(seeds)
-    return tuple(Pair(name, paths[name], mask_file(seeds, name)) for name in wanted if name not in missing)
+    return tuple(Pair(name, paths[name], mask_file(seeds, name)) for name in selected if name not in missing)
 
 
-def _listed(file: Path) -> list[str]:
+def _read_list(file: Path) -> list[str]:
     try:
         lines = file.expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, RuntimeError, UnicodeDecodeError) as error:
-        raise InputError(f"the list {file} cannot be read: {error}; give one image name a line") from error
+        raise InputError(f"The list {file} cannot be read: {error}. Give one image name per line.") from error
     names = [line.split()[0] for line in lines if line.strip()]
     if not names:
-        raise InputError(f"the list {file} is empty; give one image name a line")
+        raise InputError(f"The list {file} is empty. Give one image name per line.")
     return names
 
 
 def check_seeds(pairs: Sequence[Pair], classes: int) -> None:
-    """Read every seed, so that a bad one is found before anything is trained.
+    """Read every seed, so that invalid ones are reported before training starts.
 
     Raises:
-        InputError: naming the first few that are absent, damaged, or hold a label that is no class.
+        InputError: seeds are absent, damaged or have a label out of range; the message lists the first few.
     """
-    bad = []
+    problems = []
     for file in dict.fromkeys(pair.seed for pair in pairs):
         try:
             read_mask(file, classes)
         except InputError as error:
-            bad.append(str(error))
-    if bad:
-        more = f" (and {len(bad) - _NAMED} more)" if len(bad) > _NAMED else ""
-        raise InputError(f"{len(bad)} of {len(pairs)} seeds cannot be used: {'; '.join(bad[:_NAMED])}{more}")
+            problems.append(str(error))
+    if problems:
+        more = f" (and {len(problems) - _MAX_LISTED} more)" if len(problems) > _MAX_LISTED else ""
+        raise InputError(
+            f"{len(problems)} of {len(pairs)} seeds cannot be used: {' '.join(problems[:_MAX_LISTED])}{more}"
+        )
 
 
 class SeedSamples:
-    """Crops of pictures and their seeds.
+    """Training crops of images and their seeds.
 
     Args:
-        pairs: pictures and seeds, at least one.
-        classes: how many there are.
-        settings: how a picture becomes a crop.
-        seed: of all chance.
+        pairs: images and seeds, at least one.
+        classes: number of classes.
+        settings: augmentation.
+        seed: random seed of the crops.
     """
 
     def __init__(self, pairs: Sequence[Pair], classes: int, settings: AugmentSettings, seed: int) -> None:
         if not pairs:
-            raise InputError("no pictures to train on; give a folder with some")
+            raise InputError("There are no images to train on. Give a folder with images.")
         self.pairs = tuple(pairs)
         self._classes = classes
         self._settings = settings
@@ -159,20 +163,19 @@ class SeedSamples:
         return len(self.pairs)
 
     def sample(self, epoch: int, index: int) -> TrainingCrop:
-        """Crop of picture `index` in an epoch.
+        """Crop image `index` for an epoch.
 
         Raises:
-            ImageError: a picture that cannot be read.
-            InputError: a seed that cannot be used.
-            ShapeError: a seed of another size than its picture.
+            ImageError: the image cannot be read.
+            InputError: the seed cannot be used.
+            ShapeError: the seed and the image differ in size.
         """
         pair = self.pairs[index]
         image, labels = read_image(pair.image), read_mask(pair.seed, self._classes)
         if labels.shape != image.shape[:2]:
             raise ShapeError(
-                f"the seed {pair.seed} is {labels.shape} and its picture {pair.image} is {image.shape[:2]} "
-                "(h, w); "
-                "give seeds of the pictures' own size"
+                f"The seed {pair.seed} is {labels.shape}, but its image {pair.image} is {image.shape[:2]} "
+                "(h, w). Give seeds at the images' size."
             )
         views = self._settings.views
         rng = np.random.default_rng((_CROPS, self._seed, epoch % views if views else epoch, index))
@@ -180,11 +183,11 @@ class SeedSamples:
 
 
 _ORDER, _CROPS = 1, 2
-"""Streams of chance that have nothing to do with each other."""
+"""Labels of independent random streams."""
 
 
 def sample_index(position: int, count: int, seed: int) -> tuple[int, int]:
-    """Epoch and picture at a position of the endless stream: every epoch is a new order of all pictures.
+    """Epoch and image index at a position of the endless stream; every epoch permutes all images anew.
 
     Example:
         >>> sorted(sample_index(p, 4, seed=0)[1] for p in range(4, 8)), sample_index(4, 4, seed=0)[0]
@@ -201,7 +204,7 @@ def _order(count: int, seed: int, epoch: int) -> Int64[np.ndarray, " n"]:
 
 @dataclass(frozen=True, eq=False)
 class _Stream(Dataset["TrainingCrop | TagmaskError"]):
-    """Samples by position. Errors are results: a loader's workers would wrap them beyond recognition."""
+    """Samples by position. Errors are returned, not raised: a DataLoader worker would change their type."""
 
     samples: CropSource
     seed: int
@@ -214,46 +217,51 @@ class _Stream(Dataset["TrainingCrop | TagmaskError"]):
 
 
 def batches(
-    samples: CropSource, seed: int, own: Sequence[Sequence[int]], *, workers: int = 0, pin: bool = False
+    samples: CropSource,
+    seed: int,
+    positions: Sequence[Sequence[int]],
+    *,
+    workers: int = 0,
+    pin: bool = False,
 ) -> Iterator[Batch]:
-    """Batches of a stream.
+    """Load batches of a stream.
 
     Args:
-        samples: what they are made of.
-        seed: of the order.
-        own: positions of the stream, batch by batch, that this process takes.
-        workers: processes that prepare them; 0: this one does.
-        pin: keep them where a GPU can fetch them fast.
+        samples: source of crops.
+        seed: random seed of the order.
+        positions: stream positions of this process, batch by batch.
+        workers: data loading processes; 0: load in this process.
+        pin: put batches in pinned memory, for fast copies to a GPU.
 
     Raises:
-        TagmaskError: of the first sample that cannot be made.
+        TagmaskError: the first sample that cannot be loaded.
     """
     stream = _Stream(samples, seed)
-    made: Iterable[Batch | TagmaskError]
+    loaded: Iterable[Batch | TagmaskError]
     if workers == 0:
-        made = (_together([stream[position] for position in positions]) for positions in own)
+        loaded = (_collate([stream[position] for position in batch]) for batch in positions)
     else:
-        made = DataLoader(
+        loaded = DataLoader(
             stream,
-            batch_sampler=[list(positions) for positions in own],
+            batch_sampler=[list(batch) for batch in positions],
             num_workers=workers,
-            collate_fn=_together,
-            generator=torch.Generator(),  # its own: drawing from the shared one would change what follows
+            collate_fn=_collate,
+            generator=torch.Generator(),  # drawing from the global generator would change later steps
         )
-    for batch in made:
+    for batch in loaded:
         if isinstance(batch, TagmaskError):
             raise batch
         yield Batch(batch.names, batch.pixels.pin_memory(), batch.labels.pin_memory()) if pin else batch
 
 
-def _together(samples: Sequence["TrainingCrop | TagmaskError"]) -> "Batch | TagmaskError":
-    good: list[TrainingCrop] = []
+def _collate(samples: Sequence["TrainingCrop | TagmaskError"]) -> "Batch | TagmaskError":
+    crops: list[TrainingCrop] = []
     for sample in samples:
         if isinstance(sample, TagmaskError):
             return sample
-        good.append(sample)
+        crops.append(sample)
     return Batch(
-        names=tuple(sample.name for sample in good),
-        pixels=torch.from_numpy(np.stack([sample.crop.pixels for sample in good])),
-        labels=torch.from_numpy(np.stack([sample.crop.labels for sample in good]).astype(np.int64)),
+        names=tuple(sample.name for sample in crops),
+        pixels=torch.from_numpy(np.stack([sample.crop.pixels for sample in crops])),
+        labels=torch.from_numpy(np.stack([sample.crop.labels for sample in crops]).astype(np.int64)),
     )

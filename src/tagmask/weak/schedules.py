@@ -1,6 +1,6 @@
-"""The learning rate over steps: pure functions, then the one that reads settings.
+"""Learning rate schedules: pure functions, and one that reads the settings.
 
-t  steps done, from 0        T  steps in all        base  a group's own rate
+t  steps done, from 0        T  total steps        base  base learning rate of a parameter group
 """
 
 import math
@@ -11,7 +11,7 @@ __all__ = ["cosine", "learning_rate", "polynomial", "warmup_factor"]
 
 
 def cosine(base: float, floor: float, t: int, T: int) -> float:
-    """Half a cosine from `base` to `floor`; upwards where the base is lower.
+    """Half a cosine from `base` to `floor`; it rises if the base is lower.
 
     Example:
         >>> cosine(1.0, 0.0, 0, 10), cosine(1.0, 0.0, 5, 10), cosine(0.0, 1e-6, 10, 10)
@@ -21,7 +21,7 @@ def cosine(base: float, floor: float, t: int, T: int) -> float:
 
 
 def polynomial(base: float, floor: float, t: int, T: int, power: float) -> float:
-    """A power of the share of steps that are left, from `base` to `floor`.
+    """Polynomial decay from `base` to `floor`: a power of the share of remaining steps.
 
     Example:
         >>> polynomial(1.0, 0.0, 3, 4, 2.0)
@@ -31,7 +31,7 @@ def polynomial(base: float, floor: float, t: int, T: int, power: float) -> float
 
 
 def warmup_factor(t: int, steps: int, ratio: float) -> float:
-    """Share of the curve during the first `steps`: linear from `ratio` to 1.
+    """Factor of the scheduled rate during the first `steps`: linear from `ratio` to 1.
 
     Example:
         >>> warmup_factor(0, 100, 0.5), warmup_factor(50, 100, 0.5), warmup_factor(100, 100, 0.5)
@@ -41,14 +41,14 @@ def warmup_factor(t: int, steps: int, ratio: float) -> float:
 
 
 def learning_rate(settings: ScheduleSettings, base: float, t: int) -> float:
-    """Learning rate of a group at step t.
+    """Learning rate of a parameter group at step t.
 
-    Every group is drawn towards the same floor, so that one of base 0 does not stay there: it rises to the
-    floor. That is how the authors' program treats CLIP's weights, which it means to fix.
+    All groups approach the same floor, so a group with base rate 0 rises to it. In the authors' code this
+    happens to CLIP's weights, which they intend to freeze.
 
     Args:
-        settings: which curve.
-        base: the group's own rate, before any curve.
+        settings: schedule.
+        base: base learning rate of the group.
         t: steps done.
 
     Source:

@@ -1,6 +1,6 @@
-"""Where seeds come from: masks of tags or of words, activation maps, or PNGs that are there already.
+"""Sources of seeds: a frozen CLIP, class activation maps, or existing PNG masks.
 
-Each source is a `MaskSource`, which `maskfolder.write_masks` turns into a folder.
+Each is a `MaskSource`; `mask_folder.write_masks` writes its masks to a folder.
 """
 
 import logging
@@ -38,73 +38,78 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SeedOptions:
-    """Where seeds come from: a frozen CLIP, activation maps, or masks that are there already.
+    """Options of the seed source: a frozen CLIP, activation maps, or existing masks.
 
     Raises:
-        InputError: options that exclude each other, or lack another.
+        InputError: options that exclude each other, or that need another option.
     """
 
     words: tuple[str, ...] | None
     """Class names without the background; None: the recipe's."""
     recipe: str | None = None
+    """Name of the recipe for a CLIP; None: chosen by `settings`."""
     settings: Mapping[str, object] = field(default_factory=dict)
-    """Of the recipe, by name."""
+    """Overrides of the recipe's settings, by name."""
     background: tuple[str, ...] | None = None
     """Background words; None: those of the recipe or of the weights."""
     tags_file: Path | None = None
-    """What is in each image; None: the recipe finds out."""
+    """File of ground-truth tags of each image; None: the recipe predicts the tags."""
     cams: Path | None = None
     """Folder of activation maps."""
     threshold: float | None = None
-    """Of the maps: what the background scores."""
+    """Background score for activation maps."""
     truth: Path | None = None
-    """Folder of true masks of some images, which choose the threshold where none is given."""
+    """Folder of ground-truth masks of some images, used to choose the threshold if none is given."""
     masks: Path | None = None
-    """Folder of index PNGs, to be checked and copied."""
+    """Folder of existing index PNGs, to check and copy."""
 
     def __post_init__(self) -> None:
         if self.cams is not None and self.masks is not None:
-            raise InputError("--cams and --masks exclude each other; give one of them")
+            raise InputError("--cams and --masks exclude each other. Give only one of them.")
         if self.cams is None and (self.threshold is not None or self.truth is not None):
-            raise InputError("--threshold and --truth are for activation maps; give --cams DIR too")
+            raise InputError("--threshold and --truth need activation maps. Give --cams DIR too.")
         if self.uses_clip:
             return
         if self.recipe is not None or self.words is None:
             raise InputError(
-                "masks and maps do not say what they show; name the classes in order, -w cat -w dog"
+                "Masks and activation maps have no class names. Name the classes in order: -w cat -w dog."
             )
         if self.cams is not None and self.threshold is None and self.truth is None:
             raise InputError(
-                "maps are cut at a threshold; give --threshold T, or --truth DIR to choose it by"
+                "Activation maps need a threshold. Give --threshold T, or --truth DIR to choose it."
             )
 
     @property
     def uses_clip(self) -> bool:
-        """Seeds are made by a CLIP."""
+        """Whether a CLIP computes the seeds."""
         return self.cams is None and self.masks is None
 
 
-def seed_recipe(options: SeedOptions, usual: tuple[str, ...] = ()) -> MaskRecipe | TagFirstRecipe:
-    """The recipe by which a CLIP makes seeds.
+def seed_recipe(
+    options: SeedOptions, default_background: tuple[str, ...] = ()
+) -> MaskRecipe | TagFirstRecipe:
+    """Resolve the recipe of seeds from a CLIP.
 
     Args:
-        options: of seeds that a CLIP makes.
-        usual: the weights' own background words, for own words that come without any.
+        options: with `uses_clip`.
+        default_background: the weights' background words, used with words that come without a background.
 
     Raises:
-        InputError: no words and no recipe, or anything in them that cannot be used.
+        InputError: neither words nor a recipe, or invalid ones.
     """
-    usual = usual if options.recipe is None else ()
-    return mask_recipe(options.recipe, options.words, options.background, None, options.settings, usual)
+    default_background = default_background if options.recipe is None else ()
+    return mask_recipe(
+        options.recipe, options.words, options.background, None, options.settings, default_background
+    )
 
 
 def seed_source(images: Sequence[FoundImage], options: SeedOptions, clip: Callable[[], Clip]) -> MaskSource:
-    """What makes the seeds that options ask for; all that can be refused is refused here, not at an image.
+    """Build the seed source of the options; invalid options are refused here, before the first image.
 
     Args:
-        images: all of them; where a threshold is to be chosen, it is by those whose truth is known.
-        options: where seeds come from.
-        clip: loads the CLIP; called last, and only where it is needed.
+        images: all images; those with a ground-truth mask are used to choose a threshold.
+        options: of the source.
+        clip: loads the CLIP; called last, and only if needed.
 
     Raises:
         TagmaskError: words, recipe, tags file, maps or weights that cannot be used.
@@ -123,33 +128,34 @@ def seed_source(images: Sequence[FoundImage], options: SeedOptions, clip: Callab
 def _threshold(images: Sequence[FoundImage], options: SeedOptions, cams: Path, classes: int) -> float:
     if options.threshold is not None or options.truth is None:
         return options.threshold or 0.0
-    found = sweep_thresholds(images, cams, options.truth, classes)
+    result = sweep_thresholds(images, cams, options.truth, classes)
     _LOG.info(
-        "threshold %.2f gives the best mIoU of %d tried, %.1f%%; "
-        "stopping at the first decrease would take %.2f",
-        found.best,
-        len(found.miou),
-        100 * max(found.miou),
-        found.first_peak,
+        "Threshold %.2f has the best mIoU of %d thresholds, %.1f%%. "
+        "MCTformer's rule (stop at the first decrease) would choose %.2f.",
+        result.best,
+        len(result.miou),
+        100 * max(result.miou),
+        result.first_peak,
     )
-    return found.best
+    return result.best
 
 
 def from_segmenter(segmenter: Segmenter, tags: Mapping[str, Sequence[int]] | None = None) -> MaskSource:
-    """Seeds by a frozen CLIP: of found tags or given ones (CLS-SEG), or of all words (SCLIP).
+    """Seeds from a frozen CLIP: of predicted or given tags (CLS-SEG), or of all words (SCLIP).
 
     Args:
-        segmenter: with a background, so that label 0 is what is none of the words.
-        tags: classes that are in each picture, by its name without folder and ending, counted from 0 without
-            the background; none: the segmenter looks for itself.
+        segmenter: with a background, so that label 0 stands for pixels of none of the words.
+        tags: given tags: classes of each image, by its name without folder and suffix, counted from 0
+            without the background; None: the segmenter predicts the tags.
 
     Raises:
-        InputError: a segmenter without a background, or with more classes than a PNG of 8 bits can tell.
+        InputError: a segmenter without a background, or with more than 254 classes.
     """
     if not segmenter.background or len(segmenter.words) > 254:
         raise InputError(
-            f"seeds need a background and at most 254 classes; {segmenter.recipe.name} has "
-            f"{len(segmenter.words)} classes and {'a' if segmenter.background else 'no'} background"
+            f"Seeds need a background and at most 254 classes, but {segmenter.recipe.name} has "
+            f"{len(segmenter.words)} classes and {'a' if segmenter.background else 'no'} background. "
+            "Give background words, or fewer classes."
         )
 
     def make(image: FoundImage) -> Mask:
@@ -159,37 +165,41 @@ def from_segmenter(segmenter: Segmenter, tags: Mapping[str, Sequence[int]] | Non
 
     settings = {
         "source": "segmenter",
-        "recipe": _plain(segmenter.recipe.flat()),
+        "recipe": _without_name(segmenter.recipe.flat()),
         "weights": file_hash(*segmenter.clip.files),
         "precision": segmenter.clip.precision,
-        "tags": None if tags is None else {name: list(own) for name, own in tags.items()},
+        "tags": None if tags is None else {name: list(classes) for name, classes in tags.items()},
     }
     return MaskSource("seeds", segmenter.words, settings, make)
 
 
 def from_cams(folder: Path, words: Sequence[str], threshold: float) -> MaskSource:
-    """Seeds by activation maps, one `.npy` a picture, cut at a threshold.
+    """Seeds from activation maps, one `.npy` per image, at a threshold.
 
     Args:
-        folder: the maps, named as the pictures are.
+        folder: maps with the images' names.
         words: class names without the background, which becomes label 0.
-        threshold: what the background scores, 0..1; see `sweep_thresholds`.
+        threshold: background score, 0..1; see `sweep_thresholds`.
     """
 
     def make(image: FoundImage) -> Mask:
         size = _size(image)
-        return _named(image, lambda: cam_labels(_cams_of(folder, image, len(words)), threshold, size))
+        cams = _cams_of(folder, image, len(words))
+        try:
+            return cam_labels(cams, threshold, size)
+        except ShapeError as error:
+            raise ShapeError(f"{image.path}: {error}") from error
 
     settings = {"source": "cams", "folder": str(folder.resolve()), "threshold": threshold}
     return MaskSource("seeds", ("background", *words), settings, make)
 
 
 def from_masks(folder: Path, words: Sequence[str]) -> MaskSource:
-    """Seeds that are there already as index PNGs, checked and copied.
+    """Seeds from existing index PNGs, checked and copied.
 
     Args:
-        folder: the masks, named as the pictures are.
-        words: class names, the background's first.
+        folder: masks with the images' names.
+        words: class names, background first.
     """
 
     def make(image: FoundImage) -> Mask:
@@ -197,8 +207,8 @@ def from_masks(folder: Path, words: Sequence[str]) -> MaskSource:
         size = _size(image)
         if mask.shape != size:
             raise ShapeError(
-                f"the mask of {image.path} is {mask.shape} and the picture {size} (h, w); "
-                "give masks of the pictures' own size"
+                f"The mask of {image.path} is {mask.shape}, but the image is {size} (h, w). "
+                "Give masks at the images' size."
             )
         return mask
 
@@ -207,17 +217,17 @@ def from_masks(folder: Path, words: Sequence[str]) -> MaskSource:
 
 
 def sweep_thresholds(images: Sequence[FoundImage], cams: Path, truth: Path, classes: int) -> Sweep:
-    """Try all thresholds on the pictures whose truth is known.
+    """Evaluate all thresholds on the images with a ground-truth mask.
 
     Args:
-        images: the pictures; those without a true mask are passed over.
-        cams: folder of maps.
+        images: images; those without a ground-truth mask are skipped.
+        cams: folder of activation maps.
         truth: folder of index PNGs.
-        classes: how many there are, without the background.
+        classes: number of classes, without the background.
 
     Raises:
-        InputError: no picture has a true mask, or a file of maps is bad.
-        ShapeError: maps and truth of different sizes.
+        InputError: no image has a ground-truth mask, or a file of maps is invalid.
+        ShapeError: maps and ground truth differ in size.
     """
 
     def pairs() -> Iterator[tuple[Cams, Mask]]:
@@ -233,18 +243,11 @@ def _cams_of(folder: Path, image: FoundImage, classes: int) -> Cams:
     return read_cams(folder / f"{image.path.stem}.npy", classes)
 
 
-def _named(image: FoundImage, make: Callable[[], Mask]) -> Mask:
-    try:
-        return make()
-    except ShapeError as error:
-        raise ShapeError(f"{image.path}: {error}") from error
-
-
 def _size(image: FoundImage) -> Size:
     pixels = read_image(image.path)
     return pixels.shape[0], pixels.shape[1]
 
 
-def _plain(recipe: Mapping[str, object]) -> dict[str, object]:
-    """A recipe for JSON, without what only shows."""
+def _without_name(recipe: Mapping[str, object]) -> dict[str, object]:
+    """Recipe settings as JSON values, without the name, which does not affect the masks."""
     return {name: value for name, value in recipe.items() if name != "name"}

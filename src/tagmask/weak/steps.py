@@ -1,8 +1,8 @@
-"""The steps from seeds to a student, each in a folder of its own: where the parts of `weak/` meet.
+"""The steps from seeds to a student, each with its own folder.
 
-pictures, seeds      -> train_weakclip -> FOLDER/model.safetensors
-pictures, a WeakCLIP -> pseudo_source  -> masks, by `maskfolder.write_masks`
-pictures, masks      -> train_student  -> FOLDER/model.safetensors
+images, seeds      -> train_weakclip -> FOLDER/model.safetensors
+images, a WeakCLIP -> pseudo_source  -> masks, by `mask_folder.write_masks`
+images, masks      -> train_student  -> FOLDER/model.safetensors
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -52,28 +52,29 @@ _GB = 10**9
 
 
 def train_weakclip(config: TrainConfig, folder: Path, watch: Watch | None = None) -> Path:
-    """Train a WeakCLIP on seeds, or go on with it.
+    """Train a WeakCLIP on seeds, or resume its training.
 
     Args:
-        config: `model.kind` is "weakclip"; pictures, seeds and CLIP's weights are named.
-        folder: where to; see `loop.fit`.
-        watch: called now and then with how it stands.
+        config: with `model.kind` "weakclip", images, seeds and CLIP's weights.
+        folder: run folder; see `loop.fit`.
+        watch: called with progress reports.
 
     Returns:
         The model's file.
 
     Raises:
-        TagmaskError: see `loop.fit`; bad seeds are all named before anything is trained.
+        TagmaskError: see `loop.fit`; invalid seeds are reported before training starts.
     """
     check_choice("model.kind", config.model.kind, ("weakclip",))
     if not config.model.weights:
-        raise InputError("model.weights is empty; give CLIP's, as in --set weights=miniature")
-    config, pairs = _with_data(config)
+        raise InputError("model.weights is empty. Give CLIP weights, as in --set weights=miniature.")
+    config, pairs = _resolve_data(config)
     clip = load(config.model.weights, device=_device(config), precision="float32")
     check_weakclip(config, config.model.words, clip.geometry)
     _check_masks(config, pairs)
-    own = config.model
-    model = WeakClip.of(clip, own.words, weak_settings(config), own.as_, seed=config.run.seed)
+    model = WeakClip.of(
+        clip, config.model.words, weak_settings(config), config.model.as_, seed=config.run.seed
+    )
     config = replace(config, augment=replace(config.augment, mean=model.mean, std=model.std))
     task = WeakClipTask(model, config, _cache(config, model, folder))
     samples = SeedSamples(pairs, len(config.model.words), config.augment, config.run.seed)
@@ -83,35 +84,35 @@ def train_weakclip(config: TrainConfig, folder: Path, watch: Watch | None = None
 
 
 def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None) -> Path:
-    """Train a student on masks, or go on with it.
+    """Train a student on masks, or resume its training.
 
     Args:
-        config: `model.kind` is a student's name; pictures and masks are named.
-        folder: where to; see `loop.fit`.
-        watch: called now and then with how it stands.
+        config: with a student's name as `model.kind`, images and masks.
+        folder: run folder; see `loop.fit`.
+        watch: called with progress reports.
 
     Returns:
         The student's file.
 
     Raises:
-        TagmaskError: see `loop.fit`; bad masks are all named before anything is trained.
+        TagmaskError: see `loop.fit`; invalid masks are reported before training starts.
     """
     check_choice("model.kind", config.model.kind, tuple(STUDENTS))
-    config, pairs = _with_data(config)
+    config, pairs = _resolve_data(config)
     words = config.model.words
     check_student(config, words)
     _check_masks(config, pairs)
     net = new_student(config, len(words))
     settings: Mapping[str, int | float] = {}
     mean, std = (_times(triple, 1 / 255) for triple in (config.augment.mean, config.augment.std))
-    takes_over = STUDENTS[config.model.kind].inherited_preprocessing
-    if takes_over is not None:
-        clips = takes_over(net)
-        settings, (mean, std) = clips.settings, clips.statistics
-        known = replace(config.augment, mean=_times(mean, 255.0), std=_times(std, 255.0))
-        config = replace(config, augment=known)
+    inherited_preprocessing = STUDENTS[config.model.kind].inherited_preprocessing
+    if inherited_preprocessing is not None:
+        inherited = inherited_preprocessing(net)
+        settings, (mean, std) = inherited.settings, inherited.statistics
+        augment = replace(config.augment, mean=_times(mean, 255.0), std=_times(std, 255.0))
+        config = replace(config, augment=augment)
     card = StudentCard(config.model.kind, words, True, settings, mean, std)
-    # Convolutions on a processor are faster so, most of all in bfloat16.
+    # channels_last makes convolutions faster on a CPU, most of all in bfloat16.
     net = net.to(_device(config)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = StudentTask(TrainedStudent(card, net), config)
     samples = SeedSamples(pairs, len(words), config.augment, config.run.seed)
@@ -126,17 +127,17 @@ def _times(triple: tuple[float, float, float], factor: float) -> tuple[float, fl
 
 @dataclass(frozen=True)
 class PseudoSettings:
-    """How a trained WeakCLIP looks at its training pictures once more."""
+    """Multi-scale inference and CRF settings of pseudo-masks."""
 
     scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
     flip: bool = True
-    """Every size a second time, mirrored."""
+    """Also process every scale mirrored."""
     crf: str | None = "weakclip/voc"
-    """Settings of the dense CRF, by name; None: no CRF."""
+    """Dense CRF settings, by name; None: no CRF."""
 
     def __post_init__(self) -> None:
         if not self.scales:
-            raise InputError("scales are empty; give at least one, as in (1.0,)")
+            raise InputError("scales is empty. Give at least one scale, as in (1.0,).")
         for scale in self.scales:
             check_number("scales", scale, 0.01, 100)
         if self.crf is not None:
@@ -144,10 +145,10 @@ class PseudoSettings:
 
 
 def trained_weakclip(run: Path, *, device: str = "auto", precision: str = "float32") -> WeakClip:
-    """The model that a finished run left, in evaluation mode.
+    """Load the model of a finished run, in evaluation mode.
 
     Raises:
-        InputError: the folder holds no finished run of WeakCLIP.
+        InputError: the folder has no finished WeakCLIP run.
         WeightsError: its file, or CLIP's, cannot be used.
     """
     metadata = read_metadata(run, "weakclip")
@@ -163,18 +164,18 @@ def pseudo_source(
     precision: str = "float32",
     tags: Mapping[str, Sequence[int]] | None = None,
 ) -> MaskSource:
-    """Pseudo-masks by a trained WeakCLIP: windows as large as its crops, at several sizes, then a CRF.
+    """Pseudo-masks from a trained WeakCLIP: sliding windows of its crop size, several scales, then a CRF.
 
     Args:
         run: folder of the finished run.
-        settings: sizes and CRF.
+        settings: scales, flip and CRF.
         device: as `tagmask.load` takes it.
-        precision: likewise, "auto" included.
-        tags: classes that are in each picture, by its name without folder and ending, counted from 0 without
-            the background: no others are looked for. The paper does without.
+        precision: likewise, including "auto".
+        tags: given tags: classes of each image, by its name without folder and suffix, counted from 0
+            without the background; only these are candidate classes. The paper uses none.
 
     Raises:
-        InputError: the folder holds no finished run of WeakCLIP.
+        InputError: the folder has no finished WeakCLIP run.
         WeightsError: its file, or CLIP's, cannot be used.
     """
     precision = choose_precision(precision, choose_device(device))
@@ -199,16 +200,16 @@ def pseudo_source(
     fingerprint_fields = {
         "model": file_hash(run / MODEL_FILE),
         "precision": precision,
-        "tags": None if tags is None else {name: list(own) for name, own in tags.items()},
+        "tags": None if tags is None else {name: list(classes) for name, classes in tags.items()},
         **asdict(settings),
     }
     return MaskSource("pseudo", model.words, fingerprint_fields, make)
 
 
-def _with_data(config: TrainConfig) -> tuple[TrainConfig, tuple[Pair, ...]]:
-    """The settings with their words and absolute folders, and the images and masks they name."""
+def _resolve_data(config: TrainConfig) -> tuple[TrainConfig, tuple[Pair, ...]]:
+    """Fill in class names and absolute paths; also return the pairs of images and masks."""
     pairs = pairs_of(config)
-    images, seeds = (_absolute(place) for place in (config.data.images, config.data.seeds))
+    images, seeds = (_absolute(path) for path in (config.data.images, config.data.seeds))
     words = words_for(config, words_of(seeds), seeds)
     weights = config.model.weights
     if weights and Path(weights).expanduser().exists():
@@ -221,27 +222,27 @@ def _with_data(config: TrainConfig) -> tuple[TrainConfig, tuple[Pair, ...]]:
 
 
 def _check_masks(config: TrainConfig, pairs: Sequence[Pair]) -> None:
-    """Read every mask, in the first process, unless the settings say not to."""
+    """Check every mask, in the first process, unless `data.check` is off."""
     if config.data.check and ranks_here().first:
         check_seeds(pairs, len(config.model.words))
 
 
-def _absolute(place: str) -> Path:
-    """A path that means the same wherever a run is taken up again."""
-    return Path(place).expanduser().resolve()
+def _absolute(path: str) -> Path:
+    """Absolute path, so that a run can resume from another working directory."""
+    return Path(path).expanduser().resolve()
 
 
 def _inputs(config: TrainConfig, pairs: Sequence[Pair]) -> dict[str, object]:
-    """What a run is fed with, beside its settings: which pictures, and how their masks were made."""
-    stage = read_run_folder(Path(config.data.seeds))
+    """Fingerprints of a run's data: its images, and the settings of its masks."""
+    seeds = read_run_folder(Path(config.data.seeds))
     return {
-        "pictures": f"{len(pairs)} ({fingerprint({'names': [pair.name for pair in pairs]})})",
-        "masks": None if stage is None else fingerprint(stage.settings),
+        "images": f"{len(pairs)} ({fingerprint({'names': [pair.name for pair in pairs]})})",
+        "masks": None if seeds is None else fingerprint(seeds.settings),
     }
 
 
 def _device(config: TrainConfig) -> str:
-    """The device asked for; with several processes, each the GPU of its own rank."""
+    """The configured device; with several processes, the GPU of this process's local rank."""
     device = choose_device(config.run.device)
     ranks = ranks_here()
     if device.type != "cuda" or ranks.world == 1:
@@ -251,9 +252,9 @@ def _device(config: TrainConfig) -> str:
 
 
 def _cache(config: TrainConfig, model: WeakClip, folder: Path) -> FeatureCache | None:
-    """Features are worth keeping only where crops come again; all processes share them."""
+    """Feature cache, if CLIP is frozen and crops repeat; all processes share the size limit."""
     if not config.run.cache_gb or not config.augment.views or config.model.freeze != "paper":
         return None
     limit = int(config.run.cache_gb * _GB) // ranks_here().world
-    model.parameter_groups(config.model.freeze)  # says what is fixed
+    model.parameter_groups(config.model.freeze)  # sets which parameters are frozen, for the hash
     return FeatureCache(folder / "features", frozen_hash(model), limit)

@@ -1,4 +1,4 @@
-"""A page on a whole run: curves of what was trained, and seeds, pseudo-masks and student side by side."""
+"""HTML report on a whole run: training curves, and seeds, pseudo-masks and student masks side by side."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from tagmask.types import Image
 from tagmask.weak.mask_folder import mask_file, read_mask, words_of
 from tagmask.weak.train_log import read_log
 
-__all__ = ["Looker", "run_curves", "run_page"]
+__all__ = ["SegmentFunction", "run_curves", "run_page"]
 
-Looker = Callable[[Image], Segmentation]
-"""A student, or anything that masks a picture."""
+SegmentFunction = Callable[[Image], Segmentation]
+"""A student, or any other function that segments an image."""
 
 
 @dataclass(frozen=True)
-class _Masks:
-    by: str
+class _MaskSet:
+    name: str
     folder: Path
     words: tuple[str, ...]
 
@@ -32,41 +32,41 @@ def run_page(
     images: Sequence[FoundImage],
     masks: Mapping[str, Path],
     runs: Mapping[str, Path],
-    student: Looker | None,
+    student: SegmentFunction | None,
     metadata: Mapping[str, str],
     *,
     shown: int = 12,
 ) -> str:
-    """The page as HTML.
+    """Render the report as HTML.
 
     Args:
-        images: all pictures; some are shown, spread evenly over them.
-        masks: folders of masks of the pictures, by what made them, in the order of the steps.
-        runs: folders of training runs, by what was trained.
-        student: what came out, if it is there.
-        metadata: what the reader may want to know.
-        shown: how many pictures.
+        images: all images; an evenly spaced selection is shown.
+        masks: mask folders by the name of the step that wrote them, in the order of the steps.
+        runs: folders of training runs, by the name of the model.
+        student: the trained student, if there is one.
+        metadata: facts for the reader, such as words and version.
+        shown: number of images to show.
 
     Raises:
-        InputError: a folder of masks that is not finished, or a log that cannot be read.
+        InputError: a folder of masks is not finished, or a log cannot be read.
     """
-    made = [_Masks(by, folder, words_of(folder)) for by, folder in masks.items()]
+    mask_sets = [_MaskSet(name, folder, words_of(folder)) for name, folder in masks.items()]
     names = dict(zip(images, map(str, output_names(images)), strict=True))
     step = max(len(images) / max(shown, 1), 1.0)
-    chosen = [images[int(i * step)] for i in range(min(shown, len(images)))]
-    sights = [sight for image in chosen if (sight := _sight(image, names[image], made, student))]
+    selected = [images[int(i * step)] for i in range(min(shown, len(images)))]
+    items = [item for image in selected if (item := _report_item(image, names[image], mask_sets, student))]
     charts = [chart for what, folder in runs.items() for chart in run_curves(what, folder)]
-    return render("From words to a segmenter", _LEAD, sights, metadata, charts=charts)
+    return render("From words to a segmenter", _LEAD, items, metadata, charts=charts)
 
 
 _LEAD = (
-    "Words and pictures were all that was given. A frozen CLIP made the first masks; WeakCLIP learned from "
-    "them and masked the pictures again; a student learned from that, and needs neither CLIP nor words."
+    "The only inputs were words and images. A frozen CLIP computed seed masks. WeakCLIP was trained on them "
+    "and predicted pseudo-masks. A student was trained on those; it needs neither CLIP nor words."
 )
 
 
 def run_curves(what: str, folder: Path) -> list[Curves]:
-    """Losses and learning rate of a run, step by step; none where it has no log.
+    """Curves of losses and learning rate of a run; empty if it has no log.
 
     Raises:
         InputError: the log cannot be read.
@@ -87,18 +87,20 @@ def run_curves(what: str, folder: Path) -> list[Curves]:
     ]
 
 
-def _sight(image: FoundImage, name: str, made: Sequence[_Masks], student: Looker | None) -> ReportItem | None:
-    """One picture; None where it cannot be read, or no step has a mask of it."""
+def _report_item(
+    image: FoundImage, name: str, mask_sets: Sequence[_MaskSet], student: SegmentFunction | None
+) -> ReportItem | None:
+    """One image of the report; None if it cannot be read or has no mask."""
     try:
         pixels = read_image(image.path)
     except TagmaskError:
         return None
-    found = [
-        (masks.by, Segmentation(masks.words, read_mask(file, len(masks.words)), None, True, "float32"))
-        for masks in made
+    results = [
+        (masks.name, Segmentation(masks.words, read_mask(file, len(masks.words)), None, True, "float32"))
+        for masks in mask_sets
         if (file := mask_file(masks.folder, name)).exists()
     ]
     if student is not None:
-        found.append(("student", student(np.ascontiguousarray(pixels))))
-    # the last step first: it is what the reader came for
-    return ReportItem(name, pixels, None, tuple(reversed(found))) if found else None
+        results.append(("student", student(np.ascontiguousarray(pixels))))
+    # The last step first: it is the final result.
+    return ReportItem(name, pixels, None, tuple(reversed(results))) if results else None

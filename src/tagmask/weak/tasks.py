@@ -1,4 +1,4 @@
-"""WeakCLIP and students as the loop wants them: what is trained, by which losses, and what to look at."""
+"""WeakCLIP and students as tasks of the training loop: parameters, losses, sample pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,19 +22,19 @@ from tagmask.weak.students.kind import ParameterGroup
 from tagmask.weak.students.student_file import TrainedStudent, save_student
 from tagmask.weak.trunk import Trunk
 
-__all__ = ["StudentTask", "WeakClipTask", "shown", "side_by_side"]
+__all__ = ["StudentTask", "WeakClipTask", "side_by_side", "to_rgb"]
 
 _SHOWN = 3
-"""Crops of a batch that a sample picture has."""
+"""Number of crops in a sample picture."""
 
 
 class WeakClipTask:
-    """WeakCLIP, trained on seeds.
+    """Training of WeakCLIP on seeds.
 
     Args:
-        model: on its device; its groups are set for `config.model.freeze`.
-        config: losses, and how pixels were normalised.
-        cache: keeps the fixed CLIP's features of crops that come again; of no use where CLIP is trained.
+        model: on its device; its parameter groups are set for `config.model.freeze`.
+        config: losses, and the normalisation of pixels.
+        cache: caches the frozen CLIP's features of repeated crops; ignored if CLIP is trained.
     """
 
     def __init__(self, model: WeakClip, config: TrainConfig, cache: FeatureCache | None = None) -> None:
@@ -45,18 +45,18 @@ class WeakClipTask:
         self._cache = cache if model.clip_fixed else None
 
     def groups(self) -> list[ParameterGroup]:
-        """As the model groups them."""
+        """The model's parameter groups."""
         return self._groups
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Seed, CRF and contrast terms, and their weighted sum, in float32 whatever the products are in."""
+        """Seed, CRF and contrast terms and their weighted sum, in float32 also under autocast."""
         output = self.model.head(self._features(batch))
         with torch.autocast(batch.pixels.device.type, enabled=False):
-            whole = WeakClipOutput(output.logits.float(), output.scores.float())
-            return dict(losses.total(whole, batch.labels, shown(batch, self._augment), self._settings))
+            output = WeakClipOutput(output.logits.float(), output.scores.float())
+            return dict(losses.total(output, batch.labels, to_rgb(batch, self._augment), self._settings))
 
     def picture(self, batch: Batch) -> PIL.Image.Image | None:
-        """Crops, their seeds, and what the model says."""
+        """Draw crops, their seeds and the model's predictions."""
         self.model.eval()
         with torch.no_grad():
             logits = self.model(batch.pixels[:_SHOWN]).logits
@@ -64,32 +64,34 @@ class WeakClipTask:
         return side_by_side(batch, logits, self.model.words, self._augment)
 
     def save(self, path: Path) -> None:
-        """In WeakCLIP's own format; CLIP is left out while it is fixed."""
+        """Save in this package's format, without a frozen CLIP's weights."""
         model_file.save(self.model, path)
 
     def _features(self, batch: Batch) -> Trunk:
         if self._cache is None:
             return self.model.features(batch.pixels)
         keys = [self._cache.key(pixels) for pixels in batch.pixels]
-        kept = [self._cache.get(key) for key in keys]
-        new = [place for place, held in enumerate(kept) if held is None]
-        if new:
-            made = self.model.features(batch.pixels[new]).tensors()
-            for row, place in enumerate(new):
-                own = {name: tensor[row : row + 1] for name, tensor in made.items()}
-                self._cache.put(keys[place], own)
-                kept[place] = own
-        found = [held for held in kept if held is not None]
+        entries = [self._cache.get(key) for key in keys]
+        missing = [index for index, entry in enumerate(entries) if entry is None]
+        if missing:
+            computed = self.model.features(batch.pixels[missing]).tensors()
+            for row, index in enumerate(missing):
+                entry = {name: tensor[row : row + 1] for name, tensor in computed.items()}
+                self._cache.put(keys[index], entry)
+                entries[index] = entry
+        complete = [entry for entry in entries if entry is not None]
         device = batch.pixels.device
-        return Trunk.of({name: torch.cat([held[name].to(device) for held in found]) for name in found[0]})
+        return Trunk.of(
+            {name: torch.cat([entry[name].to(device) for entry in complete]) for name in complete[0]}
+        )
 
 
 class StudentTask:
-    """A student, trained on masks as if they were the truth.
+    """Training of a student on masks, which serve as ground truth.
 
     Args:
         student: on its device, in training mode.
-        config: how pixels were normalised.
+        config: the normalisation of pixels.
     """
 
     def __init__(self, student: TrainedStudent, config: TrainConfig) -> None:
@@ -102,17 +104,17 @@ class StudentTask:
         return self._student.net
 
     def groups(self) -> list[ParameterGroup]:
-        """As its kind groups them."""
+        """The student's parameter groups."""
         return list(parameter_groups(self._student.card.student, self._student.net))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy at the labels' size; a mean over pixels that have a label, 0 where none has."""
-        logits = self._enlarged(self.model(batch.pixels), batch.labels)
+        """Cross-entropy at the labels' size: mean over labelled pixels, 0 if there are none."""
+        logits = self._resized(self.model(batch.pixels), batch.labels)
         summed = functional.cross_entropy(logits, batch.labels, ignore_index=IGNORE_INDEX, reduction="sum")
         return {"total": summed / (batch.labels != IGNORE_INDEX).sum().clamp(min=1)}
 
     def picture(self, batch: Batch) -> PIL.Image.Image | None:
-        """Crops, their masks, and what the student says."""
+        """Draw crops, their masks and the student's predictions."""
         self.model.eval()
         with torch.no_grad():
             logits = self.model(batch.pixels[:_SHOWN])
@@ -120,10 +122,10 @@ class StudentTask:
         return side_by_side(batch, logits, self._student.card.words, self._augment)
 
     def save(self, path: Path) -> None:
-        """As one file that runs without anything else."""
+        """Save as one self-contained file."""
         save_student(path, self._student)
 
-    def _enlarged(
+    def _resized(
         self, logits: Float[Tensor, "b k _ _"], labels: Int[Tensor, "b h w"]
     ) -> Float[Tensor, "b k h w"]:
         size = (labels.shape[1], labels.shape[2])
@@ -132,8 +134,8 @@ class StudentTask:
         )
 
 
-def shown(batch: Batch, settings: AugmentSettings) -> UInt8[Tensor, "b 3 h w"]:
-    """The crops as RGB again; padding has the mean colour."""
+def to_rgb(batch: Batch, settings: AugmentSettings) -> UInt8[Tensor, "b 3 h w"]:
+    """Undo the normalisation of the crops; padding gets the mean colour."""
     mean, std = (batch.pixels.new_tensor(values)[:, None, None] for values in (settings.mean, settings.std))
     return (batch.pixels * std + mean).round_().clamp_(0, 255).to(torch.uint8)
 
@@ -141,20 +143,20 @@ def shown(batch: Batch, settings: AugmentSettings) -> UInt8[Tensor, "b 3 h w"]:
 def side_by_side(
     batch: Batch, logits: Float[Tensor, "b k _ _"], words: Sequence[str], settings: AugmentSettings
 ) -> PIL.Image.Image:
-    """A row a crop: the picture, what it is trained on, and what is said of it.
+    """Draw one row per crop: the image, its training labels and the prediction.
 
     Args:
-        batch: at least as many crops as there are rows of logits.
+        batch: at least as many crops as there are logits.
         logits: of the first crops, of any size.
-        words: what the classes are called, background first.
-        settings: how pixels were normalised.
+        words: class names, background first.
+        settings: the normalisation of pixels.
     """
     count = len(logits)
     size = (batch.labels.shape[1], batch.labels.shape[2])
-    said = functional.interpolate(logits.float(), size=size, mode="bilinear").argmax(dim=1)
-    images = shown(batch, settings)[:count].permute(0, 2, 3, 1).cpu().numpy()
+    predicted = functional.interpolate(logits.float(), size=size, mode="bilinear").argmax(dim=1)
+    images = to_rgb(batch, settings)[:count].permute(0, 2, 3, 1).cpu().numpy()
     rows = []
-    for image, given, found in zip(images, batch.labels.cpu().numpy(), said.cpu().numpy(), strict=False):
-        masks = (overlay(image, each.astype(np.uint8), words, skip={0}) for each in (given, found))
+    for image, *labels in zip(images, batch.labels.cpu().numpy(), predicted.cpu().numpy(), strict=False):
+        masks = (overlay(image, each.astype(np.uint8), words, skip={0}) for each in labels)
         rows.append(np.concatenate([image, *(np.asarray(mask) for mask in masks)], axis=1))
     return PIL.Image.fromarray(np.concatenate(rows))

@@ -1,6 +1,6 @@
-"""What is known of a run: a row a step in `log.csv`, and TensorBoard's own files where that is wanted.
+"""Training logs: one row per step in `log.csv`, and optionally TensorBoard event files.
 
-The rows of a run that was stopped and taken up again are those of one that never stopped, but for its speed.
+A resumed run has the same rows as an uninterrupted one.
 """
 
 import csv
@@ -20,15 +20,15 @@ _FILE = "log.csv"
 
 
 class TrainLog:
-    """The log of a run in its folder.
+    """Writer of a run's log.
 
     Args:
-        folder: of the run.
-        start: steps done; rows beyond them are taken out, since those steps will be done again.
-        tensorboard: also write its event files.
+        folder: run folder.
+        start: steps done; later rows are removed, since those steps will be repeated.
+        tensorboard: also write TensorBoard event files.
 
     Raises:
-        InputError: TensorBoard is wanted and not installed.
+        InputError: TensorBoard is not installed.
         OutputError: the log cannot be written.
     """
 
@@ -38,38 +38,38 @@ class TrainLog:
         kept = [row for row in read_log(folder) if row["step"] <= start]
         if kept or self._path.exists():
             write_bytes(self._path, _encoded(kept, kept[0] if kept else (), header=bool(kept)))
-        self._fresh = not kept
-        self._board = _board(folder) if tensorboard else None
+        self._needs_header = not kept
+        self._tensorboard = _summary_writer(folder) if tensorboard else None
 
-    def add(self, step: int, measured: Mapping[str, float]) -> None:
-        """Remember a step, and what was measured of it."""
-        row = {"step": float(step), **measured}
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Buffer the values of a step."""
+        row = {"step": float(step), **values}
         self._rows.append(row)
-        if self._board is not None:
-            for name, value in measured.items():
-                self._board.add_scalar(name, value, step)
+        if self._tensorboard is not None:
+            for name, value in values.items():
+                self._tensorboard.add_scalar(name, value, step)
 
     def flush(self) -> None:
-        """Write what was remembered.
+        """Write the buffered rows.
 
         Raises:
-            OutputError: the disk is full, or the file is not to be written to.
+            OutputError: the disk is full, or the file is not writable.
         """
         if not self._rows:
             return
-        text = _encoded(self._rows, self._rows[0], header=self._fresh)
+        text = _encoded(self._rows, self._rows[0], header=self._needs_header)
         try:
             with self._path.open("ab") as file:
                 file.write(text)
         except OSError as error:
             raise unwritable(self._path, error) from error
-        self._rows, self._fresh = [], False
-        if self._board is not None:
-            self._board.flush()
+        self._rows, self._needs_header = [], False
+        if self._tensorboard is not None:
+            self._tensorboard.flush()
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
-    """The rows of a log, as far as they are whole; none where there is no log.
+    """Read the complete rows of a log; empty if there is no log.
 
     Raises:
         InputError: the file cannot be read.
@@ -79,8 +79,8 @@ def read_log(folder: Path) -> list[dict[str, float]]:
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{folder / _FILE} cannot be read: {error}; remove it to begin anew") from error
-    lines = text[: text.rfind("\n") + 1].splitlines()  # a last line without its end was being written
+        raise InputError(f"{folder / _FILE} cannot be read: {error}. Remove it to start over.") from error
+    lines = text[: text.rfind("\n") + 1].splitlines()  # a last line without a newline is incomplete
     rows: list[dict[str, float]] = []
     for fields in csv.DictReader(lines):
         try:
@@ -102,18 +102,18 @@ def _encoded(
 
 
 def need_tensorboard() -> None:
-    """Refuse early where TensorBoard is not installed.
+    """Check that TensorBoard is installed.
 
     Raises:
-        InputError: with the command that installs it.
+        InputError: it is not; the message has the install command.
     """
     if find_spec("tensorboard") is None:
         raise InputError(
-            "run.tensorboard is on, and TensorBoard is not installed: pip install 'tagmask[tensorboard]', or "
-            "leave it off; log.csv has the same numbers"
+            "run.tensorboard is on, but TensorBoard is not installed. Run: pip install "
+            "'tagmask[tensorboard]', or turn it off; log.csv has the same numbers."
         )
 
 
-def _board(folder: Path) -> Any:  # noqa: ANN401 - the package is not there to be checked
+def _summary_writer(folder: Path) -> Any:  # noqa: ANN401 - an optional package without types
     need_tensorboard()
     return import_module("torch.utils.tensorboard").SummaryWriter(str(folder / "tensorboard"))

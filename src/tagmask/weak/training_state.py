@@ -1,6 +1,6 @@
-"""Checkpoints to go on from: whole or not there, and read without running what is in them.
+"""Training checkpoints: written atomically, and read without running code in them.
 
-Weights that are not trained are left out: a frozen CLIP is read again from its own file.
+Frozen weights are left out: a frozen CLIP is loaded from its own file again.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ from tagmask.files import atomic_open
 
 __all__ = [
     "TrainingState",
-    "fill",
     "frozen_hash",
+    "load_weights",
     "read_training_state",
     "trainable_weights",
     "write_training_state",
@@ -28,9 +28,9 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class TrainingState:
-    """All that a run needs to go on as if it had never stopped.
+    """State that a run resumes from.
 
-    No state of random numbers is among it: what a step draws follows from the seed, the step and the rank.
+    It has no state of random number generators: each step seeds them from the seed, the step and the rank.
     """
 
     step: int
@@ -40,13 +40,13 @@ class TrainingState:
 
 
 def trainable_weights(model: nn.Module) -> dict[str, Tensor]:
-    """What training changes: parameters that take gradients, and all buffers."""
+    """Weights that training changes: trainable parameters and all buffers."""
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     return {name: value for name, value in model.state_dict().items() if name not in frozen}
 
 
 def frozen_hash(model: nn.Module) -> str:
-    """Hash of the parameters that are not trained, to see that a run goes on with the same ones."""
+    """Hash of the frozen parameters, to check that a run resumes with the same ones."""
     digest = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         if not parameter.requires_grad:
@@ -56,10 +56,10 @@ def frozen_hash(model: nn.Module) -> str:
 
 
 def write_training_state(path: Path, step: int, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """Write a checkpoint, in place of the last one.
+    """Write a checkpoint that replaces the last one.
 
     Raises:
-        OutputError: it cannot be written; the last one is untouched.
+        OutputError: it cannot be written; the last one is kept.
     """
     buffer = io.BytesIO()
     torch.save({"step": step, "model": trainable_weights(model), "optimiser": optimiser.state_dict()}, buffer)
@@ -68,35 +68,35 @@ def write_training_state(path: Path, step: int, model: nn.Module, optimiser: tor
 
 
 def read_training_state(path: Path) -> TrainingState | None:
-    """Read a checkpoint onto the CPU; None where there is none.
+    """Read a checkpoint to the CPU; None if the file does not exist.
 
     Raises:
-        WeightsError: it is damaged, or no checkpoint.
+        WeightsError: the file is damaged or not a checkpoint.
     """
     if not path.exists():
         return None
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
-        return TrainingState(int(held["step"]), held["model"], held["optimiser"])
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return TrainingState(int(state["step"]), state["model"], state["optimiser"])
     except Exception as error:  # damage shows as errors of any kind
         raise WeightsError(
-            f"{path} cannot be read as a checkpoint: {error}; remove its folder to begin anew"
+            f"{path} cannot be read as a checkpoint: {error}. Remove its folder to start over."
         ) from error
 
 
-def fill(model: nn.Module, held: Mapping[str, Tensor], path: Path) -> None:
-    """Put weights in place; all that is trained must be there, and nothing else.
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Load the trainable weights of a model; names and shapes must match exactly.
 
     Raises:
         WeightsError: names or shapes differ.
     """
-    wanted = trainable_weights(model)
-    wrong = sorted(wanted.keys() ^ held.keys()) or [
-        name for name in wanted if wanted[name].shape != held[name].shape
+    expected = trainable_weights(model)
+    wrong = sorted(expected.keys() ^ weights.keys()) or [
+        name for name in expected if expected[name].shape != weights[name].shape
     ]
     if wrong:
         raise WeightsError(
-            f"{path} holds another model's weights: {len(wrong)} differ, such as {wrong[0]}; "
-            "give the settings that it was trained with"
+            f"{path} has another model's weights: {len(wrong)} differ, such as {wrong[0]}. "
+            "Give the settings that it was trained with."
         )
-    model.load_state_dict(held, strict=False)
+    model.load_state_dict(weights, strict=False)

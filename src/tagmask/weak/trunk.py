@@ -1,4 +1,4 @@
-"""CLIP's image tower, read at four depths; and its text tower, with learnable contexts before each name."""
+"""WeakCLIP's use of CLIP: image tower features at four depths, text tower with learnable contexts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ from tagmask.types import Pixels, Size, Tokens
 __all__ = ["Trunk", "check_length", "contextual_texts", "extract_trunk_features", "name_ids", "positions"]
 
 NAME_TOKENS = 5
-"""Columns of the ids, start and end included; more where a name needs more."""
+"""Minimum columns of the token ids, including start and end tokens."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trunk:
-    """What the head needs of the image tower: may be kept, and used again for the same pixels."""
+    """Image tower features for the head; they can be cached for the same pixels."""
 
     maps: tuple[Tensor, Tensor, Tensor, Tensor]
-    """Tokens after four depths without the class token, as maps (b, d, gh, gw), float32."""
+    """Patch tokens at four depths, as feature maps (b, d, gh, gw), float32."""
     memory: Float[Tensor, "b n e"]
-    """All last tokens in the space shared with texts, class token first, not normalised."""
+    """All final tokens in the joint embedding space, class token first, not normalised."""
 
     @property
     def grid(self) -> Size:
@@ -38,41 +38,45 @@ class Trunk:
         return len(self.memory)
 
     def tensors(self) -> dict[str, Tensor]:
-        """By name, for keeping."""
+        """The tensors by name, for a cache."""
         return {"memory": self.memory, **{f"map{depth}": x for depth, x in enumerate(self.maps)}}
 
     @classmethod
     def of(cls, tensors: dict[str, Tensor]) -> "Trunk":
-        """From what `tensors` gave.
+        """Rebuild features from the tensors of `tensors`.
 
         Raises:
-            ShapeError: other names than `tensors` gives, or sizes that do not fit each other.
+            ShapeError: the names differ, or the sizes do not match each other.
         """
-        wanted = ["memory", "map0", "map1", "map2", "map3"]
-        if sorted(tensors) != sorted(wanted):
-            raise ShapeError(f"kept features have {', '.join(sorted(tensors))}; wanted {', '.join(wanted)}")
-        memory, first, second, third, fourth = (tensors[name] for name in wanted)
+        names = ["memory", "map0", "map1", "map2", "map3"]
+        if sorted(tensors) != sorted(names):
+            raise ShapeError(
+                f"Cached features have {', '.join(sorted(tensors))}. Expected {', '.join(names)}."
+            )
+        memory, first, second, third, fourth = (tensors[name] for name in names)
         trunk = cls((first, second, third, fourth), memory)
         gh, gw = trunk.grid
         expected = (len(memory), first.shape[1], gh, gw)
         if any(x.shape != expected for x in trunk.maps) or memory.shape[1] != 1 + gh * gw:
-            raise ShapeError(f"kept features of {expected} and {tuple(memory.shape)} do not fit each other")
+            raise ShapeError(
+                f"The sizes of cached features do not match: maps {expected}, memory {tuple(memory.shape)}."
+            )
         return trunk
 
 
 def positions(
     table: Float[Tensor, "m d"], class_embedding: Float[Tensor, " d"], grid: Size, *, twice: bool
 ) -> Float[Tensor, "n d"]:
-    """What is added to the tokens of a grid: the table stretched to it, bilinear.
+    """Resize the position table to a patch grid, bilinearly.
 
     Args:
-        table: one class row, then a square of patches.
-        class_embedding: added to the class row once more if `twice`.
+        table: one row for the class token, then a square of patches.
+        class_embedding: added to the class token's row if `twice`.
         grid: (gh, gw).
-        twice: the authors' oddity, which comes from DenseCLIP.
+        twice: a quirk of the authors' code, which comes from DenseCLIP.
     """
-    found = bilinear(table, grid)
-    return torch.cat([found[:1] + class_embedding, found[1:]]) if twice else found
+    resized = bilinear(table, grid)
+    return torch.cat([resized[:1] + class_embedding, resized[1:]]) if twice else resized
 
 
 def extract_trunk_features(
@@ -84,44 +88,44 @@ def extract_trunk_features(
     drop: float = 0.0,
     drop_tokens: bool = True,
 ) -> Trunk:
-    """Run the whole image tower once.
+    """Run the image tower and capture its features at four depths.
 
     Args:
-        vision: the tower, blocks as they are.
-        pixels: normalised; rows and columns beyond whole patches are not seen.
-        taps: four numbers of blocks after which maps are read.
+        vision: the unmodified tower.
+        pixels: normalised; rows and columns beyond whole patches are ignored.
+        taps: numbers of blocks after which the four feature maps are captured.
         twice: see `positions`.
-        drop: chance that the last block's halves are skipped, rising from 0 at the first block; 0 runs the
-            plain tower.
-        drop_tokens: one draw for each position in all images; else one for each image.
+        drop: stochastic depth rate of the last block, rising linearly from 0 at the first; attention and MLP
+            are dropped separately. 0: no stochastic depth.
+        drop_tokens: draw once per position, for all images; else once per image.
 
     Raises:
-        ShapeError: a side under one patch.
+        ShapeError: a side shorter than one patch.
     """
     grid = vision.grid_of((pixels.shape[-2], pixels.shape[-1]))
     if min(grid) < 1:
         raise ShapeError(
-            f"got pixels of {tuple(pixels.shape[-2:])}; give at least {vision.patch} on each side"
+            f"The image is {tuple(pixels.shape[-2:])} (h, w). Give at least {vision.patch} pixels per side."
         )
     table = positions(vision.positional_embedding, vision.class_embedding, grid, twice=twice)
     x = vision.embed(pixels, table)
-    kept: dict[int, Tensor] = {}
+    captured: dict[int, Tensor] = {}
     blocks = vision.blocks
     for number, block in enumerate(blocks):
-        chance = drop * number / max(len(blocks) - 1, 1)
-        x = _dropped(block, x, chance, drop_tokens) if chance else block(x)
+        rate = drop * number / max(len(blocks) - 1, 1)
+        x = _stochastic_depth(block, x, rate, drop_tokens) if rate else block(x)
         if number + 1 in taps:
-            kept[number + 1] = x[:, 1:].transpose(1, 2).unflatten(-1, grid).contiguous()
-    first, second, third, fourth = (kept[tap] for tap in taps)
+            captured[number + 1] = x[:, 1:].transpose(1, 2).unflatten(-1, grid).contiguous()
+    first, second, third, fourth = (captured[tap] for tap in taps)
     return Trunk((first, second, third, fourth), vision.project(x))
 
 
 def name_ids(names: Sequence[str], length: int = NAME_TOKENS) -> Int[Tensor, "k n"]:
-    """Ids of class names: start, the name, end, zeros, in as few columns as the longest needs.
+    """Token ids of class names: start, name, end, zeros, padded to the longest name only.
 
     Args:
-        names: one a class.
-        length: columns at least; the authors have 5, which is the longest of their names.
+        names: one per class.
+        length: minimum columns; the authors use 5, the length of their longest name.
 
     Raises:
         InputError: no names.
@@ -131,42 +135,42 @@ def name_ids(names: Sequence[str], length: int = NAME_TOKENS) -> Int[Tensor, "k 
         torch.Size([2, 5])
     """
     if not names:
-        raise InputError("got no class names; give at least one")
+        raise InputError("There are no class names. Give at least one.")
     ids = tokenize(names)
     longest = int((ids == END).int().argmax(dim=1).max()) + 1
     return ids[:, : max(longest, length)].clone()
 
 
 def check_length(ids: Int[Tensor, "k n"], contexts: int, rows: int) -> None:
-    """Refuse names that are too long for a text tower.
+    """Check that names with their contexts fit the text tower.
 
     Args:
-        ids: as `name_ids` gives them.
+        ids: from `name_ids`.
         contexts: learnable vectors before each name.
-        rows: of the tower's position table.
+        rows: rows of the tower's position table.
 
     Raises:
-        InputError: naming both lengths.
+        InputError: the names are too long.
     """
     needed = int(ids.argmax(dim=-1).max()) + 1 + contexts
     if needed > rows:
         raise InputError(
-            f"the names need {needed} tokens with their contexts and the text tower has {rows}; "
-            "give shorter names or fewer contexts"
+            f"The names with their contexts need {needed} tokens, but the text tower has {rows}. "
+            "Give shorter names or fewer contexts."
         )
 
 
 def contextual_texts(
     text: Text, ids: Int[Tensor, "k n"], contexts: Float[Tensor, "1 m d"]
 ) -> Float[Tensor, "k e"]:
-    """Features of start, contexts, name, end: read at the end token, not normalised, float32.
+    """Encode start, contexts, name, end: the features at the end token, not normalised, float32.
 
-    Only columns up to the last end token are computed; the mask is causal, so no other matters.
+    Only columns up to the last end token are computed; attention is causal, so later ones do not matter.
 
     Args:
         text: the text tower.
-        ids: as `name_ids` gives them; the end token has the largest id.
-        contexts: shared by all names; none (m = 0) are the plain names.
+        ids: from `name_ids`; the end token has the largest id.
+        contexts: shared by all names; m = 0 gives the plain names.
 
     Raises:
         InputError: contexts and names are longer than the tower's position table.
@@ -184,14 +188,14 @@ def contextual_texts(
     return (last.to(text.text_projection.dtype) @ text.text_projection).float()
 
 
-def _dropped(block: Block, x: Tokens, chance: float, tokens: bool) -> Tokens:
-    """A block in training, each half skipped by chance and made up for where it is not."""
+def _stochastic_depth(block: Block, x: Tokens, rate: float, tokens: bool) -> Tokens:
+    """Run a block with stochastic depth: drop attention and MLP at random, rescale what is kept."""
 
-    def keep(branch: Tensor) -> Tensor:
+    def drop(branch: Tensor) -> Tensor:
         shape = (1, x.shape[1], 1) if tokens else (len(x), 1, 1)
-        drawn = torch.rand(shape, device=x.device) >= chance
-        return branch * (drawn / (1 - chance))
+        kept = torch.rand(shape, device=x.device) >= rate
+        return branch * (kept / (1 - rate))
 
     q, k, v = block.attn.qkv(block.ln_1(x))
-    x = x + keep(block.attn.merge(F.scaled_dot_product_attention(q, k, v)))
-    return x + keep(block.mlp(block.ln_2(x)))
+    x = x + drop(block.attn.merge(F.scaled_dot_product_attention(q, k, v)))
+    return x + drop(block.mlp(block.ln_2(x)))

@@ -1,4 +1,4 @@
-"""The tables of the miniature world: that they run, share work, and are written as they were measured."""
+"""Tables on the miniature data set: they run, share forward passes, and are formatted."""
 
 import numpy as np
 import pytest
@@ -20,46 +20,46 @@ def clip() -> Clip:
 
 
 @pytest.fixture(scope="module")
-def found() -> list[Scene]:
+def two_scenes() -> list[Scene]:
     return scenes(2)
 
 
-def test_names_of_tables_and_rows_are_their_own() -> None:
+def test_names_of_tables_and_rows_are_unique() -> None:
     assert len(set(table_names())) == len(table_names())
     for table in (*TAG_TABLES, *MASK_TABLES):
         assert len({row.label for row in table.rows}) == len(table.rows)
         assert set(table.why) <= {row.label for row in table.rows}
 
 
-def test_counts_are_those_of_each_way_alone(clip: Clip, found: list[Scene]) -> None:
-    ways = {name: MaskSetup(name) for name in ("clip", "sclip")} | {"true": MaskSetup("sclip", tags="true")}
-    counts = mask_counts(clip, found, ways)
-    told = present(found)
+def test_counts_equal_those_of_each_setup_alone(clip: Clip, two_scenes: list[Scene]) -> None:
+    setups = {name: MaskSetup(name) for name in ("clip", "sclip")} | {"true": MaskSetup("sclip", tags="true")}
+    counts = mask_counts(clip, two_scenes, setups)
+    truth_tags = present(two_scenes)
     for name in ("clip", "sclip", "true"):
         method = "sclip" if name == "true" else name
         segmenter = tagmask.Segmenter(clip, CLASS_NAMES, background=BACKGROUND_NAMES, method=method)
-        for i, scene in enumerate(found):
-            tags = np.flatnonzero(told[i]).tolist() if name == "true" else None
+        for i, scene in enumerate(two_scenes):
+            tags = np.flatnonzero(truth_tags[i]).tolist() if name == "true" else None
             labels, truth = segmenter(scene.image, tags=tags).labels, objects_only(scene.labels)
             expected = np.zeros((25, 25), np.int64)
             np.add.at(expected, (truth, labels), 1)
-            # Methods that share a pass meet other roundings, which may turn a pixel over.
+            # Methods that share a forward pass round differently, which may change single pixels.
             assert np.abs(counts[name][i] - expected).sum() <= 8
 
 
-def test_scores_are_the_tagger_s(clip: Clip, found: list[Scene]) -> None:
+def test_scores_equal_those_of_the_tagger(clip: Clip, two_scenes: list[Scene]) -> None:
     scores = tag_scores(
-        clip, found, {"usual": TagSetup(), "coarse": TagSetup((("dmar", False), ("cwr", False)))}
+        clip, two_scenes, {"default": TagSetup(), "coarse": TagSetup((("dmar", False), ("cwr", False)))}
     )
     tagger = tagmask.Tagger(clip, CLASS_NAMES, background=BACKGROUND_NAMES)
-    np.testing.assert_allclose(scores["usual"][1], tagger(found[1].image).scores, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(scores["default"][1], tagger(two_scenes[1].image).scores, rtol=0, atol=1e-6)
     # Best patches of the value path are TagCLIP's coarse scores.
-    patches = tag_scores(clip, found, {"patches": TagSetup(patches="maskclip")})["patches"]
+    patches = tag_scores(clip, two_scenes, {"patches": TagSetup(patches="maskclip")})["patches"]
     np.testing.assert_allclose(patches, scores["coarse"], rtol=0, atol=1e-5)
 
 
-def test_ways_in_common_are_measured_once(
-    clip: Clip, found: list[Scene], monkeypatch: pytest.MonkeyPatch
+def test_shared_setups_are_measured_once(
+    clip: Clip, two_scenes: list[Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[str, ...]] = []
     compare = tagmask.Segmenter.compare
@@ -69,19 +69,19 @@ def test_ways_in_common_are_measured_once(
         return compare(self, image, methods, **rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(measurements.Segmenter, "compare", counted)
-    small = measure(clip, found[:1], ["sclip-1"])
-    # Three methods without PAMR and three with it, each group in one pass; the row with a CRF is alone.
+    small = measure(clip, two_scenes[:1], ["sclip-1"])
+    # Three methods without PAMR and three with it, each group in one forward pass; the CRF row runs alone.
     assert sorted(calls) == [("clip", "maskclip", "sclip")] * 2
     (measured,) = tables(small)
     assert [len(ours) for ours in measured.ours] == [201] * 7
     assert len(class_iou(small.counts[MaskSetup("sclip")])) == 25
 
 
-def test_a_threshold_takes_fewer_tags_the_higher_it_is(found: list[Scene]) -> None:
+def test_higher_thresholds_choose_fewer_tags(two_scenes: list[Scene]) -> None:
     scores = np.random.default_rng(0).random((2, 24)).astype(np.float32)
-    taken = [at.tags for at in thresholds(scores, found)]
-    assert taken == sorted(taken, reverse=True)
-    assert taken[0] > taken[-1] >= 1
+    tags = [at.tags for at in thresholds(scores, two_scenes)]
+    assert tags == sorted(tags, reverse=True)
+    assert tags[0] > tags[-1] >= 1
 
 
 @pytest.fixture
@@ -89,14 +89,14 @@ def measured() -> MeasuredTable:
     rows = (
         MaskRow("a <b>", MaskSetup("clip"), 20.0),
         MaskRow("better", MaskSetup(), 40.0),
-        MaskRow("own", MaskSetup("gem")),
+        MaskRow("other", MaskSetup("gem")),
     )
     table = Table("t", "A table & more", "mIoU on X", rows, why={"better": "because"}, note="A note.")
     ours = tuple(np.concatenate([[value], np.full(200, value)]) for value in (30.0, 25.0, 10.0))
     return MeasuredTable(table, "mIoU", ours)
 
 
-def test_the_page(measured: MeasuredTable) -> None:
+def test_markdown(measured: MeasuredTable) -> None:
     assert list(markdown(measured)) == [
         "### A table & more",
         "",
@@ -104,7 +104,7 @@ def test_the_page(measured: MeasuredTable) -> None:
         "|---|---|---|---|",
         "| a <b> | 30.0 ± 0.0 | 20.0 | no: over better |",
         "| better | 25.0 ± 0.0 | 40.0 | no: under a <b> |",
-        "| own | 10.0 ± 0.0 |  |  |",
+        "| other | 10.0 ± 0.0 |  |  |",
         "",
         "*better*: because",
         "",
@@ -113,7 +113,7 @@ def test_the_page(measured: MeasuredTable) -> None:
     ]
 
 
-def test_the_picture(measured: MeasuredTable) -> None:
+def test_svg(measured: MeasuredTable) -> None:
     drawn = svg(measured)
     assert "a &lt;b&gt;" in drawn
     assert "A table &amp; more" in drawn

@@ -1,4 +1,4 @@
-"""Students by name: what can be asked for, and what is refused."""
+"""Students by name: construction and errors."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ NARROW: dict[str, dict[str, int]] = {
 
 @pytest.mark.parametrize("name", NARROW)
 @pytest.mark.parametrize("factor", [1, 2, 3])
-def test_grid_is_what_the_kind_says(name: str, factor: int) -> None:
+def test_grid_matches_the_kind(name: str, factor: int) -> None:
     kind = STUDENTS[name]
     h, w = factor * max(kind.multiple, 9), 4 * max(kind.multiple, 7)
     logits = build_student(name, 6, **NARROW[name]).eval()(torch.zeros(1, 3, h, w))
@@ -48,16 +48,19 @@ def test_small_decays_kernels_only() -> None:
     [
         (
             lambda: build_student("unet", 3),
-            "student 'unet' is unknown; give one of small, clip, deeplab-resnet38",
+            r"Unknown student 'unet'\. Give one of small, clip, deeplab-resnet38",
         ),
-        (lambda: build_student("small", 1), "classes is 1; give a whole number, from 2 to 65535"),
-        (lambda: build_student("small", 3, base=2), "'small' has no setting 'base'; give one of width"),
-        (lambda: build_student("deit-s", 3, width=2), "'deit-s' has no setting 'width'; it has none"),
+        (lambda: build_student("small", 1), "classes is 1. Give a whole number, from 2 to 65535"),
+        (lambda: build_student("small", 3, base=2), r"'small' has no setting 'base'\. Give one of width"),
+        (
+            lambda: build_student("deit-s", 3, width=2),
+            r"'deit-s' has no setting 'width'\. It has no settings",
+        ),
         (lambda: build_student("small", 3, weights=Path("a.pth")), "'small' starts from random weights"),
-        (lambda: parameter_groups("unet", torch.nn.Identity()), "student 'unet' is unknown"),
+        (lambda: parameter_groups("unet", torch.nn.Identity()), "Unknown student 'unet'"),
     ],
 )
-def test_what_cannot_be_built_is_refused(call: object, message: str) -> None:
+def test_invalid_students_are_refused(call: object, message: str) -> None:
     assert callable(call)
     with pytest.raises(InputError, match=message):
         call()
@@ -76,6 +79,6 @@ def test_absent_weights_are_named(tmp_path: Path) -> None:
 
 
 def test_each_student_is_described() -> None:
-    told = students()
-    assert list(told) == list(STUDENTS)
-    assert told["segformer-b2"].startswith("SegFormer on MiT-B2")
+    descriptions = students()
+    assert list(descriptions) == list(STUDENTS)
+    assert descriptions["segformer-b2"].startswith("SegFormer on MiT-B2")

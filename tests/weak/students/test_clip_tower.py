@@ -1,4 +1,4 @@
-"""The student that starts from CLIP: what it takes over, its grid, and that a file brings it back."""
+"""The student that starts from CLIP: inherited weights, output grid, saving and loading."""
 
 from pathlib import Path
 
@@ -15,13 +15,13 @@ from tagmask.weak.students.student_file import StudentCard, TrainedStudent, load
 NARROW = {"width": 64, "layers": 4, "grid": 3, "inner": 8}
 
 
-def test_the_tower_is_the_clips() -> None:
+def test_the_tower_matches_the_clips() -> None:
     torch.manual_seed(0)
     net = ClipTower(5, "miniature").eval()
     clip = tagmask.load("miniature", precision="float32")
     pixels = torch.randn(2, 3, 224, 224)
-    seen: list[torch.Tensor] = []
-    net.decoder.seen.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    inputs: list[torch.Tensor] = []
+    net.decoder.seen.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
     with torch.no_grad():
         net(pixels)
         x = clip.vision.embed(pixels, clip.vision.positional_embedding)
@@ -32,7 +32,7 @@ def test_the_tower_is_the_clips() -> None:
                 wanted.append(x[:, 1:])
         wanted.append(clip.vision.ln_post(x)[:, 1:])
     tokens = torch.cat(wanted, dim=2)
-    torch.testing.assert_close(seen[0].flatten(2).transpose(1, 2), tokens, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(inputs[0].flatten(2).transpose(1, 2), tokens, atol=1e-4, rtol=1e-4)
     assert net.statistics == (clip.mean, clip.std)
     assert net.settings["width"] == clip.geometry.vision_width
     assert clip.vision.proj is not None
@@ -41,12 +41,12 @@ def test_the_tower_is_the_clips() -> None:
 
 @pytest.mark.parametrize("size", [(64, 96), (33, 47), (1, 50), (14, 14)])
 @pytest.mark.parametrize("patch", [14, 16, 32])
-def test_logits_lie_on_one_quarter(size: tuple[int, int], patch: int) -> None:
+def test_logits_are_at_one_quarter(size: tuple[int, int], patch: int) -> None:
     logits = ClipTower(4, **NARROW, patch=patch).eval()(torch.randn(2, 3, *size))
     assert logits.shape == (2, 4, -(-size[0] // 4), -(-size[1] // 4))
 
 
-def test_what_lies_beyond_the_picture_is_the_mean_colour() -> None:
+def test_padding_is_the_mean_colour() -> None:
     net = ClipTower(3, **NARROW).eval()
     pixels = torch.randn(1, 3, 40, 50)
     padded = functional.pad(pixels, (0, 14, 0, 8))
@@ -57,13 +57,15 @@ def test_every_part_is_trained() -> None:
     torch.manual_seed(0)
     net = ClipTower(4, **NARROW)
     net(torch.randn(2, 3, 64, 64)).square().sum().backward()
-    silent = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert silent == []
+    without_gradient = [
+        name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+    ]
+    assert without_gradient == []
     groups = split_groups(net, [net.decoder], 10.0)
     assert {group.name.split()[0]: group.factor for group in groups} == {"trunk": 1.0, "head": 10.0}
 
 
-def test_a_file_brings_it_back_without_the_clip(tmp_path: Path) -> None:
+def test_a_file_loads_without_the_clip(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = ClipTower(3, "miniature", inner=16).eval()
     card = StudentCard("clip", ("background", "cat", "dog"), True, net.settings)

@@ -1,4 +1,4 @@
-"""DeepLab on WideResNet-38: its head, and what of it is trained how fast."""
+"""DeepLab on WideResNet-38: its head and its parameter groups."""
 
 import pytest
 import torch
@@ -25,12 +25,12 @@ def test_head_of_the_published_width() -> None:
 
 
 @pytest.mark.parametrize("size", [(64, 48), (33, 65), (9, 9)])
-def test_logits_lie_on_one_eighth(narrow: DeepLab, size: tuple[int, int]) -> None:
+def test_logits_are_at_one_eighth(narrow: DeepLab, size: tuple[int, int]) -> None:
     logits = narrow.eval()(torch.randn(2, 3, *size))
     assert logits.shape == (2, 5, -(-size[0] // 8), -(-size[1] // 8))
 
 
-def test_head_reads_twelve_places_away(narrow: DeepLab) -> None:
+def test_head_reads_cells_at_distance_twelve(narrow: DeepLab) -> None:
     features = torch.zeros(1, 64, 1, 41)
     features[..., 20] = 1.0
     plain = narrow.eval().head(torch.zeros(1, 64, 1, 41))
@@ -38,7 +38,7 @@ def test_head_reads_twelve_places_away(narrow: DeepLab) -> None:
     assert changed.nonzero()[:, 0].tolist() == [8, 20, 32]
 
 
-def test_groups_have_the_papers_factors(narrow: DeepLab) -> None:
+def test_groups_have_the_published_factors(narrow: DeepLab) -> None:
     groups = deeplab_groups(narrow)
     assert [(g.name, g.factor, g.decays) for g in groups] == [
         ("trunk weights", 1.0, True),
@@ -57,7 +57,7 @@ def test_groups_have_the_papers_factors(narrow: DeepLab) -> None:
     assert set(grouped) == set(names.values()) - norms - {"trunk.conv1a.weight"}
 
 
-def test_a_step_moves_what_is_in_a_group_and_nothing_else(narrow: DeepLab) -> None:
+def test_a_step_changes_exactly_the_grouped_parameters(narrow: DeepLab) -> None:
     before = {name: p.detach().clone() for name, p in narrow.named_parameters()}
     groups = deeplab_groups(narrow)
     optimizer = torch.optim.SGD(

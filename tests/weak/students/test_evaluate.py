@@ -1,4 +1,4 @@
-"""Several scales, mirrored, enlarged: against loops over pixels, and PyTorch's own interpolation."""
+"""Several scales, flips and resizing: against loops over pixels, and PyTorch's own interpolation."""
 
 import math
 from dataclasses import replace
@@ -32,7 +32,7 @@ def student(name: str) -> TrainedStudent:
     return TrainedStudent(StudentCard(name, WORDS, True, settings), net)
 
 
-def picture(h: int, w: int) -> np.ndarray:
+def make_image(h: int, w: int) -> np.ndarray:
     rng = np.random.default_rng(0)
     coarse = torch.from_numpy(rng.uniform(0, 255, (1, 3, 4, 5)))
     fine = functional.interpolate(coarse, size=(h, w), mode="bilinear")[0].permute(1, 2, 0).numpy()
@@ -48,7 +48,7 @@ def cubic(t: float) -> float:
 
 
 def matrix(source: int, target: int) -> np.ndarray:
-    """Row y: what pixel y of the resized axis takes of each pixel of the source."""
+    """Row y: weights of the source pixels for pixel y of the resized axis."""
     weights = np.zeros((target, source))
     for y in range(target):
         at = (y + 0.5) * source / target - 0.5
@@ -68,12 +68,12 @@ def sample(plane: np.ndarray, y: float, x: float) -> float:
 
 
 def naive(trained: TrainedStudent, image: np.ndarray, scales: tuple[float, ...], flip: bool) -> np.ndarray:
-    """Mean logits at the picture's size, one look and one pixel at a time."""
+    """Mean logits at the image's size, one view and one pixel at a time."""
     kind = trained.card.kind
     h0, w0, _ = image.shape
     total = np.zeros((len(WORDS), h0, w0))
-    looks = [(scale, mirrored) for scale in scales for mirrored in ([False, True] if flip else [False])]
-    for scale, mirrored in looks:
+    views = [(scale, mirrored) for scale in scales for mirrored in ([False, True] if flip else [False])]
+    for scale, mirrored in views:
         h, w = round(h0 * scale), round(w0 * scale)
         scaled = np.einsum("yi,ijc,xj->cyx", matrix(h0, h), image.astype(float), matrix(w0, w))
         scaled = scaled.clip(0, 255)
@@ -87,16 +87,16 @@ def naive(trained: TrainedStudent, image: np.ndarray, scales: tuple[float, ...],
         gh, gw = planes.shape[1:]
         for y in range(h0):
             for x in range(w0):
-                seen = w0 - 1 - x if mirrored else x
+                column = w0 - 1 - x if mirrored else x
                 if kind.aligned:
-                    at = y * (gh - 1) / (h0 - 1), seen * (gw - 1) / (w0 - 1)
+                    at = y * (gh - 1) / (h0 - 1), column * (gw - 1) / (w0 - 1)
                 else:
                     at = (
                         (y + 0.5) * h / h0 * gh / ph - 0.5,
-                        (seen + 0.5) * w / w0 * gw / pw - 0.5,
+                        (column + 0.5) * w / w0 * gw / pw - 0.5,
                     )
                 for k in range(len(WORDS)):
-                    total[k, y, x] += sample(planes[k], *at) / len(looks)
+                    total[k, y, x] += sample(planes[k], *at) / len(views)
     return total
 
 
@@ -107,8 +107,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["small", "deeplab-resnet38"])
 @pytest.mark.parametrize(("scales", "flip"), [((1.0,), False), ((0.5, 1.0, 1.25), True)])
-def test_scores_are_those_of_the_loops(name: str, scales: tuple[float, ...], flip: bool) -> None:
-    trained, image = student(name), picture(37, 45)
+def test_scores_match_naive_loops(name: str, scales: tuple[float, ...], flip: bool) -> None:
+    trained, image = student(name), make_image(37, 45)
     found = predict(trained, image, EvaluationSettings(scales, flip), keep_scores=True)
     wanted = softmax(naive(trained, image, scales, flip))
     assert found.scores is not None
@@ -120,8 +120,8 @@ def test_scores_are_those_of_the_loops(name: str, scales: tuple[float, ...], fli
 
 
 @pytest.mark.parametrize("name", ["small", "deeplab-resnet38"])
-def test_one_look_is_pytorchs_interpolation(name: str) -> None:
-    trained, image = student(name), picture(64, 96)
+def test_a_single_pass_matches_pytorchs_interpolation(name: str) -> None:
+    trained, image = student(name), make_image(64, 96)
     kind = trained.card.kind
     pixels: Tensor = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
     mean, std = (torch.tensor(each)[:, None, None] for each in (trained.card.mean, trained.card.std))
@@ -132,8 +132,8 @@ def test_one_look_is_pytorchs_interpolation(name: str) -> None:
     np.testing.assert_allclose(found.scores, logits.softmax(1)[0].detach().numpy(), atol=2e-6)
 
 
-def test_mirrored_pictures_give_mirrored_labels() -> None:
-    trained, image = student("small"), picture(50, 70)
+def test_mirrored_images_give_mirrored_labels() -> None:
+    trained, image = student("small"), make_image(50, 70)
     both = EvaluationSettings((0.75, 1.0), flip=True)
     one = predict(trained, image, both, keep_scores=True).scores
     other = predict(trained, image[:, ::-1].copy(), both, keep_scores=True).scores
@@ -148,7 +148,7 @@ def test_mirrored_pictures_give_mirrored_labels() -> None:
 
 
 def test_strips_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    trained, image = student("small"), picture(41, 33)
+    trained, image = student("small"), make_image(41, 33)
     settings = EvaluationSettings((0.5, 1.0), flip=True)
     whole = predict(trained, image, settings, keep_scores=True)
     monkeypatch.setattr(evaluate, "_STRIP", 4 * 33 * 3)
@@ -157,24 +157,24 @@ def test_strips_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(parts.scores, whole.scores, atol=1e-7)
 
 
-def test_the_field_gets_the_classes_of_the_argmax_only() -> None:
-    trained, image = student("small"), picture(37, 45)
+def test_the_crf_gets_only_the_classes_of_the_argmax() -> None:
+    trained, image = student("small"), make_image(37, 45)
     settings = EvaluationSettings((0.5, 1.0), flip=True, crf="weakclip/student-voc")
     logits = naive(trained, image, settings.scales, True)
     kept = np.unique(logits.argmax(0))
     assert 1 < len(kept) < len(WORDS)
     field = CRF_SETTINGS["weakclip/student-voc"]
-    agreed = dense_crf(torch.from_numpy(softmax(logits[kept])).float(), image, field).numpy()
+    refined = dense_crf(torch.from_numpy(softmax(logits[kept])).float(), image, field).numpy()
     found = predict(trained, image, settings, keep_scores=True)
     assert found.scores is not None
-    np.testing.assert_allclose(found.scores[kept], agreed, atol=2e-3)
+    np.testing.assert_allclose(found.scores[kept], refined, atol=2e-3)
     assert not found.scores[[k for k in range(len(WORDS)) if k not in kept]].any()
-    assert (found.labels != kept[agreed.argmax(0)]).mean() < 0.005
+    assert (found.labels != kept[refined.argmax(0)]).mean() < 0.005
     assert (found.labels != predict(trained, image, replace(settings, crf=None)).labels).any()
 
 
-def test_large_pictures_are_reduced_and_labels_keep_their_size() -> None:
-    trained, image = student("small"), picture(40, 120)
+def test_large_images_are_downscaled_and_labels_keep_their_size() -> None:
+    trained, image = student("small"), make_image(40, 120)
     small = predict(trained, image, EvaluationSettings(longest=60))
     assert small.labels.shape == (40, 120)
     reduced = functional.interpolate(
@@ -182,25 +182,27 @@ def test_large_pictures_are_reduced_and_labels_keep_their_size() -> None:
     )
     # What the network sees is the smooth reduction: labels agree but for rounding to bytes.
     bytes_ = reduced.clamp(0, 255).round().byte()[0].permute(1, 2, 0).numpy()
-    told = predict(trained, bytes_, EvaluationSettings(longest=None), keep_scores=True).scores
-    assert told is not None
-    wide = functional.interpolate(torch.from_numpy(told)[None], size=(40, 120), mode="bilinear")[0].argmax(0)
+    scores = predict(trained, bytes_, EvaluationSettings(longest=None), keep_scores=True).scores
+    assert scores is not None
+    wide = functional.interpolate(torch.from_numpy(scores)[None], size=(40, 120), mode="bilinear")[0].argmax(
+        0
+    )
     assert (wide.numpy() == small.labels).mean() > 0.95
     assert not np.array_equal(predict(trained, image, EvaluationSettings(longest=None)).labels, small.labels)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (33, 2)])
-def test_tiny_pictures_have_labels(size: tuple[int, int]) -> None:
+def test_tiny_images_have_labels(size: tuple[int, int]) -> None:
     for name in ("small", "deeplab-resnet38"):
         found = predict(student(name), np.full((*size, 3), 7, np.uint8), EVALUATIONS["paper/voc"])
         assert found.labels.shape == size
 
 
-def test_many_classes_need_wide_labels() -> None:
+def test_many_classes_give_uint16_labels() -> None:
     words = tuple(f"word {i}" for i in range(300))
     net = build_student("small", 300, width=8).eval()
     trained = TrainedStudent(StudentCard("small", words, False, {"width": 8}), net)
-    assert predict(trained, picture(33, 32), EvaluationSettings()).labels.dtype == np.uint16
+    assert predict(trained, make_image(33, 32), EvaluationSettings()).labels.dtype == np.uint16
 
 
 def test_the_papers_settings() -> None:
@@ -217,9 +219,9 @@ def test_the_papers_settings() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scales": ()}, "scales are empty"),
+        ({"scales": ()}, "scales is empty"),
         ({"scales": (0.0,)}, "scale is 0.0"),
-        ({"crf": "none"}, "crf 'none' is unknown"),
+        ({"crf": "none"}, "Unknown crf 'none'"),
         ({"longest": 8}, "longest is 8"),
     ],
 )

@@ -1,4 +1,4 @@
-"""ImageNet weights of the trunk, under all names they are known by."""
+"""ImageNet weights of the trunk, under all known naming schemes."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ from tagmask.weak.students.imagenet import load_imagenet
 from tagmask.weak.students.resnet38 import ResNet38
 
 
-def made_up() -> dict[str, Tensor]:
+def random_weights() -> dict[str, Tensor]:
     torch.manual_seed(1)
     tensors = ResNet38(base=1).state_dict()
     return {n: torch.rand_like(t) for n, t in tensors.items() if not n.endswith("num_batches_tracked")}
 
 
 def mxnet(name: str) -> str:
-    """b3_1.bn_branch2a.running_mean -> aux:bn3b1_branch2a_moving_mean, written the other way round."""
+    """b3_1.bn_branch2a.running_mean -> aux:bn3b1_branch2a_moving_mean, the reverse of the loader."""
     *block, part = name.split(".")
     kind = "aux" if part.startswith("running") else "arg"
     if part.startswith("running"):
@@ -44,7 +44,7 @@ NAMINGS = {
 
 @pytest.mark.parametrize("naming", NAMINGS)
 def test_every_naming_loads(tmp_path: Path, naming: str) -> None:
-    tensors = made_up()
+    tensors = random_weights()
     given = {NAMINGS[naming](name): tensor for name, tensor in tensors.items()}
     torch.save(
         {**given, "arg:linear1000_weight": torch.ones(2), "fc8.weight": torch.ones(2)}, tmp_path / "a.pth"
@@ -56,22 +56,22 @@ def test_every_naming_loads(tmp_path: Path, naming: str) -> None:
     assert not trunk.conv1a.weight.requires_grad
 
 
-def test_mxnets_names_are_spelled_as_published() -> None:
+def test_mxnet_names_match_the_published_ones() -> None:
     assert mxnet("b2.conv_branch2a.weight") == "arg:res2a_branch2a_weight"
     assert mxnet("b4_5.bn_branch2b1.running_var") == "aux:bn4b5_branch2b1_moving_var"
     assert mxnet("bn7.weight") == "arg:bn7_gamma"
     assert mxnet("conv1a.weight") == "arg:conv1a_weight"
 
 
-def test_halves_are_widened(tmp_path: Path) -> None:
-    save_file({name: tensor.half() for name, tensor in made_up().items()}, tmp_path / "a.safetensors")
+def test_half_precision_is_converted_to_float32(tmp_path: Path) -> None:
+    save_file({name: tensor.half() for name, tensor in random_weights().items()}, tmp_path / "a.safetensors")
     trunk = ResNet38(base=1)
     load_imagenet(trunk, tmp_path / "a.safetensors")
     assert {p.dtype for p in trunk.parameters()} == {torch.float32}
 
 
 def faulty(kind: str) -> dict[str, Tensor]:
-    tensors = made_up()
+    tensors = random_weights()
     name = "b5_1.conv_branch2a.weight"
     if kind == "missing":
         del tensors[name]
@@ -89,11 +89,11 @@ def faulty(kind: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("missing", r"lacks 1 of the \d+ parts of WideResNet-38, as b5_1\.conv_branch2a\.weight"),
+        ("missing", r"lacks 1 of the \d+ weights of WideResNet-38, such as b5_1\.conv_branch2a\.weight"),
         ("shape", r"b5_1\.conv_branch2a\.weight has the shape \(7, 16, 3, 3\), not \(8, 16, 3, 3\)"),
-        ("nan", r"b5_1\.conv_branch2a\.weight holds values that are not finite"),
-        ("twice", r"holds b5_1\.conv_branch2a\.weight twice, the second time as arg:res5b1_branch2a_weight"),
-        ("other", r"holds no WideResNet-38: none of its 1 names .* begins with layer1\.0\.conv1\.weight"),
+        ("nan", r"b5_1\.conv_branch2a\.weight has NaN or infinite values"),
+        ("twice", r"has b5_1\.conv_branch2a\.weight twice, the second time as arg:res5b1_branch2a_weight"),
+        ("other", r"is not a WideResNet-38: none of its 1 names .* begins with layer1\.0\.conv1\.weight"),
     ],
 )
 def test_faults_are_named_and_change_nothing(tmp_path: Path, kind: str, message: str) -> None:

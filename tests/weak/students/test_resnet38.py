@@ -1,4 +1,4 @@
-"""WideResNet-38: every shape against a table written out by hand, and the arithmetic against plain loops."""
+"""WideResNet-38: every shape against a hand-written table, and the arithmetic against plain loops."""
 
 import itertools
 import re
@@ -60,7 +60,7 @@ b7.conv_branch1 4096 2048 1 1 1
 
 @pytest.fixture(scope="module")
 def full() -> ResNet38:
-    """The published network without its 400 MB."""
+    """The published network on the meta device."""
     with torch.device("meta"):
         return ResNet38()
 
@@ -70,7 +70,7 @@ def table() -> dict[str, tuple[int, ...]]:
     return {name: tuple(int(number) for number in numbers) for name, *numbers in rows}
 
 
-def test_kernels_are_those_of_the_table(full: ResNet38) -> None:
+def test_kernels_match_the_table(full: ResNet38) -> None:
     found = {
         name: (*module.weight.shape[:3], module.stride[0], module.dilation[0])
         for name, module in full.named_modules()
@@ -80,15 +80,15 @@ def test_kernels_are_those_of_the_table(full: ResNet38) -> None:
     assert all(m.bias is None for m in full.modules() if isinstance(m, nn.Conv2d))
 
 
-def test_38_layers_lie_one_behind_another(full: ResNet38) -> None:
-    # The name counts the kernels on the longest way and the classifier, which is not here.
+def test_there_are_38_consecutive_layers(full: ResNet38) -> None:
+    # The name counts the kernels on the longest path and the classifier, which is not part of the trunk.
     assert len([name for name in table() if not name.endswith("branch1")]) + 1 == 38
 
 
-def test_parameters_are_kernels_and_two_per_normalised_channel(full: ResNet38) -> None:
+def test_parameter_count_is_kernels_and_two_per_normalised_channel(full: ResNet38) -> None:
     kernels = table()
     products = sum(out * into * side * side for out, into, side, _, _ in kernels.values())
-    # A norm stands before every kernel but the first and the ways past, and one is last.
+    # A norm precedes every kernel except the first and the skip connections; one more is last.
     normed = sum(row[1] for name, row in kernels.items() if not re.search("conv1a|branch1$", name)) + 4096
     assert sum(p.numel() for p in full.parameters()) == products + 2 * normed == 105_070_912
 
@@ -99,14 +99,14 @@ def test_grid_is_an_eighth_rounded_up(size: tuple[int, int]) -> None:
     assert features.shape == (1, 64, -(-size[0] // 8), -(-size[1] // 8))
 
 
-def test_one_output_sees_exactly_its_receptive_field() -> None:
+def test_one_output_depends_on_exactly_its_receptive_field() -> None:
     net = ResNet38(base=1).eval()
-    for parameter in net.parameters():  # no kernel can cancel another, and no ReLU is shut
+    for parameter in net.parameters():  # no kernel cancels another and every ReLU is active
         parameter.data.uniform_(0.5, 1.0) if parameter.ndim == 4 else parameter.data.fill_(1.0)
     pixels = torch.ones(1, 3, 8, 801, dtype=torch.float64, requires_grad=True)
     net.double()(pixels)[0, :, 0, 50].sum().backward()
     assert pixels.grad is not None
-    seen = (pixels.grad[0, 0, 0] != 0).nonzero()[:, 0]
+    receptive = (pixels.grad[0, 0, 0] != 0).nonzero()[:, 0]
     # Each 3x3 kernel widens the field by 2 x dilation x the grid it reads.
     grids = {"conv1a": 1, "b2": 1, "b3": 2, "b4": 4, "b5": 8, "b6": 8, "b7": 8}
     width = 1
@@ -118,12 +118,12 @@ def test_one_output_sees_exactly_its_receptive_field() -> None:
             grid *= 2
         width += (side - 1) * dilation * grid if not name.endswith("branch1") else 0
     assert width == 557
-    assert int(seen[-1] - seen[0]) + 1 == width
-    assert int(seen[0] + seen[-1]) // 2 == 400
+    assert int(receptive[-1] - receptive[0]) + 1 == width
+    assert int(receptive[0] + receptive[-1]) // 2 == 400
 
 
 def convolved(x: Tensor, kernel: nn.Conv2d) -> Tensor:
-    """A convolution as its formula reads."""
+    """Convolution by its formula."""
     (out, into, side, _), stride, dilation = kernel.weight.shape, kernel.stride[0], kernel.dilation[0]
     h, w = x.shape[1:]
     reach = dilation * (side // 2)
@@ -146,8 +146,8 @@ def activated(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
     return y
 
 
-def shaken(block: nn.Module) -> nn.Module:
-    """A block in evaluation mode whose norms do something."""
+def with_random_norms(block: nn.Module) -> nn.Module:
+    """Set a block to evaluation mode with random norm parameters."""
     torch.manual_seed(3)
     for module in block.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -158,22 +158,22 @@ def shaken(block: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize(("after", "stride", "dilations"), [(4, 2, (1, 1)), (3, 1, (2, 2)), (4, 1, (1, 2))])
-def test_basic_block_is_its_formula(after: int, stride: int, dilations: tuple[int, int]) -> None:
+def test_basic_block_matches_its_formula(after: int, stride: int, dilations: tuple[int, int]) -> None:
     block = BasicBlock(3, 2, after, stride, dilations)
-    shaken(block)
+    with_random_norms(block)
     x = torch.randn(3, 7, 6, dtype=torch.float64)
     active = activated(x, block.bn_branch2a)
     branch = convolved(
         activated(convolved(active, block.conv_branch2a), block.bn_branch2b1), block.conv_branch2b1
     )
-    past = x if block.conv_branch1 is None else convolved(active, block.conv_branch1)
+    skip = x if block.conv_branch1 is None else convolved(active, block.conv_branch1)
     assert (block.conv_branch1 is None) == (after == 3)
-    torch.testing.assert_close(block(x[None])[0], past + branch)
+    torch.testing.assert_close(block(x[None])[0], skip + branch)
 
 
-def test_bottleneck_is_its_formula() -> None:
+def test_bottleneck_matches_its_formula() -> None:
     block = Bottleneck(3, 8, dilation=4, dropout=0.5)
-    shaken(block)
+    with_random_norms(block)
     x = torch.randn(3, 6, 9, dtype=torch.float64)
     active = activated(x, block.bn_branch2a)
     branch = activated(convolved(active, block.conv_branch2a), block.bn_branch2b1)
@@ -189,12 +189,12 @@ def test_dropout_takes_whole_channels_at_the_papers_rates(full: ResNet38) -> Non
     }  # fmt: skip
 
 
-def test_norms_move_slowly_and_the_first_kernel_not_at_all(full: ResNet38) -> None:
+def test_norms_have_low_momentum_and_the_first_kernel_is_frozen(full: ResNet38) -> None:
     assert {m.momentum for m in full.modules() if isinstance(m, nn.BatchNorm2d)} == {3e-4}
     assert [name for name, p in full.named_parameters() if not p.requires_grad] == ["conv1a.weight"]
 
 
 @pytest.mark.parametrize("base", [0, 65])
 def test_base_is_a_count_of_channels(base: int) -> None:
-    with pytest.raises(InputError, match=f"base is {base}; give a whole number, from 1 to 64"):
+    with pytest.raises(InputError, match=f"base is {base}. Give a whole number, from 1 to 64"):
         ResNet38(base)

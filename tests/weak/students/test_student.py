@@ -1,4 +1,4 @@
-"""A trained student gives what a Segmenter gives."""
+"""A trained student has the interface of a Segmenter."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def image() -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (45, 70, 3), dtype=np.uint8)
 
 
-def test_a_file_and_a_picture_give_a_segmentation(file: Path, image: np.ndarray, tmp_path: Path) -> None:
+def test_a_file_and_an_image_give_a_segmentation(file: Path, image: np.ndarray, tmp_path: Path) -> None:
     student = Student.load(file, device="cpu")
     found = student(image)
     assert isinstance(found, Segmentation)
@@ -62,12 +62,10 @@ def test_lists_paths_and_scores(file: Path, image: np.ndarray, tmp_path: Path) -
 
 def test_settings_are_fields_by_name(file: Path) -> None:
     assert Student.load(file, device="cpu", scales=(0.5, 1.0)).settings.scales == (0.5, 1.0)
-    with pytest.raises(
-        InputError, match="there is no setting 'scale'; give one of scales, flip, crf, longest"
-    ):
+    with pytest.raises(InputError, match=r"Unknown setting 'scale'\. Give one of scales, flip, crf, longest"):
         Student.load(file, device="cpu", scale=2)
 
 
-def test_what_is_no_picture_is_refused(file: Path, tmp_path: Path) -> None:
+def test_missing_images_are_refused(file: Path, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="There is no file"):
         Student.load(file, device="cpu")(tmp_path / "none.png")

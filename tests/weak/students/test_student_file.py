@@ -1,4 +1,4 @@
-"""A student's file: everything comes back, and what is not one is refused."""
+"""A student's file: round trip, and errors for invalid files."""
 
 import json
 from pathlib import Path
@@ -24,8 +24,8 @@ def trained() -> TrainedStudent:
 
 @pytest.fixture
 def file(tmp_path: Path, trained: TrainedStudent) -> Path:
-    save_student(tmp_path / "made" / "s.safetensors", trained)
-    return tmp_path / "made" / "s.safetensors"
+    save_student(tmp_path / "new" / "s.safetensors", trained)
+    return tmp_path / "new" / "s.safetensors"
 
 
 def test_everything_comes_back(trained: TrainedStudent, file: Path) -> None:
@@ -73,26 +73,26 @@ def rewritten(file: Path, change: dict[str, str | None]) -> Path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": None}, "is no student of this version: its header says format None"),
-        ({"format": "tagmask-student/2"}, "says format 'tagmask-student/2', not 'tagmask-student/1'"),
+        ({"format": None}, "is not a student file of this version: its format is None"),
+        ({"format": "tagmask-student/2"}, "format is 'tagmask-student/2', not 'tagmask-student/1'"),
         ({"student": "unet"}, "header cannot be read .student 'unet' is unknown"),
         ({"words": None}, "header cannot be read .'words'"),
         ({"words": '{"a": 1}'}, "header cannot be read"),
         ({"mean": "[1, 2]"}, "header cannot be read"),
         ({"background": "yes"}, "header cannot be read"),
-        ({"multiple": "16"}, "wants sides that are multiples of 16, but 'small' takes multiples of 32"),
+        ({"multiple": "16"}, "needs sides that are multiples of 16, but 'small' takes multiples of 32"),
         ({"words": '["a", "b"]'}, "does not fit the student 'small' .* classifier.* It was made with"),
         ({"settings": '{"width": 16}'}, "does not fit the student 'small'"),
     ],
 )
-def test_headers_that_lie_are_refused(file: Path, change: dict[str, str | None], message: str) -> None:
+def test_invalid_headers_are_refused(file: Path, change: dict[str, str | None], message: str) -> None:
     with pytest.raises(WeightsError, match=message):
         load_student(rewritten(file, change))
 
 
 def test_cut_off_files_are_refused(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-9])
-    with pytest.raises(WeightsError, match="damaged or cut off"):
+    with pytest.raises(WeightsError, match="is damaged or incomplete"):
         load_student(file)
 
 
@@ -106,12 +106,14 @@ def test_a_folder_in_the_way_is_named(tmp_path: Path, trained: TrainedStudent) -
 @pytest.mark.parametrize(
     ("words", "std", "message"),
     [
-        (("cat",), (1.0, 1.0, 1.0), "give at least two different ones"),
-        (("cat", "cat"), (1.0, 1.0, 1.0), "give at least two different ones"),
-        (("cat", ""), (1.0, 1.0, 1.0), "give at least two different ones"),
-        (("cat", "dog"), (1.0, 0.0, 1.0), "give positive numbers"),
+        (("cat",), (1.0, 1.0, 1.0), "Give at least two, all different"),
+        (("cat", "cat"), (1.0, 1.0, 1.0), "Give at least two, all different"),
+        (("cat", ""), (1.0, 1.0, 1.0), "Give at least two, all different"),
+        (("cat", "dog"), (1.0, 0.0, 1.0), "Give positive numbers"),
     ],
 )
-def test_cards_that_cannot_be(words: tuple[str, ...], std: tuple[float, float, float], message: str) -> None:
+def test_invalid_cards_are_refused(
+    words: tuple[str, ...], std: tuple[float, float, float], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         StudentCard("small", words, False, std=std)

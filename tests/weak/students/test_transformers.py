@@ -1,6 +1,6 @@
-"""Students of the transformers package: sizes by formula, shapes, weights from a folder.
+"""Students of the transformers package: parameter counts, shapes, weights from a folder.
 
-Runs in an environment of its own (make students-test).
+Runs in a separate environment (make students-test).
 """
 
 from pathlib import Path
@@ -45,13 +45,13 @@ TABLE = {
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_segformers_parameters(name: str) -> None:
+def test_segformer_parameter_counts(name: str) -> None:
     wanted = segformer_parameters(*TABLE[name], 21)
     print(name, f"{wanted:,}")
     assert sum(p.numel() for p in build_student(name, 21).parameters()) == wanted
 
 
-def test_deits_parameters() -> None:
+def test_deit_parameter_count() -> None:
     block = 4 * (384 * 384 + 384) + 2 * 384 * 1536 + 1536 + 384 + 4 * 384
     trunk = 384 + 197 * 384 + 3 * 256 * 384 + 384 + 12 * block + 2 * 384
     print("deit-s", f"{trunk + 384 * 21 + 21:,}")
@@ -60,7 +60,7 @@ def test_deits_parameters() -> None:
 
 @pytest.mark.parametrize("name", ["segformer-b0", "deit-s"])
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 3), (7, 7)])
-def test_grid_is_what_the_kind_says(name: str, rows: int, columns: int) -> None:
+def test_grid_matches_the_kind(name: str, rows: int, columns: int) -> None:
     kind = STUDENTS[name]
     h, w = rows * kind.multiple, columns * kind.multiple
     with torch.no_grad():
@@ -94,7 +94,7 @@ def test_round_trip_and_labels_of_odd_sizes(name: str, tmp_path: Path) -> None:
 
 
 def saved(kind: str, folder: Path) -> nn.Module:
-    """A folder as the hub has it: a classifier of ImageNet, whose trunk is wanted."""
+    """Save a folder as on the Hub: an ImageNet classifier, of which only the trunk is used."""
     import transformers
 
     torch.manual_seed(9)
@@ -131,12 +131,12 @@ def test_deit_from_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("student", "kind"), [("segformer-b1", "mit-b0"), ("deit-s", "mit-b0")])
 def test_a_folder_of_another_network_is_refused(student: str, kind: str, tmp_path: Path) -> None:
     saved(kind, tmp_path / "hub")
-    with pytest.raises(WeightsError, match=f"does not hold the weights of '{student}'"):
+    with pytest.raises(WeightsError, match=f"does not have the weights of '{student}'"):
         build_student(student, 4, weights=tmp_path / "hub")
 
 
-def test_folders_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="is no folder"):
+def test_invalid_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="is not a folder"):
         build_student("segformer-b0", 4, weights=tmp_path / "none")
     with pytest.raises(WeightsError, match="cannot be read as weights of 'segformer-b0'"):
         build_student("segformer-b0", 4, weights=tmp_path)

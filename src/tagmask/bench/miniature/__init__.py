@@ -1,1 +1,1 @@
-"""The papers' tables in the miniature world: what can be measured without anybody's data, in minutes."""
+"""The papers' tables on the miniature data set: measured in minutes, without external data."""

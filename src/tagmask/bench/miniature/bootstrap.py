@@ -1,6 +1,6 @@
-"""How far a figure over some scenes can be trusted: scenes drawn again, with replacement.
+"""Bootstrap over scenes: standard errors, and whether a difference between two setups is significant.
 
-Ways are compared on the same draws, so that what is hard for all of them does not blur the difference.
+All setups are compared on the same bootstrap samples, so that scene difficulty cancels out.
 """
 
 import numpy as np
@@ -12,34 +12,34 @@ from tagmask.bench.miniature.measurements import Counts, Scores
 __all__ = ["Draws", "bootstrap_interval", "bootstrap_samples", "mean_ap", "miou", "verdict"]
 
 Draws = Int[ndarray, "r n"]
-"""How often each of n scenes is in each of r draws; row 0 is all scenes once."""
+"""Count of each of n scenes in each of r bootstrap samples; row 0 has every scene once."""
 
-_SURE = 0.95
+_CONFIDENCE = 0.95
 
 
 def bootstrap_samples(scenes: int, count: int = 200, seed: int = 0) -> Draws:
-    """All scenes once, then `count` draws of as many scenes with replacement."""
+    """Draw `count` samples of `scenes` scenes with replacement; row 0 has every scene once."""
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(scenes, np.full(scenes, 1 / scenes), size=count)
     return np.concatenate([np.ones((1, scenes), drawn.dtype), drawn])
 
 
 def miou(counts: Counts, drawn: Draws) -> Float[ndarray, " r"]:
-    """Mean IoU of each draw, in percent, over the classes that its truth or answers hold."""
+    """Mean IoU of each sample, in percent, over the classes in its ground truth or predictions."""
     total = np.tensordot(drawn, counts, axes=1).astype(np.float64)
-    right = np.diagonal(total, axis1=1, axis2=2)
-    either = total.sum(axis=1) + total.sum(axis=2) - right
+    correct = np.diagonal(total, axis1=1, axis2=2)
+    union = total.sum(axis=1) + total.sum(axis=2) - correct
     with np.errstate(invalid="ignore"):
-        iou: Float[ndarray, "r c"] = right / either
+        iou: Float[ndarray, "r c"] = correct / union
     mean: Float[ndarray, " r"] = 100 * np.nanmean(iou, axis=1)
     return mean
 
 
 def mean_ap(scores: Scores, truth: Bool[ndarray, "n c"], drawn: Draws) -> Float[ndarray, " r"]:
-    """Mean average precision of each draw, in percent, over the classes that are in any of its scenes.
+    """Mean average precision of each sample, in percent, over the classes in any of its scenes.
 
-    Area under the raw precision-recall steps; of scenes with one score the first comes first, and a
-    scene that was drawn twice counts twice at once.
+    Area under the raw precision-recall steps. Ties are ranked by scene order; a scene that was drawn twice
+    counts twice in one step.
     """
     order = np.argsort(-scores, axis=0, kind="stable")
     totals = np.zeros(len(drawn))
@@ -47,23 +47,23 @@ def mean_ap(scores: Scores, truth: Bool[ndarray, "n c"], drawn: Draws) -> Float[
     for c in range(scores.shape[1]):
         weight = drawn[:, order[:, c]].astype(np.float64)
         hits = weight * truth[order[:, c], c]
-        seen, found = weight.cumsum(axis=1), hits.cumsum(axis=1)
-        there = found[:, -1]
-        precision = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)
-        held = there > 0
-        totals[held] += (hits * precision).sum(axis=1)[held] / there[held]
-        counted += held
+        ranked, true = weight.cumsum(axis=1), hits.cumsum(axis=1)
+        positives = true[:, -1]
+        precision = np.divide(true, ranked, out=np.zeros_like(true), where=ranked > 0)
+        present = positives > 0
+        totals[present] += (hits * precision).sum(axis=1)[present] / positives[present]
+        counted += present
     return 100 * totals / np.maximum(counted, 1)
 
 
 def bootstrap_interval(values: Float[ndarray, " r"]) -> float:
-    """Standard deviation over the draws: one standard error of the figure over all scenes."""
+    """Standard deviation over the bootstrap samples: one standard error."""
     return float(values[1:].std())
 
 
 def verdict(upper: Float[ndarray, " r"], lower: Float[ndarray, " r"]) -> str:
-    """Whether `upper` is above `lower`: "yes", "no", or "open" where the draws do not agree."""
+    """Whether `upper` exceeds `lower` in 95 % of the samples: "yes", "no" (the reverse), or "open"."""
     share = float((upper[1:] > lower[1:]).mean())
-    if share >= _SURE:
+    if share >= _CONFIDENCE:
         return "yes"
-    return "no" if share <= 1 - _SURE else "open"
+    return "no" if share <= 1 - _CONFIDENCE else "open"

@@ -1,4 +1,4 @@
-"""Scenes that training never showed, what is in them, and whether CLIP can name a single object."""
+"""Test scenes, their ground truth, and zero-shot classification of single objects."""
 
 import math
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from torch.nn import functional as F
 from tagmask.clip.load import Clip
 from tagmask.dense.features import class_token_features
 from tagmask.dense.prompts import text_features
-from tagmask.miniature.evaluation_scenes import held_style, single_object, unseen_scene
-from tagmask.miniature.scenes import CLASS_NAMES, COLOURS, Scene, kept_from_training
+from tagmask.miniature.evaluation_scenes import is_held_out_style, single_object, unseen_scene
+from tagmask.miniature.scenes import CLASS_NAMES, COLOURS, Scene, is_held_out_colour
 from tagmask.settings.words import read_list
 
 __all__ = ["ZeroShot", "image_features", "objects_only", "present", "scenes", "zero_shot"]
 
 
 def scenes(count: int) -> list[Scene]:
-    """The first `count` unseen scenes."""
+    """Return the first `count` test scenes."""
     return [unseen_scene(seed) for seed in range(count)]
 
 
@@ -32,25 +32,25 @@ def scenes(count: int) -> list[Scene]:
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """Shares of single objects that are named right, 0..1, and how many were asked."""
+    """Zero-shot accuracy on single objects, 0..1, and the numbers of objects."""
 
     everything: float
     unseen_pairs: float
-    """Objects in a colour that training never showed them in."""
+    """Objects in a colour that training excluded for their class."""
     unseen_styles: float
-    """Objects drawn in a way that training never showed."""
+    """Objects in a style that training excluded."""
     colour_and_name: float
-    """Of all objects: "a red car" is the best of all pairs of colour and name."""
+    """All objects, classified among all pairs of colour and name ("a red car")."""
     count: int
     pairs: int
     styles: int
 
 
 def zero_shot(clip: Clip, count: int) -> ZeroShot:
-    """Name single large objects by the class token, among the 24 names (and among 264 coloured names)."""
+    """Classify single large objects by the class token, among 24 names and among 264 coloured names."""
     singles = [scene for scene in map(single_object, range(count)) if scene.plan.things]
     things = [scene.plan.things[0] for scene in singles]
-    seen = torch.cat(
+    features = torch.cat(
         [
             image_features(clip, [scene.image for scene in singles[i : i + 32]])
             for i in range(0, len(singles), 32)
@@ -58,31 +58,31 @@ def zero_shot(clip: Clip, count: int) -> ZeroShot:
     )
     templates = read_list("sclip_templates80")
     kinds = np.array([thing.kind for thing in things])
-    named = (seen @ text_features(clip, CLASS_NAMES, templates).T).argmax(dim=1).numpy() == kinds
+    correct = (features @ text_features(clip, CLASS_NAMES, templates).T).argmax(dim=1).numpy() == kinds
     pairs = [f"{colour} {name}" for name in CLASS_NAMES for colour in COLOURS]
-    own = np.array([thing.kind * len(COLOURS) + thing.colour for thing in things])
-    paired = (seen @ text_features(clip, pairs, templates).T).argmax(dim=1).numpy() == own
-    new_pair = np.array([kept_from_training(thing.kind, thing.colour) for thing in things])
-    new_style = np.array([held_style(thing) for thing in things])
+    true_pairs = np.array([thing.kind * len(COLOURS) + thing.colour for thing in things])
+    correct_pairs = (features @ text_features(clip, pairs, templates).T).argmax(dim=1).numpy() == true_pairs
+    new_pair = np.array([is_held_out_colour(thing.kind, thing.colour) for thing in things])
+    new_style = np.array([is_held_out_style(thing) for thing in things])
     return ZeroShot(
-        everything=_share(named),
-        unseen_pairs=_share(named[new_pair]),
-        unseen_styles=_share(named[new_style]),
-        colour_and_name=_share(paired),
+        everything=_share(correct),
+        unseen_pairs=_share(correct[new_pair]),
+        unseen_styles=_share(correct[new_style]),
+        colour_and_name=_share(correct_pairs),
         count=len(singles),
         pairs=int(new_pair.sum()),
         styles=int(new_style.sum()),
     )
 
 
-def _share(right: Bool[ndarray, " n"]) -> float:
-    """NaN where nothing was asked."""
-    return float(right.mean()) if len(right) else math.nan
+def _share(correct: Bool[ndarray, " n"]) -> float:
+    """Mean; NaN if empty."""
+    return float(correct.mean()) if len(correct) else math.nan
 
 
 @torch.inference_mode()
 def image_features(clip: Clip, images: Sequence[UInt8[ndarray, "_ _ 3"]]) -> Tensor:
-    """The class token of each image at the model's own size, as CLIP itself computes it; unit vectors."""
+    """Encode images at the model's input size with CLIP's class token; unit vectors."""
     side = clip.geometry.grid * clip.geometry.patch
     scaled = [PILImage.fromarray(i).resize((side, side), PILImage.Resampling.BICUBIC) for i in images]
     pixels = torch.from_numpy(np.stack([np.asarray(i) for i in scaled])).permute(0, 3, 1, 2).float() / 255
@@ -91,17 +91,17 @@ def image_features(clip: Clip, images: Sequence[UInt8[ndarray, "_ _ 3"]]) -> Ten
     return F.normalize(features, dim=-1).cpu()
 
 
-# -- Truth ---------------------------------------------------------------------------------------------------
+# -- Ground truth --------------------------------------------------------------------------------------------
 
 
-def present(found: Sequence[Scene]) -> Bool[ndarray, "n c"]:
-    """Which classes of objects can be seen in each scene."""
-    truth = np.zeros((len(found), len(CLASS_NAMES)), dtype=bool)
-    for i, scene in enumerate(found):
+def present(scenes: Sequence[Scene]) -> Bool[ndarray, "n c"]:
+    """Return which object classes are visible in each scene."""
+    truth = np.zeros((len(scenes), len(CLASS_NAMES)), dtype=bool)
+    for i, scene in enumerate(scenes):
         truth[i, [thing.kind for thing in scene.content.things]] = True
     return truth
 
 
 def objects_only(labels: UInt8[ndarray, "h w"]) -> UInt8[ndarray, "h w"]:
-    """A scene's truth with all backgrounds as class 0 and objects from 1 on."""
+    """Map a scene's mask to class 0 for all backgrounds and 1 .. 24 for objects."""
     return np.where(labels < len(CLASS_NAMES), labels + 1, 0).astype(np.uint8)

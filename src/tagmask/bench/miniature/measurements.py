@@ -1,7 +1,7 @@
-"""What a way of tagging or masking answers on each scene, as counts and scores that can be drawn again.
+"""Scores and confusion counts of tagging and segmentation setups, per scene, for the bootstrap.
 
-Ways that differ in their method only share one pass through the blocks before the last, and tags are found
-once for all ways that look for them.
+Setups that differ only in their method share one forward pass up to the last block, and tags are predicted
+once for all setups that use them.
 """
 
 import os
@@ -32,107 +32,109 @@ from tagmask.settings.presets.own_words import own_tag_first, own_tags
 __all__ = ["Counts", "MaskSetup", "Scores", "Settings", "TagSetup", "mask_counts", "tag_scores"]
 
 Counts = Int[ndarray, "n k k"]
-"""For each scene: pixels by true class and answer."""
+"""Per scene: pixels by true class and predicted class."""
 
 Scores = Float32[ndarray, "n c"]
-"""For each scene: of each class of objects."""
+"""Per scene: the score of each object class."""
 
 Key = TypeVar("Key")
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 Settings = tuple[tuple[str, Any], ...]
-"""Names and values; pairs, not a mapping, so that ways can be keys."""
+"""Names and values; pairs, not a mapping, so that setups are hashable."""
 
 
 @dataclass(frozen=True)
 class TagSetup:
-    """One way of tagging."""
+    """A tagging setup."""
 
     settings: Settings = ()
-    """Of the `Tagger`."""
+    """Settings of the `Tagger`."""
     patches: str | None = None
-    """Instead: the best patch of each class under this dense method, no refinement."""
+    """If given, a dense method: score each class by its best patch, without refinement."""
 
 
 @dataclass(frozen=True)
 class MaskSetup:
-    """One way of masking."""
+    """A segmentation setup."""
 
     method: str = "sclip"
     settings: Settings = ()
-    """Of the `Segmenter`; those of one method's rule included."""
+    """Settings of the `Segmenter`, including the method's own."""
     tags: str | None = None
-    """None: every word competes. "found": those that TagCLIP finds. "true": those that are there."""
+    """Candidate classes. None: all. "found": the tags predicted by TagCLIP. "true": the ground-truth tags."""
     tagger: Settings = ()
-    """Of the tagger, for "found"."""
+    """Settings of CLS-SEG's tagger, for "found"."""
     names: str = "one"
-    """What it is asked for. "one": each class by its name; "four": by four, itself and in three colours;
-    "uneven": every other class by four names, the rest by one."""
+    """Names per class. "one": its name; "four": its name, plain and in three colours; "uneven": four names
+    for every other class, one for the rest."""
 
 
-def tag_scores(clip: Clip, found: Sequence[Scene], ways: Mapping[Key, TagSetup]) -> dict[Key, Scores]:
-    """Scores of every way, side by side on the machine's cores."""
-    works = {key: [_work(_scores, clip, part, way) for part in _parts(found)] for key, way in ways.items()}
-    return {key: np.concatenate(parts) for key, parts in _together(works).items()}
+def tag_scores(clip: Clip, scenes: Sequence[Scene], setups: Mapping[Key, TagSetup]) -> dict[Key, Scores]:
+    """Compute the scores of every setup, in parallel on all CPU cores."""
+    works = {
+        key: [_work(_scores, clip, part, setup) for part in _parts(scenes)] for key, setup in setups.items()
+    }
+    return {key: np.concatenate(parts) for key, parts in _run_parallel(works).items()}
 
 
 def mask_counts(
-    clip: Clip, found: Sequence[Scene], ways: Mapping[Key, MaskSetup], tags: Sequence[Sequence[int]] = ()
+    clip: Clip, scenes: Sequence[Scene], setups: Mapping[Key, MaskSetup], tags: Sequence[Sequence[int]] = ()
 ) -> dict[Key, Counts]:
-    """Confusion counts of every way: the background and the 24 classes of objects.
+    """Compute the confusion counts of every setup: the background and the 24 object classes.
 
     Args:
         clip: the weights to measure.
-        found: scenes.
-        ways: by any key.
-        tags: what TagCLIP found in each scene; for ways that compare words with pixels, among these.
+        scenes: test scenes.
+        setups: by any key.
+        tags: TagCLIP's tags of each scene, for dense setups restricted to them.
     """
-    told = [np.flatnonzero(row).tolist() for row in present(found)]
+    true_tags = [np.flatnonzero(row).tolist() for row in present(scenes)]
     groups: dict[tuple[object, ...], list[Key]] = {}
-    for key, way in ways.items():
-        alone = way.method == "cls-seg" or _changes_rule(way)
-        same = (way.settings, way.tags, way.tagger, way.names, key if alone else None)
-        groups.setdefault(same, []).append(key)
+    for key, setup in setups.items():
+        separate = setup.method == "cls-seg" or _changes_rule(setup)
+        group = (setup.settings, setup.tags, setup.tagger, setup.names, key if separate else None)
+        groups.setdefault(group, []).append(key)
     works = {}
     for keys in groups.values():
-        chosen = [ways[key] for key in keys]
-        lists: Sequence[Sequence[int] | None] = [None] * len(found)
+        chosen = [setups[key] for key in keys]
+        candidates: Sequence[Sequence[int] | None] = [None] * len(scenes)
         if chosen[0].tags == "true":
-            lists = told
-        elif chosen[0].tags == "found" and chosen[0].method != "cls-seg":  # which finds its own
-            lists = tags
+            candidates = true_tags
+        elif chosen[0].tags == "found" and chosen[0].method != "cls-seg":  # CLS-SEG predicts its own tags
+            candidates = tags
         works[tuple(keys)] = [
-            _work(_counts, clip, part, chosen, lists[start : start + len(part)])
-            for start, part in _placed(found)
+            _work(_counts, clip, part, chosen, candidates[start : start + len(part)])
+            for start, part in _chunks(scenes)
         ]
-    together = _together(works)
+    results = _run_parallel(works)
     return {
         key: np.concatenate([part[i] for part in parts])
-        for keys, parts in together.items()
+        for keys, parts in results.items()
         for i, key in enumerate(keys)
     }
 
 
-# -- One part of the scenes ----------------------------------------------------------------------------------
+# -- One chunk of scenes -------------------------------------------------------------------------------------
 
 
-def _scores(clip: Clip, found: Sequence[Scene], way: TagSetup) -> Scores:
-    if way.patches is not None:
-        return _best_patches(clip, found, way.patches)
-    tagger = Tagger(clip, CLASS_NAMES, background=BACKGROUND_NAMES, **dict(way.settings))
-    return np.stack([tagger(scene.image).scores for scene in found])
+def _scores(clip: Clip, scenes: Sequence[Scene], setup: TagSetup) -> Scores:
+    if setup.patches is not None:
+        return _best_patches(clip, scenes, setup.patches)
+    tagger = Tagger(clip, CLASS_NAMES, background=BACKGROUND_NAMES, **dict(setup.settings))
+    return np.stack([tagger(scene.image).scores for scene in scenes])
 
 
 @torch.inference_mode()
-def _best_patches(clip: Clip, found: Sequence[Scene], name: str) -> Scores:
-    """The greatest softmax over words, background words included, of any patch; images as TagCLIP's."""
+def _best_patches(clip: Clip, scenes: Sequence[Scene], name: str) -> Scores:
+    """Maximum over patches of each class's softmax (background words included); TagCLIP's preprocessing."""
     recipe = own_tags(CLASS_NAMES, BACKGROUND_NAMES)
     settings = cast(tagclip.TagclipSettings, recipe.variant)
     texts = text_features(clip, (*CLASS_NAMES, *BACKGROUND_NAMES), recipe.templates)
     rule = dense_rule(name, len(clip.vision.blocks))
     rows = []
-    for scene in found:
+    for scene in scenes:
         pixels = tagclip.preprocess_bicubic(clip, scene.image, settings)[None]
         tower = extract_features(clip.vision, pixels, bilinear_half, capture=rule.capture)
         cosines = patch_cosines(tower, rule, SecondPassContext(pixels, texts, clip.logit_scale))[0]
@@ -142,63 +144,63 @@ def _best_patches(clip: Clip, found: Sequence[Scene], name: str) -> Scores:
 
 
 def _counts(
-    clip: Clip, found: Sequence[Scene], ways: Sequence[MaskSetup], tags: Sequence[Sequence[int] | None]
+    clip: Clip, scenes: Sequence[Scene], setups: Sequence[MaskSetup], tags: Sequence[Sequence[int] | None]
 ) -> list[Counts]:
-    methods = [way.method for way in ways]
-    segmenter = _segmenter(clip, ways[0])
-    rows: list[list[Int[ndarray, "k k"]]] = [[] for _ in ways]
-    for scene, known in zip(found, tags, strict=True):
-        if len(ways) > 1:
-            labels = [seg.labels for seg in segmenter.compare(scene.image, methods, tags=known).values()]
+    methods = [setup.method for setup in setups]
+    segmenter = _segmenter(clip, setups[0])
+    rows: list[list[Int[ndarray, "k k"]]] = [[] for _ in setups]
+    for scene, candidates in zip(scenes, tags, strict=True):
+        if len(setups) > 1:
+            labels = [seg.labels for seg in segmenter.compare(scene.image, methods, tags=candidates).values()]
         else:
-            labels = [segmenter(scene.image, tags=known).labels]
-        for row, answer in zip(rows, labels, strict=True):
+            labels = [segmenter(scene.image, tags=candidates).labels]
+        for row, predicted in zip(rows, labels, strict=True):
             matrix = ConfusionMatrix(1 + len(CLASS_NAMES))
-            matrix.update(answer, objects_only(scene.labels))
+            matrix.update(predicted, objects_only(scene.labels))
             row.append(matrix.matrix)
     return [np.stack(row) for row in rows]
 
 
-def _segmenter(clip: Clip, way: MaskSetup) -> Segmenter:
-    settings = dict(way.settings)
-    if way.method == "cls-seg":
-        tagger = tag_recipe(own_tags(CLASS_NAMES, BACKGROUND_NAMES), overrides=dict(way.tagger))
+def _segmenter(clip: Clip, setup: MaskSetup) -> Segmenter:
+    settings = dict(setup.settings)
+    if setup.method == "cls-seg":
+        tagger = tag_recipe(own_tags(CLASS_NAMES, BACKGROUND_NAMES), overrides=dict(setup.tagger))
         recipe = replace(own_tag_first(CLASS_NAMES, BACKGROUND_NAMES), tagger=tagger)
         return Segmenter(clip, recipe=recipe, **settings)
-    words = [_line(word, way.names, i) for i, word in enumerate(CLASS_NAMES)]
-    return Segmenter(clip, words, background=BACKGROUND_NAMES, method=way.method, **settings)
+    words = [_words(word, setup.names, i) for i, word in enumerate(CLASS_NAMES)]
+    return Segmenter(clip, words, background=BACKGROUND_NAMES, method=setup.method, **settings)
 
 
-def _line(word: str, names: str, i: int) -> str:
+def _words(word: str, names: str, i: int) -> str:
     many = names == "four" or (names == "uneven" and i % 2 == 0)
     return ", ".join([word, *(f"{colour} {word}" for colour in ("red", "blue", "green"))]) if many else word
 
 
-def _changes_rule(way: MaskSetup) -> bool:
-    """Whether its numbers are its method's own, which a comparison of methods would set."""
-    own = {setting.name for setting in fields(method(way.method, "masks").settings)}
-    return bool(own & dict(way.settings).keys())
+def _changes_rule(setup: MaskSetup) -> bool:
+    """Whether the setup overrides settings of its method, so that it cannot share a comparison of methods."""
+    method_settings = {setting.name for setting in fields(method(setup.method, "masks").settings)}
+    return bool(method_settings & dict(setup.settings).keys())
 
 
-# -- Side by side --------------------------------------------------------------------------------------------
+# -- In parallel ---------------------------------------------------------------------------------------------
 
-_SCENES_A_WORK = 25
-
-
-def _placed(found: Sequence[Scene]) -> list[tuple[int, Sequence[Scene]]]:
-    return [(start, found[start : start + _SCENES_A_WORK]) for start in range(0, len(found), _SCENES_A_WORK)]
+_CHUNK = 25
 
 
-def _parts(found: Sequence[Scene]) -> list[Sequence[Scene]]:
-    return [part for _, part in _placed(found)]
+def _chunks(scenes: Sequence[Scene]) -> list[tuple[int, Sequence[Scene]]]:
+    return [(start, scenes[start : start + _CHUNK]) for start in range(0, len(scenes), _CHUNK)]
 
 
-def _work(do: Callable[..., Found], *arguments: Any) -> Callable[[], Found]:  # noqa: ANN401
+def _parts(scenes: Sequence[Scene]) -> list[Sequence[Scene]]:
+    return [part for _, part in _chunks(scenes)]
+
+
+def _work(do: Callable[..., Result], *arguments: Any) -> Callable[[], Result]:  # noqa: ANN401
     return lambda: do(*arguments)
 
 
-def _together(works: Mapping[Key, Iterable[Callable[[], Found]]]) -> dict[Key, list[Found]]:
-    """Each on one thread: the model is small, and threads of one product would only wait for each other."""
+def _run_parallel(works: Mapping[Key, Iterable[Callable[[], Result]]]) -> dict[Key, list[Result]]:
+    """Run each task on one thread: the model is too small to gain from threads within one operation."""
     with ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         running = {key: [pool.submit(work) for work in parts] for key, parts in works.items()}
         return {key: [future.result() for future in futures] for key, futures in running.items()}

@@ -1,4 +1,4 @@
-"""The measured tables as a page of Markdown, and each as a picture."""
+"""Format the measured tables as Markdown and as SVG bar charts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ _ROW, _TOP, _LEFT, _RIGHT, _WIDTH = 22, 58, 210, 60, 760
 
 @dataclass(frozen=True, eq=False)
 class MeasuredTable:
-    """A table and what was measured of each of its rows."""
+    """A table and the measured values of its rows."""
 
     table: Table
     unit: str
     """"mAP" or "mIoU"."""
     ours: tuple[Float[ndarray, " r"], ...]
-    """Percent; all scenes first, then draws of them."""
+    """Of each row, percent: first over all scenes, then over each bootstrap sample."""
 
 
 def markdown(measured: MeasuredTable) -> Iterator[str]:
-    """Lines of Markdown: ours with its standard error, the paper's figure, whether the order is the same."""
+    """Yield Markdown lines: our value with its standard error, the paper's figure, the ranking check."""
     table = measured.table
     labels = [row.label for row in table.rows]
     paper = [row.paper for row in table.rows]
@@ -41,8 +41,8 @@ def markdown(measured: MeasuredTable) -> Iterator[str]:
     else:
         yield f"| | {measured.unit} here |"
         yield "|---|---|"
-    found = orders(labels, paper, measured.ours)
-    for label, figure, ours, order in zip(labels, paper, measured.ours, found, strict=True):
+    checks = orders(labels, paper, measured.ours)
+    for label, figure, ours, order in zip(labels, paper, measured.ours, checks, strict=True):
         line = f"| {label} | {ours[0]:.1f} ± {bootstrap_interval(ours):.1f} |"
         yield line + (f" {'' if figure is None else figure} | {order} |" if published else "")
     for row, reason in table.why.items():
@@ -55,7 +55,7 @@ def markdown(measured: MeasuredTable) -> Iterator[str]:
 
 
 def svg(measured: MeasuredTable) -> str:
-    """Bars with their standard error, and a mark where the paper's figure lies."""
+    """Draw bars with their standard errors, and a diamond at the paper's figure."""
     labels = [(row.label, row.paper) for row in measured.table.rows]
     rows = list(zip(labels, measured.ours, strict=True))
     height = _TOP + _ROW * len(rows) + 12

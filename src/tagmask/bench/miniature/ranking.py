@@ -1,4 +1,4 @@
-"""Whether rows stand in the order that their paper reports."""
+"""Check whether rows rank in the order that their paper reports."""
 
 from collections.abc import Sequence
 
@@ -13,17 +13,17 @@ __all__ = ["orders"]
 def orders(
     labels: Sequence[str], paper: Sequence[float | None], ours: Sequence[Float[ndarray, " r"]]
 ) -> list[str]:
-    """For each row whether it stands to the others as published.
+    """Compare each row's rank with the published order.
 
     Args:
-        labels: of the rows.
-        paper: published figures; None takes no part.
-        ours: figures of each draw of scenes.
+        labels: the rows' labels.
+        paper: published figures; rows with None are skipped.
+        ours: our values, one per bootstrap sample.
 
     Returns:
-        "" without a published figure; "yes" where every difference to another row has the paper's sign,
-        beyond the spread; "no: under X" or "no: over X" naming the rows it should stand over, or under;
-        "open: X" where the draws do not tell it from those.
+        Per row: "" without a published figure; "yes" if every difference to another row has the paper's
+        sign in 95 % of the samples; "no: under X" or "no: over X", where X are the rows it should rank
+        above, or below; "open: X" if the samples do not separate it from the rows X.
     """
     return [_order(i, labels, paper, ours) for i in range(len(labels))]
 
@@ -31,18 +31,18 @@ def orders(
 def _order(
     i: int, labels: Sequence[str], paper: Sequence[float | None], ours: Sequence[Float[ndarray, " r"]]
 ) -> str:
-    own = paper[i]
-    if own is None:
+    figure = paper[i]
+    if figure is None:
         return ""
     wrong, undecided = [], []
     for j, other in enumerate(paper):
-        if other is None or other == own:
+        if other is None or other == figure:
             continue
-        above = own > other
-        said = verdict(*((ours[i], ours[j]) if above else (ours[j], ours[i])))
-        if said == "no":
+        above = figure > other
+        result = verdict(*((ours[i], ours[j]) if above else (ours[j], ours[i])))
+        if result == "no":
             wrong.append(f"{'under' if above else 'over'} {labels[j]}")
-        elif said == "open":
+        elif result == "open":
             undecided.append(labels[j])
     if wrong:
         return "no: " + ", ".join(wrong)

@@ -1,4 +1,4 @@
-"""Measure all tables."""
+"""Measure the tables."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from tagmask.pipelines.thresholding import choose_tags
 __all__ = ["Measurements", "Threshold", "class_iou", "measure", "table_names", "tables", "thresholds"]
 
 TAU = 0.5
-"""Of the scores' range, over which a class is taken as present: TagCLIP's."""
+"""TagCLIP's threshold, as a share of the range of a scene's scores."""
 
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """Answers of every way that a set of tables asks for, by the way."""
+    """Scores and counts of every setup in a set of tables, by setup."""
 
     tables: tuple[Table, ...]
     scenes: Sequence[Scene]
@@ -34,69 +34,69 @@ class Measurements:
 
 
 def table_names() -> tuple[str, ...]:
-    """Names of all tables."""
+    """Return the names of all tables."""
     return tuple(table.name for table in (*TAG_TABLES, *MASK_TABLES))
 
 
-def measure(clip: Clip, found: Sequence[Scene], names: Sequence[str] = ()) -> Measurements:
-    """Every table, or those called `names`; ways that several tables ask for are measured once."""
-    asked = [table for table in (*TAG_TABLES, *MASK_TABLES) if not names or table.name in names]
-    ways = [row.way for table in asked for row in table.rows]
-    tag_ways = dict.fromkeys(way for way in ways if isinstance(way, TagSetup))
-    mask_ways = dict.fromkeys(way for way in ways if isinstance(way, MaskSetup))
-    usual = TagSetup()
-    needed = any(way.tags == "found" for way in mask_ways)
+def measure(clip: Clip, scenes: Sequence[Scene], names: Sequence[str] = ()) -> Measurements:
+    """Measure all tables, or those called `names`; a setup that several tables share is measured once."""
+    selected = [table for table in (*TAG_TABLES, *MASK_TABLES) if not names or table.name in names]
+    setups = [row.setup for table in selected for row in table.rows]
+    tag_setups = dict.fromkeys(setup for setup in setups if isinstance(setup, TagSetup))
+    mask_setups = dict.fromkeys(setup for setup in setups if isinstance(setup, MaskSetup))
+    default = TagSetup()
+    needed = any(setup.tags == "found" for setup in mask_setups)
     if needed:
-        tag_ways[usual] = None
-    scores = tag_scores(clip, found, {way: way for way in tag_ways})
-    tags = [choose_tags(row, TAU) for row in scores[usual]] if needed else []
-    counts = mask_counts(clip, found, {way: way for way in mask_ways}, tags)
-    return Measurements(tuple(asked), found, scores, counts)
+        tag_setups[default] = None
+    scores = tag_scores(clip, scenes, {setup: setup for setup in tag_setups})
+    tags = [choose_tags(row, TAU) for row in scores[default]] if needed else []
+    counts = mask_counts(clip, scenes, {setup: setup for setup in mask_setups}, tags)
+    return Measurements(tuple(selected), scenes, scores, counts)
 
 
-def tables(of: Measurements) -> Iterator[MeasuredTable]:
-    """Each table with its figures."""
-    drawn, truth = bootstrap_samples(len(of.scenes)), present(of.scenes)
-    for table in of.tables:
+def tables(measured: Measurements) -> Iterator[MeasuredTable]:
+    """Yield each table with its measured values."""
+    drawn, truth = bootstrap_samples(len(measured.scenes)), present(measured.scenes)
+    for table in measured.tables:
         ours: list[Float[ndarray, " r"]] = []
         for row in table.rows:
-            way = row.way
-            masks = isinstance(way, MaskSetup)
+            setup = row.setup
+            masks = isinstance(setup, MaskSetup)
             ours.append(
-                miou(of.counts[way], drawn)
-                if isinstance(way, MaskSetup)
-                else mean_ap(of.scores[way], truth, drawn)
+                miou(measured.counts[setup], drawn)
+                if isinstance(setup, MaskSetup)
+                else mean_ap(measured.scores[setup], truth, drawn)
             )
         yield MeasuredTable(table, "mIoU" if masks else "mAP", tuple(ours))
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """What a cut at a share of each scene's range of scores takes."""
+    """Tagging quality at a threshold `tau`, as a share of the range of each scene's scores."""
 
     tau: float
     precision: float
     recall: float
     f1: float
     tags: float
-    """A scene."""
+    """Chosen tags per scene."""
 
 
-def thresholds(scores: Scores, found: Sequence[Scene]) -> Iterator[Threshold]:
-    """TagCLIP's figure on the threshold: precision, recall and F1 over all decisions."""
-    truth = present(found)
+def thresholds(scores: Scores, scenes: Sequence[Scene]) -> Iterator[Threshold]:
+    """Sweep TagCLIP's threshold from 0.1 to 0.9: precision, recall and F1 over all decisions."""
+    truth = present(scenes)
     for tau in np.arange(0.1, 1.0, 0.1):
         chosen = np.zeros_like(truth)
         for row, each in zip(chosen, scores, strict=True):
             row[list(choose_tags(each, float(tau)))] = True
         overall = f1_of_decisions(chosen, truth).overall
-        yield Threshold(float(tau), overall.precision, overall.recall, overall.f1, chosen.sum() / len(found))
+        yield Threshold(float(tau), overall.precision, overall.recall, overall.f1, chosen.sum() / len(scenes))
 
 
 def class_iou(counts: Counts) -> Float[ndarray, " c"]:
-    """Of each class, percent."""
+    """IoU of each class, in percent."""
     total = counts.sum(axis=0).astype(np.float64)
-    right = total.diagonal()
-    with np.errstate(invalid="ignore"):  # a class that is nowhere has none
-        iou: Float[ndarray, " c"] = 100 * right / (total.sum(axis=0) + total.sum(axis=1) - right)
+    correct = total.diagonal()
+    with np.errstate(invalid="ignore"):  # a class in no ground truth or prediction gives NaN
+        iou: Float[ndarray, " c"] = 100 * correct / (total.sum(axis=0) + total.sum(axis=1) - correct)
     return iou

@@ -1,7 +1,6 @@
-"""The papers' tables as far as they can be run without the papers' data, each row with the published figure.
+"""The papers' tables that can be run on the miniature data set, each row with its published figure.
 
-Figures are those of the first data set named in a table's column, in percent. A row without one is shown and
-takes no part in the comparison of orders.
+Figures are in percent, on the data set that the table names. Rows without a figure are not compared.
 """
 
 from collections.abc import Mapping
@@ -17,33 +16,33 @@ CRF: Settings = (("crf", "cls-seg"),)
 
 @dataclass(frozen=True)
 class TagRow:
-    """One way of tagging, and the mean average precision that its paper reports."""
+    """A tagging setup and its published mean average precision."""
 
     label: str
-    way: TagSetup
+    setup: TagSetup
     paper: float | None = None
 
 
 @dataclass(frozen=True)
 class MaskRow:
-    """One way of masking, and the mean IoU that its paper reports."""
+    """A segmentation setup and its published mean IoU."""
 
     label: str
-    way: MaskSetup
+    setup: MaskSetup
     paper: float | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that are to be compared with each other."""
+    """Rows to compare with each other."""
 
     name: str
     title: str
     paper: str
-    """What the published figures are of, and where they stand."""
+    """Metric and data set of the published figures."""
     rows: tuple[TagRow, ...] | tuple[MaskRow, ...]
     why: Mapping[str, str] = field(default_factory=dict)
-    """Reasons, by row, for an order that is not the paper's."""
+    """By row, why its rank differs from the paper's."""
     note: str = ""
 
 
@@ -80,7 +79,7 @@ TAG_TABLES: tuple[Table, ...] = (
     ),
     Table(
         "tagclip-4-tags",
-        "TagCLIP, Table 4: what each part brings, tags",
+        "TagCLIP, Table 4: ablation of its parts, tags",
         "mAP on VOC2012 val",
         tuple(
             TagRow(label, TagSetup(parts), paper)
@@ -89,13 +88,13 @@ TAG_TABLES: tuple[Table, ...] = (
     ),
     Table(
         "tagclip-votes",
-        "TagCLIP's votes: layers, of 12, that must agree before an attention counts",
+        "TagCLIP's votes: number of the 12 layers that must agree on an attention weight",
         "no figures in a table",
         tuple(
             TagRow(f"{votes} of 12", TagSetup((("cwr", False), ("votes", votes))))
             for votes in (0, 2, 4, 6, 8, 10)
         ),
-        note="The paper uses 4. Without the second look.",
+        note="The paper uses 4. Without class-wise re-identification (CWR).",
     ),
 )
 
@@ -111,7 +110,7 @@ _FAMILY = {
     "sc-clip": 64.6,
     "clip-surgery": None,
 }
-"""VOC21 as the papers, or those that re-list them, have it; inputs, names and thresholds differ."""
+"""VOC21, as the papers or later papers report it; inputs, class names and thresholds differ."""
 
 _ABLATION: dict[str, float | None] = {
     "clip": 18.8,
@@ -128,7 +127,7 @@ _ABLATION: dict[str, float | None] = {
 
 
 def _modes() -> tuple[MaskRow, ...]:
-    """SCLIP's sizes: short side, window and stride."""
+    """SCLIP's image sizes: short side, window and stride."""
     settings = {
         "224, windows 224 / 112": ((224, 224, 112), 56.5),
         "336, windows 224 / 112 (the default)": ((336, 224, 112), 59.1),
@@ -159,18 +158,18 @@ MASK_TABLES: tuple[Table, ...] = (
     ),
     Table(
         "sclip-2",
-        "SCLIP, Tables 2 and 3: what the attention is made of",
+        "SCLIP, Tables 2 and 3: the attention's projections",
         "mIoU on VOC21, as far as figures are known",
         tuple(MaskRow(method, MaskSetup(method), paper) for method, paper in _ABLATION.items())
         + tuple(
             MaskRow(f"sclip-random, {n} projections", MaskSetup("sclip-random", (("ensemble", n),)))
             for n in (4, 16)
         ),
-        note="q2 and k2 are doubled, as the sum of two is: they tell the sum from the doubling.",
+        note="q2 and k2 double the logits, as the sum does: they separate the effects of sum and scale.",
     ),
     Table(
         "sclip-3",
-        "SCLIP, mending CLIP's own attention",
+        "SCLIP, modifications of CLIP's own attention",
         "no figures of VOC21; +2.9 for a divisor of 2",
         (
             MaskRow("clip", MaskSetup("clip"), 18.8),
@@ -191,7 +190,7 @@ MASK_TABLES: tuple[Table, ...] = (
     Table("sclip-4", "SCLIP, Table 4: sizes and windows", "mIoU on VOC21", _modes()),
     Table(
         "family",
-        "The methods that came after, in one harness",
+        "Later methods, in one harness",
         "mIoU on VOC21, each in its own protocol",
         tuple(MaskRow(method, MaskSetup(method), paper) for method, paper in _FAMILY.items()),
     ),
@@ -206,24 +205,24 @@ MASK_TABLES: tuple[Table, ...] = (
     ),
     Table(
         "family-tags",
-        "The same, choosing among the tags that TagCLIP finds",
-        "nowhere published",
+        "The same, restricted to the tags that TagCLIP finds",
+        "not published",
         tuple(MaskRow(method, MaskSetup(method, tags="found")) for method in _FAMILY),
     ),
     Table(
         "names",
-        "A weakness of all of them: classes with more names than others",
-        "nowhere published",
+        "Classes with unequal numbers of names",
+        "not published",
         (
-            MaskRow("each class by one name", MaskSetup("sclip")),
-            MaskRow("each by four (itself, and in three colours)", MaskSetup("sclip", names="four")),
-            MaskRow("every other class by four", MaskSetup("sclip", names="uneven")),
+            MaskRow("one name per class", MaskSetup("sclip")),
+            MaskRow("four names per class (plain, and in three colours)", MaskSetup("sclip", names="four")),
+            MaskRow("four names for every other class", MaskSetup("sclip", names="uneven")),
         ),
-        note="A class takes its best name, so more names are more chances.",
+        note="A class takes the score of its best name, so a class with more names has an advantage.",
     ),
     Table(
         "tagclip-4-masks",
-        "TagCLIP, Table 4: what each part brings, CLS-SEG's masks of the tags",
+        "TagCLIP, Table 4: ablation of its parts, masks of CLS-SEG",
         "mIoU on VOC2012 val",
         tuple(
             MaskRow(label, MaskSetup("cls-seg", tags="found", tagger=parts), paper)

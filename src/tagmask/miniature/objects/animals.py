@@ -39,7 +39,7 @@ _IRISES: tuple[Colour, ...] = ((130, 200, 80), (240, 196, 60), (100, 180, 220))
 _SPOTS: tuple[Colour, ...] = (PAPER, (250, 206, 70), (240, 120, 60), (90, 190, 230), (40, 40, 60))
 
 
-# -- Cats ---------------------------------------------------------------------------------------------------
+# -- Cats ----------------------------------------------------------------------------------------------------
 
 
 def _head(colour: Colour, rng: np.random.Generator, x: float, y: float, r: float) -> list[Part]:
@@ -57,7 +57,7 @@ def _head(colour: Colour, rng: np.random.Generator, x: float, y: float, r: float
     open_ = u(0.2, 0.26)
     iris = pick_apart(rng, _IRISES, colour)
     lips = [(-0.2, low + 0.14), (-0.1, low + 0.19), (0.0, low + 0.06), (0.1, low + 0.19), (0.2, low + 0.14)]
-    looks: list[tuple[Outline, Colour]] = [
+    shapes: list[tuple[Outline, Colour]] = [
         (ear, colour), (mirrored(ear), colour), (inner, _PINK), (mirrored(inner), _PINK), (face, colour),
         (brow, accent(colour)), (moved(brow, -0.26, 0.02, 1.0, 0.9), accent(colour)),
         (moved(brow, 0.26, 0.02, 1.0, 0.9), accent(colour)),
@@ -68,13 +68,13 @@ def _head(colour: Colour, rng: np.random.Generator, x: float, y: float, r: float
         (stroke(lips, 0.05), INK),
     ]
     for side in (-1.0, 1.0):
-        looks += [
+        shapes += [
             (ellipse(0.44 * side, -0.06, 0.23, open_ + 0.03, 16), INK),
             (ellipse(0.44 * side, -0.06, 0.19, open_, 16), iris),
             (ellipse(0.44 * side, -0.06, 0.09, 0.9 * open_, 12), INK),
             (disc(0.44 * side - 0.05, -0.14, 0.05, 8), PAPER),
         ]
-    return [Part(outline * r + (x, y), tone) for outline, tone in looks]
+    return [Part(outline * r + (x, y), tone) for outline, tone in shapes]
 
 
 def _tail(path: list[tuple[float, float]], width: float, colour: Colour, tip: Colour) -> list[Part]:
@@ -185,7 +185,7 @@ def _cat_walking(colour: Colour, rng: np.random.Generator) -> list[Part]:
     return framed(parts + _head(colour, rng, -0.5, -0.24, u(0.4, 0.46)))
 
 
-# -- Butterflies --------------------------------------------------------------------------------------------
+# -- Butterflies ---------------------------------------------------------------------------------------------
 
 
 def _torso(rng: np.random.Generator, colour: Colour) -> list[Part]:

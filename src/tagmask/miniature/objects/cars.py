@@ -1,4 +1,4 @@
-"""Cars of the miniature world, which look left."""
+"""Cars of the miniature world, facing left."""
 
 import numpy as np
 

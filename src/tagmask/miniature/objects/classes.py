@@ -1,4 +1,4 @@
-"""What a class of objects in the miniature world is."""
+"""The object class of the miniature data set."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from tagmask.miniature.draw import Colour, Part
 __all__ = ["ObjectClass", "Style"]
 
 Style = Callable[[Colour, np.random.Generator], list[Part]]
-"""Draws one object of a class: its main colour in, its parts out."""
+"""Draws one object of a class in the given main colour."""
 
 
 @dataclass(frozen=True)
 class ObjectClass:
-    """A word and the ways of drawing what it names."""
+    """An object word and its drawing styles."""
 
     name: str
     styles: tuple[Style, ...]
-    """The last one is never trained on."""
+    """The last one is excluded from training."""
     synonyms: tuple[str, ...] = ()
-    """Other words for it that captions use."""
+    """Other words for it in captions."""
     tilt: float = 0.03
-    """Largest rotation in turns, to either side; 0.5 is any."""
+    """Maximum rotation in turns, in both directions; 0.5 allows any."""

@@ -38,7 +38,7 @@ __all__ = ["CLASSES"]
 _BEAKS: tuple[Colour, ...] = ((245, 158, 40), (232, 110, 48), (90, 84, 90))
 
 
-# -- Fish, which look left ----------------------------------------------------------------------------------
+# -- Fish, facing left ---------------------------------------------------------------------------------------
 
 
 def _fish_oval(colour: Colour, rng: np.random.Generator) -> list[Part]:
@@ -167,7 +167,7 @@ def _fish_veil(colour: Colour, rng: np.random.Generator) -> list[Part]:
     return framed(parts + eye(-0.64, -0.1, u(0.1, 0.13), -0.2))
 
 
-# -- Birds, which look left ---------------------------------------------------------------------------------
+# -- Birds, facing left --------------------------------------------------------------------------------------
 
 
 def _legs(

@@ -1,4 +1,4 @@
-"""Things of a home: cups, keys and clocks, and with them those that stand in its rooms."""
+"""Household objects: cups, keys and clocks, and the classes of room objects."""
 
 import numpy as np
 
@@ -33,7 +33,7 @@ _CORK: Colour = (200, 152, 98)
 _DARK: Colour = (44, 44, 56)
 
 
-# -- Cups ---------------------------------------------------------------------------------------------------
+# -- Cups ----------------------------------------------------------------------------------------------------
 
 
 def _vessel(x: float, top: float, wide: float, bottom: float, narrow: float, bulge: float) -> Outline:
@@ -139,7 +139,7 @@ def _cup_heart(colour: Colour, rng: np.random.Generator) -> list[Part]:
     ]
 
 
-# -- Keys ---------------------------------------------------------------------------------------------------
+# -- Keys ----------------------------------------------------------------------------------------------------
 
 
 def _shaft(colour: Colour, width: float, start: float) -> list[Part]:
@@ -236,7 +236,7 @@ def _key_heart(colour: Colour, rng: np.random.Generator) -> list[Part]:
     ]
 
 
-# -- Clocks -------------------------------------------------------------------------------------------------
+# -- Clocks --------------------------------------------------------------------------------------------------
 
 
 def _dial(

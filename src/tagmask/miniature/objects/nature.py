@@ -1,4 +1,4 @@
-"""Nature in the miniature world: trees and flowers, and with them the animals."""
+"""Trees and flowers, and the classes of animals."""
 
 import numpy as np
 
@@ -40,7 +40,7 @@ _HEARTS: tuple[Colour, ...] = ((250, 200, 50), (120, 72, 40), (250, 240, 215))
 _STALKS: tuple[Colour, ...] = ((74, 150, 70), (96, 170, 62), (52, 128, 84))
 
 
-# -- Trees --------------------------------------------------------------------------------------------------
+# -- Trees ---------------------------------------------------------------------------------------------------
 
 
 def _trunk(width: float, top: float, bark: Colour) -> list[Part]:
@@ -190,7 +190,7 @@ def _tree_spreading(colour: Colour, rng: np.random.Generator) -> list[Part]:
     return framed(parts)
 
 
-# -- Flowers ------------------------------------------------------------------------------------------------
+# -- Flowers -------------------------------------------------------------------------------------------------
 
 
 def _petals(count: int, near: float, far: float, turn: float, sharp: float = 1.0) -> Outline:

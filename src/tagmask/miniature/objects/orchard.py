@@ -1,4 +1,4 @@
-"""What grows and is picked: mushrooms and apples."""
+"""Mushrooms and apples."""
 
 import numpy as np
 
@@ -30,7 +30,7 @@ _DARK: Colour = (44, 40, 48)
 _LEAF: Colour = (84, 168, 72)
 
 
-# -- Mushrooms ----------------------------------------------------------------------------------------------
+# -- Mushrooms -----------------------------------------------------------------------------------------------
 
 
 def _cap(w: float, top: float, low: float, sag: float) -> Outline:
@@ -148,7 +148,7 @@ def _mushroom_gills(colour: Colour, rng: np.random.Generator) -> list[Part]:
     ]
 
 
-# -- Apples -------------------------------------------------------------------------------------------------
+# -- Apples --------------------------------------------------------------------------------------------------
 
 
 def _flesh(w: float, foot: float) -> Outline:

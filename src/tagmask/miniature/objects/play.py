@@ -1,4 +1,4 @@
-"""Things for playing outside: stars, hats and balloons, and with them guitars, mushrooms and apples."""
+"""Stars, hats and balloons, and the classes of guitars, mushrooms and apples."""
 
 import numpy as np
 
@@ -31,7 +31,7 @@ _PALE: Colour = (250, 244, 232)
 _DARK: Colour = (46, 44, 54)
 
 
-# -- Stars --------------------------------------------------------------------------------------------------
+# -- Stars ---------------------------------------------------------------------------------------------------
 
 
 def _star_facets(colour: Colour, rng: np.random.Generator) -> list[Part]:
@@ -94,7 +94,7 @@ def _star_rim(colour: Colour, rng: np.random.Generator) -> list[Part]:
     ]
 
 
-# -- Hats ---------------------------------------------------------------------------------------------------
+# -- Hats ----------------------------------------------------------------------------------------------------
 
 
 def _contrast(colour: Colour, rng: np.random.Generator) -> Colour:
@@ -238,7 +238,7 @@ def _hat_cowboy(colour: Colour, rng: np.random.Generator) -> list[Part]:
     ]
 
 
-# -- Balloons -----------------------------------------------------------------------------------------------
+# -- Balloons ------------------------------------------------------------------------------------------------
 
 
 def _balloon(colour: Colour, rng: np.random.Generator, w: float, low: float) -> tuple[list[Part], Outline]:

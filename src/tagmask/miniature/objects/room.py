@@ -1,4 +1,4 @@
-"""Things that stand about in a room: chairs, bottles and lamps."""
+"""Chairs, bottles and lamps."""
 
 import numpy as np
 
@@ -31,7 +31,7 @@ _PAPER: Colour = (252, 244, 224)
 _GLOW: Colour = (255, 226, 120)
 
 
-# -- Chairs -------------------------------------------------------------------------------------------------
+# -- Chairs --------------------------------------------------------------------------------------------------
 
 
 def _chair_slats(colour: Colour, rng: np.random.Generator) -> list[Part]:
@@ -137,7 +137,7 @@ def _chair_round(colour: Colour, rng: np.random.Generator) -> list[Part]:
     ]
 
 
-# -- Bottles ------------------------------------------------------------------------------------------------
+# -- Bottles -------------------------------------------------------------------------------------------------
 
 
 def _bottle_wine(colour: Colour, rng: np.random.Generator) -> list[Part]:
@@ -246,11 +246,11 @@ def _bottle_sauce(colour: Colour, rng: np.random.Generator) -> list[Part]:
     ]
 
 
-# -- Lamps --------------------------------------------------------------------------------------------------
+# -- Lamps ---------------------------------------------------------------------------------------------------
 
 
 def _metal(colour: Colour) -> Colour:
-    """For stands: brass, or steel where brass would look like the lamp itself."""
+    """Colour of stands: brass, or steel if brass is too close to the lamp's colour."""
     return (
         (190, 144, 74) if abs(colour[0] - 190) + abs(colour[1] - 144) + abs(colour[2] - 74) > 130 else _STEEL
     )

@@ -38,7 +38,7 @@ _BRICK: Colour = (160, 92, 76)
 _STICKS: tuple[Colour, ...] = ((122, 84, 56), (70, 72, 84), (190, 150, 100))
 
 
-# -- Houses -------------------------------------------------------------------------------------------------
+# -- Houses --------------------------------------------------------------------------------------------------
 
 
 def _window(x: float, y: float, w: float, h: float, wall: Colour, pane: Colour) -> list[Part]:
@@ -204,7 +204,7 @@ def _house_barn(colour: Colour, rng: np.random.Generator) -> list[Part]:
     return framed(parts)
 
 
-# -- Umbrellas ----------------------------------------------------------------------------------------------
+# -- Umbrellas -----------------------------------------------------------------------------------------------
 
 
 def _canopy(w: float, top: float, low: float, scallops: int, depth: float, flare: float = 1.0) -> Outline:

@@ -1,4 +1,4 @@
-"""Things that fly, and with them vehicles and shelters of the miniature world."""
+"""Airplanes and rockets, and the classes of vehicles and shelters."""
 
 import numpy as np
 
@@ -43,7 +43,7 @@ _TRIMS: tuple[Colour, ...] = ((220, 60, 52), (250, 248, 242), (64, 110, 190), (2
 _FLAMES: tuple[Colour, ...] = ((248, 130, 40), (240, 96, 50), (250, 160, 50))
 
 
-# -- Airplanes, which look left -----------------------------------------------------------------------------
+# -- Airplanes, facing left ----------------------------------------------------------------------------------
 
 
 def _airplane_liner(colour: Colour, rng: np.random.Generator) -> list[Part]:
@@ -200,7 +200,7 @@ def _airplane_biplane(colour: Colour, rng: np.random.Generator) -> list[Part]:
     return framed(parts)
 
 
-# -- Rockets ------------------------------------------------------------------------------------------------
+# -- Rockets -------------------------------------------------------------------------------------------------
 
 
 def _flame(rng: np.random.Generator, x: float, top: float, w: float, long: float) -> list[Part]:

@@ -1,1 +1,1 @@
-"""How the miniature CLIP is trained, from captions alone."""
+"""Training of the miniature CLIP from images and captions."""

@@ -1,14 +1,15 @@
-"""What training asks of the miniature CLIP, from captions alone.
+"""Losses of the miniature CLIP, computed from images and captions only.
 
-CLIP's own loss makes the class token of a picture agree with its caption. On the scale of this project that
-leaves patch tokens free to mean anything, so two terms make them mean what they show. Both know of a picture
-(or of a cell of a collage) only which phrases its caption holds, never where.
+CLIP's contrastive loss aligns the class token with the caption. At this small scale it leaves the patch
+tokens unconstrained, so two more terms align them with the words. Both use only which phrases the caption of
+an image (or of a collage cell) contains, not where.
 
-* *Found somewhere*: pooled over the patches that answer to it, a phrase of the caption must score higher than
-  all phrases that the caption rules out. (Multiple-instance learning with a text-conditioned pooling.)
-* *Everything is something*: the patches are dealt out among the words of the caption, each to the one that it
-  answers to more than other patches do, and each is drawn to its word away from all others. (Self-labelling
-  with a balanced assignment; without the balance the background's word takes every patch.)
+* *Pooled phrase loss*: a phrase of the caption, pooled over the patches with the highest scores for it, must
+  score higher than all phrases that the caption rules out (multiple-instance learning with text-conditioned
+  pooling).
+* *Assignment loss*: the patches are assigned to the words of the caption by their relative scores, and
+  trained to predict the assigned word (self-labelling with a balanced assignment; without the balance the
+  background's word gets every patch).
 """
 
 import math
@@ -22,9 +23,9 @@ from torch.nn import functional as F
 from tagmask.miniature.captions import Phrase
 
 __all__ = [
+    "assignment_loss",
     "caption_loss",
     "entailed",
-    "everything_loss",
     "phrase_loss",
     "pooled_scores",
     "sinkhorn_assignment",
@@ -34,76 +35,78 @@ __all__ = [
 def entailed(
     mentions: Sequence[Sequence[Phrase]], phrases: Sequence[Phrase]
 ) -> tuple[Bool[Tensor, "r t"], Bool[Tensor, "r t"]]:
-    """Which phrases each caption says, and which it rules out.
+    """Return which phrases each caption entails, and which it rules out.
 
-    "a red car" says "a car" and "a red car"; it rules out "a dog", and "a blue car". A caption with "a car"
-    leaves open whether it is red.
+    "a red car" entails "a car" and "a red car"; it rules out "a dog" and "a blue car". "a car" neither
+    entails nor rules out "a red car".
     """
     words = sorted({p.word for p in phrases})
     column = {word: i for i, word in enumerate(words)}
-    said_words = torch.zeros(len(mentions), len(words), dtype=torch.bool)
-    uncoloured = torch.zeros_like(said_words)
-    said = torch.zeros(len(mentions), len(phrases), dtype=torch.bool)
-    place = {phrase: i for i, phrase in enumerate(phrases)}
+    entailed_words = torch.zeros(len(mentions), len(words), dtype=torch.bool)
+    uncoloured = torch.zeros_like(entailed_words)
+    stated = torch.zeros(len(mentions), len(phrases), dtype=torch.bool)
+    index = {phrase: i for i, phrase in enumerate(phrases)}
     for r, mentioned in enumerate(mentions):
         for phrase in mentioned:
             if phrase.word not in column:
                 continue
-            said_words[r, column[phrase.word]] = True
+            entailed_words[r, column[phrase.word]] = True
             uncoloured[r, column[phrase.word]] |= phrase.colour is None
             for general in (phrase, Phrase(phrase.word)):
-                if general in place:
-                    said[r, place[general]] = True
+                if general in index:
+                    stated[r, index[general]] = True
     of = torch.tensor([column[p.word] for p in phrases])
     plain = torch.tensor([p.colour is None for p in phrases])
-    open_ = uncoloured[:, of] & ~plain
-    return said, ~said & ~open_
+    undetermined = uncoloured[:, of] & ~plain
+    return stated, ~stated & ~undetermined
 
 
 def pooled_scores(scores: Float[Tensor, "r p t"], sharpness: float = 12.0) -> Float[Tensor, "r t"]:
-    """Each text's cosine over the patches of a region, weighted towards those that answer to it most."""
+    """Pool each text's cosines over the patches of a region, weighted towards the highest ones."""
     weights = torch.softmax(scores.detach() * sharpness, dim=1)
     return (weights * scores).sum(dim=1)
 
 
 def phrase_loss(
-    cosines: Float[Tensor, "r t"], scale: Tensor, said: Bool[Tensor, "r t"], ruled_out: Bool[Tensor, "r t"]
+    cosines: Float[Tensor, "r t"], scale: Tensor, stated: Bool[Tensor, "r t"], ruled_out: Bool[Tensor, "r t"]
 ) -> Tensor:
-    """Contrast of every phrase said with all that are ruled out, over texts and over regions (mean)."""
+    """Contrast every entailed phrase with all that are ruled out; mean over both directions."""
     logits = cosines * scale
-    return (_contrast(logits, said, ruled_out) + _contrast(logits.T, said.T, ruled_out.T)) / 2
+    return (_contrast(logits, stated, ruled_out) + _contrast(logits.T, stated.T, ruled_out.T)) / 2
 
 
-def _contrast(logits: Float[Tensor, "r t"], said: Bool[Tensor, "r t"], out: Bool[Tensor, "r t"]) -> Tensor:
-    rest = torch.logsumexp(logits.masked_fill(~out, -1e4), dim=1, keepdim=True)
-    loss = F.softplus(rest - logits)  # -log(e^said / (e^said + sum of e^ruled out))
-    return (loss * said).sum() / said.sum().clamp(min=1)
+def _contrast(
+    logits: Float[Tensor, "r t"], stated: Bool[Tensor, "r t"], ruled_out: Bool[Tensor, "r t"]
+) -> Tensor:
+    rest = torch.logsumexp(logits.masked_fill(~ruled_out, -1e4), dim=1, keepdim=True)
+    loss = F.softplus(rest - logits)  # -log(e^entailed / (e^entailed + sum of e^ruled_out))
+    return (loss * stated).sum() / stated.sum().clamp(min=1)
 
 
-def everything_loss(
+def assignment_loss(
     scores: Float[Tensor, "r p t"],
     scale: Tensor,
-    said: Bool[Tensor, "r t"],
+    stated: Bool[Tensor, "r t"],
     ruled_out: Bool[Tensor, "r t"],
-    behind: Bool[Tensor, " t"],
+    is_background: Bool[Tensor, " t"],
 ) -> Tensor:
-    """Cross-entropy of each patch with the word it is dealt to, against all words that are not left open.
+    """Cross-entropy of each patch with its assigned word, among all words entailed or ruled out.
 
-    The texts must be single words (a colour beside a name would compete with the name itself); `behind` are
-    those of backgrounds.
+    Texts must be words without a colour (a coloured name would compete with the name itself); `is_background`
+    marks those of backgrounds.
     """
     logits = scores * scale
-    own = sinkhorn_assignment(
-        logits.detach().masked_fill(~said[:, None], -math.inf), _fair_shares(said, behind)
+    assigned = sinkhorn_assignment(
+        logits.detach().masked_fill(~stated[:, None], -math.inf), _target_shares(stated, is_background)
     )
-    competing = logits.masked_fill(~(said | ruled_out)[:, None], -math.inf)
-    loss = torch.logsumexp(competing, dim=-1) - logits.gather(-1, own[..., None])[..., 0]
+    competing = logits.masked_fill(~(stated | ruled_out)[:, None], -math.inf)
+    loss = torch.logsumexp(competing, dim=-1) - logits.gather(-1, assigned[..., None])[..., 0]
     return loss.mean()
 
 
-def _fair_shares(said: Bool[Tensor, "r t"], behind: Bool[Tensor, " t"]) -> Float[Tensor, "r t"]:
-    """Backgrounds together get 60 % of a region, objects the rest, as scenes about have it."""
-    kinds = [said & behind, said & ~behind]
+def _target_shares(stated: Bool[Tensor, "r t"], is_background: Bool[Tensor, " t"]) -> Float[Tensor, "r t"]:
+    """Backgrounds share 60 % of a region, objects the rest; roughly their areas in the scenes."""
+    kinds = [stated & is_background, stated & ~is_background]
     shares = [
         part * kind / kind.sum(dim=1, keepdim=True).clamp(min=1)
         for part, kind in zip((0.6, 0.4), kinds, strict=True)
@@ -114,25 +117,27 @@ def _fair_shares(said: Bool[Tensor, "r t"], behind: Bool[Tensor, " t"]) -> Float
 def sinkhorn_assignment(
     logits: Float[Tensor, "r p t"], shares: Float[Tensor, "r t"], rounds: int = 3
 ) -> Int[Tensor, "r p"]:
-    """The text that each patch is dealt to, so that a region's texts get about their shares of it.
+    """Assign each patch to a text, so that the texts get about their shares of a region.
 
-    Sinkhorn's algorithm: each text's hold on the patches is brought to its share, each patch's to 1, in turn.
-    Texts at -inf get none. Without the balance the loudest text takes every patch, and then all patches learn
-    to say what the region as a whole shows.
+    Sinkhorn's algorithm: alternately normalises each text's total to its share and each patch's total to 1.
+    Texts at -inf get none. Without the balance the highest-scoring text gets every patch, and all patches
+    learn to predict the content of the whole region.
     """
-    wanted = shares.log().nan_to_num(neginf=0.0)[:, None]
-    held = logits
+    log_shares = shares.log().nan_to_num(neginf=0.0)[:, None]
+    balanced = logits
     for _ in range(rounds):
-        held = held - torch.logsumexp(held, dim=1, keepdim=True).nan_to_num(neginf=0.0) + wanted
-        held = held - torch.logsumexp(held, dim=2, keepdim=True)
-    held = held - torch.logsumexp(held, dim=1, keepdim=True).nan_to_num(neginf=0.0) + wanted
-    return held.argmax(dim=-1)
+        balanced = (
+            balanced - torch.logsumexp(balanced, dim=1, keepdim=True).nan_to_num(neginf=0.0) + log_shares
+        )
+        balanced = balanced - torch.logsumexp(balanced, dim=2, keepdim=True)
+    balanced = balanced - torch.logsumexp(balanced, dim=1, keepdim=True).nan_to_num(neginf=0.0) + log_shares
+    return balanced.argmax(dim=-1)
 
 
 def caption_loss(
     images: Float[Tensor, "b e"], texts: Float[Tensor, "b e"], scale: Tensor, same: Bool[Tensor, "b b"]
 ) -> Tensor:
-    """CLIP's loss, symmetric; captions that say the same are all right answers."""
+    """CLIP's symmetric contrastive loss; captions with the same phrases are all correct."""
     logits = scale * images @ texts.T
     target = same.float() / same.sum(dim=1, keepdim=True)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2

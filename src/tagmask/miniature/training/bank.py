@@ -1,7 +1,7 @@
-"""Training pictures drawn once, ahead of training, into two files that are read a batch at a time.
+"""Training images, drawn once before training into two memory-mapped files.
 
-Drawing beside training would halve the training's speed on two cores. A *wide* picture is a whole scene; a
-*close* one, half its side, shows an object or two from near, or a background alone.
+Drawing during training would halve its speed on two cores. A *wide* image is a whole scene; a *close-up*, of
+half its side, shows one or two large objects, or only a background.
 """
 
 import json
@@ -26,7 +26,7 @@ _CHUNK = 500
 
 @dataclass(frozen=True, eq=False)
 class Bank:
-    """Pictures in files, and what each of them shows."""
+    """Images in memory-mapped files, and their contents."""
 
     wide: UInt8[ndarray, "n 224 224 3"]
     wide_contents: tuple[Content, ...]
@@ -35,7 +35,7 @@ class Bank:
 
 
 def wide_scene(seed: int) -> Scene:
-    """A whole scene: one large object every fourth time, else one to five."""
+    """Draw a whole scene: one large object in every fourth, else one to five objects."""
     if seed % 4 == 0:
         plan = plan_scene(seed, count=(1, 1), radius=(0.25, 0.5))
     else:
@@ -44,8 +44,8 @@ def wide_scene(seed: int) -> Scene:
 
 
 def close_scene(seed: int) -> Scene:
-    """A near view: one object every other time, else two or three; every tenth shows none."""
-    seed += 10**9  # none of them repeats a wide one
+    """Draw a close-up: one object in every other, else one to three; none in every tenth."""
+    seed += 10**9  # no close-up repeats a wide scene
     if seed % 10 == 0:
         plan = plan_scene(seed, count=(0, 0))
     elif seed % 10 == 1:
@@ -58,9 +58,9 @@ def close_scene(seed: int) -> Scene:
 
 
 def open_bank(folder: Path, wide: int, close: int, workers: int = 2) -> Bank:
-    """Draw what is not in `folder` yet, then open it."""
+    """Open the bank in `folder`; images that are missing are drawn first."""
     folder.mkdir(parents=True, exist_ok=True)
-    pictures, contents = {}, {}
+    images, contents = {}, {}
     for name, draw, count, side in (
         ("wide", wide_scene, wide, SIDE),
         ("close", close_scene, close, CLOSE_SIDE),
@@ -70,9 +70,9 @@ def open_bank(folder: Path, wide: int, close: int, workers: int = 2) -> Bank:
         if not listing.is_file():
             contents_list = _draw_all(path, draw, count, side, workers)
             write_bytes(listing, json.dumps(contents_list).encode())
-        pictures[name] = np.load(path, mmap_mode="r")
+        images[name] = np.load(path, mmap_mode="r")
         contents[name] = _read_listing(listing)
-    return Bank(pictures["wide"], contents["wide"], pictures["close"], contents["close"])
+    return Bank(images["wide"], contents["wide"], images["close"], contents["close"])
 
 
 Entry = tuple[list[tuple[int, int, tuple[float, float]]], list[int]]
@@ -84,8 +84,8 @@ def _draw_all(path: Path, draw: Callable[[int], Scene], count: int, side: int, w
     starts = range(0, count, _CHUNK)
     jobs = [(draw, first, min(first + _CHUNK, count)) for first in starts]
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        for first, (pictures, chunk) in zip(starts, pool.imap(_draw_chunk, jobs), strict=True):
-            out[first : first + len(pictures)] = pictures
+        for first, (images, chunk) in zip(starts, pool.imap(_draw_chunk, jobs), strict=True):
+            out[first : first + len(images)] = images
             entries += chunk
     out.flush()
     return entries

@@ -1,4 +1,4 @@
-"""The pictures of one training step, and their captions."""
+"""The images of a training step, and their captions."""
 
 from dataclasses import dataclass
 
@@ -13,23 +13,23 @@ from tagmask.miniature.captions import Caption, caption_of
 from tagmask.miniature.scenes import Content
 from tagmask.miniature.training.bank import CLOSE_SIDE, SIDE, Bank
 
-__all__ = ["Batch", "mixed_batch", "near_batch"]
+__all__ = ["Batch", "close_batch", "mixed_batch"]
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Pictures of one size, and what a person would say of them."""
+    """Images of one size with their captions."""
 
     pixels: Float[Tensor, "b 3 side side"]
     captions: list[Caption]
     contents: list[list[Content]]
-    """One list a picture: one content, or those of the four cells of a collage (row by row)."""
+    """One list per image: one content, or those of the four cells of a collage (row by row)."""
     collages: int = 0
-    """So many of the last pictures are collages."""
+    """Number of collages; they are the last images."""
 
 
-def near_batch(bank: Bank, count: int, seed: tuple[int, ...]) -> Batch:
-    """`count` near views, each a picture of its own; all follow from the seed."""
+def close_batch(bank: Bank, count: int, seed: tuple[int, ...]) -> Batch:
+    """Draw `count` close-ups as single images; depends only on the seed."""
     rng = np.random.default_rng(seed)
     images = np.empty((count, CLOSE_SIDE, CLOSE_SIDE, 3), dtype=np.uint8)
     contents: list[list[Content]] = []
@@ -40,7 +40,7 @@ def near_batch(bank: Bank, count: int, seed: tuple[int, ...]) -> Batch:
 
 
 def mixed_batch(bank: Bank, count: int, seed: tuple[int, ...]) -> Batch:
-    """`count` pictures, the second half of them collages of four near views; all follow from the seed."""
+    """Draw `count` images, the second half collages of four close-ups; depends only on the seed."""
     rng = np.random.default_rng(seed)
     half = count // 2
     images = np.empty((count, SIDE, SIDE, 3), dtype=np.uint8)
@@ -52,8 +52,8 @@ def mixed_batch(bank: Bank, count: int, seed: tuple[int, ...]) -> Batch:
         four = []
         for cell, i in enumerate(rng.integers(len(bank.close), size=4)):
             y, x = (CLOSE_SIDE * part for part in divmod(cell, 2))
-            picture, content = _mirrored(bank.close[i], bank.close_contents[i], rng)
-            images[row, y : y + CLOSE_SIDE, x : x + CLOSE_SIDE] = picture
+            image, content = _mirrored(bank.close[i], bank.close_contents[i], rng)
+            images[row, y : y + CLOSE_SIDE, x : x + CLOSE_SIDE] = image
             four.append(content)
         contents.append(four)
     captions = [caption_of(each, rng) for each in contents]
@@ -61,7 +61,7 @@ def mixed_batch(bank: Bank, count: int, seed: tuple[int, ...]) -> Batch:
 
 
 def _pixels(images: UInt8[ndarray, "b h w 3"], rng: np.random.Generator) -> Float[Tensor, "b 3 h w"]:
-    """Normalised, each picture with brightness and tint of its own."""
+    """Normalise the images, each with random brightness and tint."""
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     gain = torch.from_numpy(rng.uniform(0.8, 1.2, (len(images), 3, 1, 1)).astype(np.float32))
     shift = torch.from_numpy(rng.uniform(-15, 15, (len(images), 1, 1, 1)).astype(np.float32))
@@ -71,9 +71,9 @@ def _pixels(images: UInt8[ndarray, "b h w 3"], rng: np.random.Generator) -> Floa
 
 
 def _mirrored(
-    picture: UInt8[ndarray, "h w 3"], content: Content, rng: np.random.Generator
+    image: UInt8[ndarray, "h w 3"], content: Content, rng: np.random.Generator
 ) -> tuple[UInt8[ndarray, "h w 3"], Content]:
     if rng.random() < 0.5:
-        return picture, content
+        return image, content
     things = tuple(t._replace(centre=(1 - t.centre[0], t.centre[1])) for t in content.things)
-    return picture[:, ::-1], Content(things, content.grounds)
+    return image[:, ::-1], Content(things, content.grounds)

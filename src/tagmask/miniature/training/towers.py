@@ -1,4 +1,4 @@
-"""Both towers of the miniature CLIP while they are trained."""
+"""The image and text towers of the miniature CLIP in training."""
 
 import math
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ GEOMETRY = Geometry(
     vision_width=128, vision_layers=12, vision_heads=2, patch=16, grid=14, embed=128,
     text_width=64, text_layers=4, text_heads=1, vocab=VOCABULARY, context=CONTEXT,
 )  # fmt: skip
-"""Depth, patch and side are ViT-B/16's, so that every layer index means the same; it is narrower."""
+"""Depth, patch size and image size of ViT-B/16, so that layer indices agree; only narrower."""
 ACTIVATION = "gelu"
 
 
 class Towers(nn.Module):
-    """Both towers and the scale of their cosines, under OpenAI's names."""
+    """Both towers and the logit scales, with OpenAI's parameter names."""
 
     def __init__(self, geometry: Geometry = GEOMETRY) -> None:
         super().__init__()
@@ -35,11 +35,11 @@ class Towers(nn.Module):
         self.patch_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def start(self, generator: torch.Generator) -> None:
-        """First weights, and 0 for the rows of the vocabulary that no caption uses.
+        """Initialise the weights; vocabulary rows that no caption uses are 0.
 
-        Attention begins as it ends up in trained transformers: tokens attend to those that are alike, in
-        content and in place, and values nearly cancel the residual (mimetic initialisation, Trockman and
-        Kolter, ICML 2023). From plain random weights the small tower takes many times as long to see shapes.
+        Attention starts as it is in trained transformers: tokens attend to similar content and nearby
+        positions, and values nearly cancel the residual (mimetic initialisation, Trockman and Kolter, ICML
+        2023). From plain random weights the small tower takes many times as long to learn shapes.
         """
         for name, p in self.named_parameters():
             if "embedding" in name:
@@ -57,7 +57,7 @@ class Towers(nn.Module):
             for block in blocks:
                 block.mlp.c_proj.weight.data /= math.sqrt(2 * len(blocks))
                 if tower is self.visual:
-                    _begin_attention(block, generator)
+                    _init_attention(block, generator)
         self.visual.positional_embedding.data[1:] += 0.5 * _waves(self.visual.grid, GEOMETRY.vision_width)
         used = torch.zeros(VOCABULARY, 1)
         used[sorted({i for text in training_texts() for i in encode(text)})] = 1
@@ -65,12 +65,15 @@ class Towers(nn.Module):
         self.text.token_embedding.weight.data *= used
 
     def encode_image(
-        self, pixels: Float[Tensor, "b 3 side side"], blind: int = 0, corner: tuple[int, int] = (0, 0)
+        self,
+        pixels: Float[Tensor, "b 3 side side"],
+        isolated_layers: int = 0,
+        corner: tuple[int, int] = (0, 0),
     ) -> tuple[Float[Tensor, "b e"], Float[Tensor, "b p e"]]:
-        """The class token as CLIP computes it, and patches that kept their own value in the last block.
+        """Encode images: the class token as in CLIP, and patch tokens without attention in the last block.
 
-        Below block `blind` the class token reads itself alone. Pictures smaller than the tower's own are
-        placed with their first patch at `corner` (row, column) of its grid. Both answers are normalised.
+        In the first `isolated_layers` blocks the class token attends only to itself. Images smaller than the
+        tower's input use positions from `corner` (row, column) of its grid. Both results are normalised.
         """
         vision = self.visual
         side, (top, left) = pixels.shape[-1] // vision.patch, corner
@@ -80,20 +83,20 @@ class Towers(nn.Module):
         mask = x.new_zeros(1, 1, x.shape[1], x.shape[1])
         mask[..., 0, 1:] = -1e4
         for layer, block in enumerate(vision.blocks[:-1]):
-            x = _block(block, x, mask if layer < blind else None)
+            x = _block(block, x, mask if layer < isolated_layers else None)
         last = vision.blocks[-1]
         q, k, v = last.attn.qkv(last.ln_1(x))
-        read = F.scaled_dot_product_attention(q[:, :, :1], k, v)
-        mixed = torch.cat([read, v[:, :, 1:]], dim=2)
-        out = F.normalize(vision.project(last.feed_forward(x + last.attn.merge(mixed))), dim=-1)
+        attended = F.scaled_dot_product_attention(q[:, :, :1], k, v)
+        values = torch.cat([attended, v[:, :, 1:]], dim=2)
+        out = F.normalize(vision.project(last.feed_forward(x + last.attn.merge(values))), dim=-1)
         return out[:, 0], out[:, 1:]
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "q e"]:
-        """Normalised features of texts."""
+        """Encode texts as normalised features."""
         return F.normalize(self.text(tokenize(texts)), dim=-1)
 
     def tensors(self) -> dict[str, Tensor]:
-        """As OpenAI names them."""
+        """Return the weights under OpenAI's names."""
         named = {f"visual.{k}": v for k, v in self.visual.state_dict().items()}
         named |= dict(self.text.state_dict())
         named["logit_scale"] = self.logit_scale.detach()
@@ -101,7 +104,7 @@ class Towers(nn.Module):
 
 
 def _block(block: Block, x: Tokens, mask: Tensor | None) -> Tokens:
-    # Attention written out: on a CPU its gradient takes half the time of the fused one's.
+    # Explicit attention: on a CPU its gradient takes half the time of the fused kernel's.
     q, k, v = block.attn.qkv(block.ln_1(x))
     logits = (q * HEAD_WIDTH**-0.5) @ k.transpose(-2, -1)
     if mask is not None:
@@ -109,8 +112,8 @@ def _block(block: Block, x: Tokens, mask: Tensor | None) -> Tokens:
     return block.feed_forward(x + block.attn.merge(torch.softmax(logits, dim=-1).to(v.dtype) @ v))
 
 
-def _begin_attention(block: Block, generator: torch.Generator) -> None:
-    """Set q k' to 0.7 Z + 0.7 I in each head, values times output to 0.4 Z - 0.4 I; Z is normal, 1/d."""
+def _init_attention(block: Block, generator: torch.Generator) -> None:
+    """Set q k' to 0.7 Z + 0.7 I in each head, values times output to 0.4 Z - 0.4 I; Z ~ N(0, 1/d)."""
     width = len(block.attn.out_proj.weight)
     eye = torch.eye(width)
 

@@ -1,4 +1,4 @@
-"""The settings behind each row of the papers' tables: every recipe by name."""
+"""Presets: the recipe behind each row of the papers' tables, by name."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -14,6 +14,6 @@ __all__ = ["all_presets"]
 
 @cache
 def all_presets() -> Mapping[str, Recipe]:
-    """Recipes "METHOD/DATASET" by name."""
+    """Return all recipes by name, "METHOD/DATASET"."""
     presets: list[Recipe] = [*tag_presets(), *dense_presets(), *mask_presets()]
     return MappingProxyType({preset.name: preset for preset in presets})

@@ -1,7 +1,7 @@
 """Presets of the dense methods: SCLIP on its eight benchmarks, and the others in its harness.
 
-All read SCLIP's class files, so that rows compare. ClearCLIP and SFP were published with other names for a
-few classes: "clearclip+names/voc21" has those.
+All use SCLIP's class files, so that their results are comparable. ClearCLIP and SFP were published with other
+names for a few classes: "clearclip+names/voc21" has those.
 """
 
 from collections.abc import Mapping
@@ -24,40 +24,40 @@ _BACKGROUND = ("voc21", "context60", "coco-object")
 
 @dataclass(frozen=True)
 class _Protocol:
-    """What one method changes of SCLIP's harness, data set by data set."""
+    """The settings in which one method differs from SCLIP's, per data set."""
 
     variant: VariantSettings = field(default_factory=VariantSettings)
-    """The method's own numbers."""
+    """The method's settings."""
     logit_scale: float = 40.0
     scales: Mapping[str, float] = field(default_factory=dict)
-    """Where another."""
+    """Logit scales of data sets that have another."""
     thresholds: tuple[float, float, float] = (0.1, 0.1, 0.1)
-    """`prob_thd` of VOC21, Context60 and COCO-Object; the others have none."""
+    """`prob_thd` of VOC21, Context60 and COCO-Object; 0 for the other data sets."""
     area_thd: float | None = None
-    """Of VOC21."""
+    """`area_thd` of VOC21; None for the other data sets."""
     short_sides: Mapping[str, int] = field(default_factory=dict)
-    """Where not 336, and 560 for Cityscapes."""
+    """Short sides in pixels that are not the default (336; 560 for Cityscapes)."""
     every: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of every data set."""
+    """Recipe fields for every data set."""
     some: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Fields of one data set."""
+    """Recipe fields for one data set."""
 
 
 _WHOLE = {"crop": None, "two_resizes": True}
-"""NACLIP and ResCLIP look at VOC's photos whole, and resize twice."""
+"""NACLIP and ResCLIP take VOC's images whole, and resize twice."""
 
 
 def _residual(
     temp: float, rcs_share: float, sfr_scale: float, sfr_share: float = 0.7
 ) -> dict[str, ResclipSettings]:
-    """ResCLIP's numbers for one data set."""
-    numbers = ResclipSettings(temp_thd=temp, rcs_share=rcs_share, sfr_scale=sfr_scale, sfr_share=sfr_share)
-    return {"variant": numbers}
+    """ResCLIP's settings for one data set."""
+    settings = ResclipSettings(temp_thd=temp, rcs_share=rcs_share, sfr_scale=sfr_scale, sfr_share=sfr_share)
+    return {"variant": settings}
 
 
 _PROTOCOLS: Mapping[str, _Protocol] = MappingProxyType(
     {
-        # These four have no settings in this harness: NACLIP's, with windows everywhere.
+        # These four were not published in this harness: they use NACLIP's settings, with windows everywhere.
         "clip": _Protocol(),
         "maskclip": _Protocol(),
         "clip-surgery": _Protocol(LayerSettings()),
@@ -103,7 +103,7 @@ _PROTOCOLS: Mapping[str, _Protocol] = MappingProxyType(
 
 
 def dense_presets() -> list[MaskRecipe]:
-    """Every dense method on the eight benchmarks, with and without PAMR."""
+    """Return the recipes of every dense method on the eight benchmarks, with and without PAMR."""
     sclip = {recipe.name.partition("/")[2]: recipe for recipe in _sclip()}
     return [*_sclip(), *_sclip(pamr_steps=10), *_others(sclip), *_others(sclip, pamr_steps=10)]
 
@@ -148,24 +148,24 @@ def _sclip(pamr_steps: int = 0) -> list[MaskRecipe]:
 
 
 def _others(sclip: Mapping[str, MaskRecipe], pamr_steps: int = 0) -> list[MaskRecipe]:
-    """The methods that came after SCLIP, from SCLIP's recipes by data set."""
+    """The other methods, from SCLIP's recipes by data set."""
     suffix = "+pamr" if pamr_steps else ""
-    found = []
+    presets = []
     for method, protocol in _PROTOCOLS.items():
         for dataset in _SETS:
-            made = replace(_recipe(method, protocol, dataset, sclip[dataset]), pamr_steps=pamr_steps)
-            found.append(replace(made, name=f"{method}{suffix}/{dataset}"))
-            if not pamr_steps and (names := _own_names(method, dataset, made)) != made:
-                found.append(replace(names, name=f"{method}+names/{dataset}"))
-    return found
+            recipe = replace(_recipe(method, protocol, dataset, sclip[dataset]), pamr_steps=pamr_steps)
+            presets.append(replace(recipe, name=f"{method}{suffix}/{dataset}"))
+            if not pamr_steps and (renamed := _published_names(method, dataset, recipe)) != recipe:
+                presets.append(replace(renamed, name=f"{method}+names/{dataset}"))
+    return presets
 
 
 def _recipe(method: str, protocol: _Protocol, dataset: str, base: MaskRecipe) -> MaskRecipe:
     thresholds = dict(zip(_BACKGROUND, protocol.thresholds, strict=True))
-    usual = 560 if dataset == "cityscapes" else 336
+    default_short_side = 560 if dataset == "cityscapes" else 336
     fields: dict[str, Any] = {
         "variant": protocol.variant,
-        "short_side": protocol.short_sides.get(dataset, usual),
+        "short_side": protocol.short_sides.get(dataset, default_short_side),
         "logit_scale": protocol.scales.get(dataset, protocol.logit_scale),
         "prob_thd": thresholds.get(dataset, 0.0),
         "area_thd": protocol.area_thd if dataset == "voc21" else None,
@@ -175,15 +175,15 @@ def _recipe(method: str, protocol: _Protocol, dataset: str, base: MaskRecipe) ->
     return replace(base, method=method, **fields)
 
 
-def _own_names(method: str, dataset: str, made: MaskRecipe) -> MaskRecipe:
-    """The names that the method was published with."""
+def _published_names(method: str, dataset: str, recipe: MaskRecipe) -> MaskRecipe:
+    """The recipe with the class names that the method was published with."""
     if method == "clearclip" and dataset in ("voc21", "voc20", "coco-object"):
         single = {"person": "person", "television monitor": "tvmonitor"}
-        words = tuple(single.get(line.split(", ")[0], line) for line in made.words)
-        return replace(made, words=words, background=("background",) if made.background else ())
+        words = tuple(single.get(line.split(", ")[0], line) for line in recipe.words)
+        return replace(recipe, words=words, background=("background",) if recipe.background else ())
     if method == "sfp" and dataset in ("voc21", "voc20", "cityscapes"):
         words = tuple(
-            ", ".join(name.replace("person", "people") for name in line.split(", ")) for line in made.words
+            ", ".join(name.replace("person", "people") for name in line.split(", ")) for line in recipe.words
         )
-        return replace(made, words=words)
-    return made
+        return replace(recipe, words=words)
+    return recipe

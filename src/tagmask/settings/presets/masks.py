@@ -9,12 +9,12 @@ __all__ = ["mask_presets"]
 
 
 def mask_presets() -> list[TagFirstRecipe]:
-    """CLS-SEG and CLIP-ES on the data sets of their tables."""
+    """Return the recipes of CLS-SEG and CLIP-ES on the data sets of their tables."""
     return [*_cls_seg(), *_cls_seg(crf=True), *_clip_es(), *_clip_es(crf=True)]
 
 
 def _cls_seg(crf: bool = False) -> list[TagFirstRecipe]:
-    """Annotation-free segmentation of TagCLIP's paper, as its copy of CLIP-ES has it."""
+    """CLS-SEG, the annotation-free segmentation of TagCLIP's paper, with the settings of its CLIP-ES copy."""
     method = "cls-seg+crf" if crf else "cls-seg"
     taggers = {recipe.name.removeprefix("tagclip/"): recipe for recipe in tagclip_presets()}
 
@@ -50,7 +50,7 @@ def _cls_seg(crf: bool = False) -> list[TagFirstRecipe]:
 
 
 def _clip_es(crf: bool = False) -> list[TagFirstRecipe]:
-    """CLIP-ES on its own: true labels are given, and pixels it is unsure of after the CRF are cut."""
+    """CLIP-ES: ground-truth tags are given; with the CRF, pixels of low confidence are ignored."""
     method = "clip-es+crf" if crf else "clip-es"
 
     def recipe(

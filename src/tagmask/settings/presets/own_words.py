@@ -1,4 +1,4 @@
-"""Recipes for a user's own words: the settings of one of each paper's data sets, without its names."""
+"""Recipes for a user's words: each paper's settings for one of its data sets, without its names."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -12,15 +12,16 @@ from tagmask.settings.words import read_list
 __all__ = ["PHOTO_PATCHES", "default_background", "own_masks", "own_tag_first", "own_tags"]
 
 PHOTO_PATCHES: Mapping[str, Any] = MappingProxyType({"min_patches": 196, "max_patches": 1200})
-"""Images are brought to the size of the papers' photos: at most 480 x 640 pixels with patches of 16."""
+"""Limits on the number of patches, so that images have the size of the papers' photos: at most 480 x 640
+pixels with patches of 16."""
 
 
 def default_background(words: tuple[str, ...], known: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """TagCLIP's background words for PASCAL VOC, less those that are given as words.
+    """Return TagCLIP's background texts for PASCAL VOC that are not among the words.
 
     Args:
         words: class lines.
-        known: used instead of the built-in ones, for weights that do not know those.
+        known: background texts to use instead, for weights that do not know the built-in ones.
     """
     return remove_names(known or read_list("background_voc"), words)
 
@@ -28,12 +29,12 @@ def default_background(words: tuple[str, ...], known: tuple[str, ...] = ()) -> t
 def own_tags(
     words: tuple[str, ...], background: tuple[str, ...] | None = None, known: tuple[str, ...] = ()
 ) -> TagRecipe:
-    """Tag with a user's own words: TagCLIP's settings for PASCAL VOC.
+    """Return the recipe to tag with a user's words: TagCLIP's settings for PASCAL VOC.
 
     Args:
         words: class lines.
-        background: background words; None: `default_background`.
-        known: see there.
+        background: background texts; None for `default_background`.
+        known: as for `default_background`.
     """
     return TagRecipe(
         name="tagclip",
@@ -48,16 +49,16 @@ def own_tags(
 def own_masks(
     words: tuple[str, ...], background: tuple[str, ...] | None = None, known: tuple[str, ...] = ()
 ) -> MaskRecipe:
-    """Mask with a user's own words: SCLIP's settings for COCO-Object, with its background words.
+    """Return the recipe to mask with a user's words: SCLIP's settings and background for COCO-Object.
 
-    Pixels that resemble a background word most, or no word enough (`prob_thd`), are background. Without
-    background words there is no background class, and no threshold: every pixel gets the word it resembles
-    most.
+    Pixels whose best text is a background text, or whose best probability is below `prob_thd`, are
+    background. Without background texts there is no background class and no threshold: every pixel gets
+    its best word.
 
     Args:
         words: class lines.
-        background: background words; None: the built-in ones, less those that are given as words.
-        known: used instead of the built-in ones, for weights that do not know those.
+        background: background texts; None for the built-in ones that are not among the words.
+        known: background texts to use instead, for weights that do not know the built-in ones.
     """
     if background is None:
         background = remove_names(known or tuple(read_list("sclip_coco_object")[0].split(", ")), words)
@@ -74,9 +75,9 @@ def own_masks(
 def own_tag_first(
     words: tuple[str, ...], background: tuple[str, ...] | None = None, known: tuple[str, ...] = ()
 ) -> TagFirstRecipe:
-    """Tag, then mask the tags, with a user's own words: CLS-SEG with CLIP-ES's settings for PASCAL VOC.
+    """Return the recipe to tag, then mask the tags: CLS-SEG with CLIP-ES's settings for PASCAL VOC.
 
-    Arguments as `own_tags`.
+    Arguments as for `own_tags`.
     """
     tagger = own_tags(words, background, known)
     return TagFirstRecipe(

@@ -1,7 +1,7 @@
-"""Presets of the methods that tag.
+"""Presets of the tagging methods.
 
-What no paper says (input, sentences and background of TagCLIP's rows for CLIP, DPT and CLIP Surgery; words of
-SPARC's data files) is as for TagCLIP itself, or as the method's authors have it elsewhere.
+Settings that no paper states (input size, templates and background of TagCLIP's rows for CLIP, DPT and CLIP
+Surgery; words of SPARC's data files) are those of TagCLIP, or those that the method's authors use elsewhere.
 """
 
 from tagmask.papers.clip_surgery_tags import SurgeryTagSettings
@@ -16,15 +16,15 @@ from tagmask.settings.words import read_list
 __all__ = ["PLAIN", "tag_presets", "tagclip_presets"]
 
 PLAIN = "a photo of a {}."
-"""The plain prompt."""
+"""The plain prompt template."""
 
-_TAGCLIPS_NAMES = {
+_TAGCLIP_NAMES = {
     "voc2007": ("voc_tag", "background_voc"),
     "voc2012": ("voc_tag", "background_voc"),
     "coco2014": ("coco80_tag", "background_coco"),
     "coco2017": ("coco80_tag", "background_coco"),
 }
-_DPTS_NAMES = {
+_DPT_NAMES = {
     "voc2007": "voc_tag",
     "voc2012": "voc_tag",
     "coco2014": "dpt_coco80",
@@ -40,7 +40,7 @@ _OFFICIAL_NAMES = {
 
 
 def tag_presets() -> list[TagRecipe]:
-    """Every tagger on the data sets of its tables."""
+    """Return the recipes of every tagging method on the data sets of its tables."""
     return [
         *tagclip_presets(),
         *_clip(softmax=False),
@@ -53,7 +53,7 @@ def tag_presets() -> list[TagRecipe]:
 
 
 def tagclip_presets() -> list[TagRecipe]:
-    """Table 10 of settings in the authors' program: VOC and COCO alike, COCO-Stuff on its own."""
+    """Return TagCLIP's recipes, as in the authors' program: COCO-Stuff differs from VOC and COCO."""
     stuff = TagRecipe(
         name="tagclip/coco-stuff",
         method="tagclip",
@@ -73,7 +73,7 @@ def tagclip_presets() -> list[TagRecipe]:
                 templates=read_list("prompts_tag85"),
                 variant=TagclipSettings(),
             )
-            for dataset, (words, background) in _TAGCLIPS_NAMES.items()
+            for dataset, (words, background) in _TAGCLIP_NAMES.items()
         ),
         stuff,
     ]
@@ -90,12 +90,12 @@ def _clip(*, softmax: bool) -> list[TagRecipe]:
             templates=read_list("prompts_tag85"),
             variant=ClipTagSettings(softmax=softmax),
         )
-        for dataset, (words, background) in _TAGCLIPS_NAMES.items()
+        for dataset, (words, background) in _TAGCLIP_NAMES.items()
     ]
 
 
 def _surgery() -> list[TagRecipe]:
-    names = {dataset: words for dataset, (words, _) in _TAGCLIPS_NAMES.items()} | {"nus-wide": "nus81"}
+    names = {dataset: words for dataset, (words, _) in _TAGCLIP_NAMES.items()} | {"nus-wide": "nus81"}
     return [
         TagRecipe(
             name=f"clip-surgery/{dataset}",
@@ -120,7 +120,7 @@ def _dpt() -> list[TagRecipe]:
             variant=DptSettings(softmax=softmax),
         )
         for name, softmax in (("dpt", "none"), ("dpt-softmax", "each"))
-        for dataset, words in _DPTS_NAMES.items()
+        for dataset, words in _DPT_NAMES.items()
     ]
 
 
@@ -139,7 +139,7 @@ def _sparc() -> list[TagRecipe]:
 
 
 def _piaa() -> list[TagRecipe]:
-    """Temperatures of refinement, best patch and class token."""
+    """PIAA's recipes, with the logit scales of refinement, best patch and class token per data set."""
     scales = {
         "voc2007": (100.0, 200.0, 80.0),
         "voc2012": (100.0, 200.0, 80.0),

@@ -1,1 +1,1 @@
-"""Students: ordinary segmentation networks that learn from pseudo-masks and then run without CLIP."""
+"""Students: ordinary segmentation networks that are trained on pseudo-masks and run without CLIP."""

@@ -1,4 +1,4 @@
-"""The students by name, and how one is built."""
+"""Catalogue of the students by name, and their construction."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,28 +19,28 @@ from tagmask.weak.students.small import Small
 
 __all__ = ["STUDENTS", "build_student", "parameter_groups", "students"]
 
-MOST_CLASSES = 65535
+MAX_CLASSES = 65535
 """Labels are at most 16 bits wide."""
 
 
 def build_student(
     name: str, classes: int, *, weights: str | Path | None = None, **settings: int | float
 ) -> nn.Module:
-    """A student to be trained.
+    """Build a student for training.
 
     Args:
         name: one of `STUDENTS`.
-        classes: labels that it tells apart, the background included where there is one.
-        weights: to start from; None: random ones (from torch's own generator: seed it first). "clip": a
-            CLIP's, as `tagmask.load` takes them; "deeplab-resnet38": a file of ImageNet weights of its trunk;
-            "segformer-b0" to "segformer-b2" and "deit-s": a folder in Hugging Face's form; "small" has none.
+        classes: number of classes, including the background if there is one.
+        weights: initial weights; None: random, from torch's global generator. "clip": CLIP weights, as
+            `tagmask.load` takes them; "deeplab-resnet38": a file of ImageNet weights for its trunk;
+            "segformer-b0" to "segformer-b2" and "deit-s": a folder in Hugging Face format; "small" has none.
         settings: of this student by name, see its class.
 
     Returns:
-        A network in training mode; what it takes and gives is said by `StudentKind`.
+        A network in training mode; see `StudentKind` for its input and output.
 
     Raises:
-        InputError: an unknown name or setting, a count of classes out of range, or no transformers package.
+        InputError: an unknown name or setting, a number of classes out of range, or transformers is missing.
         WeightsError: weights that cannot be used.
 
     Example:
@@ -50,19 +50,19 @@ def build_student(
         torch.Size([1, 3, 16, 24])
     """
     check_choice("student", name, tuple(STUDENTS))
-    check_number("classes", classes, 2, MOST_CLASSES, whole=True)
+    check_number("classes", classes, 2, MAX_CLASSES, whole=True)
     kind = STUDENTS[name]
     for setting in settings:
         if setting not in kind.settings:
-            known = f"give one of {', '.join(kind.settings)}" if kind.settings else "it has none"
-            raise InputError(f"the student {name!r} has no setting {setting!r}; {known}")
+            known = f"Give one of {', '.join(kind.settings)}." if kind.settings else "It has no settings."
+            raise InputError(f"The student {name!r} has no setting {setting!r}. {known}")
     if kind.inherited_preprocessing is None and weights is not None:
         weights = Path(weights)
     return kind.build(classes, weights, **settings)
 
 
 def parameter_groups(name: str, net: nn.Module) -> tuple[ParameterGroup, ...]:
-    """What of a student is trained, how fast relative to the recipe's rate, and whether it decays.
+    """Parameter groups of a student, with their learning rate factors and weight decay.
 
     Raises:
         InputError: an unknown name.
@@ -72,14 +72,14 @@ def parameter_groups(name: str, net: nn.Module) -> tuple[ParameterGroup, ...]:
 
 
 def students() -> dict[str, str]:
-    """Every student by name, with a line on what it is and where it comes from."""
+    """Every student by name, with a one-line description and its source."""
     return {name: f"{kind.summary} ({kind.source})" for name, kind in STUDENTS.items()}
 
 
 def _small(classes: int, weights: Path | None, **settings: int | float) -> nn.Module:
     if weights is not None:
         raise InputError(
-            f"the student 'small' starts from random weights, not from {weights}; leave the weights out"
+            f"The student 'small' starts from random weights, not from {weights}. Leave model.weights empty."
         )
     return Small(classes, **settings)  # type: ignore[arg-type]
 
@@ -112,7 +112,7 @@ def _segformer(name: str) -> StudentKind:
 STUDENTS: Mapping[str, StudentKind] = MappingProxyType(
     {
         "small": StudentKind(
-            summary="light convolutional encoder-decoder for processors, 2.6 million parameters",
+            summary="light convolutional encoder-decoder for CPUs, 2.6 million parameters",
             source="this project",
             build=_small,
             groups=lambda net: split_groups(net, [], 1.0),
@@ -121,7 +121,7 @@ STUDENTS: Mapping[str, StudentKind] = MappingProxyType(
             settings=("width", "dropout"),
         ),
         "clip": StudentKind(
-            summary="CLIP's image tower, fine-tuned, and a light decoder; starts from the CLIP at hand",
+            summary="CLIP's image tower, fine-tuned, with a light decoder; starts from CLIP weights",
             source="this project",
             build=_clip,
             groups=lambda net: split_groups(net, [cast(ClipTower, net).decoder], 100.0),
@@ -151,4 +151,4 @@ STUDENTS: Mapping[str, StudentKind] = MappingProxyType(
         ),
     }
 )
-"""Every student, by the name that checkpoints and commands know it by."""
+"""Every student, by its name in files and commands."""

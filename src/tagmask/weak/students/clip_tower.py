@@ -1,16 +1,16 @@
-"""`clip`: CLIP's own image tower, fine-tuned, and light convolutions for what patches are too coarse for.
+"""`clip`: CLIP's image tower, fine-tuned, with light convolutions for details finer than a patch.
 
-    picture -> tower, read at a third, a half, two thirds and the end of its depth -> 1x1 -+- classifier
-            -> stem 1/2 -> 1/4 -> 1/8 --1x1------------------------------- (+) <- up ------+      |
-                            |                                              3x3                    up
-                            +-----------1x1------------------------------- (+) <- up              |
-                                                                           3x3 -- classifier --- (+)  1/4
+    image -> tower, captured at a third, a half, two thirds and the end of its depth -> 1x1 -+- classifier
+          -> stem 1/2 -> 1/4 -> 1/8 --1x1--------------------------------- (+) <- up --------+      |
+                          |                                                3x3                      up
+                          +-----------1x1--------------------------------- (+) <- up                |
+                                                                           3x3 -- classifier ----- (+)  1/4
 
-The two classifiers' logits are summed: the tower's says what is there within a few hundred steps, the other
-learns only where it ends.
+The logits of the two classifiers are summed: the tower's classifier finds the classes within a few hundred
+steps, the other one refines their outlines.
 
-Who has a CLIP has weights to start from: no other download, no text tower at run time. The position table is
-resized bilinearly to the patch grid; the projection to texts is left out.
+It starts from CLIP weights, so it needs no other download, and no text tower at run time. The position table
+is resized bilinearly to the patch grid; the projection to the joint embedding space is dropped.
 
 Source:
     This project. Depths as in WeakCLIP (Zhu et al., IJCV 2024), 4, 6, 8 and 12 of 12 blocks.
@@ -30,25 +30,25 @@ from tagmask.clip.state_dict import HEAD_WIDTH, Geometry
 from tagmask.errors import InputError
 from tagmask.types import Pixels
 from tagmask.weak.students.kind import InheritedPreprocessing, Logits, Statistics
-from tagmask.weak.students.layers import convolution, enlarged, initialise
+from tagmask.weak.students.layers import convolution, initialise, resized_like
 
 __all__ = ["ClipTower", "inherited_preprocessing"]
 
 
 class ClipTower(nn.Module):
-    """A vision transformer of CLIP's, and a decoder.
+    """CLIP's vision transformer with a decoder.
 
     Args:
-        classes: logits per place.
-        weights: of a CLIP, as `tagmask.load` takes them; None builds the tower of the settings below, at
-            random.
-        width: of the tower, a multiple of 64.
-        layers: its blocks.
+        classes: number of classes.
+        weights: CLIP weights, as `tagmask.load` takes them; None: a tower of the sizes below with random
+            weights.
+        width: width of the tower, a multiple of 64.
+        layers: blocks of the tower.
         patch: side of a patch in pixels.
         grid: side of the stored position table in patches.
         quick: 1 for QuickGELU, 0 for GELU.
         inner: channels of the decoder.
-        dropout: of whole channels before the classifier.
+        dropout: probability of dropping a whole channel before the classifier.
 
     Raises:
         InputError: a setting out of range.
@@ -73,11 +73,11 @@ class ClipTower(nn.Module):
         check_number("dropout", dropout, 0, 0.9)
         self.statistics: Statistics | None = None
         if weights is None:
-            self.tower = _tower(width, layers, patch, grid, quick)
+            self.tower = _random_tower(width, layers, patch, grid, quick)
         else:
             clip = load(weights, device="cpu", precision="float32")
             quick = int(clip.activation == "quickgelu")
-            self.tower = _copied(clip, quick)
+            self.tower = _copy_tower(clip, quick)
             self.statistics = (clip.mean, clip.std)
         self.settings: dict[str, int | float] = {
             "width": len(self.tower.class_embedding),
@@ -93,46 +93,48 @@ class ClipTower(nn.Module):
         self.decoder = _Decoder(classes, 4 * len(self.tower.class_embedding), inner, dropout)
 
     def forward(self, pixels: Pixels) -> Logits:
-        """Logits at one quarter; sides of `pixels` may be any."""
+        """Compute logits at one quarter of the image's size, which may be any."""
         h, w = pixels.shape[-2:]
         patch = self.tower.patch
-        whole = functional.pad(pixels, (0, -w % patch, 0, -h % patch))  # with the mean colour
-        logits: Tensor = self.decoder(whole, self._maps(whole))
-        return logits[..., : (h + 3) // 4, : (w + 3) // 4]  # ONNX rounds quotients below 0 upwards
+        padded = functional.pad(pixels, (0, -w % patch, 0, -h % patch))  # with the mean colour
+        logits: Tensor = self.decoder(padded, self._maps(padded))
+        return logits[..., : (h + 3) // 4, : (w + 3) // 4]  # not -(-h // 4): ONNX rounds towards zero
 
     def _maps(self, pixels: Pixels) -> Float[Tensor, "b c gh gw"]:
         gh, gw = pixels.shape[-2] // self.tower.patch, pixels.shape[-1] // self.tower.patch
         table, side = self.tower.positional_embedding, self.tower.grid
         square = table[1:].T.reshape(1, -1, side, side)
-        # always resized, also where the grid is the stored one: an exported graph has no branches
+        # Resized even if the grid is the stored one: an exported graph has no branches.
         patches = functional.interpolate(square, size=(gh, gw), mode="bilinear", align_corners=False)
         x = self.tower.embed(pixels, torch.cat([table[:1], patches[0].flatten(1).T]))
-        read = []
+        captured = []
         for number, block in enumerate(self.tower.blocks, 1):
             x = block(x)
-            read += [x[:, 1:]] * self.taps.count(number)
-        read[-1] = self.tower.ln_post(read[-1])
-        return torch.cat(read, dim=2).transpose(1, 2).reshape(x.shape[0], -1, gh, gw)
+            captured += [x[:, 1:]] * self.taps.count(number)
+        captured[-1] = self.tower.ln_post(captured[-1])
+        return torch.cat(captured, dim=2).transpose(1, 2).reshape(x.shape[0], -1, gh, gw)
 
 
 def inherited_preprocessing(net: nn.Module) -> InheritedPreprocessing:
-    """What a tower has from its CLIP.
+    """Settings and preprocessing that a network inherits from its CLIP.
 
     Raises:
-        InputError: it was built at random.
+        InputError: the network was built without CLIP weights.
     """
     if not isinstance(net, ClipTower) or net.statistics is None:
-        raise InputError("the student 'clip' starts from a CLIP; name it, as in --set weights=miniature")
+        raise InputError(
+            "The student 'clip' needs CLIP weights. Set model.weights, as in --set weights=miniature."
+        )
     return InheritedPreprocessing(net.settings, net.statistics)
 
 
 class _Decoder(nn.Module):
-    def __init__(self, classes: int, seen: int, inner: int, dropout: float) -> None:
+    def __init__(self, classes: int, tower_channels: int, inner: int, dropout: float) -> None:
         super().__init__()
         fine, middle = inner // 2, inner
         self.stem = nn.Sequential(convolution(3, fine, 3, 2), convolution(fine, fine, 3, 2))
         self.down = convolution(fine, middle, 3, 2)
-        self.seen = convolution(seen, inner, 1)
+        self.seen = convolution(tower_channels, inner, 1)
         self.sideways = nn.ModuleList(convolution(wide, inner, 1, active=False) for wide in (middle, fine))
         self.mixes = nn.ModuleList(convolution(inner, inner, 3) for _ in range(2))
         self.dropout = nn.Dropout2d(dropout)
@@ -142,23 +144,23 @@ class _Decoder(nn.Module):
 
     def forward(self, pixels: Pixels, maps: Float[Tensor, "b c _ _"]) -> Logits:
         fine = self.stem(pixels)
-        merged = seen = self.seen(maps)
+        merged = tower_features = self.seen(maps)
         for level, sideways, mix in zip((self.down(fine), fine), self.sideways, self.mixes, strict=True):
-            merged = mix(enlarged(merged, level) + sideways(level))
-        coarse = self.coarse(self.dropout(seen))
-        return cast(Logits, enlarged(coarse, merged) + self.fine(self.dropout(merged)))
+            merged = mix(resized_like(merged, level) + sideways(level))
+        coarse = self.coarse(self.dropout(tower_features))
+        return cast(Logits, resized_like(coarse, merged) + self.fine(self.dropout(merged)))
 
 
-def _tower(width: int, layers: int, patch: int, grid: int, quick: int) -> Vision:
+def _random_tower(width: int, layers: int, patch: int, grid: int, quick: int) -> Vision:
     for name, value, least in (("width", width, 64), ("layers", layers, 3), ("patch", patch, 4)):
         check_number(name, value, least, whole=True)
     check_number("grid", grid, 1, whole=True)
     if width % HEAD_WIDTH:
-        raise InputError(f"width is {width}; give a multiple of {HEAD_WIDTH}, the width of a head")
+        raise InputError(f"width is {width}. Give a multiple of {HEAD_WIDTH}, the width of a head.")
     check_number("quick", quick, 0, 1, whole=True)
     heads = width // HEAD_WIDTH
     geometry = Geometry(width, layers, heads, patch, grid, 1, HEAD_WIDTH, 1, 1, 1, 1)
-    tower = _without_texts(Vision(geometry, ACTIVATIONS["quickgelu" if quick else "gelu"]))
+    tower = _without_projection(Vision(geometry, ACTIVATIONS["quickgelu" if quick else "gelu"]))
     for name, parameter in tower.named_parameters():
         if parameter.ndim > 1 or name == "class_embedding":
             nn.init.trunc_normal_(parameter, std=0.02)
@@ -167,14 +169,14 @@ def _tower(width: int, layers: int, patch: int, grid: int, quick: int) -> Vision
     return tower
 
 
-def _copied(clip: Clip, quick: int) -> Vision:
-    tower = _without_texts(Vision(clip.geometry, ACTIVATIONS["quickgelu" if quick else "gelu"]))
+def _copy_tower(clip: Clip, quick: int) -> Vision:
+    tower = _without_projection(Vision(clip.geometry, ACTIVATIONS["quickgelu" if quick else "gelu"]))
     tensors = clip.vision.state_dict()
     del tensors["proj"]
     tower.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()})
     return tower
 
 
-def _without_texts(tower: Vision) -> Vision:
+def _without_projection(tower: Vision) -> Vision:
     tower.register_parameter("proj", None)
     return tower

@@ -1,10 +1,9 @@
-"""DeepLab v1 on WideResNet-38: the network that WeakCLIP's pseudo-masks retrain.
+"""DeepLab v1 on WideResNet-38: the network that WeakCLIP's paper trains on pseudo-masks.
 
     pixels -> trunk, 4096 channels at 1/8 -> 3x3 dilated by 12, 512 -> BN, ReLU -> 1x1, 512 -> BN, ReLU
            -> dropout 0.5 -> 1x1, k classes
 
-Logits are enlarged to the input bilinearly with aligned corners by whoever needs them there
-(`tagmask.weak.students.evaluate`).
+Callers resize the logits to the input bilinearly with aligned corners (`tagmask.weak.students.evaluate`).
 """
 
 from collections.abc import Iterator
@@ -20,17 +19,17 @@ __all__ = ["DeepLab", "deeplab_groups"]
 
 
 class DeepLab(nn.Module):
-    """The trunk and a large-field-of-view head.
+    """The trunk with a large-field-of-view head.
 
     Args:
-        classes: logits per place.
-        base: channels of the trunk's first convolution; 64 is the published network, less makes a narrow one.
+        classes: number of classes.
+        base: channels of the trunk's first convolution; 64 is the published network, less a narrower one.
         hidden: channels of the head's two hidden convolutions.
-        dropout: before the last convolution, of single values.
+        dropout: element-wise, before the last convolution.
 
     Source:
-        As coded for WeakCLIP's retraining. The values there of new weights are PyTorch's defaults but for the
-        convolutions, which are drawn here as the trunk's (He et al., fan out), biases 0.
+        As coded for WeakCLIP's retraining. Departure: there, new weights have PyTorch's default
+        initialisation; here, convolutions are initialised as in the trunk (He et al., fan out), biases 0.
     """
 
     def __init__(self, classes: int, base: int = 64, hidden: int = 512, dropout: float = 0.5) -> None:
@@ -52,25 +51,25 @@ class DeepLab(nn.Module):
                 nn.init.zeros_(convolution.bias)
 
     def forward(self, pixels: Pixels) -> Logits:
-        """Logits on the grid of one eighth."""
+        """Compute logits at one eighth of the image's size."""
         return cast(Logits, self.head(self.trunk(pixels)))
 
 
 def deeplab_groups(net: DeepLab) -> tuple[ParameterGroup, ...]:
-    """What is trained, and how fast: the head ten times as fast as the trunk, biases twice as weights.
+    """Parameter groups: factor 10 for the head, 1 for the trunk, doubled for biases.
 
-    Norms' scales and shifts are in no group, nor is the first convolution: they stay as they are loaded.
+    Batch norm parameters and the first convolution are in no group: they keep their loaded values.
 
     Source:
-        WeakCLIP's retraining. The program there asks for factors of its biases that it does not define, and
-        would stop; twice the rate and no decay are those of the programs that it comes from.
+        WeakCLIP's retraining. The authors' code uses bias factors that it does not define, and would fail;
+        twice the rate and no weight decay come from the code that it is based on.
     """
     parts = (("trunk", net.trunk, 1.0), ("head", net.head, 10.0))
     groups = []
     for name, part, factor in parts:
-        trained = [each for each in _convolutions(part) if each.weight.requires_grad]
-        weights = tuple(cast(nn.Parameter, each.weight) for each in trained)
-        biases = tuple(cast(nn.Parameter, each.bias) for each in trained if each.bias is not None)
+        trained = [conv for conv in _convolutions(part) if conv.weight.requires_grad]
+        weights = tuple(cast(nn.Parameter, conv.weight) for conv in trained)
+        biases = tuple(cast(nn.Parameter, conv.bias) for conv in trained if conv.bias is not None)
         groups.append(ParameterGroup(f"{name} weights", weights, factor, decays=True))
         groups.append(ParameterGroup(f"{name} biases", biases, 2 * factor, decays=False))
     return tuple(group for group in groups if group.parameters)

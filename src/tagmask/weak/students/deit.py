@@ -1,11 +1,11 @@
 """DeiT-S: a plain vision transformer with a linear head, from the `transformers` package.
 
-Twelve blocks of width 384 with 6 heads on patches of 16; each patch's last token is read by one linear layer.
+Twelve blocks of width 384 with 6 heads on patches of 16; a linear layer classifies the final patch tokens.
 The position table is resized bicubically to the patch grid.
 
 Source:
     Touvron et al., "DeiT" (ICML 2021); the linear head as in Strudel et al., "Segmenter" (ICCV 2021).
-    WeakCLIP's paper names DeiT-S without saying how; its recipe here is this project's choice.
+    WeakCLIP's paper uses DeiT-S without giving its settings; those here are this project's choice.
 """
 
 from pathlib import Path
@@ -24,15 +24,15 @@ _WIDTH, _BLOCKS, _HEADS, _STORED = 384, 12, 6, 224
 
 
 class DeitSmall(nn.Module):
-    """DeiT-S and a linear layer.
+    """DeiT-S with a linear head.
 
     Args:
-        classes: logits per place.
-        weights: folder of the network without distillation (such as `facebook/deit-small-patch16-224`'s) to
-            start from; None for random weights.
+        classes: number of classes.
+        weights: folder of a network without distillation (such as `facebook/deit-small-patch16-224`); None:
+            random weights.
 
     Raises:
-        InputError: no transformers package.
+        InputError: transformers is not installed.
         WeightsError: the folder cannot be used.
     """
 
@@ -58,7 +58,7 @@ class DeitSmall(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, pixels: Pixels) -> Logits:
-        """Logits a patch; sides of `pixels` are multiples of 16."""
+        """Compute logits per patch; sides of `pixels` must be multiples of 16."""
         b, _, h, w = pixels.shape
         tokens = self.trunk(pixels, interpolate_pos_encoding=True).last_hidden_state[:, 1:]
         planes = self.head(tokens).transpose(1, 2)

@@ -1,9 +1,9 @@
-"""A student's labels of a picture: over several scales, mirrored, settled by a dense CRF where asked for.
+"""Predict an image's labels with a student: several scales, flip, and optionally a dense CRF.
 
-    picture -> [scaled, mirrored] -> logits on each grid -> enlarged to the picture's size -> mean -> argmax
+    image -> [scaled, mirrored] -> logits on each grid -> resized to the image -> mean -> argmax
     with a CRF: that mean -> softmax over the classes in its argmax -> CRF -> argmax
 
-Full-size logits are made in strips of rows, so that memory follows the strip and not the photo.
+Full-size logits are computed in strips of rows, so that memory depends on the strip and not on the image.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,29 +27,30 @@ from tagmask.weak.students.student_file import TrainedStudent
 __all__ = ["EVALUATIONS", "EvaluationSettings", "Predicted", "predict"]
 
 _STRIP = 1 << 22
-"""Logits at full size that are made at a time."""
+"""Number of full-size logits computed at once."""
 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How a picture is looked at.
+    """Inference settings of a student.
 
     Raises:
         InputError: a value out of range.
     """
 
     scales: tuple[float, ...] = (1.0,)
-    """Factors on the picture's sides; logits are averaged over them."""
+    """Scales of the image; logits are averaged over them."""
     flip: bool = False
-    """Also look at the mirror image, at every scale."""
+    """Also process every scale mirrored."""
     crf: str | None = None
-    """Settings of a dense CRF by name (`tagmask.refine.crf`); None leaves it out."""
+    """Dense CRF settings, by name (`tagmask.refine.crf`); None: no CRF."""
     longest: int | None = 2048
-    """Pictures with a longer side are reduced to it first, smoothly; labels keep their size. None: never."""
+    """Maximum long side: larger images are first downscaled with antialiasing; the labels have the original
+    size. None: no limit."""
 
     def __post_init__(self) -> None:
         if not self.scales:
-            raise InputError("scales are empty; give at least one, as in scales=(1.0,)")
+            raise InputError("scales is empty. Give at least one scale, as in scales=(1.0,).")
         for scale in self.scales:
             check_number("scale", scale, 0.05, 8)
         if self.crf is not None:
@@ -67,70 +68,70 @@ EVALUATIONS: Mapping[str, EvaluationSettings] = MappingProxyType(
         "paper/coco": EvaluationSettings(_PAPER_SCALES, flip=True, crf="weakclip/coco", longest=None),
     }
 )
-"""One look; and how WeakCLIP's paper evaluates its students."""
+"""A single forward pass, and the evaluation settings of WeakCLIP's paper."""
 
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """What a student says of a picture."""
+    """A student's prediction for an image."""
 
     labels: UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]
-    """Class per pixel, at the picture's own size; uint16 from 256 classes on."""
+    """Class per pixel, at the image's size; uint16 for 256 classes or more."""
     scores: Float[np.ndarray, "k h w"] | None
-    """Softmax of the logits, or what the CRF made of it (0 for classes it was not shown); if asked for."""
+    """Softmax of the logits, or the CRF's output (0 for classes outside its input); None unless requested."""
 
 
 def predict(
     student: TrainedStudent, image: Image, settings: EvaluationSettings, *, keep_scores: bool = False
 ) -> Predicted:
-    """Label every pixel.
+    """Predict the label of every pixel.
 
     Args:
         student: in evaluation mode.
         image: upright RGB, 0..255.
         settings: see `EVALUATIONS` for the paper's.
-        keep_scores: also give every class's score at every pixel.
+        keep_scores: also return the score of every class at every pixel.
 
     Source:
-        WeakCLIP's retraining: cubic scaling, logits averaged, softmax over the classes that are kept, CRF,
-        argmax. Open there and settled here: the classes kept are those in the argmax of the mean; logits are
-        enlarged to the picture's own size in one step.
+        WeakCLIP's retraining: cubic scaling, mean logits, softmax over the kept classes, CRF, argmax.
+        Unspecified there and chosen here: the kept classes are those in the argmax of the mean; logits are
+        resized to the image's size in one step.
     """
     with torch.no_grad():
-        looks = list(_views(student, image, settings))
+        views = list(_views(student, image, settings))
         size: Size = image.shape[:2]
         classes = len(student.card.words)
         dtype = np.uint8 if ignore_index_for(classes) == 255 else np.uint16
         labels = np.empty(size, dtype)
         for rows in _strips(size, classes):
-            labels[rows] = _mean(looks, rows).argmax(0).cpu().numpy()
-        everything = np.arange(classes)
+            labels[rows] = _mean(views, rows).argmax(0).cpu().numpy()
+        all_classes = np.arange(classes)
         if settings.crf is None:
-            return Predicted(labels, _softmax(looks, size, everything).numpy() if keep_scores else None)
+            return Predicted(labels, _softmax(views, size, all_classes).numpy() if keep_scores else None)
         kept = np.unique(labels)
-        agreed = dense_crf(_softmax(looks, size, kept), image, CRF_SETTINGS[settings.crf])
-    labels = kept[agreed.argmax(0).numpy()]
+        refined = dense_crf(_softmax(views, size, kept), image, CRF_SETTINGS[settings.crf])
+    labels = kept[refined.argmax(0).numpy()]
     if not keep_scores:
         return Predicted(labels, None)
     scores = np.zeros((classes, *size), np.float32)
-    scores[kept] = agreed.numpy()
+    scores[kept] = refined.numpy()
     return Predicted(labels, scores)
 
 
-class _Reading(NamedTuple):
-    """Which two places each pixel of one axis reads, and how much of the second."""
+class _Interpolation(NamedTuple):
+    """Linear interpolation along one axis: two source cells per pixel, and the weight of the second."""
 
     low: Int[Tensor, " pixels"]
     high: Int[Tensor, " pixels"]
-    part: Float[Tensor, " pixels"]
+    weight: Float[Tensor, " pixels"]
 
 
 class _View(NamedTuple):
-    """Logits of one scale, mirrored or not, and where the picture's rows and columns lie in them."""
+    """Logits of one scale and flip pass, and the interpolation of the image's rows and columns in them."""
 
     logits: Float[Tensor, "k gh gw"]
-    rows: _Reading
-    columns: _Reading
+    rows: _Interpolation
+    columns: _Interpolation
 
 
 def _views(student: TrainedStudent, image: Image, settings: EvaluationSettings) -> Iterator[_View]:
@@ -156,8 +157,8 @@ def _views(student: TrainedStudent, image: Image, settings: EvaluationSettings) 
                 rows = _centred(size[0], gh * h / (h + below), gh)
                 columns = _centred(size[1], gw * w / (w + right), gw)
             if mirrored:
-                columns = _Reading(*(each.flip(0) for each in columns))
-            yield _View(logits.float(), _on(rows, device), _on(columns, device))
+                columns = _Interpolation(*(tensor.flip(0) for tensor in columns))
+            yield _View(logits.float(), _to(rows, device), _to(columns, device))
 
 
 def _resized(pixels: Pixels, scale: float, *, smooth: bool) -> Float[Tensor, "b 3 h1 w1"]:
@@ -173,24 +174,24 @@ def _normalised(pixels: Pixels, student: TrainedStudent) -> Pixels:
     return (pixels / 255 - mean) / std
 
 
-def _centred(pixels: int, span: float, places: int) -> _Reading:
-    """Pixels spread evenly over the first `span` places, centres on centres."""
-    return _read_at((torch.arange(pixels, dtype=torch.float64) + 0.5) * (span / pixels) - 0.5, places)
+def _centred(pixels: int, span: float, cells: int) -> _Interpolation:
+    """Map pixels to the first `span` of `cells` cells without aligned corners (half-pixel centres)."""
+    return _interpolate((torch.arange(pixels, dtype=torch.float64) + 0.5) * (span / pixels) - 0.5, cells)
 
 
-def _aligned(pixels: int, places: int) -> _Reading:
-    """First pixel on the first place, last on the last."""
-    return _read_at(torch.arange(pixels, dtype=torch.float64) * ((places - 1) / max(pixels - 1, 1)), places)
+def _aligned(pixels: int, cells: int) -> _Interpolation:
+    """Map pixels to cells with aligned corners: the first to the first, the last to the last."""
+    return _interpolate(torch.arange(pixels, dtype=torch.float64) * ((cells - 1) / max(pixels - 1, 1)), cells)
 
 
-def _read_at(positions: Float[Tensor, " pixels"], places: int) -> _Reading:
-    inside = positions.clamp(0, places - 1)
-    low = inside.floor().long()
-    return _Reading(low, (low + 1).clamp(max=places - 1), (inside - low).float())
+def _interpolate(positions: Float[Tensor, " pixels"], cells: int) -> _Interpolation:
+    clamped = positions.clamp(0, cells - 1)
+    low = clamped.floor().long()
+    return _Interpolation(low, (low + 1).clamp(max=cells - 1), (clamped - low).float())
 
 
-def _on(reading: _Reading, device: torch.device) -> _Reading:
-    return _Reading(*(each.to(device) for each in reading))
+def _to(interpolation: _Interpolation, device: torch.device) -> _Interpolation:
+    return _Interpolation(*(tensor.to(device) for tensor in interpolation))
 
 
 def _strips(size: Size, classes: int) -> Iterator[slice]:
@@ -198,27 +199,27 @@ def _strips(size: Size, classes: int) -> Iterator[slice]:
     return (slice(top, min(top + step, size[0])) for top in range(0, size[0], step))
 
 
-def _mean(looks: Sequence[_View], rows: slice) -> Float[Tensor, "k rows w"]:
-    """Logits of some of the picture's rows at its own size, averaged over the looks."""
-    first, *others = (_enlarged(look, rows) for look in looks)
+def _mean(views: Sequence[_View], rows: slice) -> Float[Tensor, "k rows w"]:
+    """Logits of some rows at the image's size, averaged over the views."""
+    total, *others = (_upsampled(view, rows) for view in views)
     for other in others:
-        first += other
-    return first / len(looks)
+        total += other
+    return total / len(views)
 
 
-def _enlarged(look: _View, rows: slice) -> Float[Tensor, "k rows w"]:
-    low, high, part = (each[rows] for each in look.rows)
-    lines = torch.lerp(look.logits[:, low], look.logits[:, high], part[:, None])
-    return torch.lerp(lines[:, :, look.columns.low], lines[:, :, look.columns.high], look.columns.part)
+def _upsampled(view: _View, rows: slice) -> Float[Tensor, "k rows w"]:
+    low, high, weight = (tensor[rows] for tensor in view.rows)
+    lines = torch.lerp(view.logits[:, low], view.logits[:, high], weight[:, None])
+    return torch.lerp(lines[:, :, view.columns.low], lines[:, :, view.columns.high], view.columns.weight)
 
 
 def _softmax(
-    looks: Sequence[_View], size: Size, kept: Int[np.ndarray, " kept"] | np.ndarray
+    views: Sequence[_View], size: Size, kept: Int[np.ndarray, " kept"] | np.ndarray
 ) -> Float[Tensor, "kept h w"]:
     """Softmax over some classes, on the CPU."""
-    chosen = torch.from_numpy(kept.astype(np.int64)).to(looks[0].logits.device)
-    some = [look._replace(logits=look.logits[chosen]) for look in looks]
+    indices = torch.from_numpy(kept.astype(np.int64)).to(views[0].logits.device)
+    kept_views = [view._replace(logits=view.logits[indices]) for view in views]
     out = torch.empty(len(kept), *size)
     for rows in _strips(size, len(kept)):
-        out[:, rows] = _mean(some, rows).softmax(0).cpu()
+        out[:, rows] = _mean(kept_views, rows).softmax(0).cpu()
     return out

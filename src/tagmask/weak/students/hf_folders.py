@@ -1,4 +1,4 @@
-"""Networks of the `transformers` package: the extra itself, and weights from a folder on this machine."""
+"""Networks of the optional `transformers` package, with weights from a local folder."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -15,66 +15,68 @@ __all__ = ["from_folder", "need_transformers"]
 
 
 def need_transformers(student: str) -> Any:  # noqa: ANN401 - the package has no one type
-    """The `transformers` package.
+    """Import the `transformers` package.
 
     Raises:
         InputError: it is not installed.
     """
     if find_spec("transformers") is None:
         raise InputError(
-            f"the student {student!r} is built by the transformers package, which is not installed: "
-            "pip install 'tagmask[students]', or take 'small' or 'deeplab-resnet38'"
+            f"The student {student!r} needs the transformers package, which is not installed. "
+            "Run: pip install 'tagmask[students]', or use 'small' or 'deeplab-resnet38'."
         )
     return import_module("transformers")
 
 
 def from_folder(
-    student: str, kind: type[nn.Module], folder: Path, fresh: Collection[str], **settings: object
+    student: str, kind: type[nn.Module], folder: Path, optional: Collection[str], **settings: object
 ) -> nn.Module:
-    """A network with the weights of a folder in Hugging Face's form.
+    """Load a network with the weights of a folder in Hugging Face format.
 
-    Nothing is downloaded, and no code in the folder is run.
+    Nothing is downloaded, and no code in the folder runs.
 
     Args:
-        student: its name, for messages.
+        student: the student's name, for messages.
         kind: a model class of transformers.
         folder: with `model.safetensors` or `pytorch_model.bin`.
-        fresh: beginnings of the names that the folder need not have, or may have in other shapes: heads.
-        settings: for the model class; `config` decides the shape, whatever the folder says.
+        optional: name prefixes of weights that may be missing or have other shapes, such as a head's.
+        settings: for the model class; `config` determines the architecture, not the folder's config.
 
     Raises:
-        WeightsError: the folder is absent, holds no weights, or those of another network.
+        WeightsError: the folder is absent, has no weights, or those of another network.
     """
     if not folder.is_dir():
         raise WeightsError(
-            f"{folder} is no folder; give one in Hugging Face's form (config.json and model.safetensors) to "
-            f"start {student!r} from, or nothing to start from random weights"
+            f"{folder} is not a folder. Give a folder in Hugging Face format (config.json and "
+            f"model.safetensors) for {student!r}, or no weights to start from random ones."
         )
     transformers: Any = need_transformers(student)
     with _quiet(transformers):
         try:
-            net, told = kind.from_pretrained(  # type: ignore[attr-defined]
+            net, report = kind.from_pretrained(  # type: ignore[attr-defined]
                 folder,
                 local_files_only=True,
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
                 **settings,
             )
-        except Exception as error:  # whatever the readers raise, the user has one thing to know
+        except Exception as error:  # transformers raises many kinds of errors
             raise WeightsError(f"{folder} cannot be read as weights of {student!r}: {error}") from error
-    other = [each if isinstance(each, str) else str(each[0]) for each in told["mismatched_keys"]]
-    wrong = sorted(name for name in {*told["missing_keys"], *other} if not name.startswith(tuple(fresh)))
+    mismatched = [key if isinstance(key, str) else str(key[0]) for key in report["mismatched_keys"]]
+    wrong = sorted(
+        name for name in {*report["missing_keys"], *mismatched} if not name.startswith(tuple(optional))
+    )
     if wrong:
         raise WeightsError(
-            f"{folder} does not hold the weights of {student!r}: {len(wrong)} are missing or of another "
-            f"shape, as {wrong[0]}. Give a folder of that very network, in any of its sizes of head."
+            f"{folder} does not have the weights of {student!r}: {len(wrong)} are missing or of another "
+            f"shape, such as {wrong[0]}. Give a folder of the same architecture; its head may differ."
         )
     return net  # type: ignore[no-any-return]
 
 
 @contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:  # noqa: ANN401
-    """Its report of what a head lacks is no news here: what matters is checked and raised."""
+    """Silence the warnings about missing head weights; `from_folder` checks the keys itself."""
     logging = transformers.utils.logging
     before = logging.get_verbosity()
     logging.set_verbosity_error()

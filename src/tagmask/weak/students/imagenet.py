@@ -1,11 +1,11 @@
-"""ImageNet weights of WideResNet-38, under whichever names they were converted.
+"""Load ImageNet weights of WideResNet-38 under any of their known names.
 
-The published file (`ilsvrc-cls_rna-a1_cls1000`) is MXNet's; what is passed around are state dicts made of it.
-Three ways of naming are known here:
+The published file (`ilsvrc-cls_rna-a1_cls1000`) is in MXNet format; converted state dicts are in circulation.
+Three naming schemes are supported:
 
-    b3_1.conv_branch2a.weight, bn7.running_mean       the usual torch state dict; also behind any prefix
+    b3_1.conv_branch2a.weight, bn7.running_mean       the common torch state dict, with or without a prefix
     b3_1_conv_branch2a_weight                         the same with underscores only
-    arg:res3b1_branch2a_weight, aux:bn7_moving_mean   MXNet's, kept through a conversion
+    arg:res3b1_branch2a_weight, aux:bn7_moving_mean   MXNet's names, kept by a conversion
 """
 
 import re
@@ -19,7 +19,7 @@ from tagmask.clip.archives import read_weights
 from tagmask.errors import WeightsError
 from tagmask.weak.students.resnet38 import ResNet38
 
-__all__ = ["load_imagenet", "own_names"]
+__all__ = ["load_imagenet", "trunk_weights"]
 
 _TORCH = re.compile(r"(?:^|_)((?:conv1a|bn7|b[2-7](?:_\d)?_(?:bn|conv)_branch\w+?)_[a-z_]+)$")
 _MXNET = re.compile(
@@ -30,72 +30,72 @@ _MXNET_PARTS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean"
 
 
 def load_imagenet(trunk: ResNet38, path: Path) -> None:
-    """Give the trunk the weights of a file; everything else in the file (a classifier, a head) is left out.
+    """Load the trunk's weights from a file; other weights in it (a classifier, a head) are ignored.
 
     Args:
-        trunk: changed in place, all of it or none of it.
-        path: a file of torch.save or safetensors. Nothing in it is run.
+        trunk: changed in place, completely or, after an error, not at all.
+        path: a file of torch.save or safetensors; no code in it runs.
 
     Raises:
-        WeightsError: the file cannot be read, lacks a part of the trunk, or has it in another shape, twice,
-            or with values that are not finite.
+        WeightsError: the file cannot be read, or a weight of the trunk is missing, duplicated, of another
+            shape, or not finite.
     """
-    wanted = {
+    expected = {
         name: tensor
         for name, tensor in trunk.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
     tensors = read_weights(path).tensors
-    found = own_names(tensors, path)
-    missing = sorted(wanted.keys() - found.keys())
-    if len(missing) == len(wanted):
+    weights = trunk_weights(tensors, path)
+    missing = sorted(expected.keys() - weights.keys())
+    if len(missing) == len(expected):
         raise WeightsError(
-            f"{path} holds no WideResNet-38: none of its {len(tensors)} names is like "
+            f"{path} is not a WideResNet-38: none of its {len(tensors)} names is like "
             f"b2.conv_branch2a.weight (it begins with {', '.join(list(tensors)[:3])}). "
             "Give ImageNet weights converted to a state dict."
         )
     if missing:
         raise WeightsError(
-            f"{path} lacks {len(missing)} of the {len(wanted)} parts of WideResNet-38, as {missing[0]}. "
-            "Get the file again, or convert it again."
+            f"{path} lacks {len(missing)} of the {len(expected)} weights of WideResNet-38, such as "
+            f"{missing[0]}. Download or convert the file again."
         )
-    for name, tensor in wanted.items():
-        if found[name].shape != tensor.shape:
+    for name, tensor in expected.items():
+        if weights[name].shape != tensor.shape:
             raise WeightsError(
-                f"{path}: {name} has the shape {tuple(found[name].shape)}, not {tuple(tensor.shape)}; "
-                "these are weights of another width, or were turned over in conversion."
+                f"{path}: {name} has the shape {tuple(weights[name].shape)}, not {tuple(tensor.shape)}. "
+                "The network has another width, or the conversion transposed its weights."
             )
-        if not bool(torch.isfinite(found[name]).all()):
-            raise WeightsError(f"{path}: {name} holds values that are not finite. Get the file again.")
-    trunk.load_state_dict({name: found[name].float() for name in wanted}, strict=False)
+        if not bool(torch.isfinite(weights[name]).all()):
+            raise WeightsError(f"{path}: {name} has NaN or infinite values. Get the file again.")
+    trunk.load_state_dict({name: weights[name].float() for name in expected}, strict=False)
 
 
-def own_names(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The tensors that belong to the trunk, by the trunk's own names.
+def trunk_weights(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Select the trunk's tensors and rename them to the names of `ResNet38`.
 
     Raises:
-        WeightsError: two tensors of the file are the same part.
+        WeightsError: two tensors of the file have the same name in the trunk.
 
     Example:
         >>> from pathlib import Path
-        >>> list(own_names({"arg:res3b1_branch2a_weight": torch.ones(1)}, Path("file.pth")))
+        >>> list(trunk_weights({"arg:res3b1_branch2a_weight": torch.ones(1)}, Path("file.pth")))
         ['b3_1.conv_branch2a.weight']
     """
-    found: dict[str, Tensor] = {}
-    for given, tensor in tensors.items():
-        name = _own_name(given)
+    weights: dict[str, Tensor] = {}
+    for file_name, tensor in tensors.items():
+        name = _trunk_name(file_name)
         if name is None:
             continue
-        if name in found:
+        if name in weights:
             raise WeightsError(
-                f"{path} holds {name} twice, the second time as {given}. Save the trunk's weights alone."
+                f"{path} has {name} twice, the second time as {file_name}. Save only the trunk's weights."
             )
-        found[name] = tensor
-    return found
+        weights[name] = tensor
+    return weights
 
 
-def _own_name(given: str) -> str | None:
-    mxnet = _MXNET.fullmatch(given)
+def _trunk_name(file_name: str) -> str | None:
+    mxnet = _MXNET.fullmatch(file_name)
     if mxnet is not None:
         what = _MXNET_PARTS.get(mxnet["what"], mxnet["what"])
         if mxnet["alone"]:
@@ -104,7 +104,7 @@ def _own_name(given: str) -> str | None:
         return (
             f"b{mxnet['stage']}{unit}.{'conv' if mxnet['kind'] == 'res' else 'bn'}_{mxnet['branch']}.{what}"
         )
-    torch_name = _TORCH.search(given.replace(".", "_"))
+    torch_name = _TORCH.search(file_name.replace(".", "_"))
     if torch_name is None:
         return None
     return _DOTS.sub(r".\1", _AFTER_BLOCK.sub(r"\1.\2", torch_name[1]))

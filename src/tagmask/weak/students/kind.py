@@ -1,4 +1,4 @@
-"""What a student is, said once: its contract, and the groups its parameters are trained in."""
+"""The interface of student architectures, and their parameter groups."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 __all__ = ["InheritedPreprocessing", "Logits", "ParameterGroup", "Statistics", "StudentKind", "split_groups"]
 
 Logits: TypeAlias = Float[Tensor, "b k gh gw"]
-"""One plane a class, on the student's own grid: k classes, gh x gw places."""
+"""Logits of k classes on the student's output grid of gh x gw cells."""
 
 
 Statistics: TypeAlias = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -19,32 +19,32 @@ Statistics: TypeAlias = tuple[tuple[float, float, float], tuple[float, float, fl
 
 @dataclass(frozen=True)
 class InheritedPreprocessing:
-    """What a new network has from the CLIP that it starts from."""
+    """Settings and preprocessing that a network inherits from the CLIP that it starts from."""
 
     settings: Mapping[str, int | float]
-    """That build the same network without it."""
+    """Settings that build the same architecture without the CLIP."""
     statistics: Statistics
-    """Of the pixels that it has known."""
+    """Mean and std of the CLIP's preprocessing."""
 
 
 @dataclass(frozen=True, eq=False)
 class ParameterGroup:
-    """Parameters that share a rate."""
+    """Parameters with one learning rate factor and weight decay."""
 
     name: str
     parameters: tuple[nn.Parameter, ...] = field(repr=False)
     factor: float = 1.0
-    """Times the learning rate of the recipe."""
+    """Factor on the base learning rate."""
     decays: bool = True
-    """The recipe's weight decay applies."""
+    """Whether weight decay applies."""
 
 
 @dataclass(frozen=True)
 class StudentKind:
-    """A student architecture: how it is built, and what those who call it must know.
+    """A student architecture: how to build, train and call its network.
 
-    Its network takes normalised pixels (b, 3, h, w), h and w multiples of `multiple`, and gives logits
-    (b, k, ceil(h / stride), ceil(w / stride)).
+    The network takes normalised pixels (b, 3, h, w), with h and w multiples of `multiple`, and returns
+    logits (b, k, ceil(h / stride), ceil(w / stride)).
     """
 
     summary: str
@@ -54,34 +54,34 @@ class StudentKind:
     groups: Callable[[nn.Module], tuple[ParameterGroup, ...]] = field(repr=False)
     stride: int
     multiple: int
-    """Of the sides of what the network is given; pictures are padded to it with the mean colour."""
+    """Divisor of the input's sides; images are padded to it with the mean colour."""
     aligned: bool = False
-    """Logits are enlarged with aligned corners: first and last place lie on first and last pixel."""
+    """Whether logits are resized with aligned corners."""
     settings: tuple[str, ...] = ()
-    """What `build` can be told by name."""
+    """Names of the settings that `build` accepts."""
     inherited_preprocessing: Callable[[nn.Module], InheritedPreprocessing] | None = field(
         default=None, repr=False
     )
-    """Of a network that was built from a CLIP's weights, which are then named as `tagmask.load` takes them;
-    None: it starts from a file or a folder, or from nothing."""
+    """For students that start from CLIP weights, which are then given as `tagmask.load` takes them; None: the
+    student starts from a file, a folder or random weights."""
 
 
 def split_groups(
     net: nn.Module, heads: Iterable[nn.Module], head_factor: float
 ) -> tuple[ParameterGroup, ...]:
-    """Trunk and heads, each with and without weight decay.
+    """Group parameters into trunk and heads, each with and without weight decay.
 
-    Norms, biases, and what is no matrix or kernel (position tables, class tokens) do not decay.
+    Only matrices and kernels decay; norms, biases, position tables and class tokens do not.
 
     Args:
-        net: the whole.
-        heads: parts of it that learn faster.
-        head_factor: how much faster.
+        net: the whole network.
+        heads: its heads.
+        head_factor: learning rate factor of the heads.
 
     Returns:
-        Every parameter that asks for a gradient, once; empty groups are left out.
+        Groups that contain every trainable parameter once; empty groups are dropped.
     """
-    new = {id(parameter) for head in heads for parameter in head.parameters()}
+    in_heads = {id(parameter) for head in heads for parameter in head.parameters()}
     matrices = {
         id(module.weight)
         for module in net.modules()
@@ -91,6 +91,8 @@ def split_groups(
     groups = []
     for name, in_head, factor in (("trunk", False, 1.0), ("head", True, head_factor)):
         for ending, decays in (("weights", True), ("norms and biases", False)):
-            members = tuple(p for p in trained if (id(p) in new) is in_head and (id(p) in matrices) is decays)
+            members = tuple(
+                p for p in trained if (id(p) in in_heads) is in_head and (id(p) in matrices) is decays
+            )
             groups.append(ParameterGroup(f"{name} {ending}", members, factor, decays))
     return tuple(group for group in groups if group.parameters)

@@ -1,4 +1,4 @@
-"""Convolutions that several students are made of."""
+"""Layers that several students share."""
 
 from collections import OrderedDict
 
@@ -6,13 +6,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["convolution", "enlarged", "initialise"]
+__all__ = ["convolution", "initialise", "resized_like"]
 
 
 def convolution(
     before: int, after: int, size: int, stride: int = 1, groups: int = 1, *, active: bool = True
 ) -> nn.Sequential:
-    """A convolution of an odd size that keeps the grid at stride 1, batch norm, and ReLU if `active`."""
+    """Convolution with an odd kernel size and same padding, batch norm, and ReLU if `active`."""
     parts = OrderedDict[str, nn.Module](
         convolution=nn.Conv2d(before, after, size, stride, size // 2, groups=groups, bias=False),
         norm=nn.BatchNorm2d(after),
@@ -22,15 +22,17 @@ def convolution(
     return nn.Sequential(parts)
 
 
-def enlarged(x: Float[Tensor, "b c h w"], like: Float[Tensor, "b c1 h1 w1"]) -> Float[Tensor, "b c h1 w1"]:
-    """Bilinear, to the grid of another."""
+def resized_like(
+    x: Float[Tensor, "b c h w"], like: Float[Tensor, "b c1 h1 w1"]
+) -> Float[Tensor, "b c h1 w1"]:
+    """Resize a feature map bilinearly to the size of another."""
     return functional.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def initialise(part: nn.Module, classifier: nn.Conv2d) -> None:
-    """Draw the first weights: He's for convolutions; a classifier's so that logits are of order one.
+    """Initialise weights: He's for convolutions; for the classifier such that logits are of order one.
 
-    From weights of 0.01, as is often done, AdamW needs some hundred steps only to make them larger.
+    With the common std of 0.01, AdamW needs a few hundred steps just to enlarge the classifier's weights.
     """
     for module in part.modules():
         if isinstance(module, nn.Conv2d):

@@ -1,8 +1,7 @@
-"""WideResNet-38: a wide residual network of pre-activated blocks, dilated to one eighth of the input.
+"""WideResNet-38: a wide pre-activation residual network, dilated to an output stride of 8.
 
-The last three stages keep the grid of the stage before and spread their kernels instead: where the classifier
-halved the grid, everything behind that place is dilated by two. The first kernel of stage 5 still reads the
-finer grid undilated, as it did with a stride.
+The last three stages use dilation instead of stride: wherever the ImageNet classifier halves the grid, all
+later kernels are dilated by two. The first kernel of stage 5 stays undilated, since it reads the finer grid.
 
     stage   blocks  kind        width in, middle, out   stride  dilation  grid
     conv1a  1       3x3         3, 64                   1       1         1
@@ -13,11 +12,11 @@ finer grid undilated, as it did with a stride.
     b6      1       bottleneck  1024, 512, 1024, 2048   1       4         1/8
     b7      1       bottleneck  2048, 1024, 2048, 4096  1       4         1/8
 
-Names of the parts are those of the usual converted ImageNet weights, so that these load as they are.
+Module names are those of the common converted ImageNet weights.
 
 Source:
-    Wu, Shen and van den Hengel, "Wider or deeper" (2016), model A1, with the strides and dilations that
-    weakly supervised segmentation uses it with (WeakCLIP's retraining among others).
+    Wu, Shen and van den Hengel, "Wider or deeper" (2016), model A1, with the strides and dilations common in
+    weakly supervised segmentation, such as in WeakCLIP's retraining.
 """
 
 from typing import cast
@@ -31,7 +30,7 @@ from tagmask.types import Pixels
 __all__ = ["BATCH_NORM_MOMENTUM", "BasicBlock", "Bottleneck", "ResNet38"]
 
 BATCH_NORM_MOMENTUM = 3e-4
-"""Of all running statistics, as coded by the authors: the ImageNet statistics move slowly."""
+"""Momentum of all running statistics, as coded by the authors: the ImageNet statistics change slowly."""
 
 
 def _norm(width: int) -> nn.BatchNorm2d:
@@ -39,16 +38,16 @@ def _norm(width: int) -> nn.BatchNorm2d:
 
 
 def _kernel(before: int, after: int, size: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
-    """A convolution that keeps the grid, but for its stride."""
-    reach = dilation * (size // 2)
-    return nn.Conv2d(before, after, size, stride, reach, dilation, bias=False)
+    """Convolution with same padding, without a bias."""
+    padding = dilation * (size // 2)
+    return nn.Conv2d(before, after, size, stride, padding, dilation, bias=False)
 
 
 class BasicBlock(nn.Module):
-    """Norm, ReLU, 3x3, norm, ReLU, 3x3, added to the way past them.
+    """Pre-activation residual block: norm, ReLU, 3x3, norm, ReLU, 3x3.
 
-    Where width or grid change, the way past is a 1x1 convolution of the first ReLU's output; elsewhere it is
-    the input itself.
+    If width or stride change, the skip connection is a 1x1 convolution of the first ReLU's output; otherwise
+    it is the input.
 
     Args:
         before: channels in.
@@ -70,21 +69,21 @@ class BasicBlock(nn.Module):
         self.conv_branch1 = _kernel(before, after, 1, stride) if changes else None
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c1 h1 w1"]:
-        """Features of the block."""
+        """Apply the block."""
         active = self.bn_branch2a(x).relu()
-        past = x if self.conv_branch1 is None else self.conv_branch1(active)
+        skip = x if self.conv_branch1 is None else self.conv_branch1(active)
         branch = self.bn_branch2b1(self.conv_branch2a(active)).relu()
-        return cast(Tensor, past + self.conv_branch2b1(branch))
+        return cast(Tensor, skip + self.conv_branch2b1(branch))
 
 
 class Bottleneck(nn.Module):
-    """1x1 to a quarter of the output, dilated 3x3 to a half, 1x1; whole channels dropped in training.
+    """Bottleneck block: 1x1 to a quarter of the output width, dilated 3x3 to a half, 1x1; channel dropout.
 
     Args:
         before: channels in.
         after: channels out, a multiple of 4.
         dilation: of the 3x3 convolution.
-        dropout: share of channels dropped before the second and the third convolution.
+        dropout: probability of dropping a whole channel before the second and the third convolution.
     """
 
     def __init__(self, before: int, after: int, dilation: int, dropout: float) -> None:
@@ -100,7 +99,7 @@ class Bottleneck(nn.Module):
         self.conv_branch1 = _kernel(before, after, 1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c1 h w"]:
-        """Features of the block."""
+        """Apply the block."""
         active = self.bn_branch2a(x).relu()
         branch = self.bn_branch2b1(self.conv_branch2a(active)).relu()
         branch = self.conv_branch2b1(self.dropout_2b1(branch))
@@ -109,21 +108,21 @@ class Bottleneck(nn.Module):
 
 
 class ResNet38(nn.Module):
-    """The trunk: pixels to features on one eighth of the grid.
+    """The trunk: pixels to features at one eighth of the image's size.
 
     Args:
-        base: channels of the first convolution; 64 is the published network (4096 channels out), less makes a
-            narrow one of the same shape.
+        base: channels of the first convolution; 64 is the published network (4096 output channels), less a
+            narrower one of the same depth.
 
     Raises:
-        InputError: a base that is no whole number from 1 to 64.
+        InputError: base is not a whole number from 1 to 64.
     """
 
     def __init__(self, base: int = 64) -> None:
         super().__init__()
         check_number("base", base, 1, 64, whole=True)
         self.width = 64 * base
-        """Channels out."""
+        """Output channels."""
         w2, w3, w4, w5, w6 = (base * factor for factor in (2, 4, 8, 16, 32))
         self.conv1a = _kernel(3, base, 3)
         self.b2 = BasicBlock(base, w2, w2, stride=2)
@@ -150,7 +149,7 @@ class ResNet38(nn.Module):
         self.conv1a.requires_grad_(False)
 
     def forward(self, pixels: Pixels) -> Float[Tensor, "b c gh gw"]:
-        """Features after the last ReLU, gh = ceil(h / 8), gw = ceil(w / 8)."""
+        """Compute features after the last ReLU; gh = ceil(h / 8), gw = ceil(w / 8)."""
         x = self.conv1a(pixels)
         x = self.b2_2(self.b2_1(self.b2(x)))
         x = self.b3_2(self.b3_1(self.b3(x)))

@@ -1,11 +1,11 @@
 """SegFormer on MiT-B0, B1 or B2, from the `transformers` package.
 
-Four stages of efficient self-attention at 1/4, 1/8, 1/16 and 1/32, and a head of linear layers that brings
-all of them to 1/4 and mixes them.
+Four stages of efficient self-attention at 1/4, 1/8, 1/16 and 1/32, and an all-MLP head that upsamples all of
+them to 1/4 and fuses them.
 
 Source:
-    Xie et al., "SegFormer" (NeurIPS 2021). WeakCLIP's paper names MiT-B2 without saying how; its recipe here
-    is this project's choice (`configs/student/segformer-b2.toml`).
+    Xie et al., "SegFormer" (NeurIPS 2021). WeakCLIP's paper uses MiT-B2 without giving its settings; those
+    here are this project's choice (`configs/student/segformer-b2.toml`).
 """
 
 from collections.abc import Mapping
@@ -41,15 +41,15 @@ SIZES: Mapping[str, _Size] = MappingProxyType(
 
 
 class SegFormer(nn.Module):
-    """A size of SegFormer.
+    """SegFormer of one size.
 
     Args:
         name: one of `SIZES`.
-        classes: logits per place.
-        weights: folder of this size (such as `nvidia/mit-b2`'s) to start from; None for random weights.
+        classes: number of classes.
+        weights: folder of a network of this size (such as `nvidia/mit-b2`); None: random weights.
 
     Raises:
-        InputError: no transformers package.
+        InputError: transformers is not installed.
         WeightsError: the folder cannot be used.
     """
 
@@ -70,5 +70,5 @@ class SegFormer(nn.Module):
             self.net = from_folder(name, kind, weights, ("decode_head.",), config=config)
 
     def forward(self, pixels: Pixels) -> Logits:
-        """Logits at one quarter; sides of `pixels` are multiples of 32."""
+        """Compute logits at one quarter of the image's size; sides of `pixels` must be multiples of 32."""
         return cast(Logits, self.net(pixels).logits)

@@ -1,15 +1,15 @@
-"""`small`: a light student of this project's own, for processors without a GPU and for small data.
+"""`small`: a light student of this project, for CPUs and small data sets.
 
     stem 1/4 -> stage 1/4 -> stage 1/8 -> stage 1/16 -> stage 1/32
                     |            |             |             |
-                   1x1          1x1           1x1       1x1 + mean of the picture
+                   1x1          1x1           1x1       1x1 + global mean
                     +<-- up <----+<--- up <----+<--- up <----+       each sum, then a separable 3x3
                     |
                classifier at 1/4
 
 Stages are residual blocks of two dense 3x3 convolutions with batch norm and ReLU: depthwise blocks would have
-fewer parameters, but they are bound by memory, and train no faster on a processor. 2.6 million parameters;
-3.8 billion multiplications for a picture of 512 x 512.
+fewer parameters, but they are memory-bound and train no faster on a CPU. 2.6 million parameters; 3.8 billion
+multiplications for a 512 x 512 image.
 """
 
 from typing import cast
@@ -21,25 +21,25 @@ from torch.nn import functional
 from tagmask.checks import check_number
 from tagmask.types import Pixels
 from tagmask.weak.students.kind import Logits
-from tagmask.weak.students.layers import convolution, enlarged, initialise
+from tagmask.weak.students.layers import convolution, initialise, resized_like
 
 __all__ = ["Small"]
 
 _DEPTHS = (1, 2, 2, 2)
 """Blocks of the stages at 1/4, 1/8, 1/16 and 1/32."""
 _STRIDES = (1, 2, 2, 2)
-"""How much each makes the grid coarser."""
+"""Strides of the stages."""
 _WIDTHS = (1.5, 3.0, 5.0, 6.0)
-"""Their channels, in units of the stem's."""
+"""Channels of the stages, in units of the stem's."""
 
 
 class Small(nn.Module):
     """A convolutional encoder with a top-down decoder.
 
     Args:
-        classes: logits per place.
-        width: channels of the stem, a multiple of 8; all others grow with it.
-        dropout: of whole channels before the classifier.
+        classes: number of classes.
+        width: channels of the stem, a multiple of 8; all other widths scale with it.
+        dropout: probability of dropping a whole channel before the classifier.
 
     Raises:
         InputError: a setting out of range.
@@ -66,7 +66,7 @@ class Small(nn.Module):
         initialise(self, self.classifier)
 
     def forward(self, pixels: Pixels) -> Logits:
-        """Logits at one quarter; sides of `pixels` are best multiples of 32, and may be any."""
+        """Compute logits at one quarter of the image's size; sides may be any, best are multiples of 32."""
         x = self.stem(pixels)
         levels = []
         for stage in self.stages:
@@ -74,20 +74,20 @@ class Small(nn.Module):
             levels.append(x)
         merged = self.sideways[-1](x) + self.context(x.mean((2, 3), keepdim=True))
         for level, sideways, mix in reversed(list(zip(levels[:-1], self.sideways, self.mixes, strict=False))):
-            merged = mix(enlarged(merged, level) + sideways(level))
+            merged = mix(resized_like(merged, level) + sideways(level))
         return cast(Logits, self.classifier(self.dropout(merged)))
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions and a way past them."""
+    """Two 3x3 convolutions with a skip connection."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
-        kept = before == after and stride == 1
+        identity = before == after and stride == 1
         self.body = nn.Sequential(
             convolution(before, after, 3, stride), convolution(after, after, 3, active=False)
         )
-        self.past = nn.Identity() if kept else convolution(before, after, 1, stride, active=False)
+        self.past = nn.Identity() if identity else convolution(before, after, 1, stride, active=False)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c1 h1 w1"]:
         return functional.relu(self.body(x) + self.past(x))

@@ -1,4 +1,4 @@
-"""A trained student, called like a `Segmenter`: pictures in, `Segmentation`s out."""
+"""A trained student with the interface of a `Segmenter`: images in, `Segmentation`s out."""
 
 import os
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ Source = TypeVar("Source", bound=ImageSource)
 
 
 class Student:
-    """Says where its words are in a picture. Needs no CLIP and no words: both are in its training.
+    """Segment images into the words of its training. Needs no CLIP and no words at run time.
 
     Args:
         trained: network and card.
-        settings: how pictures are looked at; by default once, at their own size.
+        settings: inference settings; default: one forward pass at the image's size.
         **changes: any field of the settings by name, such as `flip=True`, `crf="weakclip/student-voc"`.
 
     Raises:
-        InputError: unknown or unusable settings.
+        InputError: unknown or invalid settings.
     """
 
     def __init__(
@@ -35,16 +35,16 @@ class Student:
         base = settings or EVALUATIONS["plain"]
         unknown = sorted(changes.keys() - vars(base).keys())
         if unknown:
-            raise InputError(f"there is no setting {unknown[0]!r}; give one of {', '.join(vars(base))}")
+            raise InputError(f"Unknown setting {unknown[0]!r}. Give one of {', '.join(vars(base))}.")
         self.trained = trained
         self.settings = replace(base, **changes)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str = "auto", **changes: object) -> "Student":
-        """Read a student's file.
+        """Load a student from its file.
 
         Args:
-            path: as `save_student` wrote it.
+            path: a file that `save_student` wrote.
             device: "auto" (CUDA, then MPS, then CPU) or a torch device name.
             **changes: fields of `EvaluationSettings`.
 
@@ -56,7 +56,7 @@ class Student:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What each label is called."""
+        """Class name of each label."""
         return self.trained.card.words
 
     @property
@@ -73,30 +73,30 @@ class Student:
     def __call__(
         self, image: ImageSource | list[Source] | tuple[Source, ...], *, scores: bool = False
     ) -> Segmentation | list[Segmentation]:
-        """Mask one image, or a list of images one after another.
+        """Segment one image, or a list of images one after another.
 
         Args:
             image: path, encoded bytes, PIL image, or uint8 array (h, w, 3); or a list or tuple of these.
-            scores: also keep every class's score at every pixel, float32 (classes, h, w).
+            scores: also return the score of every class at every pixel, float32 (classes, h, w).
 
         Raises:
-            ImageError: an image that cannot be read.
+            ImageError: an image cannot be read.
         """
         if isinstance(image, list | tuple):
-            return self._mask(image, scores)
-        return self._mask([image], scores)[0]
+            return self._segment(image, scores)
+        return self._segment([image], scores)[0]
 
-    def _mask(self, sources: Sequence[ImageSource], scores: bool) -> list[Segmentation]:
-        found = []
+    def _segment(self, sources: Sequence[ImageSource], scores: bool) -> list[Segmentation]:
+        results = []
         for source in sources:
-            said = predict(self.trained, read_image(source), self.settings, keep_scores=scores)
-            found.append(
+            prediction = predict(self.trained, read_image(source), self.settings, keep_scores=scores)
+            results.append(
                 Segmentation(
                     words=self.words,
-                    labels=said.labels,
-                    scores=said.scores,
+                    labels=prediction.labels,
+                    scores=prediction.scores,
                     background=self.background,
                     precision="float32",
                 )
             )
-        return found
+        return results

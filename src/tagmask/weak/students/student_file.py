@@ -1,9 +1,9 @@
-"""A trained student in one file: safetensors, with all that is needed to run it in the header.
+"""Save and load a trained student as one safetensors file that has everything to run it in its header.
 
-student     name in the catalogue            words       JSON list, one a label
+student     name in the catalogue            words       JSON list, one per label
 settings    JSON object, of `build_student`  background  "true": label 0 is the background
-mean, std   JSON lists, of pixels in 0..1    multiple    of the sides of what the network is given
-format      "tagmask-student/1"              made_with   JSON object, versions, for people
+mean, std   JSON lists, of pixels in 0..1    multiple    divisor of the input's sides
+format      "tagmask-student/1"              made_with   JSON object, versions, for information
 """
 
 import json
@@ -46,49 +46,49 @@ FORMAT = "tagmask-student/1"
 
 @dataclass(frozen=True)
 class StudentCard:
-    """What a student is and what its labels mean.
+    """Description of a student: architecture, classes and preprocessing.
 
     Raises:
-        InputError: an unknown student, fewer than two words, a word twice or empty, or a std that is not
+        InputError: an unknown student, fewer than two words, a repeated or empty word, or a std that is not
             positive.
     """
 
     student: str
     """Name in the catalogue."""
     words: tuple[str, ...]
-    """What each label is called."""
+    """Class name of each label."""
     background: bool
-    """Label 0 is the background."""
+    """Whether label 0 is the background."""
     settings: Mapping[str, int | float] = field(default_factory=dict)
-    """What `build_student` was told besides."""
+    """Settings of `build_student`."""
     mean: Triple = IMAGENET_MEAN
     """Subtracted from pixels in 0..1."""
     std: Triple = IMAGENET_STD
-    """Of pixels in 0..1; they are divided by it."""
+    """Divides pixels in 0..1 after the mean is subtracted."""
 
     def __post_init__(self) -> None:
         check_choice("student", self.student, tuple(STUDENTS))
         if len(self.words) < 2 or len(set(self.words)) < len(self.words) or not all(self.words):
-            raise InputError(f"words are {self.words!r}; give at least two different ones, none empty")
+            raise InputError(f"words are {self.words!r}. Give at least two, all different, none empty.")
         if min(self.std) <= 0:
-            raise InputError(f"std is {self.std}; give positive numbers")
+            raise InputError(f"std is {self.std}. Give positive numbers.")
 
     @property
     def kind(self) -> StudentKind:
-        """What those who run it must know."""
+        """The student's architecture."""
         return STUDENTS[self.student]
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedStudent:
-    """A network and what is to be known of it."""
+    """A network and its card."""
 
     card: StudentCard
     net: nn.Module = field(repr=False)
 
 
 def save_student(path: Path, student: TrainedStudent) -> None:
-    """Write a student, whole or not at all.
+    """Write a student to a file, atomically.
 
     Raises:
         OutputError: the file cannot be written.
@@ -110,30 +110,30 @@ def save_student(path: Path, student: TrainedStudent) -> None:
 
 
 def load_student(path: Path, *, device: str = "cpu") -> TrainedStudent:
-    """Read a student back, ready to run: in evaluation mode, without gradients.
+    """Load a student, in evaluation mode and without gradients.
 
     Args:
-        path: a file of `save_student`.
+        path: a file that `save_student` wrote.
         device: "auto" (CUDA, then MPS, then CPU) or a torch device name.
 
     Raises:
-        WeightsError: the file is absent, damaged, no student, or one of another version of this package or
-            of transformers.
-        InputError: an unknown device, or no transformers package for a student that needs it.
+        WeightsError: the file is absent, damaged, not a student, or from an incompatible version of this
+            package or of transformers.
+        InputError: an unknown device, or the student needs transformers, which is not installed.
     """
     target = choose_device(device)
     archive = read_weights(path)
     card = _card(path, archive.metadata)
-    with torch.random.fork_rng(devices=[]):  # drawing weights that are replaced must not move a user's seed
+    with torch.random.fork_rng(devices=[]):  # initialisation must not advance the user's generator
         net = build_student(card.student, len(card.words), weights=None, **card.settings)
     try:
         net.load_state_dict({name: tensor.clone() for name, tensor in archive.tensors.items()})
     except RuntimeError as error:
         reason = str(error).splitlines()
         raise WeightsError(
-            f"{path} does not fit the student {card.student!r} as it is built here "
+            f"{path} does not fit the student {card.student!r} of this version "
             f"({reason[min(1, len(reason) - 1)].strip()[:200]}). It was made with "
-            f"{archive.metadata.get('made_with', 'unknown versions')}; install these, or train it again."
+            f"{archive.metadata.get('made_with', 'unknown versions')}. Install these, or train it again."
         ) from error
     return TrainedStudent(card, net.requires_grad_(False).eval().to(target))
 
@@ -141,7 +141,7 @@ def load_student(path: Path, *, device: str = "cpu") -> TrainedStudent:
 def _card(path: Path, header: Mapping[str, str]) -> StudentCard:
     if header.get("format") != FORMAT:
         raise WeightsError(
-            f"{path} is no student of this version: its header says format {header.get('format')!r}, not "
+            f"{path} is not a student file of this version: its format is {header.get('format')!r}, not "
             f"{FORMAT!r}. Give a file that `save_student` wrote."
         )
     try:
@@ -158,8 +158,8 @@ def _card(path: Path, header: Mapping[str, str]) -> StudentCard:
         raise WeightsError(f"{path} is damaged: its header cannot be read ({error}).") from error
     if multiple != card.kind.multiple:
         raise WeightsError(
-            f"{path} wants sides that are multiples of {multiple}, but {card.student!r} takes multiples of "
-            f"{card.kind.multiple} here; it was made by another version."
+            f"{path} needs sides that are multiples of {multiple}, but {card.student!r} takes multiples of "
+            f"{card.kind.multiple} here. It was made by another version; train it again."
         )
     return card
 
@@ -177,7 +177,7 @@ def _triple(header: Mapping[str, str], key: str) -> Triple:
 
 
 def _versions() -> dict[str, str]:
-    found = {"tagmask": __version__, "torch": torch.__version__}
+    versions = {"tagmask": __version__, "torch": torch.__version__}
     with suppress(PackageNotFoundError):
-        found["transformers"] = version("transformers")
-    return found
+        versions["transformers"] = version("transformers")
+    return versions

@@ -1,4 +1,4 @@
-"""What speed is measured with: weights of the size of OpenAI's ViT-B/16 with made-up values, and an image."""
+"""Inputs of the benchmarks: random weights of the size of OpenAI's ViT-B/16, and a synthetic image."""
 
 import os
 import tempfile
@@ -13,7 +13,16 @@ import torch
 import tagmask
 from benchmarks.plain_clip import Tensors
 
-__all__ = ["EMBED", "TEXT", "VISION", "World", "make_image", "make_weights", "make_world", "own_home"]
+__all__ = [
+    "EMBED",
+    "TEXT",
+    "VISION",
+    "BenchmarkInputs",
+    "make_image",
+    "make_inputs",
+    "make_weights",
+    "temporary_home",
+]
 
 VISION = (12, 768)
 """Layers and width."""
@@ -22,17 +31,17 @@ EMBED = 512
 
 
 @dataclass(frozen=True)
-class World:
-    """Weights and an image."""
+class BenchmarkInputs:
+    """Weights, models and an image."""
 
     tensors: Tensors
     clips: Sequence[tagmask.Clip]
-    """In float32, and in what "auto" chooses if that is another."""
+    """In float32, and in the precision that "auto" chooses if it differs."""
     image: np.ndarray
 
 
 def make_weights() -> dict[str, torch.Tensor]:
-    """A state dict with the names and shapes of OpenAI's ViT-B/16."""
+    """Return a random state dict with the names and shapes of OpenAI's ViT-B/16."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int, std: float = 0.02) -> torch.Tensor:
@@ -74,26 +83,26 @@ def make_weights() -> dict[str, torch.Tensor]:
 
 
 def make_image(h: int, w: int) -> np.ndarray:
-    """Two ramps, waves and noise."""
+    """Return a synthetic image (h, w, 3) of waves and noise."""
     y, x = np.mgrid[0:h, 0:w] / max(h, w)
     planes = np.stack([np.sin(7 * y + 3 * x), np.cos(9 * x - 2 * y), np.sin(20 * x * y)], axis=-1)
     noise = np.random.default_rng(0).uniform(-0.2, 0.2, (h, w, 3))
     return np.clip(127 + 100 * (planes + noise), 0, 255).astype(np.uint8)
 
 
-def make_world(folder: Path) -> World:
-    """Save the weights, and load them as a user does."""
+def make_inputs(folder: Path) -> BenchmarkInputs:
+    """Save the weights to a file and load them through the public API."""
     tensors = make_weights()
     file = folder / "ViT-B-16.pt"
     torch.save(tensors, file)
     clips = [tagmask.load(file, device="cpu", precision=precision) for precision in ("float32", "auto")]
     differ = clips[0].precision != clips[1].precision
-    return World(tensors, clips if differ else clips[:1], make_image(375, 500))
+    return BenchmarkInputs(tensors, clips if differ else clips[:1], make_image(375, 500))
 
 
 @contextmanager
-def own_home() -> Iterator[None]:
-    """An empty cache folder, gone afterwards."""
+def temporary_home() -> Iterator[None]:
+    """Use an empty cache folder and delete it afterwards."""
     before = os.environ.get("TAGMASK_HOME")
     with tempfile.TemporaryDirectory() as home:
         os.environ["TAGMASK_HOME"] = home

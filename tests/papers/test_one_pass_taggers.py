@@ -1,4 +1,4 @@
-"""CLIP, DPT and CLIP Surgery as taggers, against their formulas written as loops."""
+"""CLIP, DPT and CLIP Surgery as taggers, compared with their formulas written as loops."""
 
 import math
 from collections.abc import Callable
@@ -34,25 +34,25 @@ def images(seed: int, b: int = 2, h: int = 64, w: int = 96) -> Tensor:
 
 def test_softmax_is_over_the_words_of_an_image() -> None:
     c = clip_tags.cosines(units(1, 3, 64), TEXTS)
-    found = clip_tags.softmax(c, 20.0)
+    computed = clip_tags.softmax(c, 20.0)
     for b in range(3):
         total = sum(math.exp(20 * float(c[b, k])) for k in range(5))
         for k in range(5):
-            assert float(found[b, k]) == pytest.approx(math.exp(20 * float(c[b, k])) / total, abs=1e-6)
+            assert float(computed[b, k]) == pytest.approx(math.exp(20 * float(c[b, k])) / total, abs=1e-6)
 
 
-def test_local_scores_are_weighted_by_where_a_word_is_strongest() -> None:
-    places, s = units(2, 2, 7, 64), 12.0
-    found = dpt.local_logits(3 * places, TEXTS, s)  # lengths do not matter
+def test_local_score_is_softmax_weighted_over_positions() -> None:
+    positions, s = units(2, 2, 7, 64), 12.0
+    computed = dpt.local_logits(3 * positions, TEXTS, s)  # features are normalised first
     for b in range(2):
         for k in range(5):
-            z = [s * float(places[b, i] @ TEXTS[k]) for i in range(7)]
+            z = [s * float(positions[b, i] @ TEXTS[k]) for i in range(7)]
             total = sum(math.exp(each) for each in z)
-            wanted = sum(math.exp(each) / total * each for each in z)
-            assert float(found[b, k]) == pytest.approx(wanted, abs=1e-5)
+            expected = sum(math.exp(each) / total * each for each in z)
+            assert float(computed[b, k]) == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_softmax_of_dpt_has_its_place() -> None:
+def test_dpt_softmax_placement() -> None:
     z, local = 9 * units(3, 2, 5), 9 * units(4, 2, 5)
     plain, each, merged = (
         dpt.merge(z, local, dpt.DptSettings(softmax=how)) for how in ("none", "each", "merged")
@@ -61,13 +61,13 @@ def test_the_softmax_of_dpt_has_its_place() -> None:
     torch.testing.assert_close(each, (z.softmax(-1) + local.softmax(-1)) / 2)
     torch.testing.assert_close(merged, ((z + local) / 2).softmax(-1))
     assert torch.equal(dpt.merge(z, local, dpt.DptSettings(local_weight=1.0)), local)
-    with pytest.raises(InputError, match="softmax 'both' is unknown"):
+    with pytest.raises(InputError, match="Unknown softmax 'both'"):
         dpt.DptSettings(softmax="both")
 
 
-def test_feature_surgery_takes_away_what_all_texts_share() -> None:
+def test_feature_surgery_subtracts_the_mean_over_texts() -> None:
     tokens = units(5, 2, 6, 64)
-    found = feature_surgery(tokens, TEXTS)
+    computed = feature_surgery(tokens, TEXTS)
     for b in range(2):
         c = [[float(tokens[b, i] @ TEXTS[k]) for k in range(5)] for i in range(6)]
         total = sum(math.exp(2 * each) for each in c[0])
@@ -75,15 +75,15 @@ def test_feature_surgery_takes_away_what_all_texts_share() -> None:
         for i in range(6):
             shared = sum(w[j] * c[i][j] for j in range(5)) / 5
             for k in range(5):
-                assert float(found[b, i, k]) == pytest.approx(w[k] * c[i][k] - shared, abs=1e-6)
+                assert float(computed[b, i, k]) == pytest.approx(w[k] * c[i][k] - shared, abs=1e-6)
 
 
 # -- The second stream -------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
-def test_the_second_stream_by_hand(tagclip_model: Clip) -> None:
-    """Head by head, token by token, from the stored tensors."""
+def test_second_stream_equals_naive_loops(tagclip_model: Clip) -> None:
+    """Loop over heads and tokens, with the stored tensors."""
     vision, pixels = tagclip_model.vision, images(6, b=1, h=32, w=48)
     o = vision.embed(pixels, bilinear_half(vision.positional_embedding, (2, 3)))
     for block in vision.blocks[:6]:
@@ -94,10 +94,11 @@ def test_the_second_stream_by_hand(tagclip_model: Clip) -> None:
         v = (block.ln_1(o) @ weight.T + bias)[0, :, 2 * weight.shape[1] :]
         mixed = torch.zeros_like(v)
         for head in range(block.attn.heads):
-            own = v[:, 64 * head : 64 * head + 64]
-            for i in range(len(own)):
-                weights = torch.softmax(torch.stack([own[i] @ own[j] / 8 for j in range(len(own))]), dim=0)
-                mixed[i, 64 * head : 64 * head + 64] = sum(weights[j] * own[j] for j in range(len(own)))
+            values = v[:, 64 * head : 64 * head + 64]
+            for i in range(len(values)):
+                logits = torch.stack([values[i] @ values[j] / 8 for j in range(len(values))])
+                weights = torch.softmax(logits, dim=0)
+                mixed[i, 64 * head : 64 * head + 64] = sum(weights[j] * values[j] for j in range(len(values)))
         n = n + block.attn.out_proj(mixed)
         o = block(o)
     n[:, 0] = o[:, 0]
@@ -110,7 +111,7 @@ def test_the_second_stream_by_hand(tagclip_model: Clip) -> None:
 
 
 @torch.inference_mode()
-def test_the_second_streams_class_token_is_the_towers_own(tagclip_model: Clip) -> None:
+def test_second_streams_class_token_equals_the_towers(tagclip_model: Clip) -> None:
     pixels = images(7)
     token = F.normalize(surgery_tokens(tagclip_model.vision, pixels, bilinear_half)[:, 0], dim=-1)
     torch.testing.assert_close(token, class_token(encode_image(tagclip_model, pixels)), rtol=0, atol=2e-6)
@@ -127,9 +128,9 @@ def test_the_second_streams_class_token_is_the_towers_own(tagclip_model: Clip) -
     torch.testing.assert_close(by_patch, whole[:, 1:].amax(dim=1))
 
 
-# -- On a tower --------------------------------------------------------------------------------------------
+# -- With a tower ------------------------------------------------------------------------------------------
 
-WAYS: dict[str, Callable[[Clip, Tensor], Tensor]] = {
+TAGGERS: dict[str, Callable[[Clip, Tensor], Tensor]] = {
     "clip": lambda clip, x: clip_tags.score(clip, x, TEXTS, clip_tags.ClipTagSettings(softmax=False)),
     "clip-softmax": lambda clip, x: clip_tags.score(clip, x, TEXTS, clip_tags.ClipTagSettings()),
     "dpt": lambda clip, x: dpt.score(clip, x, TEXTS, dpt.DptSettings()),
@@ -143,21 +144,21 @@ WAYS: dict[str, Callable[[Clip, Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("method", TAGGERS)
 @torch.inference_mode()
-def test_a_batch_is_its_images_one_at_a_time(tagclip_model: Clip, way: str) -> None:
+def test_batch_equals_single_images(tagclip_model: Clip, method: str) -> None:
     pixels = images(8, b=3)
-    together = WAYS[way](tagclip_model, pixels)
-    alone = torch.cat([WAYS[way](tagclip_model, each[None]) for each in pixels])
+    together = TAGGERS[method](tagclip_model, pixels)
+    alone = torch.cat([TAGGERS[method](tagclip_model, each[None]) for each in pixels])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
-    assert together.std(dim=0).min() > 1e-5  # images that differ, or nothing would be shown
+    assert together.std(dim=0).min() > 1e-5  # different images, else the test shows nothing
 
 
 @torch.inference_mode()
-def test_dpt_reads_places_by_their_values_alone(tagclip_model: Clip) -> None:
+def test_dpt_local_features_are_the_value_path(tagclip_model: Clip) -> None:
     pixels, s = images(9, b=1), tagclip_model.logit_scale
     tower = encode_image(tagclip_model, pixels)
-    places = F.normalize(tower.project_last_block(None)[:, 1:], dim=-1)
+    positions = F.normalize(tower.project_last_block(None)[:, 1:], dim=-1)
     z = s * class_token(tower) @ TEXTS.T
-    local = (torch.softmax(s * places @ TEXTS.T, dim=1) * (s * places @ TEXTS.T)).sum(dim=1)
-    torch.testing.assert_close(WAYS["dpt"](tagclip_model, pixels), (z + local) / 2, rtol=0, atol=1e-4)
+    local = (torch.softmax(s * positions @ TEXTS.T, dim=1) * (s * positions @ TEXTS.T)).sum(dim=1)
+    torch.testing.assert_close(TAGGERS["dpt"](tagclip_model, pixels), (z + local) / 2, rtol=0, atol=1e-4)
