@@ -193,7 +193,7 @@ def test_without_weights_the_ways_on_are_named(
         (("tag", "{photos}", "-w", "@nowhere.txt"), "words file nowhere.txt cannot be read"),
         (("tag", "{photos}", "-w", "cat", "-b", "wall", "--no-background"), "exclude each other"),
         (("tag", "{photos}", "-w", "cat", "--weights", "{photos}/a.jpg"), "a.jpg"),
-        (("tag", "{photos}", "-w", "cat", "--recipe", "tagclip/voc"), "did you mean tagclip/voc2"),
+        (("tag", "{photos}", "-w", "cat", "--recipe", "tagclip/voc"), "Did you mean tagclip/voc2"),
         (("tag", "{photos}", "-w", "cat", "--min-score", "7"), "min_score"),
         (("tag", "{photos}", "-w", "cat", "--device", "gpu"), "device 'gpu' cannot be used here"),
         (("mask", "{photos}", "-w", "cat"), "--out"),
