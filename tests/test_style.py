@@ -12,8 +12,9 @@ FILES = [
     ROOT / "README.md",
 ]
 PRIVATE = re.compile(
-    r"[Ss]aid aloud|[Tt]aken up again|[Tt]old tags|\b[Ii]n flight|[Ss]econd look\b|\blooks? (twice|again|once)\b"
-    r"|\blooked at (again|once|twice)|[Ii]n the running|\bto be had\b|[Ll]earnt|\bis none\b|beside one another"
+    r"[Ss]aid aloud|[Tt]aken up again|[Tt]old tags|\b[Ii]n flight|[Ss]econd look\b"
+    r"|\blooks? (twice|again|once)\b|\blooked at (again|once|twice)|[Ii]n the running"
+    r"|\bto be had\b|[Ll]earnt|\bis none\b|beside one another"
 )
 
 
