@@ -206,7 +206,7 @@ class Segmenter:
             "dog, puppy" is one class, called "dog".
         recipe: settings of a paper's table, such as "sclip/voc21": a name from `tagmask.recipes()`, or a
             recipe object. With a recipe, `words` and `background` replace its names only.
-        background: texts for everything that is none of the words, such as "wall" or "sky". Their pixels get
+        background: texts for everything that matches no word, such as "wall" or "sky". Their pixels get
             label 0, "background"; the words follow from label 1. [] for no background: labels then start
             with the first word at 0. Default: the recipe's; without a recipe, the list in the weights file or
             a built-in one.

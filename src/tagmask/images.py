@@ -70,7 +70,7 @@ def read_image(source: ImageSource) -> Image:
     if isinstance(source, np.ndarray):
         return _checked_array(source)
     if isinstance(source, PIL.Image.Image):
-        what = f"the PIL image (mode {source.mode})"
+        what = f"The PIL image (mode {source.mode})"
         _check_size(source, what)
         _load(source, what)
         image = source
@@ -125,7 +125,7 @@ def image_size(source: str | os.PathLike[str]) -> Size:
 
 
 def _name(source: str | os.PathLike[str] | bytes) -> str:
-    return f"the {len(source)} bytes given" if isinstance(source, bytes) else str(os.fspath(source))
+    return f"The {len(source)} bytes given" if isinstance(source, bytes) else str(os.fspath(source))
 
 
 def _open(source: str | os.PathLike[str]) -> io.BufferedReader:

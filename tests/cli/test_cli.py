@@ -195,7 +195,7 @@ def test_missing_weights_are_reported_with_alternatives(
         (("tag", "{photos}", "-w", "@nowhere.txt"), "The words file nowhere.txt cannot be read"),
         (("tag", "{photos}", "-w", "cat", "-b", "wall", "--no-background"), "exclude each other"),
         (("tag", "{photos}", "-w", "cat", "--weights", "{photos}/a.jpg"), "a.jpg"),
-        (("tag", "{photos}", "-w", "cat", "--recipe", "tagclip/voc"), "did you mean tagclip/voc2"),
+        (("tag", "{photos}", "-w", "cat", "--recipe", "tagclip/voc"), "Did you mean tagclip/voc2"),
         (("tag", "{photos}", "-w", "cat", "--min-score", "7"), "min_score"),
         (("tag", "{photos}", "-w", "cat", "--device", "gpu"), "Unknown device 'gpu'"),
         (("mask", "{photos}", "-w", "cat"), "--out"),

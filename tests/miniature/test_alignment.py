@@ -22,11 +22,11 @@ SCALE = torch.tensor(7.0)
 def test_captions_entail_and_rule_out_phrases() -> None:
     phrases = [Phrase(0), Phrase(0, 1), Phrase(0, 2), Phrase(5), Phrase(5, 1)]
     mentions = [[Phrase(0, 1)], [Phrase(0)], [Phrase(5, 1), Phrase(0, 2)], [Phrase(9)]]
-    stated, ruled_out = entailed(mentions, phrases)
+    is_entailed, ruled_out = entailed(mentions, phrases)
     e, r, o = "entailed", "ruled out", "open"
     expected = [[e, e, r, r, r], [e, o, o, r, r], [e, r, e, e, e], [r, r, r, r, r]]
     result = [
-        [e if stated[i, j] else r if ruled_out[i, j] else o for j in range(len(phrases))]
+        [e if is_entailed[i, j] else r if ruled_out[i, j] else o for j in range(len(phrases))]
         for i in range(len(mentions))
     ]
     assert result == expected
@@ -42,42 +42,44 @@ def random_case(seed: int) -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_phrase_loss_equals_its_definition(seed: int) -> None:
-    scores, stated, ruled_out = random_case(seed)
+    scores, is_entailed, ruled_out = random_case(seed)
     cosines = scores[:, 0]
     terms: dict[bool, list[float]] = {True: [], False: []}
     for by_region in (True, False):
         for r in range(4):
             for t in range(5):
-                if not stated[r, t]:
+                if not is_entailed[r, t]:
                     continue
                 positive = math.exp(7 * cosines[r, t])
                 others = [(r, u) for u in range(5)] if by_region else [(u, t) for u in range(4)]
                 rest = sum(math.exp(7 * cosines[i, j]) for i, j in others if ruled_out[i, j])
                 terms[by_region].append(-math.log(positive / (positive + rest)))
     expected = sum(sum(each) / len(each) for each in terms.values()) / 2
-    assert float(phrase_loss(cosines, SCALE, stated, ruled_out)) == pytest.approx(expected, rel=1e-5)
+    assert float(phrase_loss(cosines, SCALE, is_entailed, ruled_out)) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_assignment_loss_equals_its_definition(seed: int) -> None:
-    scores, stated, ruled_out = random_case(seed)
+    scores, is_entailed, ruled_out = random_case(seed)
     is_background = torch.tensor([False, False, True, True, False])
     shares = torch.zeros(4, 5)
     for r in range(4):
         for kind, part in ((is_background, 0.6), (~is_background, 0.4)):
             for t in range(5):
-                if stated[r, t] and kind[t]:
-                    shares[r, t] = part / int((stated[r] & kind).sum())
-    assignment = sinkhorn_assignment((scores * 7).masked_fill(~stated[:, None], -math.inf), shares)
+                if is_entailed[r, t] and kind[t]:
+                    shares[r, t] = part / int((is_entailed[r] & kind).sum())
+    assignment = sinkhorn_assignment((scores * 7).masked_fill(~is_entailed[:, None], -math.inf), shares)
     terms = []
     for r in range(4):
         for p in range(6):
             assigned = int(assignment[r, p])
-            assert stated[r, assigned]
-            total = sum(math.exp(7 * scores[r, p, t]) for t in range(5) if stated[r, t] or ruled_out[r, t])
+            assert is_entailed[r, assigned]
+            total = sum(
+                math.exp(7 * scores[r, p, t]) for t in range(5) if is_entailed[r, t] or ruled_out[r, t]
+            )
             terms.append(-math.log(math.exp(7 * scores[r, p, assigned]) / total))
     expected = sum(terms) / len(terms)
-    assert float(assignment_loss(scores, SCALE, stated, ruled_out, is_background)) == pytest.approx(
+    assert float(assignment_loss(scores, SCALE, is_entailed, ruled_out, is_background)) == pytest.approx(
         expected, rel=1e-5
     )
 

@@ -107,7 +107,7 @@ def test_parameter_counts_match_the_paper():
     assert sum(p.numel() for p in model.matching.parameters()) == 6_840_832
     assert sum(p.numel() for p in model.fpn.parameters()) == 3_169_280
     assert sum(p.numel() for p in model.decode_head.parameters()) == 4_137_749
-    assert sum(p.numel() for p in model.idle_parameters()) == 4_207_616
+    assert sum(p.numel() for p in model.unused_parameters()) == 4_207_616
 
 
 def test_parameter_names_match_the_authors_library():

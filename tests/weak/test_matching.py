@@ -76,12 +76,12 @@ def test_both_branches_match_naive_loops(moved, dead):
 
 def test_dead_layers_learn_nothing_and_chained_ones_do(moved):
     texts, memory = torch.randn(1, 3, 12).double(), torch.randn(1, 7, 12).double()
-    idle = moved.idle()
-    assert sum(p.numel() for p in idle) == 4 * sum(p.numel() for p in moved.decoder[0].parameters())
+    unused = moved.unused_parameters()
+    assert sum(p.numel() for p in unused) == 4 * sum(p.numel() for p in moved.decoder[0].parameters())
     sum(part.sum() for part in moved(texts, memory)).backward()
-    assert all(parameter.grad is None for parameter in idle)
+    assert all(parameter.grad is None for parameter in unused)
     moved.dead_layers = False
-    assert moved.idle() == []
+    assert moved.unused_parameters() == []
     sum(part.square().sum() for part in moved(texts, memory)).backward()
     assert all(parameter.grad is not None for parameter in moved.parameters())
 

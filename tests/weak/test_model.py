@@ -204,7 +204,7 @@ def test_every_effective_weight_is_in_its_group(sclip_model, freeze):
     groups = model.parameter_groups(freeze)
     found = names_of(model, groups)
     every = {name for name, _ in model.named_parameters()}
-    idle = {
+    unused = {
         n
         for n in every
         if n.startswith(("matching.decoder", "matching.anti_decoder")) and ".2." not in n[:27]
@@ -213,12 +213,12 @@ def test_every_effective_weight_is_in_its_group(sclip_model, freeze):
     adapter = {name for name in every if name.startswith("pyramid.")}
     slow = {"paper": set(), "repo": clip | adapter, "none": clip}[freeze]
     assert found.get("clip", set()) == slow
-    assert found["head"] == every - idle - clip - slow
+    assert found["head"] == every - unused - clip - slow
     scales = {group.name: group.factor for group in groups}
     assert scales == {"head": 1.0} | {"paper": {}, "repo": {"clip": 0.0}, "none": {"clip": 1.0}}[freeze]
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert trained == set().union(*found.values())
-    assert model.clip_fixed == (freeze == "paper")
+    assert model.clip_frozen == (freeze == "paper")
 
 
 @pytest.mark.parametrize("freeze", ["paper", "repo"])

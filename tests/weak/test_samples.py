@@ -95,7 +95,9 @@ def test_workers_change_nothing(data: Path) -> None:
 
 def test_errors_name_the_image(data: Path) -> None:
     (data / "seeds" / "a.png").write_bytes(index_png(np.zeros((30, 24), np.uint8)))
-    with pytest.raises(ShapeError, match=r"seed .*a\.png is \(30, 24\) but its image .*a\.png is \(24, 30\)"):
+    with pytest.raises(
+        ShapeError, match=r"seed .*a\.png is \(30, 24\), but its image .*a\.png is \(24, 30\)"
+    ):
         samples(data).sample(0, 0)
     (data / "images" / "b.png").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"b\.png"):

@@ -128,7 +128,7 @@ class CoAttention(nn.Module):
             self.anti_out_proj(self._branch(self.anti_decoder, m, t)),
         )
 
-    def idle(self) -> list[nn.Parameter]:
+    def unused_parameters(self) -> list[nn.Parameter]:
         """Parameters without any effect on the output."""
         if not self.dead_layers:
             return []

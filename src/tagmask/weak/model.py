@@ -204,7 +204,7 @@ class WeakClip(nn.Module):
     def features(self, pixels: Pixels) -> Trunk:
         """Extract the image tower's features; while CLIP is frozen they do not change in training."""
         settings = self.settings
-        if self.clip_fixed:
+        if self.clip_frozen:
             # Inference mode saves memory traffic; tensors needed for gradients must be cloned outside it.
             with torch.inference_mode(), self._autocast():
                 trunk = extract_trunk_features(
@@ -247,7 +247,7 @@ class WeakClip(nn.Module):
 
         Without gradients the result is cached until the weights change.
         """
-        if torch.is_grad_enabled() and (self.contexts.requires_grad or not self.clip_fixed):
+        if torch.is_grad_enabled() and (self.contexts.requires_grad or not self.clip_frozen):
             return self._encode()
         state = self._text_state()
         if self._cached_texts is None or self._cached_texts[0] != state:
@@ -258,7 +258,7 @@ class WeakClip(nn.Module):
     # -- Training --------------------------------------------------------------------------------------------
 
     @property
-    def clip_fixed(self) -> bool:
+    def clip_frozen(self) -> bool:
         """Whether CLIP is frozen: its image tower then runs without gradients and in evaluation mode."""
         return not self.vision.proj.requires_grad
 
@@ -284,12 +284,12 @@ class WeakClip(nn.Module):
                 f"Training CLIP needs float32 weights, but they are {self.vision.proj.dtype}. "
                 "Load it with precision='float32'."
             )
-        idle = {id(parameter) for parameter in self.idle_parameters()}
+        unused = {id(parameter) for parameter in self.unused_parameters()}
         clip = [*self.vision.parameters(), *self.text.parameters()]
         adapter = list(self.pyramid.parameters()) if self.pyramid else []
         backbone = [] if freeze == "paper" else clip if freeze == "none" else [*clip, *adapter]
         not_head = {id(parameter) for parameter in (*clip, *backbone)}
-        head = [p for p in self.parameters() if id(p) not in not_head and id(p) not in idle and p.numel()]
+        head = [p for p in self.parameters() if id(p) not in not_head and id(p) not in unused and p.numel()]
         trained = {id(parameter) for parameter in (*backbone, *head)}
         for parameter in self.parameters():
             parameter.requires_grad_(id(parameter) in trained)
@@ -300,9 +300,9 @@ class WeakClip(nn.Module):
         ]
         return [group for group in groups if group.parameters]
 
-    def idle_parameters(self) -> list[nn.Parameter]:
+    def unused_parameters(self) -> list[nn.Parameter]:
         """Parameters without any effect on the output, kept for the authors' layout."""
-        return self.matching.idle() if self.matching else []
+        return self.matching.unused_parameters() if self.matching else []
 
     def counts(self) -> ParameterCounts:
         """Count parameters as the paper does.
@@ -319,7 +319,7 @@ class WeakClip(nn.Module):
     def train(self, mode: bool = True) -> "WeakClip":
         """Set training or evaluation mode; a frozen CLIP stays in evaluation mode."""
         super().train(mode)
-        if self.clip_fixed:
+        if self.clip_frozen:
             self.vision.eval()
             self.text.eval()
         return self

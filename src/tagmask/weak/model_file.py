@@ -62,7 +62,7 @@ def save(model: WeakClip, path: str | os.PathLike[str]) -> None:
     included = {
         name: tensor
         for name, tensor in model.state_dict().items()
-        if not _is_clip(name) or not model.clip_fixed
+        if not _is_clip(name) or not model.clip_frozen
     }
     header = {
         "format": _FORMAT,

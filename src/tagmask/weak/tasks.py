@@ -42,7 +42,7 @@ class WeakClipTask:
         self._groups = model.parameter_groups(config.model.freeze)
         self._settings = config.loss
         self._augment = config.augment
-        self._cache = cache if model.clip_fixed else None
+        self._cache = cache if model.clip_frozen else None
 
     def groups(self) -> list[ParameterGroup]:
         """The model's parameter groups."""

@@ -73,10 +73,10 @@ class MaskSetup:
 
 def tag_scores(clip: Clip, scenes: Sequence[Scene], setups: Mapping[Key, TagSetup]) -> dict[Key, Scores]:
     """Compute the scores of every setup, in parallel on all CPU cores."""
-    works = {
-        key: [_work(_scores, clip, part, setup) for part in _parts(scenes)] for key, setup in setups.items()
+    tasks = {
+        key: [_task(_scores, clip, part, setup) for part in _parts(scenes)] for key, setup in setups.items()
     }
-    return {key: np.concatenate(parts) for key, parts in _run_parallel(works).items()}
+    return {key: np.concatenate(parts) for key, parts in _run_parallel(tasks).items()}
 
 
 def mask_counts(
@@ -96,7 +96,7 @@ def mask_counts(
         separate = setup.method == "cls-seg" or _changes_rule(setup)
         group = (setup.settings, setup.tags, setup.tagger, setup.names, key if separate else None)
         groups.setdefault(group, []).append(key)
-    works = {}
+    tasks = {}
     for keys in groups.values():
         chosen = [setups[key] for key in keys]
         candidates: Sequence[Sequence[int] | None] = [None] * len(scenes)
@@ -104,11 +104,11 @@ def mask_counts(
             candidates = true_tags
         elif chosen[0].tags == "found" and chosen[0].method != "cls-seg":  # CLS-SEG predicts its own tags
             candidates = tags
-        works[tuple(keys)] = [
-            _work(_counts, clip, part, chosen, candidates[start : start + len(part)])
+        tasks[tuple(keys)] = [
+            _task(_counts, clip, part, chosen, candidates[start : start + len(part)])
             for start, part in _chunks(scenes)
         ]
-    results = _run_parallel(works)
+    results = _run_parallel(tasks)
     return {
         key: np.concatenate([part[i] for part in parts])
         for keys, parts in results.items()
@@ -195,12 +195,12 @@ def _parts(scenes: Sequence[Scene]) -> list[Sequence[Scene]]:
     return [part for _, part in _chunks(scenes)]
 
 
-def _work(do: Callable[..., Result], *arguments: Any) -> Callable[[], Result]:  # noqa: ANN401
+def _task(do: Callable[..., Result], *arguments: Any) -> Callable[[], Result]:  # noqa: ANN401
     return lambda: do(*arguments)
 
 
-def _run_parallel(works: Mapping[Key, Iterable[Callable[[], Result]]]) -> dict[Key, list[Result]]:
+def _run_parallel(tasks: Mapping[Key, Iterable[Callable[[], Result]]]) -> dict[Key, list[Result]]:
     """Run each task on one thread: the model is too small to gain from threads within one operation."""
     with ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        running = {key: [pool.submit(work) for work in parts] for key, parts in works.items()}
+        running = {key: [pool.submit(task) for task in parts] for key, parts in tasks.items()}
         return {key: [future.result() for future in futures] for key, futures in running.items()}

@@ -42,23 +42,21 @@ def entailed(
     """
     words = sorted({p.word for p in phrases})
     column = {word: i for i, word in enumerate(words)}
-    entailed_words = torch.zeros(len(mentions), len(words), dtype=torch.bool)
-    uncoloured = torch.zeros_like(entailed_words)
-    stated = torch.zeros(len(mentions), len(phrases), dtype=torch.bool)
+    uncoloured = torch.zeros(len(mentions), len(words), dtype=torch.bool)
+    is_entailed = torch.zeros(len(mentions), len(phrases), dtype=torch.bool)
     index = {phrase: i for i, phrase in enumerate(phrases)}
     for r, mentioned in enumerate(mentions):
         for phrase in mentioned:
             if phrase.word not in column:
                 continue
-            entailed_words[r, column[phrase.word]] = True
             uncoloured[r, column[phrase.word]] |= phrase.colour is None
             for general in (phrase, Phrase(phrase.word)):
                 if general in index:
-                    stated[r, index[general]] = True
+                    is_entailed[r, index[general]] = True
     of = torch.tensor([column[p.word] for p in phrases])
     plain = torch.tensor([p.colour is None for p in phrases])
     undetermined = uncoloured[:, of] & ~plain
-    return stated, ~stated & ~undetermined
+    return is_entailed, ~is_entailed & ~undetermined
 
 
 def pooled_scores(scores: Float[Tensor, "r p t"], sharpness: float = 12.0) -> Float[Tensor, "r t"]:
@@ -68,25 +66,28 @@ def pooled_scores(scores: Float[Tensor, "r p t"], sharpness: float = 12.0) -> Fl
 
 
 def phrase_loss(
-    cosines: Float[Tensor, "r t"], scale: Tensor, stated: Bool[Tensor, "r t"], ruled_out: Bool[Tensor, "r t"]
+    cosines: Float[Tensor, "r t"],
+    scale: Tensor,
+    is_entailed: Bool[Tensor, "r t"],
+    ruled_out: Bool[Tensor, "r t"],
 ) -> Tensor:
     """Contrast every entailed phrase with all that are ruled out; mean over both directions."""
     logits = cosines * scale
-    return (_contrast(logits, stated, ruled_out) + _contrast(logits.T, stated.T, ruled_out.T)) / 2
+    return (_contrast(logits, is_entailed, ruled_out) + _contrast(logits.T, is_entailed.T, ruled_out.T)) / 2
 
 
 def _contrast(
-    logits: Float[Tensor, "r t"], stated: Bool[Tensor, "r t"], ruled_out: Bool[Tensor, "r t"]
+    logits: Float[Tensor, "r t"], is_entailed: Bool[Tensor, "r t"], ruled_out: Bool[Tensor, "r t"]
 ) -> Tensor:
     rest = torch.logsumexp(logits.masked_fill(~ruled_out, -1e4), dim=1, keepdim=True)
     loss = F.softplus(rest - logits)  # -log(e^entailed / (e^entailed + sum of e^ruled_out))
-    return (loss * stated).sum() / stated.sum().clamp(min=1)
+    return (loss * is_entailed).sum() / is_entailed.sum().clamp(min=1)
 
 
 def assignment_loss(
     scores: Float[Tensor, "r p t"],
     scale: Tensor,
-    stated: Bool[Tensor, "r t"],
+    is_entailed: Bool[Tensor, "r t"],
     ruled_out: Bool[Tensor, "r t"],
     is_background: Bool[Tensor, " t"],
 ) -> Tensor:
@@ -97,16 +98,19 @@ def assignment_loss(
     """
     logits = scores * scale
     assigned = sinkhorn_assignment(
-        logits.detach().masked_fill(~stated[:, None], -math.inf), _target_shares(stated, is_background)
+        logits.detach().masked_fill(~is_entailed[:, None], -math.inf),
+        _target_shares(is_entailed, is_background),
     )
-    competing = logits.masked_fill(~(stated | ruled_out)[:, None], -math.inf)
+    competing = logits.masked_fill(~(is_entailed | ruled_out)[:, None], -math.inf)
     loss = torch.logsumexp(competing, dim=-1) - logits.gather(-1, assigned[..., None])[..., 0]
     return loss.mean()
 
 
-def _target_shares(stated: Bool[Tensor, "r t"], is_background: Bool[Tensor, " t"]) -> Float[Tensor, "r t"]:
+def _target_shares(
+    is_entailed: Bool[Tensor, "r t"], is_background: Bool[Tensor, " t"]
+) -> Float[Tensor, "r t"]:
     """Backgrounds share 60 % of a region, objects the rest; roughly their areas in the scenes."""
-    kinds = [stated & is_background, stated & ~is_background]
+    kinds = [is_entailed & is_background, is_entailed & ~is_background]
     shares = [
         part * kind / kind.sum(dim=1, keepdim=True).clamp(min=1)
         for part, kind in zip((0.6, 0.4), kinds, strict=True)

@@ -110,12 +110,12 @@ def pretrain_text_tower(model: Towers, bank: Bank, settings: Settings) -> float:
         first_captions, second_captions = (
             model.encode_text([c.text for c in each]) for each in (captions, reworded)
         )
-        stated, ruled_out = entailed([c.phrases for c in captions], phrases)
+        is_entailed, ruled_out = entailed([c.phrases for c in captions], phrases)
         same = torch.tensor([[a is b for b in sampled] for a in sampled])
         loss = phrase_loss(first @ second.T, scale, identity, exclusive & exclusive.T)
         loss = (
             loss
-            + phrase_loss(first_captions @ first.T, scale, stated, ruled_out)
+            + phrase_loss(first_captions @ first.T, scale, is_entailed, ruled_out)
             + caption_loss(first_captions, second_captions, scale, same)
         )
         for group in optimizer.param_groups:
@@ -150,12 +150,12 @@ def losses(
             captions = model.encode_text([c.text for c in batch.captions])
             texts = model.encode_text([phrase_text(p, rng) for p in phrases])
     whole, patches, captions, texts = whole.float(), patches.float(), captions.float(), texts.float()
-    stated_whole, ruled_out_whole = entailed([c.phrases for c in batch.captions], phrases)
+    entailed_whole, ruled_out_whole = entailed([c.phrases for c in batch.captions], phrases)
     sets = [frozenset(c.phrases) for c in batch.captions]
     same = torch.tensor([[a == b for b in sets] for a in sets])
     scale = model.logit_scale.exp().clamp(max=100)
     local = model.patch_scale.exp().clamp(max=60)
-    stated, ruled_out = entailed(per_region, phrases)
+    is_entailed, ruled_out = entailed(per_region, phrases)
     pooled, assignment = [], []
     words = len(PHRASES)
     first = 0
@@ -163,16 +163,16 @@ def losses(
         rows = slice(first, first + len(region))
         first += len(region)
         scores = region @ texts.T
-        pooled.append(phrase_loss(pooled_scores(scores), local, stated[rows], ruled_out[rows]))
-        word_masks = stated[rows, :words], ruled_out[rows, :words]
+        pooled.append(phrase_loss(pooled_scores(scores), local, is_entailed[rows], ruled_out[rows]))
+        word_masks = is_entailed[rows, :words], ruled_out[rows, :words]
         assignment.append(assignment_loss(scores[..., :words], local, *word_masks, IS_BACKGROUND))
     cosines = whole @ texts.T
     objects = len(CLASS_NAMES)
     best = cosines[:, :objects].argmax(dim=1, keepdim=True)
-    correct = stated_whole.gather(1, best)[stated_whole[:, :objects].any(dim=1)]
+    correct = entailed_whole.gather(1, best)[entailed_whole[:, :objects].any(dim=1)]
     return {
         "caption": caption_loss(whole, captions, scale, same),
-        "phrase": phrase_loss(cosines, scale, stated_whole, ruled_out_whole),
+        "phrase": phrase_loss(cosines, scale, entailed_whole, ruled_out_whole),
         "pooled": torch.stack(pooled).mean(),
         "assignment": torch.stack(assignment).mean(),
         "accuracy": correct.float().mean(),
