@@ -20,6 +20,7 @@ from tagmask.papers.clip_es import check_tags
 from tagmask.pipelines import LabelledImage, mask_pipeline, tag_pipeline
 from tagmask.pipelines.adaptation import Adaptation, read_adaptation
 from tagmask.pipelines.dense import DensePipeline
+from tagmask.pipelines.given_tags import tag_list, tag_lists
 from tagmask.pipelines.thresholding import best_thresholds, tag_threshold, thresholds_of_image
 from tagmask.pipelines.warnings import warn_depth, warn_unknown_words
 from tagmask.resolve import mask_recipe, tag_recipe, with_method
@@ -169,7 +170,7 @@ class Tagger:
             )
         truth = np.zeros((len(tags), len(self.words)), dtype=bool)
         for row, given in enumerate(tags):
-            classes = _tag_list(given) or ()
+            classes = tag_list(given) or ()
             check_tags(classes, len(self.words))
             truth[row, list(classes)] = True
         scores = np.stack([each.scores for each in (tagged or self(list(images)))])
@@ -265,7 +266,12 @@ class Segmenter:
 
     @overload
     def __call__(
-        self, image: ImageSource, *, tags: Sequence[int] | None = None, scores: bool = False
+        self,
+        image: ImageSource,
+        *,
+        tags: Sequence[int] | None = None,
+        scores: bool = False,
+        confidence: bool = False,
     ) -> Segmentation: ...
     @overload
     def __call__(
@@ -274,6 +280,7 @@ class Segmenter:
         *,
         tags: Sequence[Sequence[int] | None] | None = None,
         scores: bool = False,
+        confidence: bool = False,
     ) -> list[Segmentation]: ...
     def __call__(
         self,
@@ -281,6 +288,7 @@ class Segmenter:
         *,
         tags: object = None,
         scores: bool = False,
+        confidence: bool = False,
     ) -> Segmentation | list[Segmentation]:
         """Mask one image, or a list of images in batches.
 
@@ -290,6 +298,8 @@ class Segmenter:
             tags: the classes in the image, counted from 0 without the background, as in `Tags.chosen`; no
                 others are candidates, and no tagger runs. For a list of images, one such list per image.
             scores: also return the score of every class at every pixel, float32 (classes, h, w).
+            confidence: also return how sure each class is: `Segmentation.confidence` and
+                `Segmentation.class_confidence`.
 
         Returns:
             The masks of the image, at its own size; for a list or tuple, a list in the same order.
@@ -299,10 +309,10 @@ class Segmenter:
             InputError: a tag is repeated or is no class; or the recipe needs tags and none are given.
         """
         if not isinstance(image, list | tuple):
-            return self._mask([image], [_tag_list(tags)], scores)[0]
-        lists = _tag_lists(tags, len(image))
+            return self._mask([image], [tag_list(tags)], scores, confidence)[0]
+        lists = tag_lists(tags, len(image))
         batches = zip(_batches(image), _batches(lists), strict=True)
-        return [seg for sources, given in batches for seg in self._mask(sources, given, scores)]
+        return [seg for sources, given in batches for seg in self._mask(sources, given, scores, confidence)]
 
     def compare(
         self,
@@ -339,51 +349,35 @@ class Segmenter:
             )
         recipes = [with_method(pipeline.recipe, method) for method in methods]
         ignore_index = ignore_index_for(len(self.words))
-        (results,) = pipeline.compare([read_image(image)], [_tag_list(tags)], ignore_index, scores, recipes)
+        (results,) = pipeline.compare([read_image(image)], [tag_list(tags)], ignore_index, scores, recipes)
         return {method: self._result(result) for method, result in zip(methods, results, strict=True)}
 
     def _mask(
-        self, sources: Sequence[ImageSource], tags: Sequence[Sequence[int] | None], keep_scores: bool
+        self,
+        sources: Sequence[ImageSource],
+        tags: Sequence[Sequence[int] | None],
+        keep_scores: bool,
+        confidence: bool,
     ) -> list[Segmentation]:
         ignore_index = ignore_index_for(len(self.words))
-        results = self._pipeline([read_image(source) for source in sources], tags, ignore_index, keep_scores)
+        images = [read_image(source) for source in sources]
+        results = self._pipeline(images, tags, ignore_index, keep_scores, confidence)
         return [self._result(result) for result in results]
 
     def _result(self, result: LabelledImage) -> Segmentation:
         dtype = np.uint8 if ignore_index_for(len(self.words)) == 255 else np.uint16
+        labels = result.labels.astype(dtype)
+        sure = None if result.winning is None else result.winning.summarise(labels, self.words, self.background)
         return Segmentation(
             words=self.words,
-            labels=result.labels.astype(dtype),
+            labels=labels,
             scores=result.scores,
             background=self._pipeline.background,
             precision=self.clip.precision,
             tags=result.tags,
+            class_confidence=None if sure is None else sure.class_confidence,
+            confidence=None if sure is None else sure.confidence,
         )
-
-
-def _tag_list(tags: object) -> Sequence[int] | None:
-    """The tags of one image as Python ints; NumPy integers are accepted."""
-    if tags is None:
-        return None
-    if isinstance(tags, str) or not isinstance(tags, Iterable) or getattr(tags, "ndim", 1) != 1:
-        raise InputError(f"Invalid tags {tags!r}. Give a list of class numbers, as in tags=[0, 5].")
-    numbers: list[int] = []
-    for tag in tags:
-        if isinstance(tag, bool) or not isinstance(tag, int | np.integer):
-            raise InputError(f"Invalid tag {tag!r}. Give class numbers, as in tags=[0, 5].")
-        numbers.append(int(tag))
-    return numbers
-
-
-def _tag_lists(tags: object, images: int) -> Sequence[Sequence[int] | None]:
-    """One list of tags per image; None for images without given tags."""
-    if tags is None:
-        return [None] * images
-    if isinstance(tags, str) or not isinstance(tags, Sequence) or len(tags) != images:
-        raise InputError(
-            f"Invalid tags {tags!r} for {images} images. Give one list per image, as in tags=[[0, 5], [2]]."
-        )
-    return [_tag_list(each) for each in tags]
 
 
 def _read(sources: Iterable[ImageSource]) -> Images:

@@ -8,10 +8,44 @@ from jaxtyping import Float, UInt8, UInt16
 
 from tagmask.errors import InputError, ShapeError
 
-__all__ = ["MaskSummary", "summarise_mask"]
+__all__ = ["MaskSummary", "WinningScores", "summarise_mask"]
 
 _BAND = 1 << 20
 """Pixels counted at a time: NumPy's counting takes 16 bytes a pixel."""
+
+
+@dataclass(frozen=True, eq=False)
+class WinningScores:
+    """The scores that decided a mask."""
+
+    plane: Float[np.ndarray, "h w"]
+    """The greatest score of each pixel, float32."""
+    greatest_foreground: float
+    """The greatest score that any foreground class has at any pixel; 0 if none competed."""
+
+    @classmethod
+    def of(cls, scores: Float[np.ndarray, "c h w"], foreground: int) -> "WinningScores":
+        """Return the winning scores of a score map.
+
+        Args:
+            scores: score of each class at each pixel; there may be no class.
+            foreground: index of the first foreground class.
+        """
+        if not len(scores):
+            return cls(np.zeros(scores.shape[1:], np.float32), 0.0)
+        greatest = float(scores[foreground:].max()) if len(scores) > foreground else 0.0
+        return cls(scores.max(axis=0), greatest)
+
+    def summarise(
+        self,
+        labels: UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"],
+        words: Sequence[str],
+        background: bool,
+    ) -> "MaskSummary":
+        """Return `summarise_mask` of the mask that these scores decided."""
+        return summarise_mask(
+            labels, self.plane, words, background=background, greatest_foreground=self.greatest_foreground
+        )
 
 
 @dataclass(frozen=True)

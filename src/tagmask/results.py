@@ -59,6 +59,23 @@ class Segmentation:
     """Precision of the matrix products: "float32", "bfloat16" or "float16"."""
     tags: tuple[int, ...] | None = None
     """The classes that the masks were restricted to, counted without the background; None: all classes."""
+    class_confidence: dict[str, float] | None = None
+    """Mean winning score over the pixels of each class found, 0..1, the background included; on request
+    (`confidence=True`), else None."""
+    confidence: float | None = None
+    """The smallest class confidence among the foreground classes found. If none was found: 1 minus the
+    greatest foreground score. On request, as `class_confidence`."""
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The words given that have no pixel, in order; the background is not among them."""
+        counts = self.pixels()
+        return tuple(word for word in self.words[int(self.background) :] if word not in counts)
+
+    def pixels(self) -> dict[str, int]:
+        """Map each word present to its number of pixels, in the order of the words."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.words))[: len(self.words)]
+        return {word: int(count) for word, count in zip(self.words, counts, strict=True) if count}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the labels as an index PNG: PASCAL VOC's palette, or 16-bit grey from 256 classes on.
@@ -94,9 +111,8 @@ class Segmentation:
 
     def shares(self) -> dict[str, float]:
         """Map each word present to its share of the image's pixels, 0..1, largest first."""
-        counts = np.bincount(self.labels.ravel(), minlength=len(self.words))[: len(self.words)]
-        order = [int(c) for c in np.argsort(-counts, kind="stable") if counts[c]]
-        return {self.words[c]: float(counts[c] / self.labels.size) for c in order}
+        counts = sorted(self.pixels().items(), key=lambda item: -item[1])
+        return {word: count / self.labels.size for word, count in counts}
 
 
 def ignore_index_for(classes: int) -> int:

@@ -71,10 +71,10 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
             computed[f"{key}.slide"] = cosines[:, ::3, ::3]
             computed[f"{key}.label"] = labels.label_pixels(
                 maps, names, settings, background=True, ignore_index=255
-            )[0]
+            ).labels
             computed[f"{key}.label_noarea"] = labels.label_pixels(
                 maps, names, replace(settings, area_thd=None), background=True, ignore_index=255
-            )[0]
+            ).labels
     for grid in ((11, 14), (21, 28), (28, 28), (14, 37)):
         table = bicubic_nudged(clip.vision.positional_embedding, grid)
         computed[f"pos.{grid[0]}x{grid[1]}"] = table

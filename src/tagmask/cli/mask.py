@@ -1,29 +1,40 @@
-"""`tagmask mask`: mask images, write and print the results."""
+"""`tagmask mask`: mask images into a run folder, and print the results."""
 
 import io
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import typer
 
-from tagmask import __version__
 from tagmask.api import Segmenter
-from tagmask.cli.console import bold, print_summary, report_failure, report_if_stopped, with_progress
+from tagmask.cli.console import bold, message
 from tagmask.cli.options import Refine
+from tagmask.cli.runs import run_images, stops_reported
 from tagmask.errors import InputError
-from tagmask.files import ensure_folder, write_bytes
+from tagmask.exporters import EXPORTERS
+from tagmask.files import ensure_folder
 from tagmask.images import read_image
-from tagmask.interop.coco import CocoFile, needs_pycocotools
-from tagmask.results import Segmentation, ignore_index_for
-from tagmask.runs.ordered_map import ordered_map, shared_threads
-from tagmask.runtime.folders import FoundImage, output_names
+from tagmask.masks import index_png
+from tagmask.results import Segmentation
+from tagmask.runs.describe import classes_of, segmenter_identity
+from tagmask.runs.folder import RunFolder
+from tagmask.runs.names import printable
+from tagmask.runs.ownership import leave_out_outputs
+from tagmask.runs.planning import ImageTask
+from tagmask.runs.producer import Produced
+from tagmask.runs.reader import Run
+from tagmask.runs.rows import ImageResult
+from tagmask.runs.shards import Shard
+from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.tag_files import tags_of
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
+from tagmask.types import Image
 
 __all__ = ["mask_formats", "mask_images", "mask_settings", "require_tags_file"]
 
 _OVERLAY_QUALITY = 92
+_JPEG_LIMIT = 65_500
+"""Largest width and height of a JPEG."""
 
 
 def mask_images(
@@ -32,57 +43,96 @@ def mask_images(
     *,
     out: Path,
     overlays: bool,
-    coco: bool,
+    formats: frozenset[str],
     tags: Mapping[str, tuple[int, ...]] | None,
     workers: int = 1,
+    again: bool = False,
+    shard: Shard | None = None,
 ) -> int:
-    """Mask every image, print each result as it is ready, and return the number of failures.
+    """Mask the images that a run has not masked yet, and return how many of its images have failed.
 
-    Writes `classes.json` first, then `masks/NAME.png` and `overlays/NAME.jpg` for each image, and finally
-    `annotations.json` if `coco` is set. `tags` maps image names without suffix to the classes to mask.
+    Args:
+        images: the full listing.
+        make_segmenter: loads the weights; called after the cheap checks.
+        out: the run folder.
+        overlays: also draw the masks over the images.
+        formats: from `mask_formats`; all but png are written at the end, from the whole run.
+        tags: maps image names without suffix to the classes to mask.
+        workers: images at once.
+        again: mask images again that are done.
+        shard: mask only this part of the images.
 
     Raises:
-        InputError: all images are outputs of an earlier run.
-        OutputError: a file cannot be written.
+        InputError: all images are outputs of an earlier run, or the folder holds another run.
+        OutputError: the folder cannot be written.
     """
-    images = _without_outputs(images, out)
-    if coco:
-        needs_pycocotools()
+    images = leave_out_outputs(images, out)
+    exported = sorted(formats - {"png"})
+    for name in exported:
+        EXPORTERS[name].check()
     ensure_folder(out)
     segmenter = make_segmenter()
-    write_bytes(out / "classes.json", _classes_json(segmenter).encode())
-    names = dict(zip(images, output_names(images), strict=True))
-    annotations = CocoFile(segmenter.words, bool(segmenter.background))
 
-    def work(image: FoundImage) -> tuple[Path, Segmentation]:
-        pixels = read_image(image.path)
-        segmentation = segmenter(pixels, tags=None if tags is None else tags_of(image, tags), scores=coco)
-        if overlays:
-            buffer = io.BytesIO()
-            segmentation.overlay(pixels).save(buffer, "JPEG", quality=_OVERLAY_QUALITY)
-            write_bytes(out / "overlays" / f"{names[image]}.jpg", buffer.getvalue())
-        mask = out / "masks" / f"{names[image]}.png"
-        segmentation.save(mask)  # last: an image that has a mask is complete
-        return mask, segmentation
+    def work(task: ImageTask) -> ImageResult:
+        pixels = read_image(task.found.path)
+        given = None if tags is None else tags_of(task.found, tags)
+        segmentation = segmenter(pixels, tags=given, confidence=True)
+        if overlays and max(segmentation.labels.shape) <= _JPEG_LIMIT:
+            run.write_overlay(task.name, _overlay(segmentation, pixels))
+        run.write_mask(task.name, index_png(segmentation.labels))
+        return _result(segmentation)
 
-    failed = 0
-    with report_if_stopped(out):
-        workers = min(workers, len(images))
-        outcomes = ordered_map(images, work, workers=workers, threads=shared_threads(workers))
-        for outcome in with_progress(outcomes, len(images)):
-            if outcome.result is None:
-                failed += 1
-                report_failure(outcome.item.path, outcome.reason)
-                continue
-            mask, segmentation = outcome.result
-            if coco:
-                annotations.add(outcome.item.name.as_posix(), segmentation)
-            shares = ", ".join(f"{word} {share:.1%}" for word, share in segmentation.shares().items())
-            typer.echo(f"{bold(str(outcome.item.path))}: {shares or 'nothing'} -> {mask}")
-    if coco:
-        write_bytes(out / "annotations.json", annotations.encode())
-    print_summary(len(images), failed, out)
-    return failed
+    def show(produced: Produced) -> str:
+        assert produced.result is not None  # only images that are done are shown
+        path = bold(printable(str(produced.task.found.path)))
+        return f"{path}: {_shares(produced.result)} -> {printable(str(_mask_path(out, produced.task)))}"
+
+    with (
+        stops_reported(out),
+        RunFolder.open(out, segmenter_identity(segmenter, tags=tags), classes_of(segmenter)) as run,
+    ):
+        totals = run_images(run, run.plan(images, again=again, shard=shard), work, workers=workers, show=show)
+        for name in exported:
+            target = run.claim_output(EXPORTERS[name].file_name)
+            with Run(out) as written:
+                EXPORTERS[name].write(written, target)
+            message(f"Written: {printable(str(target))}.")
+    return totals.failed
+
+
+def _overlay(segmentation: Segmentation, pixels: Image) -> bytes:
+    buffer = io.BytesIO()
+    segmentation.overlay(pixels).save(buffer, "JPEG", quality=_OVERLAY_QUALITY)
+    return buffer.getvalue()
+
+
+def _result(segmentation: Segmentation) -> ImageResult:
+    height, width = segmentation.labels.shape
+    first = int(segmentation.background)
+    shares = segmentation.pixels()
+    if segmentation.tags is None:
+        tags = [word for word in segmentation.words[first:] if word in shares]
+    else:
+        tags = [segmentation.words[first + tag] for tag in segmentation.tags]
+    return ImageResult(
+        width=width,
+        height=height,
+        tags=tags,
+        shares=shares,
+        class_confidence=segmentation.class_confidence,
+        confidence=segmentation.confidence,
+        absent=segmentation.absent,
+    )
+
+
+def _shares(result: ImageResult) -> str:
+    pixels = (result.width or 0) * (result.height or 0)
+    largest_first = sorted((result.shares or {}).items(), key=lambda item: -item[1])
+    return ", ".join(f"{printable(word)} {count / pixels:.1%}" for word, count in largest_first) or "nothing"
+
+
+def _mask_path(out: Path, task: ImageTask) -> Path:
+    return out / "masks" / f"{task.name}.png"
 
 
 def mask_settings(
@@ -128,42 +178,6 @@ def mask_formats(text: str) -> frozenset[str]:
         InputError: a format is unknown, or png is missing.
     """
     formats = frozenset(part.strip() for part in text.split(","))
-    if not formats <= {"png", "coco"} or "png" not in formats:
-        raise InputError(f"Invalid --format {text!r}. Give png or png,coco.")
+    if not formats <= {"png", *EXPORTERS} or "png" not in formats:
+        raise InputError(f"Invalid --format {text!r}. Give png, or png and more, as in png,coco.")
     return formats
-
-
-def _without_outputs(images: list[FoundImage], out: Path) -> list[FoundImage]:
-    """Exclude the masks and overlays of an earlier run, if --out is inside the image folder."""
-    outputs = [(out / folder).resolve() for folder in ("masks", "overlays")]
-    remaining = [
-        image for image in images if not any(folder in image.path.resolve().parents for folder in outputs)
-    ]
-    if not remaining:
-        raise InputError(
-            f"All images found are masks and overlays in {out}. Give the input images, or another --out."
-        )
-    return remaining
-
-
-def _classes_json(segmenter: Segmenter) -> str:
-    """Return the text of classes.json: the classes of the indices, and all settings."""
-    recipe, clip = segmenter.recipe, segmenter.clip
-    texts = [line.split(", ") for line in recipe.words]
-    if recipe.background_names is not None:
-        texts.insert(0, list(recipe.background_names))
-    classes = [
-        {"index": index, "name": name, "texts": names}
-        for index, (name, names) in enumerate(zip(segmenter.words, texts, strict=True))
-    ]
-    settings = {key: value for key, value in recipe.flat().items() if key not in ("words", "background")}
-    content = {
-        "tagmask": __version__,
-        "weights": clip.name,
-        "activation": clip.activation,
-        "precision": clip.precision,
-        "ignore_index": ignore_index_for(len(classes)),
-        "classes": classes,
-        "settings": settings,
-    }
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

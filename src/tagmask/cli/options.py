@@ -9,6 +9,7 @@ import typer
 __all__ = [
     "Activation",
     "ActivationOption",
+    "Again",
     "As",
     "AsOption",
     "Background",
@@ -19,6 +20,7 @@ __all__ = [
     "PrecisionOption",
     "RecipeName",
     "Refine",
+    "ShardOption",
     "TagFormat",
     "Weights",
     "Words",
@@ -61,6 +63,7 @@ class TagFormat(StrEnum):
     """File format of tags."""
 
     json = "json"
+    csv = "csv"
     paper = "paper"
 
 
@@ -118,6 +121,17 @@ ActivationOption = Annotated[
 Workers = Annotated[
     int,
     typer.Option(metavar="N", min=1, help="Images processed at once. Memory grows with it."),
+]
+Again = Annotated[
+    bool, typer.Option("--again", help="Do all images again, also those that are done; corrections stay.")
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="PART/PARTS",
+        help="Do a stable part of the images, as in 2/8; join the run folders with `tagmask merge`.",
+    ),
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionOption = Annotated[

@@ -1,4 +1,4 @@
-"""What `mask`, `tag` and the training steps share when they write a run folder: the loop, its report, its end."""
+"""What commands that write a run folder share: the loop, its report, its end."""
 
 import os
 import sys

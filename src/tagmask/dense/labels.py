@@ -5,19 +5,21 @@ authors, the softmax runs over *names*, not classes; a class then takes the scor
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
+from tagmask.confidence import WinningScores
 from tagmask.dense.cosine_maps import CosineMaps
 from tagmask.dense.prompts import Names, merge_names
 from tagmask.dense.sliding import SlidingSettings
 from tagmask.dense.windows import resize_matrix
 from tagmask.refine.pamr import halo, pamr
 
-__all__ = ["label_pixels"]
+__all__ = ["PixelLabels", "label_pixels"]
 
 _STRIP = 2**24
 """Numbers in one strip of full-resolution maps: 64 MiB in float32."""
@@ -25,6 +27,18 @@ _STRIP = 2**24
 
 Strip = tuple[int, int, Float[Tensor, "c strip w"]]
 """First row, last row (not included), scores of the classes in between."""
+
+
+@dataclass(frozen=True, eq=False)
+class PixelLabels:
+    """The label of every pixel of one image, and what it was decided by, on request."""
+
+    labels: Integer[np.ndarray, "h w"]
+    """int32, at the image's own size."""
+    scores: Float[np.ndarray, "c h w"] | None
+    """Score of every class at every pixel."""
+    winning: WinningScores | None
+    """The greatest score of every pixel."""
 
 
 def label_pixels(
@@ -35,7 +49,8 @@ def label_pixels(
     background: bool,
     ignore_index: int,
     keep_scores: bool = False,
-) -> tuple[Integer[np.ndarray, "h w"], Float[np.ndarray, "c h w"] | None]:
+    keep_winning: bool = False,
+) -> PixelLabels:
     """Label every pixel of one image.
 
     The first label wins ties. With `area_thd`, classes that cover too little of the foreground get score 0,
@@ -49,16 +64,20 @@ def label_pixels(
             exempt from `settings.area_thd`.
         ignore_index: the label of pixels below `settings.prob_thd` if there is no background.
         keep_scores: also return the score of every class at every pixel.
-
-    Returns:
-        Labels (int32, at the image's own size), and the scores or None.
+        keep_winning: also return the greatest score of every pixel.
     """
     height, width = maps.size
     labels = np.empty((height, width), np.int32)
     scores = np.empty((len(names.classes), height, width), np.float32) if keep_scores else None
+    winning = np.empty((height, width), np.float32) if keep_winning else None
+    greatest_foreground = 0.0
     # The softmax preserves the order of the cosines, so it is skipped if only the best class is needed.
     needs_softmax = (
-        keep_scores or settings.prob_thd > 0 or settings.area_thd is not None or settings.logit_scale <= 0
+        keep_scores
+        or keep_winning
+        or settings.prob_thd > 0
+        or settings.area_thd is not None
+        or settings.logit_scale <= 0
     )
     strips: Iterable[Strip] = class_scores(maps, names, settings, softmax=needs_softmax)
     dropped = torch.zeros(len(names.classes), dtype=torch.bool, device=maps.cosines.device)
@@ -78,7 +97,13 @@ def label_pixels(
         labels[top:bottom] = index.cpu().numpy()
         if scores is not None:
             scores[:, top:bottom] = strip.cpu().numpy()
-    return labels, scores
+        if winning is not None:
+            winning[top:bottom] = best.cpu().numpy()
+            if len(strip) > background:
+                greatest_foreground = max(greatest_foreground, float(strip[int(background) :].max()))
+    return PixelLabels(
+        labels, scores, None if winning is None else WinningScores(winning, greatest_foreground)
+    )
 
 
 def small_classes(

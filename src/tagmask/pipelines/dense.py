@@ -9,6 +9,7 @@ from jaxtyping import Float32, Integer
 
 from tagmask.catalogue import dense_rule, method_of
 from tagmask.clip.load import Clip
+from tagmask.confidence import WinningScores
 from tagmask.dense.cosine_maps import CosineMaps
 from tagmask.dense.labels import label_pixels
 from tagmask.dense.prompts import Names, text_query
@@ -46,10 +47,16 @@ class DensePipeline(MaskPipeline):
 
     @torch.inference_mode()
     def __call__(
-        self, images: Images, tags: Sequence[Sequence[int] | None], ignore_index: int, keep_scores: bool
+        self,
+        images: Images,
+        tags: Sequence[Sequence[int] | None],
+        ignore_index: int,
+        keep_scores: bool,
+        keep_winning: bool = False,
     ) -> list[LabelledImage]:
         """See `MaskPipeline`."""
-        return [result for (result,) in self.compare(images, tags, ignore_index, keep_scores, [self.recipe])]
+        results = self.compare(images, tags, ignore_index, keep_scores, [self.recipe], keep_winning)
+        return [result for (result,) in results]
 
     @torch.inference_mode()
     def compare(
@@ -59,6 +66,7 @@ class DensePipeline(MaskPipeline):
         ignore_index: int,
         keep_scores: bool,
         recipes: Sequence[MaskRecipe],
+        keep_winning: bool = False,
     ) -> list[tuple[LabelledImage, ...]]:
         """Label every pixel with several recipes, which may differ from this pipeline's in method only.
 
@@ -73,7 +81,7 @@ class DensePipeline(MaskPipeline):
         all_maps = sliding_cosines(self.clip, images, self._query.features, self.recipe, rules)
         return [
             tuple(
-                self._label(image, maps, image_tags, ignore_index, keep_scores, recipe)
+                self._label(image, maps, image_tags, ignore_index, keep_scores, recipe, keep_winning)
                 for maps, recipe in zip(image_maps, recipes, strict=True)
             )
             for image, image_maps, image_tags in zip(images, all_maps, all_tags, strict=True)
@@ -100,6 +108,7 @@ class DensePipeline(MaskPipeline):
         ignore_index: int,
         keep_scores: bool,
         recipe: MaskRecipe,
+        keep_winning: bool,
     ) -> LabelledImage:
         names = self._query.names
         candidates = list(range(len(self.words)))
@@ -115,21 +124,25 @@ class DensePipeline(MaskPipeline):
         if not candidates:  # no tags and no background
             empty = np.full(maps.size, ignore_index, np.int32)
             planes = spread_planes(None, candidates, self.words, maps.size, keep_scores)
-            return LabelledImage(empty, planes, tags)
-        labels, scores = label_pixels(
+            nothing = np.zeros((0, *maps.size), np.float32)
+            return LabelledImage(empty, planes, tags, WinningScores.of(nothing, 0) if keep_winning else None)
+        pixels = label_pixels(
             maps,
             names,
             recipe,
             background=self.background,
             ignore_index=ignore_index,
             keep_scores=keep_scores or recipe.crf is not None,
+            keep_winning=keep_winning and recipe.crf is None,
         )
+        labels, scores, winning = pixels.labels, pixels.scores, pixels.winning
         if recipe.crf is not None and scores is not None:
             labels, scores = self._refine_crf(image, labels, scores, ignore_index, recipe)
+            winning = WinningScores.of(scores, int(self.background)) if keep_winning else None
         table = np.full(ignore_index + 1, ignore_index, np.int32)
         table[: len(candidates)] = candidates
         planes = spread_planes(scores, candidates, self.words, maps.size, keep_scores)
-        return LabelledImage(table[labels], planes, tags)
+        return LabelledImage(table[labels], planes, tags, winning)
 
     def _refine_crf(
         self,

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Integer
 from torch import Tensor
 
+from tagmask.confidence import WinningScores
 from tagmask.refine.crf import CRF_SETTINGS, caffe_wrapped, dense_crf
 from tagmask.types import Image, Images
 
@@ -23,6 +24,8 @@ class LabelledImage:
     """Score of every word per pixel, on request; 0 for words that did not compete."""
     tags: tuple[int, ...] | None
     """Classes that competed, counted without the background; None if all did."""
+    winning: WinningScores | None = None
+    """The greatest score of every pixel, on request."""
 
 
 class MaskPipeline:
@@ -36,7 +39,12 @@ class MaskPipeline:
     """Whether label 0 is the background."""
 
     def __call__(
-        self, images: Images, tags: Sequence[Sequence[int] | None], ignore_index: int, keep_scores: bool
+        self,
+        images: Images,
+        tags: Sequence[Sequence[int] | None],
+        ignore_index: int,
+        keep_scores: bool,
+        keep_winning: bool = False,
     ) -> list[LabelledImage]:
         """Label every pixel of every image.
 
@@ -45,6 +53,7 @@ class MaskPipeline:
             tags: for each image, its classes, counted without the background; None if not given.
             ignore_index: the label of pixels of no class.
             keep_scores: also return the score of every class at every pixel.
+            keep_winning: also return the greatest score of every pixel.
 
         Raises:
             InputError: a tag is repeated or is no class; or tags are needed and not given.

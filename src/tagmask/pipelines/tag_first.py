@@ -9,6 +9,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from tagmask.clip.load import Clip
+from tagmask.confidence import WinningScores
 from tagmask.dense.prompts import split_names, text_features
 from tagmask.errors import InputError
 from tagmask.papers import clip_es, cls_seg
@@ -37,18 +38,28 @@ class TagFirstPipeline(MaskPipeline):
 
     @torch.inference_mode()
     def __call__(
-        self, images: Images, tags: Sequence[Sequence[int] | None], ignore_index: int, keep_scores: bool
+        self,
+        images: Images,
+        tags: Sequence[Sequence[int] | None],
+        ignore_index: int,
+        keep_scores: bool,
+        keep_winning: bool = False,
     ) -> list[LabelledImage]:
         """See `MaskPipeline`."""
         for given in tags:
             clip_es.check_tags(given or (), len(self.recipe.words))
         return [
-            self._mask(image, given, ignore_index, keep_scores)
+            self._mask(image, given, ignore_index, keep_scores, keep_winning)
             for image, given in zip(images, tags, strict=True)
         ]
 
     def _mask(
-        self, image: Image, given: Sequence[int] | None, ignore_index: int, keep_scores: bool
+        self,
+        image: Image,
+        given: Sequence[int] | None,
+        ignore_index: int,
+        keep_scores: bool,
+        keep_winning: bool,
     ) -> LabelledImage:
         tags, maps = self._maps(image, given)
         size = (image.shape[0], image.shape[1])
@@ -68,11 +79,17 @@ class TagFirstPipeline(MaskPipeline):
             labels, _ = clip_es.crf_labels(probabilities.numpy(), tags, labelling, ignore_index=ignore_index)
         else:
             labels, planes = clip_es.label_pixels(
-                maps, size, tags, settings, ignore_index=ignore_index, keep_scores=keep_scores
+                maps, size, tags, settings, ignore_index=ignore_index, keep_scores=keep_scores or keep_winning
             )
         classes = [tag + self.background for tag in tags]
         classes = [0, *classes] if self.background else classes
-        return LabelledImage(labels, spread_planes(planes, classes, self.words, size, keep_scores), tags)
+        # Only the image's tags have planes, a few of all words.
+        winning = None
+        if keep_winning and planes is not None:
+            winning = WinningScores.of(planes, int(self.background))
+        return LabelledImage(
+            labels, spread_planes(planes, classes, self.words, size, keep_scores), tags, winning
+        )
 
     def _maps(
         self, image: Image, given: Sequence[int] | None

@@ -1,5 +1,7 @@
 """What decides the results of a run of a `Tagger` or a `Segmenter`, and what its masks mean."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from tagmask.clip.load import Clip
 from tagmask.files import file_hash
 from tagmask.results import ignore_index_for
 from tagmask.runs.classes import Classes
-from tagmask.runs.identity import RunIdentity
+from tagmask.runs.identity import RunIdentity, to_json
 
 __all__ = ["classes_of", "segmenter_identity", "tagger_identity"]
 
@@ -26,10 +28,10 @@ def segmenter_identity(
     Args:
         segmenter: what masks them.
         kind: "mask" or "seeds".
-        tags: the given tags of each image, if there are any.
+        tags: the given tags of each image, if there are any; a hash of them decides.
         metadata: recorded without being part of the fingerprint.
     """
-    fields = {**_fields(segmenter.clip, segmenter.recipe.flat()), "tags": tags}
+    fields = {**_fields(segmenter.clip, segmenter.recipe.flat()), "tags": None if tags is None else _hash(tags)}
     return RunIdentity(kind, fields, _metadata(segmenter.clip, metadata))
 
 
@@ -53,6 +55,11 @@ def tagger_identity(
 def classes_of(segmenter: Segmenter) -> Classes:
     """Names of the values in a segmenter's masks."""
     return Classes(segmenter.words, ignore_index_for(len(segmenter.words)))
+
+
+def _hash(tags: Mapping[str, Sequence[int]]) -> str:
+    text = json.dumps(to_json(tags), sort_keys=True, ensure_ascii=True)
+    return f"sha256 {hashlib.sha256(text.encode('ascii')).hexdigest()[:16]}"
 
 
 def _fields(clip: Clip, recipe: Mapping[str, object]) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """COCO files compared with pycocotools and with counting pixels one by one."""
 
+import io
 import json
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from tagmask.errors import InputError
-from tagmask.interop import coco
-from tagmask.interop.coco import CocoFile, needs_pycocotools
+from tagmask.exporters import coco
+from tagmask.exporters.coco import CocoFile, needs_pycocotools
 from tagmask.results import Segmentation
 
 # The decoder of pycocotools under newer NumPy; not what is tested here.
@@ -29,11 +30,24 @@ def segmentation(
 
 
 def encoded(*segmentations: Segmentation, background: bool = True) -> dict[str, list[dict[str, object]]]:
-    file = CocoFile(WORDS if background else WORDS[1:], background)
+    buffer = io.BytesIO()
+    file = CocoFile(buffer.write, WORDS if background else WORDS[1:], background=background)
     for number, each in enumerate(segmentations):
-        file.add(f"folder/{number}.jpg", each)
-    content: dict[str, list[dict[str, object]]] = json.loads(file.encode())
+        file.add(f"folder/{number}.jpg", each.labels, class_means(each))
+    file.finish()
+    content: dict[str, list[dict[str, object]]] = json.loads(buffer.getvalue())
     return content
+
+
+def class_means(segmentation: Segmentation) -> dict[str, float] | None:
+    if segmentation.scores is None:
+        return None
+    insides = [segmentation.labels == label for label in range(len(segmentation.words))]
+    return {
+        word: float(plane[inside].mean())
+        for word, plane, inside in zip(segmentation.words, segmentation.scores, insides, strict=True)
+        if inside.any()
+    }
 
 
 def decoded(annotation: dict[str, object]) -> np.ndarray:
@@ -120,9 +134,10 @@ def test_no_images_make_an_empty_file() -> None:
 
 def test_pycocotools_reads_the_file(tmp_path: Path) -> None:
     labels = np.array([[0, 1, 1], [2, 2, 1]], np.uint8)
-    file = CocoFile(("background", "кошка", "dog"), True)
-    file.add("é.jpg", Segmentation(file.words, labels, None, True, "float32"))
-    (tmp_path / "annotations.json").write_bytes(file.encode())
+    with (tmp_path / "annotations.json").open("wb") as opened:
+        file = CocoFile(opened.write, ("background", "кошка", "dog"), background=True)
+        file.add("é.jpg", labels)
+        file.finish()
     read = COCO(str(tmp_path / "annotations.json"))
     assert read.loadImgs(read.getImgIds())[0]["file_name"] == "é.jpg"
     assert [item["name"] for item in read.loadCats(read.getCatIds())] == ["кошка", "dog"]
@@ -133,9 +148,11 @@ def test_pycocotools_reads_the_file(tmp_path: Path) -> None:
 
 def test_a_file_name_that_is_not_utf8_is_read_back() -> None:
     name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
-    file = CocoFile(WORDS, True)
-    file.add(name, segmentation(np.zeros((2, 2), np.uint8)))
-    assert json.loads(file.encode())["images"][0]["file_name"] == name
+    buffer = io.BytesIO()
+    file = CocoFile(buffer.write, WORDS, background=True)
+    file.add(name, np.zeros((2, 2), np.uint8))
+    file.finish()
+    assert json.loads(buffer.getvalue())["images"][0]["file_name"] == name
 
 
 def test_missing_pycocotools_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,120 @@
+"""The options of `tagmask mask`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tagmask.cli.arguments import background_words, load_weights, read_words, require_words
+from tagmask.cli.console import report_errors
+from tagmask.cli.options import (
+    ActivationOption,
+    Again,
+    AsOption,
+    Background,
+    Device,
+    NoBackground,
+    Paths,
+    Precision,
+    PrecisionOption,
+    RecipeName,
+    Refine,
+    ShardOption,
+    Weights,
+    Words,
+    Workers,
+)
+
+__all__ = ["mask"]
+
+
+def mask(
+    paths: Paths,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="The run folder: masks, overlays, run.db.")
+    ],
+    word: Words = None,
+    weights: Weights = None,
+    activation: ActivationOption = None,
+    recipe: RecipeName = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Mask method: sclip, sc-clip, naclip, clip, ... (see `tagmask methods`), or cls-seg.",
+        ),
+    ] = None,
+    only_tags: Annotated[
+        bool, typer.Option("--only-tags", help="Mask only the words that the tagger finds in the image.")
+    ] = False,
+    tags_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Mask only these tags. Lines: IMAGE INDEX INDEX ... (as `tag --format paper` writes).",
+        ),
+    ] = None,
+    refine: Annotated[
+        Refine | None,
+        typer.Option(metavar="NAME", help="Refine masks: none, pamr or crf. Default: the recipe's."),
+    ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", metavar="LIST", help="png, or with more formats of `tagmask export`, as in png,coco.")
+    ] = "png",
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SCORE", help="Pixels whose best score is below it become background.", min=0, max=1
+        ),
+    ] = None,
+    background: Background = None,
+    no_background: NoBackground = False,
+    overlay: Annotated[bool, typer.Option(help="Also draw the masks over the images.")] = True,
+    again: Again = False,
+    shard: ShardOption = None,
+    as_: AsOption = None,
+    workers: Workers = 2,
+    device: Device = "auto",
+    precision: PrecisionOption = Precision.auto,
+) -> None:
+    """Mask the words in each image: write an index PNG and an overlay.
+
+    Give the same command again to go on after a stop, or to add new images:
+    images that are done are skipped.
+
+    Every pixel is compared with the words and with a list of background words
+    (sky, wall, grass, ...). It becomes background if a background word scores
+    highest or its best score is below --threshold.
+    """
+    with report_errors():
+        from tagmask.api import Segmenter
+        from tagmask.cli.mask import mask_formats, mask_images, mask_settings, require_tags_file
+        from tagmask.resolve import mask_recipe
+        from tagmask.runs.shards import parse_shard
+        from tagmask.runtime.folders import find_images
+        from tagmask.runtime.tag_files import read_tags
+
+        settings = mask_settings(method, threshold, only_tags, refine)
+        words = require_words(read_words(word), recipe)
+        background_texts = background_words(background, no_background)
+        quirks = as_ and as_.value
+        # Resolve the recipe first: invalid settings must fail before any weights are loaded.
+        resolved = mask_recipe(recipe, words, background_texts, quirks, settings)
+        require_tags_file(resolved, tags_file)
+
+        def make_segmenter() -> Segmenter:
+            clip = load_weights(weights, activation, device, precision)
+            return Segmenter(clip, words, recipe=recipe, background=background_texts, as_=quirks, **settings)
+
+        failed = mask_images(
+            find_images(paths),
+            make_segmenter,
+            out=out,
+            overlays=overlay,
+            formats=mask_formats(format_),
+            workers=workers,
+            tags=None if tags_file is None else read_tags(tags_file, len(resolved.words)),
+            again=again,
+            shard=None if shard is None else parse_shard(shard),
+        )
+    raise typer.Exit(1 if failed else 0)
