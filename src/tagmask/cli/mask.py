@@ -18,7 +18,7 @@ from tagmask.interop.coco import CocoFile, needs_pycocotools
 from tagmask.results import Segmentation, ignore_index_for
 from tagmask.runs.ordered_map import ordered_map, shared_threads
 from tagmask.runtime.folders import FoundImage, output_names
-from tagmask.runtime.tag_files import tags_of
+from tagmask.runtime.tag_files import check_tags, tags_of
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
 
 __all__ = ["mask_formats", "mask_images", "mask_settings", "require_tags_file"]
@@ -39,13 +39,15 @@ def mask_images(
     """Mask every image, print each result as it is ready, and return the number of failures.
 
     Writes `classes.json` first, then `masks/NAME.png` and `overlays/NAME.jpg` for each image, and finally
-    `annotations.json` if `coco` is set. `tags` maps image names without suffix to the classes to mask.
+    `annotations.json` if `coco` is set. `tags`, as `read_tags` returns them, are the classes to mask.
 
     Raises:
         InputError: all images are outputs of an earlier run.
         OutputError: a file cannot be written.
     """
     images = _without_outputs(images, out)
+    if tags is not None:
+        check_tags(images, tags)
     if coco:
         needs_pycocotools()
     ensure_folder(out)
