@@ -129,16 +129,20 @@ def test_first_tag_of_a_line_wins_ties(photos: Path, out: Path) -> None:
     assert classes[0]["name"] == "person"
 
 
-def test_images_of_the_same_name_cannot_share_a_line(photos: Path, out: Path) -> None:
+def test_images_of_the_same_name_are_told_apart_by_their_folders(photos: Path, out: Path) -> None:
     PILImage.open(photos / "b.png").save(photos / "sub" / "a.png")
     file = out.with_name("tags.txt")
-    stderr = done("tag", photos, *OPTIONS, "--out", file, "--format", "paper", code=2)
-    assert "Two images are named 'a'" in stderr
-    assert not file.exists()
-    file.write_text("a 0\na 1\n")
-    stderr = masked(photos, *OPTIONS, "--tags-file", file, "-o", out, code=2)
-    assert "is the second for image 'a'. Keep one" in stderr
-    assert not out.exists()
+    done("tag", photos, *OPTIONS, "--out", file, "--format", "paper")
+    assert [line.split()[0] for line in file.read_text().splitlines()] == ["a", "b", "sub/a", "sub/c"]
+    for text in ("a 0\nb 0\nc 0\n", "a 0\nb 0\nsub/c 0\n"):
+        file.write_text(text)
+        stderr = masked(photos, *OPTIONS, "--tags-file", file, "-o", out, code=2)
+        assert f"'a', which may mean {photos / 'a.png'} or {photos / 'sub' / 'a.png'}." in stderr
+        assert not out.exists()
+    file.write_text("a 0\nb 0\nsub/a 1\nc 0\n")
+    masked(photos, *OPTIONS, "--tags-file", file, "-o", out)
+    for name, values in {"a": {0, 1}, "sub/a": {0, 2}}.items():
+        assert set(np.unique(np.array(PILImage.open(out / "masks" / f"{name}.png")))) <= values
 
 
 def test_paper_format_needs_a_file(photos: Path) -> None:

@@ -65,6 +65,50 @@ def test_classes_may_come_from_a_run_folder(root: Path) -> None:
         open_dataset("folder", root)
 
 
+@pytest.mark.parametrize(("field", "ignore"), [("ignore_index", 255), ("nothing", 200), ("none", 255)])
+def test_the_value_of_no_class_may_be_stated(root: Path, field: str, ignore: int) -> None:
+    (root / "classes.txt").unlink()
+    classes = [
+        {"index": i, "name": name, "colour": [0, 0, i]} for i, name in enumerate(("sky", "cat", "dog"))
+    ]
+    (root / "classes.json").write_text(json.dumps({field: ignore, "classes": classes}))
+    layouts.mask(root / "masks" / "a.png", layouts.rows(0, 2, ignore))
+    dataset = open_dataset("folder", root)
+    assert dataset.ignore == ignore
+    np.testing.assert_array_equal(dataset.samples[0].read_mask(), layouts.rows(0, 2, ignore))
+
+
+@pytest.mark.parametrize(
+    ("ignore", "indices", "said"),
+    [
+        (2, (0, 1, 2), "2 cannot be the value of pixels without a class"),
+        (65536, (0, 1, 2), "65536 cannot be"),
+        ("no", (0, 1, 2), "invalid literal"),
+        (255, (0, 1, 3), "does not name each index from 0 once"),
+        (255, (0, 1, 1), "does not name each index from 0 once"),
+    ],
+)
+def test_a_wrong_classes_file_is_refused(root: Path, ignore: object, indices: tuple, said: str) -> None:
+    (root / "classes.txt").unlink()
+    classes = [{"index": index, "name": f"word {n}"} for n, index in enumerate(indices)]
+    (root / "classes.json").write_text(json.dumps({"ignore_index": ignore, "classes": classes}))
+    with pytest.raises(InputError, match=said):
+        open_dataset("folder", root)
+
+
+def test_images_of_one_name_in_two_folders_need_whole_names(root: Path) -> None:
+    layouts.photo(root / "images" / "a" / "b.jpg")
+    layouts.text(root / "tags.txt", "a 1", "b 0 1")
+    with pytest.raises(InputError, match=r"has a line for 'b', which may mean .*a/b\.jpg or .*sub/b\.jpg"):
+        open_dataset("folder", root)
+    layouts.text(root / "tags.txt", "a 1", "sub/b 0 1")
+    tags = {sample.id: sample.tags for sample in open_dataset("folder", root).samples}
+    assert tags == {"a": (1,), "a/b": None, "sub/b": (0, 1)}
+    layouts.text(root / "tags.txt", "a 1", "b 0 1")
+    (root / "images" / "a" / "b.jpg").unlink()
+    assert {s.id: s.tags for s in open_dataset("folder", root).samples} == {"a": (1,), "sub/b": (0, 1)}
+
+
 def test_more_than_256_classes(root: Path) -> None:
     from tagmask.files import write_bytes
     from tagmask.masks import index_png

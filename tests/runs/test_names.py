@@ -1,32 +1,12 @@
 import os
 from pathlib import Path, PurePosixPath
 
-import pytest
-
-from tagmask.runs.names import image_keys, printable, text_names
+from tagmask.runs.names import image_keys, text_names
 from tagmask.runtime.folders import FoundImage
 
 
 def found(root: str, name: str) -> FoundImage:
     return FoundImage(Path(root) / name, PurePosixPath(name))
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("a\x1b[31mb", "a\\x1b[31mb"),
-        ("a\r\n\tb", "a\\r\\n\\tb"),
-        ("\x7f\x9b\x85", "\\x7f\\x9b\\x85"),
-        ("photo\u202egpj.exe", "photo\\u202egpj.exe"),
-        ("a\u2066\u2028", "a\\u2066\\u2028"),
-        (os.fsdecode(b"caf\xe9"), "caf\\xe9"),
-        ("\ud83d", "\\ud83d"),
-        ("Grüße 猫 🐈 \u200d", "Grüße 猫 🐈 \u200d"),
-    ],
-)
-def test_what_would_act_on_a_terminal_is_escaped_and_nothing_else(text, shown):
-    assert printable(text) == shown
-    printable(text).encode()
 
 
 def test_keys_do_not_depend_on_where_the_folder_lies():

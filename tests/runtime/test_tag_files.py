@@ -1,13 +1,14 @@
 """Tag files: written tags are read back; errors name the line."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tagmask.errors import InputError, OutputError
-from tagmask.runtime.tag_files import read_tags, tag_lines
+from tagmask.runtime.folders import FoundImage
+from tagmask.runtime.tag_files import check_tags, names_to_write, read_tags, tag_lines, tagged, tags_of
 
 NAMES = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=12)
 TAGS = st.lists(st.integers(0, 30), unique=True, max_size=6).map(tuple)
@@ -123,3 +124,60 @@ def test_a_name_that_the_format_cannot_hold_is_refused(name: str, tmp_path: Path
 def test_a_folder_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"is a folder\. Give a file"), tag_lines(tmp_path) as _:
         pass
+
+
+def found(*names: str, root: str = "p") -> list[FoundImage]:
+    return [FoundImage(Path(root, name), PurePosixPath(name)) for name in names]
+
+
+def test_whole_names_come_before_last_parts() -> None:
+    images = found("train/1.png", "val/1.png", "val/2.jpg", "3.v2.png")
+    tags = {"train/1": (0,), "val/1": (1,), "2": (2,), "3.v2": (3,)}
+    check_tags(images, tags)
+    assert [tags_of(image, tags) for image in images] == [(0,), (1,), (2,), (3,)]
+    assert [line for _, line, _ in tagged([*images, *found("4.png")], tags)] == list(tags)
+    with pytest.raises(InputError, match=r"No tags given for the image 'val/4'"):
+        tags_of(found("val/4.png")[0], tags)
+
+
+@pytest.mark.parametrize(
+    ("names", "lines"),
+    [
+        (("train/1.png", "val/1.png"), {"1": (0,)}),
+        (("val/1.png", "train/1.png"), {"1": (0,)}),
+        (("train/1.png", "val/1.png"), {"train/1": (1,), "1": (0,)}),
+        (("train/1.png", "val/1.png"), {"val/1": (1,), "1": (0,)}),
+        (("1.png", "train/1.png"), {"1": (0,)}),
+        (("0.png", "train/1.png", "val/1.png"), {"0": (), "1": (0,)}),
+        (("train/1.png", "train/1.jpg"), {"train/1": (0,)}),
+    ],
+)
+def test_a_line_that_may_mean_two_images_is_refused(
+    names: tuple[str, ...], lines: dict[str, tuple[int, ...]]
+) -> None:
+    one, two = (name for name in names if name[0] != "0")
+    with pytest.raises(InputError, match=rf"may mean p/{one} or p/{two}\. "):
+        check_tags(found(*names), lines)
+
+
+def test_equal_names_that_the_lines_tell_apart_are_fine() -> None:
+    check_tags(found("1.png", "train/1.png"), {"1": (0,), "train/1": (1,)})
+    check_tags(found("train/1.png", "val/1.png"), {"train/1": (1,)})
+    check_tags(found("train/1.png", "val/1.png"), {"2": (1,)})
+
+
+def test_equal_names_of_two_folders_are_refused() -> None:
+    images = [*found("1.png", root="a"), *found("1.png", root="b")]
+    with pytest.raises(InputError, match=r"may mean a/1\.png or b/1\.png\. Rename one of them"):
+        check_tags(images, {"1": (0,)})
+    with pytest.raises(InputError, match=r"Two images are named '1'"):
+        names_to_write(images)
+
+
+def test_names_are_written_whole_only_where_files_share_a_name() -> None:
+    assert names_to_write(found("train/1.png", "val/2.png")) == ["1", "2"]
+    assert names_to_write(found("train/1.png", "val/1.png", "2.png")) == ["train/1", "val/1", "2"]
+    with pytest.raises(InputError, match="whitespace"):
+        names_to_write(found("a b/1.png", "1.png"))
+    with pytest.raises(InputError, match=r"Two images are named 'a/1'"):
+        names_to_write(found("a/1.png", "a/1.jpg"))

@@ -5,10 +5,8 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import typer
-
 from tagmask.catalogue import dense_rule
-from tagmask.cli.console import message
+from tagmask.cli.console import message, print_path
 from tagmask.clip.load import Clip
 from tagmask.dense.prompts import split_names, text_features
 from tagmask.errors import InputError
@@ -88,7 +86,7 @@ def draw_attention(
     file = io.BytesIO()
     attention_sheet(AttentionExample(image, points, methods, weights)).save(file, kind)
     write_bytes(out, file.getvalue())
-    typer.echo(str(out))
+    print_path(out)
 
 
 def _text_features(clip: Clip, words: Sequence[str]) -> TextFeatures:

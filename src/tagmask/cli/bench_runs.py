@@ -18,7 +18,7 @@ from tagmask.bench.protocol import Protocol, made_recipe
 from tagmask.bench.summary import Summary
 from tagmask.bench.table_page import table_page, table_record
 from tagmask.catalogue import method_of
-from tagmask.cli.console import message, report_if_stopped, with_progress
+from tagmask.cli.console import message, report_if_stopped, show, with_progress
 from tagmask.cli.options import Refine
 from tagmask.clip.load import Clip
 from tagmask.data.catalogue import open_dataset
@@ -153,7 +153,7 @@ def roots_of(options: Sequence[str]) -> Roots:
 def run_one(bench: Bench, request: Request) -> int:
     """Run, print and write one row. Returns the number of images that failed."""
     report = _run(bench, request)
-    typer.echo(headline(report))
+    show(headline(report))
     for comparison in report.comparisons:
         typer.echo(_comparison_line(comparison, partial=bool(report.summary.partial)))
     message(f"written to {bench.out / request.folder}")
@@ -238,7 +238,8 @@ def run_table(bench: Bench, table: Table) -> int:
             finished[request.folder] = report.summary
     results = {cell: finished[request.folder] for cell, request in requests.items()}
     page = table_page(table, results)
-    typer.echo(page)
+    for line in page.splitlines():
+        show(line)
     folder = bench.out / "tables"
     write_bytes(folder / f"{table.name}.md", (page + "\n").encode())
     record = json.dumps(table_record(table, results), indent=2, ensure_ascii=False, allow_nan=False)

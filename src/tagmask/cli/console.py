@@ -1,4 +1,7 @@
-"""Messages, errors and progress on stderr; stdout is for results."""
+"""Messages, errors and progress on stderr; stdout is for results.
+
+Control characters of names, and of whatever else comes from outside, are escaped before they are printed.
+"""
 
 import logging
 import os
@@ -12,15 +15,19 @@ from typing import TypeVar
 import typer
 
 from tagmask.errors import TagmaskError
+from tagmask.printable import printable
 
 __all__ = [
     "bold",
     "green",
+    "heading",
     "message",
+    "print_path",
     "print_summary",
     "report_errors",
     "report_failure",
     "report_if_stopped",
+    "show",
     "with_progress",
 ]
 
@@ -31,7 +38,22 @@ Item = TypeVar("Item")
 
 def message(text: str) -> None:
     """Print one line on stderr."""
-    typer.echo(text, err=True)
+    typer.echo(printable(text), err=True)
+
+
+def heading(text: str) -> None:
+    """Print one bold line on stderr."""
+    typer.echo(bold(text), err=True)
+
+
+def show(text: str) -> None:
+    """Print one line on stdout, for people to read."""
+    typer.echo(printable(text))
+
+
+def print_path(path: Path) -> None:
+    """Print a result's path on stdout: as it is, for other programs to read, unless that is a terminal."""
+    typer.echo(printable(str(path)) if sys.stdout.isatty() else str(path))
 
 
 @contextmanager
@@ -95,18 +117,18 @@ def report_if_stopped(results: Path | None) -> Iterator[None]:
 
 def report_failure(path: Path, error: str | None) -> None:
     """Print why an image failed, without repeating its path."""
-    reason = error or "unknown reason"
-    message(f"failed: {reason}" if reason.startswith(str(path)) else f"failed: {path}: {reason}")
+    shown, reason = printable(str(path)), printable(error or "unknown reason")
+    message(f"failed: {reason}" if reason.startswith(shown) else f"failed: {shown}: {reason}")
 
 
 def bold(text: str) -> str:
     """Return bold text for terminals; plain if NO_COLOR is set."""
-    return text if os.environ.get("NO_COLOR") else typer.style(text, bold=True)
+    return printable(text) if os.environ.get("NO_COLOR") else typer.style(printable(text), bold=True)
 
 
 def green(text: str) -> str:
     """Return green text for terminals; plain if NO_COLOR is set."""
-    return text if os.environ.get("NO_COLOR") else typer.style(text, fg="green")
+    return printable(text) if os.environ.get("NO_COLOR") else typer.style(printable(text), fg="green")
 
 
 def print_summary(images: int, failed: int, out: Path | None) -> None:

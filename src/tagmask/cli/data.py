@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tagmask.cli.console import message, report_errors
+from tagmask.cli.console import message, report_errors, show
 
 __all__ = ["data_app"]
 
@@ -54,7 +54,7 @@ def check(
 
         findings = check_dataset(name, root, split, read=read)
         for finding in findings:
-            typer.echo(f"{' ' if finding.ok else '!'} {finding.what:<16}{finding.detail}")
+            show(f"{' ' if finding.ok else '!'} {finding.what:<16}{finding.detail}")
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 
 

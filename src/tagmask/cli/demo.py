@@ -76,12 +76,10 @@ def run_demo(clip: Clip, out: Path) -> None:
     write_bytes(page, render("tagmask demo", _LEAD, items, metadata, attention=attention).encode())
     typer.echo("")
     typer.echo(bold(f"Open {page} in a browser."))
-    message(
-        f"Images, masks and overlays are in {out}. The bundled model works only on drawn scenes. Next:\n"
-        "  tagmask mask FOLDER -w cat -w dog --weights ViT-B-16.pt --out masks   (your own images)\n"
-        f"  tagmask mask {out / 'images'} -w car -w tree --weights miniature --out masks\n"
-        "  tagmask doctor   (hardware, and which weights are installed)"
-    )
+    message(f"Images, masks and overlays are in {out}. The bundled model works only on drawn scenes. Next:")
+    message("  tagmask mask FOLDER -w cat -w dog --weights ViT-B-16.pt --out masks   (your own images)")
+    message(f"  tagmask mask {out / 'images'} -w car -w tree --weights miniature --out masks")
+    message("  tagmask doctor   (hardware, and which weights are installed)")
 
 
 _LEAD = (

@@ -2,7 +2,7 @@
 
 import typer
 
-from tagmask.cli.console import bold
+from tagmask.cli.console import bold, show
 from tagmask.clip.load import load
 from tagmask.errors import WeightsError
 from tagmask.runtime.diagnostics import diagnose
@@ -18,12 +18,12 @@ def print_diagnosis(*, words: bool) -> None:
             topic = finding.topic
             typer.echo(bold(topic))
         mark = " " if finding.good else "!"
-        typer.echo(f"{mark} {finding.what:<18}{finding.value}")
+        show(f"{mark} {finding.what:<18}{finding.value}")
     if words:
         typer.echo(bold("Words that the miniature model knows"))
         try:
             known = sorted(load("miniature").known_words or ())
         except WeightsError as error:
-            typer.echo(f"! {error}")
+            show(f"! {error}")
             return
-        typer.echo("  " + ", ".join(known))
+        show("  " + ", ".join(known))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from tagmask.cli.console import message
+from tagmask.printable import printable
 
 __all__ = ["download_progress"]
 
@@ -47,7 +48,7 @@ def _bars(stack: ExitStack) -> Callable[[str, int, int | None], None]:
         if not tasks:
             stack.enter_context(progress)
         if name not in tasks:
-            tasks[name] = progress.add_task(name, total=total)
+            tasks[name] = progress.add_task(printable(name), total=total)
         progress.update(tasks[name], completed=done, total=total)
 
     return show

@@ -4,9 +4,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-import typer
-
-from tagmask.cli.console import message
+from tagmask.cli.console import message, print_path
 from tagmask.errors import InputError
 from tagmask.types import Size
 from tagmask.weak.export import check_onnx, export_onnx, needs_onnx
@@ -29,7 +27,7 @@ def export_student(
         message(
             f"checked with onnxruntime: probabilities differ from the student's by at most {difference:.1e}"
         )
-    typer.echo(str(out))
+    print_path(out)
 
 
 def read_size(text: str | None) -> Size | None:

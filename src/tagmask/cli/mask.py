@@ -26,7 +26,7 @@ from tagmask.runs.reader import Run
 from tagmask.runs.rows import ImageResult
 from tagmask.runs.shards import Shard
 from tagmask.runtime.folders import FoundImage
-from tagmask.runtime.tag_files import tags_of
+from tagmask.runtime.tag_files import check_tags, tags_of
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
 from tagmask.types import Image
 
@@ -57,7 +57,7 @@ def mask_images(
         out: the run folder.
         overlays: also draw the masks over the images.
         formats: from `mask_formats`; all but png are written at the end, from the whole run.
-        tags: maps image names without suffix to the classes to mask.
+        tags: the classes to mask, as `read_tags` returns them.
         workers: images at once.
         again: mask images again that are done.
         shard: mask only this part of the images.
@@ -67,6 +67,8 @@ def mask_images(
         OutputError: the folder cannot be written.
     """
     images = leave_out_outputs(images, out)
+    if tags is not None:
+        check_tags(images, tags)
     exported = sorted(formats - {"png"})
     for name in exported:
         EXPORTERS[name].check()

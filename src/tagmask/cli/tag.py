@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from tagmask.results import Tags
 from tagmask.runs.ordered_map import Outcome, ordered_map, shared_threads
 from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.lines import json_lines, partial_path
-from tagmask.runtime.tag_files import check_names, tag_lines
+from tagmask.runtime.tag_files import names_to_write, tag_lines
 
 __all__ = ["tag_images", "tag_settings"]
 
@@ -53,12 +53,11 @@ def tag_images(
     failed = 0
     if paper and out is None:
         raise InputError("--format paper needs --out. Give --out tags.txt.")
-    if paper:
-        check_names([image.path.stem for image in images])
+    names = dict(zip(images, names_to_write(images), strict=True)) if paper else {}
     if not images:
         make_tagger()
         return 0
-    with _output(out, paper=paper) as write_outcome:
+    with _output(out, names) as write_outcome:
         tagger = make_tagger()
         with report_if_stopped(out and partial_path(out)):
             workers = min(workers, len(images))
@@ -80,16 +79,23 @@ def tag_images(
 
 
 @contextmanager
-def _output(out: Path | None, *, paper: bool) -> Iterator[Callable[[Outcome[FoundImage, Tags]], None]]:
-    """Open the output file and yield a function that writes one image's outcome to it."""
+def _output(
+    out: Path | None, names: Mapping[FoundImage, str]
+) -> Iterator[Callable[[Outcome[FoundImage, Tags]], None]]:
+    """Open the output file and yield a function that writes one image's outcome to it.
+
+    Args:
+        out: the file, if there is one.
+        names: each image's name in a tag file; JSON lines if empty.
+    """
     if out is None:
         yield lambda outcome: None
-    elif paper:
+    elif names:
         with tag_lines(out) as write_tags:
 
             def write_tags_of(outcome: Outcome[FoundImage, Tags]) -> None:
                 if outcome.result is not None:
-                    write_tags(outcome.item.path.stem, outcome.result.chosen)
+                    write_tags(names[outcome.item], outcome.result.chosen)
 
             yield write_tags_of
     else:

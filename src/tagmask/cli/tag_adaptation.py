@@ -15,7 +15,7 @@ from tagmask.errors import InputError, TagmaskError
 from tagmask.images import read_image
 from tagmask.pipelines.adaptation import write_adaptation
 from tagmask.runtime.folders import FoundImage, find_images
-from tagmask.runtime.tag_files import check_names, read_tags
+from tagmask.runtime.tag_files import check_names, read_tags, tagged
 from tagmask.settings.files import write_recipe
 from tagmask.settings.recipes import TagRecipe
 from tagmask.types import Image
@@ -109,14 +109,14 @@ class TagAdaptation:
     def _read_labels(self, folder: Path, classes: int) -> list[tuple[Path, tuple[int, ...]]]:
         file = self.labels or folder / "tags.txt"
         tags = read_tags(file, classes)
-        images = [image for image in find_images([folder]) if image.path.stem in tags]
+        images = tagged(find_images([folder]), tags)
         if not images:
             raise InputError(f"{file} names no image in {folder}. Give lines such as '2007_000032 0 14'.")
-        check_names([image.path.stem for image in images])
-        missing = sorted(set(tags) - {image.path.stem for image in images})
+        check_names([line for _, line, _ in images])
+        missing = sorted(set(tags) - {line for _, line, _ in images})
         if missing:
             message(f"note: {len(missing)} images of {file} are not in {folder}, such as {missing[0]}")
-        return [(image.path, tags[image.path.stem]) for image in images]
+        return [(image.path, tuple(of_image)) for image, _, of_image in images]
 
 
 def _print_thresholds(

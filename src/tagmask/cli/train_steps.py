@@ -6,10 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-import typer
-
 from tagmask.cli.arguments import DEFAULT_WEIGHTS
-from tagmask.cli.console import bold, message, print_summary, report_failure, report_if_stopped, with_progress
+from tagmask.cli.console import (
+    heading,
+    message,
+    print_path,
+    print_summary,
+    report_failure,
+    report_if_stopped,
+    with_progress,
+)
 from tagmask.cli.mask import mask_settings, require_tags_file
 from tagmask.cli.options import Refine
 from tagmask.clip.load import Clip
@@ -47,7 +53,7 @@ class ConsoleProgress:
 
     def begin(self, number: int, steps: int, name: str) -> None:
         """Print the name of a step."""
-        message(bold(f"{number} of {steps}: {name}"))
+        heading(f"{number} of {steps}: {name}")
 
     def masks(self, outcomes: Iterable[MaskOutcome], total: int, folder: Path) -> Iterator[MaskOutcome]:
         """Yield the outcomes while printing progress, failures and a summary."""
@@ -59,7 +65,7 @@ class ConsoleProgress:
             yield outcome
         print_summary(total, failed, folder)
         if failed < total:
-            typer.echo(str(folder / "masks"))
+            print_path(folder / "masks")
 
     def training(self, what: str) -> AbstractContextManager[Callable[[Report], None]]:
         """Return the progress display of a training run."""
@@ -68,7 +74,7 @@ class ConsoleProgress:
     def written(self, path: Path) -> None:
         """Print the path of a result, in the first process only."""
         if ranks_here().first:
-            typer.echo(str(path))
+            print_path(path)
 
 
 def seed_options(

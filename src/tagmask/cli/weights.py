@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tagmask.cli.console import report_errors
+from tagmask.cli.console import print_path, report_errors, show
 
 if TYPE_CHECKING:
     from tagmask.clip.inspection import Inspection
@@ -52,7 +52,7 @@ def list_(
                 }
                 typer.echo(json.dumps(record))
             else:
-                typer.echo(f"{entry.name:<36}{entry.activation:<11}{path or '-'}")
+                show(f"{entry.name:<36}{entry.activation:<11}{path or '-'}")
 
 
 @weights_app.command()
@@ -75,7 +75,7 @@ def get(names: Names) -> None:
                 raise WeightsError(
                     f"There is no file or folder {path}. See `tagmask weights list` for the known names."
                 )
-            typer.echo(str(path))
+            print_path(path)
 
 
 @weights_app.command()
@@ -91,13 +91,13 @@ def check(names: Names) -> None:
         from tagmask.errors import WeightsError
 
         for name in names:
-            typer.echo(name)
+            show(name)
             try:
                 faults = _print_inspection(inspect_weights(name))
             except WeightsError as error:
                 faults = (str(error),)
             for fault in faults:
-                typer.echo(f"! {fault}")
+                show(f"! {fault}")
             failed += bool(faults)
     raise typer.Exit(1 if failed else 0)
 
@@ -120,7 +120,7 @@ def _print_inspection(inspection: "Inspection") -> tuple[str, ...]:
         "mean, std": f"{_triple(metadata.mean)}; {_triple(metadata.std)} ({', '.join(mean_sources)})",
     }
     for key, value in rows.items():
-        typer.echo(f"  {key:<12}{value}")
+        show(f"  {key:<12}{value}")
     return inspection.faults
 
 

@@ -2,14 +2,14 @@
 
 import gzip
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
 from tagmask.checks import check_choice
 from tagmask.errors import InputError
 
-__all__ = ["parse_tags", "read_ids", "read_tags", "shipped_tags"]
+__all__ = ["line_names", "parse_tags", "read_ids", "read_tags", "shipped_tags"]
 
 
 def read_ids(path: Path) -> tuple[str, ...]:
@@ -31,7 +31,10 @@ def read_ids(path: Path) -> tuple[str, ...]:
 
 
 def read_tags(path: Path, classes: int) -> Mapping[str, tuple[int, ...]]:
-    """Read tags by image name (without folder and extension), in the order of each line.
+    """Read tags by the name that begins each line, in the order of the line.
+
+    A name is an image's whole relative name without its ending (`train/1`), or only its last part (`1`);
+    `line_names` finds the images that are meant.
 
     Args:
         path: the file.
@@ -58,6 +61,57 @@ def parse_tags(text: str, what: str, classes: int) -> Mapping[str, tuple[int, ..
             raise InputError(f"Line {number} of {what} is the second for image {name!r}. Keep one.")
         tags_of[name] = tags
     return tags_of
+
+
+def line_names(
+    names: Sequence[str], files: Sequence[Path], lines: Container[str], what: str = "The tag file"
+) -> list[str | None]:
+    """Find the line of each image: that of its whole name, else that of the name's last part.
+
+    Args:
+        names: relative names without endings.
+        files: the images, for error messages.
+        lines: the names that begin the file's lines.
+        what: the file, for error messages.
+
+    Returns:
+        The name that begins each image's line; None for an image without one.
+
+    Raises:
+        InputError: a line may mean two of the images.
+
+    Example:
+        >>> line_names(["train/1", "val/2"], [Path("1.png"), Path("2.png")], {"train/1", "2"})
+        ['train/1', '2']
+    """
+    found: list[str | None] = []
+    named: dict[str, list[int]] = {}
+    ending: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        named.setdefault(name, []).append(i)
+        ending.setdefault(_last(name), []).append(i)
+    for name in names:
+        line = name if name in lines else _last(name)
+        found.append(line if line in lines else None)
+        # A last part must be one image's alone, even where the others have lines of their own.
+        meant = named[name] if line == name else ending[line]
+        if found[-1] is not None and len(meant) > 1:
+            first, second, *_ = meant
+            raise InputError(
+                _ambiguous(what, line, (names[first], names[second]), (files[first], files[second]))
+            )
+    return found
+
+
+def _ambiguous(what: str, line: str, names: tuple[str, str], files: tuple[Path, Path]) -> str:
+    problem = f"{what} has a line for {line!r}, which may mean {files[0]} or {files[1]}."
+    if names[0] == names[1]:
+        return f"{problem} Rename one of them, or give the folder that holds both folders."
+    return f"{problem} Write whole names, such as {names[0]!r} and {names[1]!r}."
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def shipped_tags(name: str, classes: int) -> Mapping[str, tuple[int, ...]]:

@@ -4,7 +4,8 @@
       classes.txt            one class per line, in index order from 0 (or classes.json)
       images/a.jpg           any subfolder, any format
       masks/a.png            same path and name; class indices, 255 (65535 in 16 bits) for no class
-      tags.txt               'a 0 3': indices of the classes present, from 0, without the background
+      tags.txt               'sub/a 0 3': indices of the classes present, from 0, without the background;
+                             the last part of a name, 'a', is enough where no other image has it
       val.txt                one name per line: the images of the split "val"
 
 Masks or tags may be missing, not both. A first class called "background" is not a tag.
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tagmask.data.folders import first_folder, missing, on_disk
-from tagmask.data.lists import read_ids, read_tags
+from tagmask.data.lists import line_names, read_ids, read_tags
 from tagmask.data.pixels import Codes
 from tagmask.data.sample import Dataset, Sample
 from tagmask.errors import InputError
@@ -36,17 +37,17 @@ def open_pairs(root: Path, split: str = "all") -> Dataset:
         split: "all", or the name of a list in `root`.
 
     Raises:
-        InputError: no images, no classes, neither masks nor tags, two images with the same name, or a list
-            that names a missing image.
+        InputError: no images, no classes, neither masks nor tags, two images with the same name, a list
+            that names a missing image, or a line of tags that may mean two images.
     """
     folder = first_folder(root, ["images"], "images")
-    classes = _classes(root)
+    classes, ignore = _classes(root)
     tag_classes = classes[1:] if classes[0] == "background" else classes
     masks, tagged = root / "masks", root / "tags.txt"
     if not masks.is_dir() and not tagged.is_file():
         raise missing(f"No {masks} and no {tagged}; at least one is needed", root)
-    tags = read_tags(tagged, len(tag_classes)) if tagged.is_file() else None
     images = _images(folder)
+    tags = _tags(tagged, images, len(tag_classes)) if tagged.is_file() else None
     ids = tuple(images) if split == "all" else read_ids(root / f"{split}.txt")
     absent = [id_ for id_ in ids if id_ not in images]
     if absent:
@@ -54,15 +55,14 @@ def open_pairs(root: Path, split: str = "all") -> Dataset:
             f"{len(absent)} of {len(ids)} ids of {root / f'{split}.txt'} have no image in {folder}, such as "
             f"{absent[0]!r}. Write paths relative to {folder}, without extension."
         )
-    wide = len(classes) > 255
-    meaning = _meaning(len(classes), 65535 if wide else 255)
+    meaning = _meaning(len(classes), ignore)
     samples = [_sample(images[id_], id_, masks if masks.is_dir() else None, meaning, tags) for id_ in ids]
     return Dataset(
         root.resolve().name,
         classes if masks.is_dir() else (),
         tag_classes if tags is not None else (),
         samples,
-        65535 if wide else 255,
+        ignore,
     )
 
 
@@ -73,19 +73,27 @@ def _meaning(classes: int, ignore: int) -> Codes:
 def _sample(
     image: Path, id_: str, masks: Path | None, meaning: Codes, tags: Mapping[str, tuple[int, ...]] | None
 ) -> Sample:
-    present = tags.get(id_, tags.get(Path(id_).name)) if tags is not None else None
+    present = tags.get(id_) if tags is not None else None
     mask = masks / f"{id_}.png" if masks is not None else None
     return on_disk(id_, image, mask, meaning, None if present is None else tuple(sorted(present)))
 
 
-def _classes(root: Path) -> tuple[str, ...]:
+def _tags(file: Path, images: Mapping[str, Path], classes: int) -> Mapping[str, tuple[int, ...]]:
+    """Read the tags by whole relative name."""
+    tags = read_tags(file, classes)
+    lines = line_names(list(images), list(images.values()), tags, str(file))
+    return {id_: tags[line] for id_, line in zip(images, lines, strict=True) if line is not None}
+
+
+def _classes(root: Path) -> tuple[tuple[str, ...], int]:
+    """Read the names of the masks' values, and the value of no class."""
     text_file, json_file = root / "classes.txt", root / "classes.json"
+    stated = None
     try:
         if text_file.is_file():
             names = [line.strip() for line in text_file.read_text(encoding="utf-8-sig").splitlines()]
         else:
-            content = json.loads(json_file.read_text(encoding="utf-8"))
-            names = [str(c["name"]) for c in sorted(content["classes"], key=lambda c: c["index"])]
+            names, stated = _from_json(json_file.read_bytes())
     except OSError as error:
         raise missing(f"No {text_file} (one class per line) and no {json_file}", root) from error
     except (ValueError, KeyError, TypeError) as error:
@@ -96,7 +104,19 @@ def _classes(root: Path) -> tuple[str, ...]:
         raise InputError(
             f"{text_file} is empty, or has an empty or repeated line. Name each class once, one per line."
         )
-    return tuple(names)
+    return tuple(names), (255 if len(names) <= 255 else 65535) if stated is None else stated
+
+
+def _from_json(content: bytes) -> tuple[list[str], int | None]:
+    """Read `classes.json`: of a run, or of an earlier version, which may say "nothing" for "ignore_index"."""
+    described = json.loads(content)
+    name_of = {int(entry["index"]): str(entry["name"]) for entry in described["classes"]}
+    if sorted(name_of) != list(range(len(described["classes"]))):
+        raise ValueError("it does not name each index from 0 once")
+    stated = described.get("ignore_index", described.get("nothing"))
+    if stated is not None and not len(name_of) <= int(stated) <= 65535:
+        raise ValueError(f"{stated} cannot be the value of pixels without a class")
+    return [name_of[index] for index in range(len(name_of))], None if stated is None else int(stated)
 
 
 def _images(folder: Path) -> dict[str, Path]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from tagmask.errors import InputError, OutputError
-from tagmask.runs.names import printable
+from tagmask.printable import printable
 from tagmask.runs.rows import RESULT_COLUMNS, ImageRow, ReviewState, row_of
 
 __all__ = ["MIGRATIONS", "SCHEMA_VERSION", "RunDatabase", "is_database"]

@@ -5,7 +5,7 @@ import traceback
 from pathlib import Path
 
 from tagmask.errors import TagmaskError
-from tagmask.runs.names import printable
+from tagmask.printable import printable
 from tagmask.runs.ordered_map import out_of_memory
 
 __all__ = ["FailureGuard", "RepeatedFailure", "reason_of"]

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path, PurePath
 
 from tagmask.errors import InputError
-from tagmask.runs.names import printable
+from tagmask.printable import printable
 
 __all__ = ["RESULTS_VERSION", "RunIdentity", "differences", "is_run_file", "read_identity", "to_json"]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tagmask.errors import InputError, OutputError
 from tagmask.files import unwritable
-from tagmask.runs.names import printable
+from tagmask.printable import printable
 
 try:
     import fcntl

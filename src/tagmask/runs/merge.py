@@ -9,11 +9,12 @@ from itertools import groupby
 from pathlib import Path
 
 from tagmask.errors import InputError, OutputError
+from tagmask.printable import printable
 from tagmask.runs.classes import Classes
 from tagmask.runs.folder import RunFolder
 from tagmask.runs.identity import differences
 from tagmask.runs.lock import holder_of
-from tagmask.runs.names import fold, free_name, printable
+from tagmask.runs.names import fold, free_name
 from tagmask.runs.ownership import check_ours, is_run_folder, outputs_present
 from tagmask.runs.reader import Run
 from tagmask.runs.rows import RESULT_COLUMNS, ImageRow, result_columns

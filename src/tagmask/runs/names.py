@@ -1,4 +1,4 @@
-"""Names of images: as keys of a database, as names of outputs, and as text that a terminal may show."""
+"""Names of images: as keys of a database, and as names of outputs."""
 
 import os
 import re
@@ -6,33 +6,12 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
+from tagmask.printable import printable
 from tagmask.runtime.folders import FoundImage, output_names
 
 __all__ = ["fold", "free_name", "image_keys", "printable", "text_names"]
 
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
-    "\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"  # line separators, direction overrides
-    "\ud800-\udfff]"  # bytes that are no text
-)
 _BROKEN = re.compile("[\udc80-\udcff]")
-
-
-def printable(text: str) -> str:
-    r"""Escape what must not reach a terminal: control characters, direction overrides, broken bytes.
-
-    Example:
-        >>> printable("a\x1b]0;owned\x07\n\udce9.png")
-        'a\\x1b]0;owned\\x07\\n\\xe9.png'
-    """
-    return _UNSAFE.sub(_escaped, text)
-
-
-def _escaped(found: re.Match[str]) -> str:
-    char = found[0]
-    if _BROKEN.fullmatch(char):
-        return f"\\x{ord(char) - 0xDC00:02x}"
-    return char.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def image_keys(found: Sequence[FoundImage], known: Callable[[], dict[str, Path]] = dict) -> list[str]:
