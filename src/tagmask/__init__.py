@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from tagmask.clip.load import Clip, load
     from tagmask.resolve import recipe, recipes
     from tagmask.results import Segmentation, Tags
+    from tagmask.runs.reader import Run
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Clip",
+    "Run",
     "Segmentation",
     "Segmenter",
     "Tagger",
@@ -38,6 +40,7 @@ __all__ = [
 
 _LAZY_NAMES = {
     "Clip": ("tagmask.clip.load", "Clip"),
+    "Run": ("tagmask.runs.reader", "Run"),
     "Segmentation": ("tagmask.results", "Segmentation"),
     "Segmenter": ("tagmask.api", "Segmenter"),
     "Tagger": ("tagmask.api", "Tagger"),

@@ -367,7 +367,9 @@ class Segmenter:
     def _result(self, result: LabelledImage) -> Segmentation:
         dtype = np.uint8 if ignore_index_for(len(self.words)) == 255 else np.uint16
         labels = result.labels.astype(dtype)
-        sure = None if result.winning is None else result.winning.summarise(labels, self.words, self.background)
+        sure = (
+            None if result.winning is None else result.winning.summarise(labels, self.words, self.background)
+        )
         return Segmentation(
             words=self.words,
             labels=labels,

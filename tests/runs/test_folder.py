@@ -11,7 +11,7 @@ from tagmask.runs import folder as module
 from tagmask.runs.classes import Classes
 from tagmask.runs.folder import RunFolder, RunStopped
 from tagmask.runs.identity import RunIdentity
-from tagmask.runs.ownership import leave_out_outputs
+from tagmask.runs.ownership import claim_output, leave_out_outputs
 from tagmask.runs.reader import Run
 from tagmask.runs.rows import ImageResult
 from tagmask.runs.shards import Shard
@@ -309,14 +309,14 @@ def test_shards_have_the_names_of_the_full_listing(run, photos, tmp_path):
 
 def test_outputs_beside_the_images_are_claimed_once_and_never_taken(run):
     with opened(run) as folder:
-        path = folder.claim_output("annotations.json")
+        path = claim_output(folder.path, "annotations.json")
         path.write_text("ours")
-        assert folder.claim_output("annotations.json") == path
+        assert claim_output(folder.path, "annotations.json") == path
         (run / "other.json").write_text("of a person")
         with pytest.raises(InputError, match="in the way"):
-            folder.claim_output("other.json")
+            claim_output(folder.path, "other.json")
     with opened(run) as folder:
-        folder.claim_output("annotations.json")
+        claim_output(folder.path, "annotations.json")
 
 
 def test_classes_say_what_masks_hold_and_changed_ones_are_refused(run):

@@ -1,16 +1,50 @@
-"""`tagmask export`: export a trained student to ONNX."""
+"""`tagmask export`: a run for other tools, or a trained student to ONNX."""
 
+import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
 
+from tagmask.checks import check_choice
 from tagmask.cli.console import message, print_path
 from tagmask.errors import InputError
+from tagmask.exporters import EXPORTERS
+from tagmask.runs.ownership import claim_output
+from tagmask.runs.reader import Run
 from tagmask.types import Size
 from tagmask.weak.export import check_onnx, export_onnx, needs_onnx
 from tagmask.weak.students.student_file import load_student
 
-__all__ = ["export_student", "read_size"]
+__all__ = ["export_run", "export_student", "read_size"]
+
+
+def export_run(path: Path, to: str, out: Path | None) -> None:
+    """Write a run in each format, and print the paths of the files.
+
+    Args:
+        path: the run folder.
+        to: formats, separated by commas.
+        out: folder to write to; None: the run's own.
+
+    Raises:
+        InputError: an unknown format, a folder that is not a run, or a file in the way.
+        OutputError: a file cannot be written.
+    """
+    names = [name.strip() for name in to.split(",")]
+    for name in names:
+        check_choice("format", name, tuple(EXPORTERS))
+        EXPORTERS[name].check()
+    with Run(path) as run:
+        for name in names:
+            exporter = EXPORTERS[name]
+            if out is None:
+                target = claim_output(path, exporter.file_name)
+            else:
+                target = out / exporter.file_name
+                if os.path.lexists(target):
+                    raise InputError(f"{target} is in the way. Move it away, or give another --out.")
+            exporter.write(run, target)
+            print_path(target)
 
 
 def export_student(

@@ -9,27 +9,18 @@ from typing import Annotated
 import typer
 
 from tagmask import __version__
-from tagmask.cli.arguments import background_words, load_weights, read_words, require_words
+from tagmask.cli.arguments import load_weights, read_words
 from tagmask.cli.bench import bench_app
 from tagmask.cli.console import report_errors
 from tagmask.cli.data import data_app
+from tagmask.cli.mask_command import mask
 from tagmask.cli.options import (
     ActivationOption,
-    AsOption,
-    Background,
     Device,
-    NoBackground,
-    Paths,
     Precision,
     PrecisionOption,
-    RecipeName,
-    Refine,
-    TagFormat,
     Weights,
-    Words,
-    Workers,
 )
-from tagmask.cli.mask_command import mask
 from tagmask.cli.run_commands import export, merge
 from tagmask.cli.tag_command import tag
 from tagmask.cli.train import train_app

@@ -4,8 +4,6 @@ import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import typer
-
 from tagmask.api import Segmenter
 from tagmask.cli.console import bold, message
 from tagmask.cli.options import Refine
@@ -15,11 +13,11 @@ from tagmask.exporters import EXPORTERS
 from tagmask.files import ensure_folder
 from tagmask.images import read_image
 from tagmask.masks import index_png
+from tagmask.printable import printable
 from tagmask.results import Segmentation
 from tagmask.runs.describe import classes_of, segmenter_identity
 from tagmask.runs.folder import RunFolder
-from tagmask.runs.names import printable
-from tagmask.runs.ownership import leave_out_outputs
+from tagmask.runs.ownership import claim_output, leave_out_outputs
 from tagmask.runs.planning import ImageTask
 from tagmask.runs.producer import Produced
 from tagmask.runs.reader import Run
@@ -86,7 +84,7 @@ def mask_images(
 
     def show(produced: Produced) -> str:
         assert produced.result is not None  # only images that are done are shown
-        path = bold(printable(str(produced.task.found.path)))
+        path = bold(str(produced.task.found.path))
         return f"{path}: {_shares(produced.result)} -> {printable(str(_mask_path(out, produced.task)))}"
 
     with (
@@ -95,10 +93,10 @@ def mask_images(
     ):
         totals = run_images(run, run.plan(images, again=again, shard=shard), work, workers=workers, show=show)
         for name in exported:
-            target = run.claim_output(EXPORTERS[name].file_name)
+            target = claim_output(out, EXPORTERS[name].file_name)
             with Run(out) as written:
                 EXPORTERS[name].write(written, target)
-            message(f"Written: {printable(str(target))}.")
+            message(f"Written: {target}.")
     return totals.failed
 
 

@@ -59,7 +59,10 @@ def mask(
         typer.Option(metavar="NAME", help="Refine masks: none, pamr or crf. Default: the recipe's."),
     ] = None,
     format_: Annotated[
-        str, typer.Option("--format", metavar="LIST", help="png, or with more formats of `tagmask export`, as in png,coco.")
+        str,
+        typer.Option(
+            "--format", metavar="LIST", help="png, or with more formats of `tagmask export`, as in png,coco."
+        ),
     ] = "png",
     threshold: Annotated[
         float | None,

@@ -14,7 +14,6 @@ from tagmask.cli.console import message, report_failure, with_progress
 from tagmask.errors import OutputError
 from tagmask.runs.failures import RepeatedFailure
 from tagmask.runs.folder import RunFolder, RunStopped
-from tagmask.runs.names import printable
 from tagmask.runs.ordered_map import shared_threads
 from tagmask.runs.planning import Plan
 from tagmask.runs.producer import Produced, Terminated, Work, produce, sigterm_raises, workers_finished
@@ -57,7 +56,7 @@ def run_images(
     totals = Totals()
     began = time.monotonic()
     if plan.done or plan.vanished:
-        message(f"{printable(plan.summary())}.")
+        message(f"{plan.summary()}.")
     workers = max(1, min(workers, plan.todo))
     produced = produce(run, plan, work, workers=workers, threads=shared_threads(workers))
     for each in with_progress(produced, plan.todo, failures=lambda: totals.failed):
@@ -85,14 +84,14 @@ def _summary(run: RunFolder, plan: Plan, totals: Totals, seconds: float) -> None
     speed = f" in {_duration(seconds)}" if totals.done else ""
     message(f"{totals.done} of {plan.total} images done{speed}{earlier}{failed}.")
     if totals.doubtful and plan.total > _LEAST_CONFIDENT:
-        shown = ", ".join(f"{printable(name)} ({confidence:.2f})" for confidence, name in totals.doubtful)
+        shown = ", ".join(f"{name} ({confidence:.2f})" for confidence, name in totals.doubtful)
         message(f"Least confident: {shown}.")
     if totals.done and totals.only_background == totals.done:
         message(
             "Every image came out as background. Lower --threshold, give --no-background, or check the "
             "words and the weights."
         )
-    message(f"Results are in {printable(str(run.path))}.")
+    message(f"Results are in {run.path}.")
 
 
 def _duration(seconds: float) -> str:
@@ -113,7 +112,7 @@ def stops_reported(out: Path) -> Iterator[None]:
         with sigterm_raises():
             yield
     except (KeyboardInterrupt, Terminated) as error:
-        message(f"Stopped. What is done is kept in {printable(str(out))}; run the same command to go on.")
+        message(f"Stopped. What is done is kept in {out}; run the same command to go on.")
         _exit(143 if isinstance(error, Terminated) else 130)
     except (RunStopped, RepeatedFailure, OutputError) as error:
         message(f"tagmask: {error}")

@@ -1,23 +1,38 @@
 """`tagmask tag`: tag images, print and write the results."""
 
-import json
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import typer
 
 from tagmask.api import Tagger
 from tagmask.catalogue import method_of
-from tagmask.cli.console import bold, green, print_summary, report_failure, report_if_stopped, with_progress
-from tagmask.errors import InputError
+from tagmask.cli.console import (
+    message,
+    print_summary,
+    report_failure,
+    report_if_stopped,
+    with_progress,
+)
+from tagmask.cli.options import TagFormat
+from tagmask.cli.runs import run_images, stops_reported
+from tagmask.cli.tag_output import is_one_file, output_file, print_json, record_of, table_of
+from tagmask.errors import ImageError, InputError, TagmaskError
+from tagmask.files import ensure_folder
+from tagmask.images import read_image
 from tagmask.resolve import recipe as recipe_called
 from tagmask.results import Tags
-from tagmask.runs.ordered_map import Outcome, ordered_map, shared_threads
+from tagmask.runs.describe import tagger_identity
+from tagmask.runs.failures import reason_of
+from tagmask.runs.folder import RunFolder
+from tagmask.runs.ordered_map import ordered_map, shared_threads
+from tagmask.runs.ownership import leave_out_outputs
+from tagmask.runs.planning import ImageTask
+from tagmask.runs.producer import Produced
+from tagmask.runs.rows import ImageResult
+from tagmask.runs.shards import Shard
 from tagmask.runtime.folders import FoundImage
-from tagmask.runtime.lines import json_lines, partial_path
-from tagmask.runtime.tag_files import names_to_write, tag_lines
+from tagmask.runtime.lines import partial_path
 
 __all__ = ["tag_images", "tag_settings"]
 
@@ -42,106 +57,122 @@ def tag_images(
     *,
     as_json: bool,
     out: Path | None,
-    paper: bool,
+    format_: TagFormat | None,
     workers: int = 1,
+    again: bool = False,
+    shard: Shard | None = None,
 ) -> int:
     """Tag every image, print each result as it is ready, and return the number of failures.
 
+    Args:
+        images: the full listing; outputs of runs among them are left out.
+        make_tagger: loads the weights; called after the cheap checks.
+        as_json: print JSON instead of tables.
+        out: a run folder or a file; see `is_one_file`.
+        format_: of the file; None: by its ending.
+        workers: images at once.
+        again: in a run folder, tag images again that are done.
+        shard: in a run folder, tag only this part of the images.
+
     Raises:
-        InputError: the output format does not fit the images or the other options.
+        InputError: the output does not fit the images or the other options.
+        OutputError: it cannot be written.
     """
-    failed = 0
-    if paper and out is None:
+    into_run = out is not None and not is_one_file(out, format_)
+    if format_ is TagFormat.paper and out is None:
         raise InputError("--format paper needs --out. Give --out tags.txt.")
-    names = dict(zip(images, names_to_write(images), strict=True)) if paper else {}
+    if (again or shard is not None) and not into_run:
+        raise InputError("--again and --shard need a run folder. Give --out FOLDER.")
     if not images:
         make_tagger()
         return 0
-    with _output(out, names) as write_outcome:
-        tagger = make_tagger()
+    images = leave_out_outputs(images, out if into_run else None)
+    if out is not None and into_run:
+        return _tag_into_run(images, make_tagger, out, as_json, workers, again, shard)
+    return _tag_into_file(images, make_tagger, out, format_, as_json, workers)
+
+
+def _tag_into_file(
+    images: list[FoundImage],
+    make_tagger: Callable[[], Tagger],
+    out: Path | None,
+    format_: TagFormat | None,
+    as_json: bool,
+    workers: int,
+) -> int:
+    by_ending = TagFormat.csv if out is not None and out.suffix.lower() == ".csv" else TagFormat.json
+    failed = 0
+    with output_file(out, images, format_ or by_ending) as write:
+        tagger = _checked(make_tagger())
+
+        def work(image: FoundImage) -> Tags:
+            try:
+                return tagger(image.path)
+            except (TagmaskError, MemoryError):
+                raise
+            except Exception as error:  # an image must not end the run
+                raise ImageError(reason_of(error)) from error
+
         with report_if_stopped(out and partial_path(out)):
             workers = min(workers, len(images))
-            work = ordered_map(
-                images, lambda image: tagger(image.path), workers=workers, threads=shared_threads(workers)
-            )
-            for outcome in with_progress(work, len(images)):
-                record = _record(outcome)
-                write_outcome(outcome)
-                if outcome.result is None:
+            outcomes = ordered_map(images, work, workers=workers, threads=shared_threads(workers))
+            for outcome in with_progress(outcomes, len(images)):
+                path, tags = outcome.item.path, outcome.result
+                write(outcome.item, tags, outcome.reason)
+                if tags is None:
                     failed += 1
-                    report_failure(outcome.item.path, outcome.reason)
+                    report_failure(path, outcome.reason)
                 elif not as_json:
-                    typer.echo(_table(str(outcome.item.path), outcome.result))
+                    typer.echo(table_of(str(path), tags))
                 if as_json:
-                    typer.echo(_json(record))
+                    typer.echo(print_json(record_of(str(path), tags, outcome.reason)))
     print_summary(len(images), failed, out)
     return failed
 
 
-@contextmanager
-def _output(
-    out: Path | None, names: Mapping[FoundImage, str]
-) -> Iterator[Callable[[Outcome[FoundImage, Tags]], None]]:
-    """Open the output file and yield a function that writes one image's outcome to it.
+def _tag_into_run(
+    images: list[FoundImage],
+    make_tagger: Callable[[], Tagger],
+    out: Path,
+    as_json: bool,
+    workers: int,
+    again: bool,
+    shard: Shard | None,
+) -> int:
+    ensure_folder(out)
+    tagger = _checked(make_tagger())
+    in_work: dict[int, Tags] = {}
+    """Tags that are not printed yet."""
 
-    Args:
-        out: the file, if there is one.
-        names: each image's name in a tag file; JSON lines if empty.
-    """
-    if out is None:
-        yield lambda outcome: None
-    elif names:
-        with tag_lines(out) as write_tags:
+    def work(task: ImageTask) -> ImageResult:
+        pixels = read_image(task.found.path)
+        tags = tagger(pixels)
+        record = record_of("", tags, None)
+        in_work[task.id] = tags
+        return ImageResult(
+            width=pixels.shape[1],
+            height=pixels.shape[0],
+            tags=tags.names,
+            scores=dict(zip(tags.words, (round(score, 6) for score in tags.scores.tolist()), strict=True)),
+            absent=[word for c, word in enumerate(tags.words) if c not in tags.chosen],
+            record={name: record[name] for name in ("threshold", "thresholds") if name in record},
+        )
 
-            def write_tags_of(outcome: Outcome[FoundImage, Tags]) -> None:
-                if outcome.result is not None:
-                    write_tags(names[outcome.item], outcome.result.chosen)
+    def show(produced: Produced) -> str:
+        path, tags = str(produced.task.found.path), in_work.pop(produced.task.id)
+        return print_json(record_of(path, tags, None)) if as_json else table_of(path, tags)
 
-            yield write_tags_of
-    else:
-        with json_lines(out) as write:
-            yield lambda outcome: write(_record(outcome))
-
-
-def _json(record: dict[str, object]) -> str:
-    # Escape for terminals that cannot show all of Unicode; JSON readers see no difference.
-    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    return json.dumps(record, ensure_ascii=not unicode)
-
-
-def _record(outcome: Outcome[FoundImage, Tags]) -> dict[str, object]:
-    path = str(outcome.item.path)
-    if outcome.result is None:
-        return {"path": path, "error": outcome.reason}
-    tags = outcome.result
-    record: dict[str, object] = {"path": path, "tags": list(tags.names)}
-    record["scores"] = _rounded(tags.words, tags.scores.tolist())
-    record["threshold"] = round(tags.threshold, 6)
-    if tags.thresholds is not None:
-        record["thresholds"] = _rounded(tags.words, tags.thresholds)
-    return record
+    with stops_reported(out), RunFolder.open(out, tagger_identity(tagger)) as run:
+        plan = run.plan(images, again=again, shard=shard)
+        return run_images(run, plan, work, workers=workers, show=show).failed
 
 
-def _rounded(words: Sequence[str], values: Iterable[float]) -> dict[str, float]:
-    return {word: round(float(value), 6) for word, value in zip(words, values, strict=True)}
-
-
-def _table(path: str, tags: Tags) -> str:
-    """Format the tags in a line, then every word's score, best first, with the threshold in its place."""
-    names = ", ".join(tags.names) or "none of the words"
-    rows = [f"{bold(path)}: {names}"]
-    order = sorted(range(len(tags.words)), key=lambda c: (-float(tags.scores[c]), c))
-    if tags.thresholds is not None:
-        return "\n".join([*rows, *(f"{_row(tags, c)}  (over {tags.thresholds[c]:.3f})" for c in order)])
-    above = [c for c in order if tags.scores[c] > tags.threshold]
-    for c in above:
-        rows.append(_row(tags, c))
-    rows.append(f"  {tags.threshold:.3f}  ---- threshold ----")
-    for c in order[len(above) :]:
-        rows.append(_row(tags, c))
-    return "\n".join(rows)
-
-
-def _row(tags: Tags, c: int) -> str:
-    row = f"  {tags.scores[c]:.3f}  {tags.words[c]}"
-    return green(f"{row}  *") if c in tags.chosen else row
+def _checked(tagger: Tagger) -> Tagger:
+    """Warn if every image will get the only word as its tag."""
+    recipe = tagger.recipe
+    if len(tagger.words) == 1 and recipe.min_score is None and not recipe.thresholds:
+        message(
+            f"note: With one word, every image is tagged {tagger.words[0]!r}: tags are chosen relative to "
+            "the other words. Add words, or give --min-score or --calibrate."
+        )
+    return tagger

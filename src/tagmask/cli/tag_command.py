@@ -1,3 +1,32 @@
+"""The options of `tagmask tag`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tagmask.cli.arguments import background_words, load_weights, read_words, require_words
+from tagmask.cli.console import report_errors
+from tagmask.cli.options import (
+    ActivationOption,
+    Again,
+    AsOption,
+    Background,
+    Device,
+    NoBackground,
+    Precision,
+    PrecisionOption,
+    RecipeName,
+    ShardOption,
+    TagFormat,
+    Weights,
+    Words,
+    Workers,
+)
+
+__all__ = ["tag"]
+
+
 def tag(
     paths: Annotated[
         list[Path] | None,
@@ -61,16 +90,25 @@ def tag(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also write the tags to FILE, one line per image."),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="RUN",
+            help="A run folder to keep the tags in. A name ending in .jsonl, .json, .csv or .txt, a device "
+            "or a pipe: one file instead, a line per image.",
+        ),
     ] = None,
     format_: Annotated[
-        TagFormat,
+        TagFormat | None,
         typer.Option(
             "--format",
             metavar="NAME",
-            help="Format of --out: json, or paper (lines IMAGE INDEX INDEX ..., classes from 0).",
+            help="Write one file: json (lines), csv, or paper (lines IMAGE INDEX INDEX ..., classes from 0). "
+            "Default: by the ending of --out.",
         ),
-    ] = TagFormat.json,
+    ] = None,
+    again: Again = False,
+    shard: ShardOption = None,
     as_: AsOption = None,
     workers: Workers = 2,
     device: Device = "auto",
@@ -88,6 +126,7 @@ def tag(
         from tagmask.cli.tag import tag_images, tag_settings
         from tagmask.cli.tag_adaptation import TagAdaptation
         from tagmask.resolve import tag_recipe
+        from tagmask.runs.shards import parse_shard
         from tagmask.runtime.folders import find_images
 
         settings = tag_settings(method, recipe, min_score, top, adapt=adapt)
@@ -117,9 +156,9 @@ def tag(
             make_tagger,
             as_json=as_json,
             out=out,
-            paper=format_ is TagFormat.paper,
+            format_=format_,
             workers=workers,
+            again=again,
+            shard=None if shard is None else parse_shard(shard),
         )
     raise typer.Exit(1 if failed else 0)
-
-

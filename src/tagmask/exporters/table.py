@@ -13,7 +13,8 @@ from tagmask.runs.rows import ImageRow
 __all__ = ["write_csv"]
 
 _COLUMNS = (
-    "image", "output", "status", "error", "tags", "absent", "confidence", "shares", "scores", "review", "stale",
+    "image", "output", "status", "error", "tags", "absent", "confidence", "shares", "scores", "review",
+    "stale",
 )  # fmt: skip
 
 

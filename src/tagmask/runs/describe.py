@@ -31,7 +31,10 @@ def segmenter_identity(
         tags: the given tags of each image, if there are any; a hash of them decides.
         metadata: recorded without being part of the fingerprint.
     """
-    fields = {**_fields(segmenter.clip, segmenter.recipe.flat()), "tags": None if tags is None else _hash(tags)}
+    fields = {
+        **_fields(segmenter.clip, segmenter.recipe.flat()),
+        "tags": None if tags is None else _hash(tags),
+    }
     return RunIdentity(kind, fields, _metadata(segmenter.clip, metadata))
 
 

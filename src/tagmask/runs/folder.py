@@ -13,7 +13,6 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -22,7 +21,7 @@ from tagmask.files import ensure_folder, write_bytes
 from tagmask.runs.classes import Classes, read_classes
 from tagmask.runs.database import RunDatabase
 from tagmask.runs.failures import reason_of
-from tagmask.runs.identity import RunIdentity, read_identity
+from tagmask.runs.identity import RunIdentity
 from tagmask.runs.lock import RunLock
 from tagmask.runs.mounts import is_network_folder
 from tagmask.runs.ownership import check_ours, sweep_parts
@@ -174,27 +173,6 @@ class RunFolder:
         self.check()
         self._record(lambda: self.database.fail(image.id, reason, seconds))
         return reason
-
-    def claim_output(self, name: str) -> Path:
-        """Where to write a file beside the images' own, such as `annotations.json`, when the run is done.
-
-        Raises:
-            InputError: a file of that name is there which no run of this folder wrote.
-        """
-        target, run_file = self.path / name, self.path / "run.json"
-        recorded = read_identity(run_file)
-        claimed = recorded.metadata.get("outputs", [])
-        if not isinstance(claimed, list) or name not in claimed:
-            if os.path.lexists(target):
-                raise InputError(
-                    f"{target} is in the way: it was not written by this run, and is never overwritten. Move "
-                    "it away."
-                )
-            outputs = [*(claimed if isinstance(claimed, list) else []), name]
-            write_bytes(
-                run_file, replace(recorded, metadata={**recorded.metadata, "outputs": outputs}).encode()
-            )
-        return target
 
     def check(self) -> None:
         """See that the folder is still there and still this run's.

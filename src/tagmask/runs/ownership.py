@@ -5,9 +5,11 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from tagmask.errors import InputError
+from tagmask.files import write_bytes
 from tagmask.runs.identity import RunIdentity, differences, is_run_file, read_identity
 from tagmask.runs.lock import process_is_alive
 from tagmask.runtime.folders import FoundImage
@@ -15,6 +17,7 @@ from tagmask.runtime.folders import FoundImage
 __all__ = [
     "IMAGE_FOLDERS",
     "check_ours",
+    "claim_output",
     "is_run_folder",
     "leave_out_outputs",
     "outputs_present",
@@ -61,6 +64,27 @@ def check_ours(path: Path, identity: RunIdentity) -> None:
             output.is_dir() and not output.is_symlink() and not _entries(output)
         ):
             raise _foreign(path, name)
+
+
+def claim_output(path: Path, name: str) -> Path:
+    """Return where to write a file of the whole run, such as `annotations.json`; `run.json` lists it.
+
+    Args:
+        path: the run folder.
+        name: of the file.
+
+    Raises:
+        InputError: a file of that name is there which no run of this folder wrote.
+    """
+    target, run_file = path / name, path / "run.json"
+    recorded = read_identity(run_file)
+    claimed = recorded.metadata.get("outputs", [])
+    if not isinstance(claimed, list) or name not in claimed:
+        if os.path.lexists(target):
+            raise _foreign(path, name)
+        outputs = [*(claimed if isinstance(claimed, list) else []), name]
+        write_bytes(run_file, replace(recorded, metadata={**recorded.metadata, "outputs": outputs}).encode())
+    return target
 
 
 def leave_out_outputs(found: Sequence[FoundImage], out: Path | None = None) -> list[FoundImage]:
