@@ -326,7 +326,7 @@ def test_lower_precisions_stay_close(
 
 def test_windows_smaller_than_a_patch_are_refused(sclip_model: Clip, shapes: list[np.ndarray]) -> None:
     with pytest.raises(
-        InputError, match="Crop is 15 pixels, but a patch of these weights has 16. Use a crop of at least 16"
+        InputError, match=r"Crop is 15 pixels, but a patch of these weights has 16\. Use a crop of at least"
     ):
         tagmask.Segmenter(sclip_model, ["cat"], crop=15, stride=15)
     assert tagmask.Segmenter(sclip_model, ["cat"], crop=16, stride=16)(shapes[2]).labels.shape == (224, 224)
