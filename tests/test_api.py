@@ -325,7 +325,9 @@ def test_lower_precisions_stay_close(
 
 
 def test_windows_smaller_than_a_patch_are_refused(sclip_model: Clip, shapes: list[np.ndarray]) -> None:
-    with pytest.raises(InputError, match="crop is 15 pixels and a patch of these weights has 16"):
+    with pytest.raises(
+        InputError, match=r"Crop is 15 pixels, but a patch of these weights has 16\. Use a crop of at least"
+    ):
         tagmask.Segmenter(sclip_model, ["cat"], crop=15, stride=15)
     assert tagmask.Segmenter(sclip_model, ["cat"], crop=16, stride=16)(shapes[2]).labels.shape == (224, 224)
     assert tagmask.Segmenter(sclip_model, ["cat"], crop=None)(shapes[1]).labels.shape == (320, 200)

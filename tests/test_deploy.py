@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_program_with_tagmask(folder: Path) -> None:
     exec(compile(WITH_TAGMASK, "deploy.md", "exec"), {})
-    for name in ("mask.png", "seen.png"):
+    for name in ("mask.png", "overlay.png"):
         with PILImage.open(folder / name) as image:
             assert image.size == (100, 75)
 

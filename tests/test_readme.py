@@ -60,7 +60,7 @@ def test_program(program: str, folder: Path) -> None:
     exec(compile(program, "README.md", "exec"), {})
     if "mask.png" in program:
         assert (folder / "mask.png").exists()
-        assert (folder / "seen.png").exists()
+        assert (folder / "overlay.png").exists()
 
 
 def test_make_targets_exist() -> None:

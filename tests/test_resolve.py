@@ -339,7 +339,7 @@ def test_published_names() -> None:
         (["background", "cat"], None, None, {}, "'background' is the name of label 0"),
         (["cat"], ["cat, dog"], None, {}, "cat is both a word and a background text"),
         (["cat"], None, None, {"prob_thd": 1.5}, "prob_thd is 1.5. Give a number, from 0 to 1"),
-        (["cat"], None, None, {"crop": 32}, "stride 112 leaves gaps between windows of 32 pixels"),
+        (["cat"], None, None, {"crop": 32}, "Stride 112 leaves gaps between windows of 32 pixels"),
         (["cat"], None, None, {"pamr_dilations": ()}, "pamr_dilations is empty"),
         (["cat", 3], None, None, {}, "has 3, a int"),
         (["sky"], ["sky"], None, {}, "sky is both a word and a background text"),

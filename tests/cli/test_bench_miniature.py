@@ -173,9 +173,9 @@ def test_dataset_and_split_options(tmp_path: Path, opened: Opened) -> None:
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (("run", "sclip/voc22"), "did you mean sclip/voc21"),
+        (("run", "sclip/voc22"), "Did you mean sclip/voc21"),
         (("run", "sclip/voc21", "--set", "method=nobody"), "Unknown method 'nobody'"),
-        (("run", "sclip/voc21", "--set", "stride"), "give NAME=VALUE"),
+        (("run", "sclip/voc21", "--set", "stride"), "has no value. Give NAME=VALUE"),
         (("run", "sclip/voc20"), "no SegmentationClass"),
         (("run", "tagclip/voc2012", "--dataset", "coco2014", *QUICK), "20 .* has 80"),
         (("table", "tagclip-5"), "Did you mean tagclip-4"),

@@ -196,14 +196,17 @@ def test_cls_seg_masks_the_tags_it_finds(photos: Path, out: Path, sclip_model: C
             (*OPTIONS, "--method", "cls-seg", "--only-tags"),
             "--only-tags has no effect with cls-seg",
         ),
-        ((*OPTIONS, "--format", "png,yolo"), "--format is 'png,yolo'; give png, or png,coco"),
-        ((*OPTIONS, "--format", "coco"), "--format is 'coco'"),
-        ((*OPTIONS, "--format", ""), "--format is ''"),
+        ((*OPTIONS, "--format", "png,yolo"), "Invalid --format 'png,yolo'. Give png or png,coco"),
+        ((*OPTIONS, "--format", "coco"), "Invalid --format 'coco'"),
+        ((*OPTIONS, "--format", ""), "Invalid --format ''"),
         ((*OPTIONS, "--tags-file", "nowhere.txt"), "Tag file nowhere.txt cannot be read"),
         ((*OPTIONS, "--tags-file", "{photos}"), "cannot be read"),
         ((*OPTIONS, "--tags-file", "{photos}/../three.txt"), "has '3'. Give class indices from 0 to 2"),
         ((*OPTIONS, "--refine", "dcrf"), "'dcrf' is not one of 'none', 'pamr', 'crf'"),
-        (("--tags-file", "{photos}/../three.txt"), "no words to look for"),
+        (
+            ("--tags-file", "{photos}/../three.txt"),
+            "No words are given. Give -w cat -w dog, -w @FILE or --recipe NAME",
+        ),
     ],
 )
 def test_invalid_options_are_reported_before_anything_is_written(
@@ -219,7 +222,7 @@ def test_invalid_options_are_reported_before_anything_is_written(
 
 def test_only_tags_of_a_recipe_that_masks_tags_is_explained(photos: Path, out: Path) -> None:
     stderr = masked(photos, "--recipe", "cls-seg/voc2012", "--only-tags", "-o", out, code=2)
-    assert "among is no setting of cls-seg/voc2012, which masks tags" in stderr
+    assert "Unknown setting among of cls-seg/voc2012, which masks tags" in stderr
 
 
 # -- Refinement ---------------------------------------------------------------------------------------------

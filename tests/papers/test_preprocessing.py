@@ -60,7 +60,7 @@ def test_batches_hold_each_image_once_grouped_by_size(sclip_model: Clip, shapes:
 
 
 def test_unknown_input_and_contradictory_limits_are_refused() -> None:
-    with pytest.raises(InputError, match="input 'whole' is unknown; give one of centre, square, native"):
+    with pytest.raises(InputError, match=r"Unknown input 'whole'\. Give one of centre, square, native"):
         InputSettings(input="whole")
     with pytest.raises(InputError, match="min_patches 9 is greater than max_patches 4"):
         InputSettings(min_patches=9, max_patches=4)

@@ -46,7 +46,7 @@ def test_tags_keep_their_order(
 @pytest.mark.parametrize(
     ("tags", "message"),
     [
-        ([1, 1], r"tags \(1, 1\) repeat a class; give each class once"),
+        ([1, 1], r"Tags \(1, 1\) repeat a class\. Give each class once"),
         ([4], "a tag is 4. Give a whole number, from 0 to 3"),
         ([0, -1], "a tag is -1"),
         ([10**30], "a tag is 1000000000000"),

@@ -204,7 +204,7 @@ def fit(
     """
     if len(x) < 2:
         raise InputError(
-            f"Got {len(x)} patches to fit to; give 2 or more. Adapt to more images, or use other words."
+            f"Got {len(x)} patches to fit to. Give 2 or more. Adapt to more images, or use other words."
         )
     x, p, fallback = x.double(), p.double(), fallback.double()
     weights = torch.zeros_like(p).scatter_(1, owners[:, None], p.gather(1, owners[:, None]))

@@ -29,7 +29,7 @@ def tag_bars(tags: Tags, slots: Mapping[str, int], colours: Sequence[str]) -> st
     """
     if len(tags.words) != len(tags.scores):
         raise ShapeError(
-            f"There are {len(tags.words)} words and {len(tags.scores)} scores; give one score per word."
+            f"There are {len(tags.words)} words and {len(tags.scores)} scores. Give one score per word."
         )
     scores = np.nan_to_num(tags.scores.astype(np.float64), nan=-np.inf, posinf=1.0, neginf=-np.inf)
     order = sorted(range(len(tags.words)), key=lambda c: (-scores[c], c))

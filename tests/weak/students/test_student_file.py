@@ -75,7 +75,7 @@ def rewritten(file: Path, change: dict[str, str | None]) -> Path:
     [
         ({"format": None}, "is not a student file of this version: its format is None"),
         ({"format": "tagmask-student/2"}, "format is 'tagmask-student/2', not 'tagmask-student/1'"),
-        ({"student": "unet"}, "header cannot be read .student 'unet' is unknown"),
+        ({"student": "unet"}, "header cannot be read .Unknown student 'unet'. Give one of small, clip"),
         ({"words": None}, "header cannot be read .'words'"),
         ({"words": '{"a": 1}'}, "header cannot be read"),
         ({"mean": "[1, 2]"}, "header cannot be read"),
