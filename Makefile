@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test speed memory miniature tables clean
+.PHONY: demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test speed memory kill miniature tables clean
 
 demo: .venv/installed
 	$(BIN)/tagmask demo
@@ -55,6 +55,10 @@ speed: .venv/installed-test  # speed ratios to a plain implementation, on this m
 
 memory: .venv/installed-test  # memory curve of a benchmark run over 5,000 images
 	$(BIN)/python -m benchmarks.memory
+
+kill: .venv/installed-test  # commands killed at 102 random moments, against runs that nobody killed; a long listing
+	$(BIN)/pytest -q -m kills
+	$(BIN)/python -m benchmarks.kills
 
 # Passive waiting costs little when the machine has other work; active spinning, the default, costs a lot.
 miniature: .venv/installed  # retrain the bundled model: 130 CPU minutes; resumes; images: 8 GB in build/

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import stat
 import threading
 from pathlib import Path
@@ -51,6 +52,17 @@ def test_appears_only_at_the_end(tmp_path: Path) -> None:
         file.seek(0)
         file.write(b"N")
     assert path.read_bytes() == b"New"
+
+
+def test_the_temporary_file_names_its_process_and_is_on_the_disk_before_it_replaces_the_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (flushed.extend(listing(tmp_path)), fsync(fd)))
+    write_bytes(tmp_path / "a.bin", b"x")
+    (name,) = flushed
+    assert re.fullmatch(rf"\.tagmask-{os.getpid()}-[0-9a-f]{{16}}\.part", name)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, GeneratorExit])

@@ -17,7 +17,7 @@ __all__ = ["atomic_open", "cache_dir", "ensure_folder", "file_hash", "unwritable
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file atomically: readers see the old content or the new, never a part.
+    """Write a file atomically: readers see the old content or the new, never a part, even after a power cut.
 
     Args:
         path: the file to write; missing folders are made.
@@ -51,7 +51,7 @@ def atomic_open(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     target = Path(path)
     # Not named after the target, whose name may already be as long as the file system allows.
-    part = target.parent / f".tagmask-{secrets.token_hex(8)}.part"
+    part = _part_in(target.parent)
     try:
         if "\0" in target.name:
             raise ValueError("a zero byte in its name")
@@ -75,13 +75,18 @@ def atomic_open(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             part.unlink(missing_ok=True)
 
 
+def _part_in(folder: Path) -> Path:
+    """Name a temporary file; the process's id tells what a dead one left, and may be swept."""
+    return folder / f".tagmask-{os.getpid()}-{secrets.token_hex(8)}.part"
+
+
 def ensure_folder(folder: Path) -> None:
     """Make a folder and check that files can be written to it, before work starts.
 
     Raises:
         OutputError: the folder cannot be made or written to.
     """
-    probe = folder / f".tagmask-{secrets.token_hex(8)}.part"
+    probe = _part_in(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
