@@ -228,6 +228,7 @@ def test_partial_runs_are_marked_and_can_be_extended(clip: Clip, tmp_path: Path)
     assert part.partial == (
         "only the first 2 of 6 images were requested", "the data set has 6 images, the papers' list 1449",
     )  # fmt: skip
+    assert list(records(tmp_path)) == ["image-0", "image-1"]
     whole = run_benchmark(clip, replace(run, limit=None, images=6), tmp_path, resume=True)
     assert (whole.partial, whole.scored) == ((), 6)
     assert same(run_benchmark(clip, run, tmp_path, resume=True), part)
