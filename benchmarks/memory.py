@@ -18,10 +18,11 @@ import numpy as np
 
 import tagmask
 from tagmask.bench.benchmark_run import Run, run_benchmark
-from tagmask.bench.journal import Record
 from tagmask.bench.protocol import Protocol
 from tagmask.data.sample import Dataset, Sample
 from tagmask.resolve import tag_recipe
+from tagmask.runs.planning import Plan
+from tagmask.runs.producer import Produced
 from tagmask.settings.presets.own_words import own_masks, own_tags
 from tagmask.types import Image
 
@@ -100,16 +101,16 @@ def memory_curve(
     """Return (images done, MiB in memory) along one run."""
     curve: list[tuple[int, float]] = []
 
-    def record_memory(records: Iterable[Record], total: int) -> Iterator[Record]:
-        for done, record in enumerate(records, start=1):
-            yield record
-            if done % max(1, total // MEASUREMENTS) == 0:
+    def record_memory(produced: Iterable[Produced], plan: Plan) -> Iterator[Produced]:
+        for done, each in enumerate(produced, start=1):
+            yield each
+            if done % max(1, plan.todo // MEASUREMENTS) == 0:
                 curve.append((done, resident()))
 
     with tempfile.TemporaryDirectory() as folder:
         run = Run(protocol=protocol, dataset=noise_dataset(images))
         summary = run_benchmark(clip, run, Path(folder), workers=workers, watch=record_memory)
-        size_of_file = (Path(folder) / "images.jsonl").stat().st_size / 1e6
+        size_of_file = (Path(folder) / "run.db").stat().st_size / 1e6
     print(
         json.dumps(
             {"scored": summary.scored, "partial": list(summary.partial), "results in MB": size_of_file}

@@ -1,12 +1,12 @@
 """Benchmark runs: scores do not depend on interruptions, and partial scores are marked as partial."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +14,19 @@ import numpy as np
 import pytest
 
 from tagmask import Segmenter, Tagger, load
-from tagmask.bench.benchmark_run import JOURNAL, Run, other_weights, run_benchmark
-from tagmask.bench.journal import Record
+from tagmask.bench.benchmark_run import Run, other_weights, run_benchmark
 from tagmask.bench.metrics import ConfusionMatrix
 from tagmask.bench.protocol import Protocol
 from tagmask.bench.summary import Summary, summarise
 from tagmask.clip.load import Clip
 from tagmask.errors import InputError
 from tagmask.papers.clip_es import ClipEsSettings
+from tagmask.runs import reader
+from tagmask.runs.failures import RepeatedFailure
+from tagmask.runs.folder import RunStopped
+from tagmask.runs.identity import to_json
+from tagmask.runs.planning import Plan
+from tagmask.runs.producer import Produced
 from tagmask.settings.presets.own_words import own_tag_first
 from tagmask.settings.recipes import MaskRecipe
 from tests.bench.worlds import WORDS, broken, mask_recipe, picture, sample, tagging, truth, world
@@ -35,17 +40,23 @@ def clip() -> Clip:
 
 
 def stopped_after(count: int):
-    def watch(records: Iterable[Record], total: int) -> Iterator[Record]:
-        for i, record in enumerate(records):
+    def watch(produced: Iterable[Produced], plan: Plan) -> Iterator[Produced]:
+        for i, each in enumerate(produced, start=1):
+            yield each
             if i == count:
                 raise KeyboardInterrupt
-            yield record
 
     return watch
 
 
 def same(one: Summary, other: Summary) -> bool:
     return repr(one) == repr(other)  # repr: NaN equals NaN, and every digit is compared
+
+
+def records(folder: Path) -> dict[str, dict[str, object] | None]:
+    """The record of each image that was done or failed."""
+    with reader.Run(folder) as run:
+        return {row.key: row.record for row in run if row.status != "todo"}
 
 
 def test_score_is_that_of_all_pixels(clip: Clip, tmp_path: Path) -> None:
@@ -66,13 +77,11 @@ def test_workers_and_interruptions_do_not_change_the_score(
     run = Run(protocol=protocol, dataset=world(9))
     whole = run_benchmark(clip, run, tmp_path / "one")
     assert same(run_benchmark(clip, run, tmp_path / "two", workers=2), whole)
-    assert (tmp_path / "two" / JOURNAL).read_bytes() == (tmp_path / "one" / JOURNAL).read_bytes()
+    assert records(tmp_path / "two") == records(tmp_path / "one")
     with pytest.raises(KeyboardInterrupt):
         run_benchmark(clip, run, tmp_path / "stopped", workers=2, watch=stopped_after(4))
-    half = summarise(tmp_path / "stopped" / JOURNAL, protocol, run.dataset)
+    half = summarise(tmp_path / "stopped", protocol, run.dataset)
     assert half.partial == ("5 of 9 images were not scored",)
-    with (tmp_path / "stopped" / JOURNAL).open("ab") as file:
-        file.write(b'{"id":"image-4","pix')  # an incomplete line, as a killed process may leave it
     assert same(run_benchmark(clip, run, tmp_path / "stopped", resume=True), whole)
 
 
@@ -86,9 +95,9 @@ from tagmask.bench.protocol import Protocol
 from tagmask.bench.benchmark_run import Run, run_benchmark
 from tests.bench.worlds import mask_recipe, world
 
-def slowly(records, total):
-    for record in records:
-        yield record
+def slowly(produced, plan):
+    for each in produced:
+        yield each
         time.sleep(0.05)
 
 run = Run(protocol=Protocol(recipe=mask_recipe()), dataset=world(200))
@@ -97,22 +106,95 @@ run_benchmark(load("miniature", device="cpu"), run, Path(sys.argv[1]), workers=2
 
 
 def test_killed_process_keeps_written_records(clip: Clip, tmp_path: Path) -> None:
-    path = tmp_path / JOURNAL
+    killed, done = tmp_path / "killed", {}
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[2])])}
-    with subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], env=environ) as process:
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(killed)], env=environ) as process:
         try:
             deadline = time.monotonic() + 120
-            while not path.exists() or len(path.read_bytes().splitlines()) < 5:
+            while len(done) < 5:
+                with suppress(InputError):  # until the run has begun
+                    done = records(killed)
                 assert process.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
         finally:
             process.send_signal(signal.SIGKILL)
-    lines = path.read_bytes().splitlines()[:5]
-    run = Run(protocol=MASKS, dataset=world(200), limit=12)
-    resumed = run_benchmark(clip, run, tmp_path, resume=True)
-    assert path.read_bytes().splitlines()[:5] == lines
+    written = _updated(killed)
+    assert set(done) <= set(written)
+    run = Run(protocol=MASKS, dataset=world(200), limit=max(12, 1 + len(written)))
+    resumed = run_benchmark(clip, run, killed, resume=True)
+    assert written.items() < _updated(killed).items()  # none was made again
+    assert not list(killed.glob(".tagmask-*"))
     assert same(resumed, run_benchmark(clip, run, tmp_path / "whole"))
+
+
+def _updated(folder: Path) -> dict[str, float | None]:
+    with reader.Run(folder) as run:
+        return {row.key: row.updated for row in run.select(status="done")}
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_the_first_goes_on(clip: Clip, tmp_path: Path) -> None:
+    run, refused = Run(protocol=MASKS, dataset=world(4)), []
+    whole = run_benchmark(clip, run, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run_benchmark(clip, run, tmp_path / "run", watch=stopped_after(1))
+
+    def another(produced: Iterable[Produced], plan: Plan) -> Iterator[Produced]:
+        for each in produced:
+            with pytest.raises(InputError, match=rf"is being written by process {os.getpid()} on "):
+                run_benchmark(clip, run, tmp_path / "run", resume=True)
+            refused.append(each.task.key)
+            yield each
+
+    assert same(run_benchmark(clip, run, tmp_path / "run", resume=True, watch=another), whole)
+    assert refused == ["image-1", "image-2", "image-3"]
+
+
+def test_a_folder_that_is_replaced_during_the_run_stops_it(clip: Clip, tmp_path: Path) -> None:
+    run = Run(protocol=MASKS, dataset=world(4))
+
+    def replaced(produced: Iterable[Produced], plan: Plan) -> Iterator[Produced]:
+        for i, each in enumerate(produced):
+            yield each
+            if i == 1:
+                (tmp_path / "run").rename(tmp_path / "moved")
+                run_benchmark(clip, run, tmp_path / "run", watch=None)
+
+    with pytest.raises(RunStopped, match="deleted, moved or taken over"):
+        run_benchmark(clip, run, tmp_path / "run", watch=replaced)
+    assert list(records(tmp_path / "moved")) == ["image-0", "image-1"]
+    assert summarise(tmp_path / "run", MASKS, run.dataset).scored == 4
+
+
+def test_any_exception_is_its_images_failure(clip: Clip, tmp_path: Path) -> None:
+    def faulty() -> np.ndarray:
+        raise AssertionError("no palette")
+
+    bad = sample(20, read_image=faulty)
+    summary = run_benchmark(clip, Run(protocol=MASKS, dataset=world(3, bad)), tmp_path / "one")
+    assert [(f.id, f.kind, f.reason) for f in summary.failures] == [
+        ("image-20", "unexpected", "unexpected AssertionError: no palette")
+    ]
+    assert summary.scored == 3
+    everything = world(0, *(sample(i, read_image=faulty) for i in range(30)))
+    with pytest.raises(RepeatedFailure, match="20 images in a row"):
+        run_benchmark(clip, Run(protocol=MASKS, dataset=everything), tmp_path / "all")
+    assert "no palette" in (tmp_path / "all" / "run.log").read_text()
+
+
+def test_ids_may_be_any_text(clip: Clip, tmp_path: Path) -> None:
+    ids = ("a/b", "a//b", "A", "a", "\udce9", "\\xe9", "\x1b[1m", str(tmp_path))
+    data = world(0, *(replace(sample(i), id=name) for i, name in enumerate(ids)))
+    run = Run(protocol=MASKS, dataset=data)
+    assert run_benchmark(clip, run, tmp_path / "run").scored == len(ids)
+    assert run_benchmark(clip, run, tmp_path / "run", resume=True).scored == len(ids)
+
+
+def test_files_that_tagmask_did_not_write_are_not_overwritten(clip: Clip, tmp_path: Path) -> None:
+    (tmp_path / "result.md").write_text("mine")
+    with pytest.raises(InputError, match=r"result\.md is in the way"):
+        run_benchmark(clip, Run(protocol=MASKS, dataset=world(1)), tmp_path)
+    assert (tmp_path / "result.md").read_text() == "mine"
 
 
 def test_failed_images_are_listed_and_the_score_is_partial(clip: Clip, tmp_path: Path) -> None:
@@ -146,6 +228,7 @@ def test_partial_runs_are_marked_and_can_be_extended(clip: Clip, tmp_path: Path)
     assert part.partial == (
         "only the first 2 of 6 images were requested", "the data set has 6 images, the papers' list 1449",
     )  # fmt: skip
+    assert list(records(tmp_path)) == ["image-0", "image-1"]
     whole = run_benchmark(clip, replace(run, limit=None, images=6), tmp_path, resume=True)
     assert (whole.partial, whole.scored) == ((), 6)
     assert same(run_benchmark(clip, run, tmp_path, resume=True), part)
@@ -154,12 +237,12 @@ def test_partial_runs_are_marked_and_can_be_extended(clip: Clip, tmp_path: Path)
 def test_other_recipe_weights_or_data_set_is_rejected(clip: Clip, tmp_path: Path) -> None:
     run_benchmark(clip, Run(protocol=MASKS, dataset=world()), tmp_path)
     other = Protocol(recipe=mask_recipe(logit_scale=45.0))
-    with pytest.raises(InputError, match=r"different settings \(recipe\)"):
+    with pytest.raises(InputError, match=r"other settings: recipe\.logit_scale was 50\.0, is 45\.0"):
         run_benchmark(clip, Run(protocol=other, dataset=world()), tmp_path, resume=True)
-    with pytest.raises(InputError, match=r"different settings \(data set\)"):
+    with pytest.raises(InputError, match=r"other settings: data set\.images was 6, is 7"):
         run_benchmark(clip, Run(protocol=MASKS, dataset=world(7)), tmp_path, resume=True)
     bfloat16 = load("miniature", device="cpu", precision="bfloat16")
-    with pytest.raises(InputError, match=r"different settings \(weights\)"):
+    with pytest.raises(InputError, match=r"weights\.precision was float32, is bfloat16"):
         run_benchmark(bfloat16, Run(protocol=MASKS, dataset=world()), tmp_path, resume=True)
     # Another average is computed from the same records.
     averaged = Protocol(recipe=mask_recipe(), average="truth")
@@ -169,7 +252,7 @@ def test_other_recipe_weights_or_data_set_is_rejected(clip: Clip, tmp_path: Path
 def test_ids_are_unique(clip: Clip, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has the id 'image-0' twice"):
         run_benchmark(clip, Run(protocol=MASKS, dataset=world(2, sample(0))), tmp_path)
-    assert not (tmp_path / JOURNAL).exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_methods_with_given_tags(clip: Clip, tmp_path: Path) -> None:
@@ -204,14 +287,14 @@ def test_other_weights_than_the_papers_are_noted(clip: Clip) -> None:
     assert "12 layers of width 128" in (other_weights(clip) or "")
 
 
-def test_header_records_the_recipe_that_runs(clip: Clip, tmp_path: Path) -> None:
+def test_the_recipe_that_runs_is_recorded(clip: Clip, tmp_path: Path) -> None:
     custom = replace(tagging(), top=1, tag_tau=0.9)
     recipes = {"custom": mask_recipe(among="tags", tagger=custom), "default": mask_recipe(among="tags")}
     for name, recipe in recipes.items():
         run_benchmark(clip, Run(protocol=Protocol(recipe=recipe), dataset=world(1)), tmp_path / name)
-        header = json.loads((tmp_path / name / JOURNAL).read_text().splitlines()[0])
         ran = Segmenter(clip, recipe=recipe).recipe
-        assert json.loads(json.dumps(ran.flat())) in header.values()
+        with reader.Run(tmp_path / name) as run:
+            assert run.identity.fields["recipe"] == to_json(ran.flat())
         assert isinstance(ran, MaskRecipe)
         assert ran.tagger is not None
         assert (ran.tagger == custom) == (name == "custom")

@@ -17,6 +17,8 @@ from tagmask.cli.main import app
 from tagmask.data.sample import Dataset, Sample
 from tagmask.errors import ImageError, InputError
 from tagmask.resolve import recipe
+from tagmask.runs.folder import RunStopped
+from tagmask.runs.producer import Terminated
 
 Opened = list[tuple[str, str | None]]
 
@@ -93,7 +95,9 @@ def test_row_is_run_and_compared(tmp_path: Path, opened: Opened) -> None:
     assert "12 layers of width 128" in result.stderr
     assert opened == [("voc21", None)]
     (folder,) = (tmp_path / "out").iterdir()
-    assert {p.name for p in folder.iterdir()} == {"classes.svg", "images.jsonl", "result.json", "result.md"}
+    assert {p.name for p in folder.iterdir()} == {
+        "classes.svg", "result.json", "result.md", "run.db", "run.json"
+    }  # fmt: skip
     assert len(json.loads((folder / "result.json").read_text())["classes"]) == 21
 
 
@@ -133,9 +137,37 @@ def test_run_resumes_only_with_resume(tmp_path: Path, opened: Opened) -> None:
         "bench", *command, "--data", tmp_path / "data", "--weights", "miniature", "-o", tmp_path / "other"
     )
     assert resumed.stdout == fresh.stdout
+    assert "2 of 3 were done." in resumed.stderr
     mixed = bench(tmp_path, *command, "--resume", "--precision", "bfloat16")
     assert mixed.exit_code == 2
-    assert "different settings (weights)" in mixed.stderr
+    assert "weights.precision was float32, is bfloat16" in mixed.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "match"),
+    [
+        (KeyboardInterrupt(), 130, r"kept in .*out.sclip.*; run the same command with --resume to go on"),
+        (Terminated(), 143, "run the same command with --resume to go on"),
+        (RunStopped("The disk is full."), 2, "tagmask: The disk is full"),
+    ],
+)
+def test_a_stopped_run_or_table_ends_at_once_and_says_how_to_go_on(
+    tmp_path: Path,
+    opened: Opened,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    code: int,
+    match: str,
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(bench_runs, "run_benchmark", stopped)
+    for command in (("run", "sclip/voc21"), ("table", "sclip-4")):
+        result = bench(tmp_path, *command)
+        assert result.exit_code == code, result.output
+        assert re.search(match, result.stderr), result.stderr
+        assert "not run: The disk" not in result.stderr
 
 
 def test_failed_images_are_named_and_give_exit_code_1(
@@ -175,7 +207,11 @@ def test_dataset_and_split_options(tmp_path: Path, opened: Opened) -> None:
     [
         (("run", "sclip/voc22"), "Did you mean sclip/voc21"),
         (("run", "sclip/voc21", "--set", "method=nobody"), "Unknown method 'nobody'"),
+<<<<<<< HEAD
         (("run", "sclip/voc21", "--set", "stride"), "has no value. Give NAME=VALUE"),
+=======
+        (("run", "sclip/voc21", "--set", "stride"), "Give NAME=VALUE"),
+>>>>>>> rbench
         (("run", "sclip/voc20"), "no SegmentationClass"),
         (("run", "tagclip/voc2012", "--dataset", "coco2014", *QUICK), "20 .* has 80"),
         (("table", "tagclip-5"), "Did you mean tagclip-4"),

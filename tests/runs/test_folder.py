@@ -382,3 +382,25 @@ def test_memory_and_descriptors_stay_flat_over_twenty_thousand_images(run):
     assert measured["grown_descriptors"] <= 0
     assert measured["again_done"] == 2000
     assert measured["listed"] == 20_000
+
+
+def test_images_known_by_their_keys_alone(run, photos):
+    keys = ["b", "a/c", "a", "A", "a//c", "\\xe9"]
+    with RunFolder.open(run, IDENTITY) as folder:
+        plan = folder.plan_keys(keys[:4])
+        assert [task.key for task in plan] == keys[:4]
+        assert (plan.total, plan.todo, plan.done) == (4, 4, 0)
+        tasks = list(plan)
+        folder.done(tasks[0], ImageResult(record={"kept": 1}))
+        folder.fail(tasks[1], ValueError("bad"), record={"failed": "method"})
+    with Run(run) as rows:
+        assert (rows["b"].record, rows["b"].status) == ({"kept": 1}, "done")
+        assert (rows["a/c"].record, rows["a/c"].error) == ({"failed": "method"}, "unexpected ValueError: bad")
+    with RunFolder.open(run, IDENTITY) as folder:
+        plan = folder.plan_keys([*keys[::-1]])
+        assert [task.key for task in plan] == ["\\xe9", "a//c", "A", "a", "a/c"]
+        assert (plan.total, plan.done, plan.retried, plan.vanished, plan.not_given) == (6, 1, 1, 0, 0)
+        assert {task.id for task in plan if task.key in keys[:4]} == {task.id for task in tasks[1:]}
+        assert folder.database.row("a/c").record is None
+        assert folder.plan_keys(["a"]).not_given == 5
+        assert folder.database.row("b").record == {"kept": 1}

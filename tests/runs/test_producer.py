@@ -63,6 +63,23 @@ def test_every_exception_is_its_images(photos: list[FoundImage], tmp_path: Path,
     assert "AssertionError: palette" in (tmp_path / "run" / "run.log").read_text()
 
 
+def test_failures_may_have_records(photos: list[FoundImage], tmp_path: Path) -> None:
+    def work(task: ImageTask) -> ImageResult:
+        if task.name == "03":
+            raise ImageError("bad header")
+        return ImageResult(record={"pixels": float("nan") if task.name == "04" else 1})
+
+    def record(error: Exception) -> dict[str, object]:
+        return {"failed": type(error).__name__}
+
+    with opened(tmp_path) as run:
+        list(produce(run, run.plan(photos), work, failure_record=record))
+    with Run(tmp_path / "run") as rows:
+        assert [row.record for row in rows][2:6] == [
+            {"pixels": 1}, {"failed": "ImageError"}, {"failed": "InputError"}, {"pixels": 1}
+        ]  # fmt: skip
+
+
 def test_the_same_fault_twenty_times_stops_the_run(photos: list[FoundImage], tmp_path: Path) -> None:
     def work(task: ImageTask) -> ImageResult:
         raise ZeroDivisionError(task.name)

@@ -2,31 +2,33 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from tagmask import __version__
 from tagmask.api import Segmenter, Tagger
-from tagmask.bench.journal import Record, open_journal
+from tagmask.bench.pages import PAGES
 from tagmask.bench.protocol import Protocol
-from tagmask.bench.scoring import evaluate, mask_scorer, tag_scorer
+from tagmask.bench.scoring import failure_kind, mask_scorer, tag_scorer
 from tagmask.bench.summary import Summary, summarise
 from tagmask.clip.load import Clip
 from tagmask.data.sample import Dataset
 from tagmask.errors import InputError
-from tagmask.files import file_hash
+from tagmask.runs.folder import RunFolder
+from tagmask.runs.identity import RunIdentity
+from tagmask.runs.names import key_text
+from tagmask.runs.planning import ImageTask, Plan
+from tagmask.runs.producer import Produced, produce
+from tagmask.runs.rows import ImageResult
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe, TagRecipe
 
-__all__ = ["JOURNAL", "Run", "describe_run", "other_weights", "run_benchmark"]
+__all__ = ["Run", "Watch", "benchmark_identity", "other_weights", "run_benchmark"]
 
-JOURNAL = "images.jsonl"
-"""Name of the file of records in a run's folder."""
-
-Watch = Callable[[Iterable[Record], int], Iterable[Record]]
-"""Passes records through, for example to show progress."""
+Watch = Callable[[Iterable[Produced], Plan], Iterable[Produced]]
+"""Passes on what becomes of the images of a plan, for example to show progress."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +48,14 @@ def run_benchmark(
 ) -> Summary:
     """Score a data set image by image and return the summary.
 
-    Each record is appended to `folder`/images.jsonl at once. With `resume` an interrupted run continues from
+    Each image's record is saved in `folder`/run.db at once. With `resume` an interrupted run continues from
     there; images that failed are tried again.
 
     Raises:
         InputError: recipe and data set do not match; the folder has results and `resume` is off, or they are
-            those of another run.
+            those of another run, or another process is at work in it.
         OutputError: the folder cannot be written.
+        RepeatedFailure: 20 images in a row failed in the same unexpected way.
     """
     protocol, dataset = run.protocol, run.dataset
     runner = _runner(clip, protocol)
@@ -62,13 +65,28 @@ def run_benchmark(
         score = tag_scorer(runner, dataset)
     else:
         score = mask_scorer(runner, dataset, given_tags=protocol.given_tags)
-    with open_journal(folder / JOURNAL, describe_run(clip, protocol, dataset), resume=resume) as journal:
-        requested = islice(dataset.samples, run.limit)
-        todo = [sample for sample in requested if sample.id not in journal.done]
-        records: Iterable[Record] = evaluate(todo, score, workers=workers)
-        for record in watch(records, len(todo)) if watch else records:
-            journal.write(record)
-    return summarise(journal.path, protocol, dataset, limit=run.limit, images=run.images)
+    identity = benchmark_identity(clip, protocol, dataset)
+    samples = {key_text(sample.id): sample for sample in islice(dataset.samples, run.limit)}
+
+    def work(task: ImageTask) -> ImageResult:
+        return ImageResult(record=score(samples[task.key]))
+
+    with RunFolder.open(folder, identity) as run_folder:
+        if len(run_folder.database) and not resume:
+            raise InputError(f"{folder} already has results of this run. Give --resume to continue.")
+        for page in PAGES:
+            run_folder.claim_output(page)
+        plan = run_folder.plan_keys(list(samples))
+        produced: Iterable[Produced] = produce(
+            run_folder,
+            plan,
+            work,
+            workers=workers,
+            failure_record=lambda error: {"failed": failure_kind(error)},
+        )
+        for _ in watch(produced, plan) if watch else produced:
+            pass
+    return summarise(folder, protocol, dataset, limit=run.limit, images=run.images)
 
 
 def _runner(clip: Clip, protocol: Protocol) -> Tagger | Segmenter:
@@ -77,8 +95,8 @@ def _runner(clip: Clip, protocol: Protocol) -> Tagger | Segmenter:
     return Segmenter(clip, recipe=cast(MaskRecipe | TagFirstRecipe, protocol.recipe))
 
 
-def describe_run(clip: Clip, protocol: Protocol, dataset: Dataset) -> Mapping[str, Any]:
-    """Return everything the records depend on, by topic; records of runs that differ here are never mixed.
+def benchmark_identity(clip: Clip, protocol: Protocol, dataset: Dataset) -> RunIdentity:
+    """Everything the records depend on, by topic; records of runs that differ here are never mixed.
 
     The data set contributes its name, classes and ids in order. Its files are not hashed: a file that changes
     between two parts of a run goes unnoticed.
@@ -91,17 +109,15 @@ def describe_run(clip: Clip, protocol: Protocol, dataset: Dataset) -> Mapping[st
         raise InputError(
             f"{dataset.name} has the id {duplicates[0]!r} twice. Remove one: ids are unique in a data set."
         )
-    return {
-        "tagmask": __version__,
+    fields = {
         "recipe": protocol.recipe.flat(),
-        "true tags": protocol.given_tags,
+        "ground-truth tags": protocol.given_tags,
         "weights": {
-            "sha256": file_hash(*clip.files),
+            "sha256": clip.fingerprint,
             "activation": clip.activation,
             "mean": clip.mean,
             "std": clip.std,
             "precision": clip.precision,
-            "device": clip.device.type,
         },
         "data set": {
             "name": dataset.name,
@@ -111,6 +127,8 @@ def describe_run(clip: Clip, protocol: Protocol, dataset: Dataset) -> Mapping[st
             "ids": hashlib.sha256("\n".join(ids).encode("utf-8", "surrogateescape")).hexdigest(),
         },
     }
+    metadata = {"tagmask": __version__, "weights": clip.name, "device": str(clip.device)}
+    return RunIdentity("bench", fields, metadata)
 
 
 def other_weights(clip: Clip) -> str | None:

@@ -13,7 +13,10 @@ from tagmask.bench.protocol import METRICS, Protocol
 from tagmask.bench.summary import FAILURES, Summary
 from tagmask.files import write_bytes
 
-__all__ = ["Comparison", "RunReport", "compare_with_published", "headline", "write_pages"]
+__all__ = ["PAGES", "Comparison", "RunReport", "compare_with_published", "headline", "write_pages"]
+
+PAGES = ("result.json", "result.md", "classes.svg")
+"""Names of the files that `write_pages` writes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,7 @@ class RunReport:
     summary: Summary
     comparisons: Sequence[Comparison]
     about: Mapping[str, Any]
-    """What the results depend on (`benchmark_run.describe_run`), and a note if there is one."""
+    """What the results depend on (`benchmark_run.benchmark_identity`), and a note if there is one."""
 
 
 def compare_with_published(summary: Summary, cells: Sequence[Cell]) -> list[Comparison]:

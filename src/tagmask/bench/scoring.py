@@ -1,26 +1,50 @@
-"""Score images, one by one or in parallel; each gives a record with its result or the reason for its failure.
+"""Score single images: pixel counts, or scored tags, or the kind of failure."""
 
-Records do not depend on the number of workers and come in the order of the images.
-"""
-
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Integer
 
 from tagmask.api import Segmenter, Tagger
-from tagmask.bench.journal import Record
 from tagmask.bench.metrics import ConfusionMatrix
 from tagmask.data.sample import Dataset, Sample
 from tagmask.errors import InputError, ShapeError, TagmaskError
-from tagmask.runs.ordered_map import Outcome, ordered_map, out_of_memory
+from tagmask.runs.ordered_map import out_of_memory
 from tagmask.types import Image
 
-__all__ = ["evaluate", "mask_scorer", "tag_scorer"]
+__all__ = ["Scorer", "ScoringError", "failure_kind", "mask_scorer", "tag_scorer"]
 
-Scorer = Callable[[Sample], Record]
+Scorer = Callable[[Sample], Mapping[str, object]]
+"""Returns the record of one image, as JSON.
+
+For masks `pixels`: counts by true and predicted class (`metrics.ConfusionMatrix.cells`). For tags `scores`,
+one for each tag, and `chosen`: indices of the chosen tags.
+"""
+
 Read = TypeVar("Read")
+
+
+class ScoringError(TagmaskError):
+    """An image that cannot be scored because of its files.
+
+    Args:
+        kind: image, mask, size, labels or tags (`summary.FAILURES`).
+        reason: what is wrong.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+def failure_kind(error: Exception) -> str:
+    """What kind of failure an image's error is: one of `summary.FAILURES`."""
+    if isinstance(error, ScoringError):
+        return error.kind
+    if out_of_memory(error):
+        return "memory"
+    return "method" if isinstance(error, TagmaskError) else "unexpected"
 
 
 def mask_scorer(segmenter: Segmenter, dataset: Dataset, *, given_tags: bool = False) -> Scorer:
@@ -41,42 +65,37 @@ def mask_scorer(segmenter: Segmenter, dataset: Dataset, *, given_tags: bool = Fa
             "Give a recipe of that data set."
         )
 
-    def score(sample: Sample) -> Record:
+    def score(sample: Sample) -> Mapping[str, object]:
         tags = None
         if given_tags:
             if sample.tags is None:
-                return Record(id=sample.id, failed="tags", reason="its ground-truth tags are unknown")
+                raise ScoringError("tags", "its ground-truth tags are unknown")
             tags = list(sample.tags)
         if sample.read_mask is None:
-            return Record(id=sample.id, failed="mask", reason="it has no mask")
-        try:
-            image = _read("image", sample.read_image)
-            truth = _read("mask", sample.read_mask)
-        except _UnreadableError as error:
-            return Record(id=sample.id, failed=error.what, reason=str(error))
-        return _count_pixels(sample.id, segmenter, image, truth, tags, dataset.ignore)
+            raise ScoringError("mask", "it has no mask")
+        image = _read("image", sample.read_image)
+        truth = _read("mask", sample.read_mask)
+        return _count_pixels(segmenter, image, truth, tags, dataset.ignore)
 
     return score
 
 
 def _count_pixels(
-    name: str,
     segmenter: Segmenter,
     image: Image,
     truth: Integer[np.ndarray, "_ _"],
     tags: list[int] | None,
     ignore: int,
-) -> Record:
+) -> Mapping[str, object]:
     if truth.shape != image.shape[:2]:
-        reason = f"its mask is {truth.shape} (h, w), the image {image.shape[:2]}"
-        return Record(id=name, failed="size", reason=reason)
+        raise ScoringError("size", f"its mask is {truth.shape} (h, w), the image {image.shape[:2]}")
     matrix = ConfusionMatrix(len(segmenter.words), ignore)
     labels = segmenter(image, tags=tags).labels
     try:
         matrix.update(labels, truth)
     except InputError as error:
-        return Record(id=name, failed="labels", reason=str(error))
-    return Record(id=name, pixels=tuple(matrix.cells()))
+        raise ScoringError("labels", str(error)) from error
+    return {"pixels": matrix.cells()}
 
 
 def tag_scorer(tagger: Tagger, dataset: Dataset) -> Scorer:
@@ -87,32 +106,22 @@ def tag_scorer(tagger: Tagger, dataset: Dataset) -> Scorer:
     """
     _check_same_classes(tagger.words, dataset.tag_classes, dataset.name, "tags")
 
-    def score(sample: Sample) -> Record:
+    def score(sample: Sample) -> Mapping[str, object]:
         if sample.tags is None:
-            return Record(id=sample.id, failed="tags", reason="its ground-truth tags are unknown")
-        try:
-            tags = tagger(_read("image", sample.read_image))
-        except _UnreadableError as error:
-            return Record(id=sample.id, failed=error.what, reason=str(error))
+            raise ScoringError("tags", "its ground-truth tags are unknown")
+        tags = tagger(_read("image", sample.read_image))
         # The shortest text that parses to the same float32.
-        return Record(id=sample.id, scores=tuple(float(str(s)) for s in tags.scores), chosen=tags.chosen)
+        return {"scores": [float(str(score)) for score in tags.scores], "chosen": tags.chosen}
 
     return score
 
 
-class _UnreadableError(TagmaskError):
-    """A file of the data set is unreadable."""
-
-    def __init__(self, what: str, error: Exception) -> None:
-        super().__init__(str(error) or type(error).__name__)
-        self.what = "size" if isinstance(error, ShapeError) else what
-
-
-def _read(what: str, read: Callable[[], Read]) -> Read:
+def _read(kind: str, read: Callable[[], Read]) -> Read:
     try:
         return read()
     except (TagmaskError, OSError) as error:
-        raise _UnreadableError(what, error) from error
+        kind = "size" if isinstance(error, ShapeError) else kind
+        raise ScoringError(kind, str(error) or type(error).__name__) from error
 
 
 def _check_same_classes(ours: tuple[str, ...], theirs: tuple[str, ...], name: str, what: str) -> None:
@@ -121,23 +130,3 @@ def _check_same_classes(ours: tuple[str, ...], theirs: tuple[str, ...], name: st
             f"The recipe's {what} have {len(ours)} classes ({', '.join(ours[:3])}, ...), {name} has "
             f"{len(theirs)} ({', '.join(theirs[:3])}, ...). Give a recipe of that data set."
         )
-
-
-def evaluate(samples: Iterable[Sample], score: Scorer, *, workers: int = 1) -> Iterator[Record]:
-    """Score samples lazily, in order.
-
-    Errors of a single image (its files, their sizes, out of memory) become its record; bugs are raised.
-
-    Raises:
-        InputError: `workers` is not a number of 1 or more.
-    """
-    for outcome in ordered_map(samples, score, workers=workers, ahead=workers):
-        yield _failed(outcome) if outcome.result is None else outcome.result
-
-
-def _failed(outcome: Outcome[Sample, Record]) -> Record:
-    name, error = outcome.item.id, outcome.error
-    if error is not None and out_of_memory(error):
-        reason = "out of memory for this image; use another device, or fewer workers"
-        return Record(id=name, failed="memory", reason=reason)
-    return Record(id=name, failed="method", reason=str(error))

@@ -1,4 +1,4 @@
-"""Summarise a run: its scores from the records of single images, and whether it covers the whole data set."""
+"""Summarise a run: its scores from the rows of single images, and whether it covers the whole data set."""
 
 import math
 from collections import Counter
@@ -12,12 +12,14 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from tagmask.bench.groups import grouping
-from tagmask.bench.journal import Record, read_journal
 from tagmask.bench.metrics import ConfusionMatrix
 from tagmask.bench.protocol import Protocol
 from tagmask.bench.tag_metrics import AP_RULES, average_precision, f1_of_decisions, mean_average_precision
 from tagmask.data.sample import Dataset, Sample
 from tagmask.errors import InputError
+from tagmask.runs.names import key_text
+from tagmask.runs.reader import Run
+from tagmask.runs.rows import ImageRow
 
 __all__ = ["FAILURES", "Failure", "Summary", "summarise"]
 
@@ -30,6 +32,7 @@ FAILURES: Mapping[str, str] = MappingProxyType(
         "tags": "image with unknown ground-truth tags",
         "memory": "out of memory",
         "method": "rejected by the method",
+        "unexpected": "unexpected error",
     }
 )
 
@@ -60,41 +63,46 @@ class Summary:
 
 
 def summarise(
-    journal: Path,
+    folder: Path,
     protocol: Protocol,
     dataset: Dataset,
     *,
     limit: int | None = None,
     images: int | None = None,
 ) -> Summary:
-    """Summarise a run from its file of records.
+    """Summarise a run from its database, row by row.
 
     Args:
-        journal: the file of records.
+        folder: the run's folder; a producer may be at work in it.
         protocol: how to score them.
         dataset: the data set that was scored.
         limit: number of images requested, from the first; None for all.
         images: number of images in the papers' list, if known.
 
     Raises:
-        InputError: a damaged file, or one that has an image twice or an image of another data set.
+        InputError: not a run of `bench`, or a row that is damaged or of another data set.
     """
     requested = list(islice(dataset.samples, limit))
-    known = {sample.id: i for i, sample in enumerate(dataset.samples)}
+    known = {key_text(sample.id): i for i, sample in enumerate(dataset.samples)}
     failures: dict[str, Failure] = {}
     counter = _Tags(dataset) if protocol.tags else _Masks(dataset, protocol)
-    ids: set[str] = set()
-    for record in read_journal(journal):
-        if record.id in ids or record.id not in known:
-            problem = "twice" if record.id in ids else f"which is not in {dataset.name}"
-            raise InputError(f"{journal} has {record.id!r} {problem}. Remove the file and run again.")
-        ids.add(record.id)
-        if known[record.id] >= len(requested):
-            continue
-        if record.failed is not None:
-            failures[record.id] = Failure(record.id, record.failed, record.reason or "")
-        else:
-            counter.add(record, requested[known[record.id]], known[record.id])
+    with Run(folder) as run:
+        if run.kind != "bench":
+            raise InputError(f"{folder} holds a run of {run.kind}, not of bench. Give another folder.")
+        for row in run:
+            index = known.get(row.key)
+            if index is None:
+                raise InputError(
+                    f"{folder} has {row.key!r}, which is not in {dataset.name}. Give that run's data set."
+                )
+            if index >= len(requested) or row.status == "todo":
+                continue
+            sample = requested[index]
+            if row.status == "failed":
+                kind = str((row.record or {}).get("failed", "unexpected"))
+                failures[sample.id] = Failure(sample.id, kind, row.error or "")
+            else:
+                counter.add(row, sample, index)
     scores, classes = counter.result()
     return Summary(
         scores=scores,
@@ -131,12 +139,13 @@ class _Masks:
         self._protocol, self._names = protocol, dataset.classes
         self._matrix = ConfusionMatrix(len(dataset.classes), dataset.ignore)
 
-    def add(self, record: Record, sample: Sample, index: int) -> None:
-        if record.pixels is None:
+    def add(self, row: ImageRow, sample: Sample, index: int) -> None:
+        pixels = (row.record or {}).get("pixels")
+        if pixels is None:
             raise InputError(
-                f"The record of {record.id!r} has no pixel counts. Remove the file and run again."
+                f"The record of {row.key!r} has no pixel counts. Remove the folder and run again."
             )
-        self._matrix.add(record.pixels)
+        self._matrix.add(pixels)
         self.count += 1
 
     def result(self) -> tuple[dict[str, float], dict[str, float]]:
@@ -164,16 +173,18 @@ class _Tags:
         self._chosen, self._truth, self._unsure = (np.zeros(size, bool) for _ in range(3))
         self._scored = np.zeros(size[0], bool)
 
-    def add(self, record: Record, sample: Sample, index: int) -> None:
-        if record.scores is None or record.chosen is None or len(record.scores) != len(self._names):
+    def add(self, row: ImageRow, sample: Sample, index: int) -> None:
+        record = row.record or {}
+        scores, chosen = record.get("scores"), record.get("chosen")
+        if scores is None or chosen is None or len(scores) != len(self._names):
             raise InputError(
-                f"The record of {record.id!r} lacks its {len(self._names)} scores. "
-                "Remove the file and run again."
+                f"The record of {row.key!r} lacks its {len(self._names)} scores. "
+                "Remove the folder and run again."
             )
         # By index in the data set, since equal scores are ranked by image order.
         self._scored[index] = True
-        self._scores[index] = record.scores
-        self._chosen[index, list(record.chosen)] = True
+        self._scores[index] = scores
+        self._chosen[index, chosen] = True
         self._truth[index, list(sample.tags or ())] = True
         self._unsure[index, list(sample.unsure)] = True
         self.count += 1

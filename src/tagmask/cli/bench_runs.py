@@ -10,21 +10,28 @@ from types import MappingProxyType
 
 import typer
 
-from tagmask.bench.benchmark_run import Run, describe_run, other_weights, run_benchmark
+from tagmask.bench.benchmark_run import Run, benchmark_identity, other_weights, run_benchmark
 from tagmask.bench.catalogue import Cell, Column, Table, protocol_of, published, reference_column
-from tagmask.bench.journal import Record
 from tagmask.bench.pages import Comparison, RunReport, compare_with_published, headline, write_pages
 from tagmask.bench.protocol import Protocol, made_recipe
 from tagmask.bench.summary import Summary
 from tagmask.bench.table_page import table_page, table_record
 from tagmask.catalogue import method_of
+<<<<<<< HEAD
 from tagmask.cli.console import message, report_if_stopped, show, with_progress
+=======
+from tagmask.cli.console import message, with_progress
+>>>>>>> rbench
 from tagmask.cli.options import Refine
+from tagmask.cli.runs import Totals, stops_reported
 from tagmask.clip.load import Clip
 from tagmask.data.catalogue import open_dataset
 from tagmask.data.sample import Dataset
 from tagmask.errors import InputError, TagmaskError
-from tagmask.files import ensure_folder, write_bytes
+from tagmask.files import write_bytes
+from tagmask.runs.names import printable
+from tagmask.runs.planning import Plan
+from tagmask.runs.producer import Produced
 from tagmask.settings.parse import parse_assignments
 
 __all__ = ["Bench", "Request", "roots_of", "run_one", "run_table"]
@@ -173,13 +180,13 @@ def _comparison_line(comparison: Comparison, *, partial: bool) -> str:
 def _run(bench: Bench, request: Request) -> RunReport:
     dataset = _open(bench.roots, request)
     folder = bench.out / request.folder
-    ensure_folder(folder)
     run = Run(protocol=request.protocol, dataset=dataset, images=request.images, limit=bench.limit)
-    with report_if_stopped(folder):
+    with stops_reported(folder, "run the same command with --resume"):
         summary = run_benchmark(
-            bench.clip, run, folder, workers=bench.workers, resume=bench.resume, watch=_report_failures
+            bench.clip, run, folder, workers=bench.workers, resume=bench.resume, watch=_report_images
         )
-    about = dict(describe_run(bench.clip, request.protocol, dataset))
+    identity = benchmark_identity(bench.clip, request.protocol, dataset)
+    about: dict[str, object] = {**identity.fields, "recorded": identity.metadata}
     if note := other_weights(bench.clip):
         about["note"] = note
         message(f"note: {note}")
@@ -206,11 +213,15 @@ def _open(roots: Roots, request: Request) -> Dataset:
     return replace(dataset, samples=[sample for sample in dataset.samples if sample.tags])
 
 
-def _report_failures(records: Iterable[Record], total: int) -> Iterator[Record]:
-    for record in with_progress(records, total):
-        if record.failed is not None:
-            message(f"failed: {record.id}: {record.reason}")
-        yield record
+def _report_images(produced: Iterable[Produced], plan: Plan) -> Iterator[Produced]:
+    totals = Totals()
+    if plan.done:
+        message(f"{plan.summary()}.")
+    for each in with_progress(produced, plan.todo, failures=lambda: totals.failed):
+        if each.result is None:
+            totals.failed += 1
+            message(f"failed: {printable(each.task.key)}: {each.error}")
+        yield each
 
 
 # -- Whole tables --------------------------------------------------------------------------------------------

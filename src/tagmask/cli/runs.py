@@ -103,8 +103,12 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def stops_reported(out: Path) -> Iterator[None]:
+def stops_reported(out: Path, go_on: str = "run the same command") -> Iterator[None]:
     """End a run that is stopped by a signal, a full disk or a fault: say how to go on, and exit.
+
+    Args:
+        out: where its results are.
+        go_on: what to do to go on.
 
     Exit codes: 130 for SIGINT, 143 for SIGTERM, 2 for everything else.
     """
@@ -112,7 +116,11 @@ def stops_reported(out: Path) -> Iterator[None]:
         with sigterm_raises():
             yield
     except (KeyboardInterrupt, Terminated) as error:
+<<<<<<< HEAD
         message(f"Stopped. What is done is kept in {out}; run the same command to go on.")
+=======
+        message(f"Stopped. What is done is kept in {printable(str(out))}; {go_on} to go on.")
+>>>>>>> rbench
         _exit(143 if isinstance(error, Terminated) else 130)
     except (RunStopped, RepeatedFailure, OutputError) as error:
         message(f"tagmask: {error}")

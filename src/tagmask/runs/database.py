@@ -18,8 +18,13 @@ from pathlib import Path
 from typing import Literal
 
 from tagmask.errors import InputError, OutputError
+<<<<<<< HEAD
 from tagmask.printable import printable
 from tagmask.runs.rows import RESULT_COLUMNS, ImageRow, ReviewState, row_of
+=======
+from tagmask.runs.names import printable
+from tagmask.runs.rows import RESULT_COLUMNS, ImageRow, ReviewState, row_of, strict_json
+>>>>>>> rbench
 
 __all__ = ["MIGRATIONS", "SCHEMA_VERSION", "RunDatabase", "is_database"]
 
@@ -295,10 +300,14 @@ class RunDatabase:
                 {**columns, "updated": time.time(), "id": image},
             )
 
-    def fail(self, image: int, error: str, seconds: float | None = None) -> None:
+    def fail(
+        self, image: int, error: str, seconds: float | None = None, record: Mapping[str, object] | None = None
+    ) -> None:
         """Record why an image could not be done."""
         columns: dict[str, object] = dict.fromkeys(RESULT_COLUMNS)
-        self.set_result(image, columns | {"status": "failed", "error": printable(error), "seconds": seconds})
+        columns |= {"status": "failed", "error": printable(error), "seconds": seconds}
+        columns["record"] = None if record is None else strict_json("record", record)
+        self.set_result(image, columns)
 
     def set_review(self, image: int, state: ReviewState, *, stale: bool = False) -> None:
         """Record what a person decided about an image."""

@@ -11,7 +11,7 @@ RUN/
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,7 @@ from tagmask.runs.identity import RunIdentity
 from tagmask.runs.lock import RunLock
 from tagmask.runs.mounts import is_network_folder
 from tagmask.runs.ownership import check_ours, sweep_parts
-from tagmask.runs.planning import ImageTask, Plan, make_plan
+from tagmask.runs.planning import ImageTask, Plan, make_key_plan, make_plan
 from tagmask.runs.rows import ImageResult
 from tagmask.runs.shards import Shard
 from tagmask.runtime.folders import FoundImage
@@ -130,6 +130,15 @@ class RunFolder:
         self.check()
         return make_plan(self.database, self.path, found, masks=self.has_masks, again=again, shard=shard)
 
+    def plan_keys(self, keys: Sequence[str]) -> Plan:
+        """Decide the same for images that are known by their keys alone; see `make_key_plan`.
+
+        Args:
+            keys: text (`names.key_text`), each once.
+        """
+        self.check()
+        return make_key_plan(self.database, keys)
+
     def write_mask(self, name: str, png: bytes) -> Path:
         """Write an image's mask; it is on the disk when this returns. May be called from any thread.
 
@@ -158,8 +167,20 @@ class RunFolder:
         self.check()
         self._record(lambda: self.database.set_result(image.id, columns))
 
-    def fail(self, image: ImageTask, error: BaseException, seconds: float | None = None) -> str:
+    def fail(
+        self,
+        image: ImageTask,
+        error: BaseException,
+        seconds: float | None = None,
+        record: Mapping[str, object] | None = None,
+    ) -> str:
         """Record why an image could not be done.
+
+        Args:
+            image: the image.
+            error: what went wrong.
+            seconds: how long it took.
+            record: whatever else the kind of run keeps of it; JSON.
 
         Returns:
             The reason, in one line that a terminal may show.
@@ -171,7 +192,7 @@ class RunFolder:
             raise error
         reason = reason_of(error)
         self.check()
-        self._record(lambda: self.database.fail(image.id, reason, seconds))
+        self._record(lambda: self.database.fail(image.id, reason, seconds, record))
         return reason
 
     def check(self) -> None:

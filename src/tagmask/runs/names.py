@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from tagmask.printable import printable
 from tagmask.runtime.folders import FoundImage, output_names
 
-__all__ = ["fold", "free_name", "image_keys", "printable", "text_names"]
+__all__ = ["fold", "free_name", "image_keys", "key_text", "printable", "text_names"]
 
 _BROKEN = re.compile("[\udc80-\udcff]")
 
@@ -40,14 +40,14 @@ def image_keys(found: Sequence[FoundImage], known: Callable[[], dict[str, Path]]
     labels = {root: by_root.get(root) for root in roots}
     taken = {label for label in labels.values() if label is not None}
     for root in [root for root, label in labels.items() if label is None]:
-        name = label = _key_text(Path(root).name) or "root"
+        name = label = key_text(Path(root).name) or "root"
         number = 1
         while label in taken or (label in given and given[label].exists()):
             number += 1
             label = f"{name}-{number}"
         labels[root] = label
         taken.add(label)
-    return [f"{labels[root]}/{_key_text(str(image.name))}" for root, image in zip(roots, found, strict=True)]
+    return [f"{labels[root]}/{key_text(str(image.name))}" for root, image in zip(roots, found, strict=True)]
 
 
 def _root(image: FoundImage) -> str:
@@ -56,7 +56,13 @@ def _root(image: FoundImage) -> str:
     return path.rsplit(os.sep, len(image.name.parts))[0] or os.sep
 
 
-def _key_text(name: str) -> str:
+def key_text(name: str) -> str:
+    r"""A name as keys hold it: always text, and different for different names.
+
+    Example:
+        >>> key_text("a\udce9"), key_text("a\\xe9")
+        ('a\\xe9', 'a\\\\xe9')
+    """
     doubled = name.replace("\\", "\\\\")
     return _BROKEN.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", doubled)
 

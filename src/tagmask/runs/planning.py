@@ -4,7 +4,7 @@ import os
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tagmask.runs.database import RunDatabase
 from tagmask.runs.names import fold, free_name, image_keys, text_names
@@ -12,7 +12,7 @@ from tagmask.runs.ownership import outputs_present
 from tagmask.runs.shards import Shard
 from tagmask.runtime.folders import FoundImage
 
-__all__ = ["ImageTask", "Plan", "make_plan"]
+__all__ = ["ImageTask", "Plan", "make_key_plan", "make_plan"]
 
 _SHOWN = 20
 
@@ -26,6 +26,7 @@ class ImageTask:
     name: str
     """Of its outputs."""
     found: FoundImage
+    """Of an image that is given by its key alone: the key in place of a path."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +165,53 @@ def make_plan(
         _found=found,
         _keys=keys,
         _names=[names.get(index, "") for index in range(len(found))],
+    )
+
+
+def make_key_plan(database: RunDatabase, keys: Sequence[str]) -> Plan:
+    """Plan a run over images that are known by their keys, and need not be files.
+
+    An image that is done stays done: without a file, nothing says that it changed.
+
+    Args:
+        database: of the run, open to write.
+        keys: text, each once.
+    """
+    index_of = {key: index for index, key in enumerate(keys)}
+    ids: dict[int, int] = {}
+    counts = dict.fromkeys(("done", "retried", "not_given"), 0)
+    redo: list[tuple[bytes, int | None, int | None, int]] = []
+    for image, key, _, source, _, _, status in database.listing():
+        index = index_of.pop(key, None)
+        if index is None:
+            counts["not_given"] += 1
+        elif status == "done":
+            counts["done"] += 1
+        else:
+            ids[index] = image
+            if status == "failed":
+                counts["retried"] += 1
+                redo.append((source, None, None, image))
+    if redo:
+        database.redo(iter(redo), ())
+    if index_of:
+        database.add((key, key, key.encode(), None, None) for key in index_of)
+        for image, key, *_ in database.listing():
+            if key in index_of:
+                ids[index_of[key]] = image
+    order = sorted(ids)
+    return Plan(
+        total=len(keys),
+        changed=0,
+        missing=0,
+        vanished=0,
+        vanished_keys=(),
+        **counts,
+        _ids=array("q", (ids[index] for index in order)),
+        _index=array("q", order),
+        _found=[FoundImage(Path(key), PurePosixPath(key)) for key in keys],
+        _keys=keys,
+        _names=keys,
     )
 
 

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
@@ -43,7 +43,13 @@ class Terminated(BaseException):
 
 
 def produce(
-    run: RunFolder, tasks: Iterable[ImageTask], work: Work, *, workers: int = 1, threads: int | None = None
+    run: RunFolder,
+    tasks: Iterable[ImageTask],
+    work: Work,
+    *,
+    workers: int = 1,
+    threads: int | None = None,
+    failure_record: Callable[[Exception], Mapping[str, object]] | None = None,
 ) -> Iterator[Produced]:
     """Compute images and record each when it is done, in the order of `tasks`, as the iterator is read.
 
@@ -51,10 +57,11 @@ def produce(
 
     Args:
         run: an open run.
-        tasks: what is to be done, from `run.plan`.
+        tasks: what is to be done, from `run.plan` or `run.plan_keys`.
         work: see `Work`.
         workers: images computed at the same time, each in a thread of its own.
         threads: torch's, for each worker; see `ordered_map`.
+        failure_record: what to record of a failure besides its reason; JSON.
 
     Raises:
         RunStopped: nothing more can be written: the disk is full, or the folder is gone.
@@ -83,7 +90,8 @@ def produce(
             guard.succeeded()
             yield Produced(outcome.item, value, None)
             continue
-        reason = run.fail(outcome.item, value)
+        record = None if failure_record is None else failure_record(value)
+        reason = run.fail(outcome.item, value, record=record)
         yield Produced(outcome.item, None, reason)
         guard.failed(value)
 

@@ -12,7 +12,16 @@ from typing import Any, Literal, TypeAlias
 from tagmask.errors import InputError
 from tagmask.runs.identity import to_json
 
-__all__ = ["RESULT_COLUMNS", "ImageResult", "ImageRow", "ReviewState", "Status", "result_columns", "row_of"]
+__all__ = [
+    "RESULT_COLUMNS",
+    "ImageResult",
+    "ImageRow",
+    "ReviewState",
+    "Status",
+    "result_columns",
+    "row_of",
+    "strict_json",
+]
 
 Status: TypeAlias = Literal["todo", "done", "failed"]
 ReviewState: TypeAlias = Literal["unseen", "accepted", "corrected", "rejected"]
