@@ -11,7 +11,7 @@ RUN/
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -181,20 +181,37 @@ class RunFolder:
         Raises:
             InputError: a file of that name is there which no run of this folder wrote.
         """
-        target, run_file = self.path / name, self.path / "run.json"
-        recorded = read_identity(run_file)
-        claimed = recorded.metadata.get("outputs", [])
+        target = self.path / name
+        claimed = self.recorded.get("outputs", [])
         if not isinstance(claimed, list) or name not in claimed:
             if os.path.lexists(target):
                 raise InputError(
                     f"{target} is in the way: it was not written by this run, and is never overwritten. Move "
                     "it away."
                 )
-            outputs = [*(claimed if isinstance(claimed, list) else []), name]
-            write_bytes(
-                run_file, replace(recorded, metadata={**recorded.metadata, "outputs": outputs}).encode()
-            )
+            self.record(outputs=[*(claimed if isinstance(claimed, list) else []), name])
         return target
+
+    @property
+    def recorded(self) -> Mapping[str, object]:
+        """What `run.json` records now beside what decides the results.
+
+        Raises:
+            InputError: it was changed or damaged.
+        """
+        return read_identity(self.path / "run.json").metadata
+
+    def record(self, **metadata: object) -> None:
+        """Record more in `run.json`, or change what it records; the fingerprint stays.
+
+        Raises:
+            InputError: it was changed or damaged.
+            OutputError: it cannot be written; the old one is kept.
+        """
+        identity = read_identity(self.path / "run.json")
+        changed = replace(identity, metadata={**identity.metadata, **metadata})
+        write_bytes(self.path / "run.json", changed.encode())
+        _flush_folder(self.path)
 
     def check(self) -> None:
         """See that the folder is still there and still this run's.
