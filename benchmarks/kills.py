@@ -2,12 +2,13 @@
 
     python -m benchmarks.kills [--kills N] [--images N] [--only mask,tag] [--seed N]
 
-Each command writes a folder from 200 small drawn images. It is killed (SIGKILL) at a random moment: while it
-starts or while it works; then the same command goes on. When it has ended, its folder is compared with that of
-a run that nobody killed. A command that ends before it was killed often enough begins again in a new folder.
+Each command writes a folder from 200 small drawn images. It is killed (SIGKILL) at a random moment, while it
+starts or while it works; then the same command goes on. When it has ended, its folder is compared with that
+of a run that nobody killed. A command that ends before it was killed often enough begins again in a new
+folder.
 
-One Markdown table is printed. The exit code is 1 if anything was lost, doubled, made again without having been in
-work, different, or left over.
+One Markdown table is printed. The exit code is 1 if anything was lost, doubled, made again without having
+been in work, different, or left over.
 """
 
 import argparse
@@ -57,7 +58,7 @@ class Case:
 
     name: str
     command: tuple[str, ...]
-    """`{photos}`, `{data}` (a data set), `{made}` (what `first` writes) and `{out}` are replaced by folders."""
+    """`{photos}`, `{data}` (a data set), `{made}` (from `first`) and `{out}` are replaced by folders."""
     first: tuple[tuple[str, ...], ...] = ()
     """Commands whose results this one needs; they are not killed."""
 
@@ -336,7 +337,8 @@ def draw(photos: Path, data: Path, count: int) -> None:
 def table(reports: Mapping[str, Report]) -> str:
     """Format the reports as one Markdown table."""
     lines = [
-        "| command | kills | lost | doubled | made again, done before | made again, in work | different | parts left |",
+        "| command | kills | lost | doubled | made again, done before | made again, in work | different "
+        "| parts left |",
         "|---|---|---|---|---|---|---|---|",
     ]
     total = Report()

@@ -27,7 +27,7 @@ from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES
 from tagmask.runtime.folders import FoundImage
 from tagmask.weak.config import TrainConfig
 from tagmask.weak.config_files import load_config
-from tagmask.weak.mask_folder import MaskSource, mask_file, write_masks
+from tagmask.weak.mask_folder import MaskSource, write_masks
 from tagmask.weak.seeds import from_segmenter
 from tagmask.weak.steps import PseudoSettings, pseudo_source, train_student, train_weakclip
 from tagmask.weak.students.student import Student
@@ -64,13 +64,13 @@ def write_all_masks(images: Sequence[FoundImage], source: MaskSource, folder: Pa
     """Write all masks; stop at the first image that fails."""
     for outcome in write_masks(images, source, folder):
         if outcome.error:
-            raise SystemExit(f"{outcome.item.path}: {outcome.error}")
+            raise SystemExit(f"{outcome.task.found.path}: {outcome.error}")
 
 
 def score_folder(images: Sequence[FoundImage], folder: Path) -> str:
     """Score a folder of masks."""
     return score(
-        (read_index_png(mask_file(folder, image.path.stem)), scene_mask(int(image.path.stem)))
+        (read_index_png(folder / "masks" / f"{image.path.stem}.png"), scene_mask(int(image.path.stem)))
         for image in images
     )
 

@@ -207,11 +207,7 @@ def test_dataset_and_split_options(tmp_path: Path, opened: Opened) -> None:
     [
         (("run", "sclip/voc22"), "Did you mean sclip/voc21"),
         (("run", "sclip/voc21", "--set", "method=nobody"), "Unknown method 'nobody'"),
-<<<<<<< HEAD
         (("run", "sclip/voc21", "--set", "stride"), "has no value. Give NAME=VALUE"),
-=======
-        (("run", "sclip/voc21", "--set", "stride"), "Give NAME=VALUE"),
->>>>>>> rbench
         (("run", "sclip/voc20"), "no SegmentationClass"),
         (("run", "tagclip/voc2012", "--dataset", "coco2014", *QUICK), "20 .* has 80"),
         (("table", "tagclip-5"), "Did you mean tagclip-4"),

@@ -13,8 +13,8 @@ from tagmask.cli.main import app
 from tagmask.masks import index_png, read_index_png
 from tagmask.weak import run_all
 from tagmask.weak.mask_folder import words_of
-from tagmask.weak.run_folder import read_metadata
 from tagmask.weak.students import hf_folders
+from tagmask.weak.training_folder import read_metadata
 
 QUICK = [
     *("--set", "steps=2", "--set", "batch=2", "--set", "crop=64", "--set", "base_short=64"),
@@ -56,11 +56,14 @@ def test_seeds_from_words_are_made_once(photos: Path, tmp_path: Path) -> None:
     mask = tmp_path / "seeds" / "masks" / "sub" / "b.png"
     assert read_index_png(mask).shape == (100, 90)
     before = mask.stat().st_mtime_ns
-    assert run(*command).exit_code == 0
+    again = run(*command)
+    assert again.exit_code == 0, again.output
+    assert "2 of 2 were done." in again.stderr
     assert mask.stat().st_mtime_ns == before
     other = run(*command, "--method", "sclip")
     assert other.exit_code == 2
-    assert "was started with other settings" in other.stderr
+    assert "holds a run with other settings" in other.stderr
+    assert "settings.method was cls-seg, is sclip" in other.stderr
 
 
 def test_bad_image_is_reported_and_the_others_succeed(photos: Path, tmp_path: Path) -> None:
@@ -68,7 +71,7 @@ def test_bad_image_is_reported_and_the_others_succeed(photos: Path, tmp_path: Pa
     result = run("seeds", photos, "-o", tmp_path / "seeds", "-w", "dog", "--weights", "miniature")
     assert result.exit_code == 1
     assert "c.jpg" in result.stderr
-    assert "2 of 3 images done, 1 failed" in result.stderr
+    assert ", 1 failed." in result.stderr
 
 
 def test_seeds_from_activation_maps_choose_a_threshold(photos: Path, tmp_path: Path) -> None:

@@ -18,14 +18,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tagmask import __version__
 from tagmask.errors import InputError, OutputError, TrainingError, WeightsError
 from tagmask.files import unwritable
 from tagmask.weak import training_state
 from tagmask.weak.loop import Report, fit
-from tagmask.weak.run_folder import read_metadata
 from tagmask.weak.samples import Batch, TrainingCrop, batches, sample_index
 from tagmask.weak.students.kind import ParameterGroup
 from tagmask.weak.train_log import read_log
+from tagmask.weak.training_folder import read_metadata
 from tagmask.weak.training_state import read_training_state
 from tests.weak.tiny import TinySamples, TinyTask, config
 
@@ -71,7 +72,12 @@ def test_the_loss_falls_and_is_logged(uninterrupted: Path) -> None:
         "step-000020.jpg",
         "step-000040.jpg",
     ]
-    assert read_metadata(uninterrupted, "weakclip") == {"words": ["a", "b", "c"], "steps": 40}
+    assert read_metadata(uninterrupted, "weakclip") == {
+        "tagmask": __version__,
+        "words": ["a", "b", "c"],
+        "finished": True,
+        "steps": 40,
+    }
 
 
 def test_only_trained_weights_are_saved(uninterrupted: Path) -> None:
@@ -157,8 +163,10 @@ def test_a_finished_run_is_not_repeated(uninterrupted: Path) -> None:
 
 def test_a_run_killed_before_it_was_marked_finished_resumes(uninterrupted: Path, tmp_path: Path) -> None:
     shutil.copytree(uninterrupted, tmp_path / "run")
-    stage = tmp_path / "run" / "stage.json"
-    stage.write_text(stage.read_text().replace('"finished": true', '"finished": false'))
+    run = tmp_path / "run" / "run.json"
+    run.write_text(run.read_text().replace('"finished": true', '"finished": false'))
+    with pytest.raises(InputError, match="is not finished"):
+        read_metadata(tmp_path / "run", "weakclip")
     task = TinyTask()
     task.model[1].weight.data += 1
     fit(task, TinySamples(), config(), tmp_path / "run")
@@ -169,7 +177,7 @@ def test_a_run_killed_before_it_was_marked_finished_resumes(uninterrupted: Path,
 def test_other_seeds_are_refused(tmp_path: Path) -> None:
     one = config("steps=1", "warmup=0")
     fit(TinyTask(), TinySamples(), one, tmp_path, inputs={"masks": "abc"})
-    with pytest.raises(InputError, match='masks was "abc", is "def"'):
+    with pytest.raises(InputError, match="masks was abc, is def"):
         fit(TinyTask(), TinySamples(), one, tmp_path, inputs={"masks": "def"})
 
 
@@ -332,7 +340,8 @@ def test_a_task_without_trainable_weights_is_saved_unchanged(
     after = task.model.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before)
     assert path.exists()
-    assert read_metadata(tmp_path, "weakclip") == {"words": ["a", "b", "c"], "steps": 0}
+    metadata = read_metadata(tmp_path, "weakclip")
+    assert (metadata["words"], metadata["steps"]) == (["a", "b", "c"], 0)
     [record] = caplog.records
     assert record.getMessage().startswith("Nothing to train: ")
     assert read_log(tmp_path) == []

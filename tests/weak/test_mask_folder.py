@@ -1,6 +1,6 @@
 """Folders of masks: atomic writing, resuming, errors."""
 
-import json
+import errno
 import os
 import signal
 import subprocess
@@ -14,11 +14,14 @@ import pytest
 from PIL import Image as PILImage
 
 import tagmask
-from tagmask.errors import InputError, OutputError
+from tagmask.errors import InputError
+from tagmask.files import unwritable
 from tagmask.masks import index_png, read_index_png
+from tagmask.runs import folder as runs_folder
+from tagmask.runs.folder import RunStopped
+from tagmask.runs.reader import Run
 from tagmask.runtime.folders import FoundImage, find_images
-from tagmask.weak import mask_folder
-from tagmask.weak.mask_folder import MaskSource, left_out, mask_file, read_mask, words_of, write_masks
+from tagmask.weak.mask_folder import MaskSource, mask_files, read_mask, words_of, write_masks
 from tagmask.weak.samples import find_pairs
 from tagmask.weak.seeds import from_cams, from_masks, from_segmenter, sweep_thresholds
 from tests.segmenters import make_segmenter
@@ -47,9 +50,13 @@ def ones(image: FoundImage) -> np.ndarray:
 def test_every_image_gets_a_mask(photos: Path, tmp_path: Path) -> None:
     seeds = tmp_path / "seeds"
     outcomes = list(write_masks(find_images([photos]), source(ones), seeds))
-    assert [outcome.reason for outcome in outcomes] == [None] * 3
-    assert read_mask(mask_file(seeds, "sub/c"), 3).tolist() == [[1] * 8] * 6
+    assert [outcome.error for outcome in outcomes] == [None] * 3
+    assert read_mask(seeds / "masks" / "sub" / "c.png", 3).tolist() == [[1] * 8] * 6
     assert words_of(seeds) == WORDS
+    with Run(seeds) as run:
+        row = run["photos/sub/c.png"]
+        assert (run.kind, row.name, row.width, row.height) == ("seeds", "sub/c", 8, 6)
+        assert (row.shares, row.absent, row.confidence) == ({"cat": 48}, ("dog",), None)
 
 
 def test_existing_masks_are_not_computed_again(photos: Path, tmp_path: Path) -> None:
@@ -73,7 +80,7 @@ def test_existing_masks_are_not_computed_again(photos: Path, tmp_path: Path) -> 
 def test_masks_of_other_settings_are_never_mixed(photos: Path, tmp_path: Path) -> None:
     images = find_images([photos])
     list(write_masks(images, source(ones, threshold=0.3), tmp_path / "seeds"))
-    with pytest.raises(InputError, match=r"started with other settings \(threshold was 0\.3, is 0\.4\)"):
+    with pytest.raises(InputError, match=r"with other settings: threshold was 0\.3, is 0\.4\."):
         list(write_masks(images, source(ones, threshold=0.4), tmp_path / "seeds"))
 
 
@@ -81,7 +88,7 @@ def test_two_processes_never_work_in_one_folder(photos: Path, tmp_path: Path) ->
     images = find_images([photos])
     first = write_masks(images, source(ones), tmp_path / "seeds")
     next(first)
-    with pytest.raises(InputError, match="Another process is working"):
+    with pytest.raises(InputError, match="is being written by process"):
         next(write_masks(images, source(ones), tmp_path / "seeds"))
     first.close()
 
@@ -92,12 +99,12 @@ def test_one_failing_image_does_not_stop_the_others(photos: Path, tmp_path: Path
 
     outcomes = list(write_masks(find_images([photos]), source(make), tmp_path / "seeds"))
     assert [outcome.result is None for outcome in outcomes] == [False, True, False]
-    assert "has label 9, but there are only 3 classes" in str(outcomes[1].reason)
-    assert not mask_file(tmp_path / "seeds", "b").exists()
-    assert left_out(tmp_path / "seeds") == {"b"}
+    assert "has label 9, but there are only 3 classes" in str(outcomes[1].error)
+    assert not (tmp_path / "seeds" / "masks" / "b.png").exists()
+    assert words_of(tmp_path / "seeds") == WORDS
     assert [pair.name for pair in find_pairs(photos, tmp_path / "seeds")] == ["a", "sub/c"]
     list(write_masks(find_images([photos]), source(ones), tmp_path / "seeds"))
-    assert left_out(tmp_path / "seeds") == frozenset()
+    assert [pair.name for pair in find_pairs(photos, tmp_path / "seeds")] == ["a", "b", "sub/c"]
 
 
 def test_a_folder_without_any_mask_is_not_finished(photos: Path, tmp_path: Path) -> None:
@@ -105,7 +112,7 @@ def test_a_folder_without_any_mask_is_not_finished(photos: Path, tmp_path: Path)
         raise InputError("nothing to see")
 
     outcomes = list(write_masks(find_images([photos]), source(make), tmp_path / "seeds"))
-    assert all(outcome.reason == "nothing to see" for outcome in outcomes)
+    assert all(outcome.error == "nothing to see" for outcome in outcomes)
     with pytest.raises(InputError, match="are incomplete"):
         words_of(tmp_path / "seeds")
 
@@ -113,11 +120,16 @@ def test_a_folder_without_any_mask_is_not_finished(photos: Path, tmp_path: Path)
 def test_a_full_disk_stops_with_the_reason_and_leaves_no_partial_file(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, data: bytes) -> None:
-        raise OutputError(f"{path} cannot be written: No space left on device. Clear some.")
+    real = runs_folder.write_bytes
 
-    monkeypatch.setattr(mask_folder, "write_bytes", full)
-    with pytest.raises(OutputError, match="No space left on device"):
+    def full(path: Path, data: bytes) -> None:
+        if path.suffix != ".png":
+            return real(path, data)
+        error = OSError(errno.ENOSPC, "No space left on device")
+        raise unwritable(path, error) from error
+
+    monkeypatch.setattr(runs_folder, "write_bytes", full)
+    with pytest.raises(RunStopped, match="No space left on device"):
         list(write_masks(find_images([photos]), source(ones), tmp_path / "seeds"))
     monkeypatch.undo()
     assert not list((tmp_path / "seeds").rglob("*.png"))
@@ -183,7 +195,7 @@ def test_seeds_of_given_tags_match_the_segmenter(
     outcomes = list(write_masks(images, from_segmenter(segmenter, {"a": (2, 0)}), tmp_path / "seeds"))
     assert outcomes[0].error is None
     wanted = segmenter(shapes[2], tags=[2, 0]).labels
-    assert np.array_equal(read_index_png(mask_file(tmp_path / "seeds", "a")), wanted)
+    assert np.array_equal(read_index_png(tmp_path / "seeds" / "masks" / "a.png"), wanted)
     assert words_of(tmp_path / "seeds") == segmenter.words
     missing = list(write_masks(images, from_segmenter(segmenter, {"b": (1,)}), tmp_path / "others"))
     assert "No tags given for the image 'a'" in str(missing[0].error)
@@ -205,9 +217,9 @@ def test_seeds_from_activation_maps_and_the_threshold_sweep(photos: Path, tmp_pa
     images = find_images([photos])
     found = sweep_thresholds(images, cams, truth, 2)
     assert 0.23 <= found.best <= 0.26
-    list(write_masks(images, from_cams(cams, WORDS[1:], found.best), tmp_path / "seeds"))
+    list(write_masks(images, from_cams(images, cams, WORDS[1:], found.best), tmp_path / "seeds"))
     assert np.array_equal(
-        read_index_png(mask_file(tmp_path / "seeds", "sub/c")), (ramp > np.float32(found.best)) * 2
+        read_index_png(tmp_path / "seeds" / "masks" / "sub" / "c.png"), (ramp > np.float32(found.best)) * 2
     )
     (truth / "a.png").unlink()
     with pytest.raises(InputError, match="needs at least one such image"):
@@ -219,13 +231,93 @@ def test_existing_masks_are_checked_and_copied(photos: Path, tmp_path: Path) -> 
     old.mkdir()
     (old / "a.png").write_bytes(index_png(np.full((6, 8), 2, np.uint8)))
     (old / "b.png").write_bytes(index_png(np.full((8, 6), 2, np.uint8)))
-    outcomes = list(write_masks(find_images([photos]), from_masks(old, WORDS), tmp_path / "seeds"))
+    images = find_images([photos])
+    outcomes = list(write_masks(images, from_masks(images, old, WORDS), tmp_path / "seeds"))
     assert outcomes[0].error is None
-    assert "Give masks at the images' size" in str(outcomes[1].reason)
+    assert "Give masks at the images' size" in str(outcomes[1].error)
     assert "There is no mask" in str(outcomes[2].error)
 
 
-def test_an_invalid_stage_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "stage.json").write_text(json.dumps({"kind": "seeds"}))
-    with pytest.raises(InputError, match=r"stage\.json cannot be read.*Remove it to start over"):
-        words_of(tmp_path)
+def test_folders_of_an_earlier_version_are_refused(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "stage.json").write_text("{}")
+    images = find_images([photos])
+    for use in (
+        lambda: words_of(tmp_path / "old"),
+        lambda: mask_files(tmp_path / "old", images),
+        lambda: next(write_masks(images, source(ones), tmp_path / "old")),
+    ):
+        with pytest.raises(InputError, match=r"has a stage\.json and no run\.json\. Choose another folder"):
+            use()
+    assert [file.name for file in (tmp_path / "old").iterdir()] == ["stage.json"]
+
+
+def test_any_exception_is_its_images_failure(photos: Path, tmp_path: Path) -> None:
+    def make(image: FoundImage) -> np.ndarray:
+        return ones(image) if image.path.name == "a.png" else {}[image.path.name]
+
+    outcomes = list(write_masks(find_images([photos]), source(make), tmp_path / "seeds"))
+    assert [o.error for o in outcomes] == [
+        None,
+        "unexpected KeyError: 'b.png'",
+        "unexpected KeyError: 'c.png'",
+    ]
+    assert "KeyError" in (tmp_path / "seeds" / "run.log").read_text()
+
+
+def save(path: Path, value: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(index_png(np.full((6, 8), value, np.uint8)))
+
+
+def test_images_of_one_file_name_keep_their_own_masks(tmp_path: Path) -> None:
+    photos, old = tmp_path / "photos", tmp_path / "old"
+    for value, folder in enumerate(("a", "b")):
+        (photos / folder).mkdir(parents=True)
+        PILImage.new("RGB", (8, 6)).save(photos / folder / "1.png")
+        save(old / folder / "1.png", value + 1)
+    images = find_images([photos])
+    assert not any(o.error for o in write_masks(images, from_masks(images, old, WORDS), tmp_path / "seeds"))
+    for where in (old, tmp_path / "seeds"):
+        pairs = find_pairs(photos, where)
+        assert [pair.name for pair in pairs] == ["a/1", "b/1"]
+        assert [int(read_mask(pair.seed, 3)[0, 0]) for pair in pairs] == [1, 2]
+
+
+def test_a_mask_with_only_the_file_name_must_be_of_one_image(photos: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    for name in "abc":
+        save(flat / f"{name}.png", 1)
+    assert [pair.seed.name for pair in find_pairs(photos, flat)] == ["a.png", "b.png", "c.png"]
+    (photos / "other").mkdir()
+    PILImage.new("RGB", (8, 6)).save(photos / "other" / "c.png")
+    message = r"flat/c\.png could be of .*other/c\.png or of .*sub/c\.png\. Name such files by whole "
+    with pytest.raises(InputError, match=message):
+        find_pairs(photos, flat)
+    with pytest.raises(InputError, match=message):
+        from_masks(find_images([photos]), flat, WORDS)
+    save(flat / "sub" / "c.png", 2)
+    save(flat / "other" / "c.png", 2)
+    assert [pair.seed.parent.name for pair in find_pairs(photos, flat)] == ["flat", "flat", "other", "sub"]
+
+
+def test_masks_stay_paired_when_a_namesake_joins_or_the_folder_moves(photos: Path, tmp_path: Path) -> None:
+    seeds = tmp_path / "seeds"
+    list(write_masks(find_images([photos]), source(ones), seeds))
+    PILImage.new("RGB", (8, 6)).save(photos / "a.bmp")  # `output_names` alone would now say a.png.png
+    images = find_images([photos])
+    list(write_masks(images, source(ones), seeds))
+    masks = [file and file.relative_to(seeds / "masks").as_posix() for file in mask_files(seeds, images)]
+    assert masks == ["a.bmp.png", "a.png", "b.png", "sub/c.png"]
+    moved = photos.rename(tmp_path / "elsewhere")
+    (moved / "a.bmp").unlink()
+    assert [pair.seed.exists() for pair in find_pairs(moved, seeds)] == [True] * 3
+
+
+def test_an_image_that_is_gone_leaves_no_run_unfinished(photos: Path, tmp_path: Path) -> None:
+    stopped = write_masks(find_images([photos]), source(ones), tmp_path / "seeds")
+    next(stopped)
+    stopped.close()
+    (photos / "b.png").unlink()
+    list(write_masks(find_images([photos]), source(ones), tmp_path / "seeds"))
+    assert words_of(tmp_path / "seeds") == WORDS

@@ -15,7 +15,7 @@ from tagmask.runtime.folders import find_images
 from tagmask.weak.config import TrainConfig
 from tagmask.weak.config_files import load_config, with_settings
 from tagmask.weak.loop import Report
-from tagmask.weak.mask_folder import left_out, mask_file, words_of, write_masks
+from tagmask.weak.mask_folder import mask_files, words_of, write_masks
 from tagmask.weak.seeds import from_masks
 from tagmask.weak.steps import PseudoSettings, pseudo_source, train_student, train_weakclip
 from tagmask.weak.students.student_file import load_student
@@ -37,7 +37,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "truth" / f"{seed}.png").write_bytes(index_png(labels))
     images = find_images([folder / "images"])
     assert all(
-        not o.error for o in write_masks(images, from_masks(folder / "truth", WORDS), folder / "seeds")
+        not o.error
+        for o in write_masks(images, from_masks(images, folder / "truth", WORDS), folder / "seeds")
     )
     return folder
 
@@ -62,7 +63,7 @@ def test_from_seeds_to_a_student(data: Path) -> None:
     source = pseudo_source(data / "weakclip", PseudoSettings(scales=(1.0,), crf=None), device="cpu")
     assert all(outcome.error is None for outcome in write_masks(images, source, data / "pseudo"))
     assert words_of(data / "pseudo") == WORDS
-    mask = read_index_png(mask_file(data / "pseudo", "1"))
+    mask = read_index_png(data / "pseudo" / "masks" / "1.png")
     assert mask.shape == read_index_png(data / "truth" / "1.png").shape
 
     train_student(config(data, "student/small", "pseudo"), data / "student")
@@ -88,11 +89,12 @@ def test_pseudo_masks_of_given_tags_have_no_other_classes(data: Path, tmp_path: 
     tags = {"1": (3,), "2": (0, 5)}
     settings = PseudoSettings(scales=(1.0,), flip=False, crf="weakclip/voc")
     source = pseudo_source(data / "weakclip", settings, device="cpu", tags=tags)
-    outcomes = list(write_masks(find_images([data / "images"]), source, tmp_path))
-    assert set(np.unique(read_index_png(mask_file(tmp_path, "1")))) <= {0, 4}
-    assert set(np.unique(read_index_png(mask_file(tmp_path, "2")))) <= {0, 1, 6}
+    images = find_images([data / "images"])
+    outcomes = list(write_masks(images, source, tmp_path))
+    assert set(np.unique(read_index_png(tmp_path / "masks" / "1.png"))) <= {0, 4}
+    assert set(np.unique(read_index_png(tmp_path / "masks" / "2.png"))) <= {0, 1, 6}
     assert "No tags given for the image '3'" in str(outcomes[2].error)
-    assert left_out(tmp_path) == {"3"}
+    assert [file is None for file in mask_files(tmp_path, images)] == [False, False, True]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_invalid_inputs_are_refused_before_training(
 ) -> None:
     with pytest.raises(InputError, match=message):
         train_weakclip(config(data, "weakclip/miniature", masks, *changes), tmp_path)
-    assert not (tmp_path / "stage.json").exists()
+    assert not (tmp_path / "run.json").exists()
 
 
 def test_an_unfinished_run_gives_no_pseudo_masks(tmp_path: Path) -> None:

@@ -15,6 +15,10 @@ from tagmask.weak.summary import run_curves, run_page
 WORDS = ("background", "cat", "dog")
 
 
+def cats(image: FoundImage) -> np.ndarray:
+    return np.full((12, 16), 1, np.uint8)
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     (tmp_path / "photos").mkdir()
@@ -22,14 +26,8 @@ def run(tmp_path: Path) -> Path:
         pixels = np.full((12, 16, 3), 40 * number, np.uint8)
         PILImage.fromarray(pixels).save(tmp_path / "photos" / f"{number}.png")
 
-    def make(image: FoundImage) -> np.ndarray:
-        return np.full((12, 16), 1, np.uint8)
-
-    list(
-        write_masks(
-            find_images([tmp_path / "photos"]), MaskSource("seeds", WORDS, {}, make), tmp_path / "seeds"
-        )
-    )
+    images = find_images([tmp_path / "photos"])
+    list(write_masks(images, MaskSource("seeds", WORDS, {}, cats), tmp_path / "seeds"))
     (tmp_path / "student").mkdir()
     (tmp_path / "student" / "log.csv").write_text(
         "step,total,gradient,lr\n1,2.5,1.0,0.1\n2,1.5,1.0,0.05\n3,0."
@@ -60,9 +58,9 @@ def test_images_without_a_mask_are_skipped(run: Path) -> None:
     (run / "photos" / "3.png").write_bytes(b"no image")
     html = run_page(find_images([run / "photos"]), {"seeds": run / "seeds"}, {}, None, {})
     assert html.count("<article") == 3
-    (run / "new").mkdir()
-    unfinished = '{"kind": "seeds", "settings": {}, "metadata": {"words": []}, "finished": false}'
-    (run / "new" / "stage.json").write_text(unfinished)
+    new = write_masks(find_images([run / "photos"]), MaskSource("seeds", WORDS, {}, cats), run / "new")
+    next(new)
+    new.close()
     with pytest.raises(InputError, match="are incomplete"):
         run_page(find_images([run / "photos"]), {"seeds": run / "new"}, {}, None, {})
 

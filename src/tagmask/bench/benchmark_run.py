@@ -20,6 +20,7 @@ from tagmask.errors import InputError
 from tagmask.runs.folder import RunFolder
 from tagmask.runs.identity import RunIdentity
 from tagmask.runs.names import key_text
+from tagmask.runs.ownership import claim_output
 from tagmask.runs.planning import ImageTask, Plan
 from tagmask.runs.producer import Produced, produce
 from tagmask.runs.rows import ImageResult
@@ -75,7 +76,7 @@ def run_benchmark(
         if len(run_folder.database) and not resume:
             raise InputError(f"{folder} already has results of this run. Give --resume to continue.")
         for page in PAGES:
-            run_folder.claim_output(page)
+            claim_output(run_folder.path, page)
         plan = run_folder.plan_keys(list(samples))
         produced: Iterable[Produced] = produce(
             run_folder,

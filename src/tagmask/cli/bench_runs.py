@@ -17,11 +17,7 @@ from tagmask.bench.protocol import Protocol, made_recipe
 from tagmask.bench.summary import Summary
 from tagmask.bench.table_page import table_page, table_record
 from tagmask.catalogue import method_of
-<<<<<<< HEAD
-from tagmask.cli.console import message, report_if_stopped, show, with_progress
-=======
-from tagmask.cli.console import message, with_progress
->>>>>>> rbench
+from tagmask.cli.console import message, show, with_progress
 from tagmask.cli.options import Refine
 from tagmask.cli.runs import Totals, stops_reported
 from tagmask.clip.load import Clip

@@ -21,6 +21,7 @@ from tagmask.runs.producer import Produced, Terminated, Work, produce, sigterm_r
 __all__ = ["Totals", "run_images", "stops_reported"]
 
 _LEAST_CONFIDENT = 5
+_ONLY_BACKGROUND = "Lower --threshold, give --no-background, or check the words and the weights."
 
 
 @dataclass
@@ -35,7 +36,13 @@ class Totals:
 
 
 def run_images(
-    run: RunFolder, plan: Plan, work: Work, *, workers: int, show: Callable[[Produced], str]
+    run: RunFolder,
+    plan: Plan,
+    work: Work,
+    *,
+    workers: int,
+    show: Callable[[Produced], str] | None,
+    hint: str = _ONLY_BACKGROUND,
 ) -> Totals:
     """Compute the images of a plan, print each result, and a summary at the end.
 
@@ -44,7 +51,8 @@ def run_images(
         plan: its plan.
         work: computes one image and writes its files.
         workers: images at once.
-        show: the line to print for an image that was done.
+        show: the line to print for an image that was done; None: print none.
+        hint: what to do where every image came out as background.
 
     Returns:
         Counts of this time; images that an earlier run did are not in them.
@@ -71,12 +79,13 @@ def run_images(
         if result.confidence is not None:
             totals.doubtful.append((result.confidence, each.task.name))
             totals.doubtful = sorted(totals.doubtful)[:_LEAST_CONFIDENT]
-        typer.echo(show(each))
-    _summary(run, plan, totals, time.monotonic() - began)
+        if show is not None:
+            typer.echo(show(each))
+    _summary(run, plan, totals, time.monotonic() - began, hint)
     return totals
 
 
-def _summary(run: RunFolder, plan: Plan, totals: Totals, seconds: float) -> None:
+def _summary(run: RunFolder, plan: Plan, totals: Totals, seconds: float, hint: str) -> None:
     if plan.total == 1 and not totals.failed:
         return
     failed = f", {totals.failed} failed" if totals.failed else ""
@@ -87,10 +96,7 @@ def _summary(run: RunFolder, plan: Plan, totals: Totals, seconds: float) -> None
         shown = ", ".join(f"{name} ({confidence:.2f})" for confidence, name in totals.doubtful)
         message(f"Least confident: {shown}.")
     if totals.done and totals.only_background == totals.done:
-        message(
-            "Every image came out as background. Lower --threshold, give --no-background, or check the "
-            "words and the weights."
-        )
+        message(f"Every image came out as background. {hint}")
     message(f"Results are in {run.path}.")
 
 
@@ -116,11 +122,7 @@ def stops_reported(out: Path, go_on: str = "run the same command") -> Iterator[N
         with sigterm_raises():
             yield
     except (KeyboardInterrupt, Terminated) as error:
-<<<<<<< HEAD
-        message(f"Stopped. What is done is kept in {out}; run the same command to go on.")
-=======
-        message(f"Stopped. What is done is kept in {printable(str(out))}; {go_on} to go on.")
->>>>>>> rbench
+        message(f"Stopped. What is done is kept in {out}; {go_on} to go on.")
         _exit(143 if isinstance(error, Terminated) else 130)
     except (RunStopped, RepeatedFailure, OutputError) as error:
         message(f"tagmask: {error}")

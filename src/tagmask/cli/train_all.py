@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tagmask.cli.arguments import DEFAULT_WEIGHTS, load_weights
-from tagmask.cli.console import report_if_stopped
 from tagmask.cli.options import Activation, Precision
+from tagmask.cli.runs import stops_reported
 from tagmask.cli.train_steps import ConsoleProgress, check_seed_tags, settings_of, student_settings
 from tagmask.weak.config_files import with_settings
 from tagmask.weak.run_all import RunFolders, RunOptions, run_all
@@ -62,7 +62,7 @@ def train_all(
         device=device,
         precision=precision.value,
     )
-    with report_if_stopped(out):
+    with stops_reported(out):
         result = run_all(
             options, lambda: load_weights(weights, activation, device, precision), ConsoleProgress()
         )

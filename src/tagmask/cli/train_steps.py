@@ -2,36 +2,31 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from tagmask.cli.arguments import DEFAULT_WEIGHTS
-from tagmask.cli.console import (
-    heading,
-    message,
-    print_path,
-    print_summary,
-    report_failure,
-    report_if_stopped,
-    with_progress,
-)
+from tagmask.cli.console import heading, message, print_path
 from tagmask.cli.mask import mask_settings, require_tags_file
 from tagmask.cli.options import Refine
+from tagmask.cli.runs import run_images, stops_reported
 from tagmask.clip.load import Clip
 from tagmask.errors import InputError
+from tagmask.runs.folder import RunFolder
+from tagmask.runs.planning import Plan
+from tagmask.runs.producer import Work
 from tagmask.runtime.folders import FoundImage
-from tagmask.runtime.tag_files import read_tags
+from tagmask.runtime.tag_files import check_tags, read_tags
 from tagmask.weak.config import TrainConfig
 from tagmask.weak.config_files import load_config, with_settings
 from tagmask.weak.distributed import ranks_here
 from tagmask.weak.loop import Report
-from tagmask.weak.mask_folder import MaskOutcome
 from tagmask.weak.run_all import write_all_masks
-from tagmask.weak.run_folder import read_metadata
 from tagmask.weak.seeds import SeedOptions, seed_recipe, seed_source
 from tagmask.weak.steps import PseudoSettings, pseudo_source, train_student, train_weakclip
 from tagmask.weak.students.catalogue import STUDENTS
+from tagmask.weak.training_folder import read_metadata
 
 __all__ = [
     "ConsoleProgress",
@@ -48,6 +43,9 @@ __all__ = [
 ]
 
 
+_ONLY_BACKGROUND = "Check the words, the weights and, for pseudo-masks, the training before them."
+
+
 class ConsoleProgress:
     """Reports progress on stderr and paths of results on stdout."""
 
@@ -55,17 +53,12 @@ class ConsoleProgress:
         """Print the name of a step."""
         heading(f"{number} of {steps}: {name}")
 
-    def masks(self, outcomes: Iterable[MaskOutcome], total: int, folder: Path) -> Iterator[MaskOutcome]:
-        """Yield the outcomes while printing progress, failures and a summary."""
-        failed = 0
-        for outcome in with_progress(outcomes, total):
-            if outcome.result is None:
-                failed += 1
-                report_failure(outcome.item.path, outcome.reason)
-            yield outcome
-        print_summary(total, failed, folder)
-        if failed < total:
-            print_path(folder / "masks")
+    def masks(self, run: RunFolder, plan: Plan, work: Work) -> int:
+        """Compute the masks of a plan; print progress, failures, a summary and the masks' folder."""
+        totals = run_images(run, plan, work, workers=1, show=None, hint=_ONLY_BACKGROUND)
+        if totals.done or plan.done:
+            print_path(run.path / "masks")
+        return totals.failed
 
     def training(self, what: str) -> AbstractContextManager[Callable[[Report], None]]:
         """Return the progress display of a training run."""
@@ -126,7 +119,7 @@ def make_seeds(images: list[FoundImage], out: Path, options: SeedOptions, clip: 
     """
     check_seed_tags(options)
     source = seed_source(images, options, clip)
-    with report_if_stopped(out):
+    with stops_reported(out):
         return write_all_masks(images, source, out, ConsoleProgress())
 
 
@@ -144,8 +137,10 @@ def make_pseudo(
     words = read_metadata(model, "weakclip").get("words")
     classes = len(words) - 1 if isinstance(words, list) else 0
     tags = None if tags_file is None else read_tags(tags_file, classes)
+    if tags is not None:
+        check_tags(images, tags)
     source = pseudo_source(model, settings, device=device, precision=precision, tags=tags)
-    with report_if_stopped(out):
+    with stops_reported(out):
         return write_all_masks(images, source, out, ConsoleProgress())
 
 
@@ -169,7 +164,7 @@ def run_weakclip(
     config = settings_of(source, folders, changes)
     if weights or not config.model.weights:
         config = with_settings(config, [f"model.weights={weights or DEFAULT_WEIGHTS}"])
-    with report_if_stopped(out), training_progress("WeakCLIP") as report_progress:
+    with stops_reported(out), training_progress("WeakCLIP") as report_progress:
         path = train_weakclip(config, out, report_progress)
     ConsoleProgress().written(path)
 
@@ -177,7 +172,7 @@ def run_weakclip(
 def run_student(source: str, out: Path, folders: Mapping[str, Path | None], changes: Sequence[str]) -> None:
     """Train a student, print progress and the path of the result."""
     config = student_settings(source, folders, changes)
-    with report_if_stopped(out), training_progress("student") as report_progress:
+    with stops_reported(out), training_progress("student") as report_progress:
         path = train_student(config, out, report_progress)
     ConsoleProgress().written(path)
 

@@ -18,13 +18,8 @@ from pathlib import Path
 from typing import Literal
 
 from tagmask.errors import InputError, OutputError
-<<<<<<< HEAD
 from tagmask.printable import printable
-from tagmask.runs.rows import RESULT_COLUMNS, ImageRow, ReviewState, row_of
-=======
-from tagmask.runs.names import printable
 from tagmask.runs.rows import RESULT_COLUMNS, ImageRow, ReviewState, row_of, strict_json
->>>>>>> rbench
 
 __all__ = ["MIGRATIONS", "SCHEMA_VERSION", "RunDatabase", "is_database"]
 

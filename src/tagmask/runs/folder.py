@@ -13,6 +13,7 @@ import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -21,7 +22,7 @@ from tagmask.files import ensure_folder, write_bytes
 from tagmask.runs.classes import Classes, read_classes
 from tagmask.runs.database import RunDatabase
 from tagmask.runs.failures import reason_of
-from tagmask.runs.identity import RunIdentity
+from tagmask.runs.identity import RunIdentity, read_identity
 from tagmask.runs.lock import RunLock
 from tagmask.runs.mounts import is_network_folder
 from tagmask.runs.ownership import check_ours, sweep_parts
@@ -194,6 +195,27 @@ class RunFolder:
         self.check()
         self._record(lambda: self.database.fail(image.id, reason, seconds, record))
         return reason
+
+    @property
+    def recorded(self) -> Mapping[str, object]:
+        """What `run.json` records now beside what decides the results.
+
+        Raises:
+            InputError: it was changed or damaged.
+        """
+        return read_identity(self.path / "run.json").metadata
+
+    def record(self, **metadata: object) -> None:
+        """Record more in `run.json`, or change what it records; the fingerprint stays.
+
+        Raises:
+            InputError: it was changed or damaged.
+            OutputError: it cannot be written; the old one is kept.
+        """
+        identity = read_identity(self.path / "run.json")
+        changed = replace(identity, metadata={**identity.metadata, **metadata})
+        write_bytes(self.path / "run.json", changed.encode())
+        _flush_folder(self.path)
 
     def check(self) -> None:
         """See that the folder is still there and still this run's.

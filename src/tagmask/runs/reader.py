@@ -1,6 +1,6 @@
 """A run folder as its readers see it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -10,7 +10,9 @@ from tagmask.masks import IndexMap, read_index_png
 from tagmask.runs.classes import Classes, read_classes
 from tagmask.runs.database import RunDatabase
 from tagmask.runs.identity import RunIdentity, read_identity
+from tagmask.runs.names import image_keys
 from tagmask.runs.rows import ImageRow, ReviewState, Status
+from tagmask.runtime.folders import FoundImage
 
 __all__ = ["Run"]
 
@@ -117,6 +119,10 @@ class Run:
             conditions["confidence <= ?"] = (max_confidence,)
         values = [value for group in conditions.values() for value in group]
         return self._database.rows(" AND ".join(conditions) or "1", values, order=order)
+
+    def rows_of(self, images: Sequence[FoundImage]) -> list[ImageRow | None]:
+        """The row of each image of a listing, also where its folder was moved; None where there is none."""
+        return [self._database.row(key) for key in image_keys(images, self._database.roots)]
 
     def mask_path(self, row: ImageRow) -> Path:
         """Where an image's mask is: the one that a person corrected, else the one that the run wrote."""

@@ -1,6 +1,6 @@
 """The training loop of WeakCLIP and students: steps, logs, checkpoints, resuming.
 
-    FOLDER/stage.json  log.csv  checkpoint.pt  pictures/  models/  model.safetensors
+    FOLDER/run.json  log.csv  checkpoint.pt  pictures/  models/  model.safetensors
 
 The randomness of a step depends only on (seed, step, rank), and its images only on (seed, position). So a
 run that was killed and resumed gives the same losses and the same model as an uninterrupted one.
@@ -25,11 +25,11 @@ from tagmask.errors import OutputError, TagmaskError, TrainingError
 from tagmask.files import write_bytes
 from tagmask.weak.config import OptimiserSettings, TrainConfig
 from tagmask.weak.distributed import Ranks, averaged, data_parallel, process_group, wait_for_all
-from tagmask.weak.run_folder import open_run_folder
 from tagmask.weak.samples import Batch, CropSource, batches
 from tagmask.weak.schedules import learning_rate
 from tagmask.weak.students.kind import ParameterGroup
 from tagmask.weak.train_log import TrainLog
+from tagmask.weak.training_folder import open_training
 from tagmask.weak.training_state import frozen_hash, load_weights, read_training_state, write_training_state
 
 __all__ = ["MODEL_FILE", "Report", "Task", "fit"]
@@ -108,7 +108,7 @@ def fit(
         folder: run folder.
         inputs: other inputs that affect the model, such as a hash of the seeds, as JSON values; they must
             stay the same too.
-        metadata: stored in the folder for users of the model.
+        metadata: recorded in the folder for users of the model.
         watch: called with progress reports, in the first process only.
 
     Returns:
@@ -130,8 +130,12 @@ def fit(
             **(inputs or {}),
             "frozen": frozen_hash(task.model),
         }
-        opened = open_run_folder(folder, config.model.kind, fingerprint_fields, metadata or {})
-        with opened if ranks.first else nullcontext() as run_folder:
+        opened = (
+            open_training(folder, config.model.kind, fingerprint_fields, metadata or {})
+            if ranks.first
+            else nullcontext()
+        )
+        with opened as run:
             wait_for_all(ranks)  # until the first process has checked the folder
             path = folder / MODEL_FILE
             if not path.exists():  # written atomically: if it exists, all steps were done
@@ -144,8 +148,8 @@ def fit(
                 task.model.eval()
                 if ranks.first:
                     task.save(path)
-            if run_folder is not None and not run_folder.finished:
-                run_folder.finish(steps=config.schedule.steps if groups else 0)
+            if run is not None and not run.recorded["finished"]:
+                run.record(finished=True, steps=config.schedule.steps if groups else 0)
             wait_for_all(ranks)
     return path
 

@@ -1,29 +1,48 @@
-"""Folders of masks, one index PNG per image: resumable writing, validated reading.
+"""Folders of masks, one index PNG per image: written as run folders, read with checks.
 
-FOLDER/stage.json     words, settings, source of the masks
-FOLDER/masks/NAME.png class per pixel, or `IGNORE_INDEX`; NAME is the image's path without its suffix
+FOLDER/run.json       words, settings, source of the masks
+FOLDER/run.db         what became of each image
+FOLDER/classes.json   name of each label
+FOLDER/masks/NAME.png class per pixel, or `IGNORE_INDEX`
 """
 
+import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import UInt8
 
+from tagmask import __version__
 from tagmask.errors import ImageError, InputError
-from tagmask.files import write_bytes
 from tagmask.masks import index_png, read_index_png
-from tagmask.runs.ordered_map import Outcome, ordered_map
+from tagmask.results import Segmentation
+from tagmask.runs.classes import Classes, read_classes
+from tagmask.runs.folder import RunFolder
+from tagmask.runs.identity import RunIdentity
+from tagmask.runs.ownership import is_run_folder
+from tagmask.runs.planning import ImageTask
+from tagmask.runs.producer import Produced, Work, produce
+from tagmask.runs.reader import Run
+from tagmask.runs.rows import ImageResult
 from tagmask.runtime.folders import FoundImage, output_names
 from tagmask.weak.labels import IGNORE_INDEX
-from tagmask.weak.run_folder import open_run_folder, read_run_folder
+from tagmask.weak.training_folder import refuse_old_folder
 
-__all__ = ["Mask", "MaskSource", "left_out", "mask_file", "read_mask", "words_of", "write_masks"]
-
-MaskOutcome: TypeAlias = Outcome[FoundImage, Path]
-"""An image's mask file, or the error that prevented it."""
+__all__ = [
+    "Mask",
+    "MaskSource",
+    "mask_files",
+    "mask_work",
+    "named_files",
+    "open_masks",
+    "read_mask",
+    "words_of",
+    "write_masks",
+]
 
 Mask: TypeAlias = UInt8[np.ndarray, "_ _"]
 
@@ -38,15 +57,61 @@ class MaskSource:
     """Class name of each label, background first."""
     settings: Mapping[str, object]
     """All settings that affect the masks, as JSON values; a folder resumes only with the same settings."""
-    make: Callable[[FoundImage], Mask]
+    make: Callable[[FoundImage], Mask | Segmentation]
     """Compute the labels of an image, at the image's size."""
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    """Recorded in `run.json` without affecting the masks, such as the device."""
 
 
-def write_masks(images: Sequence[FoundImage], source: MaskSource, folder: Path) -> Iterator[MaskOutcome]:
-    """Write the mask of every image while the iterator is consumed; existing masks are kept.
+def open_masks(source: MaskSource, folder: Path) -> RunFolder:
+    """Begin a run of masks in a folder, or go on with it; close what is returned.
 
-    Files are written atomically, so an interrupted run resumes. An image that fails does not stop the
-    others: the folder records it as left out, and the next run tries it again.
+    Raises:
+        InputError: the folder has other settings, masks that tagmask did not write, or another process uses
+            it.
+        OutputError: the folder is not writable.
+    """
+    refuse_old_folder(folder)
+    identity = RunIdentity(
+        source.kind,
+        {"words": source.words, **source.settings},
+        {"tagmask": __version__, **source.metadata},
+    )
+    return RunFolder.open(folder, identity, Classes(source.words, IGNORE_INDEX))
+
+
+def mask_work(run: RunFolder, source: MaskSource) -> Work:
+    """What `produce` calls for each image: computes the mask, checks it and writes it.
+
+    Args:
+        run: open, from `open_masks`.
+        source: computes the masks.
+    """
+
+    def work(task: ImageTask) -> ImageResult:
+        made = source.make(task.found)
+        if not isinstance(made, Segmentation):
+            made = Segmentation(source.words, made, None, True, "")
+        labels = _checked(made.labels, len(source.words), str(task.found.path))
+        run.write_mask(task.name, index_png(labels))
+        return ImageResult(
+            width=labels.shape[1],
+            height=labels.shape[0],
+            tags=None if made.tags is None else [source.words[1 + tag] for tag in made.tags],
+            shares=made.pixels(),
+            class_confidence=made.class_confidence,
+            confidence=made.confidence,
+            absent=made.absent,
+        )
+
+    return work
+
+
+def write_masks(images: Sequence[FoundImage], source: MaskSource, folder: Path) -> Iterator[Produced]:
+    """Write the masks that are not there yet, while the iterator is consumed.
+
+    A run that was interrupted goes on. An image that fails does not stop the others: the folder records why,
+    and the next run tries it again.
 
     Args:
         images: the images.
@@ -54,64 +119,104 @@ def write_masks(images: Sequence[FoundImage], source: MaskSource, folder: Path) 
         folder: output folder.
 
     Raises:
-        InputError: the folder has other settings, or two images would share one mask file.
+        InputError: see `open_masks`.
         OutputError: a mask cannot be written: the disk is full, or the folder is not writable.
+        RepeatedFailure: 20 images in a row failed in the same unexpected way.
     """
-    settings = {"words": list(source.words), **source.settings}
-    with open_run_folder(folder, source.kind, settings, {"words": list(source.words)}) as run_folder:
-        mask_names = dict(zip(images, map(str, output_names(images)), strict=True))
-        failed: list[str] = []
-
-        def work(image: FoundImage) -> tuple[Path, bytes | None]:
-            file = mask_file(folder, mask_names[image])
-            if file.exists():
-                return file, None
-            return file, index_png(_checked(source.make(image), len(source.words), str(image.path)))
-
-        for outcome in ordered_map(images, work):
-            if outcome.result is None:
-                failed.append(mask_names[outcome.item])
-                yield Outcome(outcome.item, None, outcome.error)
-                continue
-            file, content = outcome.result
-            if content is not None:  # written here: a full disk must stop the run, an invalid image must not
-                write_bytes(file, content)
-            yield Outcome(outcome.item, file, None)
-        if len(failed) < len(images):
-            run_folder.finish(left_out=failed)
+    with open_masks(source, folder) as run:
+        yield from produce(run, run.plan(images), mask_work(run, source))
 
 
-def mask_file(folder: Path, name: str) -> Path:
-    """Path of an image's mask: in `masks/` for folders that tagmask wrote, else directly in the folder.
+def mask_files(folder: Path, images: Sequence[FoundImage]) -> list[Path | None]:
+    """Find each image's mask by the image's whole relative name.
 
-    A folder that contains `masks/` counts as written by tagmask.
+    In a run folder the run knows which mask is whose. Elsewhere, masks are found as in `named_files`, in
+    `masks/` if the folder has it.
+
+    Args:
+        folder: a run folder, or a folder of index PNGs.
+        images: all images, as returned by `find_images`.
+
+    Returns:
+        A path per image, in order, which need not exist. None: the run could not compute this mask.
+
+    Raises:
+        InputError: it is not clear whose a mask is; or a folder of an earlier version.
     """
+    refuse_old_folder(folder)
+    if is_run_folder(folder):
+        return _masks_of_run(folder, images)
     masks = folder / "masks"
-    return (masks if masks.is_dir() or read_run_folder(folder) is not None else folder) / f"{name}.png"
+    return list(named_files(masks if masks.is_dir() else folder, images, ".png"))
+
+
+def _masks_of_run(folder: Path, images: Sequence[FoundImage]) -> list[Path | None]:
+    with Run(folder) as run:
+        rows = run.rows_of(images)
+        taken = {row.name for row in rows if row is not None}
+        files: list[Path | None] = []
+        for image, row, name in zip(images, rows, map(str, output_names(images)), strict=True):
+            if row is not None:
+                files.append(None if row.status == "failed" else run.mask_path(row))
+            elif name not in taken:  # the images' folder has another name now
+                files.append(folder / "masks" / f"{name}.png")
+            else:
+                raise InputError(
+                    f"{folder} has no mask of {image.path}, but one of another image with its name. Make "
+                    "the masks again in another folder."
+                )
+        return files
+
+
+def named_files(folder: Path, images: Sequence[FoundImage], ending: str) -> list[Path]:
+    """Find a file for each image by name, in a folder that tagmask did not write.
+
+    The whole relative name comes first: `a/1.png` for `a/1.jpg`. Where there is no such file, one that has
+    only the image's own name is taken, `1.png`, which no other image may have.
+
+    Returns:
+        A path per image, in order, which need not exist.
+
+    Raises:
+        InputError: a file could be of several images.
+    """
+    names = output_names(images)
+    namesakes: dict[str, list[int]] = defaultdict(list)
+    for i, image in enumerate(images):
+        namesakes[image.path.stem].append(i)
+    files = [folder / f"{name}{ending}" for name in names]
+    for i, image in enumerate(images):
+        flat, meant = folder / f"{image.path.stem}{ending}", namesakes[image.path.stem]
+        if flat == files[i] or os.path.lexists(files[i]) or not os.path.lexists(flat):
+            continue
+        if len(meant) > 1:
+            first, second, *_ = meant
+            raise InputError(
+                f"{flat} could be of {images[first].path} or of {images[second].path}. Name such files by "
+                f"whole relative names: {names[first]}{ending} and {names[second]}{ending}."
+            )
+        files[i] = flat
+    return files
 
 
 def words_of(folder: Path) -> tuple[str, ...]:
     """Class names recorded in a folder of masks; empty if it records none.
 
     Raises:
-        InputError: the folder is not finished.
+        InputError: the run that writes the folder is not finished; or a folder of an earlier version.
     """
-    run_folder = read_run_folder(folder)
-    if run_folder is None:
-        return ()
-    if not run_folder.finished:
-        raise InputError(
-            f"The masks in {folder} are incomplete. Run the command that started them again to resume."
-        )
-    words = run_folder.metadata.get("words")
-    return tuple(str(word) for word in words) if isinstance(words, list) else ()
-
-
-def left_out(folder: Path) -> frozenset[str]:
-    """Names of the images whose mask could not be computed."""
-    run_folder = read_run_folder(folder)
-    names = [] if run_folder is None else run_folder.metadata.get("left_out")
-    return frozenset(str(name) for name in names) if isinstance(names, list) else frozenset()
+    refuse_old_folder(folder)
+    if is_run_folder(folder):
+        with Run(folder) as run:
+            # Images that are gone will never get a mask.
+            waiting = any(os.path.lexists(row.source) for row in run.select(status="todo"))
+            if waiting or not run.counts["done"]:
+                raise InputError(
+                    f"The masks in {folder} are incomplete. Run the command that started them again to "
+                    "resume."
+                )
+    classes = folder / "classes.json"
+    return read_classes(classes).names if classes.exists() else ()
 
 
 def read_mask(file: Path, classes: int) -> Mask:

@@ -7,7 +7,7 @@ The inputs of all steps are checked before the first one.
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +17,23 @@ from tagmask import __version__
 from tagmask.clip.load import Clip
 from tagmask.errors import InputError
 from tagmask.files import file_hash, write_bytes
+from tagmask.runs.folder import RunFolder
+from tagmask.runs.ownership import leave_out_outputs
+from tagmask.runs.planning import Plan
+from tagmask.runs.producer import Work, produce
 from tagmask.runtime.folders import FoundImage, find_images
 from tagmask.runtime.tag_files import read_tags
 from tagmask.weak.config import TrainConfig
 from tagmask.weak.export import check_onnx, export_onnx, missing_packages
 from tagmask.weak.loop import MODEL_FILE, Report
-from tagmask.weak.mask_folder import MaskOutcome, MaskSource, write_masks
+from tagmask.weak.mask_folder import MaskSource, mask_work, open_masks
 from tagmask.weak.prechecks import check_student, check_weakclip, pairs_of, words_for
-from tagmask.weak.run_folder import open_run_folder
 from tagmask.weak.seeds import SeedOptions, seed_source
 from tagmask.weak.steps import PseudoSettings, pseudo_source, train_student, train_weakclip
 from tagmask.weak.students.student import Student
 from tagmask.weak.students.student_file import load_student
 from tagmask.weak.summary import run_page
+from tagmask.weak.training_folder import open_training
 
 __all__ = ["Progress", "RunFolders", "RunOptions", "RunResult", "Silent", "run_all", "write_all_masks"]
 
@@ -45,8 +49,8 @@ class Progress(Protocol):
     def begin(self, number: int, steps: int, name: str) -> None:
         """Called when a step begins; `number` counts from 1."""
 
-    def masks(self, outcomes: Iterable[MaskOutcome], total: int, folder: Path) -> Iterable[MaskOutcome]:
-        """Wrap the iterator over the images' outcomes."""
+    def masks(self, run: RunFolder, plan: Plan, work: Work) -> int:
+        """Called to compute the masks of a plan, with `produce`; returns how many images failed."""
 
     def training(self, what: str) -> AbstractContextManager[Callable[[Report], None]]:
         """Return a context manager for one training; it yields the callback for progress reports."""
@@ -61,9 +65,9 @@ class Silent:
     def begin(self, number: int, steps: int, name: str) -> None:
         """Do nothing."""
 
-    def masks(self, outcomes: Iterable[MaskOutcome], total: int, folder: Path) -> Iterable[MaskOutcome]:
-        """Return the outcomes unchanged."""
-        return outcomes
+    def masks(self, run: RunFolder, plan: Plan, work: Work) -> int:
+        """Compute the masks."""
+        return sum(each.result is None for each in produce(run, plan, work))
 
     def training(self, what: str) -> AbstractContextManager[Callable[[Report], None]]:
         """Ignore reports."""
@@ -209,13 +213,15 @@ def run_all(options: RunOptions, clip: Callable[[], Clip], progress: Progress | 
 
 
 def write_all_masks(images: list[FoundImage], source: MaskSource, folder: Path, progress: Progress) -> int:
-    """Write the masks of all images; return how many images failed.
+    """Write the masks that are not there yet; return how many images failed.
+
+    Masks and overlays of runs among the images are left out.
 
     Raises:
         TagmaskError: see `write_masks`.
     """
-    outcomes = progress.masks(write_masks(images, source, folder), len(images), folder)
-    return sum(outcome.result is None for outcome in outcomes)
+    with open_masks(source, folder) as run:
+        return progress.masks(run, run.plan(leave_out_outputs(images, folder)), mask_work(run, source))
 
 
 def _checked(options: RunOptions, clip: Callable[[], Clip]) -> tuple[list[FoundImage], MaskSource]:
@@ -248,11 +254,11 @@ def _check_outside(images: list[FoundImage], out: Path) -> list[FoundImage]:
 
 
 def _export(student: Path, file: Path) -> None:
-    with open_run_folder(file.parent, "export", {"student": file_hash(student)}, {}) as run_folder:
-        if not run_folder.finished:
+    with open_training(file.parent, "export", {"student": file_hash(student)}, {}) as run:
+        if not run.recorded["finished"]:
             trained = load_student(student)
             export_onnx(trained, file)
-            run_folder.finish(difference=check_onnx(file, trained))
+            run.record(finished=True, difference=check_onnx(file, trained))
 
 
 def _write_report(

@@ -22,7 +22,7 @@ from tagmask.images import read_image
 from tagmask.runtime.folders import find_images, output_names
 from tagmask.weak.augment import Crop, augmented
 from tagmask.weak.config import AugmentSettings
-from tagmask.weak.mask_folder import left_out, mask_file, read_mask
+from tagmask.weak.mask_folder import mask_files, read_mask
 
 __all__ = [
     "Batch",
@@ -86,29 +86,31 @@ class CropSource(Protocol):
 
 
 def find_pairs(images: Path, seeds: Path, lists: Sequence[Path] = ()) -> tuple[Pair, ...]:
-    """Pair images with seeds by name.
+    """Pair images with seeds by their whole relative names; see `mask_files`.
 
     Args:
         images: folder of images.
-        seeds: folder of index PNGs, or a mask folder that tagmask wrote.
+        seeds: folder of index PNGs, or a run folder with masks.
         lists: files of image names, one per line (the rest of a line after a blank is ignored), in order;
-            names may repeat. Empty: all images. Images that the seeds' folder records as left out are
-            skipped.
+            names may repeat. Empty: all images. Images whose seed the run could not compute are skipped.
 
     Raises:
-        InputError: a folder without images, or a list that cannot be read or names an unknown image.
+        InputError: a folder without images, a list that cannot be read or names an unknown image, or a seed
+            that could be of several images.
     """
     image_files = find_images([images])
     names = [str(name) for name in output_names(image_files)]
-    paths = dict(zip(names, (image.path for image in image_files), strict=True))
+    images_by_name = dict(zip(names, image_files, strict=True))
     selected = names if not lists else [name for file in lists for name in _read_list(file)]
     for name in selected:
-        if name not in paths:
-            similar = get_close_matches(name, paths, n=1)
+        if name not in images_by_name:
+            similar = get_close_matches(name, images_by_name, n=1)
             hint = f" Did you mean {similar[0]}?" if similar else ""
             raise InputError(f"The lists name {name}, but there is no such image in {images}.{hint}")
-    missing = left_out(seeds)
-    return tuple(Pair(name, paths[name], mask_file(seeds, name)) for name in selected if name not in missing)
+    files = dict(zip(names, mask_files(seeds, image_files), strict=True))
+    return tuple(
+        Pair(name, images_by_name[name].path, file) for name in selected if (file := files[name]) is not None
+    )
 
 
 def _read_list(file: Path) -> list[str]:

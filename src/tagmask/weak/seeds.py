@@ -1,6 +1,6 @@
 """Sources of seeds: a frozen CLIP, class activation maps, or existing PNG masks.
 
-Each is a `MaskSource`; `mask_folder.write_masks` writes its masks to a folder.
+Each is a `MaskSource`; `mask_folder.write_masks` writes its masks to a run folder.
 """
 
 import logging
@@ -8,20 +8,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from tagmask.api import Segmenter
 from tagmask.clip.load import Clip
 from tagmask.errors import InputError, ShapeError
-from tagmask.files import file_hash
 from tagmask.images import read_image
 from tagmask.resolve import mask_recipe
+from tagmask.results import Segmentation
+from tagmask.runs.describe import segmenter_identity
 from tagmask.runtime.folders import FoundImage
-from tagmask.runtime.tag_files import read_tags, tags_of
+from tagmask.runtime.tag_files import check_tags, read_tags, tags_of
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
 from tagmask.types import Size
 from tagmask.weak.cams import Cams, Sweep, cam_labels, read_cams, sweep
-from tagmask.weak.mask_folder import Mask, MaskSource, mask_file, read_mask
+from tagmask.weak.mask_folder import Mask, MaskSource, mask_files, named_files, read_mask
 
 __all__ = [
     "SeedOptions",
@@ -116,11 +115,14 @@ def seed_source(images: Sequence[FoundImage], options: SeedOptions, clip: Callab
     """
     words = [line.split(", ")[0] for line in options.words or ()]
     if options.masks is not None:
-        return from_masks(options.masks, ["background", *words])
+        return from_masks(images, options.masks, ["background", *words])
     if options.cams is not None:
-        return from_cams(options.cams, words, _threshold(images, options, options.cams, len(words)))
+        threshold = _threshold(images, options, options.cams, len(words))
+        return from_cams(images, options.cams, words, threshold)
     recipe = seed_recipe(options)
     tags = None if options.tags_file is None else read_tags(options.tags_file, len(recipe.words))
+    if tags is not None:
+        check_tags(images, tags)
     loaded = clip()
     return from_segmenter(Segmenter(loaded, recipe=seed_recipe(options, loaded.background)), tags)
 
@@ -145,8 +147,8 @@ def from_segmenter(segmenter: Segmenter, tags: Mapping[str, Sequence[int]] | Non
 
     Args:
         segmenter: with a background, so that label 0 stands for pixels of none of the words.
-        tags: given tags: classes of each image, by its name without folder and suffix, counted from 0
-            without the background; None: the segmenter predicts the tags.
+        tags: given tags: classes of each image, by its name (see `tags_of`), counted from 0 without the
+            background; None: the segmenter predicts the tags.
 
     Raises:
         InputError: a segmenter without a background, or with more than 254 classes.
@@ -158,33 +160,34 @@ def from_segmenter(segmenter: Segmenter, tags: Mapping[str, Sequence[int]] | Non
             "Give background words, or fewer classes."
         )
 
-    def make(image: FoundImage) -> Mask:
+    def make(image: FoundImage) -> Segmentation:
         given = None if tags is None else tags_of(image, tags)
-        labels: Mask = segmenter(read_image(image.path), tags=given).labels.astype(np.uint8)
-        return labels
+        return segmenter(read_image(image.path), tags=given, confidence=True)
 
-    settings = {
-        "source": "segmenter",
-        "recipe": _without_name(segmenter.recipe.flat()),
-        "weights": file_hash(*segmenter.clip.files),
-        "precision": segmenter.clip.precision,
-        "tags": None if tags is None else {name: list(classes) for name, classes in tags.items()},
-    }
-    return MaskSource("seeds", segmenter.words, settings, make)
+    identity = segmenter_identity(segmenter, "seeds", tags=tags)
+    settings = {"source": "segmenter", **identity.fields, "words": segmenter.words}
+    return MaskSource("seeds", segmenter.words, settings, make, identity.metadata)
 
 
-def from_cams(folder: Path, words: Sequence[str], threshold: float) -> MaskSource:
+def from_cams(
+    images: Sequence[FoundImage], folder: Path, words: Sequence[str], threshold: float
+) -> MaskSource:
     """Seeds from activation maps, one `.npy` per image, at a threshold.
 
     Args:
-        folder: maps with the images' names.
+        images: all images.
+        folder: maps with the images' names; see `named_files`.
         words: class names without the background, which becomes label 0.
         threshold: background score, 0..1; see `sweep_thresholds`.
+
+    Raises:
+        InputError: several images could be meant by one file.
     """
+    files = dict(zip(images, named_files(folder, images, ".npy"), strict=True))
 
     def make(image: FoundImage) -> Mask:
         size = _size(image)
-        cams = _cams_of(folder, image, len(words))
+        cams = read_cams(files[image], len(words))
         try:
             return cam_labels(cams, threshold, size)
         except ShapeError as error:
@@ -194,16 +197,24 @@ def from_cams(folder: Path, words: Sequence[str], threshold: float) -> MaskSourc
     return MaskSource("seeds", ("background", *words), settings, make)
 
 
-def from_masks(folder: Path, words: Sequence[str]) -> MaskSource:
+def from_masks(images: Sequence[FoundImage], folder: Path, words: Sequence[str]) -> MaskSource:
     """Seeds from existing index PNGs, checked and copied.
 
     Args:
-        folder: masks with the images' names.
+        images: all images.
+        folder: masks with the images' names; see `mask_files`.
         words: class names, background first.
+
+    Raises:
+        InputError: several images could be meant by one file.
     """
+    files = dict(zip(images, mask_files(folder, images), strict=True))
 
     def make(image: FoundImage) -> Mask:
-        mask = read_mask(mask_file(folder, image.path.stem), len(words))
+        file = files[image]
+        if file is None:
+            raise InputError(f"The run in {folder} could not compute this mask. Run its command again.")
+        mask = read_mask(file, len(words))
         size = _size(image)
         if mask.shape != size:
             raise ShapeError(
@@ -226,28 +237,19 @@ def sweep_thresholds(images: Sequence[FoundImage], cams: Path, truth: Path, clas
         classes: number of classes, without the background.
 
     Raises:
-        InputError: no image has a ground-truth mask, or a file of maps is invalid.
+        InputError: no image has a ground-truth mask, a file of maps is invalid, or several images could be
+            meant by one file.
         ShapeError: maps and ground truth differ in size.
     """
 
     def pairs() -> Iterator[tuple[Cams, Mask]]:
-        for image in images:
-            file = mask_file(truth, image.path.stem)
-            if file.exists():
-                yield _cams_of(cams, image, classes), read_mask(file, classes + 1)
+        for maps, file in zip(named_files(cams, images, ".npy"), mask_files(truth, images), strict=True):
+            if file is not None and file.exists():
+                yield read_cams(maps, classes), read_mask(file, classes + 1)
 
     return sweep(pairs(), classes)
-
-
-def _cams_of(folder: Path, image: FoundImage, classes: int) -> Cams:
-    return read_cams(folder / f"{image.path.stem}.npy", classes)
 
 
 def _size(image: FoundImage) -> Size:
     pixels = read_image(image.path)
     return pixels.shape[0], pixels.shape[1]
-
-
-def _without_name(recipe: Mapping[str, object]) -> dict[str, object]:
-    """Recipe settings as JSON values, without the name, which does not affect the masks."""
-    return {name: value for name, value in recipe.items() if name != "name"}

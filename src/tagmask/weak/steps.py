@@ -18,6 +18,8 @@ from tagmask.errors import InputError
 from tagmask.files import file_hash
 from tagmask.images import read_image
 from tagmask.refine.crf import CRF_SETTINGS
+from tagmask.runs.identity import read_identity
+from tagmask.runs.ownership import is_run_folder
 from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.tag_files import tags_of
 from tagmask.weak import model_file
@@ -37,11 +39,11 @@ from tagmask.weak.prechecks import (
     words_for,
 )
 from tagmask.weak.pseudo import pseudo_mask
-from tagmask.weak.run_folder import read_metadata, read_run_folder
 from tagmask.weak.samples import Pair, SeedSamples, check_seeds
 from tagmask.weak.students.catalogue import STUDENTS
 from tagmask.weak.students.student_file import StudentCard, TrainedStudent
 from tagmask.weak.tasks import StudentTask, WeakClipTask
+from tagmask.weak.training_folder import read_metadata
 from tagmask.weak.training_state import frozen_hash
 
 __all__ = ["PseudoSettings", "pseudo_source", "train_student", "train_weakclip", "trained_weakclip"]
@@ -171,8 +173,8 @@ def pseudo_source(
         settings: scales, flip and CRF.
         device: as `tagmask.load` takes it.
         precision: likewise, including "auto".
-        tags: given tags: classes of each image, by its name without folder and suffix, counted from 0
-            without the background; only these are candidate classes. The paper uses none.
+        tags: given tags: classes of each image, by its name (see `tags_of`), counted from 0 without the
+            background; only these are candidate classes. The paper uses none.
 
     Raises:
         InputError: the folder has no finished WeakCLIP run.
@@ -200,10 +202,10 @@ def pseudo_source(
     fingerprint_fields = {
         "model": file_hash(run / MODEL_FILE),
         "precision": precision,
-        "tags": None if tags is None else {name: list(classes) for name, classes in tags.items()},
+        "tags": None if tags is None else fingerprint(tags),
         **asdict(settings),
     }
-    return MaskSource("pseudo", model.words, fingerprint_fields, make)
+    return MaskSource("pseudo", model.words, fingerprint_fields, make, {"device": str(choose_device(device))})
 
 
 def _resolve_data(config: TrainConfig) -> tuple[TrainConfig, tuple[Pair, ...]]:
@@ -234,11 +236,18 @@ def _absolute(path: str) -> Path:
 
 def _inputs(config: TrainConfig, pairs: Sequence[Pair]) -> dict[str, object]:
     """Fingerprints of a run's data: its images, and the settings of its masks."""
-    seeds = read_run_folder(Path(config.data.seeds))
+    seeds = Path(config.data.seeds)
+    made = read_identity(seeds / "run.json").fingerprint if is_run_folder(seeds) else None
+    corrected = [pair.name for pair in pairs if (seeds / "corrected") in pair.seed.parents]
     return {
-        "images": f"{len(pairs)} ({fingerprint({'names': [pair.name for pair in pairs]})})",
-        "masks": None if seeds is None else fingerprint(seeds.settings),
+        "images": _names([pair.name for pair in pairs]),
+        "masks": made,
+        "corrected masks": _names(corrected) if corrected else None,
     }
+
+
+def _names(names: Sequence[str]) -> str:
+    return f"{len(names)} ({fingerprint({'names': list(names)})})"
 
 
 def _device(config: TrainConfig) -> str:

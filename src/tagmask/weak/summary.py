@@ -12,7 +12,7 @@ from tagmask.report import Curve, Curves, ReportItem, render
 from tagmask.results import Segmentation
 from tagmask.runtime.folders import FoundImage, output_names
 from tagmask.types import Image
-from tagmask.weak.mask_folder import mask_file, read_mask, words_of
+from tagmask.weak.mask_folder import mask_files, read_mask, words_of
 from tagmask.weak.train_log import read_log
 
 __all__ = ["SegmentFunction", "run_curves", "run_page"]
@@ -24,7 +24,7 @@ SegmentFunction = Callable[[Image], Segmentation]
 @dataclass(frozen=True)
 class _MaskSet:
     name: str
-    folder: Path
+    files: Mapping[FoundImage, Path | None]
     words: tuple[str, ...]
 
 
@@ -50,7 +50,10 @@ def run_page(
     Raises:
         InputError: a folder of masks is not finished, or a log cannot be read.
     """
-    mask_sets = [_MaskSet(name, folder, words_of(folder)) for name, folder in masks.items()]
+    mask_sets = [
+        _MaskSet(name, dict(zip(images, mask_files(folder, images), strict=True)), words_of(folder))
+        for name, folder in masks.items()
+    ]
     names = dict(zip(images, map(str, output_names(images)), strict=True))
     step = max(len(images) / max(shown, 1), 1.0)
     selected = [images[int(i * step)] for i in range(min(shown, len(images)))]
@@ -98,7 +101,7 @@ def _report_item(
     results = [
         (masks.name, Segmentation(masks.words, read_mask(file, len(masks.words)), None, True, "float32"))
         for masks in mask_sets
-        if (file := mask_file(masks.folder, name)).exists()
+        if (file := masks.files[image]) is not None and file.exists()
     ]
     if student is not None:
         results.append(("student", student(np.ascontiguousarray(pixels))))
