@@ -8,12 +8,12 @@ from PIL import Image as PILImage
 
 import tagmask
 from tagmask import resolve
-from tagmask.api import _tag_list, _tag_lists
 from tagmask.clip.load import Clip
 from tagmask.dense import rule
 from tagmask.dense.features import extract_features
 from tagmask.errors import InputError
 from tagmask.pipelines import mask_pipeline
+from tagmask.pipelines.given_tags import tag_list, tag_lists
 from tests.segmenters import BACKGROUND, KINDS, WORDS, make_segmenter, scores_of
 
 
@@ -74,7 +74,7 @@ def test_invalid_tags_are_refused(
     ],
 )
 def test_any_sequence_of_integers_is_accepted(tags: object) -> None:
-    found = _tag_list(tags)
+    found = tag_list(tags)
     assert found == [3, 0]
     assert all(type(tag) is int for tag in found)
 
@@ -97,12 +97,12 @@ def test_any_sequence_of_integers_is_accepted(tags: object) -> None:
 )
 def test_other_values_are_refused(tags: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        _tag_list(tags)
+        tag_list(tags)
 
 
 def test_scalar_array_is_refused() -> None:
     with pytest.raises(InputError, match="Give a list of class numbers"):
-        _tag_list(np.array(2))
+        tag_list(np.array(2))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -152,7 +152,7 @@ def test_tags_are_found_if_none_are_given(
 )
 def test_invalid_lists_of_tags_are_refused(tags: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        _tag_lists(tags, 2)
+        tag_lists(tags, 2)
 
 
 @pytest.mark.parametrize("tags", [[[0]], [[0], [4]], [[0], [2, 2]]])
