@@ -1,7 +1,10 @@
 """`tagmask train` end to end: output, files, exit codes and resuming."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from typer.testing import CliRunner, Result
 from tagmask.cli.main import app
 from tagmask.masks import index_png, read_index_png
 from tagmask.weak import run_all
+from tagmask.weak import seeds as weak_seeds
 from tagmask.weak.mask_folder import words_of
 from tagmask.weak.students import hf_folders
 from tagmask.weak.training_folder import read_metadata
@@ -72,6 +76,32 @@ def test_bad_image_is_reported_and_the_others_succeed(photos: Path, tmp_path: Pa
     assert result.exit_code == 1
     assert "c.jpg" in result.stderr
     assert ", 1 failed." in result.stderr
+
+
+def test_seeds_stop_at_a_signal_and_go_on(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, size in (("a", (96, 120)), ("b", (100, 90))):
+        (tmp_path / "old").mkdir(exist_ok=True)
+        (tmp_path / "old" / f"{name}.png").write_bytes(index_png(np.ones(size, np.uint8)))
+    command = ("seeds", photos, "-o", tmp_path / "seeds", "-w", "cat", "--masks", tmp_path / "old")
+    real = weak_seeds.read_mask
+
+    def stopping(file: Path, classes: int) -> np.ndarray:
+        if file.name == "b.png":
+            time.sleep(0.3)  # until the first image is recorded
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.3)
+        return real(file, classes)
+
+    monkeypatch.setattr(weak_seeds, "read_mask", stopping)
+    stopped = run(*command)
+    assert stopped.exit_code == 143, stopped.output
+    assert "run the same command to go on" in stopped.stderr
+    monkeypatch.undo()
+    again = run(*command)
+    assert again.exit_code == 0, again.output
+    assert "1 of 2 were done." in again.stderr
 
 
 def test_seeds_from_activation_maps_choose_a_threshold(photos: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tagmask.errors import ImageError, InputError, OutputError
 from tagmask.runs import folder as module
 from tagmask.runs.classes import Classes
 from tagmask.runs.folder import RunFolder, RunStopped
-from tagmask.runs.identity import RunIdentity
+from tagmask.runs.identity import RunIdentity, read_identity
 from tagmask.runs.ownership import claim_output, leave_out_outputs
 from tagmask.runs.reader import Run
 from tagmask.runs.rows import ImageResult
@@ -404,3 +404,13 @@ def test_images_known_by_their_keys_alone(run, photos):
         assert folder.database.row("a/c").record is None
         assert folder.plan_keys(["a"]).not_given == 5
         assert folder.database.row("b").record == {"kept": 1}
+
+
+def test_more_is_recorded_under_the_same_fingerprint(run):
+    with opened(run) as folder:
+        before = read_identity(run / "run.json")
+        folder.record(finished=True, steps=3)
+        folder.record(steps=4)
+        assert folder.recorded == {**before.metadata, "finished": True, "steps": 4}
+    assert read_identity(run / "run.json").fingerprint == before.fingerprint
+    opened(run).close()

@@ -91,3 +91,18 @@ def test_damaged_classes_are_refused(tmp_path, content):
     path.write_text(content)
     with pytest.raises(InputError, match=r"classes\.json"):
         read_classes(path)
+
+
+def test_rows_of_images_follow_a_folder_that_moved(run, photos):
+    found = find_images([photos])
+    with Run(run) as rows:
+        assert [row.key for row in rows.rows_of(found)] == [f"photos/{image.name}" for image in found]
+    (photos.parent / "elsewhere").mkdir()
+    moved = photos.rename(photos.parent / "elsewhere" / "photos")
+    (moved / "a/new.png").write_bytes(b"new")
+    with Run(run) as rows:
+        found = rows.rows_of(find_images([moved]))
+        assert [row and row.key for row in found if row is None or row.key.startswith("photos/a")] == [
+            *(f"photos/a/0{i}.png" for i in (1, 3, 5, 7, 9)),
+            None,
+        ]

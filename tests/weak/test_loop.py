@@ -24,6 +24,7 @@ from tagmask.files import unwritable
 from tagmask.weak import training_state
 from tagmask.weak.loop import Report, fit
 from tagmask.weak.samples import Batch, TrainingCrop, batches, sample_index
+from tagmask.weak.stop_signals import signals_held
 from tagmask.weak.students.kind import ParameterGroup
 from tagmask.weak.train_log import read_log
 from tagmask.weak.training_folder import read_metadata
@@ -132,6 +133,38 @@ def test_a_killed_run_resumes(uninterrupted: Path, tmp_path: Path) -> None:
     assert_same_run(uninterrupted, tmp_path)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_after_the_checkpoint_of_its_step(
+    number: signal.Signals, uninterrupted: Path, tmp_path: Path
+) -> None:
+    process = start(tmp_path, "slow")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "4\n"
+    process.send_signal(number)
+    steps = [4, *map(int, process.stdout.read().split())]
+    process.stdout.close()
+    assert process.wait() == -number
+    saved = read_training_state(tmp_path / "checkpoint.pt")
+    assert saved is not None
+    assert saved.step == steps[-1] == read_log(tmp_path)[-1]["step"]
+    assert saved.step < 10  # the first checkpoint that is due
+    fit(TinyTask(), TinySamples(), config(), tmp_path)
+    assert_same_run(uninterrupted, tmp_path)
+
+
+def test_a_second_signal_is_not_held() -> None:
+    def twice() -> None:
+        with signals_held() as held:
+            signal.raise_signal(signal.SIGINT)
+            assert held()
+            signal.raise_signal(signal.SIGINT)
+            raise AssertionError("not reached")
+
+    with pytest.raises(KeyboardInterrupt):
+        twice()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_a_run_stopped_between_checkpoints_resumes(uninterrupted: Path, tmp_path: Path) -> None:
     class Stopped(TinyTask):
         steps = 0
@@ -174,10 +207,18 @@ def test_a_run_killed_before_it_was_marked_finished_resumes(uninterrupted: Path,
     assert read_metadata(tmp_path / "run", "weakclip")["steps"] == 40
 
 
+@pytest.mark.parametrize("name", ["stage.json", "model.safetensors", "checkpoint.pt"])
+def test_folders_with_files_of_no_run_are_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"{}")
+    with pytest.raises(InputError, match=r"Choose another folder"):
+        fit(TinyTask(), TinySamples(), config(), tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
 def test_other_seeds_are_refused(tmp_path: Path) -> None:
     one = config("steps=1", "warmup=0")
     fit(TinyTask(), TinySamples(), one, tmp_path, inputs={"masks": "abc"})
-    with pytest.raises(InputError, match="masks was abc, is def"):
+    with pytest.raises(InputError, match=r"holds a run with other settings: masks was abc, is def\."):
         fit(TinyTask(), TinySamples(), one, tmp_path, inputs={"masks": "def"})
 
 

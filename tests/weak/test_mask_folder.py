@@ -23,7 +23,14 @@ from tagmask.runs.reader import Run
 from tagmask.runtime.folders import FoundImage, find_images
 from tagmask.weak.mask_folder import MaskSource, mask_files, read_mask, words_of, write_masks
 from tagmask.weak.samples import find_pairs
-from tagmask.weak.seeds import from_cams, from_masks, from_segmenter, sweep_thresholds
+from tagmask.weak.seeds import (
+    SeedOptions,
+    from_cams,
+    from_masks,
+    from_segmenter,
+    seed_source,
+    sweep_thresholds,
+)
 from tests.segmenters import make_segmenter
 
 WORDS = ("background", "cat", "dog")
@@ -194,11 +201,30 @@ def test_seeds_of_given_tags_match_the_segmenter(
     images = find_images([tmp_path / "photos"])
     outcomes = list(write_masks(images, from_segmenter(segmenter, {"a": (2, 0)}), tmp_path / "seeds"))
     assert outcomes[0].error is None
-    wanted = segmenter(shapes[2], tags=[2, 0]).labels
-    assert np.array_equal(read_index_png(tmp_path / "seeds" / "masks" / "a.png"), wanted)
+    wanted = segmenter(shapes[2], tags=[2, 0], confidence=True)
+    assert np.array_equal(read_index_png(tmp_path / "seeds" / "masks" / "a.png"), wanted.labels)
+    with Run(tmp_path / "seeds") as run:
+        (row,) = run
+        assert (row.confidence, row.class_confidence) == (wanted.confidence, wanted.class_confidence)
+        assert (row.shares, row.absent) == (wanted.pixels(), wanted.absent)
+        assert row.tags == tuple(segmenter.words[1 + tag] for tag in wanted.tags or ())
     assert words_of(tmp_path / "seeds") == segmenter.words
     missing = list(write_masks(images, from_segmenter(segmenter, {"b": (1,)}), tmp_path / "others"))
     assert "No tags given for the image 'a'" in str(missing[0].error)
+
+
+def test_tags_that_may_be_of_two_images_are_refused_before_the_weights_are_loaded(
+    photos: Path, tmp_path: Path
+) -> None:
+    def clip() -> tagmask.Clip:
+        raise AssertionError("not reached")
+
+    (photos / "c.png").write_bytes(b"")
+    (tmp_path / "tags.txt").write_text("sub/c 0\nc 1\nd 0\n")
+    images = find_images([photos / "sub", photos])
+    options = SeedOptions(("cat", "dog"), settings={"method": "cls-seg"}, tags_file=tmp_path / "tags.txt")
+    with pytest.raises(InputError, match="has a line for 'c', which may mean"):
+        seed_source(images, options, clip)
 
 
 def test_seeds_without_a_background_are_refused(tagclip_model: tagmask.Tagger) -> None:

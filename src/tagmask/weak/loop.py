@@ -27,6 +27,7 @@ from tagmask.weak.config import OptimiserSettings, TrainConfig
 from tagmask.weak.distributed import Ranks, averaged, data_parallel, process_group, wait_for_all
 from tagmask.weak.samples import Batch, CropSource, batches
 from tagmask.weak.schedules import learning_rate
+from tagmask.weak.stop_signals import signals_held
 from tagmask.weak.students.kind import ParameterGroup
 from tagmask.weak.train_log import TrainLog
 from tagmask.weak.training_folder import open_training
@@ -212,22 +213,28 @@ class _Run:
         log = TrainLog(self.folder, self.done, tensorboard=run.tensorboard) if self.ranks.first else None
         self.task.model.train()
         report_time, report_step = time.monotonic(), self.done
+        stop = False
         try:
-            for each in self._batches():
-                batch = each.to(self.device)
-                values = self._step(batch)
-                self.done += 1
-                if log is None:
-                    continue
-                log.add(self.done, values)
-                last = self.done == config.schedule.steps
-                if last or self.done % run.log_every == 0:
-                    log.flush()
-                    now = time.monotonic()
-                    if watch is not None:
-                        watch(self._report(values, (self.done - report_step) / max(now - report_time, 1e-9)))
-                    report_time, report_step = now, self.done
-                self._save_outputs(batch, log, last)
+            with signals_held() as signal_held:
+                for each in self._batches():
+                    batch = each.to(self.device)
+                    values, stop = self._step(batch, stop=signal_held())
+                    self.done += 1
+                    last = stop or self.done == config.schedule.steps
+                    if log is not None:
+                        log.add(self.done, values)
+                        if last or self.done % run.log_every == 0:
+                            log.flush()
+                            now = time.monotonic()
+                            if watch is not None:
+                                speed = (self.done - report_step) / max(now - report_time, 1e-9)
+                                watch(self._report(values, speed))
+                            report_time, report_step = now, self.done
+                        self._save_outputs(batch, log, last)
+                    if stop:
+                        break
+            if stop:  # another process got the signal
+                raise KeyboardInterrupt
         except TagmaskError:
             if log is not None:
                 with suppress(OutputError):  # report the error that stopped the run, not this one
@@ -245,8 +252,8 @@ class _Run:
             pin=self.device.type == "cuda",
         )
 
-    def _step(self, batch: Batch) -> dict[str, float]:
-        """Run one step; return the values to log."""
+    def _step(self, batch: Batch, *, stop: bool) -> tuple[dict[str, float], bool]:
+        """Run one step; return the values to log, and whether any process shall stop after it."""
         settings = self.config
         torch.manual_seed(_step_seed(settings.run.seed, self.done, self.ranks.rank))
         rates = [
@@ -261,11 +268,13 @@ class _Run:
             losses = self.losses(batch)
         losses["total"].backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, settings.optimiser.clip or inf)
-        values = averaged({**losses, "gradient": norm}, self.ranks)
+        shared = {**losses, "gradient": norm, "stop": norm.new_tensor(float(stop))}
+        values = averaged(shared, self.ranks)
+        any_stop = values.pop("stop") > 0
         if not all(map(isfinite, values.values())):
             raise self._diverged(values, batch)
         self.optimiser.step()
-        return {**values, "lr": rates[0]}
+        return {**values, "lr": rates[0]}, any_stop
 
     def _diverged(self, values: Mapping[str, float], batch: Batch) -> TrainingError:
         saved = read_training_state(self.folder / _CHECKPOINT)
