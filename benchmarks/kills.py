@@ -2,10 +2,16 @@
 
     python -m benchmarks.kills [--kills N] [--images N] [--only mask,tag] [--seed N]
 
+<<<<<<< HEAD
 Each command writes a folder from 200 small drawn images. It is killed (SIGKILL) at a random moment, while it
 starts or while it works; then the same command goes on. When it has ended, its folder is compared with that
 of a run that nobody killed. A command that ends before it was killed often enough begins again in a new
 folder.
+=======
+Each command writes a folder from 200 small drawn images. It is killed (SIGKILL) at a random moment: while it
+starts or while it works; then the same command goes on. When it has ended, its folder is compared with one of
+a run that nobody killed. A command that ends before it was killed often enough begins again in a new folder.
+>>>>>>> rnames
 
 One Markdown table is printed. The exit code is 1 if anything was lost, doubled, made again without having
 been in work, different, or left over.
@@ -108,8 +114,8 @@ CASES = (
         "train student",
         (
             *(*TAGMASK, "train", "student", "-o", "{out}", "--config", "student/miniature"),
-            *("--images", "{photos}", "--masks", "{made}/seeds", *SMALL, "--set", "steps=200"),
-            *("--set", "run.checkpoint_every=5", "--set", "run.log_every=5"),
+            *("--images", "{photos}", "--masks", "{made}/seeds", *SMALL, "--set", "steps=40"),
+            *("--set", "run.checkpoint_every=2", "--set", "run.log_every=2"),
         ),
         (SEEDS,),
     ),
@@ -309,7 +315,7 @@ def _wait_for_work(process: subprocess.Popen[bytes], out: Path) -> None:
 def _written(out: Path) -> int:
     """Changes when the command writes an image, a row or a checkpoint."""
     written = 0
-    for pattern in ("masks/**/*.png", "run.db-wal", "*.jsonl", "*.safetensors", "*.csv"):
+    for pattern in ("masks/**/*.png", "run.db-wal", "*.jsonl", "*.csv", "*.pt"):
         for file in out.rglob(pattern):
             try:
                 written += file.stat().st_mtime_ns

@@ -66,8 +66,11 @@ def _hash(tags: Mapping[str, Sequence[int]]) -> str:
 
 
 def _fields(clip: Clip, recipe: Mapping[str, object]) -> dict[str, object]:
-    """Words first: they are what users change, so differences in them are named first."""
-    settings = {name: value for name, value in recipe.items() if name not in ("words", "background")}
+    """Words first: they are what users change, so differences in them are named first.
+
+    A recipe's name decides nothing: two names of equal settings give equal results.
+    """
+    settings = {name: value for name, value in recipe.items() if name not in ("words", "background", "name")}
     return {
         "words": recipe["words"],
         "background": recipe["background"],

@@ -106,13 +106,12 @@ def differences(old: RunIdentity, new: RunIdentity) -> list[str]:
     """
     before, after = _flat(old), _flat(new)
     return [
-        _difference(name, before.get(name, _ABSENT), after.get(name, _ABSENT))
+        _difference(name, before.get(name), after.get(name))
         for name in dict.fromkeys((*before, *after))
-        if before.get(name, _ABSENT) != after.get(name, _ABSENT)
+        if before.get(name) != after.get(name)
     ]
 
 
-_ABSENT = object()
 _LONG = 6
 
 
@@ -143,7 +142,7 @@ def _difference(name: str, old: object, new: object) -> str:
 
 
 def _words(value: object) -> str:
-    if value is _ABSENT or value is None:
+    if value is None:
         return "not set"
     if isinstance(value, list):
         shown = ", ".join(_words(item) for item in value[:_LONG]) or "none"
