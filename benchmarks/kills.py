@@ -2,16 +2,10 @@
 
     python -m benchmarks.kills [--kills N] [--images N] [--only mask,tag] [--seed N]
 
-<<<<<<< HEAD
 Each command writes a folder from 200 small drawn images. It is killed (SIGKILL) at a random moment, while it
 starts or while it works; then the same command goes on. When it has ended, its folder is compared with that
 of a run that nobody killed. A command that ends before it was killed often enough begins again in a new
 folder.
-=======
-Each command writes a folder from 200 small drawn images. It is killed (SIGKILL) at a random moment: while it
-starts or while it works; then the same command goes on. When it has ended, its folder is compared with one of
-a run that nobody killed. A command that ends before it was killed often enough begins again in a new folder.
->>>>>>> rnames
 
 One Markdown table is printed. The exit code is 1 if anything was lost, doubled, made again without having
 been in work, different, or left over.

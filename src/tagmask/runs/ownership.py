@@ -54,10 +54,10 @@ def check_ours(path: Path, identity: RunIdentity) -> None:
             raise _foreign(path, "run.json")
         differ = differences(read_identity(run_file), identity)
         if differ:
-            more = f"; and {len(differ) - _SHOWN} more" if len(differ) > _SHOWN else ""
+            more = [f"and {len(differ) - _SHOWN} more"] if len(differ) > _SHOWN else []
             raise InputError(
-                f"{path} holds a run with other settings: {'; '.join(differ[:_SHOWN])}{more}. Choose another folder for "
-                "this run, or give the earlier settings to go on with that one."
+                f"{path} holds a run with other settings: {'; '.join(differ[:_SHOWN] + more)}. Choose another "
+                "folder for this run, or give the earlier settings to go on with that one."
             )
         if not (path / "run.db").exists() and any(_entries(path / folder) for folder in IMAGE_FOLDERS):
             raise InputError(f"{path} has lost its run.db. Put it back, or choose another folder.")
@@ -152,10 +152,7 @@ def sweep_parts(path: Path) -> int:
     """
     swept = sum(_swept(entry, 0.0, 0.0) for name in ("masks", "overlays") for entry in _files(path / name))
     swept += sum(_swept(entry, 0.0, _PART_AGE) for entry in _entries(path))
-    return swept + sum(_swept(entry, _SHOWN = 8
-"""Differences named in an error."""
-
-_DEAD_AGE, _PART_AGE) for entry in _files(path / "corrected"))
+    return swept + sum(_swept(entry, _DEAD_AGE, _PART_AGE) for entry in _files(path / "corrected"))
 
 
 def _swept(entry: os.DirEntry[str], dead_age: float, alive_age: float) -> bool:
