@@ -56,8 +56,8 @@ def check_ours(path: Path, identity: RunIdentity) -> None:
         if differ:
             more = [f"and {len(differ) - _SHOWN} more"] if len(differ) > _SHOWN else []
             raise InputError(
-                f"{path} holds a run with other settings: {'; '.join(differ[:_SHOWN] + more)}. Choose another "
-                "folder for this run, or give the earlier settings to go on with that one."
+                f"{path} holds a run with other settings: {'; '.join(differ[:_SHOWN] + more)}. Choose "
+                "another folder for this run, or give the earlier settings to go on with that one."
             )
         if not (path / "run.db").exists() and any(_entries(path / folder) for folder in IMAGE_FOLDERS):
             raise InputError(f"{path} has lost its run.db. Put it back, or choose another folder.")
