@@ -4,8 +4,8 @@ import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tagmask.api import Segmenter
 from tagmask.cli.console import bold, message
+from tagmask.cli.maskers import Masker
 from tagmask.cli.options import Refine
 from tagmask.cli.runs import run_images, stops_reported
 from tagmask.errors import InputError
@@ -15,7 +15,6 @@ from tagmask.images import read_image
 from tagmask.masks import index_png
 from tagmask.printable import printable
 from tagmask.results import Segmentation
-from tagmask.runs.describe import classes_of, segmenter_identity
 from tagmask.runs.folder import RunFolder
 from tagmask.runs.ownership import claim_output, leave_out_outputs
 from tagmask.runs.planning import ImageTask
@@ -37,7 +36,7 @@ _JPEG_LIMIT = 65_500
 
 def mask_images(
     images: list[FoundImage],
-    make_segmenter: Callable[[], Segmenter],
+    make_masker: Callable[[], Masker],
     *,
     out: Path,
     overlays: bool,
@@ -51,7 +50,7 @@ def mask_images(
 
     Args:
         images: the full listing.
-        make_segmenter: loads the weights; called after the cheap checks.
+        make_masker: loads the weights or the student; called after the cheap checks.
         out: the run folder.
         overlays: also draw the masks over the images.
         formats: from `mask_formats`; all but png are written at the end, from the whole run.
@@ -71,12 +70,12 @@ def mask_images(
     for name in exported:
         EXPORTERS[name].check()
     ensure_folder(out)
-    segmenter = make_segmenter()
+    masker = make_masker()
 
     def work(task: ImageTask) -> ImageResult:
         pixels = read_image(task.found.path)
         given = None if tags is None else tags_of(task.found, tags)
-        segmentation = segmenter(pixels, tags=given, confidence=True)
+        segmentation = masker.mask(pixels, given)
         if overlays and max(segmentation.labels.shape) <= _JPEG_LIMIT:
             run.write_overlay(task.name, _overlay(segmentation, pixels))
         run.write_mask(task.name, index_png(segmentation.labels))
@@ -89,9 +88,10 @@ def mask_images(
 
     with (
         stops_reported(out),
-        RunFolder.open(out, segmenter_identity(segmenter, tags=tags), classes_of(segmenter)) as run,
+        RunFolder.open(out, masker.identity, masker.classes) as run,
     ):
-        totals = run_images(run, run.plan(images, again=again, shard=shard), work, workers=workers, show=show)
+        plan = run.plan(images, again=again, shard=shard)
+        totals = run_images(run, plan, work, workers=workers, show=show, hint=masker.hint)
         for name in exported:
             target = claim_output(out, EXPORTERS[name].file_name)
             with Run(out) as written:

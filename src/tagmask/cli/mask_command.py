@@ -1,5 +1,7 @@
 """The options of `tagmask mask`."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +36,14 @@ def mask(
         Path, typer.Option("--out", "-o", metavar="DIR", help="The run folder: masks, overlays, run.db.")
     ],
     word: Words = None,
+    student: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A student trained by `tagmask train student`, which knows its words; in place of -w and "
+            "--weights.",
+        ),
+    ] = None,
     weights: Weights = None,
     activation: ActivationOption = None,
     recipe: RecipeName = None,
@@ -87,36 +97,62 @@ def mask(
 
     Every pixel is compared with the words and with a list of background words
     (sky, wall, grass, ...). It becomes background if a background word scores
-    highest or its best score is below --threshold.
+    highest or its best score is below --threshold. With --student FILE, a trained
+    network masks the words of its training.
     """
     with report_errors():
         from tagmask.api import Segmenter
         from tagmask.cli.mask import mask_formats, mask_images, mask_settings, require_tags_file
+        from tagmask.cli.maskers import Masker, refuse_clip_options, segmenter_masker, student_masker
         from tagmask.resolve import mask_recipe
         from tagmask.runs.shards import parse_shard
         from tagmask.runtime.folders import find_images
         from tagmask.runtime.tag_files import read_tags
 
-        settings = mask_settings(method, threshold, only_tags, refine)
-        words = require_words(read_words(word), recipe)
-        background_texts = background_words(background, no_background)
-        quirks = as_ and as_.value
-        # Resolve the recipe first: invalid settings must fail before any weights are loaded.
-        resolved = mask_recipe(recipe, words, background_texts, quirks, settings)
-        require_tags_file(resolved, tags_file)
+        tags = None
+        make_masker: Callable[[], Masker]
+        if student is not None:
+            clip_options = {
+                "-w": word,
+                "--recipe": recipe,
+                "--method": method,
+                "--weights": weights,
+                "--activation": activation,
+                "--background": background,
+                "--no-background": no_background,
+                "--only-tags": only_tags,
+                "--tags-file": tags_file,
+                "--refine": refine,
+                "--as": as_,
+            }
+            refuse_clip_options(clip_options, precision)
+            make_masker = partial(student_masker, student, threshold=threshold, device=device)
+        else:
+            settings = mask_settings(method, threshold, only_tags, refine)
+            words = require_words(read_words(word), recipe)
+            background_texts = background_words(background, no_background)
+            quirks = as_ and as_.value
+            # Resolve the recipe first: invalid settings must fail before any weights are loaded.
+            resolved = mask_recipe(recipe, words, background_texts, quirks, settings)
+            require_tags_file(resolved, tags_file)
+            tags = None if tags_file is None else read_tags(tags_file, len(resolved.words))
 
-        def make_segmenter() -> Segmenter:
-            clip = load_weights(weights, activation, device, precision)
-            return Segmenter(clip, words, recipe=recipe, background=background_texts, as_=quirks, **settings)
+            def words_masker() -> Masker:
+                clip = load_weights(weights, activation, device, precision)
+                segmenter = Segmenter(
+                    clip, words, recipe=recipe, background=background_texts, as_=quirks, **settings
+                )
+                return segmenter_masker(segmenter, tags)
 
+            make_masker = words_masker
         failed = mask_images(
             find_images(paths),
-            make_segmenter,
+            make_masker,
             out=out,
             overlays=overlay,
             formats=mask_formats(format_),
             workers=workers,
-            tags=None if tags_file is None else read_tags(tags_file, len(resolved.words)),
+            tags=tags,
             again=again,
             shard=None if shard is None else parse_shard(shard),
         )

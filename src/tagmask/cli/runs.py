@@ -18,10 +18,11 @@ from tagmask.runs.ordered_map import shared_threads
 from tagmask.runs.planning import Plan
 from tagmask.runs.producer import Produced, Terminated, Work, produce, sigterm_raises, workers_finished
 
-__all__ = ["Totals", "run_images", "stops_reported"]
+__all__ = ["ONLY_BACKGROUND", "Totals", "run_images", "stops_reported"]
 
 _LEAST_CONFIDENT = 5
-_ONLY_BACKGROUND = "Lower --threshold, give --no-background, or check the words and the weights."
+ONLY_BACKGROUND = "Lower --threshold, give --no-background, or check the words and the weights."
+"""What to do where every image came out as background."""
 
 
 @dataclass
@@ -42,7 +43,7 @@ def run_images(
     *,
     workers: int,
     show: Callable[[Produced], str] | None,
-    hint: str = _ONLY_BACKGROUND,
+    hint: str = ONLY_BACKGROUND,
 ) -> Totals:
     """Compute the images of a plan, print each result, and a summary at the end.
 

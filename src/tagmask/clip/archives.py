@@ -31,7 +31,10 @@ from torch import Tensor
 from tagmask.clip.torchscript import calls_exact_gelu, read_torchscript, unsafe_pickle_error
 from tagmask.errors import WeightsError
 
-__all__ = ["Archive", "read_weights"]
+__all__ = ["STUDENT_FORMAT", "Archive", "read_weights"]
+
+STUDENT_FORMAT: Final = "tagmask-student"
+"""How the format begins that the header of a student file states (`weak.students.student_file`)."""
 
 _NESTED_KEYS: Final = ("state_dict", "model_state_dict", "model")
 _SUFFIXES: Final = (".pt", ".pth", ".bin", ".safetensors")

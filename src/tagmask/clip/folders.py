@@ -13,7 +13,7 @@ from typing import Final
 from torch import Tensor
 
 from tagmask.clip import hugging_face, open_clip
-from tagmask.clip.archives import Archive, read_weights
+from tagmask.clip.archives import STUDENT_FORMAT, Archive, read_weights
 from tagmask.clip.hf_key_map import is_hugging_face, to_openai_layout, without_text_prefix
 from tagmask.clip.hugging_face import read_hugging_face_config, shard_files
 from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, MetadataClaim, triple
@@ -140,6 +140,11 @@ def _no_weights_message(folder: Path) -> str:
 
 def _read(files: tuple[Path, ...], config: ModelConfig) -> RawWeights:
     archives = [read_weights(file) for file in files]
+    if archives[0].metadata.get("format", "").startswith(STUDENT_FORMAT):
+        raise WeightsError(
+            f"{files[0]} is a trained student, not a CLIP. It masks the words of its training: "
+            f"`tagmask mask PHOTOS --student {files[0]} -o RUN`."
+        )
     tensors: dict[str, Tensor] = {}
     for archive in archives:
         repeated = tensors.keys() & archive.tensors.keys()

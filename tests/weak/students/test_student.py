@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
+from tagmask.confidence import WinningScores
 from tagmask.errors import ImageError, InputError
 from tagmask.masks import read_index_png
 from tagmask.results import Segmentation
@@ -64,6 +65,24 @@ def test_settings_are_fields_by_name(file: Path) -> None:
     assert Student.load(file, device="cpu", scales=(0.5, 1.0)).settings.scales == (0.5, 1.0)
     with pytest.raises(InputError, match=r"Unknown setting 'scale'\. Give one of scales, flip, crf, longest"):
         Student.load(file, device="cpu", scale=2)
+
+
+@pytest.mark.parametrize("crf", [None, "weakclip/student-voc"])
+def test_confidence_and_threshold_are_of_the_winning_scores(
+    file: Path, image: np.ndarray, crf: str | None
+) -> None:
+    found = Student.load(file, device="cpu", crf=crf)(image, scores=True, confidence=True)
+    assert found.scores is not None
+    expected = WinningScores.of(found.scores, 1).summarise(found.labels, WORDS, background=True)
+    assert found.confidence == pytest.approx(expected.confidence, abs=1e-6)
+    assert found.class_confidence == pytest.approx(expected.class_confidence, abs=1e-6)
+    assert Student.load(file, device="cpu", crf=crf)(image).confidence is None
+    best = found.scores.max(0)
+    threshold = float(np.sort(best.ravel())[best.size // 2 :][:2].mean())
+    low = best < threshold
+    strict = Student.load(file, device="cpu", crf=crf, threshold=threshold)(image)
+    assert found.labels[low].any()
+    np.testing.assert_array_equal(strict.labels, np.where(low, 0, found.labels))
 
 
 def test_missing_images_are_refused(file: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
     image -> [scaled, mirrored] -> logits on each grid -> resized to the image -> mean -> argmax
     with a CRF: that mean -> softmax over the classes in its argmax -> CRF -> argmax
+    with a threshold: pixels whose greatest score is below it -> background, or the ignore index
 
 Full-size logits are computed in strips of rows, so that memory depends on the strip and not on the image.
 """
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tagmask.checks import check_choice, check_number
+from tagmask.confidence import WinningScores
 from tagmask.errors import InputError
 from tagmask.refine.crf import CRF_SETTINGS, dense_crf
 from tagmask.results import ignore_index_for
@@ -47,6 +49,8 @@ class EvaluationSettings:
     longest: int | None = 2048
     """Maximum long side: larger images are first downscaled with antialiasing; the labels have the original
     size. None: no limit."""
+    threshold: float = 0.0
+    """Pixels whose greatest score is below it become background; without a background, the ignore index."""
 
     def __post_init__(self) -> None:
         if not self.scales:
@@ -57,6 +61,7 @@ class EvaluationSettings:
             check_choice("crf", self.crf, tuple(CRF_SETTINGS))
         if self.longest is not None:
             check_number("longest", self.longest, 32, whole=True)
+        check_number("threshold", self.threshold, 0, 1)
 
 
 _PAPER_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)
@@ -79,10 +84,17 @@ class Predicted:
     """Class per pixel, at the image's size; uint16 for 256 classes or more."""
     scores: Float[np.ndarray, "k h w"] | None
     """Softmax of the logits, or the CRF's output (0 for classes outside its input); None unless requested."""
+    winning: WinningScores | None = None
+    """The greatest score of every pixel; None unless requested."""
 
 
 def predict(
-    student: TrainedStudent, image: Image, settings: EvaluationSettings, *, keep_scores: bool = False
+    student: TrainedStudent,
+    image: Image,
+    settings: EvaluationSettings,
+    *,
+    keep_scores: bool = False,
+    keep_winning: bool = False,
 ) -> Predicted:
     """Predict the label of every pixel.
 
@@ -91,6 +103,7 @@ def predict(
         image: upright RGB, 0..255.
         settings: see `EVALUATIONS` for the paper's.
         keep_scores: also return the score of every class at every pixel.
+        keep_winning: also return the greatest score of every pixel.
 
     Source:
         WeakCLIP's retraining: cubic scaling, mean logits, softmax over the kept classes, CRF, argmax.
@@ -101,21 +114,26 @@ def predict(
         views = list(_views(student, image, settings))
         size: Size = image.shape[:2]
         classes = len(student.card.words)
-        dtype = np.uint8 if ignore_index_for(classes) == 255 else np.uint16
-        labels = np.empty(size, dtype)
-        for rows in _strips(size, classes):
-            labels[rows] = _mean(views, rows).argmax(0).cpu().numpy()
-        all_classes = np.arange(classes)
+        foreground = int(student.card.background)
+        low_score_label = 0 if student.card.background else ignore_index_for(classes)
         if settings.crf is None:
-            return Predicted(labels, _softmax(views, size, all_classes).numpy() if keep_scores else None)
-        kept = np.unique(labels)
-        refined = dense_crf(_softmax(views, size, kept), image, CRF_SETTINGS[settings.crf])
-    labels = kept[refined.argmax(0).numpy()]
-    if not keep_scores:
-        return Predicted(labels, None)
-    scores = np.zeros((classes, *size), np.float32)
-    scores[kept] = refined.numpy()
-    return Predicted(labels, scores)
+            labels, winning = _labels(
+                views, size, classes, foreground, scored=keep_winning or settings.threshold > 0
+            )
+            if winning is not None:
+                labels[winning.plane < settings.threshold] = low_score_label
+            scores = _softmax(views, size, np.arange(classes)).numpy() if keep_scores else None
+            return Predicted(labels, scores, winning if keep_winning else None)
+        kept = np.unique(_labels(views, size, classes, foreground, scored=False)[0])
+        refined = dense_crf(_softmax(views, size, kept), image, CRF_SETTINGS[settings.crf]).numpy()
+    labels = kept[refined.argmax(0)]
+    winning = WinningScores.of(refined, int((kept < foreground).sum()))
+    labels[winning.plane < settings.threshold] = low_score_label
+    scores = None
+    if keep_scores:
+        scores = np.zeros((classes, *size), np.float32)
+        scores[kept] = refined
+    return Predicted(labels, scores, winning if keep_winning else None)
 
 
 class _Interpolation(NamedTuple):
@@ -197,6 +215,23 @@ def _to(interpolation: _Interpolation, device: torch.device) -> _Interpolation:
 def _strips(size: Size, classes: int) -> Iterator[slice]:
     step = max(_STRIP // (classes * size[1]), 1)
     return (slice(top, min(top + step, size[0])) for top in range(0, size[0], step))
+
+
+def _labels(
+    views: Sequence[_View], size: Size, classes: int, foreground: int, *, scored: bool
+) -> tuple[UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"], WinningScores | None]:
+    """The best class of every pixel and, if scored, its softmax over all classes."""
+    labels = np.empty(size, np.uint8 if ignore_index_for(classes) == 255 else np.uint16)
+    plane = np.empty(size, np.float32) if scored else None
+    greatest_foreground = 0.0
+    for rows in _strips(size, classes):
+        mean = _mean(views, rows)
+        labels[rows] = mean.argmax(0).cpu().numpy()
+        if plane is not None:
+            scores = mean.softmax(0)
+            plane[rows] = scores.amax(0).cpu().numpy()
+            greatest_foreground = max(greatest_foreground, float(scores[foreground:].max()))
+    return labels, None if plane is None else WinningScores(plane, greatest_foreground)
 
 
 def _mean(views: Sequence[_View], rows: slice) -> Float[Tensor, "k rows w"]:

@@ -9,6 +9,7 @@ from typing import TypeVar, overload
 from tagmask.errors import InputError
 from tagmask.images import ImageSource, read_image
 from tagmask.results import Segmentation
+from tagmask.types import Image
 from tagmask.weak.students.evaluate import EVALUATIONS, EvaluationSettings, predict
 from tagmask.weak.students.student_file import TrainedStudent, load_student
 
@@ -65,38 +66,48 @@ class Student:
         return self.trained.card.background
 
     @overload
-    def __call__(self, image: ImageSource, *, scores: bool = False) -> Segmentation: ...
+    def __call__(
+        self, image: ImageSource, *, scores: bool = False, confidence: bool = False
+    ) -> Segmentation: ...
     @overload
     def __call__(
-        self, image: list[Source] | tuple[Source, ...], *, scores: bool = False
+        self, image: list[Source] | tuple[Source, ...], *, scores: bool = False, confidence: bool = False
     ) -> list[Segmentation]: ...
     def __call__(
-        self, image: ImageSource | list[Source] | tuple[Source, ...], *, scores: bool = False
+        self,
+        image: ImageSource | list[Source] | tuple[Source, ...],
+        *,
+        scores: bool = False,
+        confidence: bool = False,
     ) -> Segmentation | list[Segmentation]:
         """Segment one image, or a list of images one after another.
 
         Args:
             image: path, encoded bytes, PIL image, or uint8 array (h, w, 3); or a list or tuple of these.
             scores: also return the score of every class at every pixel, float32 (classes, h, w).
+            confidence: also return how sure each class is: `Segmentation.confidence` and
+                `Segmentation.class_confidence`.
 
         Raises:
             ImageError: an image cannot be read.
         """
         if isinstance(image, list | tuple):
-            return self._segment(image, scores)
-        return self._segment([image], scores)[0]
+            return self._segment(image, scores, confidence)
+        return self._segment([image], scores, confidence)[0]
 
-    def _segment(self, sources: Sequence[ImageSource], scores: bool) -> list[Segmentation]:
-        results = []
-        for source in sources:
-            prediction = predict(self.trained, read_image(source), self.settings, keep_scores=scores)
-            results.append(
-                Segmentation(
-                    words=self.words,
-                    labels=prediction.labels,
-                    scores=prediction.scores,
-                    background=self.background,
-                    precision="float32",
-                )
-            )
-        return results
+    def _segment(self, sources: Sequence[ImageSource], scores: bool, confidence: bool) -> list[Segmentation]:
+        return [self._masked(read_image(source), scores, confidence) for source in sources]
+
+    def _masked(self, image: Image, scores: bool, confidence: bool) -> Segmentation:
+        found = predict(self.trained, image, self.settings, keep_scores=scores, keep_winning=confidence)
+        labels = found.labels
+        sure = None if found.winning is None else found.winning.summarise(labels, self.words, self.background)
+        return Segmentation(
+            words=self.words,
+            labels=labels,
+            scores=found.scores,
+            background=self.background,
+            precision="float32",
+            class_confidence=None if sure is None else sure.class_confidence,
+            confidence=None if sure is None else sure.confidence,
+        )

@@ -21,7 +21,7 @@ from torch import nn
 
 from tagmask import __version__
 from tagmask.checks import check_choice
-from tagmask.clip.archives import read_weights
+from tagmask.clip.archives import STUDENT_FORMAT, read_weights
 from tagmask.clip.hardware import choose_device
 from tagmask.errors import InputError, WeightsError
 from tagmask.files import write_bytes
@@ -41,7 +41,7 @@ Triple = tuple[float, float, float]
 
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
-FORMAT = "tagmask-student/1"
+FORMAT = f"{STUDENT_FORMAT}/1"
 
 
 @dataclass(frozen=True)
