@@ -57,7 +57,7 @@ class Case:
 
     name: str
     command: tuple[str, ...]
-    """`{photos}`, `{data}` (a data set), `{made}` (what `first` writes) and `{out}` are replaced by folders."""
+    """`{photos}`, `{data}` (a data set), `{made}` (what `first` writes) and `{out}` stand for folders."""
     first: tuple[tuple[str, ...], ...] = ()
     """Commands whose results this one needs; they are not killed."""
 
@@ -336,7 +336,7 @@ def draw(photos: Path, data: Path, count: int) -> None:
 def table(reports: Mapping[str, Report]) -> str:
     """Format the reports as one Markdown table."""
     lines = [
-        "| command | kills | lost | doubled | made again, done before | made again, in work | different | parts left |",
+        "| command | kills | lost | doubled | done, made again | in work, made again | different | parts left |",
         "|---|---|---|---|---|---|---|---|",
     ]
     total = Report()
