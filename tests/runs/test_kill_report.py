@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from benchmarks.kills import Case, Report, Snapshot, attack, table
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="kill -9")
