@@ -266,6 +266,7 @@ def test_refinement_of_a_recipe_can_be_disabled(photos: Path, out: Path, sclip_m
     masked(*arguments, "-o", out)
     assert (settings_in(out)["crf"], settings_in(out)["confidence"]) == ("cls-seg", 0.95)
     with_crf = labels_in(out)["a"]
+    out = out.with_name("plain")
     masked(*arguments, "--refine", "none", "-o", out)
     assert settings_in(out)["crf"] is None
     plain = tagmask.Segmenter(sclip_model, recipe="clip-es/voc2012")(photos / "a.png", tags=[14, 7])
