@@ -157,7 +157,8 @@ def test_a_corrected_mask_wins(run: Path) -> None:
     text = {name: re.sub("<[^>]*>", "", part) for name, part in articles(written(run)).items()}
     assert "boat 50.0%" in text["b.png"]
     assert "cat 50.0%" not in text["b.png"]
-    assert "(0.50)" not in text["b.png"]  # the confidence of another mask
+    assert "(0.90)" not in text["b.png"]  # the confidence of another mask
+    assert "(0.90)" in text["a.png"]
     assert "Mask corrected by a person. Absent: cat," in text["b.png"]
     assert "corrected" not in text["a.png"]
 

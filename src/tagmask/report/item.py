@@ -130,7 +130,11 @@ def _layer(item: ReportItem, source: str, segmentation: Segmentation, indices: d
         shares=tuple((slot, float(counts[1 + slot] / labels.size)) for slot in order),
         unlabelled=float(counts[0] / labels.size),
         background=indices[segmentation.words[0]] if segmentation.background else None,
-        confidence={indices[word]: value for word, value in (segmentation.class_confidence or {}).items()},
+        confidence={
+            indices[word]: value
+            for word, value in (segmentation.class_confidence or {}).items()
+            if word in indices
+        },
     )
 
 
