@@ -44,7 +44,9 @@ def export(
     ] = None,
     to: Annotated[
         str | None,
-        typer.Option("--to", metavar="FORMATS", help="Formats of a run: coco, csv, or both as in coco,csv."),
+        typer.Option(
+            "--to", metavar="FORMATS", help="Formats of a run: coco, csv, report, or several as in coco,csv."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -72,8 +74,8 @@ def export(
 ) -> None:
     """Export a run for other tools, or a trained student to ONNX.
 
-    For a run folder give --to coco or csv. For a student file give OUT.onnx;
-    the export is checked with onnxruntime.
+    For a run folder give --to coco, csv or report (a page with the images).
+    For a student file give OUT.onnx; the export is checked with onnxruntime.
     """
     with report_errors():
         from tagmask.cli.export import export_run, export_student, read_size

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tagmask.exporters.coco import needs_pycocotools, write_coco
+from tagmask.exporters.report_page import write_report
 from tagmask.exporters.table import write_csv
 from tagmask.runs.reader import Run
 
@@ -26,4 +27,5 @@ class Exporter:
 EXPORTERS: Mapping[str, Exporter] = {
     "coco": Exporter(write_coco, "annotations.json", needs_pycocotools),
     "csv": Exporter(write_csv, "images.csv"),
+    "report": Exporter(write_report, "report.html"),
 }

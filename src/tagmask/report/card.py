@@ -2,10 +2,10 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import PIL.Image
-from jaxtyping import UInt8
 
 from tagmask.errors import ShapeError
 from tagmask.report.bars import tag_bars
@@ -15,16 +15,26 @@ from tagmask.report.label_placement import label_positions
 from tagmask.report.outlines import path_data
 from tagmask.report.switches import source_switch, view_switch
 from tagmask.report.text import data_uri, escaped, percent
+from tagmask.types import Image
 
-__all__ = ["card"]
+__all__ = ["Pictures", "card"]
 
-_IMAGE_SIDE, _OUTLINE_SIDE = 800, 480
-"""Longest side, in pixels, of the embedded image and of the label map that is outlined."""
 _LEGEND_ENTRIES = 12
 """Largest number of legend entries before the rest is folded."""
 
 
-def card(number: int, item: ReportItem, colours: Sequence[str], frame: float) -> str:
+@dataclass(frozen=True)
+class Pictures:
+    """How finely images are embedded, as JPEG, and their masks, as outlines."""
+
+    longest: int = 800
+    """Longest side, in pixels; larger images are reduced."""
+    quality: int = 88
+    longest_outlined: int = 480
+    """Longest side, in pixels, of the label map that is outlined."""
+
+
+def card(number: int, item: ReportItem, colours: Sequence[str], frame: float, pictures: Pictures) -> str:
     """Return the HTML of one item.
 
     Args:
@@ -32,35 +42,59 @@ def card(number: int, item: ReportItem, colours: Sequence[str], frame: float) ->
         item: the image and its results.
         colours: colours of words, `#rrggbb`, at least as many as the item has words.
         frame: aspect ratio, width / height, of the frame that all images share.
+        pictures: how finely the image and its masks are embedded.
 
     Raises:
         ShapeError: labels differ from the image in size, or scores from words in number.
         InputError: a label has no word.
     """
     words, item_layers = layers(item)
-    h, w = item.image.shape[:2]
-    if not item.image.size:
+    if item.image is not None and not item.image.size:
         raise ShapeError(f"{item.name}: The image has shape {item.image.shape}. It needs at least one pixel.")
     slots = {word: slot for slot, word in enumerate(words)}
-    width = min(1.0, (w / h) / frame)
-    overlays = "".join(_overlay(i, layer, words, colours) for i, layer in enumerate(item_layers))
     legends = "".join(_legend(i, layer, words, colours) for i, layer in enumerate(item_layers))
     note = f'<p class="note">{escaped(item.note)}</p>' if item.note else ""
     switches = ""
-    if item_layers:
+    if item_layers and item.image is not None:
         views = view_switch(f"view-{number}", "View")
-        sources = source_switch(f"source-{number}", "Masks by", [layer.source for layer in item_layers])
+        names = [layer.source for layer in item_layers]
+        sources = source_switch(f"source-{number}", "Masks by", names) if len(names) > 1 else ""
         switches = f'<div class="switches">{views}{sources}</div>'
     return (
         f'<article class="item" aria-labelledby="name-{number}"><div class="inner">'
-        f'<div class="frame"><div class="stage" style="width:{100 * width:.2f}%;aspect-ratio:{w}/{h}">'
-        f'<img src="{_jpeg_uri(item.image)}" width="{w}" height="{h}" loading="lazy" decoding="async"'
-        f' alt="{escaped(_alt_text(item))}">{overlays}</div></div>'
+        f"{_picture(item, item_layers, words, colours, frame, pictures)}"
         f'<div class="info"><header><h2 id="name-{number}">{escaped(item.name)}</h2>'
-        f'<span class="size">{w} &times; {h}</span></header>{note}{switches}{legends}'
+        f"{_size(item.image)}</header>{note}{switches}{legends}"
         f"{tag_bars(item.tags, slots, colours) if item.tags else ''}"
-        f"{heatmap_strip(item.image, item.maps)}</div></div></article>\n"
+        f"{'' if item.image is None else heatmap_strip(item.image, item.maps)}</div></div></article>\n"
     )
+
+
+def _picture(
+    item: ReportItem,
+    item_layers: Sequence[Layer],
+    words: Sequence[str],
+    colours: Sequence[str],
+    frame: float,
+    pictures: Pictures,
+) -> str:
+    """Return the framed image under its overlays."""
+    if item.image is None:
+        return '<div class="frame empty">no picture</div>'
+    h, w = item.image.shape[:2]
+    width = min(1.0, (w / h) / frame)
+    overlays = "".join(
+        _overlay(i, layer, words, colours, pictures.longest_outlined) for i, layer in enumerate(item_layers)
+    )
+    return (
+        f'<div class="frame"><div class="stage" style="width:{100 * width:.2f}%;aspect-ratio:{w}/{h}">'
+        f'<img src="{_jpeg_uri(item.image, pictures)}" width="{w}" height="{h}" loading="lazy"'
+        f' decoding="async" alt="{escaped(_alt_text(item))}">{overlays}</div></div>'
+    )
+
+
+def _size(image: Image | None) -> str:
+    return "" if image is None else f'<span class="size">{image.shape[1]} &times; {image.shape[0]}</span>'
 
 
 def _alt_text(item: ReportItem) -> str:
@@ -69,17 +103,17 @@ def _alt_text(item: ReportItem) -> str:
     return f"Image {item.name}, tags: {', '.join(item.tags.names) or 'none'}"
 
 
-def _jpeg_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:
+def _jpeg_uri(image: Image, pictures: Pictures) -> str:
     thumbnail = PIL.Image.fromarray(np.ascontiguousarray(image))
-    thumbnail.thumbnail((_IMAGE_SIDE, _IMAGE_SIDE), PIL.Image.Resampling.LANCZOS)
+    thumbnail.thumbnail((pictures.longest, pictures.longest), PIL.Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    thumbnail.save(file, "JPEG", quality=88, optimize=True)
+    thumbnail.save(file, "JPEG", quality=pictures.quality, optimize=True)
     return data_uri("image/jpeg", file.getvalue())
 
 
-def _overlay(number: int, layer: Layer, words: Sequence[str], colours: Sequence[str]) -> str:
+def _overlay(number: int, layer: Layer, words: Sequence[str], colours: Sequence[str], longest: int) -> str:
     """Return the outlined regions of a layer and their names."""
-    coarse, step = subsample(layer.slots, _OUTLINE_SIDE)
+    coarse, step = subsample(layer.slots, longest)
     h, w = (2 * side / step for side in layer.slots.shape)
     paths = []
     for slot, _ in layer.shares:
@@ -143,8 +177,9 @@ def _entry(slot: int, part: float, layer: Layer, words: Sequence[str], colours: 
     attributes = (
         ' class="key bare"' if slot == layer.background else f' class="key" style="--c:{colours[slot]}"'
     )
+    confidence = f" ({layer.confidence[slot]:.2f})" if slot in layer.confidence else ""
     return (
         f'<li><button type="button" aria-pressed="false" data-slot="{slot}"{attributes}><b></b>'
-        f'<span class="word">{escaped(words[slot])}</span> <span class="part">{percent(part)}</span>'
-        "</button></li>"
+        f'<span class="word">{escaped(words[slot])}</span> '
+        f'<span class="part">{percent(part)}{confidence}</span></button></li>'
     )

@@ -1,5 +1,6 @@
 """One image and its results; its words get common indices so that colours agree between segmentations."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -21,8 +22,8 @@ class ReportItem:
 
     name: str
     """The image's name, e.g. its file name."""
-    image: UInt8[np.ndarray, "h w 3"]
-    """Upright RGB."""
+    image: UInt8[np.ndarray, "h w 3"] | None
+    """Upright RGB; None: the page shows no picture, and neither masks nor maps."""
     tags: Tags | None
     """Tags of the image, if any."""
     segmentations: tuple[tuple[str, Segmentation], ...]
@@ -49,6 +50,8 @@ class Layer:
     """Share of the pixels without a label."""
     background: int | None
     """The word that is drawn without a colour."""
+    confidence: Mapping[int, float]
+    """Confidence, 0..1, of the words that have one."""
     agreement: float | None = None
     """Share of the pixels labelled in the ground truth that have the same word, if comparable."""
 
@@ -102,7 +105,7 @@ def subsample(slots: Slots, longest: int) -> tuple[Int[np.ndarray, "gh gw"], int
 
 def _layer(item: ReportItem, source: str, segmentation: Segmentation, indices: dict[str, int]) -> Layer:
     labels = segmentation.labels
-    if labels.shape != item.image.shape[:2] or not labels.size:
+    if item.image is not None and (labels.shape != item.image.shape[:2] or not labels.size):
         raise ShapeError(
             f"{item.name}: The image is {item.image.shape[:2]} (h, w), but the labels of {source} are "
             f"{labels.shape}. Give the image that they were made from."
@@ -127,6 +130,11 @@ def _layer(item: ReportItem, source: str, segmentation: Segmentation, indices: d
         shares=tuple((slot, float(counts[1 + slot] / labels.size)) for slot in order),
         unlabelled=float(counts[0] / labels.size),
         background=indices[segmentation.words[0]] if segmentation.background else None,
+        confidence={
+            indices[word]: value
+            for word, value in (segmentation.class_confidence or {}).items()
+            if word in indices
+        },
     )
 
 
