@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from tagmask import confidence
 from tagmask.confidence import summarise_mask
 from tagmask.errors import InputError, ShapeError
-from tagmask.runs import confidence
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
