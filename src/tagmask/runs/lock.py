@@ -231,7 +231,7 @@ def _alive(path: Path, holder: Holder | None) -> bool:
 
 
 def _began(pid: int) -> str | None:
-    """When a process of this machine began; None if there is none, empty where the system does not say."""
+    """When a process of this machine began; None if it has ended, empty where the system does not say."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:

@@ -121,7 +121,7 @@ class Run:
         return self._database.rows(" AND ".join(conditions) or "1", values, order=order)
 
     def rows_of(self, images: Sequence[FoundImage]) -> list[ImageRow | None]:
-        """The row of each image of a listing, also where its folder was moved; None where there is none."""
+        """The row of each image of a listing, also where its folder was moved; None if it has no row."""
         return [self._database.row(key) for key in image_keys(images, self._database.roots)]
 
     def mask_path(self, row: ImageRow) -> Path:
