@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,9 @@ from tagmask.cli.weights import weights_app
 
 __all__ = ["app", "main"]
 
+_STOPPED = (130, 143)
+"""Exit codes of commands that SIGINT and SIGTERM end."""
+
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 
@@ -39,7 +43,16 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    app(prog_name="tagmask")
+    try:
+        app(prog_name="tagmask")
+    except SystemExit as end:
+        if end.code in _STOPPED:
+            # All files are closed. Python would take seconds to unload torch on a busy machine.
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(int(end.code))
+        raise
 
 
 def _print_version(requested: bool) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import typer
 
 from tagmask.api import Tagger
@@ -107,7 +108,10 @@ def _tag_into_file(
 
         def work(image: FoundImage) -> Tags:
             try:
-                return tagger(image.path)
+                tags = tagger(image.path)
+                if not np.isfinite(tags.scores).all():  # which JSON cannot hold
+                    raise ImageError("scores of this image hold NaN or infinity; check the weights")
+                return tags
             except (TagmaskError, MemoryError):
                 raise
             except Exception as error:  # an image must not end the run
