@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test speed memory kill miniature tables clean
+.PHONY: demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test speed memory kill long-run miniature tables clean
 
 demo: .venv/installed
 	$(BIN)/tagmask demo
@@ -55,6 +55,10 @@ speed: .venv/installed-test  # speed ratios to a plain implementation, on this m
 
 memory: .venv/installed-test  # memory curve of a benchmark run over 5,000 images
 	$(BIN)/python -m benchmarks.memory
+
+long-run: .venv/installed-test  # 100,000 small images, tagged and masked, killed and resumed; memory on the way
+	$(BIN)/python -m benchmarks.long_run tag
+	$(BIN)/python -m benchmarks.long_run mask
 
 kill: .venv/installed-test  # commands killed at 102 random moments, against runs that nobody killed; a long listing
 	$(BIN)/pytest -q -m kills
