@@ -35,6 +35,7 @@ def test_importing_tagmask_does_not_import_torch() -> None:
 def test_public_names() -> None:
     assert set(tagmask.__all__) == {
         "Clip",
+        "Run",
         "Segmentation",
         "Segmenter",
         "Tagger",

@@ -390,12 +390,10 @@ def _with_tagger(
     base: MaskRecipe | TagFirstRecipe, as_: str | None, settings: Mapping[str, object]
 ) -> MaskRecipe | TagFirstRecipe:
     """The recipe with its tagger: same quirks, same limits on the image size."""
-    if isinstance(base, MaskRecipe):
-        if base.among != "tags":
-            return base
+    if isinstance(base, MaskRecipe) and base.among == "tags":
         tagger = base.tagger or own_words.own_tags(base.words, base.background)
         return replace(base, tagger=_with_quirks(tagger, as_))
-    if base.tagger is None:
+    if isinstance(base, MaskRecipe) or base.tagger is None:
         return base
     limits = {key: value for key, value in settings.items() if key in ("min_patches", "max_patches")}
     return replace(base, tagger=_with_settings(_with_quirks(base.tagger, as_), limits))
