@@ -48,8 +48,8 @@ def test_raw_ids_of_coco_stuff_become_classes(tmp_path: Path) -> None:
 )
 def test_the_authors_tags_against_their_lists(name, classes, scores, counts, exact) -> None:
     truth = read_truth(SPEC / "imagesets" / f"{name}.txt", classes, raw_coco_stuff=classes == 171)
-    scores = scored_tags(read_tags(SPEC / "official_tags" / f"{name}.txt", classes), truth, classes)
-    overall = scores.f1.overall
+    found = scored_tags(read_tags(SPEC / "official_tags" / f"{name}.txt", classes), truth, classes)
+    overall = found.f1.overall
     assert (round(overall.precision, 4), round(overall.recall, 4), round(overall.f1, 4)) == scores
-    assert (scores.right, scores.wrong, scores.missed) == counts
-    assert (scores.exact, scores.images, scores.partial) == (*exact, False)
+    assert (found.right, found.wrong, found.missed) == counts
+    assert (found.exact, found.images, found.partial) == (*exact, False)
