@@ -40,6 +40,7 @@ def folder(
 
 def test_readme_has_commands_and_programs() -> None:
     assert len(COMMANDS) >= 2
+    assert any("--out run" in command for command in COMMANDS)
     assert len(PROGRAMS) >= 2
 
 
@@ -49,10 +50,10 @@ def test_command(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     result = CliRunner().invoke(app, shlex.split(command)[1:])
     assert result.exit_code == 0, result.output
     assert result.stdout
-    if "--out masks" in command:
-        assert (folder / "masks" / "masks" / "a.png").exists()
-        assert (folder / "masks" / "overlays" / "b.jpg").exists()
-        assert (folder / "masks" / "classes.json").exists()
+    if "--out run" in command:
+        assert (folder / "run" / "masks" / "a.png").exists()
+        assert (folder / "run" / "overlays" / "b.jpg").exists()
+        assert (folder / "run" / "classes.json").exists()
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
