@@ -232,7 +232,7 @@ def test_invalid_options_are_reported_before_anything_is_written(
 
 def test_only_tags_of_a_recipe_that_masks_tags_is_explained(photos: Path, out: Path) -> None:
     stderr = masked(photos, "--recipe", "cls-seg/voc2012", "--only-tags", "-o", out, code=2)
-    assert "Unknown setting among of cls-seg/voc2012, which masks tags" in stderr
+    assert "--only-tags has no effect with cls-seg/voc2012, which always masks tags" in stderr
 
 
 # -- Refinement ---------------------------------------------------------------------------------------------

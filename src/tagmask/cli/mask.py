@@ -14,6 +14,7 @@ from tagmask.files import ensure_folder
 from tagmask.images import read_image
 from tagmask.masks import index_png
 from tagmask.printable import printable
+from tagmask.resolve import recipe as recipe_called
 from tagmask.results import Segmentation
 from tagmask.runs.folder import RunFolder
 from tagmask.runs.ownership import claim_output, leave_out_outputs
@@ -136,7 +137,11 @@ def _mask_path(out: Path, task: ImageTask) -> Path:
 
 
 def mask_settings(
-    method: str | None, threshold: float | None, only_tags: bool, refine: Refine | None
+    method: str | None,
+    threshold: float | None,
+    only_tags: bool,
+    refine: Refine | None,
+    recipe: str | None = None,
 ) -> dict[str, object]:
     """Return the recipe fields that the options set.
 
@@ -148,6 +153,8 @@ def mask_settings(
         settings["method"] = method
     if only_tags and method == "cls-seg":
         raise InputError("--only-tags has no effect with cls-seg, which always masks tags. Leave it out.")
+    if only_tags and method is None and recipe and isinstance(recipe_called(recipe), TagFirstRecipe):
+        raise InputError(f"--only-tags has no effect with {recipe}, which always masks tags. Leave it out.")
     if only_tags:
         settings["among"] = "tags"
     if threshold is not None:

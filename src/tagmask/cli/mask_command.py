@@ -132,7 +132,7 @@ def mask(
             refuse_clip_options(clip_options, precision)
             make_masker = partial(student_masker, student, threshold=threshold, device=device)
         else:
-            settings = mask_settings(method, threshold, only_tags, refine)
+            settings = mask_settings(method, threshold, only_tags, refine, recipe)
             words = require_words(read_words(word), recipe)
             background_texts = background_words(background, no_background)
             quirks = as_ and as_.value
