@@ -25,6 +25,7 @@ from PIL import Image as PILImage
 import tagmask
 from tagmask.api import Segmenter, Tagger
 from tagmask.cli.mask import mask_images
+from tagmask.cli.maskers import Masker, segmenter_masker
 from tagmask.cli.tag import tag_images
 from tagmask.confidence import WinningScores
 from tagmask.pipelines.labelled import LabelledImage
@@ -149,7 +150,7 @@ def draw(folder: Path, count: int, size: int) -> None:
     rng = np.random.default_rng(0)
     for number in range(count):
         path = folder / f"{number // 1000:03d}" / f"{number % 1000:03d}.png"
-        if not path.exists():
+        if not path.exists() or not path.stat().st_size:
             path.parent.mkdir(parents=True, exist_ok=True)
             noise = rng.integers(0, 256, (size, size, 3), np.uint8)
             PILImage.fromarray(noise).save(path, compress_level=1)
@@ -158,16 +159,16 @@ def draw(folder: Path, count: int, size: int) -> None:
 def child(command: str, folder: Path, *, real: bool) -> int:
     """Mask or tag all images into the run folder, as the command line does; print a line per image."""
     clip = tagmask.load("miniature", device="cpu")
+    print("ready", flush=True)  # the weights are loaded; the listing is part of the start
     images, out = find_images([folder / "photos"]), folder / "run"
 
-    def make_segmenter() -> Segmenter:
+    def make_masker() -> Masker:
         segmenter = Segmenter(clip, WORDS)
         if not real:
             segmenter._pipeline.__class__ = type(
                 "Stub", (type(segmenter._pipeline),), {"__call__": all_background}
             )
-        print("ready", flush=True)
-        return segmenter
+        return segmenter_masker(segmenter, None)
 
     def make_tagger() -> Tagger:
         tagger = Tagger(clip, WORDS)
@@ -175,12 +176,11 @@ def child(command: str, folder: Path, *, real: bool) -> int:
             scores = np.linspace(0, 1, len(WORDS), dtype=np.float32)
             stub = {"score": lambda self, images: np.stack([scores] * len(images))}
             tagger._pipeline.__class__ = type("Stub", (type(tagger._pipeline),), stub)
-        print("ready", flush=True)
         return tagger
 
     if command == "tag":
         return tag_images(images, make_tagger, as_json=True, out=out, format_=None)
-    return mask_images(images, make_segmenter, out=out, overlays=False, formats=frozenset({"png"}), tags=None)
+    return mask_images(images, make_masker, out=out, overlays=False, formats=frozenset({"png"}), tags=None)
 
 
 def all_background(
