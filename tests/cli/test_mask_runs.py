@@ -353,3 +353,15 @@ def test_corrected_masks_win_in_coco(few_photos: Path, tmp_path: Path, command: 
     (image,) = [image["id"] for image in content["images"] if image["file_name"] == "b.png"]
     found = [annotation for annotation in content["annotations"] if annotation["image_id"] == image]
     assert [(each["category_id"], each["area"], each["bbox"]) for each in found] == [(2, 24, [4, 3, 6, 4])]
+
+
+def test_a_file_where_an_export_would_go_is_refused_before_any_image(
+    few_photos: Path, command: Command, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "images.csv").write_text("mine")
+    refused = command("mask", few_photos, "-w", "cat", "--format", "png,csv", "-o", out, code=2)
+    assert "images.csv is in the way" in refused.stderr
+    assert (out / "images.csv").read_text() == "mine"
+    assert not (out / "masks").exists()

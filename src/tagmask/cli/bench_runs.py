@@ -25,7 +25,7 @@ from tagmask.data.catalogue import open_dataset
 from tagmask.data.sample import Dataset
 from tagmask.errors import InputError, TagmaskError
 from tagmask.files import write_bytes
-from tagmask.runs.names import printable
+from tagmask.printable import printable
 from tagmask.runs.planning import Plan
 from tagmask.runs.producer import Produced
 from tagmask.settings.parse import parse_assignments

@@ -91,10 +91,11 @@ def mask_images(
         stops_reported(out),
         RunFolder.open(out, masker.identity, masker.classes) as run,
     ):
+        # Before the work: a file in the way must not be found after hours.
+        targets = {name: claim_output(out, EXPORTERS[name].file_name) for name in exported}
         plan = run.plan(images, again=again, shard=shard)
         totals = run_images(run, plan, work, workers=workers, show=show, hint=masker.hint)
-        for name in exported:
-            target = claim_output(out, EXPORTERS[name].file_name)
+        for name, target in targets.items():
             with Run(out) as written:
                 EXPORTERS[name].write(written, target)
             message(f"Written: {target}.")

@@ -1,4 +1,4 @@
-"""A run folder as its producer sees it: begun or gone on with, written image by image, never half.
+"""A run folder as its producer sees it: begun or resumed, written image by image, never half.
 
 RUN/
   run.json        what decides the results, and their fingerprint

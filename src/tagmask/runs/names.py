@@ -6,10 +6,9 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
-from tagmask.printable import printable
 from tagmask.runtime.folders import FoundImage, output_names
 
-__all__ = ["fold", "free_name", "image_keys", "key_text", "printable", "text_names"]
+__all__ = ["fold", "free_name", "image_keys", "key_text", "text_names"]
 
 _BROKEN = re.compile("[\udc80-\udcff]")
 
