@@ -12,13 +12,20 @@ import tagmask
 from tagmask.clip.tokenizer import encode
 from tagmask.errors import InputError
 from tagmask.miniature.captions import known_words
-from tagmask.miniature.scenes import BACKGROUND_NAMES
-from tagmask.miniature.training import pretrain
+from tagmask.miniature.draw import Part
+from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES
+from tagmask.miniature.training import first_stage, pretrain, progress, second_stage
 from tagmask.miniature.training.bank import close_scene, open_bank, wide_scene
-from tagmask.miniature.training.batches import close_batch, mixed_batch
+from tagmask.miniature.training.batches import close_batch, greyed, mixed_batch
 from tagmask.miniature.training.towers import Towers
+from tagmask.miniature.training.variation import varied
 
-SETTINGS = pretrain.Settings(minutes=1.0, close_batch=6, batch=4, wide=6, close=10, text_steps=6)
+SETTINGS = pretrain.Settings(
+    wide=6,
+    close=10,
+    first=first_stage.FirstStage(minutes=1.0, close_batch=6, batch=4, text_steps=6),
+    second=second_stage.SecondStage(minutes=1.0, close_batch=6, batch=4, picks=2),
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +76,7 @@ def test_close_batch_has_single_images(bank_folder: Path) -> None:
 def test_regions_are_the_cells_in_row_order() -> None:
     # Each patch holds its image, row and column, so that wrong regions are detected.
     positions = torch.stack(torch.meshgrid(*[torch.arange(n) for n in (3, 14, 14)], indexing="ij"), dim=-1)
-    singles, cells = pretrain._regions(positions.flatten(1, 2).float(), collages=2)
+    singles, cells = first_stage.regions(positions.flatten(1, 2).float(), collages=2)
     assert (singles[..., 0] == 0).all()
     for i, cell in enumerate(cells):
         y, x = divmod(i % 4, 2)
@@ -84,41 +91,140 @@ def test_isolated_class_token_does_not_change_patches() -> None:
     model.start(torch.Generator().manual_seed(1))
     pixels = torch.randn(2, 3, 224, 224)
     with torch.no_grad():
-        first, patches = model.encode_image(pixels)
-        isolated, _ = model.encode_image(pixels, isolated_layers=11)
+        first, _, patches = model.encode_image(pixels)
+        isolated = model.encode_image(pixels, isolated_layers=11).whole
         # Isolated up to the last block, the class token does not depend on the image before it.
-        other, _ = model.encode_image(torch.randn(2, 3, 224, 224), isolated_layers=12)
+        other = model.encode_image(torch.randn(2, 3, 224, 224), isolated_layers=12).whole
     assert patches.shape == (2, 196, 128)
     assert not torch.allclose(first, isolated, atol=1e-4)
     assert torch.allclose(first.norm(dim=-1), torch.ones(2))
     assert torch.isfinite(other).all()
 
 
-def steps(run: pretrain.Progress, bank_folder: Path, count: int) -> list[dict[str, float]]:
+def test_paths_of_the_last_block_are_those_of_the_methods() -> None:
+    """The trained paths are what MaskCLIP, SCLIP and ClearCLIP compute with the written weights."""
+    torch.manual_seed(0)
+    model = Towers().eval()
+    model.start(torch.Generator().manual_seed(1))
+    pixels = torch.randn(1, 3, 224, 224)
+    picks = torch.tensor([3, 50])
+    vision = model.visual
+    with torch.no_grad():
+        x = vision.embed(pixels, vision.positional_embedding)
+        for block in vision.blocks[:-1]:
+            x = block(x)
+        last = vision.blocks[-1]
+        q, k, v = last.attn.qkv(last.ln_1(x))
+        ordinary = vision.project(last(x))
+
+        def encoded(weights: torch.Tensor, *, bare: bool) -> torch.Tensor:
+            merged = last.attn.merge(weights @ v)
+            return vision.project(merged if bare else last.feed_forward(x + merged))[:, 1:]
+
+        itself = torch.eye(197).expand(1, 2, -1, -1)
+        similar = torch.softmax(q @ q.mT / 8, dim=-1) + torch.softmax(k @ k.mT / 8, dim=-1)
+        for path, weights in (("value", itself), ("correlative", similar)):
+            for bare in (False, True):
+                tokens = model.encode_image(pixels, path=path, bare=bare, picks=picks)
+                expected = torch.nn.functional.normalize(encoded(weights, bare=bare), dim=-1)
+                torch.testing.assert_close(tokens.patches, expected, rtol=1e-4, atol=1e-5)
+                for mine, theirs in (
+                    (tokens.whole, ordinary[:, 0]),
+                    (tokens.picked, ordinary[:, 1 + picks]),
+                ):
+                    theirs = torch.nn.functional.normalize(theirs, dim=-1)
+                    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_grey_images_have_equal_channels_and_the_others_stay() -> None:
+    pixels = torch.rand(40, 3, 8, 8)
+    grey, is_grey = greyed(pixels, 0.5, np.random.default_rng(0))
+    assert 8 < int(is_grey.sum()) < 32
+    torch.testing.assert_close(grey[~is_grey], pixels[~is_grey], rtol=0, atol=0)
+    assert (grey[is_grey] == grey[is_grey][:, :1]).all()
+
+
+def test_colours_of_grey_images_are_not_learned(bank_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all images grey, no coloured phrase may count, whatever its text feature is."""
     bank = open_bank(bank_folder, SETTINGS.wide, SETTINGS.close)
-    return [pretrain.advance(run, bank, SETTINGS) for _ in range(count)]
+    settings = dataclasses.replace(SETTINGS.second, grey_share=1.0, bare_share=0.0)
+    batch = mixed_batch(bank, 4, (0, 1))
+    torch.manual_seed(0)
+    model = Towers()
+    model.start(torch.Generator().manual_seed(1))
+    masks = []
+    monkeypatch.setattr(
+        second_stage, "phrase_loss", lambda cosines, _, *two: masks.append(two) or cosines.sum() * 0
+    )
+    monkeypatch.setattr(second_stage, "caption_loss", lambda images, *_: images.sum() * 0 + len(images))
+    terms = second_stage.losses(model, batch, settings, (0, 0, 0), "value")
+    assert terms["whole"] == 0  # no caption is contrasted
+    for is_entailed, ruled_out in masks:
+        assert is_entailed[:, : len(CLASS_NAMES)].any()
+        assert not is_entailed[:, len(first_stage.PHRASES) :].any()
+        assert not ruled_out[:, len(first_stage.PHRASES) :].any()
+
+
+def test_variations_keep_the_frame_and_holes(monkeypatch: pytest.MonkeyPatch) -> None:
+    square = np.array([(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)])
+    drawing = [
+        Part(square, (200, 30, 30)),
+        Part(square * 0.5, None),
+        Part(square * 0.3, (20, 20, 200)),
+        Part(square * 0.2, (240, 240, 240)),
+    ]
+    changed = set()
+    for seed in range(60):
+        out = varied(drawing, (200, 30, 30), np.random.default_rng(seed))
+        assert any(part.colour is None for part in out)
+        assert max(float(np.abs(part.outline).max()) for part in out) < 1.0
+        changed |= {
+            "fewer" * (len(out) < len(drawing)),
+            "bent" * (not np.allclose(out[0].outline, square)),
+            "same" * all(a is b for a, b in zip(out, drawing, strict=False)),
+            "silhouette" * (len({part.colour for part in out} - {None}) == 1),
+        }
+    assert changed >= {"fewer", "bent", "same", "silhouette"}
+
+
+def steps(run: progress.Progress, bank_folder: Path, count: int) -> list[progress.Terms]:
+    bank = open_bank(bank_folder, SETTINGS.wide, SETTINGS.close)
+    gradients = second_stage.gradients(run.model, bank, SETTINGS.second)
+    return [progress.advance(run, SETTINGS.second, gradients) for _ in range(count)]
+
+
+def begin() -> progress.Progress:
+    model = Towers()
+    model.start(torch.Generator().manual_seed(0))
+    return progress.begin(model, SETTINGS.second)
 
 
 def test_resumed_run_equals_an_uninterrupted_one(bank_folder: Path, tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint.pt"
-    uninterrupted = pretrain.begin(SETTINGS)
+    uninterrupted = begin()
     steps(uninterrupted, bank_folder, 2)
-    uninterrupted.save(checkpoint, SETTINGS)
+    uninterrupted.save(checkpoint, SETTINGS.second)
     expected = steps(uninterrupted, bank_folder, 2)
-    resumed = pretrain.begin(SETTINGS)
-    resumed.restore(checkpoint, SETTINGS)
+    resumed = begin()
+    resumed.restore(checkpoint, SETTINGS.second)
     assert resumed.step == 2
     assert steps(resumed, bank_folder, 2) == expected
     for name, tensor in uninterrupted.averaged.items():
         torch.testing.assert_close(resumed.averaged[name], tensor, rtol=0, atol=0)
     with pytest.raises(InputError, match="belongs to a run with"):
-        resumed.restore(checkpoint, dataclasses.replace(SETTINGS, seed=7))
+        resumed.restore(checkpoint, dataclasses.replace(SETTINGS.second, seed=7))
 
 
 def test_training_writes_weights_that_load(bank_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "bank").symlink_to(bank_folder)
-    run = pretrain.train(tmp_path, dataclasses.replace(SETTINGS, minutes=0.02))
+    short = dataclasses.replace(
+        SETTINGS,
+        first=dataclasses.replace(SETTINGS.first, minutes=0.02),
+        second=dataclasses.replace(SETTINGS.second, minutes=0.02),
+    )
+    run = pretrain.train(tmp_path, short)
     assert run.step >= 1
+    assert (tmp_path / "first.pt").is_file()
     out = tmp_path / "small.safetensors"
     pretrain.write_weights(run, out)
     assert out.stat().st_size < 12e6
@@ -130,3 +236,8 @@ def test_training_writes_weights_that_load(bank_folder: Path, tmp_path: Path) ->
     table = clip.text.token_embedding.weight
     assert not table[list(encode("giraffe"))].any()
     assert table[list(encode("car"))].any()
+    (tmp_path / "second.pt").unlink()
+    again = pretrain.train(tmp_path, short, start=out)
+    torch.testing.assert_close(
+        again.model.state_dict()["text.ln_final.weight"], run.averaged["text.ln_final.weight"].half().float()
+    )

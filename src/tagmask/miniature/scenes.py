@@ -4,7 +4,7 @@ Everything follows from a seed. Training excludes the last style of every class,
 and all scenes of the "test" split, so that generalisation can be measured.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from numpy import ndarray
 
 from tagmask.checks import check_choice
 from tagmask.miniature.backgrounds import BACKGROUNDS
-from tagmask.miniature.draw import Colour, Stamp, rasterise
+from tagmask.miniature.draw import Colour, Part, Stamp, rasterise
 from tagmask.miniature.objects import CLASSES
 from tagmask.types import Size
 
@@ -52,6 +52,9 @@ BACKGROUND_NAMES = tuple(BACKGROUNDS)
 """In an index mask they follow the object classes: the first is `len(CLASS_NAMES)`."""
 
 _SPLITS = ("train", "test")
+
+Variation = Callable[[Sequence[Part], Colour, np.random.Generator], list[Part]]
+"""Changes the drawing of an object of the given main colour."""
 
 
 @dataclass(frozen=True)
@@ -183,16 +186,23 @@ def plan_scene(
     return Plan(grounds, horizon, tuple(things), key)
 
 
-def draw_scene(plan: Plan, size: Size) -> Scene:
-    """Draw a plan at any size; the same plan and size always give the same pixels."""
+def draw_scene(plan: Plan, size: Size, vary: Variation | None = None) -> Scene:
+    """Draw a plan at any size; the same plan and size always give the same pixels.
+
+    Args:
+        plan: what to draw.
+        size: (h, w) in pixels.
+        vary: changes the drawing of each object before it is painted; training scenes only.
+    """
     h, w = size
     image, labels = _paint_grounds(plan, size)
     drawn_areas = []
     for i, thing in enumerate(plan.things):
         rng = np.random.default_rng((*plan.seed, 2, i))
         colour = _jittered(tuple(COLOURS.values())[thing.colour], rng)
+        parts = CLASSES[thing.kind].styles[thing.style](colour, rng)
         stamp = rasterise(
-            CLASSES[thing.kind].styles[thing.style](colour, rng),
+            parts if vary is None else vary(parts, colour, np.random.default_rng((*plan.seed, 3, i))),
             thing.radius * min(h, w),
             centre=(thing.centre[0] * w, thing.centre[1] * h),
             turns=thing.turns,

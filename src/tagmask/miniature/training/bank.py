@@ -16,6 +16,7 @@ from numpy import ndarray
 
 from tagmask.files import write_bytes
 from tagmask.miniature.scenes import Content, Scene, VisibleObject, draw_scene, plan_scene
+from tagmask.miniature.training.variation import varied
 
 __all__ = ["Bank", "close_scene", "open_bank", "wide_scene"]
 
@@ -40,7 +41,7 @@ def wide_scene(seed: int) -> Scene:
         plan = plan_scene(seed, count=(1, 1), radius=(0.25, 0.5))
     else:
         plan = plan_scene(seed, count=(1, 5), radius=(0.13, 0.4))
-    return draw_scene(plan, (SIDE, SIDE))
+    return draw_scene(plan, (SIDE, SIDE), varied)
 
 
 def close_scene(seed: int) -> Scene:
@@ -54,7 +55,7 @@ def close_scene(seed: int) -> Scene:
         plan = plan_scene(seed, count=(1, 1), radius=(0.25, 0.6))
     else:
         plan = plan_scene(seed, count=(1, 3), radius=(0.22, 0.5))
-    return draw_scene(plan, (CLOSE_SIDE, CLOSE_SIDE))
+    return draw_scene(plan, (CLOSE_SIDE, CLOSE_SIDE), varied)
 
 
 def open_bank(folder: Path, wide: int, close: int, workers: int = 2) -> Bank:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 from torch import Tensor
 
@@ -13,7 +13,7 @@ from tagmask.miniature.captions import Caption, caption_of
 from tagmask.miniature.scenes import Content
 from tagmask.miniature.training.bank import CLOSE_SIDE, SIDE, Bank
 
-__all__ = ["Batch", "close_batch", "mixed_batch"]
+__all__ = ["Batch", "close_batch", "greyed", "mixed_batch"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,3 +77,12 @@ def _mirrored(
         return image, content
     things = tuple(t._replace(centre=(1 - t.centre[0], t.centre[1])) for t in content.things)
     return image[:, ::-1], Content(things, content.grounds)
+
+
+def greyed(
+    pixels: Float[Tensor, "b 3 h w"], share: float, rng: np.random.Generator
+) -> tuple[Float[Tensor, "b 3 h w"], Bool[Tensor, " b"]]:
+    """Make `share` of the images grey; also returns which."""
+    is_grey = torch.from_numpy(rng.random(len(pixels)) < share)
+    grey = (pixels * torch.tensor([0.3, 0.59, 0.11]).view(3, 1, 1)).sum(dim=1, keepdim=True)
+    return torch.where(is_grey[:, None, None, None], grey, pixels), is_grey

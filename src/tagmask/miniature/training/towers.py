@@ -1,10 +1,11 @@
 """The image and text towers of the miniature CLIP in training."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,9 +13,9 @@ from tagmask.clip.model import ACTIVATIONS, Block, Text, Vision
 from tagmask.clip.state_dict import HEAD_WIDTH, Geometry
 from tagmask.clip.tokenizer import CONTEXT, VOCABULARY, encode, tokenize
 from tagmask.miniature.captions import training_texts
-from tagmask.types import Tokens
+from tagmask.types import Heads, Tokens
 
-__all__ = ["ACTIVATION", "GEOMETRY", "Towers"]
+__all__ = ["ACTIVATION", "GEOMETRY", "ImageTokens", "Path", "Towers"]
 
 GEOMETRY = Geometry(
     vision_width=128, vision_layers=12, vision_heads=2, patch=16, grid=14, embed=128,
@@ -22,6 +23,21 @@ GEOMETRY = Geometry(
 )  # fmt: skip
 """Depth, patch size and image size of ViT-B/16, so that layer indices agree; only narrower."""
 ACTIVATION = "gelu"
+
+
+Path = Literal["value", "correlative"]
+"""How the last block encodes patches: without attention, or by SCLIP's correlative self-attention."""
+
+
+class ImageTokens(NamedTuple):
+    """Normalised tokens of the last block."""
+
+    whole: Float[Tensor, "b e"]
+    """The class token, by ordinary attention."""
+    picked: Float[Tensor, "b k e"]
+    """Some patches, by ordinary attention."""
+    patches: Float[Tensor, "b p e"]
+    """All patches, by the chosen path."""
 
 
 class Towers(nn.Module):
@@ -69,11 +85,17 @@ class Towers(nn.Module):
         pixels: Float[Tensor, "b 3 side side"],
         isolated_layers: int = 0,
         corner: tuple[int, int] = (0, 0),
-    ) -> tuple[Float[Tensor, "b e"], Float[Tensor, "b p e"]]:
-        """Encode images: the class token as in CLIP, and patch tokens without attention in the last block.
+        path: Path = "value",
+        *,
+        bare: bool = False,
+        picks: Int[Tensor, " k"] | None = None,
+    ) -> ImageTokens:
+        """Encode images.
 
         In the first `isolated_layers` blocks the class token attends only to itself. Images smaller than the
-        tower's input use positions from `corner` (row, column) of its grid. Both results are normalised.
+        tower's input use positions from `corner` (row, column) of its grid. `path` is the attention of the
+        last block by which patches are encoded, `bare` without its residual connection and MLP; `picks` are
+        the patches that are encoded by its ordinary attention as well.
         """
         vision = self.visual
         side, (top, left) = pixels.shape[-1] // vision.patch, corner
@@ -86,14 +108,30 @@ class Towers(nn.Module):
             x = _block(block, x, mask if layer < isolated_layers else None)
         last = vision.blocks[-1]
         q, k, v = last.attn.qkv(last.ln_1(x))
-        attended = F.scaled_dot_product_attention(q[:, :, :1], k, v)
-        values = torch.cat([attended, v[:, :, 1:]], dim=2)
-        out = F.normalize(vision.project(last.feed_forward(x + last.attn.merge(values))), dim=-1)
-        return out[:, 0], out[:, 1:]
+        rows = torch.zeros(1, dtype=torch.long)
+        if picks is not None:
+            rows = torch.cat([rows, 1 + picks])
+        ordinary = F.scaled_dot_product_attention(q[:, :, rows], k, v)
+        patches = v[:, :, 1:] if path == "value" else _correlative(q, k, v)[:, :, 1:]
+        if bare:
+            merged = last.attn.merge(torch.cat([ordinary, patches], dim=2))
+            whole = last.feed_forward(x[:, rows] + merged[:, : len(rows)])
+            tokens = torch.cat([whole, merged[:, len(rows) :]], dim=1)
+        else:
+            residual = torch.cat([x[:, rows], x[:, 1:]], dim=1)
+            tokens = last.feed_forward(residual + last.attn.merge(torch.cat([ordinary, patches], dim=2)))
+        out = F.normalize(vision.project(tokens), dim=-1)
+        return ImageTokens(out[:, 0], out[:, 1 : len(rows)], out[:, len(rows) :])
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "q e"]:
         """Encode texts as normalised features."""
         return F.normalize(self.text(tokenize(texts)), dim=-1)
+
+    def from_tensors(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the state dict of a file written from `tensors`; the patch scale is not in it."""
+        names = {name: name.removeprefix("text.") for name in self.state_dict()}
+        state = {name: weights[names[name]].float() for name in names if name != "patch_scale"}
+        return {**state, "patch_scale": torch.tensor(_PATCH_SCALE).log()}
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the weights under OpenAI's names."""
@@ -103,6 +141,10 @@ class Towers(nn.Module):
         return named
 
 
+_PATCH_SCALE = 30.0
+"""Scale of the patches' logits at which training starts from a weights file."""
+
+
 def _block(block: Block, x: Tokens, mask: Tensor | None) -> Tokens:
     # Explicit attention: on a CPU its gradient takes half the time of the fused kernel's.
     q, k, v = block.attn.qkv(block.ln_1(x))
@@ -110,6 +152,13 @@ def _block(block: Block, x: Tokens, mask: Tensor | None) -> Tokens:
     if mask is not None:
         logits = logits + mask.to(logits.dtype)
     return block.feed_forward(x + block.attn.merge(torch.softmax(logits, dim=-1).to(v.dtype) @ v))
+
+
+def _correlative(q: Heads, k: Heads, v: Heads) -> Heads:
+    """SCLIP's correlative self-attention: softmax(q q') + softmax(k k'), applied to v."""
+    scale = HEAD_WIDTH**-0.5
+    weights = [torch.softmax((z * scale) @ z.transpose(-2, -1), dim=-1) for z in (q, k)]
+    return (weights[0] + weights[1]).to(v.dtype) @ v
 
 
 def _init_attention(block: Block, generator: torch.Generator) -> None:
