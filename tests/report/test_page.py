@@ -276,7 +276,7 @@ def test_items_without_tags_masks_or_ground_truth() -> None:
     assert "ground truth" not in page.text
 
 
-def test_agreement_with_ground_truth() -> None:
+def test_objects_found() -> None:
     predicted = halves()
     predicted[:12, 16:] = 0
     truth = halves()
@@ -286,12 +286,12 @@ def test_agreement_with_ground_truth() -> None:
     )
     page = Page(render("t", "l", [both], {}))
     assert [a["value"] for a in page.all("input") if a["name"] == "source-0"] == ["m", "ground truth"]
-    assert "Agrees with the ground truth on 66.7% of the pixels." in page.text
+    assert "Objects found: 1 of 2." in page.text
 
 
-def test_no_agreement_where_words_differ() -> None:
+def test_objects_found_are_not_counted_where_words_differ() -> None:
     truth = segmentation(halves(), ("grass", "cat", "dog"), background=False)
-    assert "Agrees" not in Page(render("t", "l", [report_item(truth=truth)], {})).words
+    assert "found" not in Page(render("t", "l", [report_item(truth=truth)], {})).words
 
 
 def test_every_layer_can_be_switched_to() -> None:

@@ -3,7 +3,7 @@
 from tagmask.report.attention import AttentionExample
 from tagmask.report.card import Pictures
 from tagmask.report.curves import Curve, Curves
-from tagmask.report.item import ReportItem
+from tagmask.report.item import ReportItem, words_found
 from tagmask.report.page import PageLayout, frame_for, render, render_parts
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "frame_for",
     "render",
     "render_parts",
+    "words_found",
 ]

@@ -160,16 +160,15 @@ def _legend(number: int, layer: Layer, words: Sequence[str], colours: Sequence[s
         more = f"<summary>{len(entries) - _LEGEND_ENTRIES} more words</summary>"
         folded = f'<details>{more}<ul class="keys">{"".join(entries[_LEGEND_ENTRIES:])}</ul></details>'
         entries = entries[:_LEGEND_ENTRIES]
-    agreement = (
+    found = (
         ""
-        if layer.agreement is None
-        else '<p class="agreement">Agrees with the ground truth on '
-        f"{percent(layer.agreement)} of the pixels.</p>"
+        if layer.found is None
+        else f'<p class="found">Objects found: {layer.found[0]} of {layer.found[1]}.</p>'
     )
     return (
         f'<div class="legend layer layer-{number}"><div class="strip" aria-hidden="true">{parts}{rest}</div>'
         f'<ul class="keys" aria-label="Shares of the image, by {escaped(layer.source)}">'
-        f"{''.join(entries)}</ul>{folded}{agreement}</div>"
+        f"{''.join(entries)}</ul>{folded}{found}</div>"
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Integer, UInt8
 
 from tagmask.errors import InputError, ShapeError
 from tagmask.results import Segmentation, Tags
@@ -52,8 +52,8 @@ class Layer:
     """The word that is drawn without a colour."""
     confidence: Mapping[int, float]
     """Confidence, 0..1, of the words that have one."""
-    agreement: float | None = None
-    """Share of the pixels labelled in the ground truth that have the same word, if comparable."""
+    found: tuple[int, int] | None = None
+    """How many of the ground truth's words are found, and their number, if comparable."""
 
 
 def segmentations_of(item: ReportItem) -> tuple[tuple[str, Segmentation], ...]:
@@ -84,10 +84,38 @@ def layers(item: ReportItem) -> tuple[tuple[str, ...], tuple[Layer, ...]]:
     vocabularies = [set(segmentation.words) for _, segmentation in item.segmentations]
     truth_words = {words[slot] for slot, _ in truth.shares}
     compared = [
-        _with_agreement(layer, truth) if truth_words and truth_words <= vocabulary else layer
+        replace(layer, found=words_found(layer.slots, truth.slots, truth.background))
+        if truth_words and truth_words <= vocabulary
+        else layer
         for layer, vocabulary in zip(result, vocabularies, strict=True)
     ]
     return words, (*compared, truth)
+
+
+def words_found(
+    labels: Integer[np.ndarray, "h w"], truth: Integer[np.ndarray, "h w"], background: int | None
+) -> tuple[int, int]:
+    """Count the words of a ground truth whose regions are found: an IoU of at least one half.
+
+    Args:
+        labels: the label of each pixel.
+        truth: the true label of each pixel; pixels below 0 are not counted.
+        background: the label that is no object, if any.
+
+    Returns:
+        The number of words found, and the number of words in the ground truth.
+
+    Example:
+        >>> words_found(np.array([[0, 1, 1, 2]]), np.array([[0, 1, 1, 1]]), background=0)
+        (1, 1)
+    """
+    known = truth >= 0
+    words = [int(word) for word in np.unique(truth[known]) if word != background]
+    found = 0
+    for word in words:
+        predicted, true = (labels == word) & known, truth == word
+        found += 2 * int((predicted & true).sum()) >= int((predicted | true).sum())
+    return found, len(words)
 
 
 def subsample(slots: Slots, longest: int) -> tuple[Int[np.ndarray, "gh gw"], int]:
@@ -136,9 +164,3 @@ def _layer(item: ReportItem, source: str, segmentation: Segmentation, indices: d
             if word in indices
         },
     )
-
-
-def _with_agreement(layer: Layer, truth: Layer) -> Layer:
-    labelled = truth.slots >= 0
-    agreement = float((layer.slots == truth.slots)[labelled].mean())
-    return replace(layer, agreement=agreement)
