@@ -90,16 +90,17 @@ def assignment_loss(
     is_entailed: Bool[Tensor, "r t"],
     ruled_out: Bool[Tensor, "r t"],
     is_background: Bool[Tensor, " t"],
+    object_share: float = 0.4,
 ) -> Tensor:
     """Cross-entropy of each patch with its assigned word, among all words entailed or ruled out.
 
     Texts must be words without a colour (a coloured name would compete with the name itself); `is_background`
-    marks those of backgrounds.
+    marks those of backgrounds. `object_share` is the fraction of a region that is assigned to its objects.
     """
     logits = scores * scale
     assigned = sinkhorn_assignment(
         logits.detach().masked_fill(~is_entailed[:, None], -math.inf),
-        _target_shares(is_entailed, is_background),
+        _target_shares(is_entailed, is_background, object_share),
     )
     competing = logits.masked_fill(~(is_entailed | ruled_out)[:, None], -math.inf)
     loss = torch.logsumexp(competing, dim=-1) - logits.gather(-1, assigned[..., None])[..., 0]
@@ -107,13 +108,13 @@ def assignment_loss(
 
 
 def _target_shares(
-    is_entailed: Bool[Tensor, "r t"], is_background: Bool[Tensor, " t"]
+    is_entailed: Bool[Tensor, "r t"], is_background: Bool[Tensor, " t"], object_share: float
 ) -> Float[Tensor, "r t"]:
-    """Backgrounds share 60 % of a region, objects the rest; roughly their areas in the scenes."""
+    """Divide `object_share` of a region among its objects, the rest among its backgrounds."""
     kinds = [is_entailed & is_background, is_entailed & ~is_background]
     shares = [
         part * kind / kind.sum(dim=1, keepdim=True).clamp(min=1)
-        for part, kind in zip((0.6, 0.4), kinds, strict=True)
+        for part, kind in zip((1 - object_share, object_share), kinds, strict=True)
     ]
     return sum(shares, torch.zeros(()))
 
