@@ -14,10 +14,11 @@ from tagmask.runs.classes import Classes
 from tagmask.runs.folder import RunFolder
 from tagmask.runs.identity import differences
 from tagmask.runs.lock import holder_of
-from tagmask.runs.names import fold, free_name
+from tagmask.runs.names import free_name
 from tagmask.runs.ownership import check_ours, is_run_folder, outputs_present
 from tagmask.runs.reader import Run
 from tagmask.runs.rows import RESULT_COLUMNS, ImageRow, result_columns
+from tagmask.runtime.folders import fold
 
 __all__ = ["MergeReport", "merge_runs"]
 
