@@ -14,6 +14,7 @@ from safetensors.numpy import save
 
 from tagmask.errors import InputError
 from tagmask.files import write_bytes
+from tagmask.strict_json import json_text
 
 __all__ = ["Adaptation", "read_adaptation", "write_adaptation"]
 
@@ -33,7 +34,7 @@ class Adaptation:
     @property
     def fingerprint(self) -> str:
         """Hash of everything in it."""
-        digest = hashlib.sha256(json.dumps([self.method, self.texts, self.weights]).encode())
+        digest = hashlib.sha256(json_text([self.method, self.texts, self.weights]).encode())
         for name, array in sorted(self.arrays.items()):
             digest.update(f"{name} {array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -49,7 +50,7 @@ def write_adaptation(adaptation: Adaptation, path: str | os.PathLike[str]) -> No
     metadata = {
         "tagmask": "adaptation",
         "method": adaptation.method,
-        "texts": json.dumps(adaptation.texts),
+        "texts": json_text(adaptation.texts),
         "weights": adaptation.weights,
     }
     arrays = {name: np.ascontiguousarray(array) for name, array in adaptation.arrays.items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tagmask.errors import InputError
 from tagmask.masks import palette
+from tagmask.strict_json import json_text
 
 __all__ = ["Classes", "read_classes"]
 
@@ -30,7 +31,7 @@ class Classes:
                 for index, (name, colour) in enumerate(zip(self.names, colours, strict=True))
             ],
         }
-        text = json.dumps(described, indent=2, ensure_ascii=False) + "\n"
+        text = json_text(described, indent=2, ensure_ascii=False) + "\n"
         return text.encode("utf-8", "backslashreplace")
 
 

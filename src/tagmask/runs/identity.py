@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 
 from tagmask.errors import InputError
 from tagmask.printable import printable
+from tagmask.strict_json import json_text
 
 __all__ = ["RESULTS_VERSION", "RunIdentity", "differences", "is_run_file", "read_identity", "to_json"]
 
@@ -34,9 +35,7 @@ class RunIdentity:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
-        text = json.dumps(
-            self._deciding(), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-        )
+        text = json_text(self._deciding(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
     def encode(self) -> bytes:
@@ -47,7 +46,7 @@ class RunIdentity:
             **self._deciding(),
             "recorded": to_json(self.metadata),
         }
-        text = json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json_text(described, indent=2, ensure_ascii=False) + "\n"
         return text.encode("utf-8", "backslashreplace")
 
     def _deciding(self) -> dict[str, object]:
@@ -149,7 +148,7 @@ def _words(value: object) -> str:
         return shown + (f" and {len(value) - _LONG} more" if len(value) > _LONG else "")
     if isinstance(value, bool):
         return "on" if value else "off"
-    text = printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    text = printable(value if isinstance(value, str) else json_text(value, ensure_ascii=False))
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from tagmask.errors import InputError, OutputError
 from tagmask.files import unwritable
 from tagmask.printable import printable
+from tagmask.strict_json import json_text
 
 try:
     import fcntl
@@ -272,7 +273,7 @@ def _read(path: Path) -> Holder | None:
 
 
 def _encode(holder: Holder) -> bytes:
-    return (json.dumps({"tagmask_lock": asdict(holder)}) + "\n").encode("ascii")
+    return (json_text({"tagmask_lock": asdict(holder)}) + "\n").encode("ascii")
 
 
 def _refused(path: Path, holder: Holder | None) -> InputError:

@@ -11,7 +11,6 @@ A missing setting has its method's default; an unknown key is an error. A word t
 thresholds has none. "words", "background" and "templates" are required.
 """
 
-import json
 import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from tagmask.errors import InputError
 from tagmask.files import write_bytes
 from tagmask.settings.parse import fit_value
 from tagmask.settings.recipes import TagRecipe
+from tagmask.strict_json import json_text
 
 __all__ = ["is_file", "read_recipe", "write_recipe"]
 
@@ -127,7 +127,7 @@ def _toml(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return json_text(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, tuple):
         parts = [_toml(part) for part in value]
         line = f"[{', '.join(parts)}]"
