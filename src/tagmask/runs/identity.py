@@ -1,7 +1,6 @@
 """What decides a run's results, as a fingerprint, and what differs between two runs, in words."""
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
@@ -10,7 +9,8 @@ from pathlib import Path, PurePath
 
 from tagmask.errors import InputError
 from tagmask.printable import printable
-from tagmask.strict_json import json_text
+from tagmask.reading import TEXT_LIMIT, read_regular
+from tagmask.strict_json import json_text, parse_json
 
 __all__ = ["RESULTS_VERSION", "RunIdentity", "differences", "is_run_file", "read_identity", "to_json"]
 
@@ -64,7 +64,7 @@ def read_identity(path: Path) -> RunIdentity:
         InputError: it cannot be read, is not tagmask's, was written by a newer version, or was changed.
     """
     try:
-        described = json.loads(path.read_bytes())
+        described = parse_json(read_regular(path, TEXT_LIMIT))
         form = described["tagmask_run"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not a run.json of tagmask"
@@ -89,7 +89,7 @@ def read_identity(path: Path) -> RunIdentity:
 def is_run_file(path: Path) -> bool:
     """Whether a file is a `run.json` of tagmask, of whatever version."""
     try:
-        described = json.loads(path.read_bytes())
+        described = parse_json(read_regular(path, TEXT_LIMIT))
     except (OSError, ValueError):
         return False
     return isinstance(described, dict) and "tagmask_run" in described

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import safetensors
 import safetensors.torch
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from tagmask.files import write_bytes
-from tagmask.reading import read_regular
-from tagmask.strict_json import parse_json
+from tagmask.tensor_files import read_tensors
 
 __all__ = ["FeatureCache"]
 
@@ -62,14 +60,13 @@ class FeatureCache:
         """Read an entry; None if there is no valid one."""
         path = self._path(key)
         try:
-            data = read_regular(path, _LARGEST, links=False)
-            tensors = safetensors.torch.load(data)
-            if _recorded(data) == _checksum(key, tensors):
+            tensors, metadata = read_tensors(path, _LARGEST, links=False)
+            if metadata.get("checksum") == _checksum(key, tensors):
                 return tensors
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             return None
-        except (OSError, ValueError, KeyError, safetensors.SafetensorError):
-            pass  # no regular file, too large, no safetensors, or of an unknown type
+        except (OSError, ValueError):
+            pass
         self._remove(path)
         return None
 
@@ -115,10 +112,3 @@ def _checksum(key: str, tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"\n{name!r} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _recorded(data: bytes) -> object:
-    """The checksum in the header of a safetensors file that has been read without an error."""
-    size = int.from_bytes(data[:8], "little")
-    header = parse_json(data[8 : 8 + size])
-    return header.get("__metadata__", {}).get("checksum")
