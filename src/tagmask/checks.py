@@ -21,12 +21,12 @@ def shown(value: object) -> str:
     if isinstance(value, int) and abs(value) > _LARGEST:
         return "a whole number of more than 64 bits"
     if isinstance(value, str):
-        return repr(value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…")
+        value = value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…"
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a list that holds a huge number, or one nested too deeply
         return f"a {type(value).__name__}"
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return text if len(text) <= 2 * _LONGEST else f"{text[: 2 * _LONGEST]}…"
 
 
 def check_number(

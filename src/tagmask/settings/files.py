@@ -73,7 +73,10 @@ def read_recipe(path: str | os.PathLike[str], settings_of: Callable[[str], objec
         raise InputError(
             f'{path}: invalid method {shown(method)}. Give the name of a method, such as "tagclip".'
         )
-    defaults = settings_of(method)
+    try:
+        defaults = settings_of(method)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     hints = {**get_type_hints(type(defaults)), **get_type_hints(TagRecipe)}
     of_method = {setting.name for setting in fields(cast(Any, defaults))}
     general = {setting.name for setting in fields(TagRecipe)} - {"variant"}

@@ -127,7 +127,7 @@ def parse_toml(text: str) -> dict[str, object]:
         Traceback (most recent call last):
         ValueError: inf is no finite number
     """
-    if _LONG_KEY.search(text):  # which the parser takes quadratic time and memory for
+    if _LONG_KEY.search(_STRING.sub('""', text)):  # which the parser takes quadratic time and memory for
         raise ValueError("a key of more than 16 parts")
     try:
         parsed = tomllib.loads(text)
@@ -137,8 +137,13 @@ def parse_toml(text: str) -> dict[str, object]:
     return parsed
 
 
-_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
-_LONG_KEY: Final = re.compile(rf"(?<![\w-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{16}}", re.ASCII)
+# A string that does not end is taken to the end of the line or text, so that the search stays linear.
+_STRING: Final = re.compile(
+    r'''"""(?:[^"\\]++|\\[\s\S]|"(?!""))*+(?:"{3,5}+|\Z)|"(?:[^"\\\n]++|\\.)*+(?:"|$)'''
+    r"""|'''(?:[^']++|'(?!''))*+(?:'{3,5}+|\Z)|'[^'\n]*+(?:'|$)|\#.*+""",
+    re.MULTILINE,
+)
+_LONG_KEY: Final = re.compile(r"""(?<![\w-])(?:[\w-]++|"")(?:[ \t]*+\.[ \t]*+(?:[\w-]++|"")){16}""", re.ASCII)
 
 
 def _check_numbers(value: object) -> None:
