@@ -34,5 +34,5 @@ def test_choices() -> None:
 
 @pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan"), 2**64, -(10**400)])
 def test_numbers_that_no_setting_can_hold_are_refused(value: float) -> None:
-    with pytest.raises(InputError, match="x is .*Give a number"):
+    with pytest.raises(InputError, match=r"x is .*Give a number"):
         check_number("x", value, -float("inf"))
