@@ -126,9 +126,10 @@ def _config_names(repo: str, names: Collection[str]) -> list[str]:
         return [open_clip.CONFIG]
     if hugging_face.CONFIG in names:
         return [hugging_face.CONFIG, *(name for name in hugging_face.OPTIONAL_CONFIGS if name in names)]
+    shown = ", ".join(name[:80] for name in sorted(names)[:4]) or "none"
     raise WeightsError(
         f"hf:{repo} is not an open_clip or Hugging Face CLIP: it has neither {open_clip.CONFIG} with weights "
-        f"nor {hugging_face.CONFIG}. Its {len(names)} files: {', '.join(sorted(names)[:4]) or 'none'}."
+        f"nor {hugging_face.CONFIG}. Its {len(names)} files: {shown}."
     )
 
 
