@@ -7,7 +7,7 @@ from tagmask.errors import InputError
 
 __all__ = ["check_choice", "check_number", "shown"]
 
-_LONGEST = 80
+_LONGEST, _DIGITS = 80, 40
 _LARGEST = 2**63
 
 
@@ -16,10 +16,10 @@ def shown(value: object) -> str:
 
     Example:
         >>> shown("cat"), shown(16**5000)
-        ("'cat'", 'a whole number of more than 64 bits')
+        ("'cat'", 'a whole number of more than 40 digits')
     """
-    if isinstance(value, int) and abs(value) > _LARGEST:
-        return "a whole number of more than 64 bits"
+    if isinstance(value, int) and abs(value) >= 10**_DIGITS:
+        return f"a whole number of more than {_DIGITS} digits"
     if isinstance(value, str):
         value = value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…"
     try:
