@@ -3,9 +3,8 @@
 import hashlib
 import json
 import shutil
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
-from types import MappingProxyType
 
 import pytest
 import torch
@@ -17,8 +16,9 @@ from typer.testing import CliRunner
 from tagmask.cli import downloads
 from tagmask.cli.downloads import download_progress
 from tagmask.cli.main import app
-from tagmask.clip import names
 from tagmask.clip.names import KNOWN
+from tests.known_weights import publish
+from tests.servers import serving_file
 
 
 def run(*arguments: object) -> Result:
@@ -34,13 +34,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def downloadable(home: Path, sclip_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def downloadable(home: Path, sclip_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Replace ViT-B-16:openai by a local test file that can be downloaded."""
-    digest = hashlib.sha256(sclip_weights.read_bytes()).hexdigest()
-    entry = replace(KNOWN["ViT-B-16:openai"], url=sclip_weights.as_uri(), sha256=digest)
-    monkeypatch.setattr(names, "KNOWN", MappingProxyType({**KNOWN, entry.name: entry}))
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    return home / ".cache" / "clip" / "ViT-B-16.pt"
+    monkeypatch.setenv("no_proxy", "*")
+    with serving_file(sclip_weights) as url:
+        publish(monkeypatch, sclip_weights, url)
+        yield home / ".cache" / "clip" / "ViT-B-16.pt"
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from tagmask.clip.load import OPENAI_MEAN, Clip, load
 from tagmask.clip.tokenizer import tokenize
 from tagmask.dense.features import class_token_features
 from tagmask.errors import InputError, WeightsError
+from tests.known_weights import publish
 from tests.oracles import clip_tree
 
 Tensors = dict[str, torch.Tensor]
@@ -188,6 +189,7 @@ def test_openais_names_are_searched_in_its_cache(
         load("ViT-B-16:openai")
     (tmp_path / ".cache" / "clip").mkdir(parents=True)
     shutil.copy(sclip_weights, tmp_path / ".cache" / "clip" / "ViT-B-16.pt")
+    publish(monkeypatch, sclip_weights)
     assert torch.equal(features(load("ViT-B-16:openai", device="cpu")), features(sclip_model))
 
 

@@ -32,6 +32,7 @@ from tagmask.clip.state_dict import HEAD_WIDTH, Geometry
 from tagmask.dense.prompts import split_names
 from tagmask.errors import InputError, WeightsError
 from tagmask.files import write_bytes
+from tagmask.strict_json import json_text
 from tagmask.weak.model import WeakClip
 from tagmask.weak.model_settings import WeakSettings
 from tagmask.weak.trunk import name_ids
@@ -66,11 +67,11 @@ def save(model: WeakClip, path: str | os.PathLike[str]) -> None:
     }
     header = {
         "format": _FORMAT,
-        "words": json.dumps(model.words),
-        "ids": json.dumps(model.ids.tolist()),
-        "settings": json.dumps(asdict(model.settings)),
+        "words": json_text(model.words),
+        "ids": json_text(model.ids.tolist()),
+        "settings": json_text(asdict(model.settings)),
         "clip": _fingerprint(model.vision, model.text),
-        "pixels": json.dumps([model.mean, model.std]),
+        "pixels": json_text([model.mean, model.std]),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in included.items()}
     write_bytes(path, safetensors.torch.save(tensors, header))

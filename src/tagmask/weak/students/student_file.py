@@ -25,6 +25,7 @@ from tagmask.clip.archives import STUDENT_FORMAT, read_weights
 from tagmask.clip.hardware import choose_device
 from tagmask.errors import InputError, WeightsError
 from tagmask.files import write_bytes
+from tagmask.strict_json import json_text
 from tagmask.weak.students.catalogue import STUDENTS, build_student
 from tagmask.weak.students.kind import StudentKind
 
@@ -97,13 +98,13 @@ def save_student(path: Path, student: TrainedStudent) -> None:
     header = {
         "format": FORMAT,
         "student": card.student,
-        "settings": json.dumps(dict(card.settings)),
-        "words": json.dumps(card.words, ensure_ascii=False),
-        "background": json.dumps(card.background),
-        "mean": json.dumps(card.mean),
-        "std": json.dumps(card.std),
-        "multiple": json.dumps(card.kind.multiple),
-        "made_with": json.dumps(_versions()),
+        "settings": json_text(dict(card.settings)),
+        "words": json_text(card.words, ensure_ascii=False),
+        "background": json_text(card.background),
+        "mean": json_text(card.mean),
+        "std": json_text(card.std),
+        "multiple": json_text(card.kind.multiple),
+        "made_with": json_text(_versions()),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.net.state_dict().items()}
     write_bytes(path, safetensors.torch.save(tensors, header))
