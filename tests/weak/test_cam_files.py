@@ -104,7 +104,7 @@ def test_python_2_strings_are_read(tmp_path: Path) -> None:
 
 
 def test_one_map_is_in_memory_at_a_time(tmp_path: Path) -> None:
-    side, count = 512, 24
+    side, count = 256, 24
     content = maps(*range(count), size=(side, side))
     for name, data in (
         ("a.npz", npz({str(c): cam for c, cam in content.items()})),
