@@ -12,7 +12,7 @@ from typing import BinaryIO, Final
 
 from tagmask.errors import InputError
 
-__all__ = ["TEXT_LIMIT", "open_regular", "read_regular", "read_text"]
+__all__ = ["TEXT_LIMIT", "UnfitFileError", "open_regular", "read_regular", "read_text"]
 
 TEXT_LIMIT: Final = 16_000_000
 """Largest text file, in bytes: settings, lists of words, tags and images."""
@@ -26,6 +26,10 @@ _NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
 
 
+class UnfitFileError(OSError):
+    """A path that leads to no regular file, or to one that is too large."""
+
+
 def open_regular(path: str | os.PathLike[str], *, links: bool = True) -> BinaryIO:
     """Open a regular file for reading bytes. Never waits.
 
@@ -34,7 +38,8 @@ def open_regular(path: str | os.PathLike[str], *, links: bool = True) -> BinaryI
         links: follow a link at `path`.
 
     Raises:
-        OSError: it is absent, cannot be opened, or is no regular file; `strerror` says why.
+        OSError: it is absent, cannot be opened, or is no regular file (`UnfitFileError`); `strerror` says
+            why.
     """
     name = os.fspath(path)
     try:
@@ -42,7 +47,7 @@ def open_regular(path: str | os.PathLike[str], *, links: bool = True) -> BinaryI
         _check_regular(name, Path(name).stat(follow_symlinks=links))
         descriptor = os.open(name, os.O_RDONLY | _FLAGS | _NO_WAIT | (0 if links else _NO_LINK))
     except ValueError as error:  # a zero byte, or characters that are no text
-        raise OSError(errno.EINVAL, f"no file can have this name ({error})", name) from error
+        raise UnfitFileError(errno.EINVAL, f"no file can have this name ({error})", name) from error
     try:
         _check_regular(name, os.fstat(descriptor))
         return os.fdopen(descriptor, "rb")
@@ -55,7 +60,7 @@ def read_regular(path: str | os.PathLike[str], limit: int, *, links: bool = True
     """Read a regular file of at most `limit` bytes.
 
     Raises:
-        OSError: as for `open_regular`, or it is larger.
+        OSError: as for `open_regular`, or it is larger (`UnfitFileError`).
     """
     with open_regular(path, links=links) as file:
         return _read(file, limit, path)
@@ -97,7 +102,7 @@ def read_text(path: str | os.PathLike[str], what: str, advice: str, limit: int =
 def _read(file: BinaryIO, limit: int, path: str | os.PathLike[str]) -> bytes:
     data = file.read(limit + 1) or b""
     if len(data) > limit:
-        raise OSError(errno.EFBIG, f"it has more than {limit / 1e6:g} MB", os.fspath(path))
+        raise UnfitFileError(errno.EFBIG, f"it has more than {limit / 1e6:g} MB", os.fspath(path))
     return data
 
 
@@ -108,7 +113,7 @@ def _is_stream(path: Path) -> bool:
 def _check_regular(name: str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
-        raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", name)
+        raise UnfitFileError(errno.EINVAL, f"it is {kind}, not a regular file", name)
 
 
 _KINDS: Final = {

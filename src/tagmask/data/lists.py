@@ -22,8 +22,11 @@ def read_ids(path: Path) -> tuple[str, ...]:
     Raises:
         InputError: the list is unreadable or empty, or names an image twice or one outside of its folder.
     """
-    text = read_text(path, "List", _ADVICE.format("'2007_000032'"), _LARGEST)
-    fields = [line.split()[0] for line in text.splitlines() if line.strip()]
+    fields = [
+        line.split()[0]
+        for line in read_text(path, "List", _ADVICE.format("'2007_000032'")).splitlines()
+        if line.strip()
+    ]
     ids = tuple(PurePosixPath(field).stem if field.startswith("/") else field for field in fields)
     if not ids:
         raise InputError(f"The list {path} is empty. Download it again: it names one image per line.")
@@ -53,8 +56,7 @@ def read_tags(path: Path, classes: int) -> Mapping[str, tuple[int, ...]]:
         InputError: the file is unreadable, or a line is not an image name and class indices, has a class
             twice or out of range, or repeats an image.
     """
-    text = read_text(path, "Tag file", _ADVICE.format("'2007_000032 0 14'"), _LARGEST)
-    return parse_tags(text, str(path), classes)
+    return parse_tags(read_text(path, "Tag file", _ADVICE.format("'2007_000032 0 14'")), str(path), classes)
 
 
 def parse_tags(text: str, what: str, classes: int) -> Mapping[str, tuple[int, ...]]:
@@ -154,11 +156,9 @@ def _class(field: str, what: str, line: int, classes: int) -> int:
     return tag
 
 
-_SHIPPED = ("voc2007_test", "voc2012_val", "coco2017_val", "coco-stuff_curated")
+_ADVICE = "Give a file with lines such as {}."
 
-_ADVICE = "Give a file with lines such as {0}."
-_LARGEST = 256_000_000
-"""Largest list, in bytes: ten million images."""
+_SHIPPED = ("voc2007_test", "voc2012_val", "coco2017_val", "coco-stuff_curated")
 
 _DIGITS = 9
 """Longer numbers are rejected without parsing them."""

@@ -6,7 +6,6 @@ the file's existence is the lock: its holder touches it every few seconds, and o
 minutes, or whose process on this machine is dead, is taken over.
 """
 
-import json
 import os
 import secrets
 import socket
@@ -19,6 +18,8 @@ from pathlib import Path
 from tagmask.errors import InputError, OutputError
 from tagmask.files import unwritable
 from tagmask.printable import printable
+from tagmask.reading import TEXT_LIMIT, UnfitFileError, read_regular
+from tagmask.strict_json import json_text, parse_json
 
 try:
     import fcntl
@@ -259,20 +260,20 @@ def _read(path: Path) -> Holder | None:
     Raises:
         InputError: the file is not a lock of tagmask.
     """
-    data = path.read_bytes()
-    if not data.strip():
-        return None
     try:
-        described = json.loads(data)["tagmask_lock"]
+        data = read_regular(path, TEXT_LIMIT, links=False)
+        if not data.strip():
+            return None
+        described = parse_json(data)["tagmask_lock"]
         return Holder(**{name: described[name] for name in Holder.__dataclass_fields__})
-    except (ValueError, KeyError, TypeError) as error:
+    except (UnfitFileError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is not a lock that tagmask wrote. Choose another folder, or move that file away."
         ) from error
 
 
 def _encode(holder: Holder) -> bytes:
-    return (json.dumps({"tagmask_lock": asdict(holder)}) + "\n").encode("ascii")
+    return (json_text({"tagmask_lock": asdict(holder)}) + "\n").encode("ascii")
 
 
 def _refused(path: Path, holder: Holder | None) -> InputError:

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from tagmask.errors import InputError
 from tagmask.runs.identity import to_json
+from tagmask.strict_json import json_text
 
 __all__ = [
     "RESULT_COLUMNS",
@@ -77,8 +78,8 @@ def strict_json(name: str, value: object) -> str:
         InputError: a number in it is NaN or infinite.
     """
     try:
-        return json.dumps(value, allow_nan=False, ensure_ascii=True, separators=(",", ":"), default=to_json)
-    except ValueError as error:
+        return json_text(value, separators=(",", ":"), default=to_json)
+    except InputError as error:
         raise InputError(f"{name} of this image hold NaN or infinity; check the weights") from error
 
 
