@@ -3,22 +3,33 @@
 import re
 from pathlib import PurePath, PurePosixPath
 
-__all__ = ["is_below", "without_ending"]
+__all__ = ["is_below", "leads_outside", "without_ending"]
 
-_ZERO_OR_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+_NO_NAME = re.compile("[\0\ud800-\udfff]")
+"""What no file that is named in text can have in its name."""
+
+
+def leads_outside(path: str) -> bool:
+    """Whether a path leads out of the folder that it is joined to, or can be no file's path.
+
+    Example:
+        >>> [leads_outside(path) for path in ("a/b.jpg", "..a", "a//b", "../a", "a/../../b", "/a", "")]
+        [False, False, False, True, True, True, True]
+    """
+    if not path or _NO_NAME.search(path):
+        return True
+    system = PurePath(path)
+    return bool(system.drive or system.root) or ".." in (*path.split("/"), *system.parts)
 
 
 def is_below(path: str) -> bool:
-    """Whether a path leads to a file below the folder that it is joined to, and can be a file's name.
+    """Whether a path leads to a file below the folder that it is joined to, written in the one usual way.
 
     Example:
-        >>> [is_below(path) for path in ("a/b.jpg", "..a", "../a", "a/../../b", "/a", "", "a/", "a/./b")]
-        [True, True, False, False, False, False, False, False]
+        >>> [is_below(path) for path in ("a/b.jpg", "../a", "/a", "a/", "a//b", "a/./b")]
+        [True, False, False, False, False, False]
     """
-    if _ZERO_OR_NO_TEXT.search(path) or PurePath(path).drive or PurePath(path).root:
-        return False
-    # By slashes, since paths forget empty parts and dots; then as this system reads it.
-    return {"", ".", ".."}.isdisjoint((*path.split("/"), *PurePath(path).parts))
+    return not leads_outside(path) and {"", "."}.isdisjoint(path.split("/"))
 
 
 def without_ending(path: str) -> str:
