@@ -13,7 +13,7 @@ import pytest
 from tagmask.data.catalogue import open_dataset
 from tagmask.data.regions import Annotation, draw_classes, run_lengths
 from tagmask.data.sample import Sample
-from tagmask.errors import ImageError, InputError
+from tagmask.errors import ImageError, InputError, TagmaskError
 from tests.data import layouts
 
 SIZE = layouts.SIZE
@@ -336,6 +336,29 @@ def test_a_pipe_in_place_of_the_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(path)
     with pytest.raises(InputError, match=r"is unreadable .*pipe"):
         open_dataset("coco2017", tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_damage_is_one_error_or_masks(tmp_path: Path, seed: int) -> None:
+    layouts.coco(tmp_path)
+    path = tmp_path / "annotations" / "instances_val2017.json"
+    good = path.read_bytes()
+    good = good[: good.index(b'"categories"') - 2] + b"}"  # they are most of the file
+    categories = path.read_bytes()[len(good) - 1 :]
+    rng = np.random.default_rng(seed)
+    signs = list(b'0159-.eE[]{},:" abN\\/')
+    for _ in range(100):
+        data = bytearray(good[:-1])
+        for at in rng.integers(0, len(data), int(rng.integers(1, 4))):
+            data[at] = rng.choice(signs)
+        path.write_bytes(bytes(data) + categories)
+        said = ""
+        try:
+            for sample in open_dataset("coco2017", tmp_path).samples:
+                assert sample.read_mask().dtype == np.uint8
+        except TagmaskError as error:
+            said = str(error)
+        assert not said or "instances_val2017.json" in said
 
 
 def test_images_in_folders_keep_their_folders_as_names(tmp_path: Path) -> None:

@@ -190,6 +190,14 @@ def test_masks_that_do_not_fit_are_named(run: Path) -> None:
     assert [("<img" in items[f"{name}.png"]) for name in "abc"] == [True, True, True]
 
 
+@pytest.mark.parametrize("threshold", ["high", [], {}, None, True])
+def test_a_threshold_that_is_no_number_is_not_drawn(tmp_path: Path, photos: Path, threshold: object) -> None:
+    with RunFolder.open(tmp_path / "tags", RunIdentity("tag", {"words": ["cat"]})) as folder:
+        for task in folder.plan(find_images([photos])):
+            folder.done(task, ImageResult(tags=[], scores={"cat": 0.1}, record={"threshold": threshold}))
+    assert "cat" in written(tmp_path / "tags")
+
+
 def test_a_run_of_tags_shows_scores(tmp_path: Path, photos: Path) -> None:
     with RunFolder.open(tmp_path / "tags", RunIdentity("tag", {"words": ["cat", "dog"]})) as folder:
         for task in folder.plan(find_images([photos])):
