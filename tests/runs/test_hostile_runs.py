@@ -120,6 +120,25 @@ def test_rows_are_checked_before_a_producer_writes_by_them(
         produce(photos, run)
 
 
+@pytest.mark.parametrize("name", ["../../private/a", "/private/a"])
+def test_rows_of_keys_alone_have_no_files_outside(
+    tmp_path: Path, run: Path, outside: Path, name: str
+) -> None:
+    name = name if name.startswith(".") else str(outside / "a")
+    change(
+        run, "UPDATE images SET key = ?1, name = ?1, source = CAST(?1 AS BLOB) WHERE id = 3", values=(name,)
+    )
+    with Run(run) as rows, pytest.raises(InputError, match="leads out of its run"):
+        rows.mask(rows[name])
+    with pytest.raises(InputError, match="leads out of its run"):
+        merge_runs([run], tmp_path / "out")
+    with (
+        RunFolder.open(run, IDENTITY, CLASSES, network=False) as folder,
+        pytest.raises(OutputError, match="leads out of the run"),
+    ):
+        folder.write_mask(name, b"")
+
+
 def test_an_empty_source_is_read(run: Path, photos: Path) -> None:
     change(run, "UPDATE images SET source = x''")
     with Run(run) as rows:

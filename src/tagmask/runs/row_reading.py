@@ -55,6 +55,15 @@ def _check(columns: sqlite3.Row) -> None:
         if check is not None and not check(columns[name]):
             raise ValueError(f"its {name} is {_shown(columns[name])}")
 
+    key, name, source = columns["key"], columns["name"], columns["source"]
+    if name == key and source == key.encode("utf-8", "surrogatepass"):
+        return  # an image that is known by its key alone, and has no files
+    if leads_outside(name):
+        raise ValueError(f"its name is {_shown(name)}")
+    for which, parts in (("key", key.split("/")), ("source", os.fsdecode(source).split("/"))):
+        if ".." in parts:
+            raise ValueError(f"its {which} is {_shown('/'.join(parts))}")
+
 
 def _parsed(name: str, text: str) -> object:
     try:
@@ -75,8 +84,8 @@ def _text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _source(value: object) -> bool:
-    return isinstance(value, bytes) and b"\0" not in value and b".." not in value.split(b"/")
+def _name(value: object) -> bool:
+    return isinstance(value, str) and bool(value) and "\0" not in value
 
 
 def _whole(value: object) -> bool:
@@ -110,9 +119,9 @@ def _counts(value: object) -> bool:
 _COLUMNS: Final[Mapping[str, Callable[[object], bool]]] = MappingProxyType(
     {
         "id": _whole,
-        "key": lambda value: isinstance(value, str) and bool(value) and ".." not in value.split("/"),
-        "name": lambda value: isinstance(value, str) and not leads_outside(value),
-        "source": _source,
+        "key": _name,
+        "name": _name,
+        "source": lambda value: isinstance(value, bytes) and b"\0" not in value,
         "size": _or_none(_whole),
         "mtime_ns": _or_none(_whole),
         "width": _pixels,
