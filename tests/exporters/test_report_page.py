@@ -185,9 +185,17 @@ def test_masks_that_do_not_fit_are_named(run: Path) -> None:
     (run / "masks/c.png").write_bytes(index_png(left_half(1, 10, 10)))
     items = articles(written(run))
     assert "There is no file" in items["a.png"]
-    assert "Its mask has label 9, which no word names." in items["b.png"]
-    assert "The photo has another size than its mask." in items["c.png"]
-    assert [("<img" in items[f"{name}.png"]) for name in "abc"] == [True, True, False]
+    assert "has label 9, which no word names." in items["b.png"]
+    assert "is (10, 10), but its image was (30, 40) (h, w)." in items["c.png"]
+    assert [("<img" in items[f"{name}.png"]) for name in "abc"] == [True, True, True]
+
+
+@pytest.mark.parametrize("threshold", ["high", [], {}, None, True])
+def test_a_threshold_that_is_no_number_is_not_drawn(tmp_path: Path, photos: Path, threshold: object) -> None:
+    with RunFolder.open(tmp_path / "tags", RunIdentity("tag", {"words": ["cat"]})) as folder:
+        for task in folder.plan(find_images([photos])):
+            folder.done(task, ImageResult(tags=[], scores={"cat": 0.1}, record={"threshold": threshold}))
+    assert "cat" in written(tmp_path / "tags")
 
 
 def test_a_run_of_tags_shows_scores(tmp_path: Path, photos: Path) -> None:

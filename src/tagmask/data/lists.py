@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from tagmask.checks import check_choice
 from tagmask.errors import InputError
 from tagmask.reading import read_text
+from tagmask.relative_paths import is_below
 
 __all__ = ["line_names", "parse_tags", "read_ids", "read_tags", "shipped_tags"]
 
@@ -19,7 +20,7 @@ def read_ids(path: Path) -> tuple[str, ...]:
     The id is the first field of each line, or its stem if it is a path such as `/JPEGImages/2007_000032.jpg`.
 
     Raises:
-        InputError: the list is unreadable or empty, or names an image twice.
+        InputError: the list is unreadable or empty, or names an image twice or one outside of its folder.
     """
     fields = [
         line.split()[0]
@@ -29,6 +30,12 @@ def read_ids(path: Path) -> tuple[str, ...]:
     ids = tuple(PurePosixPath(field).stem if field.startswith("/") else field for field in fields)
     if not ids:
         raise InputError(f"The list {path} is empty. Download it again: it names one image per line.")
+    outside = [id_ for id_ in ids if not is_below(id_)]
+    if outside:
+        raise InputError(
+            f"The list {path} has {outside[0]!r}, which is not the name of an image below its folder. "
+            "Give names such as '2007_000032'."
+        )
     if len(set(ids)) < len(ids):
         duplicate, _ = Counter(ids).most_common(1)[0]
         raise InputError(f"The list {path} names {duplicate!r} twice. Keep one line.")

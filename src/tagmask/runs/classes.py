@@ -54,4 +54,9 @@ def read_classes(path: Path) -> Classes:
         ) from error
     if sorted(names) != list(range(len(described["classes"]))):
         raise InputError(f"{path} does not name each index from 0 once.")
+    if not len(names) <= ignore <= 65535:
+        raise InputError(
+            f"{path} has {len(names)} classes and {str(ignore)[:20]} for pixels without one. Expected fewer "
+            "classes than that value, which is at most 65535."
+        )
     return Classes(tuple(names[index] for index in range(len(names))), ignore)

@@ -1,5 +1,6 @@
 """Unexpected failures: one is its image's, the same one many times in a row is a fault of the program."""
 
+import os
 import time
 import traceback
 from pathlib import Path
@@ -9,6 +10,9 @@ from tagmask.printable import printable
 from tagmask.runs.ordered_map import out_of_memory
 
 __all__ = ["FailureGuard", "RepeatedFailure", "reason_of"]
+
+
+_NO_LINK_NO_WAIT = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class RepeatedFailure(TagmaskError):
@@ -56,8 +60,10 @@ class FailureGuard:
         lines = "".join(traceback.format_exception(error))
         when = time.strftime("%Y-%m-%d %H:%M:%S")
         try:
-            with self.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(f"{when}\n{lines}\n")
+            # Not through a link, and without waiting for whoever reads a pipe.
+            file = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINK_NO_WAIT, 0o666)
+            with os.fdopen(file, "a", encoding="utf-8", errors="backslashreplace") as log:
+                log.write(f"{when}\n{lines}\n")
         except OSError:
             return  # what cannot be logged is still reported, image by image
 

@@ -18,6 +18,8 @@ RESULTS_VERSION = 1
 """Raised when the same images, words, weights and settings give other results than before."""
 
 _FORMAT = 1
+_DEEPEST = 50
+"""Most values in one another in a run.json."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,22 @@ def read_identity(path: Path) -> RunIdentity:
             metadata=dict(described["recorded"]),
             results_version=int(described["results_version"]),
         )
+        if _is_deep([identity.fields, identity.metadata], _DEEPEST):
+            raise ValueError("it is nested too deeply")
         same = described["fingerprint"] == identity.fingerprint
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}); put back the one that tagmask wrote.") from error
     if not same:
         raise InputError(f"{path} was changed by hand: its fingerprint does not fit. Put back the old one.")
     return identity
+
+
+def _is_deep(value: object, most: int) -> bool:
+    """Whether values are in more than so many others."""
+    if not isinstance(value, list | dict):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return not most or any(_is_deep(item, most - 1) for item in items)
 
 
 def is_run_file(path: Path) -> bool:

@@ -48,6 +48,11 @@ class Holder:
     token: str = ""
     """Different for each time that a lock is taken."""
 
+    def __post_init__(self) -> None:
+        texts = (self.host, self.since, self.began, self.token)
+        if type(self.pid) is not int or not all(isinstance(text, str) for text in texts):
+            raise TypeError("a holder has a number and texts")
+
     def __str__(self) -> str:
         return f"process {self.pid} on {printable(self.host)}, since {printable(self.since)}"
 
