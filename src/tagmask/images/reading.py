@@ -1,23 +1,30 @@
-"""Image input: any common image becomes upright RGB, or an error that says why not.
-
-    source --decode--> PIL image, first frame --flatten--> RGB --EXIF--> upright (h, w, 3) uint8
-
-16-bit grey is scaled, never clipped; transparency is composited on white; an image over Pillow's pixel limit
-is refused before it is decoded. Colour profiles are not applied.
-"""
+"""Read images from paths, bytes, PIL images and arrays."""
 
 import codecs
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
 import PIL.Image
-from PIL import ExifTags, ImageOps
+from PIL import ExifTags
 
 from tagmask.errors import ImageError
+from tagmask.images.bitmaps import bmp_header, pnm_header
+from tagmask.images.gif import gif_header
+from tagmask.images.header import Header, Stream, only
+from tagmask.images.jpeg import jpeg_header
+from tagmask.images.jpeg2000 import jpeg2000_header
+from tagmask.images.limits import CostError, HeaderError, SizeError, check_size
+from tagmask.images.orientation import orientation_of
+from tagmask.images.pixels import upright_rgb
+from tagmask.images.png import png_header
+from tagmask.images.tiff import tiff_header
+from tagmask.images.webp import webp_header
 from tagmask.types import Image, Size
 
 __all__ = [
@@ -33,6 +40,20 @@ ImageSource: TypeAlias = str | os.PathLike[str] | bytes | PIL.Image.Image | np.n
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "PPM", "HEIF")
 """Supported formats, by Pillow's names, without those that need another program (EPS, WMF). HEIF works once
 the user has registered pillow-heif."""
+
+_HEADERS: Mapping[str, Callable[[Stream, bool], Header]] = MappingProxyType(
+    {
+        "JPEG": jpeg_header,
+        "PNG": png_header,
+        "WEBP": webp_header,
+        "TIFF": tiff_header,
+        "BMP": bmp_header,
+        "GIF": gif_header,
+        "JPEG2000": jpeg2000_header,
+        "PPM": pnm_header,
+    }
+)
+"""Of other formats Pillow reads the header; it does not decode then."""
 
 _STARTS = (
     (b"version https://git-lfs", "a git-lfs pointer; run `git lfs pull` to fetch the image itself"),
@@ -52,16 +73,19 @@ def read_image(source: ImageSource) -> Image:
     Args:
         source: a file path; the bytes of an encoded file; a PIL image (its current frame); or an upright
             RGB uint8 array (h, w, 3). The format is detected from the content, never from the file's
-            extension. EXIF orientation is applied if the source has one.
+            extension. The orientation is applied if the source has one: EXIF's, else XMP's.
 
     Returns:
         Upright RGB, 0..255, C-contiguous, owned by the caller. 16-bit grey is scaled to 8 bits
-        (v / 257, rounded); transparency is composited on white; an animation or a multi-page file
+        (v / 257, rounded), with a warning if it is nearly black; 32-bit integers of 0..255 are taken as 8-bit
+        grey, with a warning; transparency is composited on white; an animation or a multi-page file
         gives its first frame.
 
     Raises:
         ImageError: the source is missing, empty, damaged or not an image; its mode or dtype has no unique
-            meaning as RGB; or it has more pixels than `PIL.Image.MAX_IMAGE_PIXELS` (None for no limit).
+            meaning as RGB; it has more pixels than `PIL.Image.MAX_IMAGE_PIXELS`, or a side of more than
+            65,535; or it would cost more memory or time than images of its size do. With
+            `PIL.Image.MAX_IMAGE_PIXELS = None` there are no limits.
 
     Example:
         >>> read_image(PIL.Image.new("CMYK", (4, 2))).shape
@@ -71,16 +95,21 @@ def read_image(source: ImageSource) -> Image:
         return _checked_array(source)
     if isinstance(source, PIL.Image.Image):
         what = f"The PIL image (mode {source.mode})"
-        _check_size(source, what)
-        _load(source, what)
-        image = source
-    elif isinstance(source, str | os.PathLike | bytes):
-        image, what = decode(source), _name(source)
-    else:
+        with _failures(what):
+            check_size((source.height, source.width))
+            source.load()
+            return upright_rgb(source, _orientation(source), what)
+    if not isinstance(source, str | os.PathLike | bytes):
         raise ImageError(
             f"Got {type(source).__name__}, not an image. Give a path, bytes, a PIL image or a uint8 array."
         )
-    return np.array(_upright(_flatten(image, what), _orientation(image)), order="C")
+    what = _name(source)
+    with _failures(what), _open(source) as stream:
+        image, header = _identify(stream, what, _FORMATS, pixels=True)
+        _load(image)
+        # Some versions of Pillow turn a TIFF while they decode it.
+        orientation = _orientation(image) if image.format == "TIFF" else header.orientation
+        return upright_rgb(image, orientation, what)
 
 
 def decode(source: str | os.PathLike[str] | bytes, formats: Sequence[str] = _FORMATS) -> PIL.Image.Image:
@@ -94,41 +123,70 @@ def decode(source: str | os.PathLike[str] | bytes, formats: Sequence[str] = _FOR
         formats: the formats to accept, by Pillow's names.
 
     Returns:
-        The image, loaded; its file is closed.
+        The image, loaded; its file is closed. It has no metadata.
 
     Raises:
         ImageError: as `read_image`, except that every mode is accepted.
     """
     what = _name(source)
-    with io.BytesIO(source) if isinstance(source, bytes) else _open(source) as stream:
-        image = _identify(stream, what, formats)
-        _check_size(image, what)
-        _load(image, what)
+    with _failures(what), _open(source) as stream:
+        image, _ = _identify(stream, what, formats, pixels=True)
+        _load(image)
     return image
 
 
 def image_size(source: str | os.PathLike[str]) -> Size:
-    """Return the upright size (h, w) from a file's header; only a TIFF's pixels are decoded.
+    """Return the upright size (h, w), which `read_image` gives, from a file's header.
 
     Raises:
-        ImageError: the file is missing, empty or not an image.
+        ImageError: the file is missing, empty or not an image, or it is too large.
     """
-    with _open(source) as stream:
-        image = _identify(stream, _name(source), _FORMATS)
-        # Pillow also searches for a PNG's EXIF after the pixels, and would decode them for that.
-        turned = (image.format != "PNG" or "exif" in image.info) and _orientation(image) > 4
-        if image.format != "TIFF":
-            return (image.width, image.height) if turned else (image.height, image.width)
-    # Whether a TIFF's size is already turned depends on Pillow's version.
-    height, width, _ = read_image(source).shape
-    return height, width
+    what = _name(source)
+    with _failures(what), _open(source) as stream:
+        _, header = _identify(stream, what, _FORMATS, pixels=False)
+    height, width = header.size
+    return (width, height) if header.orientation > 4 else (height, width)
 
 
 def _name(source: str | os.PathLike[str] | bytes) -> str:
     return f"The {len(source)} bytes given" if isinstance(source, bytes) else str(os.fspath(source))
 
 
-def _open(source: str | os.PathLike[str]) -> io.BufferedReader:
+@contextmanager
+def _failures(what: str) -> Iterator[None]:
+    """Turn every failure into an `ImageError` that names the image."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except SizeError as error:
+        raise ImageError(
+            f"{what} is too large: {error}. Resize it; or, if you trust its origin, raise "
+            "PIL.Image.MAX_IMAGE_PIXELS (None for no limit)."
+        ) from None
+    except CostError as error:
+        raise ImageError(
+            f"{what} would cost too much to decode: {error}. Convert it to an ordinary PNG or JPEG; or, if you "
+            "trust its origin, set PIL.Image.MAX_IMAGE_PIXELS = None (no limits)."
+        ) from None
+    except HeaderError as error:
+        raise ImageError(f"{what} is damaged: {error}. Fetch or export it again.") from None
+    except MemoryError:
+        # Its traceback would keep what was decoded so far.
+        raise ImageError(f"{what}: there is not enough memory to decode it. Reduce it.") from None
+    except Exception as error:  # decoders raise errors of any kind on damaged bytes
+        raise ImageError(
+            f"{what} is damaged or truncated: {_said(error)}. Fetch or export it again."
+        ) from error
+
+
+def _said(error: BaseException) -> str:
+    return str(error).strip().rstrip(".") or type(error).__name__
+
+
+def _open(source: str | os.PathLike[str] | bytes) -> Stream:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
     path = Path(source)
     try:
         if path.is_dir():
@@ -144,30 +202,57 @@ def _open(source: str | os.PathLike[str]) -> io.BufferedReader:
         raise ImageError(f"{str(source)!r} cannot be opened: {reason}.") from error
 
 
-def _identify(stream: io.BytesIO | io.BufferedReader, what: str, formats: Sequence[str]) -> PIL.Image.Image:
+def _identify(
+    stream: Stream, what: str, formats: Sequence[str], *, pixels: bool
+) -> tuple[PIL.Image.Image, Header]:
+    """Find the format of a file; return its image, not decoded, and its header."""
     PIL.Image.init()
+    stream.seek(0)
     head = stream.read(64)
     if not head:
         raise ImageError(f"{what}: an empty file (0 bytes). Fetch or export it again.")
     reasons = []
     for format_ in (name for name in formats if name in PIL.Image.OPEN):
-        factory, accept = PIL.Image.OPEN[format_]
+        _, accept = PIL.Image.OPEN[format_]
         try:
             accepted = accept is None or accept(head[:16].ljust(16, b"\0"))
             if isinstance(accepted, str):  # Pillow was built without this format's library
                 reasons.append(accepted)
             elif accepted:
-                stream.seek(0)
-                return factory(stream, "")
-        except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
-            raise _too_large(what, str(error)) from None
-        except MemoryError:
+                return _opened(stream, format_, pixels)
+        except (SizeError, CostError, MemoryError):
             raise
-        except Exception as error:  # decoders raise errors of any kind on damaged bytes
-            reasons.append(f"it starts like a {format_} file, but its header is damaged ({error})")
+        except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+            raise SizeError(_said(error)) from None
+        except Exception as error:
+            reasons.append(f"it starts like a {format_} file, but its header is damaged ({_said(error)})")
     if reasons:
         raise ImageError(f"{what}: {'; '.join(reasons)}. Fetch or export it again.")
     raise ImageError(f"{what} is not one of {', '.join(formats)}; it looks like {_describe(head)}.")
+
+
+def _opened(stream: Stream, format_: str, pixels: bool) -> tuple[PIL.Image.Image, Header]:
+    header = None
+    if format_ in _HEADERS:
+        header = _HEADERS[format_](stream, pixels)
+        check_size(header.size)
+    stream.seek(0)
+    factory, _ = PIL.Image.OPEN[format_]
+    image = factory(stream if header is None or header.parts is None else only(stream, header.parts), "")
+    size = image.height, image.width
+    if header is None:
+        check_size(size)
+        return image, Header(size, orientation_of(image.info.get("exif"), image.info.get("xmp")))
+    # Whether the size of a TIFF is already turned depends on Pillow's version.
+    if size != header.size and not (format_ == "TIFF" and size[::-1] == header.size):
+        raise HeaderError(f"its parts disagree on its size: {header.size} and {size} (height, width)")
+    if header.colour_key is not None:
+        image.info["transparency"] = header.colour_key
+    if format_ == "TIFF":
+        exif = PIL.Image.Exif()
+        exif[ExifTags.Base.Orientation] = header.orientation
+        image.getexif = lambda: exif  # type: ignore[method-assign]
+    return image, header
 
 
 def _describe(head: bytes) -> str:
@@ -189,28 +274,10 @@ def _describe(head: bytes) -> str:
     return f"unknown data, starting {head[:12].hex(' ')}"
 
 
-def _check_size(image: PIL.Image.Image, what: str) -> None:
-    limit = PIL.Image.MAX_IMAGE_PIXELS
-    if image.width * image.height == 0:
-        raise ImageError(f"{what} has no pixels: {image.height} x {image.width} (height x width).")
-    if limit is not None and image.width * image.height > limit:
-        raise _too_large(what, f"{image.height} x {image.width} (height x width), limit of {limit} pixels")
-
-
-def _too_large(what: str, size: str) -> ImageError:
-    return ImageError(
-        f"{what} is too large: {size}. Resize it; or, if you trust its origin, raise "
-        "PIL.Image.MAX_IMAGE_PIXELS (None for no limit)."
-    )
-
-
-def _load(image: PIL.Image.Image, what: str) -> None:
-    try:
-        image.load()
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise ImageError(f"{what} is damaged or truncated: {error}. Fetch or export it again.") from error
+def _load(image: PIL.Image.Image) -> None:
+    image.load()
+    # Decoders of animations keep two frames, which nothing needs any more.
+    vars(image).pop("_decoder", None)
 
 
 def _orientation(image: PIL.Image.Image) -> int:
@@ -220,49 +287,6 @@ def _orientation(image: PIL.Image.Image) -> int:
     except Exception:
         return 1
     return value if value in range(1, 9) else 1
-
-
-def _upright(image: PIL.Image.Image, orientation: int) -> PIL.Image.Image:
-    if orientation == 1:
-        return image
-    # A fresh EXIF with this one tag: rewriting the camera's fails if any other tag is malformed.
-    bare = image.copy()
-    bare.info = {}
-    bare.getexif()[ExifTags.Base.Orientation] = orientation
-    return ImageOps.exif_transpose(bare)
-
-
-def _flatten(image: PIL.Image.Image, what: str) -> PIL.Image.Image:
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return _eight_bit(image, what).convert("RGB")
-    if image.mode == "F":
-        raise ImageError(
-            f"{what} has float pixels (mode F) of unknown range. Scale them to "
-            "0..255 and pass a uint8 array (h, w, 3)."
-        )
-    try:
-        if not image.has_transparency_data:
-            return image.convert("RGB")
-        rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-    except (ValueError, OSError) as error:
-        raise ImageError(f"{what} has the unsupported colour mode {image.mode}. Save it as RGB.") from error
-    white = PIL.Image.new("RGB", rgba.size, (255, 255, 255))
-    white.paste(rgba, mask=rgba)
-    return white
-
-
-def _eight_bit(image: PIL.Image.Image, what: str) -> PIL.Image.Image:
-    values = np.asarray(image)
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 65535:
-        raise ImageError(
-            f"{what} has integers {low}..{high} (mode {image.mode}); grey must lie in 0..65535. Scale "
-            "them to 0..255 and pass a uint8 array (h, w, 3)."
-        )
-    # Pillow gives a 12-bit TIFF as 16-bit values without scaling them: white is 4095.
-    white = 4095 if getattr(image, "tag_v2", {}).get(258) == (12,) else 65535
-    scale = ((np.arange(65536, dtype=np.uint32) * 510 + white) // (2 * white)).clip(max=255).astype(np.uint8)
-    return PIL.Image.fromarray(scale[values])
 
 
 def _checked_array(array: np.ndarray) -> Image:
