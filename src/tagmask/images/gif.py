@@ -1,6 +1,6 @@
 """The header of a GIF. Its decoder gets the first frame, never the comments before it."""
 
-from tagmask.images.header import Header, Part, Stream, read_at, unpack_at
+from tagmask.images.header import Header, Part, Stream, unpack_at
 from tagmask.images.limits import MAX_PARTS, HeaderError, refuse
 
 __all__ = ["gif_header"]

@@ -86,7 +86,7 @@ class _Parts(io.RawIOBase):
             self._index = self._before = 0
         return self._at
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
         while self._index < len(self._parts):
             part = self._parts[self._index]
             offset, length = self._at - self._before, _length(part)

@@ -19,7 +19,7 @@ _UNUSED = {*range(0xE1, 0xEE), 0xEF, _COM}
 
 _MAX_SEGMENTS = 10_000
 _MAX_FILL = 1 << 16
-_MAX_SCANS = 64
+_MAX_SCANS = 48
 """Encoders write up to 18. Each scan costs a pass over all pixels, however short it is."""
 _BLOCK = 1 << 18
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
@@ -42,7 +42,7 @@ def jpeg_header(stream: Stream, pixels: bool) -> Header:
     exif, xmp = b"", b""
     metadata = 0
     at = 2
-    for number in range(_MAX_SEGMENTS):
+    for _ in range(_MAX_SEGMENTS):
         start, marker = _marker(stream, at)
         if marker in _ALONE:
             at = start + 2
@@ -66,7 +66,7 @@ def jpeg_header(stream: Stream, pixels: bool) -> Header:
         elif content.startswith(_XMP_PREFIX):
             xmp = content.removeprefix(_XMP_PREFIX)
     else:
-        raise HeaderError(f"it has {number + 1:,} segments, and no pixels after them")
+        raise HeaderError(f"it has {_MAX_SEGMENTS:,} segments, and no pixels after them")
     if size is None:
         raise HeaderError("it has pixels, but not their number")
     end = stream.seek(0, 2)
@@ -100,8 +100,11 @@ def _check_scans(stream: Stream, at: int, end: int) -> None:
             return
         segments += 1
         scans += marker == _SOS
-        if scans > _MAX_SCANS or segments > _MAX_SEGMENTS:
-            refuse(f"it has more than {_MAX_SCANS if scans > _MAX_SCANS else _MAX_SEGMENTS} scans")
+        if scans > _MAX_SCANS:
+            refuse(f"it has more than {_MAX_SCANS} scans")
+            return
+        if segments > _MAX_SEGMENTS:
+            refuse(f"it has more than {_MAX_SEGMENTS:,} segments between its scans")
             return
         if marker not in _ALONE:
             (length,) = unpack_at(stream, at, ">H") if at + 2 <= end else (0,)

@@ -1,7 +1,7 @@
 """The header of a JPEG 2000: the size, and how finely the pixels are divided.
 
-A few bytes of header can ask for millions of tiles, code-blocks or precincts, each of which costs hundreds of bytes
-before anything is decoded. Encoders use tiles of 256 pixels or more, and blocks of 32 or 64.
+A few bytes of header can ask for millions of tiles, code-blocks or precincts, each of which costs hundreds of
+bytes before anything is decoded. Encoders use tiles of 256 pixels or more, and blocks of 32 or 64.
 """
 
 from tagmask.images.header import Header, Stream, read_at, unpack_at
@@ -17,6 +17,9 @@ _SMALL_TILE = 64 * 64
 _SMALL_BLOCK = 16 * 16
 _SMALL_PRECINCT = 6
 """As a power of 2."""
+_DATA = 32 << 20
+_DATA_PER_PIXEL = 2
+"""Bytes that are decoded in the time that an image may take."""
 _FEW = 64
 """Of small tiles; and of the layers of an image of small precincts."""
 
@@ -44,8 +47,11 @@ def jpeg2000_header(stream: Stream, pixels: bool) -> Header:
     if tiles > _FEW + height * width // _SMALL_TILE:
         refuse(f"{height} x {width} pixels are divided into {tiles:,} tiles")
     tile = min(tile_h, height) * min(tile_w, width)
-    needed = (4 + 2) * components * tile + 7 * height * width
+    needed = 5 * components * tile + 4 * height * width
     check_memory(size, needed, f"its tiles have {tile:,} pixels of {components} components")
+    data = stream.seek(0, 2)
+    if data > _DATA + _DATA_PER_PIXEL * height * width:
+        refuse(f"it has {data / 1e6:.0f} MB of data for {height} x {width} pixels")
     if pixels:
         _check_blocks(stream, at + 4 + length, size, components)
     return Header(size)
@@ -86,10 +92,7 @@ def _check_blocks(stream: Stream, at: int, size: Size, components: int) -> None:
             continue
         if marker == _SOT:
             (part,) = unpack_at(stream, at + 6, ">I")
-            if part == 0:  # up to the end
-                tile_end = None
-            else:
-                tile_end = at + max(part, 12)
+            tile_end = at + max(part, 12) if part else None  # 0: up to the end
         elif marker in (_COD, _COC):
             content = read_at(stream, at + 4, max(0, length - 2))
             skip = 0 if marker == _COD else 1 + (components > 256)

@@ -28,7 +28,7 @@ _MAX_SIDE = 65535
 """As in JPEG. Narrow images of millions of rows cost more memory for each pixel than others."""
 
 _BYTES_PER_PIXEL = 16
-_MEMORY = 64 << 20
+_MEMORY = 128 << 20
 
 
 class HeaderError(Exception):

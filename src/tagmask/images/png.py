@@ -1,4 +1,4 @@
-"""The header of a PNG. Its decoder gets the image, palette and transparency, never text, profiles or frames."""
+"""The header of a PNG. Its decoder gets the pixels, palette and transparency, never text, profiles or frames."""
 
 import itertools
 import struct
@@ -138,8 +138,9 @@ def _colour_key(trns: bytes, depth: int, colours: int) -> ColourKey | None:
     count = {_GREY: 1, _RGB: 3}.get(colours)
     if count is None or len(trns) < 2 * count:
         return None
-    values = [value & 2**depth - 1 for value in struct.unpack_from(f">{count}H", trns)]
+    stored: tuple[int, ...] = struct.unpack_from(f">{count}H", trns)
+    values = [value & (1 << depth) - 1 for value in stored]
     if colours == _GREY:
-        return values[0] * 255 // (2**depth - 1) if depth < 8 else values[0]
+        return values[0] * 255 // ((1 << depth) - 1) if depth < 8 else values[0]
     red, green, blue = (value >> 8 if depth == 16 else value for value in values)
     return red, green, blue

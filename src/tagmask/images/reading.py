@@ -166,8 +166,8 @@ def _failures(what: str) -> Iterator[None]:
         ) from None
     except CostError as error:
         raise ImageError(
-            f"{what} would cost too much to decode: {error}. Convert it to an ordinary PNG or JPEG; or, if you "
-            "trust its origin, set PIL.Image.MAX_IMAGE_PIXELS = None (no limits)."
+            f"{what} would cost too much to decode: {error}. Convert it to an ordinary PNG or JPEG; or, if "
+            "you trust its origin, set PIL.Image.MAX_IMAGE_PIXELS = None (no limits)."
         ) from None
     except HeaderError as error:
         raise ImageError(f"{what} is damaged: {error}. Fetch or export it again.") from None
