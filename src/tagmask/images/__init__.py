@@ -3,8 +3,8 @@
     source --header--> limits --decode--> PIL image, first frame --flatten--> upright RGB (h, w, 3) uint8
 
 Files are not trusted. The header is read first, by the code here: it gives the size and the orientation, and
-what would cost more than the limits is refused before it is decoded (`limits`). Pillow then gets only the parts
-of the file that the pixels depend on, where the format allows that.
+what would cost more than the limits is refused before it is decoded (`limits`). Where the format allows it,
+Pillow gets only the parts of the file that the pixels depend on.
 
 16-bit grey is scaled, never clipped; transparency is composited on white. Colour profiles are not applied.
 """

@@ -6,7 +6,6 @@ bytes before anything is decoded. Encoders use tiles of 256 pixels or more, and 
 
 from tagmask.images.header import Header, Stream, read_at, unpack_at
 from tagmask.images.limits import HeaderError, check_memory, refuse
-from tagmask.types import Size
 
 __all__ = ["jpeg2000_header"]
 
@@ -15,13 +14,16 @@ _MAX_BOXES = 1000
 _MAX_MARKERS = 100_000
 _SMALL_TILE = 64 * 64
 _SMALL_BLOCK = 16 * 16
-_SMALL_PRECINCT = 6
-"""As a power of 2."""
+_FEW_TILES = 64
+_FEW_BLOCKS = 200_000
+_FEW_PRECINCTS = 30_000
+"""As many may be smaller."""
+_MAX_LAYERS = 1024
+_MAX_PACKETS = 4_000_000
+_MAX_COMPONENTS = 4
 _DATA = 32 << 20
 _DATA_PER_PIXEL = 2
 """Bytes that are decoded in the time that an image may take."""
-_FEW = 64
-"""Of small tiles; and of the layers of an image of small precincts."""
 
 
 def jpeg2000_header(stream: Stream, pixels: bool) -> Header:
@@ -42,9 +44,11 @@ def jpeg2000_header(stream: Stream, pixels: bool) -> Header:
     size = bottom - top, right - left
     if marker != _SIZ or min(size) <= 0 or not tile_w or not tile_h:
         raise HeaderError("its SIZ segment is missing or damaged")
+    if components > _MAX_COMPONENTS:
+        raise HeaderError(f"it has {components} components")
     height, width = size
     tiles = -(-bottom // tile_h) * -(-right // tile_w)
-    if tiles > _FEW + height * width // _SMALL_TILE:
+    if tiles > _FEW_TILES + height * width // _SMALL_TILE:
         refuse(f"{height} x {width} pixels are divided into {tiles:,} tiles")
     tile = min(tile_h, height) * min(tile_w, width)
     needed = 5 * components * tile + 4 * height * width
@@ -53,7 +57,7 @@ def jpeg2000_header(stream: Stream, pixels: bool) -> Header:
     if data > _DATA + _DATA_PER_PIXEL * height * width:
         refuse(f"it has {data / 1e6:.0f} MB of data for {height} x {width} pixels")
     if pixels:
-        _check_blocks(stream, at + 4 + length, size, components)
+        _check_blocks(stream, at + 4 + length, components * height * width)
     return Header(size)
 
 
@@ -76,7 +80,7 @@ def _code_stream(stream: Stream) -> int:
     raise HeaderError("there is no image in it")
 
 
-def _check_blocks(stream: Stream, at: int, size: Size, components: int) -> None:
+def _check_blocks(stream: Stream, at: int, samples: int) -> None:
     """Check the coding styles (COD, COC) of the image and of each tile."""
     tile_end: int | None = None
     for _ in range(_MAX_MARKERS):
@@ -95,26 +99,26 @@ def _check_blocks(stream: Stream, at: int, size: Size, components: int) -> None:
             tile_end = at + max(part, 12) if part else None  # 0: up to the end
         elif marker in (_COD, _COC):
             content = read_at(stream, at + 4, max(0, length - 2))
-            skip = 0 if marker == _COD else 1 + (components > 256)
-            _check_style(content[skip:], marker == _COD, size)
+            _check_style(content if marker == _COD else content[1:], marker == _COD, samples)
         at += 2 + max(length, 2)
     refuse(f"it has more than {_MAX_MARKERS:,} segments")
 
 
-def _check_style(content: bytes, main: bool, size: Size) -> None:
+def _check_style(content: bytes, main: bool, samples: int) -> None:
     """Check the layers, code-blocks and precincts."""
     start = 5 if main else 1
     if len(content) < start + 5:
         return
-    layers = int.from_bytes(content[2:4], "big") if main else 1
-    block = 4 << (content[start + 1] & 15) + (content[start + 2] & 15) + 2
-    precincts = content[start + 5 :] if content[0] & 1 else b""
-    # The smallest resolutions are small themselves.
-    smallest = min((min(p & 15, p >> 4) for p in precincts[-2:]), default=15)
-    large = size[0] * size[1] > 1_000_000
-    if large and block < _SMALL_BLOCK:
+    block = 16 << (content[start + 1] & 15) + (content[start + 2] & 15)
+    if samples // block > _FEW_BLOCKS + samples // _SMALL_BLOCK:
         refuse(f"its code-blocks have {block} samples")
-    if smallest < _SMALL_PRECINCT and large:
-        refuse(f"its precincts have a side of {2**smallest}")
-    if layers > 1024 or (layers > _FEW and smallest <= 8 and large):
+    # One byte for each resolution, the smallest first; each has a quarter of the samples of the next.
+    sides = content[start + 5 :] if content[0] & 1 else b""
+    precincts = sum(
+        (samples >> 2 * level) >> (side & 15) + (side >> 4) for level, side in enumerate(reversed(sides))
+    )
+    if precincts > _FEW_PRECINCTS + samples // _SMALL_TILE:
+        refuse(f"it is divided into {precincts:,} precincts")
+    layers = int.from_bytes(content[2:4], "big") if main else 1
+    if layers > _MAX_LAYERS or layers * precincts > _MAX_PACKETS + samples:
         refuse(f"it has {layers:,} layers")

@@ -26,7 +26,7 @@ def orientation_of(exif: bytes | None, xmp: bytes | None = None) -> int:
     value = _from_exif(exif) if exif else None
     if value is None and xmp and (found := _XMP.search(xmp)):
         value = int(found[1])
-    return value if value in range(1, 9) else 1
+    return value if value is not None and value in range(1, 9) else 1
 
 
 def _from_exif(data: bytes) -> int | None:

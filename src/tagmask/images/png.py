@@ -1,4 +1,4 @@
-"""The header of a PNG. Its decoder gets the pixels, palette and transparency, never text, profiles or frames."""
+"""The header of a PNG. Its decoder gets pixels, palette and transparency, never text, profiles or frames."""
 
 import itertools
 import struct

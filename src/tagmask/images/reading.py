@@ -14,6 +14,7 @@ import PIL.Image
 from PIL import ExifTags
 
 from tagmask.errors import ImageError
+from tagmask.images.avif import check_avif, check_avif_memory
 from tagmask.images.bitmaps import bmp_header, pnm_header
 from tagmask.images.gif import gif_header
 from tagmask.images.header import Header, Stream, only
@@ -236,12 +237,16 @@ def _opened(stream: Stream, format_: str, pixels: bool) -> tuple[PIL.Image.Image
     if format_ in _HEADERS:
         header = _HEADERS[format_](stream, pixels)
         check_size(header.size)
+    elif format_ == "AVIF":
+        check_avif(stream)
     stream.seek(0)
     factory, _ = PIL.Image.OPEN[format_]
     image = factory(stream if header is None or header.parts is None else only(stream, header.parts), "")
     size = image.height, image.width
     if header is None:
         check_size(size)
+        if format_ == "AVIF":
+            check_avif_memory(stream, size)
         return image, Header(size, orientation_of(image.info.get("exif"), image.info.get("xmp")))
     # Whether the size of a TIFF is already turned depends on Pillow's version.
     if size != header.size and not (format_ == "TIFF" and size[::-1] == header.size):

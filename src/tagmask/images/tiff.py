@@ -9,24 +9,7 @@ from tagmask.images.orientation import orientation_of
 
 __all__ = ["tiff_header"]
 
-_UNIT = {
-    1: 1,
-    2: 1,
-    3: 2,
-    4: 4,
-    5: 8,
-    6: 1,
-    7: 1,
-    8: 2,
-    9: 4,
-    10: 8,
-    11: 4,
-    12: 8,
-    13: 4,
-    16: 8,
-    17: 8,
-    18: 8,
-}
+_UNIT = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), start=1)) | {16: 8, 17: 8, 18: 8}
 """Bytes of a value of each type."""
 _INTEGERS = {3: "H", 4: "I", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q"}
 _WIDTH, _HEIGHT, _BITS, _SAMPLES = 256, 257, 258, 277
@@ -64,9 +47,9 @@ def tiff_header(stream: Stream, pixels: bool) -> Header:
     size = height, width
     if min(size) <= 0:
         raise HeaderError(f"it has no pixels: {height} x {width} (height x width)")
-    for number, tag in tags.items():
-        if number not in _BLOBS and tag.count > _MAX_VALUES + height * width // 64:
-            refuse(f"its tag {number} has {tag.count:,} values")
+    for number, each in tags.items():
+        if number not in _BLOBS and each.count > _MAX_VALUES + height * width // 64:
+            refuse(f"its tag {number} has {each.count:,} values")
     samples = _first(stream, order, tags.get(_SAMPLES), 1)
     bits = _first(stream, order, tags.get(_BITS), 1) * min(samples, 16)
     rows = _first(stream, order, tags.get(_TILE_HEIGHT, tags.get(_ROWS)), height)
