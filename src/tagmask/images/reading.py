@@ -5,13 +5,14 @@ import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
 import PIL.Image
-from PIL import ExifTags
+from PIL import ExifTags, TiffImagePlugin
 
 from tagmask.errors import ImageError
 from tagmask.images.avif import check_avif, check_avif_memory
@@ -197,7 +198,8 @@ def _open(source: str | os.PathLike[str] | bytes) -> Stream:
         return path.open("rb")
     except FileNotFoundError:
         hint = " URLs are not fetched: download the file first." if "://" in str(source) else ""
-        raise ImageError(f"There is no file {source} (current folder: {Path.cwd()}).{hint}") from None
+        where = "" if path.is_absolute() else f" (current folder: {Path.cwd()})"
+        raise ImageError(f"There is no file {source}{where}.{hint}") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{str(source)!r} cannot be opened: {reason}.") from error
@@ -253,7 +255,11 @@ def _opened(stream: Stream, format_: str, pixels: bool) -> tuple[PIL.Image.Image
         raise HeaderError(f"its parts disagree on its size: {header.size} and {size} (height, width)")
     if header.colour_key is not None:
         image.info["transparency"] = header.colour_key
-    if format_ == "TIFF":
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        # Pillow's size depends on this tag, however malformed it is.
+        tag = image.tag_v2.get(ExifTags.Base.Orientation)
+        if tag is not None:
+            header = replace(header, orientation=tag if tag in range(1, 9) else 1)
         exif = PIL.Image.Exif()
         exif[ExifTags.Base.Orientation] = header.orientation
         image.getexif = lambda: exif  # type: ignore[method-assign]

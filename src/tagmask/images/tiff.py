@@ -13,7 +13,7 @@ _UNIT = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), start=1)) | {16:
 """Bytes of a value of each type."""
 _INTEGERS = {3: "H", 4: "I", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q"}
 _WIDTH, _HEIGHT, _BITS, _SAMPLES = 256, 257, 258, 277
-_ORIENTATION, _XMP = 274, 700
+_XMP = 700
 _ROWS, _STRIP_BYTES = 278, 279
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_BYTES = 322, 323, 325
 _BLOBS = {_XMP, 270, 33723, 34377, 34675, 37724, 50839}
@@ -32,7 +32,7 @@ class _Tag:
 
 
 def tiff_header(stream: Stream, pixels: bool) -> Header:
-    """Read the first directory of a TIFF.
+    """Read the first directory of a TIFF, without its orientation tag, which Pillow reads in its own way.
 
     Args:
         stream: the file.
@@ -60,8 +60,6 @@ def tiff_header(stream: Stream, pixels: bool) -> Header:
     largest = max(_integers(stream, order, sizes), default=0) if sizes is not None else 0
     needed = columns * rows * bits // 8 + min(largest, stream.seek(0, 2)) + 7 * height * width
     check_memory(size, needed, f"its strips or tiles have {rows} x {columns} pixels of {bits} bits")
-    if (tag := tags.get(_ORIENTATION)) is not None:
-        return Header(size, _orientation(stream, order, tag))
     xmp = tags.get(_XMP)
     packet = read_at(stream, xmp.at, xmp.count) if xmp is not None and xmp.count <= _MAX_XMP else None
     return Header(size, orientation_of(None, packet))
@@ -110,8 +108,3 @@ def _first(stream: Stream, order: str, tag: _Tag | None, default: int) -> int:
         return default
     values = _integers(stream, order, _Tag(tag.kind, min(tag.count, 1), tag.at))
     return values[0] if values else default
-
-
-def _orientation(stream: Stream, order: str, tag: _Tag) -> int:
-    value = _first(stream, order, tag, 1) if tag.count == 1 else 1
-    return value if value in range(1, 9) else 1
