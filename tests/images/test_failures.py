@@ -20,8 +20,9 @@ from tests.images import hostile
     "error",
     [
         SyntaxError("x"), struct.error("x"), ValueError("x"), OverflowError("x"), AssertionError(),
-        EOFError(), zlib.error("x"), RecursionError(), TypeError("x"), IndexError("x"), KeyError("x"), OSError("x"),
-        PIL.Image.DecompressionBombError("x"), MemoryError(), UnicodeDecodeError("ascii", b"x", 0, 1, "x"),
+        EOFError(), zlib.error("x"), RecursionError(), TypeError("x"), IndexError("x"), KeyError("x"),
+        OSError("x"), PIL.Image.DecompressionBombError("x"), MemoryError(),
+        UnicodeDecodeError("ascii", b"x", 0, 1, "x"),
     ],
     ids=lambda error: type(error).__name__,
 )  # fmt: skip

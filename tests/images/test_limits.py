@@ -105,7 +105,6 @@ UNUSED = {
     "orientation": lambda: grey_png([hostile.chunk(b"zTXt", b"Raw profile type exif\0\0" + BOMB)]),
     "damaged text": lambda: grey_png([hostile.chunk(b"tEXt", b"a\0b")[:-4] + bytes(4)]),
     "jpeg profile": lambda: jpeg((b"\xff\xe2\xff\xff" + b"ICC_PROFILE\0\1\1" + bytes(65519)) * 300),
-    "gif comment": lambda: gif(b"!\xfe" + (b"\xff" + bytes(255)) * 8_000 + b"\0"),
 }
 
 

@@ -109,7 +109,7 @@ class _Grey:
                 what,
                 high,
             )
-        elif white == _WHITE and 0 < high <= _NEARLY_BLACK:
+        elif white == _WHITE and 0 < high <= _NEARLY_BLACK and tags.get(262) != 0:
             _LOG.warning(
                 "%s: 16-bit grey, but no value is over %d of 65535: it is nearly black. If its white is less "
                 "than 65535, as in 10- or 12-bit grey, scale it to 0..65535.",
@@ -117,7 +117,7 @@ class _Grey:
                 high,
             )
         scale = ((np.arange(65536, dtype=np.uint32) * 510 + white) // (2 * white)).clip(max=255)
-        if tags.get(262) == 0:  # 0 is white; Pillow inverts that up to 8 bits only
+        if tags.get(262) == 0:  # PhotometricInterpretation: 0 is white; Pillow inverts only up to 8 bits
             scale = 255 - scale
         key = image.info.get("transparency")
         if isinstance(key, int) and 0 <= key <= _WHITE:
