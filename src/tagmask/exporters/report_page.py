@@ -146,7 +146,8 @@ def _mask_item(name: str, row: ImageRow, run: Run, classes: Classes) -> ReportIt
         corrected = run.mask_path(row).is_relative_to(run.path / "corrected")
         segmentation = _segmentation(row, run, classes, corrected)
     except (ImageError, InputError) as error:
-        return ReportItem(name, image, None, (), note=" ".join([*notes, reason, str(error)]))
+        said = str(error).replace(str(run.path), run.path.name)
+        return ReportItem(name, image, None, (), note=" ".join([*notes, reason, said]))
     if corrected:
         notes.append("Mask corrected by a person.")
     if row.stale:
@@ -194,7 +195,7 @@ def _photo(row: ImageRow) -> tuple[Image | None, str]:
     try:
         return read_image(row.source), ""
     except ImageError as error:
-        return None, str(error)
+        return None, str(error).replace(str(row.source), row.source.name)
 
 
 def _list(words: Sequence[str]) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 from tagmask.errors import TagmaskError
 from tagmask.printable import printable
 from tagmask.runs.ordered_map import out_of_memory
+from tagmask.runtime.folders import FoundImage
 
-__all__ = ["FailureGuard", "RepeatedFailure", "reason_of"]
+__all__ = ["FailureGuard", "RepeatedFailure", "reason_of", "recorded_reason"]
 
 
 _NO_LINK_NO_WAIT = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -82,6 +83,20 @@ def reason_of(error: BaseException) -> str:
         return said
     name = type(error).__name__
     return f"unexpected {name}: {said}" if said else f"unexpected {name}"
+
+
+def recorded_reason(error: BaseException, found: FoundImage) -> str:
+    """Why an image failed, as a run records it: without the image's folder, as runs and reports are shared.
+
+    Example:
+        >>> from pathlib import PurePosixPath
+        >>> from tagmask.errors import ImageError
+        >>> image = FoundImage(Path("/home/ann/photos/a/1.png"), PurePosixPath("a/1.png"))
+        >>> recorded_reason(ImageError("/home/ann/photos/a/1.png is damaged"), image)
+        'a/1.png is damaged'
+    """
+    path, name = (printable(" ".join(str(each).split())) for each in (found.path, found.name))
+    return reason_of(error).replace(path, name)
 
 
 def _unexpected(error: BaseException) -> bool:

@@ -22,7 +22,7 @@ from tagmask.files import ensure_folder, write_bytes
 from tagmask.relative_paths import leads_outside
 from tagmask.runs.classes import Classes, read_classes
 from tagmask.runs.database import RunDatabase
-from tagmask.runs.failures import reason_of
+from tagmask.runs.failures import reason_of, recorded_reason
 from tagmask.runs.identity import RunIdentity, read_identity
 from tagmask.runs.lock import RunLock
 from tagmask.runs.mounts import is_network_folder
@@ -185,17 +185,17 @@ class RunFolder:
             record: whatever else the kind of run keeps of it; JSON.
 
         Returns:
-            The reason, in one line that a terminal may show.
+            The reason, in one line that a terminal may show; recorded is the image's name, not its path.
 
         Raises:
             RunStopped: nothing more can be written, or `error` says so itself.
         """
         if isinstance(error, RunStopped):
             raise error
-        reason = reason_of(error)
+        recorded = recorded_reason(error, image.found)
         self.check()
-        self._record(lambda: self.database.fail(image.id, reason, seconds, record))
-        return reason
+        self._record(lambda: self.database.fail(image.id, recorded, seconds, record))
+        return reason_of(error)
 
     @property
     def recorded(self) -> Mapping[str, object]:
