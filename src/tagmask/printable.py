@@ -1,8 +1,11 @@
 """Text from outside, such as names of files, as a terminal may show it."""
 
 import re
+import reprlib
 
-__all__ = ["printable"]
+__all__ = ["printable", "shortened"]
+
+_LONGEST = 80
 
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
@@ -22,6 +25,19 @@ def printable(text: str) -> str:
         'a\\x1b]0;owned\\x07\\n\\xe9.png'
     """
     return _UNSAFE.sub(_escaped, text)
+
+
+def shortened(value: object) -> str:
+    """Show a text or a value from a file in a message: escaped, and at most 80 characters.
+
+    Lists and dicts of any depth are shown without recursion into their depths.
+
+    Example:
+        >>> len(shortened("a" * 500)), shortened([[[[[[[["deep"]]]]]]]])
+        (80, '[[[[[[[...]]]]]]]')
+    """
+    text = printable(value[: 4 * _LONGEST] if isinstance(value, str) else reprlib.repr(value))
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _escaped(found: re.Match[str]) -> str:
