@@ -3,9 +3,11 @@
 import re
 import reprlib
 
-__all__ = ["printable", "shortened"]
+__all__ = ["printable", "short_repr", "shortened"]
 
 _LONGEST = 80
+_REPR = reprlib.Repr()
+_REPR.maxstring = 60
 
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
@@ -28,16 +30,24 @@ def printable(text: str) -> str:
 
 
 def shortened(value: object) -> str:
-    """Show a text or a value from a file in a message: escaped, and at most 80 characters.
-
-    Lists and dicts of any depth are shown without recursion into their depths.
+    r"""Show a name from a file in a message: escaped, and at most 80 characters.
 
     Example:
-        >>> len(shortened("a" * 500)), shortened([[[[[[[["deep"]]]]]]]])
-        (80, '[[[[[[[...]]]]]]]')
+        >>> len(shortened("a" * 500)), shortened("a.weight\x1b")
+        (80, 'a.weight\\x1b')
     """
-    text = printable(value[: 4 * _LONGEST] if isinstance(value, str) else reprlib.repr(value))
+    text = printable(str(value)[: 4 * _LONGEST])
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def short_repr(value: object) -> str:
+    """Show a value from a file in a message: as `repr`, with the middle of what is long left out.
+
+    Example:
+        >>> short_repr({"depths": [1] * 100})
+        "{'depths': [1, 1, 1, 1, 1, 1, ...]}"
+    """
+    return shortened(_REPR.repr(value))
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -23,7 +23,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
-import torch
 from safetensors import safe_open
 from torch import Tensor
 
@@ -35,7 +34,7 @@ from tagmask.clip.zip_records import GET_AGAIN, MAX_PICKLE_BYTES, open_zip
 from tagmask.errors import WeightsError
 from tagmask.printable import shortened
 
-__all__ = ["STUDENT_FORMAT", "Archive", "check_finite", "read_weights"]
+__all__ = ["STUDENT_FORMAT", "Archive", "read_weights"]
 
 STUDENT_FORMAT: Final = "tagmask-student"
 """How the format begins that the header of a student file states (`weak.students.student_file`)."""
@@ -155,28 +154,6 @@ def _file_names(folder: Path) -> list[str]:
     with contextlib.suppress(OSError):
         return sorted(entry.name for entry in folder.iterdir() if entry.is_file())
     return []
-
-
-def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Check that all values stay finite numbers in float32.
-
-    Args:
-        tensors: floating point; other dtypes are skipped.
-        path: their file, for messages.
-
-    Raises:
-        WeightsError: naming the first tensor with a value that does not.
-    """
-    wrong = [
-        name
-        for name, tensor in tensors.items()
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all())
-    ]
-    if wrong:
-        raise WeightsError(
-            f"{path} holds values that are NaN or infinite, in {_few(wrong)}. "
-            "Its training diverged, or the file is damaged: get other weights."
-        )
 
 
 def _read_zip(path: Path) -> Archive:

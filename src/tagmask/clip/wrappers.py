@@ -47,7 +47,7 @@ def without_wrappers(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Ten
     return result
 
 
-def only_clip(tensors: Mapping[str, Tensor], path: Path) -> Mapping[str, Tensor]:
+def only_clip(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Select the CLIP in a larger model, by its own names; all tensors if there is none inside.
 
     Raises:
