@@ -29,15 +29,15 @@ def printable(text: str) -> str:
     return _UNSAFE.sub(_escaped, text)
 
 
-def shortened(value: object) -> str:
-    r"""Show a name from a file in a message: escaped, and at most 80 characters.
+def shortened(value: object, limit: int = _LONGEST) -> str:
+    r"""Show a name from a file in a message: escaped, and at most `limit` characters.
 
     Example:
         >>> len(shortened("a" * 500)), shortened("a.weight\x1b")
         (80, 'a.weight\\x1b')
     """
-    text = printable(str(value)[: 4 * _LONGEST])
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    text = printable(str(value)[: 4 * limit])
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def short_repr(value: object) -> str:

@@ -99,9 +99,10 @@ def _instances_jobs(year: str, root: Path, split: str) -> list[Job]:
 
 def _from_matlab(source: Path, name: str, meaning: Mapping[int, int]) -> bytes:
     values = read_array(source, name)
-    table = np.full(max(int(values.max()), *meaning) + 1, -1)
+    table = np.full(max(meaning) + 2, -1)  # the last one stands for all unknown labels
     table[list(meaning)] = list(meaning.values())
-    labels = table[values.astype(np.int64)]
+    known = (values >= 0) & (values <= max(meaning))
+    labels = table[np.where(known, values, len(table) - 1).astype(np.int64)]
     if labels.min() < 0:
         unknown = int(values[labels < 0].min())
         raise ImageError(f"{source} has the unknown label {unknown}. The data set has {len(meaning)} labels.")

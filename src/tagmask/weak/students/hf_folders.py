@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from tagmask.clip.finite import check_finite
 from tagmask.errors import InputError, WeightsError
 
 __all__ = ["from_folder", "need_transformers"]
@@ -43,7 +44,7 @@ def from_folder(
         settings: for the model class; `config` determines the architecture, not the folder's config.
 
     Raises:
-        WeightsError: the folder is absent, has no weights, or those of another network.
+        WeightsError: the folder is absent, has no weights, those of another network, or NaN.
     """
     if not folder.is_dir():
         raise WeightsError(
@@ -71,6 +72,7 @@ def from_folder(
             f"{folder} does not have the weights of {student!r}: {len(wrong)} are missing or of another "
             f"shape, such as {wrong[0]}. Give a folder of the same architecture; its head may differ."
         )
+    check_finite(net.state_dict(), folder)
     return net  # type: ignore[no-any-return]
 
 
