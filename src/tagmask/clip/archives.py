@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from io import BytesIO
 from itertools import islice
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
@@ -171,7 +172,7 @@ def _read_zip(path: Path) -> Archive:
         try:
             loaded, storages = read_zipped(path, archive, root)
         except (pickle.UnpicklingError, KeyError) as error:
-            raise _unreadable(path, BytesIO(archive.read(f"{root}/data.pkl"))) from error
+            raise _unreadable(path, BytesIO(archive.read(f"{root}/data.pkl")), error) from error
     return _archive(path, _tensors(path, loaded, storages), "state-dict", {})
 
 
@@ -180,7 +181,7 @@ def _read_legacy(path: Path) -> Archive:
         loaded, storages = read_legacy(path)
     except (pickle.UnpicklingError, KeyError) as error:
         with path.open("rb") as file:
-            raise _unreadable(path, BytesIO(file.read(MAX_PICKLE_BYTES))) from error
+            raise _unreadable(path, BytesIO(file.read(MAX_PICKLE_BYTES)), error) from error
     return _archive(path, _tensors(path, loaded, storages), "state-dict", {})
 
 
@@ -201,7 +202,7 @@ def _archive(
     metadata: Mapping[str, str],
 ) -> Archive:
     """Check that copies of the tensors are not much larger than the file, and remove wrappers' names."""
-    sizes = {name: tensor.numel() * tensor.itemsize for name, tensor in tensors.items()}
+    sizes = {name: prod(tensor.shape) * tensor.itemsize for name, tensor in tensors.items()}
     # A tensor may repeat the values that the file holds; a real one repeats few.
     if sum(sizes.values()) > 2 * path.stat().st_size + _SLACK_BYTES:
         largest = max(sizes, key=sizes.__getitem__)
@@ -248,14 +249,15 @@ def _kind_of(loaded: object) -> str:
     return "Tensor" if isinstance(loaded, View | OtherTensor) else type(loaded).__name__
 
 
-def _unreadable(path: Path, pickled: BytesIO) -> WeightsError:
+def _unreadable(path: Path, pickled: BytesIO, error: Exception) -> WeightsError:
     """Return the error that tells why pickles cannot be read: what they refer to, or damage."""
     names = dict.fromkeys(_globals(pickled))
     unsafe = [name for name in names if not _TENSOR_DATA.fullmatch(name)]
     if unsafe:
         return unsafe_pickle_error(path, _few(unsafe))
     return WeightsError(
-        f"{path} is damaged or incomplete, or uses another pickle protocol than torch.save. "
+        f"{path} is damaged or incomplete, or uses another pickle protocol than torch.save "
+        f"({_reason(error)}). "
         f"{GET_AGAIN} Or save its tensors as safetensors."
     )
 

@@ -231,15 +231,23 @@ class TensorUnpickler(pickle._Unpickler):
         grad: object,
         hooks: object,
         dtype: object,
-        *_: object,
-    ) -> View:
+        metadata: object = None,
+    ) -> View | OtherTensor:
         if not isinstance(dtype, torch.dtype):
             raise pickle.UnpicklingError("a tensor without a dtype")
-        return self._view(dtype, record, offset, size, stride)
+        return self._view(dtype, record, offset, size, stride, grad, hooks, metadata)
 
     def _view(
-        self, dtype: torch.dtype | None, record: object, offset: int, size: object, stride: object, *_: object
-    ) -> View:
+        self,
+        dtype: torch.dtype | None,
+        record: object,
+        offset: int,
+        size: object,
+        stride: object,
+        grad: object = None,
+        hooks: object = None,
+        metadata: object = None,
+    ) -> View | OtherTensor:
         """Return a tensor's description after checking that its last value is inside the record."""
         if not isinstance(record, Record):
             raise pickle.UnpicklingError("a tensor refers to something other than a storage")
@@ -259,6 +267,8 @@ class TensorUnpickler(pickle._Unpickler):
                 f"stride {steps} and offset {offset} reaches outside its record of "
                 f"{record.numel(dtype)} values."
             )
+        if metadata:  # its sign or its conjugation is to be changed when it is read
+            return OtherTensor("a negated or conjugated view")
         return View(record, dtype, offset, shape, steps)
 
 
@@ -266,7 +276,7 @@ _INERT: Final = re.compile(
     r"numpy\.(dtype|ndarray|(bool|bytes|complex|float|int|str|uint)\d*_?)|numpy\.dtypes\.\w+|numpy\._?core\.(multiarray|numeric)\.\w+"
     r"|_codecs\.encode|copy_?reg\._reconstructor|argparse\.Namespace|(datetime|pathlib)\.\w+"
     r"|(builtins|__builtin__)\.(set|frozenset|bytearray|bytes|complex|slice|range|object|int|float|str|bool"
-    r"|list|dict|tuple)|collections\.deque|torch\.(device|Size|Generator)|torch\.serialization\._get_layout"
+    r"|list|dict|tuple)|collections\.deque|torch\.(device|Size|Generator|per_\w+)|torch\.serialization\._get_layout"
 )
 """Globals of scalars, paths and settings that checkpoints keep beside their tensors."""
 
