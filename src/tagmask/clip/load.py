@@ -188,8 +188,9 @@ def _cast_products(tower: torch.nn.Module, dtype: torch.dtype, path: Path) -> No
             if isinstance(module, torch.nn.Linear | torch.nn.Conv2d) or name in _PRODUCT_PARAMETERS:
                 parameter.data = parameter.data.to(dtype)
                 if dtype == torch.float16 and not bool(torch.isfinite(parameter).all()):
+                    full = f"{where}.{name}".lstrip(".")
                     raise WeightsError(
-                        f"{path} does not fit float16: {where}.{name} has values over 65504. "
+                        f"{path} does not fit float16: {full} has values over 65504. "
                         "Use precision bfloat16 or float32."
                     )
 

@@ -74,6 +74,8 @@ def read_array(path: Path, name: str) -> np.ndarray:
                 if size > _MAX_BYTES:
                     raise ValueError(f"it claims {size} bytes")
                 whole = _decompressed(body, 8 + size)[8:] if kind == _COMPRESSED else body
+                if kind == _COMPRESSED and len(whole) < size:
+                    raise ValueError("it ends early")
                 kind, values = next(islice(_elements(whole, order), 3, None))
                 return _array(values, order + _DTYPES[kind], shape)
     except (struct.error, zlib.error, ValueError, KeyError, StopIteration) as error:

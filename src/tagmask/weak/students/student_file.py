@@ -170,11 +170,15 @@ def _card(path: Path, header: Mapping[str, str]) -> StudentCard:
             f"{FORMAT!r}. Give a file that `save_student` wrote."
         )
     try:
+        settings = _read(header, "settings", dict)
+        for name, value in settings.items():
+            if not isinstance(value, int | float):
+                raise ValueError(f"{shortened(name)} is {short_repr(value)}")
         card = StudentCard(
             student=header["student"],
             words=tuple(str(word) for word in _read(header, "words", list)),
             background=_read(header, "background", bool),
-            settings=MappingProxyType(_read(header, "settings", dict)),
+            settings=MappingProxyType(settings),
             mean=_triple(header, "mean"),
             std=_triple(header, "std"),
         )
