@@ -1,6 +1,7 @@
 """Files of torch.save with unusual or crafted content; pickles are written opcode by opcode."""
 
 import argparse
+import json
 import pickle
 import struct
 import warnings
@@ -117,10 +118,10 @@ def test_tensors_larger_than_their_file_are_refused(path: Path) -> None:
 @pytest.mark.parametrize(
     "opcodes",
     [
-        b"}" * 2_000_000 + b".",  # so many objects fill the memory
-        b"(" * 2_000_000 + b".",
-        b"\x8b" + struct.pack("<I", 3_000_000) + b"\x7f" * 3_000_000 + b".",  # integers whose sums hang
-        b"L0x" + b"f" * 3_000_000 + b"L\n.",
+        b"}" * 2_000_000 + b"0",  # so many objects fill the memory
+        b"(" * 2_000_000 + b"0",
+        b"\x8b" + struct.pack("<I", 2_000_000) + b"\x7f" * 2_000_000 + b".",  # integers whose sums hang
+        b"L0x" + b"f" * 2_000_000 + b"L\n.",
         b"L" + b"9" * 5_000 + b"L\n.",
         b"X\xff\xff\xff\xff.",  # a text of 4 GB
         b")q\0" + b"h\0h\0\x86q\0" * 60 + b"}q\1h\0K\1s.",  # a key that is hashed 2 ** 60 times
@@ -194,3 +195,35 @@ def test_a_storage_of_the_older_format_has_the_size_that_its_tensor_needs(path: 
     assert "a storage ends after the file does" in refused(path)
     path.write_bytes(content[:-4])
     assert "a storage ends after the file does" in refused(path)
+
+
+def test_the_table_of_contents_of_a_zip_has_a_limit(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("archive/data.pkl", START + b"}.")
+        for _ in range(150):
+            file.filelist.append(copy(file.filelist[0]))
+            file.filelist[-1].comment = b"x" * 60_000
+    assert "its table of contents has 90" in refused(path)
+
+
+@pytest.mark.parametrize("name", ["x" * 5_000_000, "y"])
+def test_a_header_of_safetensors_has_a_limit(path: Path, name: str) -> None:
+    entry = f'"{name}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}'
+    header = f"{{{entry},{entry.replace(name, 'z' * len(name), 1)}}}".encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    if len(name) > 1:
+        assert "its header claims 1000" in refused(path)
+    else:
+        assert len(read_weights(path).tensors) == 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "offsets"), [([10], [0, 40]), ([2**40], [0, 2**42]), ([2**40, 2**40], [0, 0]), ([1], [4, 8])]
+)
+def test_a_header_of_safetensors_that_lies_is_refused(
+    path: Path, shape: list[int], offsets: list[int]
+) -> None:
+    tensor = {"dtype": "F32", "shape": shape, "data_offsets": offsets}
+    header = json.dumps({"a": tensor, "b": {"dtype": "F32", "shape": [10], "data_offsets": [0, 40]}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(40))
+    assert "is damaged or incomplete" in refused(path)

@@ -67,7 +67,7 @@ _OTHER_TENSORS: Final[Mapping[str, str]] = MappingProxyType(
 """Functions that build tensors which are not plain, with a word for each."""
 
 # Limits far above any real file; they bound the work and memory that a crafted one can cause.
-_MAX_OPERATIONS: Final = 1_000_000
+_MAX_COPIES: Final = 300_000
 _MAX_INTEGER_BITS: Final = 128
 _MAX_DIMENSIONS: Final = 16
 _MAX_KEY_PARTS: Final = 16
@@ -154,18 +154,18 @@ class TensorUnpickler(pickle._Unpickler):
     def __init__(self, file: Any, path: Path) -> None:  # noqa: ANN401 - what pickle reads from
         super().__init__(file, encoding="utf-8")
         self.path = path
-        self.left = _MAX_OPERATIONS
+        self.left = _MAX_COPIES
         self._inert = type("_Inert", (_Inert,), {"__slots__": ()})
 
     def spend(self, count: int) -> None:
-        """Count operations, or copied items.
+        """Count copied items, since a pickle may copy the same ones any number of times.
 
         Raises:
-            UnpicklingError: more than any real file has.
+            UnpicklingError: more than any real file copies.
         """
         self.left -= count
         if self.left < 0:
-            raise pickle.UnpicklingError(f"more than {_MAX_OPERATIONS} operations")
+            raise pickle.UnpicklingError(f"more than {_MAX_COPIES} copied items")
 
     def record(self, key: str, dtype: torch.dtype, values: int) -> Record:
         """Return the record with a key; `values` is the number of values that the pickle claims."""
@@ -216,10 +216,9 @@ class TensorUnpickler(pickle._Unpickler):
         made: dict[object, object] = {}
         pairs = items[0] if len(items) == 1 and isinstance(items[0], list) else []
         self.spend(len(pairs))
-        for pair in pairs:
-            if isinstance(pair, list | tuple) and len(pair) == 2:
-                _check_keys([pair[0]])
-                made[pair[0]] = pair[1]
+        plain = [pair for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2]
+        _check_keys([key for key, _ in plain])
+        made.update(plain)
         return made
 
     def _view_of_dtype(
@@ -303,11 +302,10 @@ def _before_call(unpickler: Any) -> None:  # noqa: ANN401 - pickle's class has n
     unpickler.spend(len(arguments))
 
 
-def _bounded(name: str, operation: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Count an operation; check what it would hash, copy or build."""
+def _checked(name: str, operation: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Check what an operation would hash, copy or build."""
 
-    def run(unpickler: Any) -> None:  # noqa: ANN401
-        unpickler.spend(1)
+    def run(unpickler: Any) -> None:  # noqa: ANN401 - pickle's class has no types
         if name in ("SETITEM", "SETITEMS", "DICT"):
             _check_keys(unpickler.stack[-2:-1] if name == "SETITEM" else unpickler.stack[::2])
         elif name in ("REDUCE", "NEWOBJ"):
@@ -326,10 +324,14 @@ def _bounded(name: str, operation: Callable[[Any], None]) -> Callable[[Any], Non
     return run
 
 
-TensorUnpickler.dispatch.update(
-    {
-        ord(operation.code): _bounded(operation.name, pickle._Unpickler.dispatch[ord(operation.code)])
-        for operation in pickletools.opcodes
-        if operation.proto <= 2 and not operation.name.startswith("EXT")  # a registry shared by all pickles
-    }
+_CHECKED: Final = frozenset(
+    {"SETITEM", "SETITEMS", "DICT", "REDUCE", "NEWOBJ", "BUILD", "INT", "LONG", "LONG1", "LONG4"}
 )
+for _operation in pickletools.opcodes:
+    # EXT refers to a registry that all pickles share.
+    if _operation.proto <= 2 and not _operation.name.startswith("EXT"):
+        _code = ord(_operation.code)
+        _run = pickle._Unpickler.dispatch[_code]
+        TensorUnpickler.dispatch[_code] = (
+            _checked(_operation.name, _run) if _operation.name in _CHECKED else _run
+        )

@@ -21,8 +21,9 @@ __all__ = ["GET_AGAIN", "MAX_PICKLE_BYTES", "Records", "map_file", "open_zip"]
 
 GET_AGAIN: Final = "Download or copy the file again."
 
-MAX_PICKLE_BYTES: Final = 1 << 22
-"""Largest pickle that is read; that of a ViT-L with its optimiser has half a megabyte."""
+MAX_PICKLE_BYTES: Final = 1 << 21
+"""Largest pickle that is read; that of a ViT-L with its optimiser has half a megabyte.
+Each byte builds at most one object, so it bounds these too."""
 _MAX_TEXT_BYTES: Final = 1 << 24
 """All small records of an archive together; the sources of a ViT-L have one megabyte."""
 _MAX_DIRECTORY_BYTES: Final = 1 << 23
