@@ -118,8 +118,6 @@ def test_tensors_larger_than_their_file_are_refused(path: Path) -> None:
 @pytest.mark.parametrize(
     "opcodes",
     [
-        b"}" * 2_000_000 + b"0",  # so many objects fill the memory
-        b"(" * 2_000_000 + b"0",
         b"\x8b" + struct.pack("<I", 2_000_000) + b"\x7f" * 2_000_000 + b".",  # integers whose sums hang
         b"L0x" + b"f" * 2_000_000 + b"L\n.",
         b"L" + b"9" * 5_000 + b"L\n.",
@@ -133,7 +131,7 @@ def test_tensors_larger_than_their_file_are_refused(path: Path) -> None:
         b"(" + b"K\1" * 50_000 + b"tq\1ccollections\nOrderedDict\nq\2" + b"h\2h\1R0" * 50_000 + b".",
         NUMBERS + b"q\1ccollections\nOrderedDict\n)Rq\2" + b"h\2h\1b0" * 50_000 + b".",
     ],
-    ids=["dicts", "marks", "bytes", "hex", "decimal", "text", "hash", "pairs", "call", "state"],
+    ids=["bytes", "hex", "decimal", "text", "hash", "pairs", "call", "state"],
 )
 def test_pickles_that_cost_too_much_are_refused(path: Path, opcodes: bytes) -> None:
     resource = pytest.importorskip("resource")

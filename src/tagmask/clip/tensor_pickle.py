@@ -218,7 +218,7 @@ class TensorUnpickler(pickle._Unpickler):
         self.spend(len(pairs))
         plain = [pair for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2]
         _check_keys([key for key, _ in plain])
-        made.update(plain)
+        made.update((key, value) for key, value in plain)
         return made
 
     def _view_of_dtype(

@@ -11,6 +11,7 @@ from torch import nn
 
 from tagmask.clip.finite import check_finite
 from tagmask.errors import InputError, WeightsError
+from tagmask.printable import shortened
 
 __all__ = ["from_folder", "need_transformers"]
 
@@ -62,7 +63,8 @@ def from_folder(
                 **settings,
             )
         except Exception as error:  # transformers raises many kinds of errors
-            raise WeightsError(f"{folder} cannot be read as weights of {student!r}: {error}") from error
+            reason = shortened(str(error), 300)
+            raise WeightsError(f"{folder} cannot be read as weights of {student!r}: {reason}") from error
     mismatched = [key if isinstance(key, str) else str(key[0]) for key in report["mismatched_keys"]]
     wrong = sorted(
         name for name in {*report["missing_keys"], *mismatched} if not name.startswith(tuple(optional))
