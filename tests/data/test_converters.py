@@ -1,5 +1,7 @@
 """Converters: the converted masks read like the originals."""
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -167,3 +169,20 @@ def test_unknown_names_are_refused(tmp_path: Path) -> None:
         jobs_of("voc21", tmp_path)
     with pytest.raises(InputError, match="Unknown split of context 'test'"):
         jobs_of("context", tmp_path, "test")
+
+
+@pytest.mark.parametrize("value", [-1.0, -61.0, 1e18, 2.0**63])
+def test_labels_out_of_range_fail_their_file_only(tmp_path: Path, value: float) -> None:
+    layouts.context(tmp_path)
+    path = tmp_path / "VOCdevkit" / "VOC2010" / "trainval" / "2008_000002.mat"
+    layouts.matlab(path, LabelMap=np.array([[1]]))
+    body = path.read_bytes()
+    packed = zlib.decompress(body[136:])
+    values = struct.pack("<II", 9, 8) + struct.pack("<d", value)  # instead of one uint16, padded to 8 bytes
+    whole = packed[8:-16] + values
+    again = zlib.compress(struct.pack("<II", 14, len(whole)) + whole)
+    path.write_bytes(body[:128] + struct.pack("<II", 15, len(again)) + again)
+    done = list(convert(jobs_of("context", tmp_path)))
+    assert [job.made for job in done] == [True, False, True]
+    assert done[1].error is not None
+    assert f"2008_000002.mat has the unknown label {int(value)}." in done[1].error

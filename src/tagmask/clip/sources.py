@@ -28,6 +28,7 @@ from tagmask.clip.hub import (
 )
 from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, MetadataClaim
 from tagmask.clip.names import KnownWeights, known_weights
+from tagmask.clip.other_names import refuse_other_name
 from tagmask.clip.verified import verify
 from tagmask.errors import DownloadError, InputError, WeightsError
 
@@ -61,8 +62,8 @@ def find(weights: str | os.PathLike[str], progress: Progress | None = None) -> S
 
     Raises:
         DownloadError: they are not in the caches, and cannot be downloaded.
-        WeightsError: an unknown name, a repository without a CLIP, or a cached file that is not the published
-            one.
+        WeightsError: an unknown name, or that of a model that is not supported; a repository without a CLIP;
+            or a cached file that is not the published one.
         InputError: neither a string nor a path.
     """
     source, target = cached(weights), _parse(weights)
@@ -141,7 +142,19 @@ def _parse(weights: object) -> Path | KnownWeights | _Repository:
         if name.startswith(prefix):
             return _Repository(*split_revision(name.removeprefix(prefix)))
     path = _expanded(name.removeprefix("local-dir:"))
-    return path if path.exists() else known_weights(name) or path
+    if _exists(path):
+        return path
+    known = known_weights(name)
+    if known is None:
+        refuse_other_name(name)
+    return known or path
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that no file can have, which the reader explains
+        return False
 
 
 def _expanded(name: str) -> Path:

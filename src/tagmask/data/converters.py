@@ -105,16 +105,13 @@ def _from_matlab(source: Path, name: str, meaning: Mapping[int, int]) -> bytes:
     values = read_array(source, name)
     if values.ndim != 2 or not values.size:
         raise ImageError(f"{source}: its {name!r} has the shape {values.shape}. A mask has (h, w).")
-    # NaN is outside too.
-    outside = ~((values >= 0) & (values <= _LARGEST_LABEL) & (values == np.floor(values)))
-    if outside.any():
-        unknown = values[outside].flat[0]
-        raise ImageError(f"{source} has the unknown label {unknown}. The data set has {len(meaning)} labels.")
-    table = np.full(max(int(values.max()), *meaning) + 1, -1)
+    table = np.full(max(meaning) + 2, -1)  # the last one stands for all unknown labels
     table[list(meaning)] = list(meaning.values())
-    labels = table[values.astype(np.int64)]
+    # NaN is unknown too.
+    known = (values >= 0) & (values <= max(meaning)) & (values == np.floor(values))
+    labels = table[np.where(known, values, len(table) - 1).astype(np.int64)]
     if labels.min() < 0:
-        unknown = int(values[labels < 0].min())
+        unknown = values[labels < 0].flat[0]
         raise ImageError(f"{source} has the unknown label {unknown}. The data set has {len(meaning)} labels.")
     return _png(lambda: labels)
 
