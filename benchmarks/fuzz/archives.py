@@ -5,45 +5,49 @@ import json
 import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Collection, Sequence
+from functools import reduce
 from random import Random
+from typing import Final
 
 import safetensors.torch
 from torch import Tensor
 
-from benchmarks.fuzz.mutate import hostile_number, mutate_bytes
-from benchmarks.fuzz.pickles import mutate_pickle
+from benchmarks.fuzz.mutate import MAX_SIZE, hostile_number, mutate_bytes
+from benchmarks.fuzz.pickles import mutate_pickle, numpy_pickle
 from benchmarks.fuzz.pieces import Format, Piece, by_pieces
 from benchmarks.fuzz.values import change_tree, dump
 
 __all__ = [
+    "BOMB",
     "mutate_mat",
     "mutate_npy",
     "mutate_safetensors",
     "mutate_zip",
     "safetensors_bytes",
-    "zeros_deflated",
+    "sorted_safetensors",
+    "zlib_bomb",
 ]
 
-BOMB = 700_000_000
+BOMB = 700 << 20
 """Zeros in a bomb; more than the budget."""
 
 
-@cache
-def zeros_deflated(length: int) -> bytes:
-    """Return this many zeros as a raw deflate stream."""
-    packer = zlib.compressobj(1, wbits=-15)
-    zeros = bytes(1 << 20)
-    whole = b"".join(packer.compress(zeros) for _ in range(length >> 20))
-    return whole + packer.compress(bytes(length % (1 << 20))) + packer.flush()
+_ZEROS: Final = bytes(1 << 20)
 
 
-@cache
+def deflated_zeros(length: int) -> bytes:
+    """Return this many zeros as a raw deflate stream, without compressing each of them."""
+    packer = zlib.compressobj(9, wbits=-15)
+    # After a full flush nothing refers to what came before, so that the part can be repeated.
+    part = packer.compress(_ZEROS) + packer.flush(zlib.Z_FULL_FLUSH)
+    return part * (length >> 20) + packer.compress(bytes(length % (1 << 20))) + packer.flush()
+
+
 def zlib_bomb(length: int) -> bytes:
     """Return this many zeros as a zlib stream."""
     # Of n zeros the checksum is 1 in its low half and n in its high half, both modulo 65521.
-    return b"\x78\x01" + zeros_deflated(length) + struct.pack(">HH", length % 65521, 1)
+    return b"\x78\x01" + deflated_zeros(length) + struct.pack(">HH", length % 65521, 1)
 
 
 # -- Zip -----------------------------------------------------------------------------------------------------
@@ -52,27 +56,52 @@ def zlib_bomb(length: int) -> bytes:
 def _split_zip(data: bytes) -> list[Piece]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return [Piece(name.encode(), archive.read(name)) for name in archive.namelist()]
+            pieces = [Piece(info.filename.encode(), _start(archive, info)) for info in archive.infolist()]
     except Exception:  # damage
-        return [Piece(b"archive/data.pkl", data)]
+        pieces = []
+    return pieces or [Piece(b"archive/data.pkl", data)]
 
 
-def _join_zip(pieces: Sequence[Piece]) -> bytes:
-    """Store the entries with their data at multiples of 64, as torch's reader expects, under any names."""
+def _start(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """Return the first bytes of an entry, which may be a bomb."""
+    with archive.open(info) as file:
+        return file.read(MAX_SIZE >> 2)
+
+
+def _entry(name: bytes, body: bytes, start: int, method: int, crc: int, size: int) -> tuple[bytes, bytes]:
+    """Return an entry that starts at an offset, and its line in the directory.
+
+    Stored data lie at multiples of 64, as torch's reader expects.
+    """
+    padding = -(start + 30 + len(name) + 4) % 64
+    extra = struct.pack("<2sH", b"FB", padding) + b"Z" * padding
+    fields = struct.pack("<HHHHHIIIH", 20, 0, method, 0, 0x21, crc, len(body), size, len(name))
+    local = b"PK\3\4" + fields + struct.pack("<H", len(extra)) + name + extra + body
+    return local, b"PK\1\2\x14\0" + fields + struct.pack("<HHHHII", 0, 0, 0, 0, 0, start) + name
+
+
+def _join_zip(pieces: Sequence[Piece], packed: Collection[int] = (), bomb: int | None = None) -> bytes:
+    """Write entries of any names, also names that are there twice.
+
+    Args:
+        pieces: name and content of each.
+        packed: numbers of the entries to compress.
+        bomb: number of the entry that begins as it is and goes on with zeros.
+    """
     whole, directory = b"", b""
-    for piece in pieces:
-        start = len(whole)
-        padding = -(start + 30 + len(piece.tag) + 4) % 64
-        fields = struct.pack(
-            "<IIIH", zlib.crc32(piece.body), len(piece.body), len(piece.body), len(piece.tag)
-        )
-        extra = struct.pack("<2sH", b"FB", padding) + b"Z" * padding
-        fixed = struct.pack("<HHHHH", 20, 0, 0, 0, 0x21)
-        local = b"PK\3\4" + fixed + fields + struct.pack("<H", len(extra))
-        whole += local + piece.tag + extra + piece.body
-        directory += (
-            b"PK\1\2\x14\0" + fixed + fields + struct.pack("<HHHHII", 0, 0, 0, 0, 0, start) + piece.tag
-        )
+    for at, piece in enumerate(pieces):
+        if at == bomb:
+            head = piece.body[:128]
+            packer = zlib.compressobj(wbits=-15)
+            body = packer.compress(head) + packer.flush(zlib.Z_FULL_FLUSH) + deflated_zeros(BOMB)
+            crc = reduce(lambda crc, _: zlib.crc32(_ZEROS, crc), range(BOMB >> 20), zlib.crc32(head))
+            written = _entry(piece.tag, body, len(whole), 8, crc, len(head) + BOMB)
+        elif at in packed:
+            body = zlib.compress(piece.body, 1, wbits=-15)
+            written = _entry(piece.tag, body, len(whole), 8, zlib.crc32(piece.body), len(piece.body))
+        else:
+            written = _entry(piece.tag, piece.body, len(whole), 0, zlib.crc32(piece.body), len(piece.body))
+        whole, directory = whole + written[0], directory + written[1]
     end = struct.pack("<HHHHIIH", 0, 0, len(pieces), len(pieces), len(directory), len(whole), 0)
     return whole + directory + b"PK\5\6" + end
 
@@ -80,28 +109,18 @@ def _join_zip(pieces: Sequence[Piece]) -> bytes:
 ZIP = Format(_split_zip, _join_zip)
 
 
-def _bombed(pieces: Sequence[Piece]) -> bytes:
-    """Deflate the entries; one of them is a bomb that begins as it did."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for piece in pieces:
-            archive.writestr(piece.tag.decode("latin-1"), piece.body)
-    return file.getvalue()
-
-
 def mutate_zip(data: bytes, others: Sequence[bytes], rng: Random) -> bytes:
     """Change entries of an archive: pickles by operations, arrays by their headers, others by bytes."""
-    choice = rng.randrange(100)
+    choice = rng.randrange(400)
     if choice == 0:
         pieces = _split_zip(data)
-        at = rng.randrange(len(pieces))
-        pieces[at] = Piece(pieces[at].tag, pieces[at].body[:128] + bytes(rng.choice((1 << 20, 1 << 27))))
-        return _bombed(pieces)
-    if choice < 5:
-        return _bombed(_split_zip(data))
-    if choice < 30:
+        return _join_zip(pieces, (), rng.randrange(len(pieces)))
+    if choice < 20:
+        pieces = _split_zip(data)
+        return _join_zip(pieces, range(len(pieces)) if choice < 10 else [rng.randrange(len(pieces))])
+    if choice < 120:
         return mutate_bytes(data, others, rng)
-    if choice < 70:
+    if choice < 280:
         pieces = _split_zip(data)
         special = [i for i, piece in enumerate(pieces) if piece.tag.endswith((b".pkl", b".npy"))]
         at = rng.choice(special or range(len(pieces)))
@@ -133,7 +152,7 @@ def mutate_npy(data: bytes, others: Sequence[bytes], rng: Random) -> bytes:
     if rng.random() < 0.3:
         header = _npy_header(header, rng)
     elif b"|O" in header:
-        body = mutate_pickle(body, [body], rng)
+        body = numpy_pickle(rng) if rng.random() < 0.3 else mutate_pickle(body, [body], rng)
     else:
         body = mutate_bytes(body, [body], rng)
     version = data[:8] if rng.random() < 0.9 else data[:6] + rng.randbytes(2)
@@ -191,16 +210,16 @@ def mutate_safetensors(data: bytes, others: Sequence[bytes], rng: Random) -> byt
         return mutate_bytes(data, others, rng)
     try:
         tree = json.loads(header)
-    except ValueError:
+        if isinstance(tree, dict) and "__metadata__" in tree and rng.random() < 0.5:
+            tree["__metadata__"] = change_tree(tree["__metadata__"], rng)
+        elif rng.random() < 0.2:
+            rest = _poisoned(rest, rng)
+        else:
+            for _ in range(rng.choice((1, 1, 2, 4))):
+                tree = change_tree(tree, rng)
+        return _join_safetensors(dump(tree, rng), rest)
+    except (ValueError, RecursionError):  # damaged or deep already
         return mutate_bytes(data, others, rng)
-    if "__metadata__" in tree and rng.random() < 0.5:
-        tree["__metadata__"] = change_tree(tree["__metadata__"], rng)
-    elif rng.random() < 0.2:
-        rest = _poisoned(rest, rng)
-    else:
-        for _ in range(rng.choice((1, 1, 2, 4))):
-            tree = change_tree(tree, rng)
-    return _join_safetensors(dump(tree, rng), rest)
 
 
 def _poisoned(data: bytes, rng: Random) -> bytes:
@@ -219,11 +238,11 @@ _COMPRESSED = 15
 
 def mutate_mat(data: bytes, others: Sequence[bytes], rng: Random) -> bytes:
     """Change the elements of a file, inside compressed ones too."""
-    choice = rng.randrange(20)
-    if choice < 5:
+    choice = rng.randrange(100)
+    if choice < 25:
         return mutate_bytes(data, others, rng)
     pieces = _split_mat(data[128:])
-    if choice == 5:
+    if choice == 25:
         bomb = zlib_bomb(rng.choice((1 << 20, BOMB)))
         pieces.insert(rng.randrange(len(pieces) + 1), Piece(b"\x0f\0\0\0", bomb))
         return data[:128] + _join_mat(pieces)
@@ -231,7 +250,7 @@ def mutate_mat(data: bytes, others: Sequence[bytes], rng: Random) -> bytes:
     body = pieces[at].body
     if pieces[at].tag[0] == _COMPRESSED:
         try:
-            inner = zlib.decompress(body)
+            inner = zlib.decompressobj().decompress(body, MAX_SIZE >> 4)
         except zlib.error:
             inner = body
         body = zlib.compress(rng.choice((_BY_ELEMENTS, mutate_bytes, _mat_fields))(inner, [inner], rng))

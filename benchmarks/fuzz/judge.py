@@ -116,7 +116,7 @@ def judge(kind: Kind, case: int, content: bytes, folder: Path, budget: Budget) -
     reset_peak()
     most = budget.seconds_for(budget.most_pixels(kind))
     start = time.process_time()
-    signal.setitimer(signal.ITIMER_PROF, most + 1)
+    signal.setitimer(signal.ITIMER_PROF, 1.2 * most)
     pixels = 0
     try:
         with warnings.catch_warnings():

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from benchmarks.fuzz.mutate import Mutator, mutate_bytes
+from benchmarks.fuzz.mutate import MAX_SIZE, Mutator, mutate_bytes
 
 __all__ = ["Believed", "Kind"]
 
@@ -51,4 +51,4 @@ class Kind:
         data = rng.choice(self.samples)
         for _ in range(rng.choice((1, 1, 1, 2, 3))):
             data = rng.choice(self.mutators)(data, self.samples, rng)
-        return data
+        return data[:MAX_SIZE]

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import TypeAlias
 
-__all__ = ["BYTES", "Mutator", "hostile_number", "mutate_bytes"]
+__all__ = ["BYTES", "MAX_SIZE", "Mutator", "hostile_number", "mutate_bytes"]
 
 Mutator: TypeAlias = Callable[[bytes, Sequence[bytes], Random], bytes]
 """File, other files of the same kind, randomness -> file."""
 
 _LIMITS = (0, 1, 2, 7, 8, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF)
-_MAX_SIZE = 1 << 25
-"""No mutator makes a file larger than this."""
+MAX_SIZE = 1 << 25
+"""Inputs are no larger, in bytes."""
 
 
 def hostile_number(rng: Random, width: int, near: int = 0) -> int:
@@ -80,7 +80,7 @@ def remove(data: bytes, _: Sequence[bytes], rng: Random) -> bytes:
 def repeat(data: bytes, _: Sequence[bytes], rng: Random) -> bytes:
     """Repeat a range of bytes."""
     start, stop = _range(data, rng)
-    times = min(1 << rng.randrange(8), _MAX_SIZE // (stop - start + 1) + 1)
+    times = min(1 << rng.randrange(8), MAX_SIZE // (stop - start + 1) + 1)
     return data[:start] + data[start:stop] * times + data[stop:]
 
 

@@ -13,7 +13,7 @@ from random import Random
 from benchmarks.fuzz.mutate import hostile_number
 from benchmarks.fuzz.pieces import Format, Piece, by_pieces
 
-__all__ = ["PICKLE", "TRAP", "mutate_pickle"]
+__all__ = ["PICKLE", "TRAP", "mutate_pickle", "numpy_pickle"]
 
 TRAP = "sprung"
 """Folder that a pickle makes in the current folder if a reader runs its code."""
@@ -38,6 +38,9 @@ _TEXTS = (
 
 
 _WITHOUT_ARGUMENT = b"012.)}]tldesuabRoQ\x81\x85\x86\x87\x8f\x90\x91\x94"
+
+
+_TEXT_OPERATIONS = b"XTUVS\x8c\x8d"
 
 
 def mutate_pickle(data: bytes, others: Sequence[bytes], rng: Random) -> bytes:
@@ -82,6 +85,8 @@ def _inside(operation: bytes, _: Sequence[bytes], rng: Random) -> bytes:
     if not operation:
         return operation
     width = len(operation) - 1
+    if operation[:1] in _TEXT_OPERATIONS and rng.random() < 0.5:
+        return _text(rng.choice(_TEXTS))
     match rng.randrange(4):
         case 0 if width in (1, 2, 4, 8):
             return operation[:1] + hostile_number(rng, width).to_bytes(width, "little")
@@ -150,6 +155,44 @@ def _doubling(levels: int) -> list[bytes]:
 
 def _text(text: bytes) -> bytes:
     return b"X" + struct.pack("<I", len(text)) + text
+
+
+def numpy_pickle(rng: Random) -> bytes:
+    """Write a dict from class to array whose dtype, shape or data are not what a pickler writes."""
+    items = b"".join(_value(rng.choice((0, 7, -1, 99, None))) + _array(rng) + b"s" for _ in range(2))
+    return b"\x80\x02}" + items + b"."
+
+
+def _array(rng: Random) -> bytes:
+    module = rng.choice((b"numpy.core.multiarray", b"numpy._core.multiarray"))
+    dtype = b"cnumpy\ndtype\n(" + _text(rng.choice(_TEXTS[1:12])) + b"K\x00K\x01tR"
+    if rng.random() < 0.6:
+        dtype += _value(_dtype_state(rng)) + b"b"
+    if rng.random() < 0.15:
+        return b"c" + module + b"\nscalar\n(" + dtype + _value(rng.randbytes(rng.choice((0, 4, 8)))) + b"tR"
+    start = b"c" + module + b"\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85" + _value(b"b") + b"tR"
+    shape = rng.choice(((2, 3), (0,), (), (1 << 40,), (1 << 62, 4), (-1, 2), (70_000, 70_000), (2.5,), None))
+    data = rng.choice((rng.randbytes(24), rng.randbytes(192), b"", [], [None] * 6, [1.5] * 6, "text", None))
+    state = (
+        b"(" + _value(rng.choice((1, 0, -1))) + _value(shape) + dtype + rng.choice((b"\x88", b"\x89", b"N"))
+    )
+    return start + state + _value(data) + b"tb"
+
+
+def _dtype_state(rng: Random) -> object:
+    """A state of a dtype: version, order, subarray, names, fields, size, alignment, flags."""
+    state: list[object] = [3, "<", None, None, None, -1, -1, 0]
+    hostile = (
+        None, 0, -1, 1, 8, 1 << 31, "<", "|", "x", ("a",), ("a", "b"), {}, {"a": (None, 0)}, (None, (2,)),
+    )  # fmt: skip
+    for _ in range(rng.randrange(4)):
+        state[rng.randrange(8)] = rng.choice(hostile)
+    return tuple(state[: rng.choice((8, 8, 8, 7, 9, 0))])
+
+
+def _value(value: object) -> bytes:
+    """Return the operations that push a plain value."""
+    return pickle.dumps(value, 2)[2:-1]
 
 
 def _stream(rng: Random) -> bytes:

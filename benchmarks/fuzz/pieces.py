@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-from benchmarks.fuzz.mutate import Mutator, mutate_bytes
+from benchmarks.fuzz.mutate import MAX_SIZE, Mutator, mutate_bytes
 
 __all__ = ["AVIF", "JP2", "JPEG", "PNG", "WEBP", "Format", "Piece", "by_pieces", "isobmff", "repeated_piece"]
 
@@ -55,7 +55,8 @@ def by_pieces(format_: Format, inside: Mutator = mutate_bytes) -> Mutator:
             case 0:
                 del pieces[at]
             case 1:
-                pieces[at:at] = [pieces[at]] * (1 << rng.randrange(6))
+                times = min(1 << rng.randrange(6), 1 + MAX_SIZE // (1 + len(pieces[at].body)))
+                pieces[at:at] = [pieces[at]] * times
             case 2:
                 pieces.insert(rng.randrange(len(pieces)), pieces.pop(at))
             case 3:
@@ -83,7 +84,8 @@ def repeated_piece(format_: Format, *tags: bytes, times: int) -> Mutator:
         last = first + 1
         while last < len(pieces) and pieces[last].tag in tags:
             last += 1
-        pieces[last:last] = pieces[first:last] * rng.randrange(1, times)
+        most = MAX_SIZE // (1 + sum(len(piece.body) for piece in pieces[first:last]))
+        pieces[last:last] = pieces[first:last] * min(rng.randrange(1, times), most)
         return format_.join(pieces)
 
     return mutate

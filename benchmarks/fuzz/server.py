@@ -1,6 +1,6 @@
 """A fork server: read inputs in children of a process that has imported everything already.
 
-Each child reads a batch and reports before and after every input. When a child dies, the input that it was
+Each child reads a batch and reports after every input. When a child dies, the input that it was
 at is read again, alone. If that child survives, the shortest run of inputs before it that makes it die is
 found by bisecting.
 """
@@ -13,6 +13,7 @@ import shutil
 import signal
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -59,10 +60,8 @@ class _Child:
     reports: int
     """File descriptor of its reports."""
     batch: Batch
-    current: int | None = None
-    """The case that it is at."""
     done: int = 0
-    """How many cases of the batch are done."""
+    """How many cases of the batch are done; it is at the next one."""
     heard: float = field(default_factory=time.monotonic)
     """When it last reported."""
     text: bytes = b""
@@ -154,8 +153,8 @@ class Server:
                     if not self._listen(child, lambda _, outcome: outcomes.append(outcome)):
                         break
         died = _death(child)
-        if died and child.current is not None:
-            outcomes.append(Outcome(child.current, TIME if child.hung or "SIGPROF" in died else CRASH, died))
+        if child.done < len(cases):
+            outcomes.append(Outcome(cases[child.done], _verdict(child, died), died))
         return outcomes
 
     def _start(self, batch: Batch, folder: Path, others: Sequence[int]) -> _Child:
@@ -167,6 +166,8 @@ class Server:
                     os.close(descriptor)
                 self._work(batch, folder, sending)
                 os._exit(0)
+            except BaseException:
+                os.write(sending, f"!{json.dumps(traceback.format_exc())}\n".encode())
             finally:
                 os._exit(99)
         os.close(sending)
@@ -188,7 +189,6 @@ class Server:
         limit_process(kind, self._budget)
         for case in batch.cases:
             content = kind.input(self._seed, batch.name, case)
-            os.write(sending, f"{case}\n".encode())
             outcome = judge(kind, case, content, folder, self._budget)
             os.write(sending, json.dumps(asdict(outcome)).encode() + b"\n")
 
@@ -200,26 +200,23 @@ class Server:
         for line in lines:
             if line.startswith(b"{"):
                 report(child.batch.name, Outcome(**json.loads(line)))
-                child.current, child.done = None, child.done + 1
-            else:
-                child.current = int(line)
+                child.done += 1
+            elif line:
+                raise RuntimeError(f"The harness failed at {child.batch}:\n{json.loads(line[1:])}")
         return bool(received)
 
     def _buried(self, child: _Child, report: Callable[[str, Outcome], None]) -> Batch:
         """Report why a child died, if it did. Returns the cases that it has not done."""
         died = _death(child)
         rest = child.batch.cases[child.done :]
-        if not died:
-            return Batch(child.batch.name, ())
-        if child.current is None:
-            raise RuntimeError(f"A child died between two inputs of {child.batch.name} ({died}).")
-        report(child.batch.name, self._found_again(child, died))
+        if rest:
+            report(child.batch.name, self._found_again(child, died))
         return Batch(child.batch.name, rest[1:])
 
     def _found_again(self, child: _Child, died: str) -> Outcome:
         """Read the input that a child died of alone, or after as few others as possible."""
         case, name = child.batch.cases[child.done], child.batch.name
-        verdict = TIME if child.hung or "SIGPROF" in died else CRASH
+        verdict = _verdict(child, died)
         if child.hung:  # to hang again would take as long
             return Outcome(case, verdict, f"no answer in {self._patience:.0f} s")
         alone = self.run_alone(name, [case])[-1]
@@ -235,9 +232,14 @@ class Server:
 
 
 def _death(child: _Child) -> str:
-    """Wait for a child; return how it died, "" if it did not."""
+    """Wait for a child and return how it ended."""
     os.close(child.reports)
     _, status = os.waitpid(child.pid, 0)
     if os.WIFSIGNALED(status):
         return signal.Signals(os.WTERMSIG(status)).name
-    return "" if os.WEXITSTATUS(status) == 0 else f"exit code {os.WEXITSTATUS(status)}"
+    return f"exit code {os.WEXITSTATUS(status)}"
+
+
+def _verdict(child: _Child, died: str) -> str:
+    """Whether a dead child took too long or crashed."""
+    return TIME if child.hung or died == "SIGPROF" else CRASH

@@ -34,11 +34,11 @@ def mutate_json(data: bytes, others: Sequence[bytes], rng: Random) -> bytes:
         return mutate_bytes(data, others, rng)
     try:
         tree = json.loads(data)
-    except ValueError:
+        for _ in range(rng.choice((1, 1, 1, 2, 4))):
+            tree = change_tree(tree, rng)
+        return dump(tree, rng)
+    except (ValueError, RecursionError):  # damaged or deep already
         return mutate_bytes(data, others, rng)
-    for _ in range(rng.choice((1, 1, 1, 2, 4))):
-        tree = change_tree(tree, rng)
-    return dump(tree, rng)
 
 
 def dump(tree: object, rng: Random) -> bytes:
@@ -92,7 +92,7 @@ def _inside(value: Any, rng: Random) -> Any:  # noqa: ANN401
     if isinstance(value, str) and value[:1] in "[{0123456789tf" and rng.random() < 0.5:
         try:
             return dump(change_tree(json.loads(value), rng), rng).decode()
-        except ValueError:
+        except (ValueError, RecursionError):
             return rng.choice(_VALUES)
     return rng.choice(_VALUES)
 
