@@ -113,9 +113,9 @@ build/students/installed: pyproject.toml constraints.txt
 	$(subst $(BIN),build/students/bin,$(PIP)) -e ".[test,students,export]"
 	touch $@
 
-build/floors/installed: .venv/installed pyproject.toml constraints.txt
+build/floors/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv build/floors
-	$(BIN)/python -m benchmarks.floors > build/floors/constraints.txt
+	$(PYTHON) -m benchmarks.floors > build/floors/constraints.txt
 	$(subst $(BIN),build/floors/bin,$(subst -c constraints.txt,-c build/floors/constraints.txt,$(PIP))) \
 		-e ".[coco]" pytest beartype hypothesis
 	touch $@

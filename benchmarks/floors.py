@@ -1,12 +1,13 @@
 """The lowest versions that pyproject.toml allows, as a constraints file for pip: `make floors`.
 
-    python -m benchmarks.floors > floors.txt
+    python -m benchmarks.floors [--torch] > constraints.txt
 
-Every dependency with a lower bound (`>=`) is pinned to it, those of the `coco` extra too; torch is not: its
-floor has no CPU build for every Python, and CI installs it in a job of its own. All other packages keep their
-version of constraints.txt, so that a failure is a floor's.
+Every dependency with a lower bound (`>=`), also those of the `coco` extra, is pinned to it; torch only with
+`--torch`, since its old builds are large and not on every index. All other packages keep their version of
+constraints.txt, so that a failure is a floor's.
 """
 
+import argparse
 import re
 import sys
 import tomllib
@@ -16,7 +17,6 @@ from pathlib import Path
 __all__ = ["constraints", "floors"]
 
 ROOT = Path(__file__).parents[1]
-NOT_LOWERED = ("torch",)
 
 
 def floors(requirements: Iterable[str]) -> dict[str, str]:
@@ -30,24 +30,35 @@ def floors(requirements: Iterable[str]) -> dict[str, str]:
     return {match[1]: match[2] for match in found if match}
 
 
-def constraints(pyproject: str, pins: str) -> str:
+def constraints(pyproject: str, pins: str, *, torch: bool = False) -> str:
     """Return the lines of a constraints file: floors, and the pins of all other packages.
 
     Args:
         pyproject: text of pyproject.toml.
         pins: text of constraints.txt.
+        torch: whether torch gets its floor too.
     """
     project = tomllib.loads(pyproject)["project"]
     lowest = floors([*project["dependencies"], *project["optional-dependencies"]["coco"]])
-    lowest = {name: version for name, version in lowest.items() if name not in NOT_LOWERED}
-    kept = [line for line in pins.splitlines() if line and line.split("==")[0] not in lowest]
+    if not torch:
+        del lowest["torch"]
+    # Packages that only others need, such as click, are left to pip: their pins may not fit the floors.
+    named = _names([*project["dependencies"], *project["optional-dependencies"]["test"]]) - lowest.keys()
+    kept = [line for line in pins.splitlines() if line.split("==")[0] in named]
     return "\n".join([*(f"{name}=={version}" for name, version in lowest.items()), *kept, ""])
+
+
+def _names(requirements: Iterable[str]) -> set[str]:
+    return {re.split(r"[^\w.-]", requirement)[0] for requirement in requirements}
 
 
 def main() -> None:
     """Print the constraints file."""
-    texts = ((ROOT / name).read_text(encoding="utf-8") for name in ("pyproject.toml", "constraints.txt"))
-    sys.stdout.write(constraints(*texts))
+    parser = argparse.ArgumentParser(description="The lowest versions that pyproject.toml allows")
+    parser.add_argument("--torch", action="store_true", help="lower torch too")
+    options = parser.parse_args()
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("pyproject.toml", "constraints.txt")]
+    sys.stdout.write(constraints(texts[0], texts[1], torch=options.torch))
 
 
 if __name__ == "__main__":

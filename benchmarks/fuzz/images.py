@@ -217,17 +217,31 @@ def _jpeg_kind() -> Kind:
         for options in ({}, {"progressive": True}, {"exif": _EXIF}, {"subsampling": 0, "quality": 95})
     ]
     samples.append(_saved("JPEG", "RGB", restart_marker_blocks=1))
-    scans = repeated_piece(JPEG, b"\xff\xda", b"\xff\xc4", b"", times=300)
-    return _kind(samples, mutate_bytes, by_pieces(JPEG), by_pieces(JPEG), by_pieces(JPEG), _jpeg_size, scans)
+    pieces = by_pieces(JPEG)
+    return _kind(samples, mutate_bytes, pieces, pieces, pieces, _jpeg_size, _jpeg_scans)
+
+
+_SCANS = repeated_piece(JPEG, b"\xff\xda", b"\xff\xc4", b"", times=300)
+
+
+def _jpeg_scans(data: bytes, others: Sequence[bytes], rng: Random) -> bytes:
+    """Repeat scans, seldom of a large image: a decoder goes through all its pixels for each."""
+    repeated = _SCANS(data, others, rng)
+    return _jpeg_claim(repeated, 3_000, 3_000) if rng.random() < 0.04 else repeated
 
 
 def _jpeg_size(data: bytes, _: Sequence[bytes], rng: Random) -> bytes:
-    """Claim another size or number of channels."""
+    """Claim another size."""
+    width, height = _claimed_size(rng)
+    return _jpeg_claim(data, width & 0xFFFF, height & 0xFFFF)
+
+
+def _jpeg_claim(data: bytes, width: int, height: int) -> bytes:
     pieces = JPEG.split(data)
     for at, piece in enumerate(pieces):
         if piece.tag[1:2] in (b"\xc0", b"\xc1", b"\xc2"):
-            width, height = (side & 0xFFFF for side in _claimed_size(rng))
-            pieces[at] = Piece(piece.tag, piece.body[:1] + struct.pack(">HH", height, width) + piece.body[5:])
+            size = struct.pack(">HH", height, width)
+            pieces[at] = Piece(piece.tag, piece.body[:1] + size + piece.body[5:])
     return JPEG.join(pieces)
 
 
@@ -241,9 +255,27 @@ def _webp_kind() -> Kind:
     file = io.BytesIO()
     frames[0].save(file, "WEBP", save_all=True, append_images=frames[1:])
     samples.append(file.getvalue())
+    samples.append(WEBP.join([_webp_claim(40, 30)]))
     sizes = _field((24, 3), (27, 3), (26, 2), (28, 2), (21, 4), order="little")
     frames_repeated = repeated_piece(WEBP, b"ANMF", times=500)
-    return _kind(samples, mutate_bytes, by_pieces(WEBP), by_pieces(WEBP), sizes, frames_repeated)
+    return _kind(samples, mutate_bytes, by_pieces(WEBP), by_pieces(WEBP), sizes, frames_repeated, _webp_size)
+
+
+def _webp_claim(width: int, height: int) -> Piece:
+    """The chunk of a lossless image that ends after its size."""
+    return Piece(b"VP8L", b"\x2f" + ((width - 1) | (height - 1) << 14).to_bytes(4, "little") + bytes(9))
+
+
+def _webp_size(data: bytes, _: Sequence[bytes], rng: Random) -> bytes:
+    """Claim another size, seldom with more pixels than may be read; libwebp allocates them on opening."""
+    width, height = (max(side, 1) for side in _claimed_size(rng))
+    if rng.random() < 0.02:
+        width, height = 13_000, 13_000
+    if rng.random() < 0.5:
+        return WEBP.join([_webp_claim(min(width, 16_384), min(height, 16_384))])
+    pieces = WEBP.split(data)
+    canvas = (width - 1).to_bytes(4, "little")[:3] + (height - 1).to_bytes(4, "little")[:3]
+    return WEBP.join([Piece(b"VP8X", rng.choice((b"\0\0\0\0", b"\2\0\0\0")) + canvas), *pieces])
 
 
 def _tiff_kind() -> Kind:

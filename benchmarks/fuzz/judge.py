@@ -133,7 +133,8 @@ def judge(kind: Kind, case: int, content: bytes, folder: Path, budget: Budget) -
     except MemoryError as error:
         verdict, detail = MEMORY, _described(error)
     except BaseException as error:
-        verdict, detail = FOREIGN, _described(error)
+        detail = _described(error)
+        verdict = MEMORY if "can't allocate memory" in detail else FOREIGN  # torch raises a RuntimeError
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
     seconds = time.process_time() - start

@@ -120,7 +120,7 @@ def _operations(rng: Random) -> list[bytes]:
         [b"J" + hostile_number(rng, 4).to_bytes(4, "little")],
         [b"K" + rng.randbytes(1)],
         [b"\x8a" + (width := rng.choice((1, 8, 255))).to_bytes(1, "little") + rng.randbytes(width)],
-        [b"\x8b" + struct.pack("<I", 1_000_000) + rng.randbytes(64) * 15625],
+        [b"\x8b" + struct.pack("<I", 3_000_000) + rng.randbytes(64) * 46_875],
         [b"I" + b"7" * rng.choice((3, 5000)) + b"\n"],
         [b"G" + rng.randbytes(8)],
         [b"j" + hostile_number(rng, 4).to_bytes(4, "little")],

@@ -5,6 +5,7 @@ at is read again, alone. If that child survives, the shortest run of inputs befo
 found by bisecting.
 """
 
+import faulthandler
 import gc
 import json
 import os
@@ -185,6 +186,7 @@ class Server:
         nowhere = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):  # libraries in C print what they think of damaged files
             os.dup2(nowhere, standard)
+        faulthandler.disable()
         signal.signal(signal.SIGPROF, signal.SIG_DFL)
         limit_process(kind, self._budget)
         for case in batch.cases:

@@ -89,7 +89,7 @@ def _change(at: Any, key: Any, rng: Random) -> None:  # noqa: ANN401
 
 
 def _inside(value: Any, rng: Random) -> Any:  # noqa: ANN401
-    if isinstance(value, str) and value[:1] in "[{0123456789tf" and rng.random() < 0.5:
+    if isinstance(value, str) and value[:1] in "[{0123456789tf" and rng.random() < 0.8:
         try:
             return dump(change_tree(json.loads(value), rng), rng).decode()
         except (ValueError, RecursionError):

@@ -4,6 +4,7 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -45,6 +46,7 @@ def made(write: Callable[[Path], None]) -> bytes:
         return (Path(folder) / "file").read_bytes()
 
 
+@cache
 def _tiny_clip(*, whole: bool) -> dict[str, Tensor]:
     """A CLIP of one block per tower; `whole`: with CLIP's vocabulary, so that it loads (6 MB).
 
@@ -56,6 +58,19 @@ def _tiny_clip(*, whole: bool) -> dict[str, Tensor]:
     towers = {"visual.": Vision(shape, ACTIVATIONS["gelu"]), "": Text(shape, ACTIVATIONS["gelu"])}
     tensors = {
         prefix + name: (0.02 * torch.randn(tensor.shape)).half()
+        for prefix, tower in towers.items()
+        for name, tensor in tower.state_dict().items()
+    }
+    return {**tensors, "logit_scale": torch.tensor(4.6)}
+
+
+def _stretched_clip() -> dict[str, Tensor]:
+    """A CLIP of 1.5 GB in a file of a few kilobytes: each tensor repeats one number (its strides are 0)."""
+    shape = Geometry(1024, 12, 16, 16, 2, 8, 1024, 12, 16, 49408, 77)
+    with torch.device("meta"):
+        towers = {"visual.": Vision(shape, ACTIVATIONS["gelu"]), "": Text(shape, ACTIVATIONS["gelu"])}
+    tensors = {
+        prefix + name: torch.zeros(1).expand(tensor.shape)
         for prefix, tower in towers.items()
         for name, tensor in tower.state_dict().items()
     }
@@ -98,16 +113,22 @@ def _is_finite(number: float) -> bool:
     return abs(number) < float("inf")
 
 
-def _clip_kind(write: Callable[[dict[str, Tensor]], bytes], *mutators: Mutator) -> Kind:
+def _clip_kind(
+    write: Callable[[dict[str, Tensor]], bytes], *mutators: Mutator, stretched: bool = True
+) -> Kind:
     # Most inputs come from the small file, which is quicker to damage, write and read.
     small, whole = write(_tiny_clip(whole=False)), write(_tiny_clip(whole=True))
-    return Kind((small, small, small, small, whole), _read_clip, mutators, "weights.pt")
+    samples = [small, small, small, small, whole]
+    if stretched:
+        samples.append(write(_stretched_clip()))
+    return Kind(samples, _read_clip, mutators, "weights.pt")
 
 
 def _safetensors_kind() -> Kind:
     return _clip_kind(
         lambda tensors: safetensors_bytes(tensors, {"activation": "gelu", "mean": "0.5,0.5,0.5"}),
         mutate_safetensors,
+        stretched=False,  # the format has no strides
     )
 
 
