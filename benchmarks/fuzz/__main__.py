@@ -8,6 +8,7 @@ line for each in failures.jsonl. The exit code is 1 if there are any.
 """
 
 import argparse
+import gc
 import json
 import sys
 import time
@@ -142,6 +143,8 @@ def main() -> int:
     }
     tallies = {name: Tally() for name in counts}
     options.out.mkdir(parents=True, exist_ok=True)
+    gc.collect()
+    gc.freeze()  # children would copy the memory of every object that their collectors visit
     start = time.monotonic()
     with (options.out / "failures.jsonl").open("w", encoding="utf-8") as log:
 

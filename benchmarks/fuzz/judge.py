@@ -1,6 +1,5 @@
 """Read one input in this process and judge what happened, under a budget of memory and processor time."""
 
-import gc
 import resource
 import shutil
 import signal
@@ -149,7 +148,6 @@ def judge(kind: Kind, case: int, content: bytes, folder: Path, budget: Budget) -
         verdict, detail = ESCAPED, f"written: {', '.join(sorted(written)[:3])}"
         for name in written:
             _remove(folder / name)
-    gc.collect(0)
     return Outcome(case, verdict, detail[:600], memory, seconds)
 
 

@@ -13,7 +13,7 @@ from random import Random
 from benchmarks.fuzz.mutate import hostile_number
 from benchmarks.fuzz.pieces import Format, Piece, by_pieces
 
-__all__ = ["PICKLE", "TRAP", "mutate_pickle", "numpy_pickle"]
+__all__ = ["PICKLE", "TRAP", "mutate_pickle", "numpy_pickle", "trapped"]
 
 TRAP = "sprung"
 """Folder that a pickle makes in the current folder if a reader runs its code."""
@@ -49,7 +49,7 @@ def mutate_pickle(data: bytes, others: Sequence[bytes], rng: Random) -> bytes:
     if choice == 0:
         return _stream(rng)
     if choice == 1:
-        return _trapped(data, rng)
+        return trapped(data, rng)
     if choice == 2:
         pieces = PICKLE.split(data)
         for _ in range(rng.randrange(1, 4)):
@@ -202,7 +202,7 @@ def _stream(rng: Random) -> bytes:
     return b"".join(operations) + b"."
 
 
-def _trapped(data: bytes, rng: Random) -> bytes:
+def trapped(data: bytes, rng: Random) -> bytes:
     """Put a call of `os.mkdir` in a pickle."""
     module = rng.choice((b"os", b"posix"))
     call = b"c" + module + b"\nmkdir\n(" + _text(TRAP.encode()) + b"tR0"

@@ -7,7 +7,7 @@ import pickle
 import struct
 import zlib
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,8 +25,7 @@ from benchmarks.fuzz.archives import (
 from benchmarks.fuzz.kind import Believed, Kind
 from benchmarks.fuzz.mutate import mutate_bytes
 from benchmarks.fuzz.values import mutate_json, mutate_toml
-from benchmarks.fuzz.weights import all_finite, made
-from tagmask.clip.load import Clip, load
+from benchmarks.fuzz.weights import all_finite, made, miniature
 from tagmask.data.instances import open_coco
 from tagmask.data.lists import read_tags
 from tagmask.data.mat_file import read_array
@@ -224,14 +223,9 @@ def _only_file(folder: Path) -> tuple[str, bytes]:
     return file.relative_to(folder).as_posix(), file.read_bytes()
 
 
-@cache
-def _miniature() -> Clip:
-    return load("miniature", device="cpu")
-
-
 def _text_cache_kind() -> Kind:
     """An entry that is damaged must give the same features as none."""
-    clip = _miniature()
+    clip = miniature()
 
     def features(home: Path) -> torch.Tensor:
         before = os.environ.get("TAGMASK_HOME")

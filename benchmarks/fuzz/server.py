@@ -6,7 +6,6 @@ found by bisecting.
 """
 
 import faulthandler
-import gc
 import json
 import os
 import selectors
@@ -100,8 +99,6 @@ class Server:
             report: called with the kind's name and the outcome of each input.
             until: no batch is started after this time (`time.monotonic`).
         """
-        gc.collect()
-        gc.freeze()  # children would copy the memory of every object that their collectors visit
         waiting, later = iter(work), list[Batch]()
         children: dict[int, _Child] = {}
         with selectors.DefaultSelector() as selector, ExitStack() as stack:

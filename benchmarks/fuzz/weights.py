@@ -20,14 +20,14 @@ from benchmarks.fuzz.kind import Believed, Kind
 from benchmarks.fuzz.mutate import Mutator, mutate_bytes
 from benchmarks.fuzz.pickles import mutate_pickle
 from benchmarks.fuzz.values import mutate_json
-from tagmask.clip.load import load
+from tagmask.clip.load import Clip, load
 from tagmask.clip.model import ACTIVATIONS, Text, Vision
 from tagmask.clip.state_dict import Geometry
 from tagmask.weak.students.catalogue import build_student
 from tagmask.weak.students.student_file import StudentCard, TrainedStudent, load_student, save_student
-from tagmask.weak.training_state import read_training_state, write_training_state
+from tagmask.weak.training_state import read_training_state
 
-__all__ = ["WEIGHTS", "all_finite", "made"]
+__all__ = ["WEIGHTS", "all_finite", "made", "miniature"]
 
 
 def all_finite(tensors: Mapping[str, Tensor]) -> None:
@@ -101,6 +101,12 @@ def _scripted(tensors: Mapping[str, Tensor]) -> bytes:
     return file.getvalue()
 
 
+@cache
+def miniature() -> Clip:
+    """The bundled model. Loading it imports what loading needs: once, here, and not in every child."""
+    return load("miniature", device="cpu")
+
+
 def _read_clip(path: Path) -> int:
     clip = load(path, device="cpu")
     all_finite({**clip.vision.state_dict(), **clip.text.state_dict()})
@@ -116,9 +122,10 @@ def _is_finite(number: float) -> bool:
 def _clip_kind(
     write: Callable[[dict[str, Tensor]], bytes], *mutators: Mutator, stretched: bool = True
 ) -> Kind:
+    miniature()
     # Most inputs come from the small file, which is quicker to damage, write and read.
     small, whole = write(_tiny_clip(whole=False)), write(_tiny_clip(whole=True))
-    samples = [small, small, small, small, whole]
+    samples = [whole, small, small, small, small]
     if stretched:
         samples.append(write(_stretched_clip()))
     return Kind(samples, _read_clip, mutators, "weights.pt")
@@ -148,6 +155,7 @@ def _torchscript_kind() -> Kind:
 
 def _config_kind() -> Kind:
     """The config of an open_clip folder, beside weights that fit it."""
+    miniature()
     config = {
         "model_cfg": {
             "embed_dim": 8,
@@ -168,6 +176,7 @@ def _config_kind() -> Kind:
 
 def _shards_kind() -> Kind:
     """The index of a Hugging Face folder's shards, beside one of them."""
+    miniature()
     names = {f"text_model.encoder.layers.{i}.layer_norm1.weight": "model-00001.safetensors" for i in range(3)}
     index = {"metadata": {"total_size": 8}, "weight_map": names}
     towers = {
@@ -213,18 +222,18 @@ def _student_kind() -> Kind:
 def _checkpoint_kind() -> Kind:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    optimiser = torch.optim.AdamW(net.parameters())
-    net(torch.zeros(2, 3, 5, 5)).sum().backward()
-    optimiser.step()
+    moments = {"step": torch.tensor(3.0), "exp_avg": torch.zeros(4, 3, 3, 3)}
+    # As `write_training_state` does; an optimiser would import torch's compiler, which takes seconds.
+    optimiser = {"state": {0: moments}, "param_groups": [{"lr": 1e-3, "betas": (0.9, 0.999), "params": [0]}]}
+    state = {"step": 3, "model": net.state_dict(), "optimiser": optimiser}
 
     def read(path: Path) -> int:
-        state = read_training_state(path)
-        if state is not None:
-            all_finite({name: value for name, value in state.model.items() if isinstance(value, Tensor)})
+        found = read_training_state(path)
+        if found is not None:
+            all_finite({name: value for name, value in found.model.items() if isinstance(value, Tensor)})
         return 0
 
-    content = made(lambda path: write_training_state(path, 3, net, optimiser))
-    return Kind((content,), read, (mutate_zip,), "checkpoint.pt")
+    return Kind((_torch_saved(state, zipped=True),), read, (mutate_zip,), "checkpoint.pt")
 
 
 WEIGHTS: Mapping[str, Callable[[], Kind]] = {

@@ -1,6 +1,7 @@
 """The harness of `make fuzz`, with readers that do what no reader may: each is caught."""
 
 import os
+import pickle
 import signal
 import sys
 import time
@@ -14,6 +15,7 @@ if sys.platform != "linux":
 
 from benchmarks.fuzz.judge import Budget, Outcome
 from benchmarks.fuzz.kind import Believed, Kind
+from benchmarks.fuzz.pickles import trapped
 from benchmarks.fuzz.server import Server, batches
 
 from tagmask.errors import InputError
@@ -120,6 +122,16 @@ def test_each_fault_is_caught(read: Callable[[Path], int], verdict: str, detail:
     (found,) = outcomes(read)
     assert found.verdict == verdict, found
     assert detail in found.detail
+
+
+def test_code_that_runs_is_seen() -> None:
+    def unpickles(path: Path) -> int:
+        pickle.loads(path.read_bytes())
+        return 0
+
+    kind = Kind((pickle.dumps({"a": [1]}),), unpickles, (lambda data, _, rng: trapped(data, rng),))
+    verdicts = {Server({"kind": kind}).run_alone("kind", [case])[-1].verdict for case in range(8)}
+    assert "escaped" in verdicts
 
 
 def test_a_hanging_reader_is_killed() -> None:
