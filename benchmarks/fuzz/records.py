@@ -6,9 +6,10 @@ import os
 import pickle
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -84,6 +85,28 @@ def _cams_npz_kind() -> Kind:
 # -- Annotations ---------------------------------------------------------------------------------------------
 
 
+_COORDINATES = (0, 1, 8, 8.5, 12, 16, -1, -5e8, 5e8, 1e9, 2**31, 1e18, 1e300, float("nan"), float("inf"))
+
+
+def _hostile_regions(data: bytes, others: Sequence[bytes], rng: Random) -> bytes:
+    """Give annotations polygons and run lengths that are valid JSON, and images other sizes."""
+    try:
+        tree = json.loads(data)
+        for entry in rng.choices(tree["annotations"], k=2):
+            polygon = [rng.choice(_COORDINATES) for _ in range(rng.choice((4, 6, 6, 7, 8, 200)))]
+            counts = [rng.choice((0, 1, -1, 20, 172, 192, 2**31, 2**63)) for _ in range(rng.randrange(5))]
+            size = [rng.choice((12, 16, 0, -1, 2**31)) for _ in range(2)]
+            text = rng.choice(("", "0", "o" * 50, "d05W5", "~~", "é", "d05W5" * 9_000))
+            runs = {"size": size, "counts": rng.choice((counts, text))}
+            entry["segmentation"] = rng.choice(([polygon], [polygon] * 300, runs))
+        if rng.random() < 0.3:
+            image = rng.choice(tree["images"])
+            image[rng.choice(("height", "width"))] = rng.choice((0, -1, 1.5, 65_536, 2**31, 2**63))
+        return json.dumps(tree).encode()
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):  # damaged already
+        return mutate_json(data, others, rng)
+
+
 def _coco_kind() -> Kind:
     height, width = 12, 16
     counts = "d05W5"  # 20, 5, 167
@@ -127,7 +150,8 @@ def _coco_kind() -> Kind:
 
     beside = {f"val2017/{i}.jpg": image.getvalue() for i in (1, 2, 3)}
     content = json.dumps(whole).encode()
-    return Kind((content,), read, (mutate_json,), "annotations/instances_val2017.json", beside)
+    mutators = (mutate_json, mutate_json, _hostile_regions)
+    return Kind((content,), read, mutators, "annotations/instances_val2017.json", beside)
 
 
 def _tags_kind() -> Kind:
