@@ -100,10 +100,17 @@ def read_text(path: str | os.PathLike[str], what: str, advice: str, limit: int =
 
 
 def _read(file: BinaryIO, limit: int, path: str | os.PathLike[str]) -> bytes:
-    data = file.read(limit + 1) or b""
-    if len(data) > limit:
-        raise UnfitFileError(errno.EFBIG, f"it has more than {limit / 1e6:g} MB", os.fspath(path))
-    return data
+    # Block by block: a single read allocates as much as it is allowed to read.
+    data = bytearray()
+    while block := file.read(min(_BLOCK, limit + 1 - len(data))):
+        data += block
+        if len(data) > limit:
+            raise UnfitFileError(errno.EFBIG, f"it has more than {limit / 1e6:g} MB", os.fspath(path))
+    return bytes(data)
+
+
+_BLOCK = 1 << 20
+"""Bytes."""
 
 
 def _is_stream(path: Path) -> bool:

@@ -18,11 +18,11 @@ from typing import Any, Final
 import torch
 from torch import UntypedStorage
 
-from tagmask.clip.tensor_pickle import DTYPES, Record, TensorUnpickler
-from tagmask.clip.zip_records import GET_AGAIN, MAX_PICKLE_BYTES, Records, map_file
+from tagmask.clip.tensor_pickle import DTYPES, OtherTensor, Record, TensorUnpickler, View
+from tagmask.clip.zip_records import GET_AGAIN, MAX_PICKLE_BYTES, Records, map_file, open_zip
 from tagmask.errors import WeightsError
 
-__all__ = ["Storages", "read_legacy", "read_zipped"]
+__all__ = ["Storages", "read_legacy", "read_saved", "read_zipped"]
 
 _MAGIC: Final = 0x1950A86A20F9469CFC6C
 _VERSION: Final = 1001
@@ -30,6 +30,36 @@ _MAX_STORAGES: Final = 100_000
 
 Storages = dict[str, UntypedStorage]
 """The bytes of each record, by its key."""
+
+
+def read_saved(path: Path) -> object:
+    """Read a zip of torch.save whole, with a copy of every tensor; containers may be nested.
+
+    Raises:
+        WeightsError: a damaged record, tensors larger than the file, or one that is not plain.
+        Exception: any error of the zip or the pickle reader on damaged bytes or other globals.
+    """
+    with open_zip(path) as archive:
+        root = next((name.split("/")[0] for name in archive.namelist() if name.endswith("/data.pkl")), "")
+        value, storages = read_zipped(path, archive, root)
+    left = 2 * path.stat().st_size
+
+    def copied(value: object) -> object:
+        nonlocal left
+        if isinstance(value, OtherTensor):
+            raise WeightsError(f"{path} holds a tensor that is {value.kind}, not a plain one.")
+        if isinstance(value, View):
+            left -= value.nbytes
+            if left < 0:
+                raise WeightsError(f"{path} was tampered with: its tensors claim more bytes than it has.")
+            return value.tensor(storages[value.record.key]).clone()
+        if isinstance(value, dict):
+            return {key: copied(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(map(copied, value))
+        return value
+
+    return copied(value)
 
 
 def read_zipped(path: Path, archive: zipfile.ZipFile, root: str) -> tuple[object, Storages]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tagmask.clip.finite import check_finite
+from tagmask.clip.torch_save import read_saved
 from tagmask.errors import WeightsError
 from tagmask.files import atomic_open
 from tagmask.printable import shortened
@@ -80,7 +81,7 @@ def read_training_state(path: Path) -> TrainingState | None:
     if not path.exists():
         return None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state: Any = read_saved(path)
         step, model, optimiser = int(state["step"]), dict(state["model"]), dict(state["optimiser"])
     except Exception as error:  # damage shows as errors of any kind
         reason = shortened(str(error), 200)
