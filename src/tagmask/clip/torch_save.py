@@ -44,6 +44,8 @@ def read_saved(path: Path) -> object:
         value, storages = read_zipped(path, archive, root)
     left = 2 * path.stat().st_size
 
+    copies: dict[int, object] = {}  # of containers, which may be in many others
+
     def copied(value: object) -> object:
         nonlocal left
         if isinstance(value, OtherTensor):
@@ -53,11 +55,14 @@ def read_saved(path: Path) -> object:
             if left < 0:
                 raise WeightsError(f"{path} was tampered with: its tensors claim more bytes than it has.")
             return value.tensor(storages[value.record.key]).clone()
-        if isinstance(value, dict):
-            return {key: copied(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return type(value)(map(copied, value))
-        return value
+        if not isinstance(value, dict | list | tuple):
+            return value
+        if id(value) not in copies:
+            if isinstance(value, dict):
+                copies[id(value)] = {key: copied(item) for key, item in value.items()}
+            else:
+                copies[id(value)] = type(value)(map(copied, value))
+        return copies[id(value)]
 
     return copied(value)
 

@@ -106,7 +106,10 @@ def read_recipe(path: str | os.PathLike[str], settings_of: Callable[[str], objec
     variant.update({name: value for name, value in values.items() if name in of_method})
     rest = {"name": method, **{name: value for name, value in values.items() if name not in of_method}}
     rest["thresholds"] = _thresholds(path, thresholds, lines)
-    return TagRecipe(variant=type(defaults)(**variant), **cast(Any, rest))
+    try:
+        return TagRecipe(variant=type(defaults)(**variant), **cast(Any, rest))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _parse(path: Path) -> dict[str, object]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from tagmask.errors import InputError
+from tagmask.printable import shortened
 from tagmask.reading import read_text
 from tagmask.settings.parse import SETTINGS_LIMIT, fit_value, parse_toml, parse_value
 from tagmask.weak.config import TrainConfig
@@ -80,7 +81,7 @@ def _read(source: str) -> Mapping[str, Any]:
         similar = get_close_matches(source, shipped_configs(), n=1)
         hint = f"Did you mean {similar[0]}? " if similar else ""
         raise InputError(
-            f"There is no configuration {source}. {hint}"
+            f"There is no configuration {shortened(source)}. {hint}"
             f"Give a TOML file, or one of {', '.join(shipped_configs())}."
         )
     text = read_text(source, "The configuration", "Give a TOML file.", SETTINGS_LIMIT)
@@ -96,7 +97,10 @@ def _from_table(table: Mapping[str, Any], source: str, bases: tuple[str, ...]) -
     base = table.get("base", "")
     if not isinstance(base, str) or base in bases:
         raise InputError(f"base in {source} is {base!r}. Give the name or path of another configuration.")
-    config = _from_table(_read(base), base, (*bases, base)) if base else TrainConfig()
+    try:
+        config = _from_table(_read(base), base, (*bases, base)) if base else TrainConfig()
+    except InputError as error:
+        raise InputError(f"base in {source}: {error}") from error
     parts = {field.name: getattr(config, field.name) for field in fields(config)}
     for part, values in table.items():
         if part == "base":

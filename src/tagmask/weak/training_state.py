@@ -88,7 +88,27 @@ def read_training_state(path: Path) -> TrainingState | None:
         raise WeightsError(
             f"{path} cannot be read as a checkpoint: {reason}. Remove its folder to start over."
         ) from error
+    check_finite(_tensors(state), path)
     return TrainingState(step, model, optimiser)
+
+
+def _tensors(saved: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """Find the tensors of nested dicts, by dotted names; of a dict that is in several, once."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+
+    def search(values: Mapping[Any, Any], name: str) -> None:
+        if id(values) in seen:
+            return
+        seen.add(id(values))
+        for key, value in values.items():
+            if isinstance(value, Tensor):
+                found[f"{name}{key}"] = value
+            elif isinstance(value, dict):
+                search(value, f"{name}{key}.")
+
+    search(saved, "")
+    return found
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
