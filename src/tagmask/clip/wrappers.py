@@ -48,7 +48,7 @@ def without_wrappers(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Ten
 
 
 def only_clip(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Select the CLIP in a larger model, by its own names; all tensors if there is none inside.
+    """Select the CLIP in a larger model, by its own names; all tensors if it holds none.
 
     Raises:
         WeightsError: there are several, such as a student and its teacher.

@@ -112,7 +112,11 @@ def _from_matlab(source: Path, name: str, meaning: Mapping[int, int]) -> bytes:
     labels = table[np.where(known, values, len(table) - 1).astype(np.int64)]
     if labels.min() < 0:
         unknown = values[labels < 0].flat[0]
-        raise ImageError(f"{source} has the unknown label {unknown}. The data set has {len(meaning)} labels.")
+        whole = np.isfinite(unknown) and unknown == np.floor(unknown)
+        raise ImageError(
+            f"{source} has the unknown label {int(unknown) if whole else unknown}. "
+            f"The data set has {len(meaning)} labels."
+        )
     return _png(lambda: labels)
 
 
