@@ -6,9 +6,11 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 BIN := .venv/bin
+FLOORS := tests/test_images.py tests/test_masks.py tests/test_api.py tests/data tests/clip tests/dense tests/papers \
+	tests/variants tests/cli
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test speed memory kill long-run miniature tables clean
+.PHONY: demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test speed memory kill long-run fuzz floors miniature tables clean
 
 demo: .venv/installed
 	$(BIN)/tagmask demo
@@ -64,6 +66,14 @@ kill: .venv/installed-test  # commands killed at 102 random moments, against run
 	$(BIN)/pytest -q -m kills
 	$(BIN)/python -m benchmarks.kills
 
+fuzz: .venv/installed-test  # 250,000 mutated files to every reader; failing inputs: build/fuzz
+	$(BIN)/python -m benchmarks.fuzz
+
+# With the lowest versions that pyproject.toml allows, of everything but torch. Old packages may use what newer
+# ones call deprecated.
+floors: build/floors/installed
+	build/floors/bin/python -m pytest -q -W ignore::DeprecationWarning -p no:cacheprovider $(FLOORS)
+
 # Passive waiting costs little when the machine has other work; active spinning, the default, costs a lot.
 miniature: .venv/installed  # retrain the bundled model: 130 CPU minutes; resumes; images: 8 GB in build/
 	mkdir -p build/miniature
@@ -101,6 +111,13 @@ build/crf-parity/installed: pyproject.toml constraints.txt
 build/students/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv build/students
 	$(subst $(BIN),build/students/bin,$(PIP)) -e ".[test,students,export]"
+	touch $@
+
+build/floors/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv build/floors
+	$(PYTHON) -m benchmarks.floors > build/floors/constraints.txt
+	$(subst $(BIN),build/floors/bin,$(subst -c constraints.txt,-c build/floors/constraints.txt,$(PIP))) \
+		-e ".[coco]" pytest beartype hypothesis
 	touch $@
 
 build/metrics-parity/installed: pyproject.toml constraints.txt

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 
 class QuietHandler(BaseHTTPRequestHandler):
@@ -35,3 +36,22 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
         thread.join()
         server.server_close()
     assert errors == []
+
+
+@contextmanager
+def serving_file(file: Path) -> Iterator[str]:
+    """Run a server of one file and yield its address; 404 while there is no file."""
+
+    class Handler(QuietHandler):
+        def do_GET(self) -> None:
+            if not file.is_file():
+                self.send_error(404)
+                return
+            data = file.read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    with serving(Handler) as url:
+        yield f"{url}/{file.name}"

@@ -30,3 +30,9 @@ def test_choices() -> None:
     check_choice("x", "a", ("a", "b"))
     with pytest.raises(InputError, match=r"Unknown x 'c'\. Give one of a, b\."):
         check_choice("x", "c", ("a", "b"))
+
+
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan"), 2**64, -(10**400)])
+def test_numbers_that_no_setting_can_hold_are_refused(value: float) -> None:
+    with pytest.raises(InputError, match=r"x is .*Give a number"):
+        check_number("x", value, -float("inf"))

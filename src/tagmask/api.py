@@ -13,6 +13,7 @@ from typing import TypeVar, overload
 import numpy as np
 from jaxtyping import Float32
 
+from tagmask.clip.finite import check_computed
 from tagmask.clip.load import Clip
 from tagmask.errors import InputError
 from tagmask.images import ImageSource, read_image
@@ -184,6 +185,7 @@ class Tagger:
         return tagger
 
     def _to_tags(self, scores: Float32[np.ndarray, " f"]) -> Tags:
+        check_computed(scores, "The scores")
         recipe = self.recipe
         rule = (scores, recipe.tag_tau, recipe.thresholds)
         return Tags(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import cast
 
+from tagmask.checks import shown
 from tagmask.dense.features import TowerFeatures
 from tagmask.dense.rule import DenseRule, RuleFactory, VariantSettings
 from tagmask.errors import InputError
@@ -82,7 +83,7 @@ def method(name: object, gives: str) -> Method:
             raise InputError(f"Method {name!r} gives {other}, not {gives}. See `tagmask methods`.")
         similar = get_close_matches(str(name), known, n=1)
         hint = f"Did you mean {similar[0]!r}? " if similar else ""
-        raise InputError(f"Unknown method {name!r}. {hint}See `tagmask methods`.")
+        raise InputError(f"Unknown method {shown(name)}. {hint}See `tagmask methods`.")
     return found
 
 

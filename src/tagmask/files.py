@@ -1,4 +1,4 @@
-"""Atomic file writes, file hashes and the cache folder.
+"""Atomic file writes, file hashes, the cache folder and its entries.
 
 Readers see a complete file or none: content goes to a temporary file, which then replaces the target.
 """
@@ -13,7 +13,16 @@ from typing import BinaryIO
 
 from tagmask.errors import InputError, OutputError
 
-__all__ = ["atomic_open", "cache_dir", "ensure_folder", "file_hash", "unwritable", "write_bytes"]
+__all__ = [
+    "atomic_open",
+    "cache_dir",
+    "ensure_folder",
+    "file_hash",
+    "seal",
+    "unseal",
+    "unwritable",
+    "write_bytes",
+]
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -143,3 +152,27 @@ def cache_dir() -> Path:
         return Path.home() / ".cache" / "tagmask"
     except RuntimeError as error:
         raise InputError("There is no home folder for the cache. Set TAGMASK_HOME to a folder.") from error
+
+
+def seal(key: str, content: bytes) -> bytes:
+    """Return a cache entry: the content, then a checksum of the entry's key and content."""
+    return content + _checksum(key, content)
+
+
+def unseal(key: str, entry: bytes) -> bytes | None:
+    """Return the content of a cache entry.
+
+    Returns:
+        None if the entry is damaged, is another key's, or was written without a checksum.
+
+    Example:
+        >>> unseal("cat", seal("cat", b"123")), unseal("dog", seal("cat", b"123"))
+        (b'123', None)
+    """
+    size = len(entry) - hashlib.sha256().digest_size
+    content = entry[: max(size, 0)]
+    return content if entry[max(size, 0) :] == _checksum(key, content) else None
+
+
+def _checksum(key: str, content: bytes) -> bytes:
+    return hashlib.sha256(b"%d %s %s" % (len(key.encode()), key.encode(), content)).digest()

@@ -1,8 +1,13 @@
 """Text from outside, such as names of files, as a terminal may show it."""
 
 import re
+import reprlib
 
-__all__ = ["printable"]
+__all__ = ["printable", "short_repr", "shortened"]
+
+_LONGEST = 80
+_REPR = reprlib.Repr()
+_REPR.maxstring = 60
 
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
@@ -22,6 +27,27 @@ def printable(text: str) -> str:
         'a\\x1b]0;owned\\x07\\n\\xe9.png'
     """
     return _UNSAFE.sub(_escaped, text)
+
+
+def shortened(value: object, limit: int = _LONGEST) -> str:
+    r"""Show a name from a file in a message: escaped, and at most `limit` characters.
+
+    Example:
+        >>> len(shortened("a" * 500)), shortened("a.weight\x1b")
+        (80, 'a.weight\\x1b')
+    """
+    text = printable(str(value)[: 4 * limit])
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def short_repr(value: object) -> str:
+    """Show a value from a file in a message: as `repr`, with the middle of what is long left out.
+
+    Example:
+        >>> short_repr({"depths": [1] * 100})
+        "{'depths': [1, 1, 1, 1, 1, 1, ...]}"
+    """
+    return shortened(_REPR.repr(value))
 
 
 def _escaped(found: re.Match[str]) -> str:

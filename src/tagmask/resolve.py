@@ -14,7 +14,7 @@ from os import PathLike
 from typing import Any, TypeVar, cast
 
 from tagmask.catalogue import method, method_names, method_of
-from tagmask.checks import check_choice
+from tagmask.checks import check_choice, shown
 from tagmask.errors import InputError
 from tagmask.method import Method, OwnWords
 from tagmask.settings.files import is_file, read_recipe
@@ -62,7 +62,7 @@ def recipe(name: str | PathLike[str]) -> Recipe:
         similar = get_close_matches(name, known, n=3)
         hint = f"Did you mean {' or '.join(similar)}? " if similar else ""
         raise InputError(
-            f"Unknown recipe {name!r}. {hint}Recipes are named METHOD/DATASET, such as sclip/voc21. "
+            f"Unknown recipe {shown(name)}. {hint}Recipes are named METHOD/DATASET, such as sclip/voc21. "
             "See `tagmask recipes`."
         )
     return known[name]

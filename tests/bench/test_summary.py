@@ -96,6 +96,14 @@ def test_invalid_records_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=match):
             summarise(run_of(tmp_path / str(i), *records), TAGS, world(1))
+    for i, pixels in enumerate((7, "abc", [[1]], [["a", "b", "c"]], [[0, 0, 2**70]], [[0, 0.5, 1]])):
+        damaged = run_of(tmp_path / f"pixels{i}", ("image-0", {"pixels": pixels}))
+        with pytest.raises(InputError, match=r"'image-0'.* is damaged"):
+            summarise(damaged, MASKS, world(1))
+    for i, chosen in enumerate(([99], "abc", [[0], [1, 2]], {"a": 1})):
+        damaged = run_of(tmp_path / f"tags{i}", ("image-0", {"scores": [0.1, 0.2, 0.3], "chosen": chosen}))
+        with pytest.raises(InputError, match=r"'image-0'.* is damaged"):
+            summarise(damaged, TAGS, world(1))
     with pytest.raises(InputError, match="no pixel counts"):
         summarise(run_of(tmp_path / "masks", record), MASKS, world(1))
     with RunFolder.open(tmp_path / "other", RunIdentity("mask", {})):

@@ -415,5 +415,5 @@ def test_corrected_top_and_activation(photos: Path, tagclip_weights: Path) -> No
 
 def test_new_words_are_announced_once(photos: Path, sclip_weights: Path) -> None:
     arguments = ("tag", photos / "a.jpg", "-w", "zebra crossing", "--weights", sclip_weights)
-    assert "Encoding" in run(*arguments).stderr
-    assert "Encoding" not in run(*arguments).stderr
+    assert "encoding" in run(*arguments).stderr
+    assert "encoding" not in run(*arguments).stderr

@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from tagmask.cli.console import (
+    LogHandler,
     bold,
     green,
     heading,
@@ -79,3 +80,35 @@ def test_escape_sequences_of_a_weights_file_stay_in_it(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "owned" in result.output
     assert "\x1b" not in result.output
+
+
+def progress(done: int, total: int) -> logging.LogRecord:
+    record = logging.LogRecord("tagmask", logging.INFO, "", 0, "encoded %d of %d words", (done, total), None)
+    record.progress = (done, total)
+    return record
+
+
+def test_logged_progress_is_a_line_every_30_seconds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("tagmask.cli.console.time.monotonic", lambda: now)
+    handler = LogHandler()
+    for done in range(1, 8):
+        now += 10.0
+        handler.emit(progress(done, 7))
+    assert capsys.readouterr() == ("", "encoded 3 of 7 words\nencoded 6 of 7 words\n")
+
+
+def test_logged_progress_is_a_bar_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    handler = LogHandler()
+    handler.emit(progress(3, 7))
+    handler.close()  # as after Ctrl-C
+    shown = capsys.readouterr().err
+    assert "3/7" in shown
+    assert "encoded" not in shown
+    assert shown.endswith(("\x1b[2K", "\x1b[?25h", "\n", "\r"))  # the bar is gone and the cursor is back

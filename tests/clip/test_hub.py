@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import save
 
 from tagmask.clip.hub import cached_folder, download_folder, hub_cache, offline_variable, split_revision
-from tagmask.clip.hub_progress import silent_bar
 from tagmask.clip.inspection import inspect_weights
 from tagmask.clip.load import load
 from tagmask.clip.sources import find
@@ -31,6 +30,11 @@ class Hub:
     refusal: tuple[int, str] | None = None
     damage: bytes = b""
     """Replaces the end of every large file."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """ETags by file, instead of the SHA-256."""
+    commit: str = COMMIT
+    more: bytes = b""
+    """Follows every answer, beyond its stated length."""
     requests: list[str] = field(default_factory=list)
 
 
@@ -52,14 +56,14 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
             elif parts[:2] == ["api", "models"]:
                 repo = "/".join(parts[2:4])
                 files = [{"rfilename": name} for name in state.files[repo]]
-                info = {"id": repo, "sha": COMMIT, "siblings": files}
+                info = {"id": repo, "sha": state.commit, "siblings": files}
                 self.reply(200, json.dumps(info).encode(), {"Content-Type": "application/json"}, body)
             else:
                 repo, name = "/".join(parts[:2]), parts[-1]
                 data = state.files[repo][name]
                 if body:
                     state.requests.append(name)
-                tag = hashlib.sha256(data).hexdigest()
+                tag = state.tags.get(name, hashlib.sha256(data).hexdigest())
                 if state.damage and len(data) > 100_000:
                     data = data[: -len(state.damage)] + state.damage
                 self.reply(200, data, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT}, body)
@@ -70,7 +74,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
                 self.send_header(key, value)
             self.end_headers()
             if body:
-                self.wfile.write(data)
+                self.wfile.write(data + state.more)
 
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
@@ -159,7 +163,7 @@ def test_needed_files_are_downloaded_once_and_then_read_offline(
     assert (clip.activation, clip.activation_known, clip.name) == (activation, True, f"hf:{repo}")
     assert hub.requests == expected
     assert calls[-1] == (expected[-1], *[len(repositories[repo][expected[-1]])] * 2)
-    assert capfd.readouterr() == ("", "")  # the hub's client draws no progress bars
+    assert capfd.readouterr() == ("", "")
 
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("the network was used")
@@ -195,7 +199,7 @@ def test_unsupported_repositories_are_refused_before_their_weights_are_downloade
 def test_a_damaged_download_is_deleted(hub: Hub, repositories: dict[str, dict[str, bytes]]) -> None:
     hub.files, hub.damage = repositories, b"damage"
     with pytest.raises(
-        WeightsError, match=r"open_clip_model\.safetensors of repo/open has the wrong SHA-256"
+        WeightsError, match=r"open_clip_model\.safetensors from 127\.0\.0\.1 has the wrong SHA-256"
     ):
         load("hf:repo/open")
     assert cached_folder("repo/open") is None
@@ -273,21 +277,145 @@ def test_offline_variables_are_read_as_by_huggingface_hub() -> None:
     assert offline_variable({}) is None
 
 
-@pytest.mark.parametrize("text", ["", "clip", "a/b/c", "a/b@", "a /b", "../b@x", "a/b@../x", "a--b/c"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "clip", "a/b/c", "a/b@", "a /b", "../b@x", "a/b@../x", "a--b/c", "a/b@/etc/x", "a/b@x\ny", "a/b@-x"],
+)
 def test_invalid_repository_names(text: str) -> None:
     with pytest.raises(InputError, match="Invalid repository"):
         split_revision(text)
 
 
-def test_progress_bars_count_bytes_and_draw_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    calls: list[object] = []
-    bars = silent_bar("x.bin", lambda *state: calls.append(state))
-    with bars(desc="x", total=10, initial=4, unit="B") as bar:
-        bar.update(3)
-        bar.update_transfer(2)
-        bar.set_postfix_str("1 MB/s", refresh=False)
-        bar.update(3)
-    assert calls == [("x.bin", 7, 10), ("x.bin", 10, 10)]
-    with silent_bar("x.bin", None)(total=1) as bar:
-        bar.update(1)
-    assert capfd.readouterr() == ("", "")
+ESCAPES = (
+    "../../../../escaped",
+    "/tmp/escaped",
+    "..",
+    "",
+    "W/",
+    "0" * 63,
+    "0" * 65,
+    "A" * 64,
+    "1" * 40,
+    "a\\b",
+)
+
+
+@pytest.mark.parametrize("tag", ESCAPES)
+def test_weights_without_a_sha256_are_refused_and_no_server_names_a_path(
+    tag: str, hub: Hub, repositories: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    hub.files = repositories
+    hub.tags = {"model.safetensors": tag}
+    before = {path for path in tmp_path.rglob("*") if "hf" not in path.parts}
+    with pytest.raises(DownloadError, match=r"model\.safetensors of repo/hf: the server gives no SHA-256"):
+        load("hf:repo/hf")
+    assert "model.safetensors" not in hub.requests
+    assert {path for path in tmp_path.rglob("*") if "hf" not in path.parts} == before
+    assert cached_folder("repo/hf") is None
+    assert not [path for path in (tmp_path / "hf").rglob("*") if "escaped" in path.name]
+
+
+@pytest.mark.parametrize("tag", ESCAPES)
+def test_a_config_is_stored_under_a_hash_whatever_its_tag(
+    tag: str, hub: Hub, repositories: dict[str, dict[str, bytes]]
+) -> None:
+    hub.files = repositories
+    hub.tags = {"config.json": tag}
+    folder = download_folder("repo/hf")
+    blob = (folder / "config.json").resolve()
+    assert blob.parent == folder.parent.parent / "blobs"
+    assert blob.name in (tag, hashlib.sha256(repositories["repo/hf"]["config.json"]).hexdigest())
+
+
+def test_a_damaged_config_is_refused(hub: Hub, repositories: dict[str, dict[str, bytes]]) -> None:
+    hub.files, hub.tags = repositories, {"config.json": "0" * 64}
+    with pytest.raises(DownloadError, match=r"config\.json has the wrong SHA-256"):
+        download_folder("repo/hf")
+    assert cached_folder("repo/hf") is None
+
+
+@pytest.mark.parametrize("commit", ["../../../x", "", "main", "/tmp", "1" * 39, None, 7, ["1" * 40]])
+def test_a_commit_that_is_no_hash_is_refused(
+    commit: object, hub: Hub, repositories: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    hub.files, hub.commit = repositories, commit
+    with pytest.raises(DownloadError, match="it does not answer as a hub"):
+        download_folder("repo/hf")
+    assert not (tmp_path / "hf").exists()
+
+
+def test_an_index_can_name_only_files_of_the_repository(
+    hub: Hub, repositories: dict[str, dict[str, bytes]]
+) -> None:
+    for name, error, reason in (
+        ("no.safetensors", DownloadError, "has no file '.*', which its index names"),
+        ("x" * 5000, WeightsError, "names x+…. Expected names of files in its own folder"),
+    ):
+        index = json.dumps({"weight_map": {"a": name}}).encode()
+        hub.files = {"repo/shards": {**repositories["repo/shards"], "model.safetensors.index.json": index}}
+        with pytest.raises(error, match=reason) as caught:
+            download_folder("repo/shards")
+        assert len(str(caught.value)) < 500
+
+
+def test_what_follows_the_stated_length_is_not_read(
+    hub: Hub, repositories: dict[str, dict[str, bytes]]
+) -> None:
+    hub.files, hub.more = repositories, b"x" * 1_000_000
+    folder = download_folder("repo/hf")
+    assert (folder / "model.safetensors").read_bytes() == repositories["repo/hf"]["model.safetensors"]
+
+
+@pytest.mark.parametrize("info", [b"[" * 100_000, b"null", b"[]", b'{"sha": NaN}', b"\xff", b"<html>"])
+def test_an_answer_that_is_no_hubs_is_reported(
+    info: bytes, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tagmask.clip.hub_repository.get_bytes", lambda *_: info)
+    with pytest.raises(DownloadError, match="it does not answer as a hub"):
+        download_folder("repo/hf")
+
+
+def test_a_list_of_files_without_end_is_given_up(
+    hub: Hub, repositories: dict[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.files = repositories
+    monkeypatch.setattr("tagmask.clip.hub_repository._INFO_LIMIT", 20)
+    with pytest.raises(DownloadError, match="it sends more than 0 MB"):
+        download_folder("repo/hf")
+
+
+def test_a_link_in_place_of_a_file_is_replaced_and_not_written_through(
+    hub: Hub, repositories: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    hub.files = repositories
+    (tmp_path / "precious").write_text("precious")
+    base = tmp_path / "hf" / "hub" / "models--repo--hf"
+    digest = hashlib.sha256(repositories["repo/hf"]["model.safetensors"]).hexdigest()
+    for link in (
+        base / "snapshots" / COMMIT / "model.safetensors",
+        base / "snapshots" / COMMIT / "config.json",
+        base / "blobs" / f".{digest}.part",
+        base / "refs" / "main",
+    ):
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(tmp_path / "precious")
+    folder = download_folder("repo/hf")
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert (folder / "model.safetensors").read_bytes() == repositories["repo/hf"]["model.safetensors"]
+    assert (base / "refs" / "main").read_text() == COMMIT
+
+
+def test_the_cache_is_laid_out_as_the_hubs_own_client_does(
+    hub: Hub, repositories: dict[str, dict[str, bytes]]
+) -> None:
+    from huggingface_hub import scan_cache_dir
+
+    hub.files = repositories
+    folder = download_folder("repo/shards")
+    found = scan_cache_dir(hub_cache())
+    assert not found.warnings
+    (repo,) = found.repos
+    (revision,) = repo.revisions
+    assert (repo.repo_id, revision.commit_hash, revision.refs) == ("repo/shards", COMMIT, {"main"})
+    assert revision.snapshot_path == folder
+    assert {file.file_name for file in revision.files} == set(repositories["repo/shards"])

@@ -15,6 +15,7 @@ from tagmask.clip.load import OPENAI_MEAN, Clip, load
 from tagmask.clip.tokenizer import tokenize
 from tagmask.dense.features import class_token_features
 from tagmask.errors import InputError, WeightsError
+from tests.known_weights import publish
 from tests.oracles import clip_tree
 
 Tensors = dict[str, torch.Tensor]
@@ -188,6 +189,7 @@ def test_openais_names_are_searched_in_its_cache(
         load("ViT-B-16:openai")
     (tmp_path / ".cache" / "clip").mkdir(parents=True)
     shutil.copy(sclip_weights, tmp_path / ".cache" / "clip" / "ViT-B-16.pt")
+    publish(monkeypatch, sclip_weights)
     assert torch.equal(features(load("ViT-B-16:openai", device="cpu")), features(sclip_model))
 
 
@@ -236,3 +238,45 @@ def test_every_weights_error_is_a_tagmask_error(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere.pt", tmp_path / "text.pt", tmp_path):
         with pytest.raises(TagmaskError):
             load(path)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "model.", "model._orig_mod.clip."])
+def test_checkpoints_of_wrapped_models(
+    tensors: Tensors, sclip_model: Clip, tmp_path: Path, prefix: str
+) -> None:
+    wrapped = {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+    state = {"head.weight": torch.ones(2), **wrapped}
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "last.ckpt")
+    assert torch.equal(features(load(tmp_path / "last.ckpt", device="cpu")), features(sclip_model))
+
+
+EMPTY = {"visual.conv1.weight": torch.zeros(128, 3, 0, 0), "visual.proj": torch.zeros(128, 0)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"visual.conv1.weight": EMPTY["visual.conv1.weight"]}, "patches of 0 pixels"),
+        ({"visual.proj": EMPTY["visual.proj"]}, "embeddings of 0 values"),
+        ({"visual.proj": torch.zeros(128, 64, dtype=torch.complex64)}, "visual.proj is torch.complex64"),
+        ({"visual.\x1b[2J": torch.ones(1)}, r"Unexpected tensors in the towers: visual.\x1b[2J"),
+        ({"visual." + "x" * 100_000: torch.ones(1)}, "Unexpected tensors in the towers: visual.xxx"),
+    ],
+)
+def test_other_tensors_are_refused_with_the_file(
+    tensors: Tensors, tmp_path: Path, change: Tensors, message: str
+) -> None:
+    torch.save(tensors | change, tmp_path / "odd.pt")
+    with pytest.raises(WeightsError) as error:
+        load(tmp_path / "odd.pt", device="cpu", activation="gelu")
+    assert str(error.value).startswith(f"{tmp_path / 'odd.pt'}: ")
+    assert message in str(error.value)
+    assert len(str(error.value).replace(str(tmp_path), "")) < 400
+
+
+def test_an_image_tower_alone_is_refused_as_one(tensors: Tensors, tmp_path: Path) -> None:
+    for prefix in ("", "visual."):
+        tower = {name: t for name, t in tensors.items() if name.startswith("visual.")}
+        torch.save({prefix + name.removeprefix("visual."): t for name, t in tower.items()}, tmp_path / "a.pt")
+        with pytest.raises(WeightsError, match=r"a\.pt: These weights are an image tower without its text"):
+            load(tmp_path / "a.pt", device="cpu")

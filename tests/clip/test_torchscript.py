@@ -251,3 +251,18 @@ def test_byte_order(path):
 def test_the_source_lists_parameters_and_buffers(path, code, names):
     top = module(a=tensor(0, (1,), (1,)), b=tensor(1, (1,), (1,)), c=plain(3))
     assert read_weights(write(path, top, code=code)).tensors.keys() == names
+
+
+def test_names_and_sources_have_limits(path):
+    long = {"a": tensor(0, (1,), (1,)), "x" * 2000: tensor(0, (1,), (1,))}
+    listed = CODE.replace('"a"', '"a", "' + "x" * 2000 + '"')
+    assert read_weights(write(path, module(**long), code=listed)).tensors.keys() == {"a"}
+    sources = {f"code/{number}.py": " " * 6_000_000 for number in range(3)}
+    assert "claims 6000000 bytes" in refused(write(path, module(), **sources))
+
+
+def test_huge_integers_in_shapes_are_refused(path):
+    huge = b"\x8b" + struct.pack("<I", 400_000) + b"\x7f" * 400_000
+    shape = huge + huge + b"\x86"
+    opcodes = call("torch._utils._rebuild_tensor_v2", storage(), plain(0), shape, shape, plain(False))
+    assert "damaged" in refused(write(path, module(a=opcodes)))

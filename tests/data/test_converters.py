@@ -1,11 +1,14 @@
 """Converters: the converted masks read like the originals."""
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tagmask.data import converters
 from tagmask.data.catalogue import open_dataset
 from tagmask.data.converters import CONVERTERS, _scene_tags, jobs_of
 from tagmask.data.prepare import convert
@@ -88,6 +91,47 @@ def test_unknown_label_fails_its_file_only(tmp_path: Path) -> None:
     assert "2008_000002.mat has the unknown label 61." in done[1].error
 
 
+@pytest.mark.parametrize("value", [2.0**40, -1.0, np.nan, np.inf, 1.5])
+def test_labels_that_are_none_fail_their_file_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    layouts.context(tmp_path)
+    read = converters.read_array
+    changed = np.array([[0.0, value]])
+    monkeypatch.setattr(
+        converters, "read_array", lambda path, name: changed if "02.mat" in path.name else read(path, name)
+    )
+    done = list(convert(jobs_of("context", tmp_path)))
+    assert [job.made for job in done] == [True, False, True]
+    assert "2008_000002.mat has the unknown label" in str(done[1].error)
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (4,), (1, 2, 3)])
+def test_arrays_that_are_no_masks_fail_their_file_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
+    layouts.context(tmp_path)
+    monkeypatch.setattr(converters, "read_array", lambda path, name: np.zeros(shape, np.uint8))
+    *_, last = convert(jobs_of("context", tmp_path))
+    assert "has the shape" in str(last.error)
+
+
+@pytest.mark.parametrize("number", ["999999999999", "-5", "9" * 5000])
+def test_label_numbers_of_a_list_are_bounded(tmp_path: Path, number: str) -> None:
+    layouts.context(tmp_path)
+    names = tmp_path / "VOCdevkit" / "VOC2010" / "labels.txt"
+    names.write_text(names.read_text() + f"{number}: nothing\n")
+    with pytest.raises(InputError, match=r"labels\.txt has a line that is not 'NUMBER: NAME'"):
+        jobs_of("context", tmp_path)
+
+
+def test_lists_cannot_name_files_to_write_outside_of_the_folder(tmp_path: Path) -> None:
+    layouts.coco_stuff10k(tmp_path)
+    layouts.text(tmp_path / "imageLists" / "test.txt", "../../outside")
+    with pytest.raises(InputError, match=r"test\.txt has '\.\./\.\./outside'"):
+        jobs_of("coco-stuff10k", tmp_path)
+
+
 def test_10k_release_is_converted_to_the_toolboxes_form(tmp_path: Path) -> None:
     layouts.coco_stuff10k(tmp_path)
     (target,) = prepared("coco-stuff10k", tmp_path)
@@ -125,3 +169,20 @@ def test_unknown_names_are_refused(tmp_path: Path) -> None:
         jobs_of("voc21", tmp_path)
     with pytest.raises(InputError, match="Unknown split of context 'test'"):
         jobs_of("context", tmp_path, "test")
+
+
+@pytest.mark.parametrize("value", [-1.0, -61.0, 1e18, 2.0**63])
+def test_labels_out_of_range_fail_their_file_only(tmp_path: Path, value: float) -> None:
+    layouts.context(tmp_path)
+    path = tmp_path / "VOCdevkit" / "VOC2010" / "trainval" / "2008_000002.mat"
+    layouts.matlab(path, LabelMap=np.array([[1]]))
+    body = path.read_bytes()
+    packed = zlib.decompress(body[136:])
+    values = struct.pack("<II", 9, 8) + struct.pack("<d", value)  # instead of one uint16, padded to 8 bytes
+    whole = packed[8:-16] + values
+    again = zlib.compress(struct.pack("<II", 14, len(whole)) + whole)
+    path.write_bytes(body[:128] + struct.pack("<II", 15, len(again)) + again)
+    done = list(convert(jobs_of("context", tmp_path)))
+    assert [job.made for job in done] == [True, False, True]
+    assert done[1].error is not None
+    assert f"2008_000002.mat has the unknown label {int(value)}." in done[1].error

@@ -1,5 +1,7 @@
 """Image lists: the devkits', the papers', and the shipped ones."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,18 @@ def test_ids_are_first_fields_or_stems_of_paths(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("", "is empty"), ("a\nb\na\n", "names 'a' twice"), (None, "cannot be read")]
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("a\nb\na\n", "names 'a' twice"),
+        (None, "cannot be read"),
+        ("a\0b", "cannot be read"),
+        ("a\n../../b\n", r"has '\.\./\.\./b', which is not the name of an image below its folder"),
+        ("a/../b", "has .* which is not the name"),
+        ("./b", "has .* which is not the name"),
+        ("b/", "has .* which is not the name"),
+        ("/..", "has .* which is not the name"),
+    ],
 )
 def test_invalid_lists_are_refused(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "list.txt"
@@ -27,6 +40,16 @@ def test_invalid_lists_are_refused(tmp_path: Path, text: str | None, message: st
         path.write_text(text)
     with pytest.raises(InputError, match=rf"list\.txt {message}"):
         read_ids(path)
+
+
+@pytest.mark.parametrize("read", [read_ids, lambda path: read_tags(path, 3)])
+def test_lists_that_are_no_files_are_refused_at_once(tmp_path: Path, read: Callable) -> None:
+    os.mkfifo(tmp_path / "list.txt")
+    with pytest.raises(InputError, match=r"list\.txt cannot be read: it is a pipe"):
+        read(tmp_path / "list.txt")
+    (tmp_path / "zero.txt").symlink_to("/dev/zero")
+    with pytest.raises(InputError, match=r"zero\.txt cannot be read: it is a device"):
+        read(tmp_path / "zero.txt")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A user's own folder."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,49 @@ def test_a_wrong_classes_file_is_refused(root: Path, ignore: object, indices: tu
     (root / "classes.json").write_text(json.dumps({"ignore_index": ignore, "classes": classes}))
     with pytest.raises(InputError, match=said):
         open_dataset("folder", root)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"classes": [{"index": 1e999, "name": "a"}]}', "no finite number"),
+        ('{"classes": [{"index": NaN, "name": "a"}]}', "no finite number"),
+        ('{"classes": 3}', "is unreadable"),
+        ('{"classes": [3]}', "is unreadable"),
+        ('{"classes": []}', "is empty"),
+        ("[]", "is unreadable"),
+        ('{"classes": [{"index": ' + "9" * 5000 + ', "name": "a"}]}', "is unreadable"),
+    ],
+)
+def test_a_hostile_classes_file_is_one_error(root: Path, content: str, said: str) -> None:
+    (root / "classes.txt").unlink()
+    (root / "classes.json").write_text(content)
+    with pytest.raises(InputError, match=rf"classes\.(json|txt).*{said}"):
+        open_dataset("folder", root)
+
+
+def test_more_classes_than_masks_have_values_are_refused(root: Path) -> None:
+    layouts.text(root / "classes.txt", *(f"class {i}" for i in range(65536)))
+    with pytest.raises(InputError, match=r"names 65536 classes\. Masks have values for 65535"):
+        open_dataset("folder", root)
+
+
+def test_pipes_in_place_of_lists_are_refused_at_once(root: Path) -> None:
+    os.mkfifo(root / "own.txt")
+    with pytest.raises(InputError, match=r"own\.txt cannot be read: it is a pipe"):
+        open_dataset("folder", root, "own")
+    (root / "classes.txt").unlink()
+    os.mkfifo(root / "classes.json")
+    with pytest.raises(InputError, match=r"classes\.json cannot be read: it is a pipe"):
+        open_dataset("folder", root)
+
+
+def test_a_list_cannot_name_images_outside_of_its_folder(root: Path) -> None:
+    layouts.photo(root / "outside.png")
+    layouts.text(root / "own.txt", "../outside")
+    with pytest.raises(InputError, match=r"own\.txt has '\.\./outside'"):
+        open_dataset("folder", root, "own")
 
 
 def test_images_of_one_name_in_two_folders_need_whole_names(root: Path) -> None:

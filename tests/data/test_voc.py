@@ -1,6 +1,7 @@
 """PASCAL VOC: the difficult rule, the splits, the masks' indices."""
 
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -49,6 +50,37 @@ def test_tags_are_unknown_without_a_valid_annotation(voc: Path, caplog: pytest.L
     (annotations / "000002.xml").write_text("<annotation><object>")
     with pytest.raises(InputError, match=r"000002.xml is unreadable: no element found"):
         read_objects(annotations / "000002.xml")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('<!DOCTYPE a [<!ENTITY x "dog"><!ENTITY y "&x;&x;&x;">]><a>&y;</a>', "has a document type"),
+        ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', "has a document type"),
+        ("<a>" * 60 + "</a>" * 60, "nested too deeply"),
+        ("<a>" * 100_000, "nested too deeply"),
+        ("<a>" + "<object/>" * 500_000 + "</a>", "more than 4 MB"),
+        ('<?xml version="1.0" encoding="utf-7"?><a/>', "is unreadable"),
+        ('<?xml version="1.0" encoding="nothing"?><a/>', "is unreadable"),
+        ("<a>\0</a>", "is unreadable"),
+    ],
+)
+def test_hostile_annotations_are_one_error(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "1.xml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"1\.xml.*{reason}"):
+        read_objects(path)
+
+
+def test_a_pipe_in_place_of_an_annotation_or_a_list_is_refused_at_once(voc: Path) -> None:
+    home = voc / "VOCdevkit" / "VOC2007"
+    (home / "Annotations" / "000001.xml").unlink()
+    os.mkfifo(home / "Annotations" / "000001.xml")
+    assert [sample.tags for sample in open_dataset("voc2007", voc).samples] == [None, (CAT, TRAIN)]
+    (home / "ImageSets" / "Main" / "test.txt").unlink()
+    os.mkfifo(home / "ImageSets" / "Main" / "test.txt")
+    with pytest.raises(InputError, match="No list"):
+        open_dataset("voc2007", voc)
 
 
 def test_masks_with_and_without_background(voc: Path) -> None:

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from tagmask.clip.load import Clip
 from tagmask.clip.tokenizer import tokenize
+from tagmask.dense import prompts
 from tagmask.dense.prompts import merge_names, split_names, text_features
-from tagmask.errors import InputError, TextTooLongError
+from tagmask.errors import InputError, TextTooLongError, WeightsError
 from tagmask.files import cache_dir
 
 TEMPLATES = ("a photo of a {}.", "the {}.", "itap of a very very large {} in the evening.")
@@ -76,23 +77,6 @@ def test_cache_depends_on_templates_and_weights(
     assert not torch.equal(text_features(tagclip_model, ["cat"], TEMPLATES), features)
 
 
-@pytest.mark.parametrize("damage", [b"", b"not numpy", "truncate", "other"])
-def test_damaged_cache_is_recomputed(
-    damage: bytes | str, sclip_model: Clip, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("TAGMASK_HOME", str(tmp_path))
-    before = text_features(sclip_model, ["cat"], TEMPLATES)
-    (file,) = (cache_dir() / "text").glob("*.npy")
-    if damage == "truncate":
-        file.write_bytes(file.read_bytes()[:-10])
-    elif damage == "other":
-        np.save(file, np.zeros(3, np.float32))
-    else:
-        assert isinstance(damage, bytes)
-        file.write_bytes(damage)
-    assert torch.equal(text_features(sclip_model, ["cat"], TEMPLATES), before)
-
-
 def test_unwritable_cache_folder_is_not_an_error(
     sclip_model: Clip, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -109,3 +93,79 @@ def test_text_over_77_tokens_is_refused(sclip_model: Clip) -> None:
 def test_templates_need_a_placeholder(sclip_model: Clip) -> None:
     with pytest.raises(InputError, match=r"has no \{\}\. Put"):
         text_features(sclip_model, ["cat"], ["a photo."])
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Six sentences, two words, a block; an empty cache."""
+    monkeypatch.setattr(prompts, "_BLOCK", 6)
+    monkeypatch.setenv("TAGMASK_HOME", str(tmp_path / "home"))
+
+
+WORDS = ["cat", "traffic light", "a very long winding river", "dog", "hat"]
+
+
+def test_a_stopped_run_keeps_the_words_that_are_done(
+    sclip_model: Clip, small_blocks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, calls = type(sclip_model.text).forward, []
+
+    def stopped(*arguments: object) -> torch.Tensor:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return forward(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(sclip_model.text), "forward", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            text_features(sclip_model, WORDS, TEMPLATES)
+    assert len(list((cache_dir() / "text").glob("*.npy"))) == 4
+    encoded: list[int] = []
+    monkeypatch.setattr(prompts, "tokenize", lambda texts: encoded.append(len(texts)) or tokenize(texts))
+    text_features(sclip_model, WORDS, TEMPLATES)
+    assert encoded == [3]  # only the last word's sentences
+
+
+def test_blocks_bound_what_is_encoded_at_once_and_change_no_feature(
+    sclip_model: Clip, small_blocks: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(prompts, "tokenize", lambda texts: sizes.append(len(texts)) or tokenize(texts))
+    in_blocks = text_features(sclip_model, WORDS, TEMPLATES)
+    assert sizes == [6, 6, 3]
+    monkeypatch.setenv("TAGMASK_HOME", str(tmp_path / "lone"))
+    lone = torch.cat([text_features(sclip_model, [word], TEMPLATES) for word in WORDS])
+    np.testing.assert_allclose(in_blocks.numpy(), lone.numpy(), rtol=0, atol=1e-6)
+
+
+def test_progress_is_logged_after_each_block(
+    sclip_model: Clip, small_blocks: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "tagmask")
+    text_features(sclip_model, WORDS, TEMPLATES)
+    assert caplog.messages[0] == "encoding 5 new words with 3 sentences each"
+    progress = [record.progress for record in caplog.records[1:]]
+    assert progress == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_a_text_that_is_too_long_is_refused_before_the_first_block(
+    sclip_model: Clip, small_blocks: None
+) -> None:
+    # Too long only together with the longest template.
+    word = "very " * 66 + "cat"
+    with pytest.raises(TextTooLongError, match="77"):
+        text_features(sclip_model, [*WORDS, word], TEMPLATES)
+    assert not (cache_dir() / "text").exists()
+    assert text_features(sclip_model, [word], ("{}",)).shape == (1, 64)
+
+
+def test_a_text_tower_that_gives_nan_is_refused(
+    sclip_model: Clip, small_blocks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        type(sclip_model.text), "forward", lambda _, ids: torch.full((len(ids), 64), torch.nan)
+    )
+    with pytest.raises(WeightsError, match="gives NaN or infinity"):
+        text_features(sclip_model, ["cat"], TEMPLATES)
+    assert not (cache_dir() / "text").exists()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -160,3 +161,25 @@ def test_missing_pycocotools_names_the_install_command(monkeypatch: pytest.Monke
     monkeypatch.setattr(coco, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'tagmask\[coco\]'"):
         needs_pycocotools()
+
+
+def test_memory_does_not_grow_with_the_number_of_words() -> None:
+    words = tuple(f"word {i}" for i in range(300))
+    labels = np.repeat(np.arange(300, dtype=np.uint16)[:, None].repeat(3, axis=0), 900, axis=1)
+    written: list[int] = []
+    file = CocoFile(lambda data: written.append(len(data)), words, background=False)
+    tracemalloc.start()
+    try:
+        file.add("a.jpg", labels, dict.fromkeys(words, 0.5))
+        file.finish()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(written) > 300
+    assert peak < 20 * labels.size  # bytes; all regions at once would take 300 a pixel
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    file = CocoFile(lambda _: None, WORDS, background=True)
+    with pytest.raises(InputError, match="NaN or infinite"):
+        file.add("a.jpg", np.ones((2, 2), np.uint8), {"cat": float("nan")})

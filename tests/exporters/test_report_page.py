@@ -171,6 +171,7 @@ def test_photos_that_are_gone_changed_or_damaged_are_named(run: Path, photos: Pa
     os.utime(photos / "c.png", ns=(stat.st_atime_ns, stat.st_mtime_ns))
     items = articles(html := written(run))
     assert "<img" not in html
+    assert str(photos) not in html  # reports are shared
     assert "The photo is no longer there." in items["a.png"]
     assert "The photo changed after the run." in items["b.png"]
     assert "is not one of JPEG" in items["c.png"]
@@ -183,11 +184,20 @@ def test_masks_that_do_not_fit_are_named(run: Path) -> None:
     (run / "masks/a.png").unlink()
     (run / "masks/b.png").write_bytes(index_png(left_half(9)))
     (run / "masks/c.png").write_bytes(index_png(left_half(1, 10, 10)))
-    items = articles(written(run))
+    items = articles(html := written(run))
+    assert str(run.parent) not in html
     assert "There is no file" in items["a.png"]
-    assert "Its mask has label 9, which no word names." in items["b.png"]
-    assert "The photo has another size than its mask." in items["c.png"]
-    assert [("<img" in items[f"{name}.png"]) for name in "abc"] == [True, True, False]
+    assert "has label 9, which no word names." in items["b.png"]
+    assert "is (10, 10), but its image was (30, 40) (h, w)." in items["c.png"]
+    assert [("<img" in items[f"{name}.png"]) for name in "abc"] == [True, True, True]
+
+
+@pytest.mark.parametrize("threshold", ["high", [], {}, None, True])
+def test_a_threshold_that_is_no_number_is_not_drawn(tmp_path: Path, photos: Path, threshold: object) -> None:
+    with RunFolder.open(tmp_path / "tags", RunIdentity("tag", {"words": ["cat"]})) as folder:
+        for task in folder.plan(find_images([photos])):
+            folder.done(task, ImageResult(tags=[], scores={"cat": 0.1}, record={"threshold": threshold}))
+    assert "cat" in written(tmp_path / "tags")
 
 
 def test_a_run_of_tags_shows_scores(tmp_path: Path, photos: Path) -> None:

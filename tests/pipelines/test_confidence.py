@@ -1,12 +1,18 @@
 """Confidence of masks, which is counted strip by strip, against brute force over all scores."""
 
+import tracemalloc
 from collections.abc import Mapping
 
 import numpy as np
 import pytest
+import torch
 
 import tagmask
 from tagmask.clip.load import Clip
+from tagmask.dense.cosine_maps import CosineMaps
+from tagmask.dense.labels import label_pixels
+from tagmask.dense.prompts import split_names
+from tagmask.dense.sliding import SlidingSettings
 from tests.segmenters import make_segmenter, scores_of
 
 WORDS = ["a", "b", "c", "d"]
@@ -80,3 +86,21 @@ def test_cases_differ_in_what_is_found(sclip_model: Clip, image: np.ndarray) -> 
     assert found["no candidates"] == (set(), True)
     assert found["ignored pixels"][1]
     assert len(found["no background"][0]) > 1
+
+
+def test_confidence_keeps_one_plane_of_scores_however_many_words() -> None:
+    words, side = 300, 600
+    cosines = torch.rand(words, 8, 8, generator=torch.Generator().manual_seed(0))
+    resize = torch.rand(side, 8, generator=torch.Generator().manual_seed(1))
+    maps = CosineMaps(cosines, resize, resize, torch.zeros(3, 64, 64))
+    names = split_names([f"word {i}" for i in range(words)])
+    settings = SlidingSettings(logit_scale=40.0)
+    tracemalloc.start()  # of NumPy's arrays; the strips are torch's, and bounded by their size
+    try:
+        pixels = label_pixels(maps, names, settings, background=True, ignore_index=65535, keep_winning=True)
+        assert pixels.winning is not None
+        pixels.winning.summarise(pixels.labels.astype(np.uint16), names.classes, background=True)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 40 * side * side  # bytes; the planes of all words would take 1200 a pixel

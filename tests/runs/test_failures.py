@@ -1,7 +1,10 @@
+from pathlib import Path, PurePosixPath
+
 import pytest
 
 from tagmask.errors import ImageError
-from tagmask.runs.failures import FailureGuard, RepeatedFailure, reason_of
+from tagmask.runs.failures import FailureGuard, RepeatedFailure, reason_of, recorded_reason
+from tagmask.runtime.folders import FoundImage
 
 
 def fault(name, kind=KeyError):
@@ -50,3 +53,10 @@ def test_reasons_are_one_line_without_control_characters():
     assert reason_of(ImageError("a\x1b[1m\n b")) == "a\\x1b[1m b"
     assert "memory" in reason_of(RuntimeError("CUDA out of memory"))
     assert reason_of(ValueError()) == "unexpected ValueError"
+
+
+@pytest.mark.parametrize("folder", ["/home/ann/photos", "/home/ann/my  photos\x07"])
+def test_recorded_reasons_name_no_folder_of_the_machine(folder):
+    image = FoundImage(Path(folder, "a/1.png"), PurePosixPath("a/1.png"))
+    assert recorded_reason(ImageError(f"{image.path} is damaged"), image) == "a/1.png is damaged"
+    assert recorded_reason(ImageError("damaged"), image) == "damaged"

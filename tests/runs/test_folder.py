@@ -57,9 +57,12 @@ def test_what_changed_joined_failed_vanished_or_lost_its_mask_is_told_apart(run,
         (image,) = (task for task in folder.plan(find_images([photos]), again=True) if task.name == "a/01")
         for task in folder.plan(find_images([photos])):
             if task.name == "a/01":
-                assert folder.fail(task, ImageError("torn")) == "torn"
+                torn = f"{photos}/a/01.png is torn"
+                assert folder.fail(task, ImageError(torn)) == torn
             else:
                 folder.done(task, ImageResult())
+    with Run(run) as rows:
+        assert [row.error for row in rows.failed] == ["a/01.png is torn"]
     (photos / "a/03.png").write_bytes(b"changed")
     os.utime(photos / "a/05.png", ns=(1, 1))
     (photos / "a/07.png").unlink()

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from tagmask.errors import InputError
+from tagmask.runs.classes import read_classes
 from tagmask.runs.identity import RunIdentity, differences, is_run_file, read_identity
 
 FIELDS = {"words": ["cat", "dog"], "threshold": 0.5, "settings": {"steps": 10, "crf": False}}
@@ -75,7 +77,18 @@ def test_what_is_written_is_read_back_whatever_it_holds(tmp_path):
     assert not differences(read_identity(path), replace(identity, metadata={}))
 
 
-@pytest.mark.parametrize("content", [b"", b"[1]", b'{"run": 1}', b'{"tagmask_run": 1}'])
+HOSTILE = [
+    b"[" * 100_000,
+    b'{"tagmask_run": NaN}',
+    b'{"tagmask_run": ' + b"1" * 5000 + b"}",
+    b"\xff\xfe",
+    b"\0",
+]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[1]", b'{"run": 1}', b'{"tagmask_run": 1}', *HOSTILE], ids=range(9)
+)
 def test_files_that_are_no_run_are_refused(tmp_path, content):
     path = tmp_path / "run.json"
     path.write_bytes(content)
@@ -93,3 +106,19 @@ def test_a_run_changed_by_hand_and_one_of_a_newer_version_are_refused(tmp_path):
     path.write_bytes(text.replace(b'"tagmask_run": 1', b'"tagmask_run": 2'))
     with pytest.raises(InputError, match="newer"):
         read_identity(path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "large"])
+def test_no_file_in_place_of_run_json_or_classes_json_hangs(kind, tmp_path):
+    path = tmp_path / "run.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.touch()
+        os.truncate(path, 1 << 30)
+    for read in (read_identity, read_classes):
+        with pytest.raises(InputError, match=r"run\.json cannot be read: it "):
+            read(path)
+    assert not is_run_file(path)

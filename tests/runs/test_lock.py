@@ -126,6 +126,18 @@ def test_another_programs_file_is_refused_untouched(path, network):
     assert path.read_text() == "pid 77"
 
 
+@pytest.mark.parametrize("network", [False, True])
+@pytest.mark.parametrize("kind", ["pipe", "deep", "large"])
+def test_a_hostile_file_is_refused_at_once(path, network, kind):
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(b"[" * 100_000 if kind == "deep" else b"x")
+        os.truncate(path, 1 << 30 if kind == "large" else 100_000)
+    with pytest.raises(InputError, match="not a lock that tagmask wrote"):
+        RunLock.take(path, network=network)
+
+
 @pytest.mark.skipif(module.fcntl is None, reason="no flock")
 def test_a_lock_whose_file_was_removed_while_it_was_taken_is_taken_anew(path, monkeypatch):
     """The holder before removes its file just after this process opened it."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tagmask.errors import OutputError
+from tagmask.errors import InputError, OutputError
 from tagmask.runtime.lines import atomic_lines, json_lines, partial_path
 
 
@@ -186,3 +186,17 @@ def test_writes_that_the_system_cuts_short_are_continued(
         line("longer")
     monkeypatch.undo()
     assert (tmp_path / "x").read_text() == "longer\n"
+
+
+def test_numbers_that_json_lacks_are_never_written(tmp_path: Path) -> None:
+    path = tmp_path / "tags.jsonl"
+
+    def write_nan() -> None:
+        with json_lines(path) as write:
+            write({"scores": {"cat": 0.5}})
+            write({"scores": {"cat": float("nan")}})
+
+    with pytest.raises(InputError, match="NaN or infinite"):
+        write_nan()
+    assert not path.exists()
+    assert partial_path(path).read_text() == '{"scores": {"cat": 0.5}}\n'

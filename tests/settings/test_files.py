@@ -90,5 +90,5 @@ def test_unreadable_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         recipe(str(tmp_path / "no.toml"))
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="is not valid TOML"):
+    with pytest.raises(InputError, match="cannot be read: it is not UTF-8 text"):
         recipe(tmp_path / "binary.toml")

@@ -252,6 +252,43 @@ def test_seeds_from_activation_maps_and_the_threshold_sweep(photos: Path, tmp_pa
         sweep_thresholds(images, cams, truth, 2)
 
 
+def test_npz_maps_go_before_npy_and_files_of_other_kinds_are_refused(photos: Path, tmp_path: Path) -> None:
+    cams = tmp_path / "cams"
+    cams.mkdir()
+    ramp = np.linspace(0, 1, 48, dtype=np.float32).reshape(6, 8)
+    for name in "abc":
+        np.savez_compressed(cams / f"{name}.npz", **{"1": ramp})
+        np.save(cams / f"{name}.npy", np.array({1: 1 - ramp}, object))
+    images = find_images([photos])
+    list(write_masks(images, from_cams(images, cams, WORDS[1:], 0.5), tmp_path / "seeds"))
+    made = read_index_png(tmp_path / "seeds" / "masks" / "a.png")
+    assert np.array_equal(made, (ramp > np.float32(0.5)) * 2)
+    (cams / "a.npz").unlink()
+    (cams / "b.npz").unlink()
+    (cams / "b.npy").unlink()
+    np.savez_compressed(cams / "c.npz", **{"1": ramp[:, :-1]})
+    *_, third = outcomes = list(
+        write_masks(images, from_cams(images, cams, WORDS[1:], 0.4), tmp_path / "again")
+    )
+    assert outcomes[0].error is None
+    assert "There is no file" in str(outcomes[1].error)
+    assert "b.npz" in str(outcomes[1].error)
+    assert "c.npz: the map of class 1 is (6, 7), but the image is (6, 8)" in str(third.error)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        lambda words: from_cams([], Path(), words, 0.5),
+        lambda words: from_masks([], Path(), ["background", *words]),
+    ],
+)
+def test_more_classes_than_masks_have_values_are_refused(source: Callable) -> None:
+    assert len(source([f"word {i}" for i in range(254)]).words) == 255
+    with pytest.raises(InputError, match="at most 254 classes, got 255"):
+        source([f"word {i}" for i in range(255)])
+
+
 def test_existing_masks_are_checked_and_copied(photos: Path, tmp_path: Path) -> None:
     old = tmp_path / "old"
     old.mkdir()

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 import tagmask
-from tagmask.errors import InputError, ShapeError
+from tagmask.errors import InputError, ShapeError, WeightsError
 from tagmask.weak.model import WeakClip, WeakClipOutput
 from tagmask.weak.model_settings import WeakSettings, widths_of
 from tagmask.weak.trunk import Trunk, extract_trunk_features, name_ids, positions
@@ -330,3 +330,11 @@ def test_both_towers_are_trained_without_a_decoder(sclip_model):
     model(pixels(2, 3, 64, 64)).logits.square().mean().backward()
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
     assert sum(p.requires_grad for p in model.parameters()) == len(group.parameters)
+
+
+def test_scores_that_are_no_numbers_are_reported_where_nothing_else_does(miniature):
+    model = WeakClip.of(miniature, WORDS).eval()
+    model.decode_head.conv_seg.bias.data[0] = torch.nan
+    with torch.no_grad(), pytest.raises(WeightsError, match="The model's scores are NaN or infinite"):
+        model(pixels(1, 3, 64, 64))
+    model.train()(pixels(1, 3, 64, 64))  # training reports its loss

@@ -74,6 +74,20 @@ def test_another_clip_is_refused(model, tagclip_model, tmp_path):
         ({"words": '["a"]'}, "1 words and ids"),
         ({"settings": '{"depth": 3}'}, "unknown settings depth"),
         ({"settings": '{"decoder": "deep"}'}, "invalid header"),
+        ({"settings": '{"fpn_width": 100000}'}, "invalid header .*fpn_width is 100000"),
+        ({"settings": '{"fpn_width": 8000}'}, "does not fit the model"),
+        ({"settings": '{"match_layers": 1000000000}'}, "invalid header"),
+        ({"settings": '{"stored_side": 100000}'}, "invalid header"),
+        ({"settings": '{"taps": ["a", "b", "c", "d"]}'}, "invalid header"),
+        ({"settings": '{"taps": [1, 2, 3, 99]}'}, "describes no model: taps are"),
+        ({"settings": '{"tau": Infinity}'}, "invalid header"),
+        ({"settings": "[" * 5000 + "]" * 5000}, "invalid header"),
+        ({"ids": f"[[{2**70}], [1], [2]]"}, "invalid header"),
+        ({"ids": "[[99999], [1], [2]]"}, "ids outside the vocabulary"),
+        ({"ids": "[[-1], [1], [2]]"}, "ids outside the vocabulary"),
+        ({"ids": "[[], [], []]"}, "words and ids of shape"),
+        ({"ids": str([list(range(80))] * 3)}, "describes no model"),
+        ({"format": "x" * 5000}, "not a WeakCLIP file"),
     ],
 )
 def test_invalid_headers_are_refused(model, sclip_model, tmp_path, header, message):
@@ -82,8 +96,10 @@ def test_invalid_headers_are_refused(model, sclip_model, tmp_path, header, messa
     with safe_open(file, "pt") as opened:
         kept = dict(opened.metadata())
     save_file(load_file(file), file, {**kept, **header})
-    with pytest.raises(WeightsError, match=message):
+    with pytest.raises(WeightsError, match=message) as error:
         model_file.load(file, sclip_model)
+    assert "a.safetensors" in str(error.value)
+    assert len(str(error.value).replace(str(file), "")) < 400
 
 
 def test_missing_unexpected_and_misshapen_tensors_are_named_together(model, sclip_model, tmp_path):
@@ -152,6 +168,14 @@ def test_the_authors_file_may_carry_more_than_tensors(model, tmp_path):
         ({"decode_head.conv_seg.weight": None}, "not in the authors' layout"),
         ({"contexts": torch.zeros(3, 3)}, "contexts is missing or does not have 3 dimensions"),
         ({"backbone.fpn2.0.weight": torch.zeros(9)}, r"backbone.fpn2.0.weight is \(9,\) instead of \(128,\)"),
+        ({"beta": torch.full((64,), torch.nan)}, r"c\.pth holds NaN or infinite values, in beta"),
+        ({"beta": torch.zeros(64, dtype=torch.int64)}, "beta is torch.int64 instead of torch.float32"),
+        ({"backbone.conv1.weight": torch.zeros(100, 3, 16, 16)}, "towers of width 100"),
+        ({"backbone.conv1.weight": torch.zeros(128, 3, 0, 0)}, "patches of 0 pixels"),
+        # empty tensors that claim a model of hundreds of gigabytes
+        ({"neck.lateral_convs.0.conv.weight": torch.zeros(8000, 0, 1, 1)}, "does not fit the model"),
+        ({"neck.lateral_convs.0.conv.weight": torch.zeros(10**6, 0, 1, 1)}, "describes no model: fpn_width"),
+        ({"text_encoder.token_embedding.weight": torch.zeros(10**12, 0)}, "does not fit the model"),
     ],
 )
 def test_mismatched_layouts_are_refused(model, tmp_path, change, message):

@@ -1,6 +1,5 @@
 """Write a run's results: result.json, result.md and a bar chart of the classes (classes.svg)."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from tagmask.bench.plot import bars_svg
 from tagmask.bench.protocol import METRICS, Protocol
 from tagmask.bench.summary import FAILURES, Summary
 from tagmask.files import write_bytes
+from tagmask.strict_json import json_text
 
 __all__ = ["PAGES", "Comparison", "RunReport", "compare_with_published", "headline", "write_pages"]
 
@@ -77,7 +77,7 @@ def write_pages(folder: Path, report: RunReport) -> None:
         OutputError: the folder cannot be written.
     """
     summary, metric = report.summary, report.protocol.metric
-    text = json.dumps(_result(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json_text(_result(report), indent=2, ensure_ascii=False) + "\n"
     write_bytes(folder / "result.json", text.encode("utf-8", "backslashreplace"))
     kind = "IoU" if metric == "miou" else "Average precision"
     title = f"{kind} of each class, {report.name} on {report.data}" + (", partial" if summary.partial else "")

@@ -102,7 +102,15 @@ def summarise(
                 kind = str((row.record or {}).get("failed", "unexpected"))
                 failures[sample.id] = Failure(sample.id, kind, row.error or "")
             else:
-                counter.add(row, sample, index)
+                try:
+                    counter.add(row, sample, index)
+                except InputError:
+                    raise
+                except (ValueError, TypeError, IndexError, OverflowError) as error:
+                    raise InputError(
+                        f"The record of {row.key!r} in {folder} is damaged ({error}). Remove the folder and "
+                        "run again."
+                    ) from error
     scores, classes = counter.result()
     return Summary(
         scores=scores,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tagmask.cli.console import message
 from tagmask.cli.options import Activation, Precision
 from tagmask.errors import DownloadError, InputError
+from tagmask.reading import read_text
 
 if TYPE_CHECKING:
     from tagmask.clip.load import Clip
@@ -31,13 +32,7 @@ def read_words(options: Sequence[str] | None) -> list[str] | None:
             words.append(option)
             continue
         file = Path(option[1:])
-        try:
-            text = file.expanduser().read_text(encoding="utf-8-sig")
-        except (OSError, RuntimeError, UnicodeDecodeError) as error:
-            reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
-            raise InputError(
-                f"The words file {file} cannot be read: {reason}. Give @FILE with one word per line."
-            ) from error
+        text = read_text(file, "The words file", "Give @FILE with one word per line.")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         if not lines:
             raise InputError(f"The words file {file} is empty. Give @FILE with one word per line.")

@@ -1,6 +1,5 @@
 """`tagmask bench list` and `tagmask bench tags`: print figures and tag scores."""
 
-import json
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -13,6 +12,7 @@ from tagmask.bench.tag_files import read_truth, scored_tags
 from tagmask.cli.console import bold, message
 from tagmask.errors import InputError
 from tagmask.runtime.tag_files import read_tags
+from tagmask.strict_json import json_text
 
 __all__ = ["show_figures", "show_tag_scores"]
 
@@ -33,7 +33,7 @@ def show_figures(pattern: str | None, *, as_json: bool) -> None:
         )
     if as_json:
         for cell in matches:
-            typer.echo(json.dumps(_cell_record(cell), ensure_ascii=False))
+            typer.echo(json_text(_cell_record(cell), ensure_ascii=False))
         return
     for name, group in groupby(matches, key=lambda cell: cell.table):
         table = all_tables()[name]

@@ -1,7 +1,6 @@
 """`tagmask bench run` and `tagmask bench table`: run benchmarks, print and write the results."""
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from tagmask.printable import printable
 from tagmask.runs.planning import Plan
 from tagmask.runs.producer import Produced
 from tagmask.settings.parse import parse_assignments
+from tagmask.strict_json import json_text
 
 __all__ = ["Bench", "Request", "roots_of", "run_one", "run_table"]
 
@@ -249,7 +249,7 @@ def run_table(bench: Bench, table: Table) -> int:
         show(line)
     folder = bench.out / "tables"
     write_bytes(folder / f"{table.name}.md", (page + "\n").encode())
-    record = json.dumps(table_record(table, results), indent=2, ensure_ascii=False, allow_nan=False)
+    record = json_text(table_record(table, results), indent=2, ensure_ascii=False)
     write_bytes(folder / f"{table.name}.json", (record + "\n").encode())
     message(f"written to {folder}")
     return sum(isinstance(result, str) or bool(result.failures) for result in finished.values())

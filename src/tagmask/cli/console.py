@@ -10,14 +10,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
 from tagmask.errors import TagmaskError
 from tagmask.printable import printable
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
 __all__ = [
+    "LogHandler",
     "bold",
     "green",
     "heading",
@@ -87,7 +91,7 @@ def _close_stdout() -> None:
 @contextmanager
 def _forward_logs() -> Iterator[None]:
     """Print the library's log records on stderr while a command runs."""
-    handler = _ConsoleHandler(logging.INFO)
+    handler = LogHandler(logging.INFO)
     logger = logging.getLogger("tagmask")
     previous_level = logger.level
     logger.addHandler(handler)
@@ -97,11 +101,55 @@ def _forward_logs() -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(previous_level)
+        handler.close()
 
 
-class _ConsoleHandler(logging.Handler):
+class LogHandler(logging.Handler):
+    """Prints log records on stderr.
+
+    A record with the attribute `progress`, the numbers of what is done and of all, is shown as progress: a
+    bar on a terminal, else a line every 30 seconds.
+    """
+
+    def __init__(self, level: int = logging.INFO) -> None:
+        super().__init__(level)
+        self._bar: Progress | None = None
+        self._last = time.monotonic()
+
     def emit(self, record: logging.LogRecord) -> None:
-        message(record.getMessage())
+        """Print a record."""
+        done, total = getattr(record, "progress", (0, 0))
+        if not total:
+            message(record.getMessage())
+            self._last = time.monotonic()
+        elif sys.stderr.isatty():
+            self._update_bar(done, total)
+        elif time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
+            self._last = time.monotonic()
+            message(record.getMessage())
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        super().close()
+
+    def _update_bar(self, done: int, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        if self._bar is None:
+            columns = (BarColumn(bar_width=None), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(
+                *columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()
+            )
+            self._bar.add_task("", total=total)
+            self._bar.start()
+        self._bar.update(self._bar.task_ids[0], completed=done, total=total)
+        if done >= total:
+            self._bar.stop()
+            self._bar = None
 
 
 @contextmanager

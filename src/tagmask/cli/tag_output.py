@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from tagmask.results import Tags
 from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.lines import atomic_lines, json_lines
 from tagmask.runtime.tag_files import names_to_write, tag_lines
+from tagmask.strict_json import json_text
 
 __all__ = ["WriteTags", "is_one_file", "output_file", "print_json", "record_of", "table_of"]
 
@@ -79,9 +79,9 @@ def record_of(path: str, tags: Tags | None, error: str | None) -> dict[str, obje
 
 def print_json(record: Mapping[str, object]) -> str:
     """Return a line of JSON that the terminal can show; JSON readers see no difference."""
-    text = json.dumps(record, ensure_ascii=False)
+    text = json_text(record, ensure_ascii=False)
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    return text if unicode and printable(text) == text else json.dumps(record)
+    return text if unicode and printable(text) == text else json_text(record)
 
 
 def table_of(path: str, tags: Tags) -> str:

@@ -1,11 +1,11 @@
 """`tagmask weights`: list, download and check weights."""
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tagmask.cli.console import print_path, report_errors, show
+from tagmask.strict_json import json_text
 
 if TYPE_CHECKING:
     from tagmask.clip.inspection import Inspection
@@ -50,7 +50,7 @@ def list_(
                     "repos": entry.repos,
                     "path": path,
                 }
-                typer.echo(json.dumps(record))
+                typer.echo(json_text(record))
             else:
                 show(f"{entry.name:<36}{entry.activation:<11}{path or '-'}")
 

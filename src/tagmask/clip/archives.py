@@ -3,7 +3,7 @@
 The content decides the format, not the file name:
 
     zip with data.pkl and constants.pkl   OpenAI's TorchScript archive, read as data (`torchscript`)
-    zip with data.pkl, or a bare pickle   torch.save, read by torch's weights-only reader
+    zip with data.pkl, or a bare pickle   torch.save, read as data too (`torch_save`)
     length and JSON header                safetensors
 
 For any other file, the error message says what the file seems to be.
@@ -14,31 +14,41 @@ import pickle
 import pickletools
 import re
 import stat
-import warnings
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from io import BufferedReader, BytesIO
+from io import BytesIO
+from itertools import islice
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
-import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from tagmask.clip.torchscript import calls_exact_gelu, read_torchscript, unsafe_pickle_error
+from tagmask.clip.tensor_pickle import OtherTensor, View, unsafe_pickle_error
+from tagmask.clip.torch_save import Storages, read_legacy, read_zipped
+from tagmask.clip.torchscript import read_torchscript
+from tagmask.clip.wrappers import without_wrappers
+from tagmask.clip.zip_records import GET_AGAIN, MAX_PICKLE_BYTES, open_zip
 from tagmask.errors import WeightsError
+from tagmask.printable import shortened
 
 __all__ = ["STUDENT_FORMAT", "Archive", "read_weights"]
 
 STUDENT_FORMAT: Final = "tagmask-student"
 """How the format begins that the header of a student file states (`weak.students.student_file`)."""
 
-_NESTED_KEYS: Final = ("state_dict", "model_state_dict", "model")
+_NESTED_KEYS: Final = (
+    *("state_dict", "model_state_dict", "model", "module"),
+    *("ema_state_dict", "state_dict_ema", "model_ema", "ema"),
+)
 _SUFFIXES: Final = (".pt", ".pth", ".bin", ".safetensors")
-_GET_AGAIN: Final = "Download or copy the file again."
+_MAX_HEADER_BYTES: Final = 1 << 23
+"""Largest header of a safetensors file that is read; that of a ViT-L has 0.1 MB."""
+_MAX_OPERATIONS: Final = 1_000_000
+_SLACK_BYTES: Final = 1 << 20
 
 _KNOWN_SIGNATURES: Final[Mapping[bytes, str]] = MappingProxyType(
     {
@@ -81,7 +91,8 @@ def read_weights(path: Path) -> Archive:
     Args:
         path: OpenAI's archive, a file of torch.save, or safetensors, under any name. In a torch.save
             file the tensors may be in a dict, or one level down under "state_dict",
-            "model_state_dict" or "model". If all names start with "module.", that prefix is removed.
+            "model_state_dict", "model" or a name of averaged weights. What data-parallel, averaged and
+            compiled models put into the names ("module.", "_orig_mod.") is removed.
 
     Raises:
         WeightsError: the file is absent, unreadable, damaged, not weights, or a pickle that needs more
@@ -94,14 +105,14 @@ def read_weights(path: Path) -> Archive:
         if head.startswith(b"PK\x03\x04"):
             return _read_zip(path)
         if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 30:
-            return _read_safetensors(path)
+            return _read_safetensors(path, int.from_bytes(head[:8], "little"))
         if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-            return _read_torch(path, zipped=False)
+            return _read_legacy(path)
     except WeightsError:
         raise
     # The readers raise many types of error on damaged or crafted bytes; all mean the same to the user.
     except Exception as error:
-        raise WeightsError(f"{path} is damaged or incomplete ({_reason(error)}). {_GET_AGAIN}") from error
+        raise WeightsError(f"{path} is damaged or incomplete ({_reason(error)}). {GET_AGAIN}") from error
     raise WeightsError(f"{path} is not a weights file. It is {_describe(head)}")
 
 
@@ -122,7 +133,7 @@ def _head(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read: {_reason(error)}.") from error
     if not head:
-        raise WeightsError(f"{path} is empty. {_GET_AGAIN}")
+        raise WeightsError(f"{path} is empty. {GET_AGAIN}")
     return head
 
 
@@ -147,80 +158,108 @@ def _file_names(folder: Path) -> list[str]:
 
 
 def _read_zip(path: Path) -> Archive:
-    with zipfile.ZipFile(path) as archive:
+    with open_zip(path) as archive:
         names = archive.namelist()
-    root = next((name.split("/")[0] for name in names if re.fullmatch(r"[^/]+/data\.pkl", name)), None)
-    if root is None:
-        packed = [name for name in names if name.endswith(_SUFFIXES)]
-        advice = f"Unpack it and give {packed[0]}" if packed else "Give the weights file itself"
-        raise WeightsError(f"{path} is a zip without weights. It holds {_few(names)}. {advice}.")
-    if f"{root}/constants.pkl" in names:
-        tensors = read_torchscript(path, root)
-        metadata = {"activation": "gelu"} if calls_exact_gelu(path, root) else {}
-        return Archive(MappingProxyType(tensors), "openai-archive", MappingProxyType(metadata))
-    return _read_torch(path, zipped=True)
+        root = next((name.split("/")[0] for name in names if re.fullmatch(r"[^/]+/data\.pkl", name)), None)
+        if root is None:
+            packed = [shortened(name) for name in names if name.endswith(_SUFFIXES)]
+            advice = f"Unpack it and give {packed[0]}" if packed else "Give the weights file itself"
+            raise WeightsError(f"{path} is a zip without weights. It holds {_few(names)}. {advice}.")
+        if f"{root}/constants.pkl" in names:
+            tensors, calls_gelu = read_torchscript(path, archive, root)
+            metadata = {"activation": "gelu"} if calls_gelu else {}
+            return _archive(path, tensors, "openai-archive", metadata)
+        try:
+            loaded, storages = read_zipped(path, archive, root)
+        except (pickle.UnpicklingError, KeyError) as error:
+            raise _unreadable(path, BytesIO(archive.read(f"{root}/data.pkl")), error) from error
+    return _archive(path, _tensors(path, loaded, storages), "state-dict", {})
 
 
-def _read_safetensors(path: Path) -> Archive:
+def _read_legacy(path: Path) -> Archive:
+    try:
+        loaded, storages = read_legacy(path)
+    except (pickle.UnpicklingError, KeyError) as error:
+        with path.open("rb") as file:
+            raise _unreadable(path, BytesIO(file.read(MAX_PICKLE_BYTES)), error) from error
+    return _archive(path, _tensors(path, loaded, storages), "state-dict", {})
+
+
+def _read_safetensors(path: Path, header_bytes: int) -> Archive:
+    if header_bytes > _MAX_HEADER_BYTES:
+        raise WeightsError(f"{path} is not a weights file: its header claims {header_bytes} bytes.")
     with safe_open(path, framework="pt", device="cpu") as file:
         # The handle has keys(), but is not a mapping.
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = dict(file.metadata() or {})
-    return Archive(
-        MappingProxyType(_without_module_prefix(tensors)), "safetensors", MappingProxyType(metadata)
-    )
+    return _archive(path, tensors, "safetensors", metadata)
 
 
-def _read_torch(path: Path, *, zipped: bool) -> Archive:
-    try:
-        loaded = _load(path, zipped)
-    except pickle.UnpicklingError as error:
-        names = dict.fromkeys(_globals(path, zipped))
-        unsafe = [name for name in names if not _TENSOR_DATA.fullmatch(name)]
-        if not unsafe:
-            raise WeightsError(
-                f"{path} is damaged or incomplete, or uses another pickle protocol than torch.save. "
-                f"{_GET_AGAIN} Or save its tensors as safetensors."
-            ) from error
-        raise unsafe_pickle_error(path, _few(unsafe)) from error
-    tensors = _without_module_prefix(_tensors(path, loaded))
-    return Archive(MappingProxyType(tensors), "state-dict", MappingProxyType({}))
+def _archive(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    kind: Literal["openai-archive", "state-dict", "safetensors"],
+    metadata: Mapping[str, str],
+) -> Archive:
+    """Check that copies of the tensors are not much larger than the file, and remove wrappers' names."""
+    sizes = {name: prod(tensor.shape) * tensor.itemsize for name, tensor in tensors.items()}
+    # A tensor may repeat the values that the file holds; a real one repeats few.
+    if sum(sizes.values()) > 2 * path.stat().st_size + _SLACK_BYTES:
+        largest = max(sizes, key=sizes.__getitem__)
+        raise WeightsError(
+            f"{path} was tampered with: its tensors claim {sum(sizes.values())} bytes, "
+            f"{shortened(largest)} {sizes[largest]} of them, but it has {path.stat().st_size}."
+        )
+    names = without_wrappers(tensors, path)
+    return Archive(MappingProxyType(names), kind, MappingProxyType(dict(metadata)))
 
 
-def _load(path: Path, zipped: bool) -> object:
-    with warnings.catch_warnings():
-        # Other pickle protocols are either read or refused, so this warning is of no use.
-        warnings.filterwarnings("ignore", message="Detected pickle protocol")
-        # torch.load reads every *.safetensors path as safetensors, and memory-maps only files it opens
-        # itself.
-        if zipped and path.suffix != ".safetensors":
-            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
-        with path.open("rb") as file:
-            return torch.load(file, map_location="cpu", weights_only=True)
-
-
-def _tensors(path: Path, loaded: object) -> dict[str, Tensor]:
+def _tensors(path: Path, loaded: object, storages: Storages) -> dict[str, Tensor]:
     """Find the dict of tensors, which may be one level down."""
     if isinstance(loaded, dict):
         for candidate in (*(loaded.get(key) for key in _NESTED_KEYS), loaded):
+            if isinstance(candidate, dict) and any(isinstance(v, View) for v in candidate.values()):
+                return _plain_tensors(path, candidate, storages)
+        for candidate in (*(loaded.get(key) for key in _NESTED_KEYS), loaded):
             if isinstance(candidate, dict):
-                tensors = {k: v.detach() for k, v in candidate.items() if isinstance(v, Tensor)}
-                if tensors:
-                    return {str(name): tensor for name, tensor in tensors.items()}
-    content = (
-        f"a dict with {_few(list(loaded))}" if isinstance(loaded, dict) else f"one {type(loaded).__name__}"
-    )
+                _plain_tensors(path, candidate, storages)
+    content = f"a dict with {_few(list(loaded))}" if isinstance(loaded, dict) else f"one {_kind_of(loaded)}"
     raise WeightsError(
         f"{path} holds {content}, not named tensors. "
-        f"Save a model's state_dict(), alone or under {' / '.join(_NESTED_KEYS)}."
+        f"Save a model's state_dict(), alone or under {' / '.join(_NESTED_KEYS[:3])}."
     )
 
 
-def _without_module_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Remove the "module." prefix that data-parallel training adds to every name."""
-    if all(name.startswith("module.") for name in tensors):
-        return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return tensors
+def _plain_tensors(path: Path, found: Mapping[object, object], storages: Storages) -> dict[str, Tensor]:
+    other = [(name, value.kind) for name, value in found.items() if isinstance(value, OtherTensor)]
+    if other:
+        name, kind = other[0]
+        raise WeightsError(
+            f"{path}: the tensor {shortened(name)} is {kind} ({len(other)} in all). Only plain tensors with "
+            "values in the file are supported: save the model again on the CPU with dense tensors."
+        )
+    return {
+        str(name): value.tensor(storages[value.record.key])
+        for name, value in found.items()
+        if isinstance(value, View)
+    }
+
+
+def _kind_of(loaded: object) -> str:
+    return "Tensor" if isinstance(loaded, View | OtherTensor) else type(loaded).__name__
+
+
+def _unreadable(path: Path, pickled: BytesIO, error: Exception) -> WeightsError:
+    """Return the error that tells why pickles cannot be read: what they refer to, or damage."""
+    names = dict.fromkeys(_globals(pickled))
+    unsafe = [name for name in names if not _TENSOR_DATA.fullmatch(name)]
+    if unsafe:
+        return unsafe_pickle_error(path, _few(unsafe))
+    return WeightsError(
+        f"{path} is damaged or incomplete, or uses another pickle protocol than torch.save "
+        f"({_reason(error)}). "
+        f"{GET_AGAIN} Or save its tensors as safetensors."
+    )
 
 
 _TENSOR_DATA: Final = re.compile(
@@ -228,24 +267,17 @@ _TENSOR_DATA: Final = re.compile(
 )
 
 
-def _globals(path: Path, zipped: bool) -> Iterator[str]:
-    """List the globals that the pickles of a torch.save file refer to, without running anything."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.suppress(ValueError))  # stop at damage
-        if zipped:
-            archive = stack.enter_context(zipfile.ZipFile(path))
-            record = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-            yield from _globals_of_pickle(BytesIO(archive.read(record)))
-        else:
-            file = stack.enter_context(path.open("rb"))
-            for _ in range(5):  # the old format: five pickles, then raw bytes
-                yield from _globals_of_pickle(file)
+def _globals(pickled: BytesIO) -> Iterator[str]:
+    """List the globals that up to five pickles refer to, without running anything."""
+    with contextlib.suppress(ValueError):  # stop at damage
+        for _ in range(5):  # torch's older format has five pickles, then raw bytes
+            yield from _globals_of_pickle(pickled)
 
 
-def _globals_of_pickle(file: BytesIO | BufferedReader) -> Iterator[str]:
+def _globals_of_pickle(pickled: BytesIO) -> Iterator[str]:
     texts = [""]
     memo: dict[object, str] = {}
-    for code, argument, _ in pickletools.genops(file):
+    for code, argument, _ in islice(pickletools.genops(pickled), _MAX_OPERATIONS):
         if code.name in ("GLOBAL", "INST"):
             yield str(argument).replace(" ", ".")
         elif code.name == "STACK_GLOBAL":
@@ -286,8 +318,8 @@ def _text(head: bytes) -> str | None:
     return None if re.search(r"[^\s -\U0010ffff]", text) else text.lstrip()
 
 
-def _few(names: list[str]) -> str:
-    shown = ", ".join(str(name) for name in names[:4])
+def _few(names: Sequence[object]) -> str:
+    shown = ", ".join(shortened(name) for name in names[:4])
     return f"{shown}, … ({len(names)} in all)" if len(names) > 4 else shown or "nothing"
 
 

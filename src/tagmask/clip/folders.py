@@ -20,7 +20,9 @@ from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, MetadataClaim, triple
 from tagmask.clip.model import ACTIVATIONS
 from tagmask.clip.model_config import ModelConfig, read_json
 from tagmask.clip.open_clip import read_open_clip_config
+from tagmask.clip.wrappers import only_clip
 from tagmask.errors import WeightsError
+from tagmask.printable import short_repr, shortened
 
 __all__ = ["RawWeights", "read_config", "read_raw_weights", "weights_files"]
 
@@ -56,12 +58,15 @@ def read_raw_weights(path: Path) -> RawWeights:
     Raises:
         WeightsError: absent, unreadable, unsafe, or of another kind of model.
     """
-    if not path.is_dir():
-        return _read((path,), _config_of_file(path))
-    files = weights_files(path)
-    if not files:
-        raise WeightsError(_no_weights_message(path))
-    return _read(files, read_config(path))
+    try:
+        if not path.is_dir():
+            return _read((path,), _config_of_file(path))
+        files = weights_files(path)
+        if not files:
+            raise WeightsError(_no_weights_message(path))
+        return _read(files, read_config(path))
+    except OSError as error:  # a name that no file can have, or a closed folder
+        raise WeightsError(f"{shortened(path)} cannot be read: {error.strerror}.") from error
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -129,7 +134,7 @@ def _no_weights_message(folder: Path) -> str:
         return f"{folder} cannot be listed: {error.strerror}."
     configs = [name for name in (open_clip.CONFIG, hugging_face.CONFIG) if name in names]
     files = [name for name in names if name.endswith((".pt", ".pth", ".bin", ".safetensors"))]
-    content = ", ".join((configs + files or names)[:4]) or "nothing"
+    content = ", ".join(map(shortened, (configs + files or names)[:4])) or "nothing"
     if not configs:
         advice = f"Add {open_clip.CONFIG} or {hugging_face.CONFIG}, or give the weights file itself"
     else:
@@ -149,14 +154,17 @@ def _read(files: tuple[Path, ...], config: ModelConfig) -> RawWeights:
     for archive in archives:
         repeated = tensors.keys() & archive.tensors.keys()
         if repeated:
-            raise WeightsError(
-                f"{files[0].parent}: {sorted(repeated)[0]} is in two shards. Download the folder again."
-            )
+            name = shortened(sorted(repeated)[0])
+            raise WeightsError(f"{files[0].parent}: {name} is in two shards. Download the folder again.")
         tensors |= archive.tensors
     first = archives[0]
     kind = _KINDS[first.kind]
+    tensors = only_clip(tensors, files[0])
     if is_hugging_face(tensors):
-        tensors = to_openai_layout(tensors)
+        try:
+            tensors = to_openai_layout(tensors)
+        except WeightsError as error:
+            raise WeightsError(f"{files[0]}: {error}") from error
         kind = f"{kind} in Hugging Face's key layout"
     elif config.custom_text:
         tensors = without_text_prefix(tensors)
@@ -180,7 +188,7 @@ def _claims_of_file(archive: Archive, file: Path) -> tuple[MetadataClaim, ...]:
     activation = archive.metadata.get("activation")
     if activation is not None and activation not in ACTIVATIONS:
         raise WeightsError(
-            f"Unknown activation {activation!r} in the metadata of {file}. "
+            f"Unknown activation {short_repr(activation)} in the metadata of {file}. "
             f"Expected one of {', '.join(ACTIVATIONS)}."
         )
     entries = {

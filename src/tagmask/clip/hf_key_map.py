@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from tagmask.errors import WeightsError
+from tagmask.printable import shortened
 
 __all__ = ["is_hugging_face", "to_openai_layout", "without_text_prefix"]
 
@@ -93,7 +94,7 @@ def to_openai_layout(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if extra:
         raise WeightsError(
             "These weights are not a Hugging Face CLIPModel with ViT towers: unexpected tensors "
-            f"{', '.join(extra[:4])} ({len(extra)} in all). Only CLIPModel is supported."
+            f"{', '.join(map(shortened, extra[:4]))} ({len(extra)} in all). Only CLIPModel is supported."
         )
     return converted | {name: _stack(name, parts) for name, parts in stacks.items()}
 

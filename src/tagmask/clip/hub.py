@@ -3,18 +3,20 @@
     HF_HUB_CACHE, else HF_HOME/hub, else XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub
     HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE    never use the network
 
-`huggingface_hub` is imported only when needed. It resumes downloads and stores files by their hash.
+`huggingface_hub` is imported only when needed.
 """
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
 from tagmask.clip import hugging_face, open_clip
-from tagmask.clip.download import Progress, sha256_of
+from tagmask.clip.download import Progress
 from tagmask.clip.folders import read_config, weights_files
+from tagmask.clip.hub_repository import HubRepository, hub_cache
+from tagmask.clip.web import TransferError
 from tagmask.errors import DownloadError, InputError, WeightsError
 
 __all__ = [
@@ -28,25 +30,8 @@ __all__ = [
 
 _TRUE: Final = frozenset({"1", "ON", "YES", "TRUE"})
 _SHA256: Final = re.compile("[0-9a-f]{64}")
+_REVISION: Final = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 _NAME: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
-
-
-def hub_cache(environ: Mapping[str, str] | None = None) -> Path:
-    """Return the folder of the hub's cache, as `huggingface_hub` does, but read the environment on each call.
-
-    Raises:
-        InputError: no variable is set and there is no home folder.
-    """
-    env = os.environ if environ is None else environ
-    direct = env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE")
-    xdg = env.get("XDG_CACHE_HOME")
-    home = env.get("HF_HOME") or (f"{xdg}/huggingface" if xdg else "~/.cache/huggingface")
-    try:
-        return Path(os.path.expandvars(direct or f"{home}/hub")).expanduser()
-    except RuntimeError as error:
-        raise InputError(
-            "Cannot find the hub's cache: there is no home folder. Set HF_HOME to a folder."
-        ) from error
 
 
 def offline_variable(environ: Mapping[str, str] | None = None) -> str | None:
@@ -67,7 +52,8 @@ def split_revision(text: str) -> tuple[str, str]:
         ('openai/clip-vit-base-patch16', '57c2164')
     """
     repo, _, revision = text.partition("@")
-    if not _NAME.fullmatch(repo) or "--" in repo or ".." in revision or text.endswith("@"):
+    valid = _NAME.fullmatch(repo) and "--" not in repo and _REVISION.fullmatch(revision or "main")
+    if not valid or ".." in revision or text.endswith("@"):
         raise InputError(f"Invalid repository 'hf:{text}'. Use hf:OWNER/REPO or hf:OWNER/REPO@REVISION.")
     return repo, revision or "main"
 
@@ -104,44 +90,22 @@ def download_folder(repo: str, revision: str = "main", progress: Progress | None
         The folder in the cache.
 
     Raises:
-        DownloadError: the hub cannot be reached, or refuses.
+        DownloadError: the hub cannot be reached, refuses, or sends too much, too slowly or without a hash.
         WeightsError: the repository holds no supported CLIP, or a file arrived damaged.
     """
-    from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    from tagmask.clip.hub_progress import silent_bar
-
-    endpoint = os.environ.get("HF_ENDPOINT") or None
     try:
-        info = HfApi(endpoint=endpoint).model_info(repo, revision=revision)
-        names = {sibling.rfilename for sibling in info.siblings or ()}
-
-        def get(name: str) -> Path:
-            path = hf_hub_download(
-                repo,
-                name,
-                revision=revision,
-                cache_dir=hub_cache(),
-                endpoint=endpoint,
-                library_name="tagmask",
-                tqdm_class=silent_bar(name, progress),
-            )
-            return Path(path)
-
-        configs = _config_names(repo, names)
-        folder, *_ = [get(name).parent for name in configs]
+        remote = HubRepository.find(repo, revision)
+        configs = _config_names(repo, remote.names)
+        folder, *_ = [remote.get_config(name).parent for name in configs]
         read_config(folder)
-        name = _weights_name(repo, configs[0], names)
-        parts = hugging_face.shard_files(get(name)) if name in hugging_face.INDEXES else [name]
+        name = _weights_name(repo, configs[0], remote.names)
+        sharded = name in hugging_face.INDEXES
+        parts = hugging_face.shard_files(remote.get_config(name)) if sharded else (name,)
         for part in parts:
-            _check_hash(repo, get(part))
-    except WeightsError:
-        raise
-    # The hub's client and its HTTP library raise many types of error; all mean the same to the user.
-    except Exception as error:
-        status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-        raise DownloadError(f"Cannot download {repo} from the hub: {_reason(error, status)}.") from error
+            remote.get_weights(part, progress)
+        remote.finish()
+    except TransferError as error:
+        raise DownloadError(f"Cannot download {repo} from the hub: {_reason(error)}.") from error
     if not weights_files(folder):
         raise DownloadError(f"{repo} changed during the download. Try again.")
     return folder
@@ -156,31 +120,20 @@ def published_sha256(file: Path) -> str:
     return name if _SHA256.fullmatch(name) else ""
 
 
-def _check_hash(repo: str, file: Path) -> None:
-    expected = published_sha256(file)
-    digest = sha256_of(file) if expected else expected
-    if digest != expected:
-        file.resolve().unlink()
-        file.unlink()
-        raise WeightsError(
-            f"{file.name} of {repo} has the wrong SHA-256: {digest[:12]}…, expected {expected[:12]}…. "
-            "The file was deleted. Try again, or try another network."
-        )
-
-
-def _config_names(repo: str, names: set[str]) -> list[str]:
+def _config_names(repo: str, names: Collection[str]) -> list[str]:
     """List the JSON files to download, the main config first."""
-    if open_clip.CONFIG in names and names.intersection(open_clip.WEIGHTS):
+    if open_clip.CONFIG in names and any(name in names for name in open_clip.WEIGHTS):
         return [open_clip.CONFIG]
     if hugging_face.CONFIG in names:
         return [hugging_face.CONFIG, *(name for name in hugging_face.OPTIONAL_CONFIGS if name in names)]
+    shown = ", ".join(name[:80] for name in sorted(names)[:4]) or "none"
     raise WeightsError(
         f"hf:{repo} is not an open_clip or Hugging Face CLIP: it has neither {open_clip.CONFIG} with weights "
-        f"nor {hugging_face.CONFIG}. Its {len(names)} files: {', '.join(sorted(names)[:4]) or 'none'}."
+        f"nor {hugging_face.CONFIG}. Its {len(names)} files: {shown}."
     )
 
 
-def _weights_name(repo: str, config: str, names: set[str]) -> str:
+def _weights_name(repo: str, config: str, names: Collection[str]) -> str:
     """Return the name of the weights file to download, or of the index of its shards."""
     if config == open_clip.CONFIG:
         supported: tuple[str, ...] = open_clip.WEIGHTS
@@ -193,15 +146,11 @@ def _weights_name(repo: str, config: str, names: set[str]) -> str:
     return present[0]
 
 
-def _reason(error: Exception, status: int | None) -> str:
-    kind = type(error).__name__
-    if kind == "GatedRepoError":
+def _reason(error: TransferError) -> str:
+    if error.code == "GatedRepo":
         return "it is gated, so accept its terms on its page, then log in with `hf auth login`"
-    if kind == "RepositoryNotFoundError":
-        return "no such repository, or it is private (then log in with `hf auth login`)"
-    if kind == "RevisionNotFoundError":
+    if error.code == "RevisionNotFound":
         return "no such revision"
-    if status is not None:
-        return f"HTTP status {status}"
-    lines = re.sub(r"\s*\(?https?://\S+", "", str(error)).strip().splitlines()
-    return f"{kind}: {lines[0][:160].rstrip('. ')}" if lines else kind
+    if error.code == "RepoNotFound" or error.status == 401:
+        return "no such repository, or it is private (then log in with `hf auth login`)"
+    return str(error)

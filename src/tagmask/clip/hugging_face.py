@@ -14,6 +14,7 @@ from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, MetadataClaim, Triple
 from tagmask.clip.model_config import ModelConfig, configured_sizes, read_json, section
 from tagmask.clip.tokenizer import END, VOCABULARY, vocabulary
 from tagmask.errors import WeightsError
+from tagmask.printable import short_repr, shortened
 
 __all__ = ["CONFIG", "INDEXES", "OPTIONAL_CONFIGS", "WEIGHTS", "read_hugging_face_config", "shard_files"]
 
@@ -30,6 +31,9 @@ OPTIONAL_CONFIGS: Final = (
 """Small files in the folder that are read if they exist."""
 
 _ACTIVATIONS: Final[Mapping[str, str]] = MappingProxyType({"quick_gelu": "quickgelu", "gelu": "gelu"})
+_MAX_SHARDS: Final = 1000
+_MAX_NAME_BYTES: Final = 255
+"""Longest name that common file systems can hold."""
 _LAYER_NORM_EPS: Final = 1e-5
 _TOKENIZERS: Final = (None, "CLIPTokenizer", "CLIPTokenizerFast")
 _PROCESSORS: Final = (
@@ -52,7 +56,7 @@ def read_hugging_face_config(folder: Path) -> ModelConfig:
     kind = config.get("model_type")
     if kind != "clip":
         raise WeightsError(
-            f"{path} describes a model of type {kind!r}. Of Hugging Face's models, only CLIPModel "
+            f"{path} describes a model of type {short_repr(kind)}. Of Hugging Face's models, only CLIPModel "
             "(model_type 'clip') with ViT towers is supported."
         )
     vision, text = _tower(config, "vision_config", path), _tower(config, "text_config", path)
@@ -72,13 +76,24 @@ def shard_files(index: Path) -> tuple[str, ...]:
     Raises:
         WeightsError: the index cannot be read, or names files outside its folder.
     """
-    names = sorted({str(name) for name in section(read_json(index), "weight_map", str(index)).values()})
-    outside = [name for name in names if Path(name).name != name or "\\" in name or name in ("", "..")]
-    if outside or not names:
+    values = list(dict.fromkeys(map(_text, section(read_json(index), "weight_map", str(index)).values())))
+    outside = [name for name in values if not _is_file_name(name)]
+    if outside or not values or len(values) > _MAX_SHARDS:
+        what = ", ".join(map(shortened, outside[:4])) if outside else f"{len(values) or 'no'} files"
         raise WeightsError(
-            f"{index} names {outside or 'no files'}. Expected names of files in its own folder."
+            f"{index} names {what}. Expected names of files in its own folder, at most {_MAX_SHARDS}."
         )
-    return tuple(names)
+    return tuple(sorted(values))
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether a name is that of a file in a folder: printable, and not a path."""
+    plain = name not in ("", ".", "..") and not {"/", "\\"} & set(name) and name.isprintable()
+    return plain and len(name.encode()) <= _MAX_NAME_BYTES
 
 
 def _tower(config: Mapping[str, object], key: str, path: Path) -> dict[str, object]:
@@ -91,13 +106,15 @@ def _activation(vision: Mapping[str, object], text: Mapping[str, object], path: 
     names = {str(tower.get("hidden_act", "quick_gelu")) for tower in (vision, text)}
     if len(names) > 1 or not names <= _ACTIVATIONS.keys():
         raise WeightsError(
-            f"{path} gives hidden_act = {' and '.join(sorted(names))}. Expected one of "
+            f"{path} gives hidden_act = {' and '.join(map(shortened, sorted(names)))}. Expected one of "
             f"{', '.join(_ACTIVATIONS)} for both towers."
         )
     for tower in (vision, text):
         eps = tower.get("layer_norm_eps", _LAYER_NORM_EPS)
         if eps != _LAYER_NORM_EPS:
-            raise WeightsError(f"{path} gives layer_norm_eps = {eps!r}. Only {_LAYER_NORM_EPS} is supported.")
+            raise WeightsError(
+                f"{path} gives layer_norm_eps = {short_repr(eps)}. Only {_LAYER_NORM_EPS} is supported."
+            )
     return _ACTIVATIONS[names.pop()]
 
 
@@ -106,7 +123,7 @@ def _check_text(text: Mapping[str, object], path: Path) -> None:
     end = text.get("eos_token_id", END)
     if end not in (2, END, None):
         raise WeightsError(
-            f"{path} ends texts with the token {end}; CLIP's vocabulary ends them with {END}. "
+            f"{path} ends texts with the token {short_repr(end)}; CLIP's vocabulary ends them with {END}. "
             "Only CLIP's tokenizer is supported."
         )
 
@@ -118,7 +135,9 @@ def _check_tokenizer(folder: Path) -> None:
         kind = read_json(path).get("tokenizer_class")
         # Newer folders name the base class of the tokenizer; its vocabulary is compared below.
         if kind not in (*_TOKENIZERS, "TokenizersBackend", "PreTrainedTokenizerFast"):
-            raise WeightsError(f"{path} names the tokenizer {kind!r}. Only CLIP's tokenizer is supported.")
+            raise WeightsError(
+                f"{path} names the tokenizer {short_repr(kind)}. Only CLIP's tokenizer is supported."
+            )
     plain, full = folder / "vocab.json", folder / "tokenizer.json"
     if plain.is_file():
         vocab = read_json(plain)
@@ -145,7 +164,8 @@ def _preprocessing(folder: Path) -> tuple[Triple | None, Triple | None]:
     kind = config.get("image_processor_type", config.get("feature_extractor_type"))
     if "image_mean" not in config and kind not in _PROCESSORS:
         raise WeightsError(
-            f"{path} names the image processor {kind!r} without image_mean. Expected CLIP's image processor."
+            f"{path} names the image processor {short_repr(kind)} without image_mean. "
+            "Expected CLIP's image processor."
         )
     scale = config.get("rescale_factor", 1 / 255)
     if config.get("do_rescale", True) is False or not isinstance(scale, float) or abs(scale * 255 - 1) > 1e-3:

@@ -19,6 +19,7 @@ from tagmask.clip.model import ACTIVATIONS, Text, Vision, fold_quick_gelu
 from tagmask.clip.resolve import resolve_weights
 from tagmask.clip.sources import find
 from tagmask.clip.state_dict import Geometry
+from tagmask.errors import WeightsError
 
 __all__ = ["OPENAI_MEAN", "OPENAI_STD", "Clip", "load"]
 
@@ -135,6 +136,11 @@ def load(
         vision = Vision(shape, mlp_activation)
         text = Text(shape, mlp_activation)
     scale = float(tensors.pop("logit_scale").float().exp())
+    if not _SCALES[0] <= scale <= _SCALES[1]:
+        raise WeightsError(
+            f"{source.path} multiplies cosines by {scale:.3g} (logit_scale). Expected "
+            f"{_SCALES[0]:g} to {_SCALES[1]:g}: the file is damaged, get other weights."
+        )
     _fill(vision, {k.removeprefix("visual."): v for k, v in tensors.items() if k.startswith("visual.")})
     _fill(text, {k: v for k, v in tensors.items() if not k.startswith("visual.")})
     dtype = getattr(torch, precision)
@@ -142,7 +148,7 @@ def load(
         tower.requires_grad_(False).eval().to(target)
         if metadata.activation == "quickgelu" and dtype != torch.float32:
             fold_quick_gelu(tower)  # float32 keeps the formula as written
-        _cast_products(tower, dtype)
+        _cast_products(tower, dtype, source.path)
     return Clip(
         vision=vision,
         text=text,
@@ -175,12 +181,20 @@ def _fill(tower: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
     tower.load_state_dict(copies, assign=True)
 
 
-def _cast_products(tower: torch.nn.Module, dtype: torch.dtype) -> None:
+def _cast_products(tower: torch.nn.Module, dtype: torch.dtype, path: Path) -> None:
     """Convert the weights of matrix products to `dtype`; all other parameters stay float32."""
-    for module in tower.modules():
+    for where, module in tower.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if isinstance(module, torch.nn.Linear | torch.nn.Conv2d) or name in _PRODUCT_PARAMETERS:
                 parameter.data = parameter.data.to(dtype)
+                if dtype == torch.float16 and not bool(torch.isfinite(parameter).all()):
+                    full = f"{where}.{name}".lstrip(".")
+                    raise WeightsError(
+                        f"{path} does not fit float16: {full} has values over 65504. "
+                        "Use precision bfloat16 or float32."
+                    )
 
 
+_SCALES = (1e-2, 1e4)
+"""Least and greatest factor of cosines that is plausible; CLIP's training limits it to 100."""
 _PRODUCT_PARAMETERS = frozenset({"in_proj_weight", "in_proj_bias", "proj", "text_projection"})

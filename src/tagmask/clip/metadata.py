@@ -17,6 +17,7 @@ from math import isclose
 from typing import Final
 
 from tagmask.errors import WeightsError
+from tagmask.printable import short_repr
 
 __all__ = [
     "OPENAI_MEAN",
@@ -129,7 +130,9 @@ def triple(value: object, key: str, by: str) -> Triple:
         float(n) for n in numbers if isinstance(n, int | float) and abs(n) < 1e3 and (n > 0 or key != "std")
     ]
     if len(numbers) != 3 or len(valid) != 3:
-        raise WeightsError(f"{by} gives {key} = {value!r}. Expected three numbers, one per colour channel.")
+        raise WeightsError(
+            f"{by} gives {key} = {short_repr(value)}. Expected three numbers, one per colour channel."
+        )
     red, green, blue = valid
     return red, green, blue
 

@@ -9,11 +9,15 @@ from typing import Final
 from tagmask.clip.metadata import MetadataClaim
 from tagmask.clip.state_dict import HEAD_WIDTH, Geometry
 from tagmask.errors import WeightsError
+from tagmask.printable import short_repr, shortened
 
 __all__ = ["ModelConfig", "check_sizes", "configured_sizes", "read_json", "refuse_unsupported", "section"]
 
-_MAX_BYTES: Final = 64 << 20
+_MAX_BYTES: Final = 8 << 20
 """Largest JSON file that is read; a tokenizer.json has 4 MB."""
+_MAX_DEPTH: Final = 32
+"""Deepest nesting of lists and objects; a config has 5 levels. Comparing far deeper ones is an error."""
+_MAX_SIDE: Final = 1 << 24
 _GET_AGAIN: Final = "Download the folder again."
 
 
@@ -43,10 +47,21 @@ def read_json(path: Path) -> dict[str, object]:
             raise WeightsError(f"{path} is too large for a config file. {_GET_AGAIN}")
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} is not valid JSON ({error}). {_GET_AGAIN}") from error
+        reason = shortened(str(error))
+        raise WeightsError(f"{path} is not valid JSON ({reason}). {_GET_AGAIN}") from error
+    if _is_deep(content):
+        raise WeightsError(f"{path} is no config file: it is nested too deeply. {_GET_AGAIN}")
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds a {type(content).__name__}, not an object. {_GET_AGAIN}")
     return content
+
+
+def _is_deep(content: object) -> bool:
+    level = [content]
+    for _ in range(_MAX_DEPTH):
+        nodes = [node for node in level if isinstance(node, dict | list)]
+        level = [child for node in nodes for child in (node.values() if isinstance(node, dict) else node)]
+    return bool(level)
 
 
 def section(parent: Mapping[str, object], key: str, by: str) -> dict[str, object]:
@@ -59,7 +74,7 @@ def section(parent: Mapping[str, object], key: str, by: str) -> dict[str, object
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise WeightsError(f"{by} gives {key} = {value!r}. Expected an object. {_GET_AGAIN}")
+        raise WeightsError(f"{by} gives {key} = {short_repr(value)}. Expected an object. {_GET_AGAIN}")
     return value
 
 
@@ -70,9 +85,12 @@ def _square_side(value: object, key: str, by: str) -> int:
         WeightsError: anything else.
     """
     both = value if isinstance(value, list) and len(value) == 2 else [value, value]
-    if both[0] != both[1] or not isinstance(both[0], int) or both[0] < 1:
-        raise WeightsError(f"{by} gives {key} = {value!r}. Only square images and patches are supported.")
-    return both[0]
+    side = both[0]
+    if not isinstance(side, int) or both[1] != side or not 1 <= side <= _MAX_SIDE:
+        raise WeightsError(
+            f"{by} gives {key} = {short_repr(value)}. Only square images and patches are supported."
+        )
+    return side
 
 
 def configured_sizes(sizes: Mapping[str, object], vision: Mapping[str, object], by: str) -> dict[str, int]:
@@ -126,12 +144,13 @@ def refuse_unsupported(
         WeightsError: naming the settings.
     """
     unsupported = [
-        f"{key} = {value!r}"
+        f"{shortened(key)} = {short_repr(value)}"
         for key, value in config.items()
         if key not in supported or (supported[key] and value not in supported[key])
     ]
     if unsupported:
+        more = f" and {len(unsupported) - 4} more" if len(unsupported) > 4 else ""
         raise WeightsError(
-            f"{where} gives {', '.join(unsupported)}, which is not supported. "
+            f"{where} gives {', '.join(unsupported[:4])}{more}, which is not supported. "
             "Only CLIP's plain ViT towers with CLIP's tokenizer are."
         )

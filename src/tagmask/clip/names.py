@@ -24,6 +24,8 @@ class Architecture:
     patch: int
     side: int
     """Side of the training images, in pixels."""
+    largest: int
+    """Limit on the size of OpenAI's file, in bytes: half precision, except for the token embedding."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,16 @@ class KnownWeights:
         return MetadataClaim(f"the name {self.name}", self.activation, self.mean, self.std)
 
 
+_BASE: Final = 400_000_000
+_LARGE: Final = 1_000_000_000
+
 ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
     {
-        "ViT-B-32": Architecture(32, 224),
-        "ViT-B-32-256": Architecture(32, 256),
-        "ViT-B-16": Architecture(16, 224),
-        "ViT-L-14": Architecture(14, 224),
-        "ViT-L-14-336": Architecture(14, 336),
+        "ViT-B-32": Architecture(32, 224, _BASE),
+        "ViT-B-32-256": Architecture(32, 256, _BASE),
+        "ViT-B-16": Architecture(16, 224, _BASE),
+        "ViT-L-14": Architecture(14, 224, _LARGE),
+        "ViT-L-14-336": Architecture(14, 336, _LARGE),
     }
 )
 

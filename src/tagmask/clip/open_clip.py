@@ -15,6 +15,7 @@ from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, MetadataClaim, triple
 from tagmask.clip.model_config import ModelConfig, configured_sizes, read_json, refuse_unsupported, section
 from tagmask.clip.state_dict import HEAD_WIDTH
 from tagmask.errors import WeightsError
+from tagmask.printable import short_repr
 
 __all__ = ["CONFIG", "WEIGHTS", "read_open_clip_config"]
 
@@ -114,7 +115,9 @@ def read_open_clip_config(folder: Path) -> ModelConfig:
         )
     preprocess = section(config, "preprocess_cfg", by)
     if preprocess.get("mode", "RGB") != "RGB":
-        raise WeightsError(f"{path} needs images of mode {preprocess['mode']!r}. Only RGB is supported.")
+        raise WeightsError(
+            f"{path} needs images of mode {short_repr(preprocess['mode'])}. Only RGB is supported."
+        )
     claim = MetadataClaim(
         by=CONFIG,
         activation="quickgelu" if model.get("quick_gelu") else "gelu",

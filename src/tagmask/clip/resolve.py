@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from tagmask.clip.finite import check_finite
 from tagmask.clip.folders import RawWeights, read_raw_weights
 from tagmask.clip.metadata import MetadataClaim, ResolvedMetadata, resolve_metadata
 from tagmask.clip.model_config import check_sizes
@@ -36,16 +37,21 @@ def resolve_weights(weights: str, source: Source, activation: str | None = None)
         activation: the caller's choice, or None.
 
     Raises:
-        WeightsError: unreadable, not a CLIP ViT with CLIP's tokenizer, or contradicted by their config.
+        WeightsError: unreadable, not a CLIP ViT with CLIP's tokenizer, not finite, or contradicted by their
+            config.
     """
     raw = read_raw_weights(source.path)
-    tensors = clip_tensors(raw.tensors)
-    shape = geometry(tensors)
+    try:
+        tensors = clip_tensors(raw.tensors)
+        shape = geometry(tensors)
+    except WeightsError as error:
+        raise WeightsError(f"{source.path}: {error}") from error
     if (shape.context, shape.vocab) != (CONTEXT, VOCABULARY):
         raise WeightsError(
             f"The text tower of {weights} has context {shape.context} and vocabulary {shape.vocab}. "
             f"Only CLIP's tokenizer is supported ({CONTEXT} and {VOCABULARY})."
         )
     check_sizes(raw.config, shape)
+    check_finite(tensors, source.path)
     claims = (source.claim, *raw.config.claims) if source.claim else raw.config.claims
     return ResolvedWeights(raw, tensors, shape, claims, resolve_metadata(weights, claims, activation))

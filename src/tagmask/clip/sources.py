@@ -5,7 +5,8 @@
     "hf:owner/repo@revision"        the hub's cache, then the hub; open_clip's "hf-hub:" is the same
     anything else                   a path; paths never use the network
 
-Cached files are used as they are, without checking the network for newer ones.
+Cached files are used without checking the network for newer ones. Files that are found by a name must have
+the SHA-256 that was published for them, where it is known (`verified`).
 """
 
 import logging
@@ -16,9 +17,19 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tagmask.clip.download import Progress, fetch
-from tagmask.clip.hub import cached_folder, download_folder, hub_cache, offline_variable, split_revision
+from tagmask.clip.folders import weights_files
+from tagmask.clip.hub import (
+    cached_folder,
+    download_folder,
+    hub_cache,
+    offline_variable,
+    published_sha256,
+    split_revision,
+)
 from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, MetadataClaim
 from tagmask.clip.names import KnownWeights, known_weights
+from tagmask.clip.other_names import refuse_other_name
+from tagmask.clip.verified import verify
 from tagmask.errors import DownloadError, InputError, WeightsError
 
 __all__ = ["BUNDLED", "Source", "cached", "clip_cache", "find"]
@@ -51,13 +62,15 @@ def find(weights: str | os.PathLike[str], progress: Progress | None = None) -> S
 
     Raises:
         DownloadError: they are not in the caches, and cannot be downloaded.
-        WeightsError: an unknown name, or a repository without a CLIP.
+        WeightsError: an unknown name, or that of a model that is not supported; a repository without a CLIP;
+            or a cached file that is not the published one.
         InputError: neither a string nor a path.
     """
-    source = cached(weights)
+    source, target = cached(weights), _parse(weights)
     if source is not None:
+        if not isinstance(target, Path):
+            _verify(source)
         return source
-    target = _parse(weights)
     if isinstance(target, KnownWeights):
         return Source(_download_known(target, progress), target.claim, target)
     if isinstance(target, _Repository):
@@ -82,6 +95,16 @@ def cached(weights: object) -> Source | None:
     if target == BUNDLED:
         return Source(target, MetadataClaim("tagmask", mean=OPENAI_MEAN, std=OPENAI_STD))
     return Source(target)
+
+
+def _verify(source: Source) -> None:
+    """Check files that were found by a name against the hashes that were published for them."""
+    known = source.known_weights
+    if known is not None and source.path.is_file():
+        verify(source.path, known.sha256)
+        return
+    for file in weights_files(source.path):
+        verify(file, published_sha256(file))
 
 
 def clip_cache() -> Path:
@@ -119,7 +142,19 @@ def _parse(weights: object) -> Path | KnownWeights | _Repository:
         if name.startswith(prefix):
             return _Repository(*split_revision(name.removeprefix(prefix)))
     path = _expanded(name.removeprefix("local-dir:"))
-    return path if path.exists() else known_weights(name) or path
+    if _exists(path):
+        return path
+    known = known_weights(name)
+    if known is None:
+        refuse_other_name(name)
+    return known or path
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that no file can have, which the reader explains
+        return False
 
 
 def _expanded(name: str) -> Path:
@@ -143,7 +178,8 @@ def _download_known(entry: KnownWeights, progress: Progress | None) -> Path:
         target = clip_cache() / entry.file
         try:
             _LOG.info("%s: downloading to %s", entry.name, target)
-            fetch(entry.url, target, entry.sha256, progress)
+            fetch(entry.url, target, entry.sha256, progress, limit=entry.architecture.largest)
+            verify(target, entry.sha256)  # it may be another process's
             return target
         except DownloadError as error:
             failures.append(str(error))

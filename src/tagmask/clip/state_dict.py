@@ -24,6 +24,7 @@ from typing import Final
 from torch import Tensor
 
 from tagmask.errors import WeightsError
+from tagmask.printable import shortened
 
 __all__ = ["HEAD_WIDTH", "Geometry", "clip_tensors", "geometry"]
 
@@ -101,7 +102,8 @@ def clip_tensors(archive_tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             f"Missing tensors of a CLIP ViT ({len(names)} expected): {_few(missing)}. "
             "Get the complete checkpoint."
         )
-    extra = [name for name in tensors if name not in names and name.startswith(("visual.", *_TEXT_PREFIXES))]
+    towers = ("visual.", *_TEXT_PREFIXES)
+    extra = [shortened(name) for name in tensors if name not in names and name.startswith(towers)]
     if extra:
         raise WeightsError(
             f"Unexpected tensors in the towers: {_few(extra)}. "
@@ -141,6 +143,11 @@ def geometry(tensors: Mapping[str, Tensor]) -> Geometry:
             raise WeightsError(
                 f"The {tower} tower has width {width}, which is not a multiple of {HEAD_WIDTH}. {_SUPPORTED}"
             )
+    if min(patch, embed, context, vocab) < 1:
+        raise WeightsError(
+            f"A size is 0: patches of {patch} pixels, embeddings of {embed} values, {vocab} symbols, "
+            f"texts of {context} tokens. {_SUPPORTED}"
+        )
     grid = isqrt(max(rows - 1, 0))
     if grid < 1 or grid * grid + 1 != rows:
         raise WeightsError(
@@ -172,6 +179,7 @@ def _refuse_other_models(tensors: Mapping[str, Tensor]) -> None:
         return any(name.startswith(prefixes) for name in tensors)
 
     vision, text = any_start("visual."), any_start("token_embedding.", "transformer.resblocks.")
+    bare = not vision and {"conv1.weight", "class_embedding"} <= tensors.keys()
     if any_start("vision_model.", "text_model."):
         problem = "These weights are in the Hugging Face key layout (vision_model.*, text_model.*)."
     elif any_start("logit_bias", "visual.trunk.", "text."):
@@ -180,12 +188,14 @@ def _refuse_other_models(tensors: Mapping[str, Tensor]) -> None:
         problem = (
             "These weights are a CLIP ResNet (visual.layer1.*, visual.attnpool.*), which has no patch tokens."
         )
-    elif vision and not text:
+    elif bare or (vision and not text):
         problem = "These weights are an image tower without its text tower; both are needed."
     elif text and not vision:
         problem = "These weights have no image tower (no name begins with visual.); both towers are needed."
     elif not vision:
-        problem = f"These weights are not a CLIP. Their tensors: {_few(list(tensors))}."
+        problem = (
+            f"These weights are not a CLIP. Their tensors: {_few([shortened(name) for name in tensors])}."
+        )
     else:
         return
     raise WeightsError(f"{problem} {_SUPPORTED}")

@@ -24,10 +24,14 @@ from tagmask.data.scenes import CITY_IDS
 from tagmask.data.voc import devkit
 from tagmask.errors import ImageError, InputError
 from tagmask.masks import index_png
+from tagmask.reading import read_text
 from tagmask.settings.words import read_list
 from tagmask.types import Image
 
 __all__ = ["CONVERTERS", "Converter", "jobs_of"]
+
+
+_LARGEST_LABEL = 65535
 
 
 @dataclass(frozen=True)
@@ -99,12 +103,20 @@ def _instances_jobs(year: str, root: Path, split: str) -> list[Job]:
 
 def _from_matlab(source: Path, name: str, meaning: Mapping[int, int]) -> bytes:
     values = read_array(source, name)
-    table = np.full(max(int(values.max()), *meaning) + 1, -1)
+    if values.ndim != 2 or not values.size:
+        raise ImageError(f"{source}: its {name!r} has the shape {values.shape}. A mask has (h, w).")
+    table = np.full(max(meaning) + 2, -1)  # the last one stands for all unknown labels
     table[list(meaning)] = list(meaning.values())
-    labels = table[values.astype(np.int64)]
+    # NaN is unknown too.
+    known = (values >= 0) & (values <= max(meaning)) & (values == np.floor(values))
+    labels = table[np.where(known, values, len(table) - 1).astype(np.int64)]
     if labels.min() < 0:
-        unknown = int(values[labels < 0].min())
-        raise ImageError(f"{source} has the unknown label {unknown}. The data set has {len(meaning)} labels.")
+        unknown = values[labels < 0].flat[0]
+        whole = np.isfinite(unknown) and unknown == np.floor(unknown)
+        raise ImageError(
+            f"{source} has the unknown label {int(unknown) if whole else unknown}. "
+            f"The data set has {len(meaning)} labels."
+        )
     return _png(lambda: labels)
 
 
@@ -129,12 +141,11 @@ def _context_jobs(root: Path, split: str) -> list[Job]:
 def _context_meaning(path: Path) -> dict[int, int]:
     """Map the numbers of `labels.txt` (lines `2: aeroplane`) to class indices; 0 stays 0."""
     try:
-        rows = [
-            line.split(":", 1) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()
-        ]
-        numbers = {name.strip(): int(number) for number, name in rows}
-    except OSError as error:
-        raise missing(f"No file {path}, PASCAL Context's list of labels", path.parent) from error
+        text = read_text(path, "PASCAL Context's list of labels", "Give its labels.txt.")
+        rows = [line.split(":", 1) for line in text.splitlines() if line.strip()]
+        numbers = {name.strip(): _label(number) for number, name in rows}
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(
             f"{path} has a line that is not 'NUMBER: NAME' ({error}). Download it again."
@@ -144,6 +155,13 @@ def _context_meaning(path: Path) -> dict[int, int]:
     if absent:
         raise InputError(f"{path} lacks {', '.join(absent)}. Give the labels.txt of the 459 labels.")
     return {0: 0} | dict.fromkeys(numbers.values(), 0) | {numbers[w]: i for i, w in enumerate(words, start=1)}
+
+
+def _label(text: str) -> int:
+    label = int(text)
+    if not 0 <= label <= _LARGEST_LABEL:
+        raise ValueError(f"{text.strip()[:20]} is no label")
+    return label
 
 
 def _stuff10k_jobs(root: Path, split: str) -> list[Job]:

@@ -13,27 +13,42 @@ ranges of the annotations are kept. An image's polygons are read again when its 
 
 import json
 import logging
+import re
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from jaxtyping import Int
 
 from tagmask.data.folders import first_folder, missing
+from tagmask.data.instance_entries import (
+    EntryError,
+    annotation_ids,
+    category_ids,
+    check_unique,
+    image_entries,
+)
 from tagmask.data.lists import shipped_tags
-from tagmask.data.regions import draw_classes
+from tagmask.data.regions import Annotation, draw_classes
 from tagmask.data.sample import Dataset, Labels, Sample
 from tagmask.errors import ImageError, InputError
 from tagmask.images import read_image
+from tagmask.reading import open_regular, read_regular
+from tagmask.relative_paths import without_ending
 from tagmask.settings.words import read_list
 from tagmask.types import Size
 
 __all__ = ["open_coco"]
 
 _LOG = logging.getLogger(__name__)
+
+_LARGEST = 2_000_000_000
+"""Largest instances file, in bytes; COCO's largest have 470 MB."""
+_BLANKS = re.compile(r"[ \t\n\r]*")
 
 
 def open_coco(root: Path, year: str, split: str) -> Dataset:
@@ -84,7 +99,9 @@ class _Instances:
             path, byte_ranges = folder / name, self.byte_ranges.get(number, no_annotations)
             draw = partial(_draw, self.path, name, size, self.categories, byte_ranges)
             tags = self.tags.get(number, ())
-            samples.append(Sample(path.stem, partial(read_image, path), tags, read_mask=draw, path=path))
+            samples.append(
+                Sample(without_ending(name), partial(read_image, path), tags, read_mask=draw, path=path)
+            )
         return samples
 
 
@@ -92,62 +109,80 @@ def _draw(
     path: Path, name: str, size: Size, categories: tuple[int, ...], byte_ranges: Int[np.ndarray, "n 2"]
 ) -> Labels:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             annotations = []
             for start, stop in byte_ranges.tolist():
                 file.seek(start)
                 entry = json.loads(file.read(stop - start))
                 index = categories.index(entry["category_id"])
-                annotations.append((index, entry["area"], entry["segmentation"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+                id_ = entry.get("id")
+                # What is missing is refused with the annotation's id.
+                annotations.append(Annotation(index, entry.get("area"), entry.get("segmentation"), id_))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ImageError(
             f"{name}: its annotations in {path} have changed since the data set was opened ({error}). "
             "Open the data set again."
         ) from error
-    return draw_classes(name, size, annotations)
+    return draw_classes(f"{path}, {name}", size, annotations)
 
 
 def _read(path: Path) -> _Instances:
+    """Read what an instances file says of images and tags; regions are checked when they are drawn."""
     try:
         # Latin-1 maps each byte to one character, so offsets in the text are offsets in the file.
-        text = path.read_bytes().decode("latin-1")
+        text = read_regular(path, _LARGEST).decode("latin-1")
     except OSError as error:
         raise missing(f"COCO's {path} is unreadable ({error.strerror})", path.parent.parent) from error
-    rest: dict[str, Any] = {}
-    categories: dict[int, set[int]] = {}
-    byte_ranges: dict[int, list[tuple[int, int]]] = {}
     try:
+        return _Parts(text).joined(path)
+    except RecursionError as error:
+        raise InputError(f"{path} is not valid JSON (nested too deeply). Download it again.") from error
+    except EntryError as error:
+        raise InputError(
+            f"{path} is not a COCO instances file: {error}. "
+            "It must have the lists images, annotations and categories."
+        ) from error
+    except ValueError as error:  # also a number of thousands of digits
+        raise InputError(f"{path} is not valid JSON ({error}). Download it again.") from error
+
+
+class _Parts:
+    """The parts of an instances file, checked one by one."""
+
+    def __init__(self, text: str) -> None:
+        rest: dict[str, Any] = {}
+        self._categories: dict[int, dict[int, int]] = {}
+        self._byte_ranges: dict[int, list[tuple[int, int]]] = {}
+        ids = array("q")
         for key, value, start, stop in _values(text, "annotations"):
             if key != "annotations":
                 rest[key] = value
                 continue
-            image = value["image_id"]
-            categories.setdefault(image, set()).add(value["category_id"])
-            byte_ranges.setdefault(image, []).append((start, stop))
-        ids = tuple(category["id"] for category in rest["categories"])
+            id_, image, category = annotation_ids(value, len(ids))
+            ids.append(id_)
+            self._categories.setdefault(image, {}).setdefault(category, id_)
+            self._byte_ranges.setdefault(image, []).append((start, stop))
+        check_unique("annotation", ids)
+        self._rest = rest
+
+    def joined(self, path: Path) -> _Instances:
+        ids = category_ids(self._rest.get("categories"))
         if len(ids) != len(read_list("coco80_tag")):
             raise InputError(
                 f"{path} has {len(ids)} categories, COCO has 80. Give COCO's own instances file."
             )
         numbers = {category: number for number, category in enumerate(ids)}
+        for of_image in self._categories.values():
+            for category, id_ in of_image.items():
+                if category not in numbers:
+                    raise EntryError(f"annotation {id_} has the unknown category_id {category}")
+        images = image_entries(self._rest.get("images"))
         tags = {
             image: tuple(sorted(numbers[category] for category in of_image))
-            for image, of_image in categories.items()
+            for image, of_image in self._categories.items()
         }
-        images = [
-            (entry["id"], entry["file_name"].encode("latin-1").decode(), (entry["height"], entry["width"]))
-            for entry in rest["images"]
-        ]
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not valid JSON ({error}). Download it again.") from error
-    except (KeyError, TypeError, AttributeError, UnicodeError) as error:
-        raise InputError(
-            f"{path} is not a COCO instances file: {type(error).__name__} {error}. "
-            "It must have the lists images, annotations and categories."
-        ) from error
-    return _Instances(
-        path, ids, images, tags, {image: np.array(spans) for image, spans in byte_ranges.items()}
-    )
+        byte_ranges = {image: np.array(spans) for image, spans in self._byte_ranges.items()}
+        return _Instances(path, ids, images, tags, byte_ranges)
 
 
 def _values(text: str, split_key: str) -> Iterator[tuple[str, Any, int, int]]:
@@ -155,7 +190,7 @@ def _values(text: str, split_key: str) -> Iterator[tuple[str, Any, int, int]]:
 
     The list under the key `split_key` is yielded item by item.
     """
-    decode = json.JSONDecoder().raw_decode
+    decode = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode
     at = _after(text, 0, "{")
     while True:
         key, at = decode(text, at)
@@ -177,11 +212,14 @@ def _values(text: str, split_key: str) -> Iterator[tuple[str, Any, int, int]]:
         at = _after(text, at, ",")
 
 
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"it has {name} for a number")
+
+
 def _next(text: str, at: int) -> int:
     """Return the offset of the first non-blank character from `at` on."""
-    while text[at : at + 1] in tuple(" \t\n\r"):
-        at += 1
-    return at
+    found = _BLANKS.match(text, at)
+    return found.end() if found else at
 
 
 def _after(text: str, at: int, sign: str) -> int:

@@ -8,6 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from tagmask.checks import check_choice
 from tagmask.errors import InputError
+from tagmask.reading import read_text
+from tagmask.relative_paths import is_below
 
 __all__ = ["line_names", "parse_tags", "read_ids", "read_tags", "shipped_tags"]
 
@@ -18,12 +20,22 @@ def read_ids(path: Path) -> tuple[str, ...]:
     The id is the first field of each line, or its stem if it is a path such as `/JPEGImages/2007_000032.jpg`.
 
     Raises:
-        InputError: the list is unreadable or empty, or names an image twice.
+        InputError: the list is unreadable or empty, or names an image twice or one outside of its folder.
     """
-    fields = [line.split()[0] for line in _text(path, "'2007_000032'", "List ").splitlines() if line.strip()]
+    fields = [
+        line.split()[0]
+        for line in read_text(path, "List", _ADVICE.format("'2007_000032'")).splitlines()
+        if line.strip()
+    ]
     ids = tuple(PurePosixPath(field).stem if field.startswith("/") else field for field in fields)
     if not ids:
         raise InputError(f"The list {path} is empty. Download it again: it names one image per line.")
+    outside = [id_ for id_ in ids if not is_below(id_)]
+    if outside:
+        raise InputError(
+            f"The list {path} has {outside[0]!r}, which is not the name of an image below its folder. "
+            "Give names such as '2007_000032'."
+        )
     if len(set(ids)) < len(ids):
         duplicate, _ = Counter(ids).most_common(1)[0]
         raise InputError(f"The list {path} names {duplicate!r} twice. Keep one line.")
@@ -44,7 +56,7 @@ def read_tags(path: Path, classes: int) -> Mapping[str, tuple[int, ...]]:
         InputError: the file is unreadable, or a line is not an image name and class indices, has a class
             twice or out of range, or repeats an image.
     """
-    return parse_tags(_text(path, "'2007_000032 0 14'", "Tag file "), str(path), classes)
+    return parse_tags(read_text(path, "Tag file", _ADVICE.format("'2007_000032 0 14'")), str(path), classes)
 
 
 def parse_tags(text: str, what: str, classes: int) -> Mapping[str, tuple[int, ...]]:
@@ -137,22 +149,14 @@ def shipped_tags(name: str, classes: int) -> Mapping[str, tuple[int, ...]]:
     return {image: tuple(sorted(of_image)) for image, of_image in tags.items()}
 
 
-def _text(path: Path, example: str, kind: str) -> str:
-    try:
-        return path.expanduser().read_text(encoding="utf-8-sig")
-    except (OSError, RuntimeError, UnicodeDecodeError) as error:
-        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise InputError(
-            f"{kind}{path} cannot be read: {reason}. Give a file with lines such as {example}."
-        ) from error
-
-
 def _class(field: str, what: str, line: int, classes: int) -> int:
     tag = int(field) if field.isdecimal() and len(field) < _DIGITS else -1
     if not 0 <= tag < classes:
         raise InputError(f"Line {line} of {what} has {field!r}. Give class indices from 0 to {classes - 1}.")
     return tag
 
+
+_ADVICE = "Give a file with lines such as {}."
 
 _SHIPPED = ("voc2007_test", "voc2012_val", "coco2017_val", "coco-stuff_curated")
 

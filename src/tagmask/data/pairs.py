@@ -11,7 +11,6 @@
 Masks or tags may be missing, not both. A first class called "background" is not a tag.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,12 +20,16 @@ from tagmask.data.lists import line_names, read_ids, read_tags
 from tagmask.data.pixels import Codes
 from tagmask.data.sample import Dataset, Sample
 from tagmask.errors import InputError
+from tagmask.reading import TEXT_LIMIT, read_regular, read_text
+from tagmask.strict_json import parse_json
 
 __all__ = ["open_pairs"]
 
 _IMAGES = frozenset(
     (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".avif", ".ppm")
 )
+
+_MOST_CLASSES = 65535
 
 
 def open_pairs(root: Path, split: str = "all") -> Dataset:
@@ -91,12 +94,17 @@ def _classes(root: Path) -> tuple[tuple[str, ...], int]:
     stated = None
     try:
         if text_file.is_file():
-            names = [line.strip() for line in text_file.read_text(encoding="utf-8-sig").splitlines()]
+            text = read_text(text_file, "The list of classes", "Write one class per line.")
+            names = [line.strip() for line in text.splitlines()]
         else:
-            names, stated = _from_json(json_file.read_bytes())
-    except OSError as error:
+            names, stated = _from_json(read_regular(json_file, TEXT_LIMIT))
+    except InputError:
+        raise
+    except FileNotFoundError as error:
         raise missing(f"No {text_file} (one class per line) and no {json_file}", root) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise InputError(f"{json_file} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(
             f"{json_file} is unreadable: {error}. Write {text_file.name} with one class per line."
         ) from error
@@ -104,12 +112,14 @@ def _classes(root: Path) -> tuple[tuple[str, ...], int]:
         raise InputError(
             f"{text_file} is empty, or has an empty or repeated line. Name each class once, one per line."
         )
+    if len(names) > _MOST_CLASSES:
+        raise InputError(f"{text_file} names {len(names)} classes. Masks have values for {_MOST_CLASSES}.")
     return tuple(names), (255 if len(names) <= 255 else 65535) if stated is None else stated
 
 
 def _from_json(content: bytes) -> tuple[list[str], int | None]:
     """Read `classes.json`: of a run, or of an earlier version, which may say "nothing" for "ignore_index"."""
-    described = json.loads(content)
+    described = parse_json(content)
     name_of = {int(entry["index"]): str(entry["name"]) for entry in described["classes"]}
     if sorted(name_of) != list(range(len(described["classes"]))):
         raise ValueError("it does not name each index from 0 once")

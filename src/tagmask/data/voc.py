@@ -22,6 +22,7 @@ from tagmask.data.lists import read_ids, shipped_tags
 from tagmask.data.pixels import Codes, plain, read_labels, without_zero
 from tagmask.data.sample import Dataset, Sample
 from tagmask.errors import InputError, TagmaskError
+from tagmask.reading import read_regular
 from tagmask.settings.words import read_list
 
 __all__ = ["Difficult", "devkit", "open_voc_masks", "open_voc_tags", "read_objects"]
@@ -32,6 +33,9 @@ Difficult: TypeAlias = Literal["present", "left out", "absent"]
 """How to count a class of which all objects in an image are marked difficult."""
 
 _AUGMENTED = ("trainaug", "train_aug")
+
+_LARGEST, _DEEPEST = 4_000_000, 50
+"""Largest annotation, in bytes, and most elements in one another."""
 
 
 def devkit(root: Path, year: str) -> Path:
@@ -125,8 +129,8 @@ def read_objects(path: Path, difficult: Difficult = "present") -> LabelSets:
     """
     words = {word: number for number, word in enumerate(read_list("voc_tag"))}
     try:
-        objects = list(ElementTree.parse(path).getroot().iter("object"))
-    except (OSError, ElementTree.ParseError) as error:
+        objects = _parsed(read_regular(path, _LARGEST)).iter("object")
+    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: encodings
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"The annotation {path} is unreadable: {reason}. Download it again.") from error
     certain: set[int] = set()
@@ -135,7 +139,7 @@ def read_objects(path: Path, difficult: Difficult = "present") -> LabelSets:
         name = (thing.findtext("name") or "").strip()
         if name not in words:
             raise InputError(
-                f"The annotation {path} has the unknown class {name!r}. Give one of VOC's 20 classes."
+                f"The annotation {path} has the unknown class {name[:80]!r}. Give one of VOC's 20 classes."
             )
         marked = (thing.findtext("difficult") or "0").strip() == "1"
         (uncertain if marked else certain).add(words[name])
@@ -143,6 +147,37 @@ def read_objects(path: Path, difficult: Difficult = "present") -> LabelSets:
         certain |= uncertain
     left_out = uncertain - certain if difficult == "left out" else set()
     return tuple(sorted(certain)), tuple(sorted(left_out))
+
+
+class _PlainTree(ElementTree.TreeBuilder):
+    """Builds elements, without what makes a small file large or slow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._depth = 0
+
+    def doctype(self, name: str, public: str | None, system: str | None) -> None:
+        """Refuse a document type before its entities are read."""
+        raise ValueError("it has a document type, which annotations do not need")
+
+    def start(self, tag: str, attributes: dict[str, str]) -> ElementTree.Element:
+        """Open an element."""
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise ValueError("it is nested too deeply")
+        return super().start(tag, attributes)
+
+    def end(self, tag: str) -> ElementTree.Element:
+        """Close an element."""
+        self._depth -= 1
+        return super().end(tag)
+
+
+def _parsed(data: bytes) -> ElementTree.Element:
+    parser = ElementTree.XMLParser(target=_PlainTree())
+    parser.feed(data)
+    root: ElementTree.Element = parser.close()
+    return root
 
 
 def _from_annotations(home: Path, ids: Iterable[str], difficult: Difficult) -> dict[str, LabelSets]:

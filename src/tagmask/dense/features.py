@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from tagmask.clip.finite import check_computed
 from tagmask.clip.model import Block, Vision, mean_attention
 from tagmask.dense.positions import Positions
 from tagmask.errors import InputError
@@ -160,6 +161,7 @@ def extract_features(
 
     Raises:
         InputError: the tower does not have a requested layer before its last block.
+        WeightsError: the tokens are NaN or infinite.
     """
     capture = (capture or CaptureSpec()) | CaptureSpec(attention=frozenset(attention))
     blocks = vision.blocks
@@ -184,6 +186,7 @@ def extract_features(
             x = block(x)
         if layer in state_layers:
             states[layer] = x
+    check_computed(x, "The image features")
     heads = {group: total.div_(len(group)) for group, total in sums.items()}
     return TowerFeatures(vision, x, grid, means, states, heads)
 
@@ -223,6 +226,9 @@ def class_token_features(
         pixels: normalised images at the size of the stored position table.
         hidden: one value per patch, added to the attention logits of the class token (and of no other
             token) in every block; a large negative value hides the patch from it.
+
+    Raises:
+        WeightsError: the features are NaN or infinite.
     """
     x = vision.embed(pixels, vision.positional_embedding)
     bias = None
@@ -238,4 +244,6 @@ def class_token_features(
     if bias is not None:
         logits = logits + bias[:, :, :1]
     mixed = torch.softmax(logits.float(), dim=-1).to(v.dtype) @ v
-    return vision.project(last.feed_forward(x[:, :1] + last.attn.merge(mixed)))[:, 0]
+    features = vision.project(last.feed_forward(x[:, :1] + last.attn.merge(mixed)))[:, 0]
+    check_computed(features, "The image features")
+    return features

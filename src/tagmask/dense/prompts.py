@@ -4,13 +4,10 @@ A *class* is written as one line: its names, separated by a comma and a space ("
 one text for CLIP. A comma without a space is part of the name, as in the papers' class files.
 """
 
-import hashlib
-import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,14 +16,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tagmask.clip.load import Clip
-from tagmask.clip.tokenizer import tokenize
-from tagmask.errors import InputError, OutputError
-from tagmask.files import cache_dir, write_bytes
+from tagmask.clip.tokenizer import CONTEXT, encode, tokenize
+from tagmask.dense.text_cache import TextCache
+from tagmask.errors import InputError, WeightsError
 from tagmask.types import TextFeatures
 
 __all__ = ["Names", "TextQuery", "merge_names", "split_names", "text_features", "text_query"]
 
 _BATCH_SIZE = 256
+
+_BLOCK = 2048
+"""Sentences that are encoded before their features are cached."""
+
+_MARGIN = 10
+"""Tokens by which the length of a sentence may differ from the sum of its parts."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -118,8 +121,8 @@ def text_query(
 def text_features(clip: Clip, texts: Sequence[str], templates: Sequence[str]) -> TextFeatures:
     """Encode each text as one unit vector: the mean of its unit sentence vectors, normalised again.
 
-    Vectors are cached on disk under a hash of the text tower, the templates and the text, so each word is
-    encoded once. A cache that cannot be read or written is not an error.
+    Vectors are cached on disk (`TextCache`), so each word is encoded once. They are written block by block:
+    if the program is stopped, the next run continues.
 
     Args:
         clip: the model whose text tower encodes the sentences.
@@ -132,6 +135,7 @@ def text_features(clip: Clip, texts: Sequence[str], templates: Sequence[str]) ->
     Raises:
         TextTooLongError: a sentence has more than 77 tokens.
         InputError: no texts, or a template without `{}`.
+        WeightsError: the text tower gives NaN or infinity.
 
     Source: the 80-sentence ensemble of CLIP's authors, as used by SCLIP and TagCLIP.
     """
@@ -140,60 +144,61 @@ def text_features(clip: Clip, texts: Sequence[str], templates: Sequence[str]) ->
     for template in templates:
         if "{}" not in template:
             raise InputError(f"Template {template!r} has no {{}}. Put {{}} where the word goes.")
-    folder = _cache_folder()
-    files = {text: folder / f"{_key(clip, text, templates)}.npy" if folder else None for text in texts}
-    features = {text: feature for text, file in files.items() if (feature := _read(file, clip)) is not None}
-    missing = [text for text in files if text not in features]
-    if missing:
-        _LOG.info("Encoding %d new words with %d sentences each.", len(missing), len(templates))
-        for text, feature in zip(missing, _encode(clip, missing, templates), strict=True):
-            features[text] = feature
-            _write(files[text], feature)
+    cache = TextCache(clip, templates)
+    unique = tuple(dict.fromkeys(texts))
+    features = {text: feature for text in unique if (feature := cache.get(text)) is not None}
+    cache.report_invalid()
+    missing = [text for text in unique if text not in features]
+    for text, feature in _encode(clip, missing, templates):
+        features[text] = feature
+        cache.put(text, feature)
     return torch.stack([features[text] for text in texts]).to(clip.device)
 
 
+def _encode(
+    clip: Clip, texts: Sequence[str], templates: Sequence[str]
+) -> Iterator[tuple[str, Float[Tensor, " e"]]]:
+    """Encode texts block by block, so that memory is bounded and a stopped run keeps what is done."""
+    if not texts:
+        return
+    _check_lengths(texts, templates)
+    # Lower case, as all messages that begin with what is being done.
+    _LOG.info("encoding %d new words with %d sentences each", len(texts), len(templates))
+    size = max(1, _BLOCK // len(templates))
+    for start in range(0, len(texts), size):
+        block = texts[start : start + size]
+        yield from zip(block, _encode_block(clip, block, templates), strict=True)
+        done = start + len(block)
+        if len(texts) > size:
+            progress = {"progress": (done, len(texts))}
+            _LOG.info("encoded %d of %d words", done, len(texts), extra=progress)
+
+
 @torch.no_grad()
-def _encode(clip: Clip, texts: Sequence[str], templates: Sequence[str]) -> Float[Tensor, "q e"]:
-    ids = tokenize([template.replace("{}", text) for text in texts for template in templates])
+def _encode_block(clip: Clip, texts: Sequence[str], templates: Sequence[str]) -> Float[Tensor, "q e"]:
+    ids = tokenize(_sentences(texts, templates))
     # Sentences of similar length share a batch, because a batch is trimmed to its longest sentence.
     order = ids.argmax(dim=-1).argsort(stable=True)
     encoded = torch.empty(len(ids), clip.geometry.embed)
     for batch in order.split(_BATCH_SIZE):
         encoded[batch] = clip.text(ids[batch].to(clip.device)).cpu()
     sentences = F.normalize(encoded, dim=-1).unflatten(0, (len(texts), len(templates)))
-    return F.normalize(sentences.mean(dim=1), dim=-1)
+    features = F.normalize(sentences.mean(dim=1), dim=-1)
+    if not features.isfinite().all():
+        raise WeightsError(
+            f"The text tower of {clip.name} gives NaN or infinity. Check it: `tagmask weights check`."
+        )
+    return features
 
 
-def _cache_folder() -> Path | None:
-    try:
-        return cache_dir() / "text"
-    except InputError:  # no cache folder
-        return None
+def _check_lengths(texts: Sequence[str], templates: Sequence[str]) -> None:
+    """Refuse a text that is too long now rather than when its block comes, maybe hours later."""
+    longest = max(len(encode(template)) for template in templates)
+    for text in texts:
+        # Only where it may be close: a template without its placeholder and the text add up roughly.
+        if len(encode(text)) + longest > CONTEXT - _MARGIN:
+            tokenize(_sentences([text], templates))
 
 
-def _key(clip: Clip, text: str, templates: Sequence[str]) -> str:
-    parts = (clip.text_fingerprint, text, *templates)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def _read(file: Path | None, clip: Clip) -> Tensor | None:
-    if file is None:
-        return None
-    try:
-        feature = np.load(io.BytesIO(file.read_bytes()), allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    if feature.shape != (clip.geometry.embed,) or feature.dtype != np.float32:
-        return None
-    return torch.from_numpy(feature)
-
-
-def _write(file: Path | None, feature: Float[Tensor, " e"]) -> None:
-    if file is None:
-        return
-    buffer = io.BytesIO()
-    np.save(buffer, feature.numpy())
-    try:
-        write_bytes(file, buffer.getvalue())
-    except OutputError:
-        return  # a read-only cache folder is not an error
+def _sentences(texts: Sequence[str], templates: Sequence[str]) -> list[str]:
+    return [template.replace("{}", text) for text in texts for template in templates]

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from tagmask.clip.finite import check_computed
 from tagmask.clip.model import Vision
 from tagmask.dense.features import CaptureSpec, TowerFeatures, extract_features
 from tagmask.dense.positions import Positions
@@ -197,6 +198,7 @@ def affinity(x: Heads, y: Heads, bias: Float[Tensor, "n n"] | None = None) -> At
 
 
 def _forward(tower: TowerFeatures, rule: DenseRule) -> Float[Tensor, "b p e"]:
+    streams: tuple[TowerFeatures, ...] = (tower,)
     if rule.depth > 1:
         tokens = _parallel_stream(tower, rule)
     else:
@@ -204,7 +206,11 @@ def _forward(tower: TowerFeatures, rule: DenseRule) -> Float[Tensor, "b p e"]:
         outs = tuple(_last_block(stream, rule, i) for i, stream in enumerate(streams))
         tokens = rule.after(tower, streams, outs)
     # The class token comes first where there is one.
-    return tower.vision.project(tokens[:, -tower.patches :])
+    features = tower.vision.project(tokens[:, -tower.patches :])
+    # A method whose own formula gives NaN, as some do as published, may; a block that overflows may not.
+    if all(bool(stream.tokens.sum().isfinite()) for stream in streams):
+        check_computed(features, "The patch features")
+    return features
 
 
 def _last_block(tower: TowerFeatures, rule: DenseRule, stream: int) -> Tokens:

@@ -1,6 +1,5 @@
 """Write masks as COCO annotations: one run-length encoded region per class and image."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +11,7 @@ from tagmask.errors import InputError
 from tagmask.exporters.image_names import ImageNames
 from tagmask.files import atomic_open
 from tagmask.runs.reader import Run
+from tagmask.strict_json import json_text
 
 __all__ = ["CocoFile", "needs_pycocotools", "write_coco"]
 
@@ -121,4 +121,4 @@ def _region(inside: Bool[np.ndarray, "h w"]) -> dict[str, object]:
 
 def _json(value: object) -> bytes:
     # File names may hold bytes that are not UTF-8; they become escapes, which JSON reads back.
-    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
+    return json_text(value, ensure_ascii=False).encode("utf-8", "backslashreplace")

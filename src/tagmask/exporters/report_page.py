@@ -126,7 +126,8 @@ def _tags(row: ImageRow) -> Tags | None:
     words, chosen, record = tuple(row.scores), set(row.tags or ()), row.record or {}
     # A calibrated tagger has a threshold for each word, so no line is drawn between the words.
     calibrated = record.get("thresholds") is not None
-    threshold = np.nan if calibrated else float(record.get("threshold", np.nan))
+    recorded = record.get("threshold")
+    threshold = float(recorded) if isinstance(recorded, int | float) and not calibrated else np.nan
     return Tags(
         words=words,
         scores=np.array(list(row.scores.values()), np.float32),
@@ -141,11 +142,12 @@ def _mask_item(name: str, row: ImageRow, run: Run, classes: Classes) -> ReportIt
     if row.confidence is not None:
         notes.append(f"Confidence {row.confidence:.2f}.")
     image, reason = _photo(row)
-    corrected = run.mask_path(row).is_relative_to(run.path / "corrected")
     try:
+        corrected = run.mask_path(row).is_relative_to(run.path / "corrected")
         segmentation = _segmentation(row, run, classes, corrected)
     except (ImageError, InputError) as error:
-        return ReportItem(name, image, None, (), note=" ".join([*notes, reason, str(error)]))
+        said = str(error).replace(str(run.path), run.path.name)
+        return ReportItem(name, image, None, (), note=" ".join([*notes, reason, said]))
     if corrected:
         notes.append("Mask corrected by a person.")
     if row.stale:
@@ -164,15 +166,12 @@ def _segmentation(row: ImageRow, run: Run, classes: Classes, corrected: bool) ->
 
     Raises:
         ImageError: it cannot be read.
-        InputError: it has a label without a word.
+        InputError: it has a label without a word, or another size than was recorded.
     """
     labels = run.mask(row)
     wide = classes.ignore_index > 255
     if wide and labels.dtype == np.uint8:
         labels = labels.astype(np.uint16)  # 255 is a class
-    unnamed = (labels >= len(classes.names)) & (labels != classes.ignore_index)
-    if unnamed.any():
-        raise InputError(f"Its mask has label {int(labels[unnamed].max())}, which no word names.")
     if not wide and labels.dtype != np.uint8:
         labels = labels.astype(np.uint8)
     return Segmentation(
@@ -196,7 +195,7 @@ def _photo(row: ImageRow) -> tuple[Image | None, str]:
     try:
         return read_image(row.source), ""
     except ImageError as error:
-        return None, str(error)
+        return None, str(error).replace(str(row.source), row.source.name)
 
 
 def _list(words: Sequence[str]) -> str:

@@ -9,7 +9,6 @@ windows, so the forward pass up to the last block is repeated, without gradient:
 windows would take gigabytes, and none would be used twice.
 """
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
@@ -26,6 +25,7 @@ from tagmask.dense.positions import bicubic_nudged
 from tagmask.dense.prompts import Names
 from tagmask.dense.sliding import preprocess_cv2
 from tagmask.errors import InputError, ShapeError
+from tagmask.strict_json import json_text
 from tagmask.types import Pixels, Size, TextFeatures
 from tagmask.variants.learned import Projection, fingerprint, projected, query_projection
 
@@ -135,7 +135,7 @@ def train_projection(
         matrix.detach(),
         None if bias is None else bias.detach(),
         fingerprint(clip.vision),
-        json.dumps({**asdict(settings), **summary}),
+        json_text({**asdict(settings), **summary}),
     )
 
 

@@ -1,7 +1,6 @@
 """Adaptations: what a tagger learned from a set of images, as a value and as a file."""
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,13 +8,17 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from tagmask.errors import InputError
 from tagmask.files import write_bytes
+from tagmask.strict_json import json_text, parse_json
+from tagmask.tensor_files import read_tensors
 
 __all__ = ["Adaptation", "read_adaptation", "write_adaptation"]
+
+_LARGEST = 1_000_000_000
+"""Limit on the size of an adapter's file, in bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +36,7 @@ class Adaptation:
     @property
     def fingerprint(self) -> str:
         """Hash of everything in it."""
-        digest = hashlib.sha256(json.dumps([self.method, self.texts, self.weights]).encode())
+        digest = hashlib.sha256(json_text([self.method, self.texts, self.weights]).encode())
         for name, array in sorted(self.arrays.items()):
             digest.update(f"{name} {array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -49,8 +52,9 @@ def write_adaptation(adaptation: Adaptation, path: str | os.PathLike[str]) -> No
     metadata = {
         "tagmask": "adaptation",
         "method": adaptation.method,
-        "texts": json.dumps(adaptation.texts),
+        "texts": json_text(adaptation.texts),
         "weights": adaptation.weights,
+        "fingerprint": adaptation.fingerprint,
     }
     arrays = {name: np.ascontiguousarray(array) for name, array in adaptation.arrays.items()}
     write_bytes(path, save(arrays, metadata))
@@ -60,17 +64,24 @@ def read_adaptation(path: str | os.PathLike[str]) -> Adaptation:
     """Read an adaptation from a file of `write_adaptation`.
 
     Raises:
-        InputError: the file cannot be read, or tagmask did not write it.
+        InputError: the file cannot be read, tagmask did not write it, or it was changed since.
     """
-    file = Path(path).expanduser()
+    advice = "Give a file written by --adapt."
     try:
-        with safe_open(file, framework="numpy") as opened:
-            metadata = opened.metadata() or {}
-            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"Adapter {file} cannot be read: {error}. Give a file written by --adapt."
-        ) from error
+        file = Path(path).expanduser()
+        tensors, metadata = read_tensors(file, _LARGEST)
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: no home folder
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"Adapter {path} cannot be read: {reason}. {advice}") from error
     if metadata.get("tagmask") != "adaptation":
-        raise InputError(f"{file} is not a tagmask adapter. Give a file written by --adapt.")
-    return Adaptation(metadata["method"], tuple(json.loads(metadata["texts"])), metadata["weights"], arrays)
+        raise InputError(f"{file} is not a tagmask adapter. {advice}")
+    try:
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        texts = tuple(parse_json(metadata["texts"]))
+        adaptation = Adaptation(metadata["method"], texts, metadata["weights"], arrays)
+        same = metadata["fingerprint"] == adaptation.fingerprint
+    except (KeyError, TypeError, ValueError):  # TypeError: of a type that NumPy lacks
+        same = False
+    if not same:
+        raise InputError(f"Adapter {file} is damaged, or from an earlier tagmask. Adapt again.")
+    return adaptation

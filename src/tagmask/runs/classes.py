@@ -1,12 +1,13 @@
 """`classes.json`: what the values in masks mean."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tagmask.errors import InputError
 from tagmask.masks import palette
+from tagmask.reading import TEXT_LIMIT, read_regular
+from tagmask.strict_json import json_text, parse_json
 
 __all__ = ["Classes", "read_classes"]
 
@@ -30,7 +31,7 @@ class Classes:
                 for index, (name, colour) in enumerate(zip(self.names, colours, strict=True))
             ],
         }
-        text = json.dumps(described, indent=2, ensure_ascii=False) + "\n"
+        text = json_text(described, indent=2, ensure_ascii=False) + "\n"
         return text.encode("utf-8", "backslashreplace")
 
 
@@ -41,7 +42,7 @@ def read_classes(path: Path) -> Classes:
         InputError: it cannot be read, or does not name each index once.
     """
     try:
-        described = json.loads(path.read_bytes())
+        described = parse_json(read_regular(path, TEXT_LIMIT))
         ignore = int(described["ignore_index"] if "ignore_index" in described else described["nothing"])
         names = {int(entry["index"]): str(entry["name"]) for entry in described["classes"]}
     except OSError as error:
@@ -53,4 +54,9 @@ def read_classes(path: Path) -> Classes:
         ) from error
     if sorted(names) != list(range(len(described["classes"]))):
         raise InputError(f"{path} does not name each index from 0 once.")
+    if not len(names) <= ignore <= 65535:
+        raise InputError(
+            f"{path} has {len(names)} classes and {str(ignore)[:20]} for pixels without one. Expected fewer "
+            "classes than that value, which is at most 65535."
+        )
     return Classes(tuple(names[index] for index in range(len(names))), ignore)

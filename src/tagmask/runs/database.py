@@ -15,21 +15,31 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from tagmask.errors import InputError, OutputError
 from tagmask.printable import printable
-from tagmask.runs.rows import RESULT_COLUMNS, ImageRow, ReviewState, row_of, strict_json
+from tagmask.runs.database_file import (
+    APPLICATION,
+    check_content,
+    connect,
+    is_database,
+    is_new,
+    is_settled,
+)
+from tagmask.runs.row_reading import ListedImage, listed, row_of
+from tagmask.runs.rows import RESULT_COLUMNS, ImageRow, ReviewState, strict_json
 
-__all__ = ["MIGRATIONS", "SCHEMA_VERSION", "RunDatabase", "is_database"]
+__all__ = ["MIGRATIONS", "SCHEMA_VERSION", "RunDatabase"]
+
+_T = TypeVar("_T")
 
 SCHEMA_VERSION = 1
 MIGRATIONS: Mapping[int, str] = {}
 """SQL that takes the database from a version to the next one."""
 
-_APPLICATION = 0x7467_6D6B  # "tgmk": tells our files from other SQLite files
-_BUSY_MS = 5_000
-_BATCH = 512
+_BATCH, _BATCH_BYTES = 512, 1 << 24
+"""Most rows that are in memory, and after how many bytes there are fewer."""
 
 _SCHEMA = """
 CREATE TABLE images (
@@ -64,6 +74,7 @@ CREATE TABLE reviews (
 """
 
 _ROWS = "SELECT images.*, reviews.state AS review, reviews.stale FROM images LEFT JOIN reviews ON image = id"
+_LISTED = "id, key, name, source, size, mtime_ns, status"
 _FORGET = ", ".join(f"{column} = NULL" for column in RESULT_COLUMNS if column != "status")
 _SET_RESULT = ", ".join(f"{column} = :{column}" for column in RESULT_COLUMNS)
 
@@ -90,36 +101,26 @@ class RunDatabase:
             InputError: another program's file, or one of a newer tagmask.
             OutputError: it cannot be made or written.
         """
-        new = not path.exists() or not path.stat().st_size
+        new = is_new(path)
         if not new and not is_database(path):
             raise InputError(f"{path} is not a database of tagmask. Choose another folder, or move it away.")
         with _errors(path):
-            database = cls(path, _connect(path, "rwc" if new else "rw"), writes=True)
-            try:
-                database._prepare(new, network)
-            except BaseException:
-                database._connection.close()
-                raise
-        return database
+            database = cls(path, connect(path, "rwc" if new else "rw"), writes=True)
+            return database._ready(lambda: database._prepare(new, network))
 
     @classmethod
     def read(cls, path: Path) -> "RunDatabase":
         """Open a database to read it, from a read-only folder too.
 
         Raises:
-            InputError: it is absent, another program's, of another version, or in use in a folder that
-                cannot be written to.
+            InputError: it is absent, damaged, another program's, of another version, or in use in a folder
+                that cannot be written to.
         """
         if not is_database(path):
             raise InputError(f"{path} is not a database of tagmask. Give a folder that tagmask wrote.")
         with _errors(path, InputError):
-            database = cls(path, _connect(path, "ro", immutable=_is_settled(path)), writes=False)
-            try:
-                database._check_version(migrate=False)
-            except BaseException:
-                database._connection.close()
-                raise
-        return database
+            database = cls(path, connect(path, "ro", immutable=is_settled(path)), writes=False)
+            return database._ready(lambda: database._check_version(migrate=False))
 
     @classmethod
     def open_reviews(cls, path: Path) -> "RunDatabase":
@@ -132,19 +133,26 @@ class RunDatabase:
         if not is_database(path):
             raise InputError(f"{path} is not a database of tagmask. Give a folder that tagmask wrote.")
         with _errors(path):
-            database = cls(path, _connect(path, "rw"), writes=True)
-            try:
-                database._check_version(migrate=False)
-            except BaseException:
-                database._connection.close()
-                raise
-        return database
+            database = cls(path, connect(path, "rw"), writes=True)
+            return database._ready(lambda: database._check_version(migrate=False))
+
+    def _ready(self, prepare: Callable[[], None]) -> "RunDatabase":
+        try:
+            prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+        return self
 
     def _prepare(self, new: bool, network: bool) -> None:
         execute = self._connection.execute
         begun = not new and execute("PRAGMA user_version").fetchone()[0] > 0
         if begun:  # before the mode is changed, which would be written into one that is refused
             self._check_version(migrate=True)
+        elif execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise InputError(
+                f"{self.path} is not a database of tagmask. Choose another folder, or move it away."
+            )
         execute(f"PRAGMA journal_mode = {'DELETE' if network else 'WAL'}")
         execute("PRAGMA synchronous = NORMAL")
         if begun:
@@ -153,7 +161,7 @@ class RunDatabase:
         with self._transaction():
             for statement in filter(str.strip, _SCHEMA.split(";")):
                 execute(statement)
-            execute(f"PRAGMA application_id = {_APPLICATION}")
+            execute(f"PRAGMA application_id = {APPLICATION}")
             execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _check_version(self, *, migrate: bool) -> None:
@@ -167,6 +175,7 @@ class RunDatabase:
             raise InputError(
                 f"{self.path} is empty, or of an older tagmask. Run its command again, which mends that."
             )
+        check_content(self.path, self._connection, _SCHEMA)
         while version < SCHEMA_VERSION:
             with self._transaction():
                 for statement in filter(str.strip, MIGRATIONS[version].split(";")):
@@ -213,29 +222,30 @@ class RunDatabase:
         last: tuple[object, ...] = ()
         while True:
             query = f"{_ROWS} WHERE ({where}){after} ORDER BY {order}, id LIMIT {_BATCH}"
-            batch = [row_of(row) for row in self._all(query, (*values, *last))]
-            yield from batch
-            if len(batch) < _BATCH:
+            batch = self._some(query, (*values, *last))
+            for columns in batch:
+                yield self._checked(row_of, columns)
+            if not batch:
                 return
-            after, last = f" AND ({order}, id) > (?, ?)", (getattr(batch[-1], order), batch[-1].id)
+            after, last = f" AND ({order}, id) > (?, ?)", (batch[-1][order], batch[-1]["id"])
 
     def row(self, key: str) -> ImageRow | None:
         """The row of one image, if there is one."""
         found = self._all(f"{_ROWS} WHERE key = ?", (key,))
-        return row_of(found[0]) if found else None
+        return self._checked(row_of, found[0]) if found else None
 
     def row_by_id(self, image: int) -> ImageRow:
         """The row of an id that is there."""
-        return row_of(self._one(f"{_ROWS} WHERE id = ?", (image,)))
+        return self._checked(row_of, self._one(f"{_ROWS} WHERE id = ?", (image,)))
 
-    def listing(self) -> Iterator[tuple[int, str, str, bytes, int | None, int | None, str]]:
+    def listing(self) -> Iterator[ListedImage]:
         """Id, key, name, source, size, mtime_ns and status of every image, in the order of ids."""
         last = 0
-        columns = "id, key, name, source, size, mtime_ns, status"
         while True:
-            query = f"SELECT {columns} FROM images WHERE id > ? ORDER BY id LIMIT 4096"
-            batch = [tuple(row) for row in self._all(query, (last,))]
-            yield from batch
+            query = f"SELECT {_LISTED} FROM images WHERE id > ? ORDER BY id LIMIT 4096"
+            batch = self._some(query, (last,))
+            for columns in batch:
+                yield self._checked(listed, columns)
             if not batch:
                 return
             last = batch[-1][0]
@@ -245,14 +255,15 @@ class RunDatabase:
         roots: dict[str, Path] = {}
         after = ""
         while True:
-            query = "SELECT key, source FROM images WHERE key >= ? ORDER BY key LIMIT 1"
+            query = f"SELECT {_LISTED} FROM images WHERE key >= ? ORDER BY key LIMIT 1"
             found = self._all(query, (after,))
             if not found:
                 return roots
-            key, source = found[0]
+            key, source = self._checked(listed, found[0])[1:4:2]
             label = key.partition("/")[0]
             parents = Path(os.fsdecode(source)).parents
-            roots[label] = parents[min(key.count("/"), len(parents)) - 1]
+            if parents:
+                roots[label] = parents[min(key.count("/"), len(parents)) - 1]
             after = label + chr(ord("/") + 1)
 
     # -- Writing ---------------------------------------------------------------------------------------------
@@ -347,6 +358,25 @@ class RunDatabase:
                     self._connection.execute("ROLLBACK")
                 raise
 
+    def _checked(self, read: Callable[[sqlite3.Row], _T], columns: sqlite3.Row) -> _T:
+        try:
+            return read(columns)
+        except ValueError as error:
+            raise InputError(
+                f"{self.path}: its row {columns['id']!r} is damaged: {error}. Make the run again."
+            ) from error
+
+    def _some(self, query: str, values: Sequence[object]) -> list[sqlite3.Row]:
+        """The first rows of a query, fewer if they are long; none only if there are none."""
+        rows, size = [], 0
+        with _errors(self.path, InputError):
+            for row in self._connection.execute(query, tuple(values)):
+                rows.append(row)
+                size += sum(len(value) for value in row if isinstance(value, str | bytes))
+                if size > _BATCH_BYTES:
+                    break
+        return rows
+
     def _all(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
         with _errors(self.path, InputError):
             return self._connection.execute(query, tuple(values)).fetchall()
@@ -355,43 +385,15 @@ class RunDatabase:
         return self._all(query, values)[0]
 
 
-def is_database(path: Path) -> bool:
-    """Whether a file is a database of tagmask; so is an empty one, and one whose tables were not yet made."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(100)
-    except OSError:
-        return False
-    application = int.from_bytes(head[68:72], "big")
-    made = int.from_bytes(head[60:64], "big")  # user_version
-    return not head or (head.startswith(b"SQLite format 3\0") and (application == _APPLICATION or not made))
-
-
-def _is_settled(path: Path) -> bool:
-    """Whether nothing will change a database: its folder is read-only, and no transaction is left over.
-
-    SQLite then need not make the files that go with WAL mode, nor take locks.
-    """
-    left = (path.with_name(path.name + ending) for ending in ("-wal", "-journal"))
-    return not os.access(path.parent, os.W_OK) and not any(
-        file.exists() and file.stat().st_size for file in left
-    )
-
-
-def _connect(path: Path, mode: str, *, immutable: bool = False) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?mode={mode}{'&immutable=1' if immutable else ''}"
-    connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_MS / 1000, isolation_level=None)
-    connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-    return connection
-
-
 @contextmanager
 def _errors(path: Path, kind: Callable[[str], Exception] = OutputError) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
-        doing = "written" if kind is OutputError else "read"
+    except (sqlite3.Error, UnicodeError) as error:  # the latter: SQLite's message quotes damaged text
+        doing, said = "written" if kind is OutputError else "read", printable(str(error))
+        if isinstance(error, UnicodeError) or type(error) is sqlite3.DatabaseError:
+            raise kind(f"{path} is damaged ({said}). Make the run again, or give a copy.") from error
         raise kind(
-            f"{path} cannot be {doing}: {error}. See that the disk has room and that the folder is there and "
+            f"{path} cannot be {doing}: {said}. See that the disk has room and that the folder is there and "
             "may be written to, then run the same command again."
         ) from error

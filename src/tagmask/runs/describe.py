@@ -1,7 +1,6 @@
 """What decides the results of a run of a `Tagger` or a `Segmenter`, and what its masks mean."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from tagmask.files import file_hash
 from tagmask.results import ignore_index_for
 from tagmask.runs.classes import Classes
 from tagmask.runs.identity import RunIdentity, to_json
+from tagmask.strict_json import json_text
 
 __all__ = ["classes_of", "segmenter_identity", "tagger_identity"]
 
@@ -61,7 +61,7 @@ def classes_of(segmenter: Segmenter) -> Classes:
 
 
 def _hash(tags: Mapping[str, Sequence[int]]) -> str:
-    text = json.dumps(to_json(tags), sort_keys=True, ensure_ascii=True)
+    text = json_text(to_json(tags), sort_keys=True, ensure_ascii=True)
     return f"sha256 {hashlib.sha256(text.encode('ascii')).hexdigest()[:16]}"
 
 

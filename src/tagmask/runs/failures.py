@@ -1,5 +1,6 @@
 """Unexpected failures: one is its image's, the same one many times in a row is a fault of the program."""
 
+import os
 import time
 import traceback
 from pathlib import Path
@@ -7,8 +8,12 @@ from pathlib import Path
 from tagmask.errors import TagmaskError
 from tagmask.printable import printable
 from tagmask.runs.ordered_map import out_of_memory
+from tagmask.runtime.folders import FoundImage
 
-__all__ = ["FailureGuard", "RepeatedFailure", "reason_of"]
+__all__ = ["FailureGuard", "RepeatedFailure", "reason_of", "recorded_reason"]
+
+
+_NO_LINK_NO_WAIT = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class RepeatedFailure(TagmaskError):
@@ -56,8 +61,10 @@ class FailureGuard:
         lines = "".join(traceback.format_exception(error))
         when = time.strftime("%Y-%m-%d %H:%M:%S")
         try:
-            with self.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(f"{when}\n{lines}\n")
+            # Not through a link, and without waiting for whoever reads a pipe.
+            file = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINK_NO_WAIT, 0o666)
+            with os.fdopen(file, "a", encoding="utf-8", errors="backslashreplace") as log:
+                log.write(f"{when}\n{lines}\n")
         except OSError:
             return  # what cannot be logged is still reported, image by image
 
@@ -76,6 +83,20 @@ def reason_of(error: BaseException) -> str:
         return said
     name = type(error).__name__
     return f"unexpected {name}: {said}" if said else f"unexpected {name}"
+
+
+def recorded_reason(error: BaseException, found: FoundImage) -> str:
+    """Why an image failed, as a run records it: without the image's folder, as runs and reports are shared.
+
+    Example:
+        >>> from pathlib import PurePosixPath
+        >>> from tagmask.errors import ImageError
+        >>> image = FoundImage(Path("/home/ann/photos/a/1.png"), PurePosixPath("a/1.png"))
+        >>> recorded_reason(ImageError("/home/ann/photos/a/1.png is damaged"), image)
+        'a/1.png is damaged'
+    """
+    path, name = (printable(" ".join(str(each).split())) for each in (found.path, found.name))
+    return reason_of(error).replace(path, name)
 
 
 def _unexpected(error: BaseException) -> bool:

@@ -19,9 +19,10 @@ from types import TracebackType
 
 from tagmask.errors import InputError, OutputError
 from tagmask.files import ensure_folder, write_bytes
+from tagmask.relative_paths import leads_outside
 from tagmask.runs.classes import Classes, read_classes
 from tagmask.runs.database import RunDatabase
-from tagmask.runs.failures import reason_of
+from tagmask.runs.failures import reason_of, recorded_reason
 from tagmask.runs.identity import RunIdentity, read_identity
 from tagmask.runs.lock import RunLock
 from tagmask.runs.mounts import is_network_folder
@@ -147,15 +148,15 @@ class RunFolder:
             RunStopped: nothing more can be written.
             OutputError: this file cannot be written, because of its name.
         """
-        return self._write(self.path / "masks" / f"{name}.png", png)
+        return self._write("masks", f"{name}.png", png)
 
     def write_overlay(self, name: str, jpeg: bytes) -> Path:
         """Write an image's overlay; as `write_mask`."""
-        return self._write(self.path / "overlays" / f"{name}.jpg", jpeg)
+        return self._write("overlays", f"{name}.jpg", jpeg)
 
     def write_corrected(self, name: str, png: bytes) -> Path:
         """Write a mask that a person corrected, when runs are merged; as `write_mask`."""
-        return self._write(self.path / "corrected" / f"{name}.png", png)
+        return self._write("corrected", f"{name}.png", png)
 
     def done(self, image: ImageTask, result: ImageResult) -> None:
         """Record an image as done, after its mask was written.
@@ -184,17 +185,17 @@ class RunFolder:
             record: whatever else the kind of run keeps of it; JSON.
 
         Returns:
-            The reason, in one line that a terminal may show.
+            The reason, in one line that a terminal may show; recorded is the image's name, not its path.
 
         Raises:
             RunStopped: nothing more can be written, or `error` says so itself.
         """
         if isinstance(error, RunStopped):
             raise error
-        reason = reason_of(error)
+        recorded = recorded_reason(error, image.found)
         self.check()
-        self._record(lambda: self.database.fail(image.id, reason, seconds, record))
-        return reason
+        self._record(lambda: self.database.fail(image.id, recorded, seconds, record))
+        return reason_of(error)
 
     @property
     def recorded(self) -> Mapping[str, object]:
@@ -241,7 +242,10 @@ class RunFolder:
     ) -> None:
         self.close()
 
-    def _write(self, target: Path, data: bytes) -> Path:
+    def _write(self, folder: str, name: str, data: bytes) -> Path:
+        target = self.path / folder / name
+        if leads_outside(name):
+            raise OutputError(f"{target} cannot be written: its name leads out of the run. Rename the image.")
         # Before each file: the folders of a run that was deleted must not be made anew.
         self.check()
         try:

@@ -1,7 +1,6 @@
 """What decides a run's results, as a fingerprint, and what differs between two runs, in words."""
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
@@ -10,6 +9,8 @@ from pathlib import Path, PurePath
 
 from tagmask.errors import InputError
 from tagmask.printable import printable
+from tagmask.reading import TEXT_LIMIT, read_regular
+from tagmask.strict_json import json_text, parse_json
 
 __all__ = ["RESULTS_VERSION", "RunIdentity", "differences", "is_run_file", "read_identity", "to_json"]
 
@@ -17,6 +18,8 @@ RESULTS_VERSION = 1
 """Raised when the same images, words, weights and settings give other results than before."""
 
 _FORMAT = 1
+_DEEPEST = 50
+"""Most values in one another in a run.json."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,7 @@ class RunIdentity:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
-        text = json.dumps(
-            self._deciding(), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-        )
+        text = json_text(self._deciding(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
     def encode(self) -> bytes:
@@ -47,7 +48,7 @@ class RunIdentity:
             **self._deciding(),
             "recorded": to_json(self.metadata),
         }
-        text = json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json_text(described, indent=2, ensure_ascii=False) + "\n"
         return text.encode("utf-8", "backslashreplace")
 
     def _deciding(self) -> dict[str, object]:
@@ -65,7 +66,7 @@ def read_identity(path: Path) -> RunIdentity:
         InputError: it cannot be read, is not tagmask's, was written by a newer version, or was changed.
     """
     try:
-        described = json.loads(path.read_bytes())
+        described = parse_json(read_regular(path, TEXT_LIMIT))
         form = described["tagmask_run"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not a run.json of tagmask"
@@ -79,6 +80,8 @@ def read_identity(path: Path) -> RunIdentity:
             metadata=dict(described["recorded"]),
             results_version=int(described["results_version"]),
         )
+        if _is_deep([identity.fields, identity.metadata], _DEEPEST):
+            raise ValueError("it is nested too deeply")
         same = described["fingerprint"] == identity.fingerprint
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}); put back the one that tagmask wrote.") from error
@@ -87,10 +90,18 @@ def read_identity(path: Path) -> RunIdentity:
     return identity
 
 
+def _is_deep(value: object, most: int) -> bool:
+    """Whether values are in more than so many others."""
+    if not isinstance(value, list | dict):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return not most or any(_is_deep(item, most - 1) for item in items)
+
+
 def is_run_file(path: Path) -> bool:
     """Whether a file is a `run.json` of tagmask, of whatever version."""
     try:
-        described = json.loads(path.read_bytes())
+        described = parse_json(read_regular(path, TEXT_LIMIT))
     except (OSError, ValueError):
         return False
     return isinstance(described, dict) and "tagmask_run" in described
@@ -149,7 +160,7 @@ def _words(value: object) -> str:
         return shown + (f" and {len(value) - _LONG} more" if len(value) > _LONG else "")
     if isinstance(value, bool):
         return "on" if value else "off"
-    text = printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    text = printable(value if isinstance(value, str) else json_text(value, ensure_ascii=False))
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

@@ -6,7 +6,6 @@ the file's existence is the lock: its holder touches it every few seconds, and o
 minutes, or whose process on this machine is dead, is taken over.
 """
 
-import json
 import os
 import secrets
 import socket
@@ -19,6 +18,8 @@ from pathlib import Path
 from tagmask.errors import InputError, OutputError
 from tagmask.files import unwritable
 from tagmask.printable import printable
+from tagmask.reading import TEXT_LIMIT, UnfitFileError, read_regular
+from tagmask.strict_json import json_text, parse_json
 
 try:
     import fcntl
@@ -46,6 +47,11 @@ class Holder:
     """When the process began, as the system counts it: tells it from a later process of the same number."""
     token: str = ""
     """Different for each time that a lock is taken."""
+
+    def __post_init__(self) -> None:
+        texts = (self.host, self.since, self.began, self.token)
+        if type(self.pid) is not int or not all(isinstance(text, str) for text in texts):
+            raise TypeError("a holder has a number and texts")
 
     def __str__(self) -> str:
         return f"process {self.pid} on {printable(self.host)}, since {printable(self.since)}"
@@ -259,20 +265,20 @@ def _read(path: Path) -> Holder | None:
     Raises:
         InputError: the file is not a lock of tagmask.
     """
-    data = path.read_bytes()
-    if not data.strip():
-        return None
     try:
-        described = json.loads(data)["tagmask_lock"]
+        data = read_regular(path, TEXT_LIMIT, links=False)
+        if not data.strip():
+            return None
+        described = parse_json(data)["tagmask_lock"]
         return Holder(**{name: described[name] for name in Holder.__dataclass_fields__})
-    except (ValueError, KeyError, TypeError) as error:
+    except (UnfitFileError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is not a lock that tagmask wrote. Choose another folder, or move that file away."
         ) from error
 
 
 def _encode(holder: Holder) -> bytes:
-    return (json.dumps({"tagmask_lock": asdict(holder)}) + "\n").encode("ascii")
+    return (json_text({"tagmask_lock": asdict(holder)}) + "\n").encode("ascii")
 
 
 def _refused(path: Path, holder: Holder | None) -> InputError:

@@ -10,16 +10,21 @@ from pathlib import Path
 
 from tagmask.errors import InputError, OutputError
 from tagmask.printable import printable
+from tagmask.reading import read_regular
 from tagmask.runs.classes import Classes
 from tagmask.runs.folder import RunFolder
 from tagmask.runs.identity import differences
 from tagmask.runs.lock import holder_of
-from tagmask.runs.names import fold, free_name
+from tagmask.runs.names import free_name
 from tagmask.runs.ownership import check_ours, is_run_folder, outputs_present
 from tagmask.runs.reader import Run
 from tagmask.runs.rows import RESULT_COLUMNS, ImageRow, result_columns
+from tagmask.runtime.folders import fold
 
 __all__ = ["MergeReport", "merge_runs"]
+
+_LARGEST = 1_000_000_000
+"""Largest mask or overlay, in bytes."""
 
 _COMPARED = tuple(column for column in RESULT_COLUMNS if column not in ("error", "seconds"))
 
@@ -176,7 +181,7 @@ def _results(row: ImageRow) -> tuple[object, ...]:
 
 
 def _file(run: Run, row: ImageRow, kind: str) -> Path:
-    return run.path / kind / f"{row.name}{'.jpg' if kind == 'overlays' else '.png'}"
+    return run.output_path(row, kind)
 
 
 def _same_bytes(first: Path, second: Path) -> bool:
@@ -187,6 +192,6 @@ def _same_bytes(first: Path, second: Path) -> bool:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, _LARGEST)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error

@@ -1,14 +1,12 @@
 """Names of images: as keys of a database, and as names of outputs."""
 
-import os
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
-from tagmask.runtime.folders import FoundImage, output_names
+from tagmask.runtime.folders import FoundImage, fold, output_names, root_of
 
-__all__ = ["fold", "free_name", "image_keys", "key_text", "text_names"]
+__all__ = ["free_name", "image_keys", "key_text", "text_names"]
 
 _BROKEN = re.compile("[\udc80-\udcff]")
 
@@ -35,7 +33,7 @@ def image_keys(found: Sequence[FoundImage], known: Callable[[], dict[str, Path]]
     """
     given = known() if found else {}
     by_root = {str(root): label for label, root in given.items()}
-    roots = [_root(image) for image in found]
+    roots = [root_of(image) for image in found]
     labels = {root: by_root.get(root) for root in roots}
     taken = {label for label in labels.values() if label is not None}
     for root in [root for root, label in labels.items() if label is None]:
@@ -47,12 +45,6 @@ def image_keys(found: Sequence[FoundImage], known: Callable[[], dict[str, Path]]
         labels[root] = label
         taken.add(label)
     return [f"{labels[root]}/{key_text(str(image.name))}" for root, image in zip(roots, found, strict=True)]
-
-
-def _root(image: FoundImage) -> str:
-    """The folder that `image.name` is relative to, absolute; links stay. Text: listings may be long."""
-    path = os.path.abspath(image.path)  # noqa: PTH100 (keeps links)
-    return path.rsplit(os.sep, len(image.name.parts))[0] or os.sep
 
 
 def key_text(name: str) -> str:
@@ -81,16 +73,6 @@ def text_names(found: Sequence[FoundImage]) -> list[PurePosixPath]:
         if any(_BROKEN.search(str(image.name)) for image in found)
         else found
     )
-
-
-def fold(name: str) -> str:
-    """What a disk that ignores case and Unicode composition sees of a name.
-
-    Example:
-        >>> fold("Cafe\u0301") == fold("caf\u00e9")
-        True
-    """
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def free_name(wanted: str, taken: set[str]) -> str:

@@ -59,6 +59,11 @@ def check_ours(path: Path, identity: RunIdentity) -> None:
                 f"{path} holds a run with other settings: {'; '.join(differ[:_SHOWN] + more)}. Choose "
                 "another folder for this run, or give the earlier settings to go on with that one."
             )
+        for name in IMAGE_FOLDERS:
+            if (path / name).is_symlink():
+                raise InputError(
+                    f"{path / name} is a link, through which nothing is written. Put the folder in its place."
+                )
         if not (path / "run.db").exists() and any(_entries(path / folder) for folder in IMAGE_FOLDERS):
             raise InputError(f"{path} has lost its run.db. Put it back, or choose another folder.")
         return

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from tagmask.runs.database import RunDatabase
-from tagmask.runs.names import fold, free_name, image_keys, text_names
+from tagmask.runs.names import free_name, image_keys, text_names
 from tagmask.runs.ownership import outputs_present
 from tagmask.runs.shards import Shard
-from tagmask.runtime.folders import FoundImage
+from tagmask.runtime.folders import FoundImage, fold
 
 __all__ = ["ImageTask", "Plan", "make_key_plan", "make_plan"]
 

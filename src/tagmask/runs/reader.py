@@ -1,6 +1,8 @@
 """A run folder as its readers see it."""
 
+import os
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -31,6 +33,7 @@ class Run:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._real = Path(os.path.realpath(path))
         if not (self.path / "run.json").exists():
             raise InputError(
                 f"{self.path} is not a run: it has no run.json. Give a folder that tagmask wrote."
@@ -51,7 +54,7 @@ class Run:
         words = self.identity.fields.get("words", ())
         return tuple(map(str, words)) if isinstance(words, list | tuple) else ()
 
-    @property
+    @cached_property
     def classes(self) -> Classes:
         """What the values in masks mean.
 
@@ -125,21 +128,58 @@ class Run:
         return [self._database.row(key) for key in image_keys(images, self._database.roots)]
 
     def mask_path(self, row: ImageRow) -> Path:
-        """Where an image's mask is: the one that a person corrected, else the one that the run wrote."""
-        corrected = self.path / "corrected" / f"{row.name}.png"
-        return corrected if corrected.exists() else self.path / "masks" / f"{row.name}.png"
+        """Where an image's mask is: the one that a person corrected, else the one that the run wrote.
+
+        Raises:
+            InputError: it is a link that leads out of the run.
+        """
+        corrected = self.output_path(row, "corrected")
+        return corrected if corrected.exists() else self.output_path(row, "masks")
 
     def overlay_path(self, row: ImageRow) -> Path:
-        """Where an image's overlay is, if the run wrote overlays."""
-        return self.path / "overlays" / f"{row.name}.jpg"
+        """Where an image's overlay is, if the run wrote overlays.
+
+        Raises:
+            InputError: it is a link that leads out of the run.
+        """
+        return self.output_path(row, "overlays")
+
+    def output_path(self, row: ImageRow, folder: str) -> Path:
+        """Where an output of an image is, or would be.
+
+        Args:
+            row: the image.
+            folder: "masks", "overlays" or "corrected".
+
+        Raises:
+            InputError: it is a link that leads out of the run.
+        """
+        path = self.path / folder / f"{row.name}{'.jpg' if folder == 'overlays' else '.png'}"
+        real = Path(os.path.realpath(path))
+        if not real.is_relative_to(self._real):
+            raise InputError(f"{path} leads out of its run, to {real}. Put the file itself in its place.")
+        return path
 
     def mask(self, row: ImageRow) -> IndexMap:
         """An image's mask; values index `words`, or are `classes.ignore_index`.
 
         Raises:
             ImageError: it is not there, or cannot be read.
+            InputError: it has a value that no word names, or another size than was recorded.
         """
-        return read_index_png(self.mask_path(row))
+        path, classes = self.mask_path(row), self.classes
+        labels = read_index_png(path)
+        highest = int(labels.max(where=labels != classes.ignore_index, initial=0))
+        if highest >= len(classes.names):
+            raise InputError(
+                f"The mask {path} has label {highest}, which no word names. Correct it, or make it again."
+            )
+        if (row.height or labels.shape[0], row.width or labels.shape[1]) != labels.shape:
+            raise InputError(
+                f"The mask {path} is {labels.shape}, but its image was {(row.height, row.width)} (h, w). "
+                "Correct it, or make it again."
+            )
+        return labels
 
     def close(self) -> None:
         """Close the database."""

@@ -1,9 +1,6 @@
 """Rows of a run's database, as values."""
 
-import json
 import math
-import os
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +8,16 @@ from typing import Any, Literal, TypeAlias
 
 from tagmask.errors import InputError
 from tagmask.runs.identity import to_json
+from tagmask.strict_json import json_text
 
 __all__ = [
+    "JSON_COLUMNS",
     "RESULT_COLUMNS",
     "ImageResult",
     "ImageRow",
     "ReviewState",
     "Status",
     "result_columns",
-    "row_of",
     "strict_json",
 ]
 
@@ -32,7 +30,8 @@ RESULT_COLUMNS = (
 )  # fmt: skip
 """Columns that say what became of an image; `updated` says when."""
 
-_JSON = ("tags", "scores", "shares", "class_confidence", "absent", "record")
+JSON_COLUMNS = ("tags", "scores", "shares", "class_confidence", "absent", "record")
+"""Columns that hold JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +60,7 @@ class ImageResult:
         """
         columns: dict[str, object] = {"width": self.width, "height": self.height}
         columns |= {"status": "done", "error": None, "seconds": self.seconds}
-        for name in _JSON:
+        for name in JSON_COLUMNS:
             value = getattr(self, name)
             columns[name] = None if value is None else strict_json(name, value)
         if self.confidence is not None and not math.isfinite(self.confidence):
@@ -77,8 +76,8 @@ def strict_json(name: str, value: object) -> str:
         InputError: a number in it is NaN or infinite.
     """
     try:
-        return json.dumps(value, allow_nan=False, ensure_ascii=True, separators=(",", ":"), default=to_json)
-    except ValueError as error:
+        return json_text(value, separators=(",", ":"), default=to_json)
+    except InputError as error:
         raise InputError(f"{name} of this image hold NaN or infinity; check the weights") from error
 
 
@@ -114,22 +113,9 @@ class ImageRow:
     """The image changed after it was reviewed."""
 
 
-def row_of(columns: sqlite3.Row) -> ImageRow:
-    """A row of `images` joined with its review."""
-    values: dict[str, Any] = dict(columns)
-    for name in _JSON:
-        values[name] = None if values[name] is None else json.loads(values[name])
-    for name in ("tags", "absent"):
-        values[name] = None if values[name] is None else tuple(values[name])
-    values["source"] = Path(os.fsdecode(values["source"]))
-    values["review"] = values["review"] or "unseen"
-    values["stale"] = bool(values["stale"])
-    return ImageRow(**values)
-
-
 def result_columns(row: ImageRow) -> dict[str, object]:
     """The values of `RESULT_COLUMNS` in the database, of a row that was read from one."""
     return {
-        name: strict_json(name, value) if name in _JSON and value is not None else value
+        name: strict_json(name, value) if name in JSON_COLUMNS and value is not None else value
         for name, value in ((name, getattr(row, name)) for name in RESULT_COLUMNS)
     }

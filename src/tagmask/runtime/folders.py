@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from tagmask.errors import InputError
 
-__all__ = ["IMAGE_SUFFIXES", "FoundImage", "find_images", "output_names"]
+__all__ = ["IMAGE_SUFFIXES", "FoundImage", "find_images", "fold", "output_names", "root_of"]
 
 _JPEG, _PNG, _TIFF = (".jpg", ".jpeg", ".jpe", ".jfif"), (".png", ".apng"), (".tif", ".tiff")
 _OTHERS = (".webp", ".bmp", ".gif", ".jp2", ".avif", ".ppm", ".pgm", ".pnm")
@@ -49,7 +49,7 @@ def find_images(paths: Sequence[Path]) -> list[FoundImage]:
     seen: set[Path | None] = set()
     for path in paths:
         if path.is_dir():
-            images = [FoundImage(p, PurePosixPath(p.relative_to(path).as_posix())) for p in _walk(path)]
+            images = _walk(path)
         elif path.exists():
             images = [FoundImage(path, PurePosixPath(path.name))]
         else:
@@ -65,29 +65,43 @@ def find_images(paths: Sequence[Path]) -> list[FoundImage]:
     return found
 
 
-def _walk(root: Path) -> list[Path]:
-    files: list[Path] = []
-    visited: set[Path] = set()
-    pending = deque([root])
+def _walk(root: Path) -> list[FoundImage]:
+    # Text and directory entries, not paths: a folder may hold 100,000 images.
+    files: list[tuple[tuple[str, ...], str]] = []
+    visited: set[str] = set()
+    pending: deque[tuple[tuple[str, ...], str]] = deque([((), str(root))])
     while pending:
-        folder = pending.popleft()
-        real = folder.resolve()
+        parts, folder = pending.popleft()
+        real = os.path.realpath(folder)
         if real in visited:
             continue
         visited.add(real)
         try:
-            entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
-            folders = {entry: entry.is_symlink() for entry in entries if entry.is_dir()}
+            with os.scandir(folder) as scanned:
+                entries = sorted((e for e in scanned if not e.name.startswith(".")), key=lambda e: e.name)
         except OSError as error:
-            if folder == root:
+            if not parts:
                 raise InputError(f"Cannot list the folder {folder}: {error.strerror}.") from error
-            files.append(folder)  # so that it is reported among the images that failed
+            files.append((parts, folder))  # so that it is reported among the images that failed
             continue
         # Links come after all real folders, so that images are never named through a loop of links.
-        pending.extendleft(entry for entry, link in folders.items() if not link)
-        pending.extend(entry for entry, link in folders.items() if link)
-        files += [e for e in entries if e.suffix.lower() in IMAGE_SUFFIXES and e not in folders]
-    return sorted(files, key=lambda file: file.parts)
+        for entry in entries:
+            if _is_folder(entry):
+                below = (*parts, entry.name), entry.path
+                if entry.is_symlink():
+                    pending.append(below)
+                else:
+                    pending.appendleft(below)
+            elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 (many names)
+                files.append(((*parts, entry.name), entry.path))
+    return [FoundImage(Path(path), PurePosixPath("/".join(parts))) for parts, path in sorted(files)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links
+        return False
 
 
 def output_names(images: Sequence[FoundImage]) -> list[PurePosixPath]:
@@ -109,30 +123,42 @@ def output_names(images: Sequence[FoundImage]) -> list[PurePosixPath]:
         >>> [str(n) for n in output_names([FoundImage(Path("photos") / n, n) for n in names])]
         ['sub/a', 'sub/b.jpg', 'sub/B.png']
     """
-    roots = [_root(image) for image in images]
-    stems = [image.name.with_suffix("") for image in images]
-    counts = Counter(map(_normalised, stems))
-    counts_in_root = Counter((root, _normalised(stem)) for root, stem in zip(roots, stems, strict=True))
-    names = []
-    for image, root, stem in zip(images, roots, stems, strict=True):
-        in_root = counts_in_root[root, _normalised(stem)]
-        name = image.name if in_root > 1 else stem
-        names.append(PurePosixPath(root.name) / name if counts[_normalised(stem)] > in_root else name)
-    taken = set(map(_normalised, names))
+    roots = [root_of(image) for image in images]
+    stems = [str(image.name.with_suffix("")) for image in images]
+    folded = [fold(stem) for stem in stems]
+    counts = Counter(folded)
+    counts_in_root = Counter(zip(roots, folded, strict=True))
+    plain: list[str] = []
+    for image, root, stem, key in zip(images, roots, stems, folded, strict=True):
+        in_root = counts_in_root[root, key]
+        name = str(image.name) if in_root > 1 else stem
+        folder = os.path.basename(root)  # noqa: PTH119 (text); empty for the root of the disk
+        plain.append(f"{folder}/{name}" if folder and counts[key] > in_root else name)
+    taken = set(map(fold, plain))
     used: set[str] = set()
-    for i, name in enumerate(names):
-        number = 2
-        while _normalised(names[i]) in used or (names[i] is not name and _normalised(names[i]) in taken):
-            names[i] = name.with_name(f"{name.name}-{number}")
-            number += 1
-        used.add(_normalised(names[i]))
+    names = []
+    for name in plain:
+        free, number = name, 2
+        while (key := fold(free)) in used or (free is not name and key in taken):
+            free, number = f"{name}-{number}", number + 1
+        used.add(key)
+        names.append(PurePosixPath(free))
     return names
 
 
-def _root(image: FoundImage) -> Path:
-    return Path(os.path.abspath(image.path)).parents[len(image.name.parts) - 1]  # noqa: PTH100 (keeps links)
+def root_of(image: FoundImage) -> str:
+    """Return the absolute folder that `image.name` is relative to; links stay. Text: listings may be long."""
+    path = os.path.abspath(image.path)  # noqa: PTH100 (keeps links)
+    return path.rsplit(os.sep, len(image.name.parts))[0] or os.sep
 
 
-def _normalised(name: PurePosixPath) -> str:
-    """Normalise a name as file systems that ignore case and Unicode composition do."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", str(name)).casefold())
+def fold(name: str) -> str:
+    """Normalise a name as file systems that ignore case and Unicode composition do.
+
+    Example:
+        >>> fold("Cafe\u0301") == fold("caf\u00e9")
+        True
+    """
+    if name.isascii():
+        return name.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

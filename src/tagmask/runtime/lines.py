@@ -1,6 +1,5 @@
 """Write files line by line; the old file is replaced only when all lines are written."""
 
-import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from tagmask.errors import OutputError
 from tagmask.files import unwritable
+from tagmask.strict_json import json_text
 
 __all__ = ["atomic_lines", "json_lines", "partial_path"]
 
@@ -26,7 +26,7 @@ def json_lines(path: Path) -> Iterator[Callable[[Mapping[str, object]], None]]:
         OutputError: the file cannot be written. Errors raised inside the block pass through.
     """
     with atomic_lines(path) as write:
-        yield lambda record: write(json.dumps(record, ensure_ascii=False))
+        yield lambda record: write(json_text(record, ensure_ascii=False))
 
 
 @contextmanager

@@ -1,15 +1,24 @@
 """Parse and check user input: class lines, NAME=VALUE settings, values of typed fields."""
 
+import math
+import re
 import tomllib
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType, NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Final, Union, get_args, get_origin
 
+from tagmask.checks import shown
 from tagmask.clip.tokenizer import clean
 from tagmask.errors import InputError
 
-__all__ = ["class_lines", "fit_value", "parse_assignments", "parse_value"]
+__all__ = ["SETTINGS_LIMIT", "class_lines", "fit_value", "parse_assignments", "parse_toml", "parse_value"]
+
+SETTINGS_LIMIT: Final = 4_000_000
+"""Largest file of settings, in bytes."""
+
+_LONGEST_NAME: Final = 1000
+"""Letters of a name; CLIP reads 77 tokens."""
 
 
 # -- Words ---------------------------------------------------------------------------------------------------
@@ -23,7 +32,7 @@ def class_lines(what: str, given: object) -> tuple[str, ...]:
         given: should be an iterable of texts; several names of one class are separated by ", ".
 
     Raises:
-        InputError: no iterable of texts, an empty name, or a name that occurs twice.
+        InputError: no iterable of texts, an empty or very long name, or a name that occurs twice.
 
     Example:
         >>> class_lines("words", ["cat", "dog,  puppy"])
@@ -33,12 +42,12 @@ def class_lines(what: str, given: object) -> tuple[str, ...]:
         tagmask.errors.InputError: words has 'cat' twice. Give each name to one class only.
     """
     if isinstance(given, str) or not isinstance(given, Iterable):
-        raise InputError(f"{what} is {given!r}. Give a list of texts, as in {what}=['cat', 'dog'].")
+        raise InputError(f"{what} is {shown(given)}. Give a list of texts, as in {what}=['cat', 'dog'].")
     lines: list[str] = []
     seen: set[str] = set()
     for line in given:
         if not isinstance(line, str):
-            raise InputError(f"{what} has {line!r}, a {type(line).__name__}. Give texts only.")
+            raise InputError(f"{what} has {shown(line)}, a {type(line).__name__}. Give texts only.")
         names = [name.strip() for name in line.split(", ")]
         for name in names:
             _check_name(what, line, name)
@@ -50,14 +59,21 @@ def class_lines(what: str, given: object) -> tuple[str, ...]:
 
 
 def _check_name(what: str, line: str, name: str) -> None:
+    if len(name) > _LONGEST_NAME:
+        raise InputError(
+            f"{what} has {shown(name)}, a name of {len(name)} letters. CLIP reads at most 77 tokens. "
+            "Shorten it, or give one word per line."
+        )
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"{what} has {line!r}, which is not valid Unicode. Give it in UTF-8.") from error
+        raise InputError(
+            f"{what} has {shown(line)}, which is not valid Unicode. Give it in UTF-8."
+        ) from error
     # Categories C and Z are control, format and blank characters: a name of these alone is invisible.
     if all(unicodedata.category(character)[0] in "CZ" for character in clean(name)):
         raise InputError(
-            f"{what} has {line!r}, which has an empty name. Give each class one name, "
+            f"{what} has {shown(line)}, which has an empty name. Give each class one name, "
             "or several separated by ', '."
         )
 
@@ -79,7 +95,7 @@ def parse_assignments(given: Sequence[str]) -> dict[str, object]:
     for text in given:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            raise InputError(f"The setting {text!r} has no value. Give NAME=VALUE, as in prob_thd=0.3.")
+            raise InputError(f"The setting {shown(text)} has no value. Give NAME=VALUE, as in prob_thd=0.3.")
         if name.strip() in settings:
             raise InputError(f"The setting {name.strip()} is given twice. Give it once.")
         settings[name.strip()] = parse_value(value.strip())
@@ -91,12 +107,56 @@ def parse_value(text: str) -> object:
     if text == "none":
         return None
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text
     if isinstance(value, list):
         return tuple(value)
     return value if isinstance(value, bool | int | float | str) else text
+
+
+def parse_toml(text: str) -> dict[str, object]:
+    """Parse TOML from outside.
+
+    Raises:
+        ValueError: it is not TOML, is nested too deeply, or has a number that is NaN, infinite or of more
+            than 64 bits.
+
+    Example:
+        >>> parse_toml("scale = inf")
+        Traceback (most recent call last):
+        ValueError: inf is no finite number
+    """
+    if _LONG_KEY.search(_STRING.sub('""', text)):  # which the parser takes quadratic time and memory for
+        raise ValueError("a key of more than 16 parts")
+    try:
+        parsed = tomllib.loads(text)
+        _check_numbers(parsed)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return parsed
+
+
+# A string that does not end is taken to the end of the line or text, so that the search stays linear.
+_STRING: Final = re.compile(
+    r'''"""(?:[^"\\]++|\\[\s\S]|"(?!""))*+(?:"{3,5}+|\Z)|"(?:[^"\\\n]++|\\.)*+(?:"|$)'''
+    r"""|'''(?:[^']++|'(?!''))*+(?:'{3,5}+|\Z)|'[^'\n]*+(?:'|$)|\#.*+""",
+    re.MULTILINE,
+)
+_LONG_KEY: Final = re.compile(r"""(?<![\w-])(?:[\w-]++|"")(?:[ \t]*+\.[ \t]*+(?:[\w-]++|"")){16}""", re.ASCII)
+
+
+def _check_numbers(value: object) -> None:
+    if isinstance(value, Mapping):
+        for item in value.values():
+            _check_numbers(item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_numbers(item)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no finite number")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("a whole number of more than 64 bits")
 
 
 def fit_value(name: str, value: object, hint: Any) -> object:  # noqa: ANN401
@@ -128,14 +188,14 @@ def fit_value(name: str, value: object, hint: Any) -> object:  # noqa: ANN401
             return float(value)
         elif isinstance(value, option) and (option is bool or not isinstance(value, bool)):
             return value
-    raise InputError(f"{name} is {value!r}. Give {_kind(kinds[0])}.")
+    raise InputError(f"{name} is {shown(value)}. Give {_kind(kinds[0])}.")
 
 
 def _fit_tuple(name: str, value: Sequence[object], kinds: tuple[Any, ...]) -> tuple[object, ...]:
     open_ended = kinds[-1] is Ellipsis
     if not open_ended and len(value) != len(kinds):
         raise InputError(
-            f"{name} is {list(value)!r}. Give {len(kinds)} values, as in [...], each {_kind(kinds[0])}."
+            f"{name} is {shown(list(value))}. Give {len(kinds)} values, as in [...], each {_kind(kinds[0])}."
         )
     item_kinds = [kinds[0]] * len(value) if open_ended else kinds
     return tuple(fit_value(name, item, kind) for item, kind in zip(value, item_kinds, strict=True))

@@ -12,12 +12,10 @@ import logging
 import os
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import safetensors.torch
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,6 +25,7 @@ from tagmask.dense.rule import DenseRule, VariantSettings, affinity
 from tagmask.errors import InputError
 from tagmask.files import write_bytes
 from tagmask.method import dense_method
+from tagmask.tensor_files import read_tensors
 from tagmask.types import Attention, Heads
 
 __all__ = [
@@ -45,6 +44,8 @@ __all__ = [
 _LOG = logging.getLogger(__name__)
 
 _FORMAT = "tagmask-projection"
+_LARGEST = 100_000_000
+"""Limit on the size of a file, in bytes; a matrix of width 1024 has 4 MB."""
 _TRAIN = "Train one with `tagmask train projection IMAGES MASKS -w ... -o projection.safetensors`"
 
 
@@ -167,11 +168,10 @@ def read_projection(path: str | os.PathLike[str]) -> Projection:
         InputError: the file cannot be read or is not a projection.
     """
     try:
-        with safe_open(Path(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"Projection {path} cannot be read: {error}. {_TRAIN}.") from error
+        tensors, metadata = read_tensors(path, _LARGEST)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"Projection {path} cannot be read: {reason}. {_TRAIN}.") from error
     matrix, bias = tensors.get("matrix"), tensors.get("bias")
     square = matrix is not None and matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
     if metadata.get("format") != _FORMAT or matrix is None or not square:

@@ -1,19 +1,16 @@
-"""Read class activation maps (CAMs) from files and turn them into masks at a threshold.
+"""Turn class activation maps (CAMs) into masks at a threshold.
 
-A file is a `.npy` with one pickled dict from class (counted from 0, without the background) to a map (h, w)
-in 0..1 at the image's size, for the classes of the image's ground-truth tags.
+An image has a map (h, w) in 0..1, at its own size, for each class of its ground-truth tags; classes count
+from 0, without the background. `cam_files` reads them.
 
     t     background score of every pixel: the threshold
     mask  argmax over {t, maps}: 0 for the background, class + 1 for a class
 
-Source: MCTformer (Xu et al., CVPR 2022), whose program writes these files.
+Source: MCTformer (Xu et al., CVPR 2022).
 """
 
-import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -21,92 +18,13 @@ from jaxtyping import Float, Float32, Int, UInt8
 
 from tagmask.errors import InputError, ShapeError
 from tagmask.types import Size
+from tagmask.weak.cam_files import Cams, read_cams
 from tagmask.weak.labels import IGNORE_INDEX
 
 __all__ = ["THRESHOLDS", "Cams", "Sweep", "cam_labels", "read_cams", "sweep"]
 
-Cams = Mapping[int, Float32[np.ndarray, "h w"]]
-"""Activation maps by class, in ascending order; at least one."""
-
 THRESHOLDS: Final[tuple[float, ...]] = tuple(i / 100 for i in range(60))
 """The thresholds that MCTformer's evaluation tries."""
-
-_ALLOWED: Final = frozenset(
-    {
-        ("numpy", "ndarray"),
-        ("numpy", "dtype"),
-        ("_codecs", "encode"),  # bytes, as older pickles write them
-        *(
-            (f"numpy.{core}.{module}", name)
-            for core in ("core", "_core")
-            for module, name in (
-                ("multiarray", "_reconstruct"),
-                ("multiarray", "scalar"),
-                ("numeric", "_frombuffer"),
-            )
-        ),
-    }
-)
-"""Constructors of arrays, numbers and dicts of them; none of these runs code from the file."""
-
-
-class _ArraysOnly(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it tries to run {module}.{name}")
-        return super().find_class(module, name)
-
-
-def read_cams(path: Path, classes: int) -> Cams:
-    """Read a file of activation maps without running any code in it.
-
-    Args:
-        path: the `.npy` file.
-        classes: number of classes, without the background.
-
-    Raises:
-        InputError: a file that is absent, damaged, holds anything but a dict of maps, or tries to run code;
-            a class out of range; a map that is not a 2-D float array or has NaN or infinite values.
-    """
-    try:
-        with path.open("rb") as file:
-            content = _unpickled(file)
-    except FileNotFoundError as error:
-        raise InputError(
-            f"There is no file {path}. Create the activation maps of this image, or remove the image."
-        ) from error
-    except pickle.UnpicklingError as error:
-        raise InputError(f"Refused {path}: {error}. Give a dict of arrays, saved by numpy.save.") from error
-    except Exception as error:  # damage shows as errors of any kind
-        raise InputError(f"{path} cannot be read: {error}. Save it again with numpy.save.") from error
-    if not isinstance(content, dict):
-        raise InputError(
-            f"{path} holds a {type(content).__name__}. Expected a dict from class to map (h, w)."
-        )
-    return MappingProxyType(
-        dict(sorted(_checked(path, key, value, classes) for key, value in content.items()))
-    )
-
-
-def _unpickled(file: object) -> object:
-    version = np.lib.format.read_magic(file)  # type: ignore[arg-type]
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)  # type: ignore[arg-type]
-    if shape != () or dtype != np.dtype(object):
-        raise pickle.UnpicklingError(f"it holds an array of shape {shape} and type {dtype}")
-    array = _ArraysOnly(file, encoding="latin1").load()  # type: ignore[arg-type]
-    return array.item() if isinstance(array, np.ndarray) and array.shape == () else array
-
-
-def _checked(path: Path, key: object, value: object, classes: int) -> tuple[int, Float32[np.ndarray, "h w"]]:
-    if isinstance(key, bool) or not isinstance(key, int | np.integer) or not 0 <= key < classes:
-        raise InputError(f"{path} has a map for class {key!r}. Expected classes from 0 to {classes - 1}.")
-    if not isinstance(value, np.ndarray) or value.ndim != 2 or not value.size or value.dtype.kind != "f":
-        shape = getattr(value, "shape", type(value).__name__)
-        raise InputError(f"{path}: the map of class {key} is {shape}. Expected floats (h, w).")
-    if not np.isfinite(value).all():
-        raise InputError(f"{path}: the map of class {key} has NaN or infinite values. Create it again.")
-    return int(key), value.astype(np.float32)
 
 
 def cam_labels(cams: Cams, threshold: float, size: Size) -> UInt8[np.ndarray, "h w"]:
@@ -133,13 +51,14 @@ def _best(cams: Cams, size: Size) -> tuple[Float32[np.ndarray, "h w"], UInt8[np.
     """Highest map value and its label, pixel by pixel; of equal values the lowest class wins."""
     best, winner = np.full(size, -np.inf, np.float32), np.zeros(size, np.uint8)
     for c in sorted(cams):
-        if cams[c].shape != size:
+        cam = cams[c]
+        if cam.shape != size:
             raise ShapeError(
-                f"The map of class {c} is {cams[c].shape}, but the image is {size} (h, w). "
+                f"The map of class {c} is {cam.shape}, but the image is {size} (h, w). "
                 "Create maps at the image's size."
             )
-        higher = cams[c] > best
-        best[higher], winner[higher] = cams[c][higher], c + 1
+        higher = cam > best
+        best[higher], winner[higher] = cam[higher], c + 1
     return best, winner
 
 

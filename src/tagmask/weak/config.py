@@ -13,13 +13,13 @@ Each part checks its values when it is created, so an invalid setting fails befo
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from tagmask.checks import check_choice, check_number
 from tagmask.errors import InputError
 from tagmask.refine.crf import CRF_SETTINGS
+from tagmask.strict_json import json_text
 from tagmask.weak.model_settings import DECODERS, FREEZES, MOST_CONTEXTS
 from tagmask.weak.students.catalogue import STUDENTS
 
@@ -313,5 +313,5 @@ def fingerprint(settings: Mapping[str, object]) -> str:
         >>> fingerprint({"a": 1, "b": (2,)}) == fingerprint({"b": [2], "a": 1})
         True
     """
-    text = json.dumps(settings, sort_keys=True, ensure_ascii=True)
+    text = json_text(settings, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,6 +1,6 @@
 """Read a `TrainConfig` from TOML files and `--set` options; refuse unknown keys and check types."""
 
-import tomllib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from tagmask.errors import InputError
-from tagmask.settings.parse import fit_value, parse_value
+from tagmask.printable import shortened
+from tagmask.reading import read_text
+from tagmask.settings.parse import SETTINGS_LIMIT, fit_value, parse_toml, parse_value
 from tagmask.weak.config import TrainConfig
 
 __all__ = ["load_config", "shipped_configs", "with_settings"]
@@ -72,28 +74,33 @@ def _root() -> Traversable:
 
 
 def _read(source: str) -> Mapping[str, Any]:
-    try:
-        if source in shipped_configs():
-            folder, name = source.split("/")
-            return tomllib.loads((_root() / folder / f"{name}.toml").read_text(encoding="utf-8"))
-        with Path(source).expanduser().open("rb") as file:
-            return tomllib.load(file)
-    except FileNotFoundError as error:
+    if source in shipped_configs():
+        folder, name = source.split("/")
+        return parse_toml((_root() / folder / f"{name}.toml").read_text(encoding="utf-8"))
+    if not os.path.lexists(source) and not source.startswith("~"):
         similar = get_close_matches(source, shipped_configs(), n=1)
         hint = f"Did you mean {similar[0]}? " if similar else ""
         raise InputError(
-            f"There is no configuration {source}. {hint}"
+            f"There is no configuration {shortened(source)}. {hint}"
             f"Give a TOML file, or one of {', '.join(shipped_configs())}."
+        )
+    text = read_text(source, "The configuration", "Give a TOML file.", SETTINGS_LIMIT)
+    try:
+        return parse_toml(text)
+    except ValueError as error:
+        raise InputError(
+            f"The configuration {source} is not valid TOML: {error}. Give a TOML file."
         ) from error
-    except (OSError, RuntimeError, ValueError) as error:  # ValueError: invalid TOML or invalid UTF-8
-        raise InputError(f"The configuration {source} cannot be read: {error}. Give a TOML file.") from error
 
 
 def _from_table(table: Mapping[str, Any], source: str, bases: tuple[str, ...]) -> TrainConfig:
     base = table.get("base", "")
     if not isinstance(base, str) or base in bases:
         raise InputError(f"base in {source} is {base!r}. Give the name or path of another configuration.")
-    config = _from_table(_read(base), base, (*bases, base)) if base else TrainConfig()
+    try:
+        config = _from_table(_read(base), base, (*bases, base)) if base else TrainConfig()
+    except InputError as error:
+        raise InputError(f"base in {source}: {error}") from error
     parts = {field.name: getattr(config, field.name) for field in fields(config)}
     for part, values in table.items():
         if part == "base":

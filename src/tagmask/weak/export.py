@@ -34,6 +34,7 @@ from tagmask.checks import check_choice, check_number
 from tagmask.errors import InputError, OutputError, WeightsError
 from tagmask.files import write_bytes
 from tagmask.masks import palette
+from tagmask.strict_json import json_text
 from tagmask.types import Size
 from tagmask.weak.students.student_file import TrainedStudent
 
@@ -240,7 +241,7 @@ def _metadata(
         "size": size,
         "batch": batch,
     }
-    return {key: json.dumps(value, ensure_ascii=False) for key, value in metadata.items()}
+    return {key: json_text(value, ensure_ascii=False) for key, value in metadata.items()}
 
 
 def _zeros(pixels: str, b: int, h: int, w: int) -> Tensor:

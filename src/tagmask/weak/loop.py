@@ -31,7 +31,13 @@ from tagmask.weak.stop_signals import signals_held
 from tagmask.weak.students.kind import ParameterGroup
 from tagmask.weak.train_log import TrainLog
 from tagmask.weak.training_folder import open_training
-from tagmask.weak.training_state import frozen_hash, load_weights, read_training_state, write_training_state
+from tagmask.weak.training_state import (
+    frozen_hash,
+    load_optimiser,
+    load_weights,
+    read_training_state,
+    write_training_state,
+)
 
 __all__ = ["MODEL_FILE", "Report", "Task", "fit"]
 
@@ -205,7 +211,7 @@ class _Run:
         if checkpoint is None:
             return 0
         load_weights(self.task.model, checkpoint.model, path)
-        self.optimiser.load_state_dict(dict(checkpoint.optimiser))
+        load_optimiser(self.optimiser, checkpoint.optimiser, path)
         return checkpoint.step
 
     def all_steps(self, watch: Callable[[Report], None] | None) -> None:

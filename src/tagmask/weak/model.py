@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tagmask.checks import check_choice
+from tagmask.clip.finite import check_computed
 from tagmask.clip.load import OPENAI_MEAN, OPENAI_STD, Clip
 from tagmask.clip.model import Text, Vision
 from tagmask.clip.state_dict import Geometry
@@ -230,6 +231,9 @@ class WeakClip(nn.Module):
         Args:
             trunk: from `features`, new or cached.
             texts: from `encode_texts`, which is the default.
+
+        Raises:
+            WeightsError: in evaluation mode, the scores are NaN or infinite.
         """
         if texts is None:
             texts = self.encode_texts()
@@ -240,6 +244,8 @@ class WeakClip(nn.Module):
                 logits = F.interpolate(scores / self.settings.tau, size=size, mode="bilinear")
             else:
                 logits = self.decode_head(self.fpn(self.pyramid, trunk.maps, scores))
+        if not self.training:  # training reports it as its loss
+            check_computed(logits, "The model's scores")
         return WeakClipOutput(logits.float(), scores)
 
     def encode_texts(self) -> Float[Tensor, "k e"]:

@@ -15,7 +15,7 @@ with all weights, under these names:
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Final
@@ -26,12 +26,16 @@ from torch import Tensor
 
 from tagmask.checks import check_choice
 from tagmask.clip.archives import read_weights
+from tagmask.clip.finite import check_finite
 from tagmask.clip.load import Clip
 from tagmask.clip.model import ACTIVATIONS, Text, Vision
 from tagmask.clip.state_dict import HEAD_WIDTH, Geometry
 from tagmask.dense.prompts import split_names
 from tagmask.errors import InputError, WeightsError
 from tagmask.files import write_bytes
+from tagmask.printable import short_repr, shortened
+from tagmask.strict_json import json_text
+from tagmask.weak.fitting import misfits
 from tagmask.weak.model import WeakClip
 from tagmask.weak.model_settings import WeakSettings
 from tagmask.weak.trunk import name_ids
@@ -66,11 +70,11 @@ def save(model: WeakClip, path: str | os.PathLike[str]) -> None:
     }
     header = {
         "format": _FORMAT,
-        "words": json.dumps(model.words),
-        "ids": json.dumps(model.ids.tolist()),
-        "settings": json.dumps(asdict(model.settings)),
+        "words": json_text(model.words),
+        "ids": json_text(model.ids.tolist()),
+        "settings": json_text(asdict(model.settings)),
         "clip": _fingerprint(model.vision, model.text),
-        "pixels": json.dumps([model.mean, model.std]),
+        "pixels": json_text([model.mean, model.std]),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in included.items()}
     write_bytes(path, safetensors.torch.save(tensors, header))
@@ -88,20 +92,29 @@ def load(path: str | os.PathLike[str], clip: Clip) -> WeakClip:
     """
     archive = read_weights(Path(path))
     if archive.metadata.get("format") != _FORMAT:
+        found = short_repr(archive.metadata.get("format"))
         raise WeightsError(
-            f"{path} is not a WeakCLIP file of this package (format {archive.metadata.get('format')!r}). "
+            f"{path} is not a WeakCLIP file of this package (format {found}). "
             "Use load_published for the authors' files."
         )
     words, ids, settings = _header(path, archive.metadata)
+    if not 0 <= int(ids.min()) <= int(ids.max()) < clip.geometry.vocab:
+        raise WeightsError(f"{path} has an invalid header: ids outside the vocabulary. Save it again.")
+    has_clip = any(_is_clip(name) for name in archive.tensors)
+    shape, mlp = clip.geometry, ACTIVATIONS[clip.activation]
+    _check_fit(
+        str(path),
+        archive.tensors,
+        lambda: WeakClip(Vision(shape, mlp), Text(shape, mlp), shape, ids, settings, words),
+        lambda name: name if has_clip or not _is_clip(name) else None,
+    )
     model = WeakClip.of(clip, ids, settings)
     model.words = words
-    has_clip = any(_is_clip(name) for name in archive.tensors)
     if not has_clip and archive.metadata.get("clip") != _fingerprint(model.vision, model.text):
         raise WeightsError(
             f"{path} was trained on another CLIP than {clip.name}. Give the weights that it was trained on."
         )
-    expected = {name: tensor for name, tensor in model.state_dict().items() if has_clip or not _is_clip(name)}
-    _load_tensors(model, expected, archive.tensors, str(path), {})
+    model.load_state_dict(archive.tensors, strict=False)
     return model.eval()
 
 
@@ -143,10 +156,14 @@ def load_published(
             f"{ids.shape[1] + fitted.contexts}. Give the names that it was trained with."
         )
     mlp = ACTIVATIONS[activation]
-    model = WeakClip(Vision(geometry, mlp), Text(geometry, mlp), geometry, ids, fitted, names)
-    state = model.state_dict()
-    expected = {_published(name): tensor for name, tensor in state.items() if not name.endswith(_COUNTER)}
-    _load_tensors(model, expected, named, str(path), {_published(name): name for name in state})
+
+    def build() -> WeakClip:
+        return WeakClip(Vision(geometry, mlp), Text(geometry, mlp), geometry, ids, fitted, names)
+
+    _check_fit(str(path), named, build, lambda name: None if name.endswith(_COUNTER) else _published(name))
+    model = build()
+    own_names = {_published(name): name for name in model.state_dict()}
+    model.load_state_dict({own_names[name]: tensor for name, tensor in named.items()}, strict=False)
     return model.eval()
 
 
@@ -208,43 +225,45 @@ def _header(
             raise ValueError(f"unknown settings {', '.join(sorted(unknown))}")
         taps = raw.pop("taps", None)
         settings = WeakSettings(**raw, taps=None if taps is None else tuple(taps))
-        if ids.ndim != 2 or len(ids) != len(words):
+        if ids.ndim != 2 or len(ids) != len(words) or not ids.numel():
             raise ValueError(f"{len(words)} words and ids of shape {tuple(ids.shape)}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(
-            f"{path} has an invalid header ({type(error).__name__}: {error}). Save it again."
-        ) from error
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        reason = shortened(f"{type(error).__name__}: {error}", 200)
+        raise WeightsError(f"{path} has an invalid header ({reason}). Save it again.") from error
     return words, ids, settings
 
 
-def _load_tensors(
-    model: WeakClip,
-    expected: Mapping[str, Tensor],
-    given: Mapping[str, Tensor],
+def _check_fit(
     path: str,
-    renamed: Mapping[str, str],
+    given: Mapping[str, Tensor],
+    build: Callable[[], WeakClip],
+    expected: Callable[[str], str | None],
 ) -> None:
-    """Check all names and shapes, then load the tensors into the model."""
-    optional = {name for name in expected if name.endswith(_COUNTER)}
-    problems = {
-        "missing": [name for name in expected if name not in given and name not in optional],
-        "unexpected": [name for name in given if name not in expected],
-        "wrong shape": [
-            f"{name} is {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
-            for name, tensor in expected.items()
-            if name in given and given[name].shape != tensor.shape
-        ],
-    }
-    if any(problems.values()):
-        details = "; ".join(f"{what}: {_first_names(names)}" for what, names in problems.items() if names)
+    """Check a file's tensors against a model that is built without memory for its weights.
+
+    Args:
+        path: the file, for messages.
+        given: its tensors.
+        build: builds the model.
+        expected: the name in the file of a tensor of the model; None if it is not in the file.
+
+    Raises:
+        WeightsError: settings that build no model; tensors that are missing, unexpected, misshapen or not
+            finite.
+    """
+    try:
+        with torch.device("meta"):
+            state = build().state_dict()
+    except InputError as error:
+        raise WeightsError(f"{path} describes no model: {error}") from error
+    named = {name: tensor for own, tensor in state.items() if (name := expected(own)) is not None}
+    optional = {name for name in named if name.endswith(_COUNTER)}
+    problems = misfits(named, given, optional)
+    if problems:
         raise WeightsError(
-            f"{path} does not fit the model: {details}. Give the words and settings of its training."
+            f"{path} does not fit the model: {problems}. Give the words and settings of its training."
         )
-    model.load_state_dict({renamed.get(name, name): tensor for name, tensor in given.items()}, strict=False)
-
-
-def _first_names(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    check_finite(given, Path(path))
 
 
 def _read_sizes(
@@ -283,15 +302,22 @@ def _read_sizes(
         context=context,
     )
     branch = "context_decoder.decoder."
-    fitted = replace(
-        settings,
-        contexts=shape("contexts", 3)[1],
-        stored_side=side,
-        co_attention=True,
-        decoder="guided",
-        match_width=shape("context_decoder.memory_proj.1.weight", 2)[0],
-        match_layers=sum(name.startswith(branch) and name.endswith("norm1.weight") for name in tensors),
-        fpn_width=shape("neck.lateral_convs.0.conv.weight", 4)[0],
-        head_width=shape("decode_head.scale_heads.0.0.conv.weight", 4)[0],
-    )
-    return geometry, fitted
+    if min(width, text_width) < HEAD_WIDTH or width % HEAD_WIDTH or text_width % HEAD_WIDTH or patch < 1:
+        raise WeightsError(
+            f"{path} has towers of width {width} and {text_width} and patches of {patch} pixels. "
+            f"Expected multiples of {HEAD_WIDTH}, and a patch."
+        )
+    try:
+        return geometry, replace(
+            settings,
+            contexts=shape("contexts", 3)[1],
+            stored_side=side,
+            co_attention=True,
+            decoder="guided",
+            match_width=shape("context_decoder.memory_proj.1.weight", 2)[0],
+            match_layers=sum(name.startswith(branch) and name.endswith("norm1.weight") for name in tensors),
+            fpn_width=shape("neck.lateral_convs.0.conv.weight", 4)[0],
+            head_width=shape("decode_head.scale_heads.0.0.conv.weight", 4)[0],
+        )
+    except InputError as error:
+        raise WeightsError(f"{path} describes no model: {error}") from error

@@ -23,6 +23,9 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 DECODERS = ("guided", "plain", "none")
 FREEZES = ("paper", "repo", "none")
 MOST_CONTEXTS = 64
+_MOST_CHANNELS = 8192
+_MOST_LAYERS = 64
+_MOST_SIDE = 128
 
 _TAPS = (4, 6, 8, 12)
 """The authors' numbers of blocks, of 12."""
@@ -80,15 +83,19 @@ class WeakSettings:
         check_choice("decoder", self.decoder, DECODERS)
         check_choice("drop_path_of", self.drop_path_of, ("tokens", "samples"))
         check_choice("normalisation", self.normalisation, ("imagenet", "clip"))
-        for name in ("match_width", "fpn_width", "head_width", "stored_side"):
+        for name in ("match_width", "fpn_width", "head_width"):
             if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), 1, whole=True)
-        check_number("match_heads", self.match_heads, 1, whole=True)
-        check_number("match_layers", self.match_layers, 1, whole=True)
+                check_number(name, getattr(self, name), 1, _MOST_CHANNELS, whole=True)
+        if self.stored_side is not None:
+            check_number("stored_side", self.stored_side, 1, _MOST_SIDE, whole=True)
+        check_number("match_heads", self.match_heads, 1, _MOST_CHANNELS, whole=True)
+        check_number("match_layers", self.match_layers, 1, _MOST_LAYERS, whole=True)
         check_number("contexts", self.contexts, 0, MOST_CONTEXTS, whole=True)
-        check_number("tau", self.tau, 1e-4)
+        check_number("tau", self.tau, 1e-4, 1e4)
         for name in ("dropout", "drop_path"):
             check_number(name, getattr(self, name), 0, 0.9)
+        for tap in self.taps or ():
+            check_number("taps", tap, 1, whole=True)
         if self.taps is not None and (len(self.taps) != 4 or sorted(self.taps) != list(self.taps)):
             raise InputError(
                 f"taps are {self.taps}. Give four ascending numbers of blocks, as in (4, 6, 8, 12)."

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tagmask.errors import InputError, ShapeError, TagmaskError
 from tagmask.images import read_image
+from tagmask.reading import read_text
 from tagmask.runtime.folders import find_images, output_names
 from tagmask.weak.augment import Crop, augmented
 from tagmask.weak.config import AugmentSettings
@@ -114,10 +115,7 @@ def find_pairs(images: Path, seeds: Path, lists: Sequence[Path] = ()) -> tuple[P
 
 
 def _read_list(file: Path) -> list[str]:
-    try:
-        lines = file.expanduser().read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, RuntimeError, UnicodeDecodeError) as error:
-        raise InputError(f"The list {file} cannot be read: {error}. Give one image name per line.") from error
+    lines = read_text(file, "The list", "Give one image name per line.").splitlines()
     names = [line.split()[0] for line in lines if line.strip()]
     if not names:
         raise InputError(f"The list {file} is empty. Give one image name per line.")

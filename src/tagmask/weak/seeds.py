@@ -4,6 +4,7 @@ Each is a `MaskSource`; `mask_folder.write_masks` writes its masks to a run fold
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from tagmask.runtime.tag_files import check_tags, read_tags, tags_of
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
 from tagmask.types import Size
 from tagmask.weak.cams import Cams, Sweep, cam_labels, read_cams, sweep
+from tagmask.weak.labels import IGNORE_INDEX
 from tagmask.weak.mask_folder import Mask, MaskSource, mask_files, named_files, read_mask
 
 __all__ = [
@@ -172,26 +174,23 @@ def from_segmenter(segmenter: Segmenter, tags: Mapping[str, Sequence[int]] | Non
 def from_cams(
     images: Sequence[FoundImage], folder: Path, words: Sequence[str], threshold: float
 ) -> MaskSource:
-    """Seeds from activation maps, one `.npy` per image, at a threshold.
+    """Seeds from activation maps, one file per image, at a threshold.
 
     Args:
         images: all images.
-        folder: maps with the images' names; see `named_files`.
+        folder: maps with the images' names; see `_cam_files`.
         words: class names without the background, which becomes label 0.
         threshold: background score, 0..1; see `sweep_thresholds`.
 
     Raises:
-        InputError: several images could be meant by one file.
+        InputError: several images could be meant by one file, or more than 254 classes.
     """
-    files = dict(zip(images, named_files(folder, images, ".npy"), strict=True))
+    _check_count(words)
+    files = dict(zip(images, _cam_files(folder, images), strict=True))
 
     def make(image: FoundImage) -> Mask:
         size = _size(image)
-        cams = read_cams(files[image], len(words))
-        try:
-            return cam_labels(cams, threshold, size)
-        except ShapeError as error:
-            raise ShapeError(f"{image.path}: {error}") from error
+        return cam_labels(read_cams(files[image], len(words), size), threshold, size)
 
     settings = {"source": "cams", "folder": str(folder.resolve()), "threshold": threshold}
     return MaskSource("seeds", ("background", *words), settings, make)
@@ -206,8 +205,9 @@ def from_masks(images: Sequence[FoundImage], folder: Path, words: Sequence[str])
         words: class names, background first.
 
     Raises:
-        InputError: several images could be meant by one file.
+        InputError: several images could be meant by one file, or more than 254 classes.
     """
+    _check_count(words[1:])
     files = dict(zip(images, mask_files(folder, images), strict=True))
 
     def make(image: FoundImage) -> Mask:
@@ -243,11 +243,33 @@ def sweep_thresholds(images: Sequence[FoundImage], cams: Path, truth: Path, clas
     """
 
     def pairs() -> Iterator[tuple[Cams, Mask]]:
-        for maps, file in zip(named_files(cams, images, ".npy"), mask_files(truth, images), strict=True):
+        for maps, file in zip(_cam_files(cams, images), mask_files(truth, images), strict=True):
             if file is not None and file.exists():
-                yield read_cams(maps, classes), read_mask(file, classes + 1)
+                mask = read_mask(file, classes + 1)
+                yield read_cams(maps, classes, (mask.shape[0], mask.shape[1])), mask
 
     return sweep(pairs(), classes)
+
+
+def _cam_files(folder: Path, images: Sequence[FoundImage]) -> list[Path]:
+    """Find each image's maps by name: NAME.npz, else NAME.npy.
+
+    Raises:
+        InputError: several images could be meant by one file; see `named_files`.
+    """
+    new, old = (named_files(folder, images, ending) for ending in (".npz", ".npy"))
+    return [
+        npy if os.path.lexists(npy) and not os.path.lexists(npz) else npz
+        for npz, npy in zip(new, old, strict=True)
+    ]
+
+
+def _check_count(words: Sequence[str]) -> None:
+    """Refuse more classes than 8-bit masks have values for, besides the background and the ignore index."""
+    if len(words) > IGNORE_INDEX - 1:
+        raise InputError(
+            f"Seeds have at most {IGNORE_INDEX - 1} classes, got {len(words)}. Give fewer words."
+        )
 
 
 def _size(image: FoundImage) -> Size:

@@ -13,12 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tagmask.clip.finite import check_finite
+from tagmask.clip.torch_save import read_saved
 from tagmask.errors import WeightsError
 from tagmask.files import atomic_open
+from tagmask.printable import shortened
+from tagmask.weak.fitting import misfits
 
 __all__ = [
     "TrainingState",
     "frozen_hash",
+    "load_optimiser",
     "load_weights",
     "read_training_state",
     "trainable_weights",
@@ -76,27 +81,78 @@ def read_training_state(path: Path) -> TrainingState | None:
     if not path.exists():
         return None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return TrainingState(int(state["step"]), state["model"], state["optimiser"])
+        state: Any = read_saved(path)
+        step, model, optimiser = int(state["step"]), dict(state["model"]), dict(state["optimiser"])
     except Exception as error:  # damage shows as errors of any kind
+        reason = shortened(str(error), 200)
         raise WeightsError(
-            f"{path} cannot be read as a checkpoint: {error}. Remove its folder to start over."
+            f"{path} cannot be read as a checkpoint: {reason}. Remove its folder to start over."
         ) from error
+    check_finite(_tensors(state), path)
+    return TrainingState(step, model, optimiser)
+
+
+def _tensors(saved: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """Find the tensors of nested dicts, by dotted names; of a dict that is in several, once."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+
+    def search(values: Mapping[Any, Any], name: str) -> None:
+        if id(values) in seen:
+            return
+        seen.add(id(values))
+        for key, value in values.items():
+            if isinstance(value, Tensor):
+                found[f"{name}{key}"] = value
+            elif isinstance(value, dict):
+                search(value, f"{name}{key}.")
+
+    search(saved, "")
+    return found
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Load the trainable weights of a model; names and shapes must match exactly.
 
     Raises:
-        WeightsError: names or shapes differ.
+        WeightsError: names, shapes or kinds of tensors differ, or a value is NaN or infinite.
     """
-    expected = trainable_weights(model)
-    wrong = sorted(expected.keys() ^ weights.keys()) or [
-        name for name in expected if expected[name].shape != weights[name].shape
-    ]
-    if wrong:
+    plain = {
+        name: value
+        for name, value in weights.items()
+        if isinstance(value, Tensor) and value.layout == torch.strided
+    }
+    problems = misfits(trainable_weights(model), plain)
+    if problems or len(plain) < len(weights):
         raise WeightsError(
-            f"{path} has another model's weights: {len(wrong)} differ, such as {wrong[0]}. "
+            f"{path} has another model's weights: {problems or 'not all are plain tensors'}. "
             "Give the settings that it was trained with."
         )
-    model.load_state_dict(weights, strict=False)
+    check_finite(plain, path)
+    model.load_state_dict(plain, strict=False)
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any], path: Path) -> None:
+    """Load the state of an optimiser; it must be that of the same parameters.
+
+    Raises:
+        WeightsError: it is not, or a value is NaN or infinite.
+    """
+    before = [group.keys() for group in optimiser.param_groups]
+    try:
+        optimiser.load_state_dict(dict(state))
+        fits = before == [group.keys() for group in optimiser.param_groups] and all(
+            value.ndim == 0 or value.shape == parameter.shape
+            for parameter, values in optimiser.state.items()
+            for value in values.values()
+            if isinstance(value, Tensor)
+        )
+    except Exception as error:  # torch checks little, so damage shows as errors of any kind
+        raise WeightsError(
+            f"{path} has no optimiser's state ({shortened(str(error), 200)}). "
+            "Remove its folder to start over."
+        ) from error
+    if not fits:
+        raise WeightsError(f"{path} has another optimiser's state. Give the settings that it was made with.")
+    for values in optimiser.state.values():
+        check_finite({f"optimiser.{name}": v for name, v in values.items() if isinstance(v, Tensor)}, path)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tagmask.errors import InputError
+from tagmask.errors import InputError, WeightsError
 from tagmask.refine.crf import CRF_SETTINGS, dense_crf
 from tagmask.weak.students import evaluate
 from tagmask.weak.students.catalogue import build_student
@@ -228,3 +228,10 @@ def test_the_papers_settings() -> None:
 def test_settings_out_of_range(change: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         EvaluationSettings(**change)  # type: ignore[arg-type]
+
+
+def test_scores_that_are_no_numbers_are_reported() -> None:
+    trained = student("small")
+    trained.net.classifier.bias.data[1] = torch.inf
+    with pytest.raises(WeightsError, match="The student's scores are NaN or infinite"):
+        predict(trained, make_image(40, 50), EVALUATIONS["plain"])

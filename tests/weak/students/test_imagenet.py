@@ -91,7 +91,7 @@ def faulty(kind: str) -> dict[str, Tensor]:
     [
         ("missing", r"lacks 1 of the \d+ weights of WideResNet-38, such as b5_1\.conv_branch2a\.weight"),
         ("shape", r"b5_1\.conv_branch2a\.weight has the shape \(7, 16, 3, 3\), not \(8, 16, 3, 3\)"),
-        ("nan", r"b5_1\.conv_branch2a\.weight has NaN or infinite values"),
+        ("nan", r"holds NaN or infinite values, in b5_1\.conv_branch2a\.weight"),
         ("twice", r"has b5_1\.conv_branch2a\.weight twice, the second time as arg:res5b1_branch2a_weight"),
         ("other", r"is not a WideResNet-38: none of its 1 names .* begins with layer1\.0\.conv1\.weight"),
     ],

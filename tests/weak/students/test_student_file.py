@@ -83,11 +83,61 @@ def rewritten(file: Path, change: dict[str, str | None]) -> Path:
         ({"multiple": "16"}, "needs sides that are multiples of 16, but 'small' takes multiples of 32"),
         ({"words": '["a", "b"]'}, "does not fit the student 'small' .* classifier.* It was made with"),
         ({"settings": '{"width": 16}'}, "does not fit the student 'small'"),
+        ({"settings": '{"width": 8000}'}, "does not fit the student 'small'"),
+        ({"settings": '{"width": 100000}'}, "width is 100000"),
+        ({"settings": '{"width": "8"}'}, "width is '8'"),
+        ({"settings": '{"width": [8]}'}, "width is .8"),
+        ({"settings": '{"depth": 8}'}, "has no setting 'depth'"),
+        ({"student": "clip", "multiple": "1", "settings": '{"layers": 1000000000}'}, "layers is 1000000000"),
+        ({"student": "clip", "multiple": "1", "settings": '{"width": 8192, "layers": 64}'}, "does not fit"),
+        ({"student": "clip", "multiple": "1", "settings": '{"grid": 1000000}'}, "grid is 1000000"),
+        ({"student": "deeplab-resnet38", "multiple": "1", "settings": '{"hidden": 1000000000}'}, "hidden is"),
+        ({"student": "deeplab-resnet38", "multiple": "1", "settings": '{"base": 64}'}, "does not fit"),
+        ({"words": "[" * 5000 + "]" * 5000}, "header cannot be read"),
+        ({"mean": "[NaN, 0, 0]"}, "header cannot be read .*Give finite numbers"),
+        ({"std": "[Infinity, 1, 1]"}, "header cannot be read .*Give finite numbers"),
+        ({"mean": f"[1{'0' * 400}, 0, 0]"}, "header cannot be read"),
+        ({"format": "x" * 5000}, "is not a student file of this version"),
+        ({"multiple": "9" * 4000}, "needs sides that are multiples"),
     ],
 )
 def test_invalid_headers_are_refused(file: Path, change: dict[str, str | None], message: str) -> None:
-    with pytest.raises(WeightsError, match=message):
+    resource = pytest.importorskip("resource")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WeightsError, match=message) as error:
         load_student(rewritten(file, change))
+    assert file.name in str(error.value)
+    assert len(str(error.value).replace(str(file), "")) < 600
+    # the largest of them would need 50 GB
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10  # in KiB
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t * torch.nan, "holds NaN or infinite values, in classifier.bias"),
+        (lambda t: torch.full_like(t, torch.inf), "holds NaN or infinite values, in classifier.bias"),
+        (lambda t: t.int(), "classifier.bias is torch.int32 instead of torch.float32"),
+        (lambda t: t.to(torch.complex64), "classifier.bias is torch.complex64 instead of torch.float32"),
+        (lambda t: t[:0], r"classifier.bias is \(0,\) instead of \(4,\)"),
+    ],
+)
+def test_invalid_tensors_are_refused(file: Path, change: object, message: str) -> None:
+    with safe_open(file, framework="pt") as opened:
+        header = opened.metadata()
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    tensors["classifier.bias"] = change(tensors["classifier.bias"])  # type: ignore[operator]
+    file.write_bytes(safetensors.torch.save(tensors, header))
+    with pytest.raises(WeightsError, match=message):
+        load_student(file)
+
+
+def test_half_precision_is_converted(trained: TrainedStudent, file: Path) -> None:
+    half = trained.net.half().state_dict()
+    save_student(file, TrainedStudent(CARD, trained.net))
+    found = load_student(file).net
+    assert all(p.dtype == torch.float32 for p in found.parameters())
+    assert torch.equal(found.classifier.weight, half["classifier.weight"].float())
 
 
 def test_cut_off_files_are_refused(file: Path) -> None:

@@ -140,3 +140,11 @@ def test_invalid_folders_are_refused(tmp_path: Path) -> None:
         build_student("segformer-b0", 4, weights=tmp_path / "none")
     with pytest.raises(WeightsError, match="cannot be read as weights of 'segformer-b0'"):
         build_student("segformer-b0", 4, weights=tmp_path)
+
+
+def test_a_folder_with_nan_is_refused(tmp_path: Path) -> None:
+    net = saved("mit-b0", tmp_path / "hub")
+    next(net.parameters()).data[0] = torch.nan
+    net.save_pretrained(tmp_path / "hub")
+    with pytest.raises(WeightsError, match=r"hub holds NaN or infinite values, in segformer\."):
+        build_student("segformer-b0", 4, weights=tmp_path / "hub")

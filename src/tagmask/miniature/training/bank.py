@@ -17,6 +17,7 @@ from numpy import ndarray
 from tagmask.files import write_bytes
 from tagmask.miniature.scenes import Content, Scene, VisibleObject, draw_scene, plan_scene
 from tagmask.miniature.training.variation import varied
+from tagmask.strict_json import json_text
 
 __all__ = ["Bank", "close_scene", "open_bank", "wide_scene"]
 
@@ -70,7 +71,7 @@ def open_bank(folder: Path, wide: int, close: int, workers: int = 2) -> Bank:
         listing = path.with_suffix(".json")
         if not listing.is_file():
             contents_list = _draw_all(path, draw, count, side, workers)
-            write_bytes(listing, json.dumps(contents_list).encode())
+            write_bytes(listing, json_text(contents_list).encode())
         images[name] = np.load(path, mmap_mode="r")
         contents[name] = _read_listing(listing)
     return Bank(images["wide"], contents["wide"], images["close"], contents["close"])

@@ -30,9 +30,12 @@ from tagmask.clip.state_dict import HEAD_WIDTH, Geometry
 from tagmask.errors import InputError
 from tagmask.types import Pixels
 from tagmask.weak.students.kind import InheritedPreprocessing, Logits, Statistics
-from tagmask.weak.students.layers import convolution, initialise, resized_like
+from tagmask.weak.students.layers import MOST_CHANNELS, convolution, initialise, resized_like
 
 __all__ = ["ClipTower", "inherited_preprocessing"]
+
+_MOST_LAYERS = 64
+_MOST_SIDE = 512
 
 
 class ClipTower(nn.Module):
@@ -69,7 +72,7 @@ class ClipTower(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        check_number("inner", inner, 8, whole=True)
+        check_number("inner", inner, 8, MOST_CHANNELS, whole=True)
         check_number("dropout", dropout, 0, 0.9)
         self.statistics: Statistics | None = None
         if weights is None:
@@ -152,9 +155,10 @@ class _Decoder(nn.Module):
 
 
 def _random_tower(width: int, layers: int, patch: int, grid: int, quick: int) -> Vision:
-    for name, value, least in (("width", width, 64), ("layers", layers, 3), ("patch", patch, 4)):
-        check_number(name, value, least, whole=True)
-    check_number("grid", grid, 1, whole=True)
+    check_number("width", width, 64, MOST_CHANNELS, whole=True)
+    check_number("layers", layers, 3, _MOST_LAYERS, whole=True)
+    check_number("patch", patch, 4, _MOST_SIDE, whole=True)
+    check_number("grid", grid, 1, _MOST_SIDE, whole=True)
     if width % HEAD_WIDTH:
         raise InputError(f"width is {width}. Give a multiple of {HEAD_WIDTH}, the width of a head.")
     check_number("quick", quick, 0, 1, whole=True)

@@ -11,8 +11,10 @@ from typing import cast
 
 from torch import nn
 
+from tagmask.checks import check_number
 from tagmask.types import Pixels
 from tagmask.weak.students.kind import Logits, ParameterGroup
+from tagmask.weak.students.layers import MOST_CHANNELS
 from tagmask.weak.students.resnet38 import BATCH_NORM_MOMENTUM, ResNet38
 
 __all__ = ["DeepLab", "deeplab_groups"]
@@ -27,6 +29,9 @@ class DeepLab(nn.Module):
         hidden: channels of the head's two hidden convolutions.
         dropout: element-wise, before the last convolution.
 
+    Raises:
+        InputError: a setting out of range.
+
     Source:
         As coded for WeakCLIP's retraining. Departure: there, new weights have PyTorch's default
         initialisation; here, convolutions are initialised as in the trunk (He et al., fan out), biases 0.
@@ -34,6 +39,8 @@ class DeepLab(nn.Module):
 
     def __init__(self, classes: int, base: int = 64, hidden: int = 512, dropout: float = 0.5) -> None:
         super().__init__()
+        check_number("hidden", hidden, 1, MOST_CHANNELS, whole=True)
+        check_number("dropout", dropout, 0, 0.9)
         self.trunk = ResNet38(base)
         self.head = nn.Sequential(
             nn.Conv2d(self.trunk.width, hidden, 3, padding=12, dilation=12),

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tagmask.checks import check_choice, check_number
+from tagmask.clip.finite import check_computed
 from tagmask.confidence import WinningScores
 from tagmask.errors import InputError
 from tagmask.refine.crf import CRF_SETTINGS, dense_crf
@@ -105,6 +106,9 @@ def predict(
         keep_scores: also return the score of every class at every pixel.
         keep_winning: also return the greatest score of every pixel.
 
+    Raises:
+        WeightsError: the scores are NaN or infinite.
+
     Source:
         WeakCLIP's retraining: cubic scaling, mean logits, softmax over the kept classes, CRF, argmax.
         Unspecified there and chosen here: the kept classes are those in the argmax of the mean; logits are
@@ -176,6 +180,7 @@ def _views(student: TrainedStudent, image: Image, settings: EvaluationSettings) 
                 columns = _centred(size[1], gw * w / (w + right), gw)
             if mirrored:
                 columns = _Interpolation(*(tensor.flip(0) for tensor in columns))
+            check_computed(logits, "The student's scores")
             yield _View(logits.float(), _to(rows, device), _to(columns, device))
 
 

@@ -9,7 +9,9 @@ from typing import Any
 
 from torch import nn
 
+from tagmask.clip.finite import check_finite
 from tagmask.errors import InputError, WeightsError
+from tagmask.printable import shortened
 
 __all__ = ["from_folder", "need_transformers"]
 
@@ -43,7 +45,7 @@ def from_folder(
         settings: for the model class; `config` determines the architecture, not the folder's config.
 
     Raises:
-        WeightsError: the folder is absent, has no weights, or those of another network.
+        WeightsError: the folder is absent, has no weights, those of another network, or NaN.
     """
     if not folder.is_dir():
         raise WeightsError(
@@ -61,7 +63,8 @@ def from_folder(
                 **settings,
             )
         except Exception as error:  # transformers raises many kinds of errors
-            raise WeightsError(f"{folder} cannot be read as weights of {student!r}: {error}") from error
+            reason = shortened(str(error), 300)
+            raise WeightsError(f"{folder} cannot be read as weights of {student!r}: {reason}") from error
     mismatched = [key if isinstance(key, str) else str(key[0]) for key in report["mismatched_keys"]]
     wrong = sorted(
         name for name in {*report["missing_keys"], *mismatched} if not name.startswith(tuple(optional))
@@ -71,6 +74,7 @@ def from_folder(
             f"{folder} does not have the weights of {student!r}: {len(wrong)} are missing or of another "
             f"shape, such as {wrong[0]}. Give a folder of the same architecture; its head may differ."
         )
+    check_finite(net.state_dict(), folder)
     return net  # type: ignore[no-any-return]
 
 

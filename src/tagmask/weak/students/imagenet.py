@@ -12,11 +12,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from tagmask.clip.archives import read_weights
+from tagmask.clip.finite import check_finite
 from tagmask.errors import WeightsError
+from tagmask.printable import shortened
 from tagmask.weak.students.resnet38 import ResNet38
 
 __all__ = ["load_imagenet", "trunk_weights"]
@@ -51,7 +52,7 @@ def load_imagenet(trunk: ResNet38, path: Path) -> None:
     if len(missing) == len(expected):
         raise WeightsError(
             f"{path} is not a WideResNet-38: none of its {len(tensors)} names is like "
-            f"b2.conv_branch2a.weight (it begins with {', '.join(list(tensors)[:3])}). "
+            f"b2.conv_branch2a.weight (it begins with {', '.join(map(shortened, list(tensors)[:3]))}). "
             "Give ImageNet weights converted to a state dict."
         )
     if missing:
@@ -65,8 +66,11 @@ def load_imagenet(trunk: ResNet38, path: Path) -> None:
                 f"{path}: {name} has the shape {tuple(weights[name].shape)}, not {tuple(tensor.shape)}. "
                 "The network has another width, or the conversion transposed its weights."
             )
-        if not bool(torch.isfinite(weights[name]).all()):
-            raise WeightsError(f"{path}: {name} has NaN or infinite values. Get the file again.")
+        if not weights[name].is_floating_point():
+            raise WeightsError(
+                f"{path}: {name} is {weights[name].dtype}, not floating point. Get another file."
+            )
+    check_finite({name: weights[name] for name in expected}, path)
     trunk.load_state_dict({name: weights[name].float() for name in expected}, strict=False)
 
 
@@ -78,7 +82,7 @@ def trunk_weights(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor
 
     Example:
         >>> from pathlib import Path
-        >>> list(trunk_weights({"arg:res3b1_branch2a_weight": torch.ones(1)}, Path("file.pth")))
+        >>> list(trunk_weights({"arg:res3b1_branch2a_weight": Tensor([1.0])}, Path("file.pth")))
         ['b3_1.conv_branch2a.weight']
     """
     weights: dict[str, Tensor] = {}
@@ -88,7 +92,8 @@ def trunk_weights(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor
             continue
         if name in weights:
             raise WeightsError(
-                f"{path} has {name} twice, the second time as {file_name}. Save only the trunk's weights."
+                f"{path} has {name} twice, the second time as {shortened(file_name)}. "
+                "Save only the trunk's weights."
             )
         weights[name] = tensor
     return weights

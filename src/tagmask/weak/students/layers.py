@@ -6,7 +6,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["convolution", "initialise", "resized_like"]
+__all__ = ["MOST_CHANNELS", "convolution", "initialise", "resized_like"]
+
+MOST_CHANNELS = 8192
+"""Limit of a setting that gives a number of channels."""
 
 
 def convolution(

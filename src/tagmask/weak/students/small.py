@@ -21,7 +21,7 @@ from torch.nn import functional
 from tagmask.checks import check_number
 from tagmask.types import Pixels
 from tagmask.weak.students.kind import Logits
-from tagmask.weak.students.layers import convolution, initialise, resized_like
+from tagmask.weak.students.layers import MOST_CHANNELS, convolution, initialise, resized_like
 
 __all__ = ["Small"]
 
@@ -47,7 +47,7 @@ class Small(nn.Module):
 
     def __init__(self, classes: int, width: int = 32, dropout: float = 0.1) -> None:
         super().__init__()
-        check_number("width", width, 8, whole=True)
+        check_number("width", width, 8, MOST_CHANNELS, whole=True)
         check_number("dropout", dropout, 0, 0.9)
         widths = [int(width * factor) for factor in _WIDTHS]
         self.stem = nn.Sequential(convolution(3, width, 3, 2), convolution(width, widths[0], 3, 2))

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,9 +23,13 @@ from torch import nn
 from tagmask import __version__
 from tagmask.checks import check_choice
 from tagmask.clip.archives import STUDENT_FORMAT, read_weights
+from tagmask.clip.finite import check_finite
 from tagmask.clip.hardware import choose_device
 from tagmask.errors import InputError, WeightsError
 from tagmask.files import write_bytes
+from tagmask.printable import short_repr, shortened
+from tagmask.strict_json import json_text
+from tagmask.weak.fitting import misfits
 from tagmask.weak.students.catalogue import STUDENTS, build_student
 from tagmask.weak.students.kind import StudentKind
 
@@ -72,6 +77,8 @@ class StudentCard:
             raise InputError(f"words are {self.words!r}. Give at least two, all different, none empty.")
         if min(self.std) <= 0:
             raise InputError(f"std is {self.std}. Give positive numbers.")
+        if not all(map(isfinite, (*self.mean, *self.std))):
+            raise InputError(f"mean is {self.mean} and std is {self.std}. Give finite numbers.")
 
     @property
     def kind(self) -> StudentKind:
@@ -97,13 +104,13 @@ def save_student(path: Path, student: TrainedStudent) -> None:
     header = {
         "format": FORMAT,
         "student": card.student,
-        "settings": json.dumps(dict(card.settings)),
-        "words": json.dumps(card.words, ensure_ascii=False),
-        "background": json.dumps(card.background),
-        "mean": json.dumps(card.mean),
-        "std": json.dumps(card.std),
-        "multiple": json.dumps(card.kind.multiple),
-        "made_with": json.dumps(_versions()),
+        "settings": json_text(dict(card.settings)),
+        "words": json_text(card.words, ensure_ascii=False),
+        "background": json_text(card.background),
+        "mean": json_text(card.mean),
+        "std": json_text(card.std),
+        "multiple": json_text(card.kind.multiple),
+        "made_with": json_text(_versions()),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.net.state_dict().items()}
     write_bytes(path, safetensors.torch.save(tensors, header))
@@ -124,42 +131,66 @@ def load_student(path: Path, *, device: str = "cpu") -> TrainedStudent:
     target = choose_device(device)
     archive = read_weights(path)
     card = _card(path, archive.metadata)
-    with torch.random.fork_rng(devices=[]):  # initialisation must not advance the user's generator
-        net = build_student(card.student, len(card.words), weights=None, **card.settings)
-    try:
-        net.load_state_dict({name: tensor.clone() for name, tensor in archive.tensors.items()})
-    except RuntimeError as error:
-        reason = str(error).splitlines()
+    net = _unfilled(path, card)
+    problems = misfits(net.state_dict(), archive.tensors)
+    if problems:
+        made_with = shortened(archive.metadata.get("made_with", "unknown versions"), 200)
         raise WeightsError(
-            f"{path} does not fit the student {card.student!r} of this version "
-            f"({reason[min(1, len(reason) - 1)].strip()[:200]}). It was made with "
-            f"{archive.metadata.get('made_with', 'unknown versions')}. Install these, or train it again."
-        ) from error
+            f"{path} does not fit the student {card.student!r} of this version ({problems}). "
+            f"It was made with {made_with}. Install these, or train it again."
+        )
+    check_finite(archive.tensors, path)
+    if card.settings:
+        net = net.to_empty(device="cpu")
+    net.load_state_dict(archive.tensors)
     return TrainedStudent(card, net.requires_grad_(False).eval().to(target))
+
+
+def _unfilled(path: Path, card: StudentCard) -> nn.Module:
+    """Build a student's network; one whose sizes the file decides uses no memory yet.
+
+    Raises:
+        WeightsError: settings out of range.
+        InputError: transformers is needed and not installed.
+    """
+    # Initialisation must not advance the user's generator.
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if card.settings else "cpu"):
+        try:
+            return build_student(card.student, len(card.words), weights=None, **card.settings)
+        except (InputError, TypeError) as error:
+            if not card.settings:
+                raise
+            raise WeightsError(f"{path} is damaged: {shortened(str(error), 200)}") from error
 
 
 def _card(path: Path, header: Mapping[str, str]) -> StudentCard:
     if header.get("format") != FORMAT:
+        found = short_repr(header.get("format"))
         raise WeightsError(
-            f"{path} is not a student file of this version: its format is {header.get('format')!r}, not "
+            f"{path} is not a student file of this version: its format is {found}, not "
             f"{FORMAT!r}. Give a file that `save_student` wrote."
         )
     try:
+        settings = _read(header, "settings", dict)
+        for name, value in settings.items():
+            if not isinstance(value, int | float):
+                raise ValueError(f"{shortened(name)} is {short_repr(value)}")
         card = StudentCard(
             student=header["student"],
             words=tuple(str(word) for word in _read(header, "words", list)),
             background=_read(header, "background", bool),
-            settings=MappingProxyType(_read(header, "settings", dict)),
+            settings=MappingProxyType(settings),
             mean=_triple(header, "mean"),
             std=_triple(header, "std"),
         )
         multiple = _read(header, "multiple", int)
-    except (KeyError, ValueError, TypeError) as error:  # InputError is a ValueError
-        raise WeightsError(f"{path} is damaged: its header cannot be read ({error}).") from error
+    except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:  # InputError too
+        reason = shortened(str(error), 200)
+        raise WeightsError(f"{path} is damaged: its header cannot be read ({reason}).") from error
     if multiple != card.kind.multiple:
         raise WeightsError(
-            f"{path} needs sides that are multiples of {multiple}, but {card.student!r} takes multiples of "
-            f"{card.kind.multiple} here. It was made by another version; train it again."
+            f"{path} needs sides that are multiples of {shortened(multiple)}, but {card.student!r} takes "
+            f"multiples of {card.kind.multiple} here. It was made by another version; train it again."
         )
     return card
 
@@ -167,7 +198,7 @@ def _card(path: Path, header: Mapping[str, str]) -> StudentCard:
 def _read(header: Mapping[str, str], key: str, kind: type) -> Any:  # noqa: ANN401
     value = json.loads(header[key])
     if not isinstance(value, kind):
-        raise ValueError(f"{key} is {header[key]!r}")
+        raise ValueError(f"{key} is {short_repr(header[key])}")
     return value
 
 

@@ -1,0 +1,272 @@
+"""Read files of class activation maps (CAMs), which may come from anywhere.
+
+    NAME.npz   one array per class, named by its number: numpy.savez_compressed(path, **{str(c): map, ...})
+    NAME.npy   one pickled dict from class to map, as MCTformer's program writes it
+
+Nothing in a file is run, and nothing is believed before it is checked: types come from a fixed list, an array
+takes no more bytes than the file holds for it, and all that is read is bounded by the image's size. Only one
+map is in memory at a time.
+"""
+
+import math
+import os
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import numpy as np
+from jaxtyping import Float32
+
+from tagmask.errors import InputError, ShapeError
+from tagmask.reading import open_regular
+from tagmask.types import Size
+from tagmask.weak.pickle_reader import Content, PickledArray, PickleError, read_pickle
+
+__all__ = ["CamFile", "Cams", "read_cams"]
+
+Cams = Mapping[int, Float32[np.ndarray, "h w"]]
+"""Activation maps by class, in ascending order."""
+
+_LARGEST, _VALUES, _VALUES_PER_PIXEL = 1 << 25, 1 << 26, 16
+"""Most values of a map where the image's size is not known; of all maps; and of all maps more per pixel."""
+_TYPES: Final = {code: np.dtype(code) for code in ("<f2", "<f4", "<f8", ">f2", ">f4", ">f8")}
+_CLASS: Final = re.compile(r"(0|[1-9][0-9]{0,8})\.npy")
+_DIRECTORY = 1 << 20
+"""Largest list of contents of a zip file, in bytes."""
+_STEPS, _STEPS_PER_CLASS = 10_000, 100
+"""Most instructions of a pickle; a map takes about 50."""
+_DAMAGE: Final = (
+    OSError, ValueError, OverflowError, EOFError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile
+)  # fmt: skip
+_HEADER: Final = re.compile(
+    rb"\{'descr': '([<>|=]?[a-zA-Z][0-9]{0,3})', 'fortran_order': (True|False), "
+    rb"'shape': \(((?:[0-9]{1,10}L?(?:, ?[0-9]{1,10}L?){0,7},?)?)\),? ?\}[ \n]*"
+)
+"""As numpy.save writes it: Python code, which is not evaluated here."""
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A map in the file."""
+
+    type: str
+    shape: tuple[int, ...]
+    fortran: bool
+    read: Callable[[BinaryIO], bytes]
+    """Reads its bytes from the open file."""
+
+
+class CamFile(Cams):
+    """The maps of a file. Each is read when it is asked for, and not kept.
+
+    Raises:
+        InputError: when a map is asked for and the file has changed since it was opened.
+    """
+
+    def __init__(self, path: Path, stored: Mapping[int, _Stored]) -> None:
+        self._path, self.stored = path, dict(sorted(stored.items()))
+
+    def __getitem__(self, key: int) -> Float32[np.ndarray, "h w"]:
+        stored = self.stored[key]
+        with _errors(self._path), open_regular(self._path) as file:
+            values = np.frombuffer(stored.read(file), _TYPES[stored.type])
+        with np.errstate(over="ignore"):  # becomes infinite
+            cam = values.astype(np.float32, copy=False).reshape(
+                stored.shape, order="F" if stored.fortran else "C"
+            )
+        if not np.isfinite(cam).all():
+            raise InputError(
+                f"{self._path}: the map of class {key} has NaN or infinite values. Create it again."
+            )
+        return cam
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.stored)
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+
+def read_cams(path: Path, classes: int, size: Size | None = None) -> CamFile:
+    """Open a file of activation maps, and check all of it.
+
+    Args:
+        path: a `.npz` or `.npy` file; its content decides which.
+        classes: number of classes, without the background.
+        size: the image's (h, w), which every map must have. None: not known, and maps may have at most 33
+            million values.
+
+    Raises:
+        InputError: a file that is absent, damaged, holds anything but maps by class, or tries to run code; a
+            class out of range; a map that is not a 2-D float array or has NaN or infinite values.
+        ShapeError: a map of another size.
+    """
+    with _errors(path), open_regular(path) as file:
+        length = os.fstat(file.fileno()).st_size
+        head = file.read(6)
+        if head == b"\x93NUMPY":
+            found = _in_pickle(file, length, _STEPS + _STEPS_PER_CLASS * classes)
+        elif head[:4] == b"PK\3\4":
+            found = _in_zip(file, length)
+        else:
+            raise ValueError("it is neither a .npz nor a .npy file")
+    cams = CamFile(path, dict(_checked(path, key, value, classes, size) for key, value in found))
+    _check_total(path, [math.prod(stored.shape) for stored in cams.stored.values()], size)
+    for key in cams:
+        cams[key]  # raises what is wrong with it
+    return cams
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(
+            f"There is no file {path}. Create the activation maps of this image, or remove the image."
+        ) from error
+    except PickleError as error:
+        raise InputError(f"Refused {path}: {error}. Give a dict of arrays, saved by numpy.save.") from error
+    except InputError:
+        raise
+    except _DAMAGE as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"{path} cannot be read: {reason}. Save it again with numpy.savez_compressed."
+        ) from error
+
+
+def _checked(path: Path, key: object, value: object, classes: int, size: Size | None) -> tuple[int, _Stored]:
+    if isinstance(key, bool) or not isinstance(key, int) or not 0 <= key < classes:
+        raise InputError(f"{path} has a map for class {key!r}. Expected classes from 0 to {classes - 1}.")
+    if not isinstance(value, _Stored):
+        raise InputError(f"{path}: the map of class {key} is no array. Expected floats (h, w).")
+    if len(value.shape) != 2 or 0 in value.shape or value.type not in _TYPES:
+        shown = f"{value.shape} of {value.type}"
+        raise InputError(f"{path}: the map of class {key} is {shown}. Expected floats (h, w).")
+    if size is not None and value.shape != size:
+        raise ShapeError(
+            f"{path}: the map of class {key} is {value.shape}, but the image is {size} (h, w). "
+            "Create maps at the image's size."
+        )
+    return key, value
+
+
+def _check_total(path: Path, counts: Sequence[int], size: Size | None) -> None:
+    """Refuse more values than an image of that size can need."""
+    most = _VALUES + (_VALUES_PER_PIXEL * size[0] * size[1] if size else 0)
+    if sum(counts) > most or (size is None and max(counts, default=0) > _LARGEST):
+        raise InputError(
+            f"{path} has {len(counts)} maps of {sum(counts):,} values, which is too much. "
+            "Leave out classes that the image does not have, or reduce the image."
+        )
+
+
+# -- .npy ----------------------------------------------------------------------------------------------------
+
+
+def _in_pickle(file: BinaryIO, length: int, steps: int) -> list[tuple[object, object]]:
+    """The maps of a dict, and whatever else is in it."""
+    file.seek(0)
+    kind, shape, _ = _header(file.read)
+    if shape != () or kind not in ("|O", "O"):
+        name = _TYPES[kind].name if kind in _TYPES else kind
+        raise PickleError(f"it holds an array of shape {shape} and type {name}")
+    content = read_pickle(file, length, steps)
+    if not isinstance(content, dict):
+        raise PickleError(f"it holds a {type(content).__name__}. Expected a dict from class to map (h, w)")
+    found = [(key, _stored(value)) for key, value in content.items()]
+    # Maps may share their bytes, so that a small file has many large ones.
+    if sum(_bytes(each) for _, each in found if isinstance(each, _Stored)) > length:
+        raise PickleError("its maps have more values than the file")
+    return found
+
+
+def _stored(value: object) -> object:
+    """An array of a pickle as a map; anything else as it is."""
+    if not isinstance(value, PickledArray) or value.type is None:
+        return value
+    stored = _Stored(str(value.type), value.shape, value.fortran, lambda file: b"")
+    content = value.content
+    if stored.type not in _TYPES:
+        return stored
+    if not isinstance(content, Content) or not content.size // 2 <= _bytes(stored) <= content.size:
+        raise PickleError(f"an array of shape {value.shape} has other content than its shape needs")
+    return _Stored(
+        stored.type, stored.shape, stored.fortran, partial(_pickled_bytes, content, _bytes(stored))
+    )
+
+
+def _bytes(stored: _Stored) -> int:
+    return math.prod(stored.shape) * _TYPES[stored.type].itemsize if stored.type in _TYPES else 0
+
+
+def _pickled_bytes(content: Content, size: int, file: BinaryIO) -> bytes:
+    data = content.read(file)
+    if len(data) != size:
+        raise PickleError("an array has other content than its shape needs")
+    return data
+
+
+def _header(read: Callable[[int], bytes]) -> tuple[str, tuple[int, ...], bool]:
+    """Type, shape, and whether an array is in column order."""
+    magic = read(8)
+    if magic[:6] != b"\x93NUMPY" or magic[6:] not in (b"\1\0", b"\2\0", b"\3\0"):
+        raise ValueError("it is not an array saved by numpy.save")
+    wide = 2 if magic[6] == 1 else 4
+    size = int.from_bytes(read(wide), "little")
+    found = _HEADER.fullmatch(read(size)) if size < 4096 else None
+    if found is None:
+        raise ValueError("its header describes no array of numbers, or is damaged")
+    shape = tuple(int(side.strip(b" L")) for side in found[3].split(b",") if side.strip())
+    return found[1].decode("ascii"), shape, found[2] == b"True"
+
+
+# -- .npz ----------------------------------------------------------------------------------------------------
+
+
+def _in_zip(file: BinaryIO, length: int) -> list[tuple[object, object]]:
+    _check_directory(file, length)
+    found: list[tuple[object, object]] = []
+    with zipfile.ZipFile(file) as archive:
+        for info in archive.infolist():
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"{info.filename[:40]!r} is compressed in a way that numpy does not use")
+            with archive.open(info) as member:
+                kind, shape, fortran = _header(member.read)
+                skipped = member.tell()
+            stored = _Stored(kind, shape, fortran, partial(_zipped_bytes, info.filename, skipped))
+            if kind in _TYPES and info.file_size != skipped + _bytes(stored):
+                raise ValueError(f"{info.filename[:40]!r} has other content than its shape {shape} needs")
+            name = _CLASS.fullmatch(info.filename)
+            found.append((int(name[1]) if name else info.filename[:40], stored))
+    if len({key for key, _ in found}) < len(found):
+        raise ValueError("it has two maps of one class")
+    return found
+
+
+def _check_directory(file: BinaryIO, length: int) -> None:
+    """Refuse a list of contents that is large, or that `zipfile` might look for elsewhere."""
+    file.seek(max(0, length - 42))
+    tail = file.read(42)
+    end = tail[-22:]
+    if end[:4] != b"PK\5\6" or end[20:] != b"\0\0" or tail[:4] == b"PK\6\7":
+        raise ValueError("it is cut off, or not a .npz file of numpy")
+    if int.from_bytes(end[12:16], "little") > _DIRECTORY:
+        raise ValueError("it has too many arrays")
+
+
+def _zipped_bytes(name: str, skipped: int, file: BinaryIO) -> bytes:
+    with zipfile.ZipFile(file) as archive, archive.open(name) as member:
+        member.read(skipped)
+        data = member.read(archive.getinfo(name).file_size - skipped)
+        if member.read(1):  # the checksum is compared at the end
+            raise ValueError(f"{name!r} is longer than its entry says")
+        return data
