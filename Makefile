@@ -75,7 +75,7 @@ floors: build/floors/installed
 	build/floors/bin/python -m pytest -q -W ignore::DeprecationWarning -p no:cacheprovider $(FLOORS)
 
 # Passive waiting costs little when the machine has other work; active spinning, the default, costs a lot.
-miniature: .venv/installed  # retrain the bundled model: 130 CPU minutes; resumes; images: 8 GB in build/
+miniature: .venv/installed  # retrain the bundled model: 215 CPU minutes; resumes; images: 8 GB in build/
 	mkdir -p build/miniature
 	OMP_WAIT_POLICY=passive nice $(BIN)/python -m tagmask.miniature.training.pretrain \
 		build/miniature src/tagmask/miniature/miniature.safetensors

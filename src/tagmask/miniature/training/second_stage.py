@@ -35,8 +35,8 @@ __all__ = ["SecondStage", "gradients", "losses"]
 class SecondStage(Schedule):
     """Settings of the second stage."""
 
-    minutes: float = 85.0
-    learning_rate: float = 7e-4
+    minutes: float = 110.0
+    learning_rate: float = 6e-4
     text_share: float = 0.0
     close_share: float = 0.35
     """Fraction of the parts that are close-ups as single images."""
@@ -48,13 +48,12 @@ class SecondStage(Schedule):
     """In half of the parts, number of blocks in which the class token attends only to itself."""
     picks: int = 4
     """Number of patches of each image whose ordinary output answers for the caption."""
-    picked_weights: tuple[tuple[float, float], ...] = ((0.36, 0.5), (0.69, 0.05), (1.0, 0.0))
-    """Weight of their loss until a fraction of the stage. Later it would cost the patches their places."""
-    object_shares: tuple[tuple[float, float, float], ...] = ((0.69, 0.4, 0.4), (1.0, 0.18, 0.27))
-    """Fractions of a whole scene and of a close-up that are assigned to its objects, until a fraction of the
-    stage. The last are the mean areas of objects in the images; larger ones let words spread, which finds
-    objects, and then costs the backgrounds."""
-    bare_share: float = 0.3
+    picked_weight: float = 0.1
+    """Weight of their loss. Larger ones cost the patches their places."""
+    object_shares: tuple[float, float] = (0.18, 0.27)
+    """Fractions of a whole scene and of a close-up that are assigned to its objects: the mean areas of objects
+    in the images. Larger ones let words spread over the backgrounds."""
+    bare_share: float = 0.15
     """Fraction of the parts in which patches are encoded without the last residual connection and MLP, as
     later methods do."""
     grey_share: float = 0.1
@@ -67,12 +66,10 @@ def losses(
     settings: SecondStage,
     seed: tuple[int, ...],
     path: Path,
-    object_shares: tuple[float, float],
 ) -> dict[str, Tensor]:
     """Return each term of the objective, and the accuracy of naming one object per image.
 
-    Patches are encoded by `path`; `object_shares` are those of whole scenes and of close-ups. The text tower
-    gets gradients unless its `text_share` is 0.
+    Patches are encoded by `path`. The text tower gets gradients unless its `text_share` is 0.
     """
     rng = np.random.default_rng((*seed, 1))
     per_region = [caption_of([content], rng).phrases for cells in batch.contents for content in cells]
@@ -111,9 +108,9 @@ def losses(
     pooled, assignment = [], []
     words = len(PHRASES)
     first = 0
-    of_single = object_shares[0 if batch.collages else 1]
+    of_single = settings.object_shares[0 if batch.collages else 1]
     for region, object_share in zip(
-        regions(tokens.patches, batch.collages), (of_single, object_shares[1]), strict=False
+        regions(tokens.patches, batch.collages), (of_single, settings.object_shares[1]), strict=False
     ):
         rows = slice(first, first + len(region))
         first += len(region)
@@ -142,10 +139,10 @@ def gradients(model: Towers, bank: Bank, settings: SecondStage) -> Gradients:
         count = (settings.close_batch if close else settings.batch) // settings.parts
         batch = (close_batch if close else mixed_batch)(bank, count, (*seed, 3))
         path: Path = "value" if (step + part) % 2 else "correlative"
-        shares = next((whole, cell) for until, whole, cell in settings.object_shares if done <= until)
-        weight = next(weight for until, weight in settings.picked_weights if done <= until)
-        terms = losses(model, batch, settings, seed, path, shares)
-        loss = terms["whole"] + weight * terms["picked"] + terms["pooled"] + terms["assignment"]
+        terms = losses(model, batch, settings, seed, path)
+        loss = (
+            terms["whole"] + settings.picked_weight * terms["picked"] + terms["pooled"] + terms["assignment"]
+        )
         grads: list[Tensor | None] = [*torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)]
         return {name: float(term.detach()) for name, term in terms.items()}, grads
 
