@@ -51,7 +51,7 @@ class SecondStage(Schedule):
     picked_weight: float = 0.1
     """Weight of their loss. Larger ones cost the patches their places."""
     object_shares: tuple[float, float] = (0.18, 0.27)
-    """Fractions of a whole scene and of a close-up that are assigned to its objects: the mean areas of objects
+    """Fractions of a whole scene and of a close-up that are assigned to objects: the mean areas of objects
     in the images. Larger ones let words spread over the backgrounds."""
     bare_share: float = 0.15
     """Fraction of the parts in which patches are encoded without the last residual connection and MLP, as
