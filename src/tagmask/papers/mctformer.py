@@ -78,7 +78,9 @@ _EPS: Final = 1e-8
 # -- Weights -------------------------------------------------------------------------------------------------
 
 
-def network_from(tensors: Mapping[str, Tensor], *, heads: int | None = None) -> MctFormer:
+def network_from(
+    tensors: Mapping[str, Tensor], *, heads: int | None = None, activation: str = "gelu"
+) -> MctFormer:
     """Build a network from a state dict in the published names, in evaluation mode.
 
     The names tell the version, the shapes all sizes but the number of heads.
@@ -86,6 +88,7 @@ def network_from(tensors: Mapping[str, Tensor], *, heads: int | None = None) -> 
     Args:
         tensors: state dict of V1, V2 or Plus, of any size.
         heads: attention heads; None: width / 64, as in DeiT.
+        activation: "gelu", or "quickgelu" for a network that started from a CLIP with it.
 
     Raises:
         WeightsError: missing, unexpected or misshapen tensors.
@@ -102,6 +105,8 @@ def network_from(tensors: Mapping[str, Tensor], *, heads: int | None = None) -> 
             heads=heads or max(d // _HEAD_WIDTH, 1),
             grid=round(table**0.5),
             unused_grid=round((tensors["pos_embed"].shape[1] - 1) ** 0.5) if plus else 1,
+            norm_pre="norm_pre.weight" in tensors,
+            activation=activation,
         )
         with torch.random.fork_rng([]):
             net = MctFormer(shape)
@@ -124,7 +129,8 @@ def initialise(net: MctFormer, deit: Mapping[str, Tensor]) -> tuple[str, ...]:
 
     Args:
         net: a fresh network.
-        deit: state dict of a DeiT of the same width and depth, in timm's names.
+        deit: state dict of a DeiT of the same width and depth, in timm's names; of a CLIP's image tower, in
+            the same names, for a network with `norm_pre`.
 
     Returns:
         Names of the tensors that stay fresh.

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tagmask.checks import check_choice, check_number
+from tagmask.clip.model import ACTIVATIONS
 from tagmask.errors import InputError, ShapeError
 from tagmask.types import Pixels, Size, Tokens
 
@@ -74,9 +75,15 @@ class MctShape:
     """Side of the patch position table: 14 for input 224; Plus: 28 for input 448."""
     unused_grid: int = 14
     """Plus: side of the left-over table `pos_embed`."""
+    norm_pre: bool = False
+    """A norm before the first block, as in CLIP's image towers. MCTformer has none; this project adds it, so
+    that a network can start from a CLIP."""
+    activation: str = "gelu"
+    """"gelu"; or "quickgelu", which a CLIP may have."""
 
     def __post_init__(self) -> None:
         check_choice("MCTformer version", self.version, VERSIONS)
+        check_choice("activation", self.activation, tuple(ACTIVATIONS))
         for name in ("classes", "width", "depth", "heads", "grid", "unused_grid"):
             check_number(name, getattr(self, name), 1, whole=True)
         if self.width % self.heads:
@@ -119,24 +126,25 @@ class _Attention(nn.Module):
 
 
 class _Mlp(nn.Module):
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, activation: str) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[activation]
         self.fc1 = nn.Linear(width, 4 * width)
         self.fc2 = nn.Linear(4 * width, width)
 
     def forward(self, x: Tokens) -> Tokens:
-        return cast(Tensor, self.fc2(F.gelu(self.fc1(x))))
+        return cast(Tensor, self.fc2(self.activation(self.fc1(x))))
 
 
 class _Block(nn.Module):
     """Pre-norm transformer block."""
 
-    def __init__(self, width: int, heads: int, drop_path: float) -> None:
+    def __init__(self, width: int, heads: int, drop_path: float, activation: str) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=_EPS)
         self.attn = _Attention(width, heads)
         self.norm2 = nn.LayerNorm(width, eps=_EPS)
-        self.mlp = _Mlp(width)
+        self.mlp = _Mlp(width, activation)
         self.drop_path = drop_path
 
     def forward(self, x: Tokens, keep: bool) -> tuple[Tokens, HeadMean | None]:
@@ -174,7 +182,9 @@ class MctFormer(nn.Module):
             self.pos_embed = nn.Parameter(torch.empty(1, c + shape.grid**2, d))
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, d, PATCH, PATCH)})
         rates = [drop_path * l / max(shape.depth - 1, 1) for l in range(shape.depth)]  # noqa: E741
-        self.blocks = nn.ModuleList(_Block(d, shape.heads, rate) for rate in rates)
+        if shape.norm_pre:
+            self.norm_pre = nn.LayerNorm(d, eps=_EPS)
+        self.blocks = nn.ModuleList(_Block(d, shape.heads, rate, shape.activation) for rate in rates)
         self.norm = nn.LayerNorm(d, eps=_EPS).requires_grad_(False)
         self.head: nn.Linear | nn.Conv2d
         if shape.version == "v1":
@@ -210,6 +220,7 @@ class MctFormer(nn.Module):
         tokens = self.patch_embed["proj"](pixels).flatten(2).transpose(1, 2)
         classes, patches = self._positions(grid, square=pixels.shape[-2] == pixels.shape[-1])
         tokens = torch.cat([(self.cls_token + classes).expand(len(pixels), -1, -1), tokens + patches], dim=1)
+        tokens = self.norm_pre(tokens) if self.shape.norm_pre else tokens
         for block in self.blocks:
             tokens, mean = block(tokens, attention)
             yield tokens, mean
