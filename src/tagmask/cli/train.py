@@ -1,5 +1,6 @@
 """The commands of `tagmask train`: they parse options, call the library and set exit codes."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,14 @@ train_app = typer.Typer(
     help="Train a segmenter from words: seeds, WeakCLIP, pseudo-masks, student.",
 )
 
+
+class SeedMaker(StrEnum):
+    """What makes the seeds of `train all`."""
+
+    clip = "clip"
+    mctformer = "mctformer"
+
+
 Out = Annotated[
     Path,
     typer.Option("--out", "-o", metavar="DIR", help="Output folder. An interrupted run resumes from it."),
@@ -48,6 +57,13 @@ Method = Annotated[
 TagsFile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Tags of the images. Lines: IMAGE INDEX INDEX ..."),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(metavar="SCORE", help="Background score of the activation maps.", min=0, max=1),
+]
+Truth = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Ground-truth masks of some images, to choose --threshold.")
 ]
 Scales = Annotated[
     str,
@@ -72,26 +88,30 @@ def seeds(
     weights: Weights = None,
     activation: ActivationOption = None,
     recipe: RecipeName = None,
-    method: Method = "cls-seg",
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="cls-seg (masks tags), sclip and others (compare all words), or mctformer (maps of tags).",
+        ),
+    ] = "cls-seg",
     refine: Annotated[
         Refine | None, typer.Option(metavar="NAME", help="Refine masks: none, pamr or crf.")
     ] = None,
     background: Background = None,
     tags_file: TagsFile = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Output folder of `tagmask train mctformer`, for its maps."),
+    ] = None,
     cams: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Use activation maps instead of CLIP: NAME.npy, in MCTformer's format."
+            metavar="DIR", help="Use activation maps instead of CLIP: NAME.npz, or NAME.npy as MCTformer's."
         ),
     ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(metavar="SCORE", help="Background score of the activation maps.", min=0, max=1),
-    ] = None,
-    truth: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Ground-truth masks of some images, to choose --threshold."),
-    ] = None,
+    threshold: Threshold = None,
+    truth: Truth = None,
     masks: Annotated[
         Path | None,
         typer.Option(
@@ -107,20 +127,23 @@ def seeds(
     run resumes.
     """
     with report_errors():
-        from tagmask.cli.train_steps import make_seeds, seed_options
+        from tagmask.cli.train_steps import MCTFORMER, make_seeds, seed_options
         from tagmask.runtime.folders import find_images
 
+        words = read_words(word)
         options = seed_options(
-            require_words(read_words(word), recipe),
+            words if method == MCTFORMER else require_words(words, recipe),
             recipe=recipe,
             background=background_words(background, False),
-            method=None if recipe else method,
+            method=None if recipe and method != MCTFORMER else method,
             refine=refine,
             tags_file=tags_file,
             cams=cams,
             threshold=threshold,
             truth=truth,
             masks=masks,
+            model=model,
+            device=device,
         )
         failed = make_seeds(
             find_images(paths), out, options, lambda: load_weights(weights, activation, device, precision)
@@ -223,6 +246,28 @@ def everything(
     ] = None,
     background: Background = None,
     tags_file: TagsFile = None,
+    seeds: Annotated[
+        SeedMaker,
+        typer.Option(
+            metavar="NAME", help="What makes the seeds: clip, or mctformer, trained first on --tags-file."
+        ),
+    ] = SeedMaker.clip,
+    mctformer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Settings of MCTformer. Default: mctformer/v2, or mctformer/miniature for miniature "
+            "weights.",
+        ),
+    ] = None,
+    mctformer_changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set-mctformer", metavar="KEY=VALUE", help="Override a setting of MCTformer; may be repeated."
+        ),
+    ] = None,
+    threshold: Threshold = None,
+    truth: Truth = None,
     config: Annotated[
         str | None,
         typer.Option(
@@ -259,20 +304,26 @@ def everything(
     An interrupted run resumes, and finished steps are not repeated.
     """
     with report_errors():
-        from tagmask.cli.train_all import train_all
-        from tagmask.cli.train_steps import pseudo_settings, seed_options
+        from tagmask.cli.train_all import MctFormerChoice, train_all
+        from tagmask.cli.train_steps import MCTFORMER, pseudo_settings, seed_options
 
+        words, by_mctformer = require_words(read_words(word), None), seeds is SeedMaker.mctformer
         failed = train_all(
             images,
             out,
             seed_options(
-                require_words(read_words(word), None),
+                words,
                 background=background_words(background, False),
-                method=method,
+                method=MCTFORMER if by_mctformer else method,
                 refine=refine,
                 tags_file=tags_file,
+                threshold=threshold,
+                truth=truth,
+                model=out / "mctformer" if by_mctformer else None,
+                device=device,
             ),
             pseudo_settings(scales, flip, crf),
+            mctformer=MctFormerChoice(mctformer, mctformer_changes or []) if by_mctformer else None,
             weights=weights,
             activation=activation,
             weakclip=config,

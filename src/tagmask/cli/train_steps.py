@@ -29,6 +29,7 @@ from tagmask.weak.students.catalogue import STUDENTS
 from tagmask.weak.training_folder import read_metadata
 
 __all__ = [
+    "MCTFORMER",
     "ConsoleProgress",
     "check_seed_tags",
     "make_pseudo",
@@ -43,6 +44,8 @@ __all__ = [
 ]
 
 
+MCTFORMER = "mctformer"
+"""Value of --method for seeds of an MCTformer."""
 _ONLY_BACKGROUND = "Check the words, the weights and, for pseudo-masks, the training before them."
 
 
@@ -82,22 +85,30 @@ def seed_options(
     threshold: float | None = None,
     truth: Path | None = None,
     masks: Path | None = None,
+    model: Path | None = None,
+    device: str = "auto",
 ) -> SeedOptions:
     """Convert command-line options to seed options.
 
     Raises:
-        InputError: options exclude each other.
+        InputError: options exclude each other, or MCTformer's `model` is missing.
     """
+    if (method == MCTFORMER) != (model is not None):
+        raise InputError("--method mctformer and --model DIR belong together. Give both, or neither of them.")
+    if method == MCTFORMER and (refine is not None or background is not None):
+        raise InputError("MCTformer's seeds have no --refine and no --background. Leave them out.")
     return SeedOptions(
         words=None if words is None else tuple(words),
         recipe=recipe,
-        settings=mask_settings(method, None, False, refine),
+        settings={} if method == MCTFORMER else mask_settings(method, None, False, refine),
         background=None if background is None else tuple(background),
         tags_file=tags_file,
         cams=cams,
         threshold=threshold,
         truth=truth,
         masks=masks,
+        mctformer=model,
+        device=device,
     )
 
 
@@ -118,7 +129,7 @@ def make_seeds(images: list[FoundImage], out: Path, options: SeedOptions, clip: 
         InputError: the options are invalid.
     """
     check_seed_tags(options)
-    source = seed_source(images, options, clip)
+    source = seed_source(images, options, clip, out)
     with stops_reported(out):
         return write_all_masks(images, source, out, ConsoleProgress())
 

@@ -37,8 +37,8 @@ class Crop(NamedTuple):
 
     pixels: Float32[np.ndarray, "3 h w"]
     """Normalised; 0 in the padding."""
-    labels: UInt8[np.ndarray, "h w"]
-    """Class per pixel; `IGNORE_INDEX` in the padding."""
+    labels: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, " c"]
+    """Class per pixel, `IGNORE_INDEX` in the padding; or, to train on tags, 1 for each class of the image."""
 
 
 def augmented(image: RgbImage, labels: Labels, settings: AugmentSettings, rng: np.random.Generator) -> Crop:

@@ -7,7 +7,8 @@
     ├── loss       loss terms and their weights
     ├── optimiser  AdamW or SGD, learning rate, weight decay
     ├── schedule   learning rate over steps
-    └── run        random seed, precision, device, logging and checkpoint intervals
+    ├── run        random seed, precision, device, logging and checkpoint intervals
+    └── mctformer  version, sizes and augmentation of an MCTformer
 
 Each part checks its values when it is created, so an invalid setting fails before training starts.
 """
@@ -20,6 +21,7 @@ from tagmask.checks import check_choice, check_number
 from tagmask.errors import InputError
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.strict_json import json_text
+from tagmask.weak.mctformer_settings import MctFormerSettings
 from tagmask.weak.model_settings import DECODERS, FREEZES, MOST_CONTEXTS
 from tagmask.weak.students.catalogue import STUDENTS
 
@@ -41,11 +43,12 @@ class ModelSettings:
     """The model to train."""
 
     kind: str = "weakclip"
-    """"weakclip", or a student's name."""
+    """"weakclip", a student's name, or "mctformer"."""
     weights: str = ""
-    """CLIP weights as `tagmask.load` takes them, or the file that a student starts from. Empty: none."""
+    """CLIP weights as `tagmask.load` takes them, or the file that a student or an MCTformer starts from.
+    Empty: none."""
     words: tuple[str, ...] = ()
-    """Class names by index, background first; empty: those of the seeds folder."""
+    """Class names by index, background first (an MCTformer has none); empty: those of the seeds folder."""
     freeze: str = "paper"
     """"paper": CLIP is frozen, the adapter is trained; "repo": as coded by the authors; "none": everything is
     trained."""
@@ -59,7 +62,7 @@ class ModelSettings:
     """WeakCLIP's decoder: "guided" by the score map, "plain" (without the score map) or "none"."""
 
     def __post_init__(self) -> None:
-        check_choice("model.kind", self.kind, ("weakclip", *STUDENTS))
+        check_choice("model.kind", self.kind, ("weakclip", *STUDENTS, "mctformer"))
         check_choice("model.freeze", self.freeze, FREEZES)
         check_choice("model.as_", self.as_, ("published", "corrected"))
         check_choice("model.decoder", self.decoder, DECODERS)
@@ -82,6 +85,8 @@ class DataSettings:
     """Folder of images."""
     seeds: str = ""
     """Folder of index PNGs with the images' names, or a folder written by `tagmask train seeds`."""
+    tags: str = ""
+    """File of the images' tags, which an MCTformer is trained on."""
     lists: tuple[str, ...] = ()
     """Files of image names, one per line, concatenated (names may repeat); empty: all images."""
     batch: int = 16
@@ -211,7 +216,7 @@ class ScheduleSettings:
     """The learning rate schedule."""
 
     kind: str = "cosine"
-    """"cosine", "poly" or "constant"."""
+    """"cosine", "poly", "constant", or "epochs": the cosine of MCTformer's authors, set once per epoch."""
     steps: int = 20000
     """Number of training steps."""
     floor: float = 0.0
@@ -223,11 +228,14 @@ class ScheduleSettings:
     warmup: int = 0
     """Steps of linear warm-up."""
     warmup_ratio: float = 1e-6
-    """Share of the scheduled rate at step 0 of the warm-up."""
+    """Share of the scheduled rate at step 0 of the warm-up; of "epochs": of the base rate."""
+    interval: int = 1
+    """Steps per epoch of "epochs"."""
 
     def __post_init__(self) -> None:
-        check_choice("schedule.kind", self.kind, ("cosine", "poly", "constant"))
+        check_choice("schedule.kind", self.kind, ("cosine", "poly", "constant", "epochs"))
         check_number("schedule.steps", self.steps, 1, whole=True)
+        check_number("schedule.interval", self.interval, 1, whole=True)
         check_number("schedule.extra_steps", self.extra_steps, 0, whole=True)
         check_number("schedule.warmup", self.warmup, 0, whole=True)
         check_number("schedule.warmup_ratio", self.warmup_ratio, 0, 1)
@@ -279,6 +287,7 @@ class TrainConfig:
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     run: RunSettings = field(default_factory=RunSettings)
+    mctformer: MctFormerSettings = field(default_factory=MctFormerSettings)
 
     def fingerprint_fields(self) -> dict[str, object]:
         """All settings that affect the trained model, flat, by dotted name.
@@ -288,6 +297,8 @@ class TrainConfig:
         flat = {
             f"{part}.{name}": value for part, values in asdict(self).items() for name, value in values.items()
         }
+        if self.model.kind != "mctformer":
+            flat = {name: value for name, value in flat.items() if not name.startswith(_ONLY_MCTFORMER)}
         return {name: value for name, value in flat.items() if name not in _NOT_IN_FINGERPRINT}
 
 
@@ -304,6 +315,7 @@ _NOT_IN_FINGERPRINT = frozenset(
         "run.tensorboard",
     }
 )
+_ONLY_MCTFORMER = ("mctformer.", "data.tags", "schedule.interval")
 
 
 def fingerprint(settings: Mapping[str, object]) -> str:

@@ -67,8 +67,8 @@ class Batch:
     """Names of the images."""
     pixels: Float[Tensor, "b 3 h w"]
     """Normalised; 0 in the padding."""
-    labels: Int[Tensor, "b h w"]
-    """Class per pixel, or `IGNORE_INDEX`."""
+    labels: Int[Tensor, "b h w"] | Int[Tensor, "b c"]
+    """Class per pixel, or `IGNORE_INDEX`; or, to train on tags, 1 for each class of the image, else 0."""
 
     def to(self, device: torch.device) -> "Batch":
         """Copy the batch to a device."""

@@ -1,4 +1,4 @@
-"""Sources of seeds: a frozen CLIP, class activation maps, or existing PNG masks.
+"""Sources of seeds: a frozen CLIP, an MCTformer, class activation maps, or existing PNG masks.
 
 Each is a `MaskSource`; `mask_folder.write_masks` writes its masks to a run folder.
 """
@@ -8,11 +8,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from tagmask.api import Segmenter
 from tagmask.clip.load import Clip
 from tagmask.errors import InputError, ShapeError
+from tagmask.files import file_hash
 from tagmask.images import read_image
+from tagmask.papers.psa import BACKGROUND_SCORE
 from tagmask.resolve import mask_recipe
 from tagmask.results import Segmentation
 from tagmask.runs.describe import segmenter_identity
@@ -21,14 +24,20 @@ from tagmask.runtime.tag_files import check_tags, read_tags, tags_of
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
 from tagmask.types import Size
 from tagmask.weak.cams import Cams, Sweep, cam_labels, read_cams, sweep
+from tagmask.weak.config import fingerprint
 from tagmask.weak.labels import IGNORE_INDEX
+from tagmask.weak.loop import MODEL_FILE
+from tagmask.weak.map_files import MapFiles
 from tagmask.weak.mask_folder import Mask, MaskSource, mask_files, named_files, read_mask
+from tagmask.weak.mctformer_file import load_mctformer
+from tagmask.weak.training_folder import read_metadata
 
 __all__ = [
     "SeedOptions",
     "from_cams",
     "from_masks",
     "from_segmenter",
+    "mctformer_source",
     "seed_recipe",
     "seed_source",
     "sweep_thresholds",
@@ -39,7 +48,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SeedOptions:
-    """Options of the seed source: a frozen CLIP, activation maps, or existing masks.
+    """Options of the seed source: a frozen CLIP, an MCTformer, activation maps, or existing masks.
 
     Raises:
         InputError: options that exclude each other, or that need another option.
@@ -63,10 +72,21 @@ class SeedOptions:
     """Folder of ground-truth masks of some images, used to choose the threshold if none is given."""
     masks: Path | None = None
     """Folder of existing index PNGs, to check and copy."""
+    mctformer: Path | None = None
+    """Run folder of a trained MCTformer, which computes activation maps of the ground-truth tags."""
+    device: str = "auto"
+    """For the MCTformer, as `tagmask.load` takes it."""
 
     def __post_init__(self) -> None:
         if self.cams is not None and self.masks is not None:
             raise InputError("--cams and --masks exclude each other. Give only one of them.")
+        others = (self.cams, self.masks, self.recipe)
+        if self.mctformer is not None and any(each is not None for each in others):
+            raise InputError("MCTformer's seeds need no --cams, --masks or --recipe. Leave them out.")
+        if self.mctformer is not None:
+            if self.tags_file is None:
+                raise InputError("MCTformer maps the tags that an image has. Give them: --tags-file FILE.")
+            return
         if self.cams is None and (self.threshold is not None or self.truth is not None):
             raise InputError("--threshold and --truth need activation maps. Give --cams DIR too.")
         if self.uses_clip:
@@ -83,7 +103,7 @@ class SeedOptions:
     @property
     def uses_clip(self) -> bool:
         """Whether a CLIP computes the seeds."""
-        return self.cams is None and self.masks is None
+        return self.cams is None and self.masks is None and self.mctformer is None
 
 
 def seed_recipe(
@@ -104,13 +124,16 @@ def seed_recipe(
     )
 
 
-def seed_source(images: Sequence[FoundImage], options: SeedOptions, clip: Callable[[], Clip]) -> MaskSource:
+def seed_source(
+    images: Sequence[FoundImage], options: SeedOptions, clip: Callable[[], Clip], out: Path
+) -> MaskSource:
     """Build the seed source of the options; invalid options are refused here, before the first image.
 
     Args:
         images: all images; those with a ground-truth mask are used to choose a threshold.
         options: of the source.
         clip: loads the CLIP; called last, and only if needed.
+        out: output folder of the seeds, where an MCTformer keeps its maps.
 
     Raises:
         TagmaskError: words, recipe, tags file, maps or weights that cannot be used.
@@ -118,6 +141,8 @@ def seed_source(images: Sequence[FoundImage], options: SeedOptions, clip: Callab
     words = [line.split(", ")[0] for line in options.words or ()]
     if options.masks is not None:
         return from_masks(images, options.masks, ["background", *words])
+    if options.mctformer is not None:
+        return mctformer_source(images, options, out)
     if options.cams is not None:
         threshold = _threshold(images, options, options.cams, len(words))
         return from_cams(images, options.cams, words, threshold)
@@ -132,16 +157,58 @@ def seed_source(images: Sequence[FoundImage], options: SeedOptions, clip: Callab
 def _threshold(images: Sequence[FoundImage], options: SeedOptions, cams: Path, classes: int) -> float:
     if options.threshold is not None or options.truth is None:
         return options.threshold or 0.0
-    result = sweep_thresholds(images, cams, options.truth, classes)
+    return _best_of(sweep_thresholds(images, cams, options.truth, classes))
+
+
+def _best_of(result: Sweep) -> float:
+    """The best threshold, with a log message that compares it with MCTformer's rule."""
     _LOG.info(
         "Threshold %.2f has the best mIoU of %d thresholds, %.1f%%. "
-        "MCTformer's rule (stop at the first decrease) would choose %.2f.",
+        "MCTformer's rule (stop at the first that is no better) would choose %.2f.",
         result.best,
         len(result.miou),
         100 * max(result.miou),
         result.first_peak,
     )
     return result.best
+
+
+def mctformer_source(images: Sequence[FoundImage], options: SeedOptions, out: Path) -> MaskSource:
+    """Seeds from a trained MCTformer: its maps of the ground-truth tags, at a threshold.
+
+    The maps are kept as `out/maps/NAME.npz`, which `from_cams` reads. Without a threshold and ground-truth
+    masks, the background's score is that of the paper's next step, 0.39.
+
+    Args:
+        images: all images; those with a ground-truth mask are used to choose a threshold.
+        options: with `mctformer` and `tags_file`.
+        out: output folder of the seeds.
+
+    Raises:
+        InputError: an unfinished or other run, tags that cannot be used, or `out` has maps of another run.
+        WeightsError: the model cannot be used.
+    """
+    run, tags_file = cast(Path, options.mctformer), cast(Path, options.tags_file)
+    read_metadata(run, "mctformer")
+    trained = load_mctformer(run / MODEL_FILE, device=options.device)
+    words = trained.words
+    _check_count(words)
+    tags = read_tags(tags_file, len(words))
+    check_tags(images, tags)
+    identity = {"model": file_hash(run / MODEL_FILE), "tags": fingerprint(tags)}
+    maps = MapFiles(trained, images, tags, out / "maps", identity)
+    threshold = options.threshold
+    if threshold is None and options.truth is not None:
+        truth = zip(images, mask_files(options.truth, images), strict=True)
+        masks = ((image, read_mask(file, len(words) + 1)) for image, file in truth if file and file.exists())
+        threshold = _best_of(sweep(((maps.of(image), mask) for image, mask in masks), len(words)))
+    threshold = BACKGROUND_SCORE if threshold is None else threshold
+
+    def make(image: FoundImage) -> Mask:
+        return cam_labels(maps.of(image), threshold, _size(image))
+
+    settings = {"source": "mctformer", **identity, **maps.settings, "threshold": threshold}
+    return MaskSource("seeds", ("background", *words), settings, make)
 
 
 def from_segmenter(segmenter: Segmenter, tags: Mapping[str, Sequence[int]] | None = None) -> MaskSource:

@@ -46,7 +46,14 @@ from tagmask.weak.tasks import StudentTask, WeakClipTask
 from tagmask.weak.training_folder import read_metadata
 from tagmask.weak.training_state import frozen_hash
 
-__all__ = ["PseudoSettings", "pseudo_source", "train_student", "train_weakclip", "trained_weakclip"]
+__all__ = [
+    "PseudoSettings",
+    "pseudo_source",
+    "run_device",
+    "train_student",
+    "train_weakclip",
+    "trained_weakclip",
+]
 
 Watch = Callable[[Report], None]
 
@@ -71,7 +78,7 @@ def train_weakclip(config: TrainConfig, folder: Path, watch: Watch | None = None
     if not config.model.weights:
         raise InputError("model.weights is empty. Give CLIP weights, as in --set weights=miniature.")
     config, pairs = _resolve_data(config)
-    clip = load(config.model.weights, device=_device(config), precision="float32")
+    clip = load(config.model.weights, device=run_device(config), precision="float32")
     check_weakclip(config, config.model.words, clip.geometry)
     _check_masks(config, pairs)
     model = WeakClip.of(
@@ -115,7 +122,7 @@ def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None)
         config = replace(config, augment=augment)
     card = StudentCard(config.model.kind, words, True, settings, mean, std)
     # channels_last makes convolutions faster on a CPU, most of all in bfloat16.
-    net = net.to(_device(config)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = net.to(run_device(config)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = StudentTask(TrainedStudent(card, net), config)
     samples = SeedSamples(pairs, len(words), config.augment, config.run.seed)
     metadata = {"words": list(words)}
@@ -250,7 +257,7 @@ def _names(names: Sequence[str]) -> str:
     return f"{len(names)} ({fingerprint({'names': list(names)})})"
 
 
-def _device(config: TrainConfig) -> str:
+def run_device(config: TrainConfig) -> str:
     """The configured device; with several processes, the GPU of this process's local rank."""
     device = choose_device(config.run.device)
     ranks = ranks_here()
