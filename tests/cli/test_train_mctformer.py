@@ -61,6 +61,20 @@ def test_from_tags_to_seeds(photos: Path, tmp_path: Path) -> None:
     assert other.exit_code == 2
     assert "threshold was 0.3, is 0.5" in other.stderr
 
+    affinity, tiny = (
+        tmp_path / "aff",
+        ["affinity_base=1", "crop=96", "batch=2", "workers=0", "steps=1", "device=cpu"],
+    )
+    command = ["affinity", "--images", photos, "--maps", tmp_path / "seeds" / "maps", *WORDS, "-o", affinity]
+    result = run(*command, *changes("--set", tiny))
+    assert result.exit_code == 0, result.output
+    assert "starts from random weights" in result.stderr
+    walked = tmp_path / "walked"
+    result = run("seeds", photos, "-o", walked, "--method", "mctformer", *tags, "--device", "cpu",
+                 "--model", model, "--affinity", affinity)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert set(np.unique(read_index_png(walked / "masks" / "sub" / "b.png"))) <= {0, 2}
+
 
 @pytest.mark.parametrize(
     ("options", "message"),
@@ -71,8 +85,11 @@ def test_from_tags_to_seeds(photos: Path, tmp_path: Path) -> None:
         (["--method", "mctformer", "--model", "x", "--refine", "crf"], "have no --refine"),
         (["--method", "mctformer", "--model", "x", "--tags-file", "t", "--cams", "y"], "need no --cams"),
         (["--method", "mctformer", "--model", "x", "--tags-file", "t"], "x contains no run"),
+        (["--affinity", "x", "-w", "dog"], "--affinity refines the maps of an MCTformer"),
+        (["--method", "mctformer", "--model", "x", "--tags-file", "t", "--affinity", "a", "--truth", "m"],
+         "Leave out --truth"),
     ],
-)
+)  # fmt: skip
 def test_options_that_do_not_fit(photos: Path, options: list[str], message: str) -> None:
     result = run("seeds", photos, "-o", photos.parent / "seeds", *options)
     assert result.exit_code == 2

@@ -104,6 +104,10 @@ def seeds(
         Path | None,
         typer.Option(metavar="DIR", help="Output folder of `tagmask train mctformer`, for its maps."),
     ] = None,
+    affinity: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Output folder of `tagmask train affinity`, to refine these maps."),
+    ] = None,
     cams: Annotated[
         Path | None,
         typer.Option(
@@ -143,6 +147,7 @@ def seeds(
             truth=truth,
             masks=masks,
             model=model,
+            affinity=affinity,
             device=device,
         )
         failed = make_seeds(

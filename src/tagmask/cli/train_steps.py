@@ -86,6 +86,7 @@ def seed_options(
     truth: Path | None = None,
     masks: Path | None = None,
     model: Path | None = None,
+    affinity: Path | None = None,
     device: str = "auto",
 ) -> SeedOptions:
     """Convert command-line options to seed options.
@@ -108,6 +109,7 @@ def seed_options(
         truth=truth,
         masks=masks,
         mctformer=model,
+        affinity=affinity,
         device=device,
     )
 

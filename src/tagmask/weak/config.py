@@ -43,12 +43,13 @@ class ModelSettings:
     """The model to train."""
 
     kind: str = "weakclip"
-    """"weakclip", a student's name, or "mctformer"."""
+    """"weakclip", a student's name, "mctformer" or "affinity"."""
     weights: str = ""
-    """CLIP weights as `tagmask.load` takes them, or the file that a student or an MCTformer starts from.
-    Empty: none."""
+    """CLIP weights as `tagmask.load` takes them, or the file that a student, an MCTformer or an affinity
+    network starts from. Empty: none."""
     words: tuple[str, ...] = ()
-    """Class names by index, background first (an MCTformer has none); empty: those of the seeds folder."""
+    """Class names by index, background first (an MCTformer or an affinity network has none); empty: those of
+    the seeds folder."""
     freeze: str = "paper"
     """"paper": CLIP is frozen, the adapter is trained; "repo": as coded by the authors; "none": everything is
     trained."""
@@ -62,7 +63,7 @@ class ModelSettings:
     """WeakCLIP's decoder: "guided" by the score map, "plain" (without the score map) or "none"."""
 
     def __post_init__(self) -> None:
-        check_choice("model.kind", self.kind, ("weakclip", *STUDENTS, "mctformer"))
+        check_choice("model.kind", self.kind, ("weakclip", *STUDENTS, "mctformer", "affinity"))
         check_choice("model.freeze", self.freeze, FREEZES)
         check_choice("model.as_", self.as_, ("published", "corrected"))
         check_choice("model.decoder", self.decoder, DECODERS)
@@ -84,7 +85,8 @@ class DataSettings:
     images: str = ""
     """Folder of images."""
     seeds: str = ""
-    """Folder of index PNGs with the images' names, or a folder written by `tagmask train seeds`."""
+    """Folder of index PNGs with the images' names, or a folder written by `tagmask train seeds`; for an
+    affinity network, of activation maps."""
     tags: str = ""
     """File of the images' tags, which an MCTformer is trained on."""
     lists: tuple[str, ...] = ()
@@ -297,7 +299,7 @@ class TrainConfig:
         flat = {
             f"{part}.{name}": value for part, values in asdict(self).items() for name, value in values.items()
         }
-        if self.model.kind != "mctformer":
+        if self.model.kind not in ("mctformer", "affinity"):
             flat = {name: value for name, value in flat.items() if not name.startswith(_ONLY_MCTFORMER)}
         return {name: value for name, value in flat.items() if name not in _NOT_IN_FINGERPRINT}
 

@@ -33,9 +33,12 @@ class MctFormerSettings:
     """RandAugment: number of operations that each image gets, each with probability 0.5; 0: none."""
     erase: float = 0.25
     """Probability that a box of the crop is replaced by noise."""
+    affinity_base: int = 64
+    """Affinity network: channels of ResNet38's first convolution; 64 is the published network."""
 
     def __post_init__(self) -> None:
         check_choice("mctformer.version", self.version, VERSIONS)
+        check_number("mctformer.affinity_base", self.affinity_base, 1, 64, whole=True)
         for name in ("width", "depth", "heads"):
             check_number(f"mctformer.{name}", getattr(self, name), 1, whole=True)
         check_number("mctformer.drop_path", self.drop_path, 0, 0.9)

@@ -23,6 +23,7 @@ from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.tag_files import check_tags, read_tags, tags_of
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
 from tagmask.types import Size
+from tagmask.weak.affinity_net import load_affinity, walked_labels
 from tagmask.weak.cams import Cams, Sweep, cam_labels, read_cams, sweep
 from tagmask.weak.config import fingerprint
 from tagmask.weak.labels import IGNORE_INDEX
@@ -34,6 +35,7 @@ from tagmask.weak.training_folder import read_metadata
 
 __all__ = [
     "SeedOptions",
+    "cam_paths",
     "from_cams",
     "from_masks",
     "from_segmenter",
@@ -74,8 +76,10 @@ class SeedOptions:
     """Folder of existing index PNGs, to check and copy."""
     mctformer: Path | None = None
     """Run folder of a trained MCTformer, which computes activation maps of the ground-truth tags."""
+    affinity: Path | None = None
+    """Run folder of a trained affinity network, along whose affinities the MCTformer's maps are spread."""
     device: str = "auto"
-    """For the MCTformer, as `tagmask.load` takes it."""
+    """For these networks, as `tagmask.load` takes it."""
 
     def __post_init__(self) -> None:
         if self.cams is not None and self.masks is not None:
@@ -86,7 +90,11 @@ class SeedOptions:
         if self.mctformer is not None:
             if self.tags_file is None:
                 raise InputError("MCTformer maps the tags that an image has. Give them: --tags-file FILE.")
+            if self.affinity is not None and self.truth is not None:
+                raise InputError("With --affinity the background's score is not chosen. Leave out --truth.")
             return
+        if self.affinity is not None:
+            raise InputError("--affinity refines the maps of an MCTformer. Give --method mctformer too.")
         if self.cams is None and (self.threshold is not None or self.truth is not None):
             raise InputError("--threshold and --truth need activation maps. Give --cams DIR too.")
         if self.uses_clip:
@@ -176,8 +184,9 @@ def _best_of(result: Sweep) -> float:
 def mctformer_source(images: Sequence[FoundImage], options: SeedOptions, out: Path) -> MaskSource:
     """Seeds from a trained MCTformer: its maps of the ground-truth tags, at a threshold.
 
-    The maps are kept as `out/maps/NAME.npz`, which `from_cams` reads. Without a threshold and ground-truth
-    masks, the background's score is that of the paper's next step, 0.39.
+    The maps are kept as `out/maps/NAME.npz`, which `from_cams` reads. With an affinity network, background
+    and maps are first spread along its affinities. Without a threshold and ground-truth masks, the
+    background's score is that which the paper uses with affinities, 0.39.
 
     Args:
         images: all images; those with a ground-truth mask are used to choose a threshold.
@@ -204,10 +213,19 @@ def mctformer_source(images: Sequence[FoundImage], options: SeedOptions, out: Pa
         threshold = _best_of(sweep(((maps.of(image), mask) for image, mask in masks), len(words)))
     threshold = BACKGROUND_SCORE if threshold is None else threshold
 
-    def make(image: FoundImage) -> Mask:
-        return cam_labels(maps.of(image), threshold, _size(image))
-
     settings = {"source": "mctformer", **identity, **maps.settings, "threshold": threshold}
+    if options.affinity is None:
+        affinity = None
+    else:
+        read_metadata(options.affinity, "affinity")
+        affinity = load_affinity(options.affinity / MODEL_FILE, device=options.device)
+        settings["affinity"] = file_hash(options.affinity / MODEL_FILE)
+
+    def make(image: FoundImage) -> Mask:
+        if affinity is None:
+            return cam_labels(maps.of(image), threshold, _size(image))
+        return walked_labels(affinity, read_image(image.path), maps.of(image), threshold)
+
     return MaskSource("seeds", ("background", *words), settings, make)
 
 
@@ -245,7 +263,7 @@ def from_cams(
 
     Args:
         images: all images.
-        folder: maps with the images' names; see `_cam_files`.
+        folder: maps with the images' names; see `cam_paths`.
         words: class names without the background, which becomes label 0.
         threshold: background score, 0..1; see `sweep_thresholds`.
 
@@ -253,7 +271,7 @@ def from_cams(
         InputError: several images could be meant by one file, or more than 254 classes.
     """
     _check_count(words)
-    files = dict(zip(images, _cam_files(folder, images), strict=True))
+    files = dict(zip(images, cam_paths(folder, images), strict=True))
 
     def make(image: FoundImage) -> Mask:
         size = _size(image)
@@ -310,7 +328,7 @@ def sweep_thresholds(images: Sequence[FoundImage], cams: Path, truth: Path, clas
     """
 
     def pairs() -> Iterator[tuple[Cams, Mask]]:
-        for maps, file in zip(_cam_files(cams, images), mask_files(truth, images), strict=True):
+        for maps, file in zip(cam_paths(cams, images), mask_files(truth, images), strict=True):
             if file is not None and file.exists():
                 mask = read_mask(file, classes + 1)
                 yield read_cams(maps, classes, (mask.shape[0], mask.shape[1])), mask
@@ -318,7 +336,7 @@ def sweep_thresholds(images: Sequence[FoundImage], cams: Path, truth: Path, clas
     return sweep(pairs(), classes)
 
 
-def _cam_files(folder: Path, images: Sequence[FoundImage]) -> list[Path]:
+def cam_paths(folder: Path, images: Sequence[FoundImage]) -> list[Path]:
     """Find each image's maps by name: NAME.npz, else NAME.npy.
 
     Raises:
