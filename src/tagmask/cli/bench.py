@@ -43,6 +43,22 @@ Data = Annotated[
         show_default=False,
     ),
 ]
+DataOrNone = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[NAME=]ROOT", help="Folder of the data set in its published layout."),
+]
+SubmissionOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.tar", help="Also write the masks as PASCAL VOC's evaluation server takes them."
+    ),
+]
+CompetitionOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Of the submission: comp6 (any training data), comp5 (VOC's own alone)."
+    ),
+]
 Out = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder; each run gets a subfolder.")
 ]
@@ -99,6 +115,55 @@ def run(
         bench = Bench(clip=clip, roots=roots, out=out, limit=limit, workers=workers, resume=resume)
         failed = run_one(bench, request)
     raise typer.Exit(1 if failed else 0)
+
+
+@bench_app.command()
+def masks(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of index PNGs, or of a run.", metavar="DIR", show_default=False)
+    ],
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="A data set of `tagmask data list`.")],
+    data: DataOrNone = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Its split. Default: the one that papers report on."),
+    ] = None,
+    average: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Classes in the mean: in the ground truth or the masks (union), or in the ground "
+            "truth (truth).",
+        ),
+    ] = "union",
+    workers: Workers = 1,
+    submission: SubmissionOption = None,
+    competition: CompetitionOption = "comp6",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Also write the results here.")
+    ] = None,
+) -> None:
+    """Score a folder of masks, whoever wrote them.
+
+    Masks are named after the images. Images without a mask and masks without an
+    image are named; masks of the wrong size are refused.
+    """
+    with report_errors():
+        from tagmask.cli.bench_masks import MaskRequest, score_mask_folder
+
+        request = MaskRequest(
+            folder=folder,
+            dataset=dataset,
+            data=data or (),
+            split=split,
+            average=average,
+            workers=workers,
+            submission=submission,
+            competition=competition,
+            out=out,
+        )
+        partial = score_mask_folder(request)
+    raise typer.Exit(1 if partial else 0)
 
 
 @bench_app.command()
