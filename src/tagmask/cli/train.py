@@ -140,6 +140,13 @@ def weakclip(
         typer.Option("--seeds", metavar="DIR", help="Folder of seeds; short for --set data.seeds=DIR."),
     ] = None,
     weights: Weights = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Start from a WeakCLIP checkpoint in the authors' layout, with its CLIP weights.",
+        ),
+    ] = None,
     changes: Changes = None,
 ) -> None:
     """Train WeakCLIP on seeds.
@@ -149,7 +156,12 @@ def weakclip(
     with report_errors():
         from tagmask.cli.train_steps import run_weakclip
 
-        run_weakclip(config, out, {"images": images, "seeds": seeds}, weights, changes or [])
+        folders = {"images": images, "seeds": seeds}
+        run_weakclip(config, out, folders, weights, [*_starting(init_from), *(changes or [])])
+
+
+def _starting(init_from: Path | None) -> list[str]:
+    return [] if init_from is None else [f"model.init_from={init_from}"]
 
 
 @train_app.command()

@@ -77,6 +77,8 @@ def train_weakclip(config: TrainConfig, folder: Path, watch: Watch | None = None
     model = WeakClip.of(
         clip, config.model.words, weak_settings(config), config.model.as_, seed=config.run.seed
     )
+    if config.model.init_from:
+        model_file.start_from_published(model, config.model.init_from)
     config = replace(config, augment=replace(config.augment, mean=model.mean, std=model.std))
     task = WeakClipTask(model, config, _cache(config, model, folder))
     samples = SeedSamples(pairs, len(config.model.words), config.augment, config.run.seed)
@@ -213,12 +215,14 @@ def _resolve_data(config: TrainConfig) -> tuple[TrainConfig, tuple[Pair, ...]]:
     pairs = pairs_of(config)
     images, seeds = (_absolute(path) for path in (config.data.images, config.data.seeds))
     words = words_for(config, words_of(seeds), seeds)
-    weights = config.model.weights
+    weights, init_from = config.model.weights, config.model.init_from
     if weights and Path(weights).expanduser().exists():
         weights = str(_absolute(weights))
+    if init_from:
+        init_from = str(_absolute(init_from))
     return replace(
         config,
-        model=replace(config.model, words=words, weights=weights),
+        model=replace(config.model, words=words, weights=weights, init_from=init_from),
         data=replace(config.data, images=str(images), seeds=str(seeds)),
     ), pairs
 
@@ -239,10 +243,12 @@ def _inputs(config: TrainConfig, pairs: Sequence[Pair]) -> dict[str, object]:
     seeds = Path(config.data.seeds)
     made = read_identity(seeds / "run.json").fingerprint if is_run_folder(seeds) else None
     corrected = [pair.name for pair in pairs if (seeds / "corrected") in pair.seed.parents]
+    init_from = config.model.init_from
     return {
         "images": _names([pair.name for pair in pairs]),
         "masks": made,
         "corrected masks": _names(corrected) if corrected else None,
+        **({"start": file_hash(Path(init_from))} if init_from else {}),
     }
 
 
