@@ -257,6 +257,25 @@ def test_clip_fixed_masks_untrained(photos: Path, tmp_path: Path) -> None:
         assert read_index_png(masks / "masks" / "a.png").shape == (96, 120)
 
 
+def test_describe_prints_costs_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    quick = ["steps=7", "batch=2", "crop=64", "base_short=64", "loss.size=16", 'words=["background", "dog"]']
+    command = ["weakclip", "--config", "weakclip/miniature", "--weights", "miniature"]
+    command += [argument for change in quick for argument in ("--set", change)]
+    result = run(*command, "--describe")
+    assert result.exit_code == 0, result.output
+    assert "trainable of" in result.stdout
+    assert "steps       7 of 2 crops" in result.stdout
+    assert "GFLOPs" in result.stdout
+    assert not list(tmp_path.iterdir())
+    without = run(*command)
+    assert without.exit_code == 2
+    assert "No output folder is given. Give -o DIR." in without.stderr
+    unnamed = run("weakclip", "--config", "weakclip/miniature", "--describe")
+    assert unnamed.exit_code == 2
+    assert "Give model.words, the background first" in unnamed.stderr
+
+
 def test_output_folder_inside_the_images_is_refused(photos: Path) -> None:
     (photos / "out").mkdir()
     PILImage.new("RGB", (9, 9)).save(photos / "out" / "x.png")

@@ -31,6 +31,15 @@ Out = Annotated[
     Path,
     typer.Option("--out", "-o", metavar="DIR", help="Output folder. An interrupted run resumes from it."),
 ]
+OutOrNone = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="DIR",
+        help="Output folder. An interrupted run resumes from it. Not needed with --describe.",
+    ),
+]
 Folder = Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of images.", show_default=False)]
 Changes = Annotated[
     list[str] | None,
@@ -130,7 +139,7 @@ def seeds(
 
 @train_app.command()
 def weakclip(
-    out: Out,
+    out: OutOrNone = None,
     config: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="Settings: weakclip/voc, weakclip/coco, or a TOML file.")
     ] = "weakclip/voc",
@@ -148,16 +157,27 @@ def weakclip(
         ),
     ] = None,
     changes: Changes = None,
+    describe: Annotated[
+        bool,
+        typer.Option(
+            "--describe",
+            help="Only print what training costs: parameters, GFLOPs, time, memory. Writes nothing.",
+        ),
+    ] = False,
 ) -> None:
     """Train WeakCLIP on seeds.
 
     Start it with torchrun to use several GPUs. An interrupted run resumes.
     """
     with report_errors():
-        from tagmask.cli.train_steps import run_weakclip
+        from tagmask.cli.train_steps import print_cost, run_weakclip
 
         folders = {"images": images, "seeds": seeds}
-        run_weakclip(config, out, folders, weights, [*_starting(init_from), *(changes or [])])
+        settings = [*_starting(init_from), *(changes or [])]
+        if describe:
+            print_cost(config, folders, weights, settings)
+        else:
+            run_weakclip(config, out, folders, weights, settings)
 
 
 def _starting(init_from: Path | None) -> list[str]:

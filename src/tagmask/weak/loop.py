@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import isfinite
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from tagmask.errors import OutputError, TagmaskError, TrainingError
 from tagmask.files import write_bytes
-from tagmask.weak.config import OptimiserSettings, TrainConfig
+from tagmask.weak.config import TrainConfig
 from tagmask.weak.distributed import Ranks, averaged, data_parallel, process_group, wait_for_all
 from tagmask.weak.samples import Batch, CropSource, batches
 from tagmask.weak.schedules import learning_rate
@@ -32,6 +32,7 @@ from tagmask.weak.students.kind import ParameterGroup
 from tagmask.weak.train_log import TrainLog
 from tagmask.weak.training_folder import open_training
 from tagmask.weak.training_state import frozen_hash, load_weights, read_training_state, write_training_state
+from tagmask.weak.training_step import compute_gradients, new_optimiser, step_seed
 
 __all__ = ["MODEL_FILE", "Report", "Task", "fit"]
 
@@ -192,7 +193,7 @@ class _Run:
         self.local_batch = ranks.share_of(config.data.batch)
         self.groups = groups
         self.parameters = [parameter for group in groups for parameter in group.parameters]
-        self.optimiser = _optimiser(groups, config.optimiser)
+        self.optimiser = new_optimiser(groups, config.optimiser)
         if ranks.world > 1 and device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(task.model)
         self.done = self._restore()
@@ -255,19 +256,14 @@ class _Run:
     def _step(self, batch: Batch, *, stop: bool) -> tuple[dict[str, float], bool]:
         """Run one step; return the values to log, and whether any process shall stop after it."""
         settings = self.config
-        torch.manual_seed(_step_seed(settings.run.seed, self.done, self.ranks.rank))
+        torch.manual_seed(step_seed(settings.run.seed, self.done, self.ranks.rank))
         rates = [
             learning_rate(settings.schedule, settings.optimiser.lr * group.factor, self.done)
             for group in self.groups
         ]
         for group, lr in zip(self.optimiser.param_groups, rates, strict=True):
             group["lr"] = lr
-        self.task.model.zero_grad(set_to_none=True)  # also of parameters that are in no group
-        mixed = settings.run.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
-            losses = self.losses(batch)
-        losses["total"].backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, settings.optimiser.clip or inf)
+        losses, norm = compute_gradients(self.losses, self.task.model, self.parameters, batch, settings)
         shared = {**losses, "gradient": norm, "stop": norm.new_tensor(float(stop))}
         values = averaged(shared, self.ranks)
         any_stop = values.pop("stop") > 0
@@ -318,19 +314,3 @@ class _Run:
 def _cpu_count() -> int:
     """Number of CPUs this process may use; more workers would only compete for them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _step_seed(seed: int, step: int, rank: int) -> int:
-    """Seed of one step of one process, mixed so that any two seeds differ in many bits."""
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + step) * 1009 + rank)
-    return int(torch.randint(2**62, (), generator=generator))
-
-
-def _optimiser(groups: Sequence[ParameterGroup], settings: OptimiserSettings) -> torch.optim.Optimizer:
-    param_groups = [
-        {"params": list(group.parameters), "weight_decay": settings.weight_decay if group.decays else 0.0}
-        for group in groups
-    ]
-    if settings.kind == "sgd":
-        return torch.optim.SGD(param_groups, lr=settings.lr, momentum=settings.momentum)
-    return torch.optim.AdamW(param_groups, lr=settings.lr, betas=settings.betas)

@@ -24,6 +24,7 @@ from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.tag_files import tags_of
 from tagmask.weak import model_file
 from tagmask.weak.config import TrainConfig, fingerprint
+from tagmask.weak.describe import TrainingCost, training_cost
 from tagmask.weak.distributed import ranks_here
 from tagmask.weak.feature_cache import FeatureCache
 from tagmask.weak.loop import MODEL_FILE, Report, fit
@@ -46,7 +47,14 @@ from tagmask.weak.tasks import StudentTask, WeakClipTask
 from tagmask.weak.training_folder import read_metadata
 from tagmask.weak.training_state import frozen_hash
 
-__all__ = ["PseudoSettings", "pseudo_source", "train_student", "train_weakclip", "trained_weakclip"]
+__all__ = [
+    "PseudoSettings",
+    "describe_weakclip",
+    "pseudo_source",
+    "train_student",
+    "train_weakclip",
+    "trained_weakclip",
+]
 
 Watch = Callable[[Report], None]
 
@@ -74,17 +82,40 @@ def train_weakclip(config: TrainConfig, folder: Path, watch: Watch | None = None
     clip = load(config.model.weights, device=_device(config), precision="float32")
     check_weakclip(config, config.model.words, clip.geometry)
     _check_masks(config, pairs)
-    model = WeakClip.of(
-        clip, config.model.words, weak_settings(config), config.model.as_, seed=config.run.seed
-    )
-    if config.model.init_from:
-        model_file.start_from_published(model, config.model.init_from)
-    config = replace(config, augment=replace(config.augment, mean=model.mean, std=model.std))
+    model, config = _new_weakclip(config, clip)
     task = WeakClipTask(model, config, _cache(config, model, folder))
     samples = SeedSamples(pairs, len(config.model.words), config.augment, config.run.seed)
     sizes = {name: getattr(config.augment, name) for name in ("crop", "base_short", "base_long")}
     metadata = {"words": list(config.model.words), "weights": config.model.weights, **sizes}
     return fit(task, samples, config, folder, inputs=_inputs(config, pairs), metadata=metadata, watch=watch)
+
+
+def describe_weakclip(config: TrainConfig) -> TrainingCost:
+    """Count and measure what training would cost; nothing is written, and no image is read.
+
+    Args:
+        config: as for `train_weakclip`; images and seeds may be missing if the words are given.
+
+    Raises:
+        TagmaskError: as for `train_weakclip`.
+    """
+    check_choice("model.kind", config.model.kind, ("weakclip",))
+    seeds = config.data.seeds
+    words = words_for(config, words_of(_absolute(seeds)) if seeds else (), Path(seeds))
+    config = replace(config, model=replace(config.model, words=words))
+    clip = load(config.model.weights, device=_device(config), precision="float32")
+    check_weakclip(config, words, clip.geometry)
+    return training_cost(*_new_weakclip(config, clip))
+
+
+def _new_weakclip(config: TrainConfig, clip: Clip) -> tuple[WeakClip, TrainConfig]:
+    """Build the initial model, and give the settings its normalisation of pixels."""
+    model = WeakClip.of(
+        clip, config.model.words, weak_settings(config), config.model.as_, seed=config.run.seed
+    )
+    if config.model.init_from:
+        model_file.start_from_published(model, config.model.init_from)
+    return model, replace(config, augment=replace(config.augment, mean=model.mean, std=model.std))
 
 
 def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None) -> Path:
