@@ -58,6 +58,20 @@ TagsFile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Tags of the images. Lines: IMAGE INDEX INDEX ..."),
 ]
+Val = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATASET/SPLIT|DIR",
+        help="Validate during training and keep the best model: a data set, or a folder with "
+        "classes.txt, images/ and masks/.",
+    ),
+]
+ValData = Annotated[Path | None, typer.Option(metavar="ROOT", help="Folder of the data set to validate on.")]
+ValEvery = Annotated[int, typer.Option(metavar="N", help="Steps between two validations.", min=1)]
+ValImages = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Validate on at most N images, evenly spaced. Default: all.", min=1),
+]
 Scales = Annotated[
     str,
     typer.Option(
@@ -156,6 +170,10 @@ def weakclip(
             help="Start from a WeakCLIP checkpoint in the authors' layout, with its CLIP weights.",
         ),
     ] = None,
+    val: Val = None,
+    val_data: ValData = None,
+    val_every: ValEvery = 500,
+    val_images: ValImages = None,
     changes: Changes = None,
     describe: Annotated[
         bool,
@@ -170,14 +188,15 @@ def weakclip(
     Start it with torchrun to use several GPUs. An interrupted run resumes.
     """
     with report_errors():
-        from tagmask.cli.train_steps import print_cost, run_weakclip
+        from tagmask.cli.train_steps import print_cost, run_weakclip, validation_of
 
         folders = {"images": images, "seeds": seeds}
         settings = [*_starting(init_from), *(changes or [])]
         if describe:
             print_cost(config, folders, weights, settings)
         else:
-            run_weakclip(config, out, folders, weights, settings)
+            validation = validation_of(val, val_data, val_every, val_images)
+            run_weakclip(config, out, folders, weights, settings, validation)
 
 
 def _starting(init_from: Path | None) -> list[str]:
@@ -230,6 +249,10 @@ def student(
         Path | None,
         typer.Option("--masks", metavar="DIR", help="Folder of masks; short for --set data.seeds=DIR."),
     ] = None,
+    val: Val = None,
+    val_data: ValData = None,
+    val_every: ValEvery = 500,
+    val_images: ValImages = None,
     changes: Changes = None,
 ) -> None:
     """Train a student: a segmenter that needs neither CLIP nor words.
@@ -237,9 +260,10 @@ def student(
     An interrupted run resumes.
     """
     with report_errors():
-        from tagmask.cli.train_steps import run_student
+        from tagmask.cli.train_steps import run_student, validation_of
 
-        run_student(config, out, {"images": images, "seeds": masks}, changes or [])
+        validation = validation_of(val, val_data, val_every, val_images)
+        run_student(config, out, {"images": images, "seeds": masks}, changes or [], validation)
 
 
 @train_app.command("all")
@@ -279,6 +303,10 @@ def everything(
             "--set-student", metavar="KEY=VALUE", help="Override a setting of the student; may be repeated."
         ),
     ] = None,
+    val: Val = None,
+    val_data: ValData = None,
+    val_every: ValEvery = 500,
+    val_images: ValImages = None,
     scales: Scales = _SCALES,
     flip: Flip = True,
     crf: Crf = "weakclip/voc",
@@ -292,7 +320,7 @@ def everything(
     """
     with report_errors():
         from tagmask.cli.train_all import train_all
-        from tagmask.cli.train_steps import pseudo_settings, seed_options
+        from tagmask.cli.train_steps import pseudo_settings, seed_options, validation_of
 
         failed = train_all(
             images,
@@ -311,6 +339,7 @@ def everything(
             student=student_config,
             changes=changes or [],
             student_changes=student_changes or [],
+            validation=validation_of(val, val_data, val_every, val_images),
             device=device,
             precision=precision,
         )

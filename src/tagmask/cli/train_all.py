@@ -11,6 +11,7 @@ from tagmask.weak.config_files import with_settings
 from tagmask.weak.run_all import RunFolders, RunOptions, run_all
 from tagmask.weak.seeds import SeedOptions
 from tagmask.weak.steps import PseudoSettings
+from tagmask.weak.validation import Validation
 
 __all__ = ["train_all"]
 
@@ -27,6 +28,7 @@ def train_all(
     student: str | None,
     changes: Sequence[str],
     student_changes: Sequence[str],
+    validation: Validation | None,
     device: str,
     precision: Precision,
 ) -> int:
@@ -59,6 +61,7 @@ def train_all(
         weakclip=with_settings(weakclip_config, [f"model.weights={clip}"]),
         student=student_config,
         pseudo=pseudo,
+        validation=validation,
         device=device,
         precision=precision.value,
     )

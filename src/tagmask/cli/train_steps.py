@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from tagmask.bench.validation import DataSetValidation, open_validation
 from tagmask.cli.arguments import DEFAULT_WEIGHTS
 from tagmask.cli.console import heading, message, print_path, show
 from tagmask.cli.mask import mask_settings, require_tags_file
@@ -34,6 +35,7 @@ from tagmask.weak.steps import (
 )
 from tagmask.weak.students.catalogue import STUDENTS
 from tagmask.weak.training_folder import read_metadata
+from tagmask.weak.validation import Validation
 
 __all__ = [
     "ConsoleProgress",
@@ -49,6 +51,7 @@ __all__ = [
     "settings_of",
     "student_settings",
     "training_progress",
+    "validation_of",
 ]
 
 
@@ -172,6 +175,7 @@ def run_weakclip(
     folders: Mapping[str, Path | None],
     weights: str | None,
     changes: Sequence[str],
+    validation: Validation | None = None,
 ) -> None:
     """Train WeakCLIP, print progress and the path of the result.
 
@@ -182,7 +186,7 @@ def run_weakclip(
         raise InputError("No output folder is given. Give -o DIR.")
     config = _weakclip_settings(source, folders, weights, changes)
     with stops_reported(out), training_progress("WeakCLIP") as report_progress:
-        path = train_weakclip(config, out, report_progress)
+        path = train_weakclip(config, out, report_progress, validation)
     ConsoleProgress().written(path)
 
 
@@ -227,12 +231,33 @@ def _weakclip_settings(
     return config
 
 
-def run_student(source: str, out: Path, folders: Mapping[str, Path | None], changes: Sequence[str]) -> None:
+def run_student(
+    source: str,
+    out: Path,
+    folders: Mapping[str, Path | None],
+    changes: Sequence[str],
+    validation: Validation | None = None,
+) -> None:
     """Train a student, print progress and the path of the result."""
     config = student_settings(source, folders, changes)
     with stops_reported(out), training_progress("student") as report_progress:
-        path = train_student(config, out, report_progress)
+        path = train_student(config, out, report_progress, validation)
     ConsoleProgress().written(path)
+
+
+def validation_of(
+    what: str | None, root: Path | None, every: int, most: int | None
+) -> DataSetValidation | None:
+    """Open the images to validate on; None without --val.
+
+    Raises:
+        InputError: see `open_validation`.
+    """
+    if what is None:
+        if root is not None:
+            raise InputError("--val-data needs --val. Give --val DATASET/SPLIT too.")
+        return None
+    return open_validation(what, root, every, most)
 
 
 def student_settings(

@@ -253,7 +253,8 @@ class WeakClip(nn.Module):
             return self._encode()
         state = self._text_state()
         if self._cached_texts is None or self._cached_texts[0] != state:
-            with torch.no_grad():
+            # Not an inference tensor, even if the caller is in inference mode: training may use it next.
+            with torch.inference_mode(False), torch.no_grad():
                 self._cached_texts = (state, self._encode())
         return self._cached_texts[1]
 

@@ -34,6 +34,7 @@ from tagmask.weak.students.student import Student
 from tagmask.weak.students.student_file import load_student
 from tagmask.weak.summary import run_page
 from tagmask.weak.training_folder import open_training
+from tagmask.weak.validation import Validation
 
 __all__ = ["Progress", "RunFolders", "RunOptions", "RunResult", "Silent", "run_all", "write_all_masks"]
 
@@ -128,6 +129,8 @@ class RunOptions:
     student: TrainConfig
     """With the data folders set."""
     pseudo: PseudoSettings
+    validation: Validation | None = None
+    """Images on which WeakCLIP and the student are validated during training."""
     device: str = "auto"
     """For pseudo-masks and report, as `tagmask.load` takes it."""
     precision: str = "auto"
@@ -191,7 +194,7 @@ def run_all(options: RunOptions, clip: Callable[[], Clip], progress: Progress | 
         failed = write_all_masks(images, source, folders.seeds, progress)
     del source  # frees its CLIP
     with step(2), progress.training("WeakCLIP") as watch:
-        progress.written(train_weakclip(options.weakclip, folders.weakclip, watch))
+        progress.written(train_weakclip(options.weakclip, folders.weakclip, watch, options.validation))
     with step(3):
         pseudo = pseudo_source(
             folders.weakclip, options.pseudo, device=options.device, precision=options.precision, tags=tags
@@ -199,7 +202,7 @@ def run_all(options: RunOptions, clip: Callable[[], Clip], progress: Progress | 
         write_all_masks(images, pseudo, folders.pseudo, progress)
         del pseudo
     with step(4), progress.training("student") as watch:
-        student = train_student(options.student, folders.student, watch)
+        student = train_student(options.student, folders.student, watch, options.validation)
         progress.written(student)
     with step(5):
         if not missing:
@@ -242,6 +245,8 @@ def _checked(options: RunOptions, clip: Callable[[], Clip]) -> tuple[list[FoundI
         words_for(config, source.words, options.out / folder)
     check_weakclip(options.weakclip, options.weakclip.model.words or source.words, load_once().geometry)
     check_student(options.student, options.student.model.words or source.words)
+    if options.validation is not None:
+        options.validation.check(source.words)
     return images, source
 
 

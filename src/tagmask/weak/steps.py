@@ -30,7 +30,7 @@ from tagmask.weak.feature_cache import FeatureCache
 from tagmask.weak.loop import MODEL_FILE, Report, fit
 from tagmask.weak.mask_folder import Mask, MaskSource, words_of
 from tagmask.weak.model import WeakClip
-from tagmask.weak.multiscale import TTAConfig
+from tagmask.weak.multiscale import views_of
 from tagmask.weak.prechecks import (
     check_student,
     check_weakclip,
@@ -46,6 +46,7 @@ from tagmask.weak.students.student_file import StudentCard, TrainedStudent
 from tagmask.weak.tasks import StudentTask, WeakClipTask
 from tagmask.weak.training_folder import read_metadata
 from tagmask.weak.training_state import frozen_hash
+from tagmask.weak.validation import Validation
 
 __all__ = [
     "PseudoSettings",
@@ -61,13 +62,16 @@ Watch = Callable[[Report], None]
 _GB = 10**9
 
 
-def train_weakclip(config: TrainConfig, folder: Path, watch: Watch | None = None) -> Path:
+def train_weakclip(
+    config: TrainConfig, folder: Path, watch: Watch | None = None, validation: Validation | None = None
+) -> Path:
     """Train a WeakCLIP on seeds, or resume its training.
 
     Args:
         config: with `model.kind` "weakclip", images, seeds and CLIP's weights.
         folder: run folder; see `loop.fit`.
         watch: called with progress reports.
+        validation: images to validate on during training.
 
     Returns:
         The model's file.
@@ -81,13 +85,24 @@ def train_weakclip(config: TrainConfig, folder: Path, watch: Watch | None = None
     config, pairs = _resolve_data(config)
     clip = load(config.model.weights, device=_device(config), precision="float32")
     check_weakclip(config, config.model.words, clip.geometry)
+    if validation is not None:
+        validation.check(config.model.words)
     _check_masks(config, pairs)
     model, config = _new_weakclip(config, clip)
     task = WeakClipTask(model, config, _cache(config, model, folder))
     samples = SeedSamples(pairs, len(config.model.words), config.augment, config.run.seed)
     sizes = {name: getattr(config.augment, name) for name in ("crop", "base_short", "base_long")}
     metadata = {"words": list(config.model.words), "weights": config.model.weights, **sizes}
-    return fit(task, samples, config, folder, inputs=_inputs(config, pairs), metadata=metadata, watch=watch)
+    return fit(
+        task,
+        samples,
+        config,
+        folder,
+        inputs=_inputs(config, pairs),
+        metadata=metadata,
+        watch=watch,
+        validation=validation,
+    )
 
 
 def describe_weakclip(config: TrainConfig) -> TrainingCost:
@@ -118,13 +133,16 @@ def _new_weakclip(config: TrainConfig, clip: Clip) -> tuple[WeakClip, TrainConfi
     return model, replace(config, augment=replace(config.augment, mean=model.mean, std=model.std))
 
 
-def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None) -> Path:
+def train_student(
+    config: TrainConfig, folder: Path, watch: Watch | None = None, validation: Validation | None = None
+) -> Path:
     """Train a student on masks, or resume its training.
 
     Args:
         config: with a student's name as `model.kind`, images and masks.
         folder: run folder; see `loop.fit`.
         watch: called with progress reports.
+        validation: images to validate on during training.
 
     Returns:
         The student's file.
@@ -136,6 +154,8 @@ def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None)
     config, pairs = _resolve_data(config)
     words = config.model.words
     check_student(config, words)
+    if validation is not None:
+        validation.check(words)
     _check_masks(config, pairs)
     net = new_student(config, len(words))
     settings: Mapping[str, int | float] = {}
@@ -152,7 +172,16 @@ def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None)
     task = StudentTask(TrainedStudent(card, net), config)
     samples = SeedSamples(pairs, len(words), config.augment, config.run.seed)
     metadata = {"words": list(words)}
-    return fit(task, samples, config, folder, inputs=_inputs(config, pairs), metadata=metadata, watch=watch)
+    return fit(
+        task,
+        samples,
+        config,
+        folder,
+        inputs=_inputs(config, pairs),
+        metadata=metadata,
+        watch=watch,
+        validation=validation,
+    )
 
 
 def _times(triple: tuple[float, float, float], factor: float) -> tuple[float, float, float]:
@@ -217,14 +246,7 @@ def pseudo_source(
     metadata = read_metadata(run, "weakclip")
     model = trained_weakclip(run, device=device, precision=precision)
     crop, short, long = (int(str(metadata[name])) for name in ("crop", "base_short", "base_long"))
-    views = TTAConfig(
-        scales=settings.scales,
-        flip=settings.flip,
-        window=crop,
-        stride=max(crop * 2 // 3, 1),
-        short=short or None,
-        long=long,
-    )
+    views = views_of(crop, short, long, settings.scales, flip=settings.flip)
     field = None if settings.crf is None else CRF_SETTINGS[settings.crf]
 
     def make(image: FoundImage) -> Mask:
