@@ -45,6 +45,8 @@ class RunReport:
     comparisons: Sequence[Comparison]
     about: Mapping[str, Any]
     """What the results depend on (`benchmark_run.benchmark_identity`), and a note if there is one."""
+    labelled: bool = True
+    """Whether the data set's labels are published; else there is no score."""
 
 
 def compare_with_published(summary: Summary, cells: Sequence[Cell]) -> list[Comparison]:

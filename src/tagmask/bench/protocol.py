@@ -6,12 +6,13 @@ from types import MappingProxyType
 
 from tagmask.bench.groups import GROUPS
 from tagmask.bench.metrics import Average
+from tagmask.bench.trained import TRAINED, TrainedRecipe, trained_recipe
 from tagmask.checks import check_choice
 from tagmask.errors import InputError
-from tagmask.resolve import mask_recipe, recipe, tag_recipe
+from tagmask.resolve import mask_recipe, recipe, recipes, tag_recipe
 from tagmask.settings.recipes import Recipe, TagRecipe
 
-__all__ = ["MASK_METRICS", "METRICS", "TAG_METRICS", "Protocol", "Scoring", "made_recipe"]
+__all__ = ["MASK_METRICS", "METRICS", "TAG_METRICS", "Protocol", "Scoring", "made_recipe", "recipe_names"]
 
 MASK_METRICS = ("miou",)
 TAG_METRICS = ("map", "precision", "recall", "f1")
@@ -44,7 +45,7 @@ class Scoring:
 class Protocol(Scoring):
     """A recipe, and how its results are scored."""
 
-    recipe: Recipe
+    recipe: Recipe | TrainedRecipe
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,7 +66,12 @@ class Protocol(Scoring):
         return self.recipe.needs_tags
 
 
-def made_recipe(name: str, settings: Mapping[str, object], as_: str | None = None) -> Recipe:
+def recipe_names() -> tuple[str, ...]:
+    """Names of all recipes that can be measured: those of CLIP's methods, and those of trained networks."""
+    return (*recipes(), *TRAINED)
+
+
+def made_recipe(name: str, settings: Mapping[str, object], as_: str | None = None) -> Recipe | TrainedRecipe:
     """Build a recipe by name with overridden settings.
 
     Args:
@@ -80,6 +86,8 @@ def made_recipe(name: str, settings: Mapping[str, object], as_: str | None = Non
         >>> made_recipe("tagclip/voc2012", {"cwr": False}).variant.cwr
         False
     """
+    if name in TRAINED:
+        return trained_recipe(name, settings)
     base = recipe(name)
     if isinstance(base, TagRecipe):
         return tag_recipe(base, as_=as_, overrides=settings)

@@ -1,5 +1,6 @@
 """The commands of `tagmask bench`: they parse options, call the library and set exit codes."""
 
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -62,6 +63,16 @@ CompetitionOption = Annotated[
 Out = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder; each run gets a subfolder.")
 ]
+Models = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--model",
+        metavar="DIR|FILE",
+        help="Trained network that weakclip/... and student/... recipes score: the folder of its "
+        "training, or a model file.",
+        show_default=False,
+    ),
+]
 Limit = Annotated[int | None, typer.Option(help="Use only the first N images.", metavar="N", min=1)]
 Workers = Annotated[
     int, typer.Option(help="Images processed at once. Does not change results.", metavar="N", min=1)
@@ -75,6 +86,7 @@ def run(
         str, typer.Argument(help="A recipe from `bench list`, such as sclip/voc21.", metavar="RECIPE")
     ],
     data: Data,
+    model: Models = None,
     weights: Weights = None,
     activation: ActivationOption = None,
     settings: Annotated[
@@ -96,6 +108,8 @@ def run(
     limit: Limit = None,
     workers: Workers = 1,
     resume: Resume = False,
+    submission: SubmissionOption = None,
+    competition: CompetitionOption = "comp6",
     out: Out = Path("results"),
     device: Device = "auto",
     precision: PrecisionOption = Precision.float32,
@@ -107,12 +121,23 @@ def run(
     cover the whole data set are marked as partial.
     """
     with report_errors():
+        from tagmask.bench.trained import read_model_file
         from tagmask.cli.bench_runs import Bench, Request, roots_of, run_one
 
         request = Request.of(recipe, settings, refine, as_ and as_.value, dataset, split)
-        roots = roots_of(data)
-        clip = load_weights(weights, activation, device, precision)
-        bench = Bench(clip=clip, roots=roots, out=out, limit=limit, workers=workers, resume=resume)
+        bench = Bench(
+            clip=cache(lambda: load_weights(weights, activation, device, precision)),
+            models=[read_model_file(path) for path in model or ()],
+            device=device,
+            precision=precision.value,
+            roots=roots_of(data),
+            out=out,
+            limit=limit,
+            workers=workers,
+            resume=resume,
+            submission=submission,
+            competition=competition,
+        )
         failed = run_one(bench, request)
     raise typer.Exit(1 if failed else 0)
 
@@ -172,6 +197,7 @@ def table(
         str, typer.Argument(help="A table from `bench list`, such as tagclip-4.", metavar="NAME")
     ],
     data: Data,
+    model: Models = None,
     weights: Weights = None,
     activation: ActivationOption = None,
     limit: Limit = None,
@@ -184,11 +210,21 @@ def table(
     """Run all runnable rows of a table and compare them with the paper's."""
     with report_errors():
         from tagmask.bench.catalogue import table as table_by_name
+        from tagmask.bench.trained import read_model_file
         from tagmask.cli.bench_runs import Bench, roots_of, run_table
 
-        rows, roots = table_by_name(name), roots_of(data)
-        clip = load_weights(weights, activation, device, precision)
-        bench = Bench(clip=clip, roots=roots, out=out, limit=limit, workers=workers, resume=resume)
+        rows = table_by_name(name)
+        bench = Bench(
+            clip=cache(lambda: load_weights(weights, activation, device, precision)),
+            models=[read_model_file(path) for path in model or ()],
+            device=device,
+            precision=precision.value,
+            roots=roots_of(data),
+            out=out,
+            limit=limit,
+            workers=workers,
+            resume=resume,
+        )
         failed = run_table(bench, rows)
     raise typer.Exit(1 if failed else 0)
 

@@ -8,18 +8,19 @@ from typing import cast
 import typer
 
 from tagmask import __version__
-from tagmask.bench.folder_scores import MaskFiles, find_masks, score_masks, submitted
+from tagmask.bench.folder_scores import MaskFiles, find_masks, score_masks
 from tagmask.bench.metrics import Average
 from tagmask.bench.pages import RunReport, headline, write_pages
 from tagmask.bench.protocol import METRICS, Scoring
 from tagmask.bench.submission import Submission
 from tagmask.cli.bench_runs import roots_of
-from tagmask.cli.console import message, print_path, show, with_progress
+from tagmask.cli.bench_submission import write_submission
+from tagmask.cli.console import message, show, with_progress
 from tagmask.data.catalogue import entry, open_dataset, split_of
 from tagmask.data.sample import Dataset
 from tagmask.errors import InputError
 
-__all__ = ["MaskRequest", "score_mask_folder", "write_submission"]
+__all__ = ["MaskRequest", "score_mask_folder"]
 
 _SHOWN = 5
 """Missing or surplus masks that a message names."""
@@ -96,18 +97,6 @@ def _scored(request: MaskRequest, split: str, scoring: Scoring, dataset: Dataset
         write_pages(request.out, report)
         message(f"written to {request.out}")
     return bool(summary.partial)
-
-
-def write_submission(submission: Submission, found: MaskFiles, dataset: Dataset) -> None:
-    """Write the archive and print its path.
-
-    Raises:
-        InputError: a mask is missing or refused.
-        OutputError: the file cannot be written.
-    """
-    count = submission.write(submitted(found, dataset))
-    message(f"{count} masks in {submission.folder}, to be sent to PASCAL VOC's evaluation server")
-    print_path(submission.file)
 
 
 def _name_some(what: str, names: Sequence[str]) -> None:

@@ -208,7 +208,12 @@ def pseudo(
     paths: Paths,
     out: Out,
     model: Annotated[
-        Path, typer.Option(metavar="DIR", help="Output folder of a finished `tagmask train weakclip`.")
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Output folder of a finished `tagmask train weakclip`, or a model in it: "
+            "DIR/best.safetensors.",
+        ),
     ],
     scales: Scales = _SCALES,
     flip: Flip = True,

@@ -29,6 +29,7 @@ from tagmask.weak.seeds import SeedOptions, seed_recipe, seed_source
 from tagmask.weak.steps import (
     PseudoSettings,
     describe_weakclip,
+    model_location,
     pseudo_source,
     train_student,
     train_weakclip,
@@ -146,7 +147,7 @@ def make_pseudo(
     precision: str,
 ) -> int:
     """Write pseudo-masks, print progress, and return the number of images that failed."""
-    words = read_metadata(model, "weakclip").get("words")
+    words = read_metadata(model_location(model)[0], "weakclip").get("words")
     classes = len(words) - 1 if isinstance(words, list) else 0
     tags = None if tags_file is None else read_tags(tags_file, classes)
     if tags is not None:

@@ -15,7 +15,7 @@ with all weights, under these names:
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Final
@@ -107,7 +107,7 @@ def load(path: str | os.PathLike[str], clip: Clip) -> WeakClip:
 
 def load_published(
     path: str | os.PathLike[str],
-    words: Sequence[str],
+    words: Sequence[str] | Callable[[int], Sequence[str]],
     settings: WeakSettings | None = None,
     *,
     activation: str = "quickgelu",
@@ -117,7 +117,8 @@ def load_published(
     Args:
         path: a torch.save file with the tensors at the top level or under "state_dict"; only tensors are
             read, no code runs.
-        words: class names in the order of training, one for each channel of the last convolution.
+        words: class names in the order of training, one for each channel of the last convolution; or a
+            function that gives them for the number of channels.
         settings: as trained; the sizes of co-attention, FPN, head, contexts and position table are always
             read from the tensors.
         activation: of CLIP's MLPs.
@@ -130,6 +131,8 @@ def load_published(
     archive = read_weights(Path(path))
     named = _without_counters(archive.tensors)
     geometry, fitted = _read_sizes(str(path), named, settings or WeakSettings())
+    if callable(words):
+        words = words(len(named["decode_head.conv_seg.weight"]))
     names = split_names(list(words)).classes
     _check_classes(str(path), named, len(names))
     ids = name_ids(names)

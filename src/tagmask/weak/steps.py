@@ -30,7 +30,7 @@ from tagmask.weak.feature_cache import FeatureCache
 from tagmask.weak.loop import MODEL_FILE, Report, fit
 from tagmask.weak.mask_folder import Mask, MaskSource, words_of
 from tagmask.weak.model import WeakClip
-from tagmask.weak.multiscale import views_of
+from tagmask.weak.multiscale import TTAConfig, views_of
 from tagmask.weak.prechecks import (
     check_student,
     check_weakclip,
@@ -51,9 +51,11 @@ from tagmask.weak.validation import Validation
 __all__ = [
     "PseudoSettings",
     "describe_weakclip",
+    "model_location",
     "pseudo_source",
     "train_student",
     "train_weakclip",
+    "trained_views",
     "trained_weakclip",
 ]
 
@@ -208,20 +210,49 @@ class PseudoSettings:
             check_choice("crf", self.crf, tuple(CRF_SETTINGS))
 
 
-def trained_weakclip(run: Path, *, device: str = "auto", precision: str = "float32") -> WeakClip:
+def model_location(path: Path) -> tuple[Path, Path]:
+    """Folder of a training and its model's file, from the folder or from one of its model files.
+
+    Example:
+        >>> [str(part) for part in model_location(Path("weak/best.safetensors"))]
+        ['weak', 'weak/best.safetensors']
+    """
+    if path.suffix and not path.is_dir():
+        return (path.parent.parent if path.parent.name == "models" else path.parent), path
+    return path, path / MODEL_FILE
+
+
+def trained_weakclip(model: Path, *, device: str = "auto", precision: str = "float32") -> WeakClip:
     """Load the model of a finished run, in evaluation mode.
+
+    Args:
+        model: the run's folder, or a model file in it, such as `best.safetensors`.
+        device: as `tagmask.load` takes it.
+        precision: likewise.
 
     Raises:
         InputError: the folder has no finished WeakCLIP run.
         WeightsError: its file, or CLIP's, cannot be used.
     """
+    run, file = model_location(model)
     metadata = read_metadata(run, "weakclip")
     clip: Clip = load(str(metadata["weights"]), device=device, precision=precision)
-    return model_file.load(run / MODEL_FILE, clip)
+    return model_file.load(file, clip)
+
+
+def trained_views(run: Path, scales: tuple[float, ...], *, flip: bool) -> TTAConfig:
+    """Views for the model of a finished run: windows of the size of its crops.
+
+    Raises:
+        InputError: the folder has no finished WeakCLIP run.
+    """
+    metadata = read_metadata(run, "weakclip")
+    crop, short, long = (int(str(metadata[name])) for name in ("crop", "base_short", "base_long"))
+    return views_of(crop, short, long, scales, flip=flip)
 
 
 def pseudo_source(
-    run: Path,
+    trained: Path,
     settings: PseudoSettings,
     *,
     device: str = "auto",
@@ -231,7 +262,7 @@ def pseudo_source(
     """Pseudo-masks from a trained WeakCLIP: sliding windows of its crop size, several scales, then a CRF.
 
     Args:
-        run: folder of the finished run.
+        trained: folder of the finished run, or a model file in it, such as `best.safetensors`.
         settings: scales, flip and CRF.
         device: as `tagmask.load` takes it.
         precision: likewise, including "auto".
@@ -243,10 +274,9 @@ def pseudo_source(
         WeightsError: its file, or CLIP's, cannot be used.
     """
     precision = choose_precision(precision, choose_device(device))
-    metadata = read_metadata(run, "weakclip")
-    model = trained_weakclip(run, device=device, precision=precision)
-    crop, short, long = (int(str(metadata[name])) for name in ("crop", "base_short", "base_long"))
-    views = views_of(crop, short, long, settings.scales, flip=settings.flip)
+    run, file = model_location(trained)
+    model = trained_weakclip(file, device=device, precision=precision)
+    views = trained_views(run, settings.scales, flip=settings.flip)
     field = None if settings.crf is None else CRF_SETTINGS[settings.crf]
 
     def make(image: FoundImage) -> Mask:
@@ -255,7 +285,7 @@ def pseudo_source(
         return mask
 
     fingerprint_fields = {
-        "model": file_hash(run / MODEL_FILE),
+        "model": file_hash(file),
         "precision": precision,
         "tags": None if tags is None else fingerprint(tags),
         **asdict(settings),
