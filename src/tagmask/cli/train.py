@@ -17,6 +17,10 @@ from tagmask.cli.options import (
     PrecisionOption,
     RecipeName,
     Refine,
+    Val,
+    ValData,
+    ValEvery,
+    ValImages,
     Weights,
     Words,
 )
@@ -39,6 +43,15 @@ class SeedMaker(StrEnum):
 Out = Annotated[
     Path,
     typer.Option("--out", "-o", metavar="DIR", help="Output folder. An interrupted run resumes from it."),
+]
+OutOrNone = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="DIR",
+        help="Output folder. An interrupted run resumes from it. Not needed with --describe.",
+    ),
 ]
 Folder = Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of images.", show_default=False)]
 Changes = Annotated[
@@ -158,7 +171,7 @@ def seeds(
 
 @train_app.command()
 def weakclip(
-    out: Out,
+    out: OutOrNone = None,
     config: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="Settings: weakclip/voc, weakclip/coco, or a TOML file.")
     ] = "weakclip/voc",
@@ -168,16 +181,44 @@ def weakclip(
         typer.Option("--seeds", metavar="DIR", help="Folder of seeds; short for --set data.seeds=DIR."),
     ] = None,
     weights: Weights = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Start from a WeakCLIP checkpoint in the authors' layout, with its CLIP weights.",
+        ),
+    ] = None,
+    val: Val = None,
+    val_data: ValData = None,
+    val_every: ValEvery = 500,
+    val_images: ValImages = None,
     changes: Changes = None,
+    describe: Annotated[
+        bool,
+        typer.Option(
+            "--describe",
+            help="Only print what training costs: parameters, GFLOPs, time, memory. Writes nothing.",
+        ),
+    ] = False,
 ) -> None:
     """Train WeakCLIP on seeds.
 
     Start it with torchrun to use several GPUs. An interrupted run resumes.
     """
     with report_errors():
-        from tagmask.cli.train_steps import run_weakclip
+        from tagmask.cli.train_steps import print_cost, run_weakclip, validation_of
 
-        run_weakclip(config, out, {"images": images, "seeds": seeds}, weights, changes or [])
+        folders = {"images": images, "seeds": seeds}
+        settings = [*_starting(init_from), *(changes or [])]
+        if describe:
+            print_cost(config, folders, weights, settings)
+        else:
+            validation = validation_of(val, val_data, val_every, val_images)
+            run_weakclip(config, out, folders, weights, settings, validation)
+
+
+def _starting(init_from: Path | None) -> list[str]:
+    return [] if init_from is None else [f"model.init_from={init_from}"]
 
 
 @train_app.command()
@@ -185,7 +226,12 @@ def pseudo(
     paths: Paths,
     out: Out,
     model: Annotated[
-        Path, typer.Option(metavar="DIR", help="Output folder of a finished `tagmask train weakclip`.")
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Output folder of a finished `tagmask train weakclip`, or a model in it: "
+            "DIR/best.safetensors.",
+        ),
     ],
     scales: Scales = _SCALES,
     flip: Flip = True,
@@ -226,6 +272,10 @@ def student(
         Path | None,
         typer.Option("--masks", metavar="DIR", help="Folder of masks; short for --set data.seeds=DIR."),
     ] = None,
+    val: Val = None,
+    val_data: ValData = None,
+    val_every: ValEvery = 500,
+    val_images: ValImages = None,
     changes: Changes = None,
 ) -> None:
     """Train a student: a segmenter that needs neither CLIP nor words.
@@ -233,9 +283,10 @@ def student(
     An interrupted run resumes.
     """
     with report_errors():
-        from tagmask.cli.train_steps import run_student
+        from tagmask.cli.train_steps import run_student, validation_of
 
-        run_student(config, out, {"images": images, "seeds": masks}, changes or [])
+        validation = validation_of(val, val_data, val_every, val_images)
+        run_student(config, out, {"images": images, "seeds": masks}, changes or [], validation)
 
 
 @train_app.command("all")
@@ -297,6 +348,10 @@ def everything(
             "--set-student", metavar="KEY=VALUE", help="Override a setting of the student; may be repeated."
         ),
     ] = None,
+    val: Val = None,
+    val_data: ValData = None,
+    val_every: ValEvery = 500,
+    val_images: ValImages = None,
     scales: Scales = _SCALES,
     flip: Flip = True,
     crf: Crf = "weakclip/voc",
@@ -310,7 +365,7 @@ def everything(
     """
     with report_errors():
         from tagmask.cli.train_all import MctFormerChoice, train_all
-        from tagmask.cli.train_steps import MCTFORMER, pseudo_settings, seed_options
+        from tagmask.cli.train_steps import MCTFORMER, pseudo_settings, seed_options, validation_of
 
         words, by_mctformer = require_words(read_words(word), None), seeds is SeedMaker.mctformer
         failed = train_all(
@@ -335,6 +390,7 @@ def everything(
             student=student_config,
             changes=changes or [],
             student_changes=student_changes or [],
+            validation=validation_of(val, val_data, val_every, val_images),
             device=device,
             precision=precision,
         )

@@ -14,6 +14,7 @@ from tagmask.weak.config_files import with_settings
 from tagmask.weak.run_all import RunFolders, RunOptions, run_all
 from tagmask.weak.seeds import SeedOptions
 from tagmask.weak.steps import PseudoSettings
+from tagmask.weak.validation import Validation
 
 __all__ = ["MctFormerChoice", "train_all"]
 
@@ -41,6 +42,7 @@ def train_all(
     student: str | None,
     changes: Sequence[str],
     student_changes: Sequence[str],
+    validation: Validation | None,
     device: str,
     precision: Precision,
 ) -> int:
@@ -79,6 +81,7 @@ def train_all(
         student=student_config,
         pseudo=pseudo,
         mctformer=mctformer_config,
+        validation=validation,
         device=device,
         precision=precision.value,
     )

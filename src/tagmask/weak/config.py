@@ -47,6 +47,9 @@ class ModelSettings:
     weights: str = ""
     """CLIP weights as `tagmask.load` takes them, or the file that a student, an MCTformer or an affinity
     network starts from. Empty: none."""
+    init_from: str = ""
+    """A WeakCLIP checkpoint in the authors' layout to start from: it replaces all weights, CLIP's included.
+    Empty: none."""
     words: tuple[str, ...] = ()
     """Class names by index, background first (an MCTformer or an affinity network has none); empty: those of
     the seeds folder."""
@@ -68,6 +71,10 @@ class ModelSettings:
         check_choice("model.as_", self.as_, ("published", "corrected"))
         check_choice("model.decoder", self.decoder, DECODERS)
         check_number("model.contexts", self.contexts, 0, MOST_CONTEXTS, whole=True)
+        if self.init_from and self.kind != "weakclip":
+            raise InputError(
+                f"model.init_from is for WeakCLIP, not for the student {self.kind!r}. Give model.weights."
+            )
         if len(set(self.words)) < len(self.words):
             raise InputError(
                 f"model.words names a class twice: {', '.join(self.words)}. Give each name once."
@@ -306,6 +313,7 @@ class TrainConfig:
 
 _NOT_IN_FINGERPRINT = frozenset(
     {
+        "model.init_from",  # its content counts, not its path
         "data.workers",
         "data.check",
         "run.device",

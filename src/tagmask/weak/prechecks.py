@@ -52,6 +52,9 @@ def check_weakclip(config: TrainConfig, words: Sequence[str], geometry: Geometry
     """
     check_choice("model.kind", config.model.kind, ("weakclip",))
     check_run(config)
+    start = config.model.init_from
+    if start and not Path(start).expanduser().is_file():
+        raise InputError(f"There is no file {start}. Give a WeakCLIP checkpoint in the authors' layout.")
     names = split_names(list(words)).classes
     ids = name_ids(names)
     with torch.device("meta"):

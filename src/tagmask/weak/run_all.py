@@ -37,6 +37,7 @@ from tagmask.weak.students.student import Student
 from tagmask.weak.students.student_file import load_student
 from tagmask.weak.summary import run_page
 from tagmask.weak.training_folder import open_training
+from tagmask.weak.validation import Validation
 
 __all__ = ["Progress", "RunFolders", "RunOptions", "RunResult", "Silent", "run_all", "write_all_masks"]
 
@@ -139,6 +140,8 @@ class RunOptions:
     pseudo: PseudoSettings
     mctformer: TrainConfig | None = None
     """Of the MCTformer that makes the seeds, with images, tags and words set; None: others make them."""
+    validation: Validation | None = None
+    """Images on which WeakCLIP and the student are validated during training."""
     device: str = "auto"
     """For pseudo-masks and report, as `tagmask.load` takes it."""
     precision: str = "auto"
@@ -206,7 +209,7 @@ def run_all(options: RunOptions, clip: Callable[[], Clip], progress: Progress | 
         failed = write_all_masks(images, source, folders.seeds, progress)
     del source  # frees its CLIP or its MCTformer
     with step("WeakCLIP"), progress.training("WeakCLIP") as watch:
-        progress.written(train_weakclip(options.weakclip, folders.weakclip, watch))
+        progress.written(train_weakclip(options.weakclip, folders.weakclip, watch, options.validation))
     with step("pseudo-masks"):
         pseudo = pseudo_source(
             folders.weakclip, options.pseudo, device=options.device, precision=options.precision, tags=tags
@@ -214,7 +217,7 @@ def run_all(options: RunOptions, clip: Callable[[], Clip], progress: Progress | 
         write_all_masks(images, pseudo, folders.pseudo, progress)
         del pseudo
     with step("student"), progress.training("student") as watch:
-        student = train_student(options.student, folders.student, watch)
+        student = train_student(options.student, folders.student, watch, options.validation)
         progress.written(student)
     with step("export"):
         if not missing:
@@ -270,6 +273,8 @@ def _checked(
         words_for(config, words, options.out / folder)
     check_weakclip(options.weakclip, options.weakclip.model.words or words, load_once().geometry)
     check_student(options.student, options.student.model.words or words)
+    if options.validation is not None:
+        options.validation.check(words)
     return images, words, source
 
 
