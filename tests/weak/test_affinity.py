@@ -112,6 +112,27 @@ def test_samples_are_crops_with_labels_of_their_cells(
     assert small.labels.shape == (2, 2)
 
 
+def test_labels_are_those_of_the_scores_and_flip_with_the_image(
+    config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    image, maps = image_and_maps((96, 96))
+    image[64:88, 8:40], maps[1][64:88, 8:40] = (30, 30, 200), 0.3  # a class only to the weak background
+    PILImage.fromarray(image).save(tmp_path / "c.png")
+    write_maps(tmp_path / "c.npz", maps)
+    low, high = (torch.from_numpy(crf_scores(image, maps, power).astype(np.float16)) for power in (1, 12))
+    wanted = psa.affinity_labels(low, high).numpy()
+    assert set(np.unique(wanted).tolist()) == {0, 1, 255}
+    pair = Pair("c", tmp_path / "c.png", tmp_path / "c.npz")
+    plain, flipped = (
+        AffinitySamples([pair], config(f"flip={flip}"), tmp_path / "scores").sample(0, 0).crop
+        for flip in (0, 1)
+    )
+    np.testing.assert_array_equal(plain.labels, wanted)
+    np.testing.assert_array_equal(flipped.labels, wanted[:, ::-1])
+    assert plain.pixels[0, 32, 28] > plain.pixels[0, 32, 68] + 0.5
+    assert flipped.pixels[0, 32, 67] > flipped.pixels[0, 32, 27] + 0.5
+
+
 def test_the_crf_runs_once_per_image(
     config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
