@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test speed memory kill long-run miniature tables clean
+.PHONY: demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test speed memory kill long-run miniature ablation tables clean
 
 demo: .venv/installed
 	$(BIN)/tagmask demo
@@ -69,6 +69,10 @@ miniature: .venv/installed  # retrain the bundled model: 130 CPU minutes; resume
 	mkdir -p build/miniature
 	OMP_WAIT_POLICY=passive nice $(BIN)/python -m tagmask.miniature.training.pretrain \
 		build/miniature src/tagmask/miniature/miniature.safetensors
+
+ablation: .venv/installed-test  # WeakCLIP's ablations in the miniature world: hours; resumes; table in build/ablation
+	mkdir -p build/ablation
+	OMP_WAIT_POLICY=passive nice $(BIN)/python -m benchmarks.weak_ablation build/ablation
 
 tables: .venv/installed  # the tables of docs/miniature.md
 	$(BIN)/tagmask bench miniature
