@@ -271,7 +271,9 @@ class RunSettings:
     picture_every: int = 500
     """Steps between sample pictures; 0: none."""
     cache_gb: float = 0.0
-    """Maximum disk space, in GB, of cached features of a frozen CLIP in the run folder; 0: no cache."""
+    """Maximum disk space, in GB, of cached features of a frozen CLIP; 0: no cache."""
+    cache_dir: str = ""
+    """Folder of the cached features, which several runs may share; empty: in the run folder."""
     tensorboard: bool = False
     """Also write TensorBoard logs; needs the `tensorboard` package."""
 
@@ -322,6 +324,7 @@ _NOT_IN_FINGERPRINT = frozenset(
         "run.keep_every",
         "run.picture_every",
         "run.cache_gb",
+        "run.cache_dir",
         "run.tensorboard",
     }
 )

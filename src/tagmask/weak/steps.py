@@ -351,9 +351,14 @@ def run_device(config: TrainConfig) -> str:
 
 
 def _cache(config: TrainConfig, model: WeakClip, folder: Path) -> FeatureCache | None:
-    """Feature cache, if CLIP is frozen and crops repeat; all processes share the size limit."""
+    """Feature cache, if CLIP is frozen and crops repeat; all processes share the size limit.
+
+    Its key is what the features depend on, so that models with other heads can share it.
+    """
     if not config.run.cache_gb or not config.augment.views or config.model.freeze != "paper":
         return None
     limit = int(config.run.cache_gb * _GB) // ranks_here().world
     model.parameter_groups(config.model.freeze)  # sets which parameters are frozen, for the hash
-    return FeatureCache(folder / "features", frozen_hash(model), limit)
+    network = f"{frozen_hash(model.vision)} {model.taps} {model.settings.class_embedding_twice}"
+    shared = config.run.cache_dir
+    return FeatureCache(_absolute(shared) if shared else folder / "features", network, limit)
