@@ -6,11 +6,11 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 BIN := .venv/bin
-FLOORS := tests/test_images.py tests/test_masks.py tests/test_api.py tests/data tests/clip tests/dense tests/papers \
+FLOORS := tests/images tests/test_masks.py tests/test_api.py tests/data tests/clip tests/dense tests/papers \
 	tests/variants tests/cli
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test speed memory kill long-run fuzz floors miniature tables clean
+.PHONY: demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test speed memory kill long-run fuzz floors miniature ablation tables clean
 
 demo: .venv/installed
 	$(BIN)/tagmask demo
@@ -79,6 +79,10 @@ miniature: .venv/installed  # retrain the bundled model: 215 CPU minutes; resume
 	mkdir -p build/miniature
 	OMP_WAIT_POLICY=passive nice $(BIN)/python -m tagmask.miniature.training.pretrain \
 		build/miniature src/tagmask/miniature/miniature.safetensors
+
+ablation: .venv/installed-test  # WeakCLIP's ablations in the miniature world: hours; resumes; table in build/ablation
+	mkdir -p build/ablation
+	OMP_WAIT_POLICY=passive nice $(BIN)/python -m benchmarks.weak_ablation build/ablation
 
 tables: .venv/installed  # the tables of docs/miniature.md
 	$(BIN)/tagmask bench miniature

@@ -1,12 +1,10 @@
 """From image tags to a student model in the miniature world: mIoU of seeds, pseudo-masks and student.
 
     python -m benchmarks.weak FOLDER [--images N] [--test N] [--steps N] [--student-steps N]
-        [--ablation N]
 
 Ground-truth masks are used only for scoring. The training images are scenes that the bundled CLIP was not
 trained on; the student is scored on scenes that no model here was trained on. Every step resumes where it
-stopped. With --ablation, WeakCLIP is trained again with some of its parts or losses, for N steps on half of
-the images, and predicts masks at one scale without flip or CRF.
+stopped. `benchmarks.weak_ablation` trains WeakCLIP without some of its parts or losses.
 """
 
 import argparse
@@ -37,16 +35,6 @@ FIRST = 2000
 
 Tags = dict[str, tuple[int, ...]]
 
-ABLATION = {
-    "seed loss": ("loss.crf=0", "loss.contrast=0"),
-    "seed + CRF": ("loss.contrast=0",),
-    "seed + CRF + contrast": (),
-    "co-attention alone, no prompts": ("model.contexts=0", 'model.decoder="none"'),
-    "+ learnable prompts": ('model.decoder="none"',),
-    "+ pyramid, plain decoder": ('model.decoder="plain"',),
-}
-"""Settings of each row. The last rows add parts; the third row is the full model."""
-
 
 def write_images(folder: Path, count: int) -> list[FoundImage]:
     """Write images of unseen scenes, unless they exist."""
@@ -67,19 +55,24 @@ def write_all_masks(images: Sequence[FoundImage], source: MaskSource, folder: Pa
             raise SystemExit(f"{outcome.task.found.path}: {outcome.error}")
 
 
-def score_folder(images: Sequence[FoundImage], folder: Path) -> str:
-    """Score a folder of masks."""
-    return score(
+def count_folder(images: Sequence[FoundImage], folder: Path) -> ConfusionMatrix:
+    """Count the pixels of a folder of masks by true and predicted class."""
+    return count(
         (read_index_png(folder / "masks" / f"{image.path.stem}.png"), scene_mask(int(image.path.stem)))
         for image in images
     )
 
 
-def score(pairs: Iterator[tuple[np.ndarray, np.ndarray]]) -> str:
-    """Return mean IoU and pixel accuracy as table cells."""
+def count(pairs: Iterator[tuple[np.ndarray, np.ndarray]]) -> ConfusionMatrix:
+    """Count pixels by true and predicted class."""
     matrix = ConfusionMatrix(1 + len(CLASS_NAMES))
     for labels, truth in pairs:
         matrix.update(labels, truth)
+    return matrix
+
+
+def score(matrix: ConfusionMatrix) -> str:
+    """Return mean IoU and pixel accuracy as table cells."""
     return f"{100 * matrix.miou():.1f} | {100 * matrix.pixel_accuracy():.1f} %"
 
 
@@ -98,7 +91,6 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=100)
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--student-steps", type=int, default=1000)
-    parser.add_argument("--ablation", type=int, default=0, metavar="STEPS", help="steps of each ablation row")
     options = parser.parse_args()
     here: Path = options.folder
     images = write_images(here / "images", options.images)
@@ -113,14 +105,15 @@ def main() -> None:
     print("| | mIoU | pixel accuracy | minutes |\n|---|---|---|---|")
     write_all_masks(images, from_segmenter(segmenter, tags), here / "seeds")
     print_row(
-        f"seeds: CLIP-ES, ground-truth tags, {len(images)} images", score_folder(images, here / "seeds")
+        f"seeds: CLIP-ES, ground-truth tags, {len(images)} images",
+        score(count_folder(images, here / "seeds")),
     )
     config = settings("weakclip/miniature", (), here / "images", here / "seeds", options.steps)
     train_weakclip(config, here / "weakclip")
     print_row(f"WeakCLIP, {options.steps} steps", " | ")
     views = PseudoSettings(scales=(0.75, 1.0, 1.25))
     write_all_masks(images, pseudo_source(here / "weakclip", views), here / "pseudo")
-    print_row("its pseudo-masks, 3 scales, flip, CRF", score_folder(images, here / "pseudo"))
+    print_row("its pseudo-masks, 3 scales, flip, CRF", score(count_folder(images, here / "pseudo")))
     precision = (
         clip.precision if clip.precision == "bfloat16" else "float32"
     )  # bfloat16 only where it is fast
@@ -128,31 +121,20 @@ def main() -> None:
     config = settings("student/miniature", changes, here / "images", here / "pseudo", options.student_steps)
     train_student(config, here / "student")
     student = Student.load(here / "student" / "model.safetensors")
+    unseen = [(unseen_scene(seed).image, seed) for seed in range(options.test)]
     print_row(
         f"student, {options.student_steps} steps, {options.test} unseen scenes",
-        score((student(unseen_scene(seed).image).labels, scene_mask(seed)) for seed in range(options.test)),
+        score(count((student(image).labels, scene_mask(seed)) for image, seed in unseen)),
     )
     print_row(
         "the seeds' method on the same scenes",
         score(
-            (segmenter(unseen_scene(seed).image, tags=list(scene_tags(seed))).labels, scene_mask(seed))
-            for seed in range(options.test)
+            count(
+                (segmenter(image, tags=list(scene_tags(seed))).labels, scene_mask(seed))
+                for image, seed in unseen
+            )
         ),
     )
-    if options.ablation:
-        half = images[: len(images) // 2]
-        folder = here / "half"
-        write_images(folder, len(half))
-        write_all_masks(half, from_segmenter(segmenter, tags), here / "half-seeds")
-        print_row(f"ablation: seeds of {len(half)} images", score_folder(half, here / "half-seeds"))
-        for i, (row, changes) in enumerate(ABLATION.items()):
-            run = here / f"ablation-{i}"
-            train_weakclip(
-                settings("weakclip/miniature", changes, folder, here / "half-seeds", options.ablation), run
-            )
-            single_view = PseudoSettings(scales=(1.0,), flip=False, crf=None)
-            write_all_masks(half, pseudo_source(run, single_view), here / f"ablation-{i}-masks")
-            print_row(row, score_folder(half, here / f"ablation-{i}-masks"))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
 """The papers' figures: complete, with a source, and each with the recipe that should reproduce it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tagmask import recipes
 from tagmask.bench.catalogue import all_tables, cells, protocol_of, published, reference_column, table
 from tagmask.bench.protocol import METRICS, Protocol, made_recipe
+from tagmask.bench.trained import TRAINED, ModelFile
 from tagmask.errors import InputError
+from tagmask.settings.parse import parse_assignments
 from tagmask.settings.recipes import TagRecipe
+from tagmask.weak.config import TrainConfig
 
 SOURCES = {"[calc]", "[fig]", "[issue]", "[measured]", "[paper]", "[readme]", "[second-hand]", "[unverified]"}
 
@@ -95,8 +99,48 @@ def test_figures_without_a_known_recipe_are_only_cited() -> None:
     # A tagging recipe cannot fill a column of masks.
     assert replace(cell, recipe="tagclip/voc2012").command is None
     for cell in cells():
-        assert (cell.command is None) == (protocol_of(cell) is None)
-        assert cell.recipe is None or cell.recipe in recipes() or cell.command is None
+        assert (cell.command is None) == (protocol_of(cell) is None and cell.other_command is None)
+        assert cell.recipe is None or cell.recipe in (*recipes(), *TRAINED) or cell.command is None
+
+
+def test_figures_of_trained_networks_run_with_their_protocol_and_training() -> None:
+    commands = {(c.table, c.row, c.column.key): c for c in cells("weakclip")}
+    whole = commands["weakclip-readme", "WeakCLIP", "train-voc2012"]
+    assert whole.command == "run weakclip/voc2012 --model MODEL"
+    server = commands["weakclip-voc", "WeakCLIP, DeiT-S (I)", "test-voc2012"]
+    assert server.command == "run student/voc2012 --model MODEL --split test --submission FILE.tar"
+    plain = commands["weakclip-parts", "+ pyramid adapter", "train-voc2012"]
+    assert plain.command is not None
+    assert plain.command.endswith("--set scales=[1.0] --set flip=false --set crf=none")
+    settings = TrainConfig().fingerprint_fields()
+    for cell in commands.values():
+        for name, value in parse_assignments(cell.training).items():
+            assert type(settings[name]) is type(value), (cell.row, name)
+    # The columns of trained networks take no recipe of a CLIP, and the others none of a trained network.
+    assert all((c.recipe in TRAINED) == c.column.trained for c in cells() if c.recipe is not None)
+
+
+def model(**training: object) -> ModelFile:
+    return ModelFile(Path("m"), "weakclip", {f"model.{k}": v for k, v in training.items()}, None)
+
+
+def test_published_figures_of_trained_networks_are_found_by_training() -> None:
+    def rows(file: ModelFile, name: str = "weakclip/voc2012", split: str | None = "train", **changes: object):
+        measured = Protocol(recipe=made_recipe(name, changes))
+        return {(c.table, c.row) for c in published(measured, "voc2012", split, file)}
+
+    one = {"scales": (1.0,), "flip": False, "crf": None}
+    full = model(freeze="paper", contexts=8, co_attention=True, decoder="guided")
+    assert rows(full) == {("weakclip-readme", "WeakCLIP")}
+    checkpoint = ("weakclip-readme", "the released checkpoint, before multi-scale inference and CRF")
+    assert rows(full, **one) == {checkpoint, ("weakclip-parts", "+ text-guided decoder")}
+    frozen = model(freeze="paper", contexts=0, co_attention=False, decoder="none")
+    assert rows(frozen, **one) == {checkpoint, ("weakclip-parts", "direct CLIP, frozen")}
+    resnet = model(kind="deeplab-resnet38")
+    assert rows(resnet, "student/voc2012", None) == {
+        ("weakclip-readme", "WeakCLIP"), ("weakclip-voc", "WeakCLIP, ResNet38 (I)")
+    }  # fmt: skip
+    assert rows(model(kind="small"), "student/voc2012", None) == set()
 
 
 def test_ablation_sets_the_tagger_s_parts() -> None:

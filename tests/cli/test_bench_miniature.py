@@ -108,7 +108,7 @@ def test_results_are_compared_with_the_papers_figures(
     catalogue.protocol_of.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(protocol, "recipe", {"tagclip/voc2012": quick}.__getitem__)
-        patch.setattr(catalogue, "recipes", lambda: ("tagclip/voc2012",))
+        patch.setattr(catalogue, "recipe_names", lambda: ("tagclip/voc2012",))
         result = bench(tmp_path, "tagclip/voc2012", "--workers", 2)
         ablation = bench(tmp_path, "table", "tagclip-4", "--resume", "--limit", 2)
     catalogue.protocol_of.cache_clear()
@@ -211,7 +211,10 @@ def test_dataset_and_split_options(tmp_path: Path, opened: Opened) -> None:
         (("run", "sclip/voc20"), "no SegmentationClass"),
         (("run", "tagclip/voc2012", "--dataset", "coco2014", *QUICK), "20 .* has 80"),
         (("table", "tagclip-5"), "Did you mean tagclip-4"),
-        (("table", "weakclip-voc"), "figures are only cited"),
+        (("table", "weakclip-cost"), "No row of weakclip-cost can be run by this command"),
+        (("run", "weakclip/voc2012"), "scores a trained network. Give --model DIR"),
+        (("run", "sclip/voc21", "--model", "none"), "There is no model none/model.safetensors"),
+        (("run", "weakclip/voc2012", "--set", "method=clip"), "has no setting method"),
     ],
 )  # fmt: skip
 def test_invalid_requests_are_refused(

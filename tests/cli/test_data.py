@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from tagmask.cli.main import app
 from tagmask.data.catalogue import DATASETS

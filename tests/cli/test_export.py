@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from tagmask.cli.main import app
 from tagmask.weak import export

@@ -257,6 +257,54 @@ def test_clip_fixed_masks_untrained(photos: Path, tmp_path: Path) -> None:
         assert read_index_png(masks / "masks" / "a.png").shape == (96, 120)
 
 
+def test_training_is_validated_and_the_best_model_kept(photos: Path, tmp_path: Path) -> None:
+    val, masks = tmp_path / "val", tmp_path / "masks"
+    masks.mkdir()
+    (val / "images").mkdir(parents=True)
+    (val / "masks").mkdir()
+    (val / "classes.txt").write_text("background\ncat\n")
+    for name, size in (("a", (96, 120)), ("b", (100, 90))):
+        (masks / f"{name}.png").write_bytes(index_png(np.ones(size, np.uint8)))
+        (val / "masks" / f"{name}.png").write_bytes(index_png(np.ones(size, np.uint8)))
+    for photo in photos.rglob("*.png"):
+        (val / "images" / photo.name).write_bytes(photo.read_bytes())
+    quick = ["steps=3", "batch=2", "crop=64", "log_every=1", "workers=0", 'words=["background", "cat"]']
+    command = ["student", "--images", photos, "--masks", masks, "--val-every", 2, "-o", tmp_path / "student"]
+    command += [argument for change in quick for argument in ("--set", change)]
+    wrong = run(*command, "--val", "miniature/test")
+    assert wrong.exit_code == 2
+    assert "The model has 2 classes, miniature test has 25" in wrong.stderr
+    assert not (tmp_path / "student").exists()
+    result = run(*command, "--val", val)
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Validation after step")]
+    assert [line.split(":")[0] for line in lines] == ["Validation after step 2", "Validation after step 3"]
+    assert f"on {val}, the first" in lines[0]
+    assert (tmp_path / "student" / "best.safetensors").exists()
+    assert (tmp_path / "student" / "validation.csv").read_text().startswith("step,miou\n2,")
+    alone = run(*command, "--val-data", val)
+    assert "--val-data needs --val" in alone.stderr
+
+
+def test_describe_prints_costs_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    quick = ["steps=7", "batch=2", "crop=64", "base_short=64", "loss.size=16", 'words=["background", "dog"]']
+    command = ["weakclip", "--config", "weakclip/miniature", "--weights", "miniature"]
+    command += [argument for change in quick for argument in ("--set", change)]
+    result = run(*command, "--describe")
+    assert result.exit_code == 0, result.output
+    assert "trainable of" in result.stdout
+    assert "steps       7 of 2 crops" in result.stdout
+    assert "GFLOPs" in result.stdout
+    assert not list(tmp_path.iterdir())
+    without = run(*command)
+    assert without.exit_code == 2
+    assert "No output folder is given. Give -o DIR." in without.stderr
+    unnamed = run("weakclip", "--config", "weakclip/miniature", "--describe")
+    assert unnamed.exit_code == 2
+    assert "Give model.words, the background first" in unnamed.stderr
+
+
 def test_output_folder_inside_the_images_is_refused(photos: Path) -> None:
     (photos / "out").mkdir()
     PILImage.new("RGB", (9, 9)).save(photos / "out" / "x.png")

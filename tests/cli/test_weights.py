@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import Result
 from PIL import Image as PILImage
 from safetensors.torch import save_file
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from tagmask.cli import downloads
 from tagmask.cli.downloads import download_progress

@@ -72,3 +72,16 @@ def test_missing_annotations_of_a_list_are_counted(tmp_path: Path) -> None:
     results = check("coco2017", tmp_path, "tagclip-val")
     assert results["masks"] == (False, "3 of 4952 images are annotated")
     assert results["images"][1].startswith("3 of 4952 files exist; missing: ")
+
+
+def test_split_without_published_labels_needs_only_its_images(tmp_path: Path) -> None:
+    layouts.voc2012(tmp_path)
+    home = tmp_path / "VOCdevkit" / "VOC2012"
+    layouts.text(home / "ImageSets" / "Segmentation" / "test.txt", "2007_000033")
+    found = check("voc2012", tmp_path, "test", read=True)
+    del found["list"], found["source"]  # the published list is longer
+    assert found == {
+        "images": (True, "1 of 1 files exist"),
+        "labels": (True, "not published: a server scores this split"),
+        "images, decoded": (True, "1 of 1 are valid"),
+    }

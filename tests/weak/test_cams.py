@@ -114,7 +114,9 @@ def test_the_sweep_equals_trying_each_threshold() -> None:
 def test_best_and_first_peak_thresholds() -> None:
     rise = Sweep((0.1, 0.3, 0.2, *[0.4] * 57))
     assert (rise.first_peak, rise.best) == (0.01, 0.03)
-    assert Sweep(tuple(i / 60 for i in range(60))).first_peak == 0.59
+    assert Sweep(tuple(i / 60 for i in range(1, 61))).first_peak == 0.59
+    assert Sweep((0.1, 0.2, 0.2, *[0.4] * 57)).first_peak == 0.01  # an equal score stops it too
+    assert Sweep((0.0, *[0.4] * 59)).first_peak == 0.0  # so does no score at all
 
 
 def test_ground_truth_with_an_unknown_class_is_refused() -> None:

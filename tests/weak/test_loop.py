@@ -29,7 +29,7 @@ from tagmask.weak.students.kind import ParameterGroup
 from tagmask.weak.train_log import read_log
 from tagmask.weak.training_folder import read_metadata
 from tagmask.weak.training_state import read_training_state
-from tests.weak.tiny import TinySamples, TinyTask, config
+from tests.weak.tiny import TinySamples, TinyTask, config, tiny_validation
 
 ROOT = Path(__file__).parents[2]
 
@@ -315,7 +315,8 @@ def test_an_invalid_sample_raises_its_own_error_also_from_a_worker(tmp_path: Pat
 
 
 def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
-    fit(TinyTask(dropout=0.0, norm=False), TinySamples(), config(), tmp_path / "one")
+    task = TinyTask(dropout=0.0, norm=False)
+    fit(task, TinySamples(), config(), tmp_path / "one", validation=tiny_validation())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -335,6 +336,11 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
     first = load_file(tmp_path / "one" / "model.safetensors")
     second = load_file(tmp_path / "two" / "model.safetensors")
     assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
+    # Each process validates on its share of the images.
+    validations = [read_log(tmp_path / name, "validation.csv") for name in ("one", "two")]
+    assert [row["step"] for row in validations[1]] == [15, 30, 40]
+    for alone, together in zip(*validations, strict=True):
+        assert together == pytest.approx(alone, abs=1.0)
 
 
 def test_batches_not_divisible_by_the_processes_are_refused(

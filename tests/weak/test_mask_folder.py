@@ -224,7 +224,7 @@ def test_tags_that_may_be_of_two_images_are_refused_before_the_weights_are_loade
     images = find_images([photos / "sub", photos])
     options = SeedOptions(("cat", "dog"), settings={"method": "cls-seg"}, tags_file=tmp_path / "tags.txt")
     with pytest.raises(InputError, match="has a line for 'c', which may mean"):
-        seed_source(images, options, clip)
+        seed_source(images, options, clip, tmp_path / "seeds")
 
 
 def test_seeds_without_a_background_are_refused(tagclip_model: tagmask.Tagger) -> None:

@@ -50,3 +50,17 @@ def test_deeplab_never_quite_reaches_0() -> None:
     settings = load_config("student/deeplab").schedule
     assert settings.extra_steps == 1
     assert learning_rate(settings, 1e-3, 40000) == pytest.approx(1e-3 * (1 / 40001) ** 0.9)
+
+
+def test_epochs_follow_a_scheduler_that_is_called_after_each_epoch() -> None:
+    """The published calls, written out: the rate of an epoch is set after the one before, with its index."""
+    settings = load_config("mctformer/v2").schedule
+    base, lowest, start = 6.25e-5, 1e-5, 1e-6
+    rate = start
+    for epoch in range(60):
+        for step in (0, 164):
+            assert learning_rate(settings, base, epoch * 165 + step) == pytest.approx(rate), epoch
+        if epoch < 5:
+            rate = start + epoch * (base - start) / 5
+        else:
+            rate = lowest + (base - lowest) * (1 + math.cos(math.pi * epoch / 60)) / 2

@@ -3,6 +3,7 @@
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from tagmask.bench.validation import DataSetValidation
+from tagmask.data.sample import Dataset, Sample
 from tagmask.files import write_bytes
 from tagmask.weak.augment import Crop
 from tagmask.weak.config import TrainConfig
@@ -75,6 +78,12 @@ class TinyTask:
     def picture(self, batch: Batch) -> PIL.Image.Image | None:
         return PIL.Image.new("RGB", (8, 8))
 
+    def segment(self, image: np.ndarray) -> np.ndarray:
+        assert not self.model.training
+        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 128 - 1
+        with torch.no_grad():
+            return self.model(pixels)[0].argmax(dim=0).numpy().astype(np.uint8)
+
     def save(self, path: Path) -> None:
         write_bytes(path, save(trainable_weights(self.model)))
 
@@ -85,6 +94,20 @@ class SlowTask(TinyTask):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         time.sleep(0.02)
         return super().losses(batch)
+
+
+def tiny_validation(every: int = 15, images: int = 5) -> DataSetValidation:
+    """Images whose class is the brightest channel, too."""
+
+    def image(seed: int) -> np.ndarray:
+        return np.random.default_rng(100 + seed).integers(0, 256, (8, 8, 3), np.uint8)
+
+    def mask(seed: int) -> np.ndarray:
+        return image(seed).argmax(axis=2).astype(np.uint8)
+
+    samples = [Sample(f"image-{i}", partial(image, i), read_mask=partial(mask, i)) for i in range(images)]
+    dataset = Dataset("bright", ("a", "b", "c"), (), samples)
+    return DataSetValidation(dataset, "bright all", every, samples)
 
 
 def config(*changes: str) -> TrainConfig:
@@ -104,7 +127,8 @@ def main(folder: Path, kind: str) -> None:
         sys.stdout.write(f"{report.step}\n")
         sys.stdout.flush()
 
-    fit(task, TinySamples(), config(), folder, watch=report_step)
+    validation = tiny_validation() if kind == "shared" else None
+    fit(task, TinySamples(), config(), folder, watch=report_step, validation=validation)
 
 
 if __name__ == "__main__":

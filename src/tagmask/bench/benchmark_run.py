@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -14,9 +14,12 @@ from tagmask.bench.pages import PAGES
 from tagmask.bench.protocol import Protocol
 from tagmask.bench.scoring import failure_kind, mask_scorer, tag_scorer
 from tagmask.bench.summary import Summary, summarise
+from tagmask.bench.trained import TrainedModel
 from tagmask.clip.load import Clip
-from tagmask.data.sample import Dataset
+from tagmask.data.sample import Dataset, Sample
 from tagmask.errors import InputError
+from tagmask.masks import IndexMap, index_png
+from tagmask.runs.classes import Classes
 from tagmask.runs.folder import RunFolder
 from tagmask.runs.identity import RunIdentity
 from tagmask.runs.names import key_text
@@ -42,10 +45,18 @@ class Run:
     """Number of images in the papers' list, if known."""
     limit: int | None = None
     """Score only the first `limit` images."""
+    masks: bool = False
+    """Also keep the masks, in the run's folder."""
 
 
 def run_benchmark(
-    clip: Clip, run: Run, folder: Path, *, workers: int = 1, resume: bool = False, watch: Watch | None = None
+    model: Clip | TrainedModel,
+    run: Run,
+    folder: Path,
+    *,
+    workers: int = 1,
+    resume: bool = False,
+    watch: Watch | None = None,
 ) -> Summary:
     """Score a data set image by image and return the summary.
 
@@ -59,20 +70,27 @@ def run_benchmark(
         RepeatedFailure: 20 images in a row failed in the same unexpected way.
     """
     protocol, dataset = run.protocol, run.dataset
-    runner = _runner(clip, protocol)
+    runner = _runner(model, protocol)
     # Record the recipe that really runs; resolve it before anything is written.
     protocol = replace(protocol, recipe=runner.recipe)
+    kept: list[RunFolder] = []
+
+    def keep(sample: Sample, labels: IndexMap) -> None:
+        kept[0].write_mask(key_text(sample.id), index_png(labels))
+
     if isinstance(runner, Tagger):
         score = tag_scorer(runner, dataset)
     else:
-        score = mask_scorer(runner, dataset, given_tags=protocol.given_tags)
-    identity = benchmark_identity(clip, protocol, dataset)
+        score = mask_scorer(runner, dataset, given_tags=protocol.given_tags, keep=keep if run.masks else None)
+    identity = benchmark_identity(model, protocol, dataset, masks=run.masks)
+    classes = Classes(dataset.classes, dataset.ignore) if run.masks else None
     samples = {key_text(sample.id): sample for sample in islice(dataset.samples, run.limit)}
 
     def work(task: ImageTask) -> ImageResult:
         return ImageResult(record=score(samples[task.key]))
 
-    with RunFolder.open(folder, identity) as run_folder:
+    with RunFolder.open(folder, identity, classes) as run_folder:
+        kept.append(run_folder)
         if len(run_folder.database) and not resume:
             raise InputError(f"{folder} already has results of this run. Give --resume to continue.")
         for page in PAGES:
@@ -90,13 +108,17 @@ def run_benchmark(
     return summarise(folder, protocol, dataset, limit=run.limit, images=run.images)
 
 
-def _runner(clip: Clip, protocol: Protocol) -> Tagger | Segmenter:
+def _runner(model: Clip | TrainedModel, protocol: Protocol) -> Tagger | Segmenter | TrainedModel:
+    if isinstance(model, TrainedModel):
+        return model
     if protocol.tags:
-        return Tagger(clip, recipe=cast(TagRecipe, protocol.recipe))
-    return Segmenter(clip, recipe=cast(MaskRecipe | TagFirstRecipe, protocol.recipe))
+        return Tagger(model, recipe=cast(TagRecipe, protocol.recipe))
+    return Segmenter(model, recipe=cast(MaskRecipe | TagFirstRecipe, protocol.recipe))
 
 
-def benchmark_identity(clip: Clip, protocol: Protocol, dataset: Dataset) -> RunIdentity:
+def benchmark_identity(
+    model: Clip | TrainedModel, protocol: Protocol, dataset: Dataset, *, masks: bool = False
+) -> RunIdentity:
     """Everything the records depend on, by topic; records of runs that differ here are never mixed.
 
     The data set contributes its name, classes and ids in order. Its files are not hashed: a file that changes
@@ -110,16 +132,10 @@ def benchmark_identity(clip: Clip, protocol: Protocol, dataset: Dataset) -> RunI
         raise InputError(
             f"{dataset.name} has the id {duplicates[0]!r} twice. Remove one: ids are unique in a data set."
         )
-    fields = {
+    fields: dict[str, object] = {
         "recipe": protocol.recipe.flat(),
         "ground-truth tags": protocol.given_tags,
-        "weights": {
-            "sha256": clip.fingerprint,
-            "activation": clip.activation,
-            "mean": clip.mean,
-            "std": clip.std,
-            "precision": clip.precision,
-        },
+        "weights": _weights(model),
         "data set": {
             "name": dataset.name,
             "classes": dataset.tag_classes if protocol.tags else dataset.classes,
@@ -128,8 +144,23 @@ def benchmark_identity(clip: Clip, protocol: Protocol, dataset: Dataset) -> RunI
             "ids": hashlib.sha256("\n".join(ids).encode("utf-8", "surrogateescape")).hexdigest(),
         },
     }
-    metadata = {"tagmask": __version__, "weights": clip.name, "device": str(clip.device)}
+    if masks:
+        fields["masks"] = "kept"
+    name = str(model.file.path) if isinstance(model, TrainedModel) else model.name
+    metadata = {"tagmask": __version__, "weights": name, "device": str(model.device)}
     return RunIdentity("bench", fields, metadata)
+
+
+def _weights(model: Clip | TrainedModel) -> Mapping[str, object]:
+    if isinstance(model, TrainedModel):
+        return model.identity
+    return {
+        "sha256": model.fingerprint,
+        "activation": model.activation,
+        "mean": model.mean,
+        "std": model.std,
+        "precision": model.precision,
+    }
 
 
 def other_weights(clip: Clip) -> str | None:

@@ -15,9 +15,9 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from tagmask.bench.metrics import Average
-from tagmask.bench.protocol import Protocol, made_recipe
+from tagmask.bench.protocol import Protocol, made_recipe, recipe_names
+from tagmask.bench.trained import TRAINED, ModelFile
 from tagmask.errors import InputError
-from tagmask.resolve import recipes
 from tagmask.settings.parse import parse_assignments
 
 __all__ = [
@@ -30,7 +30,11 @@ __all__ = [
     "published",
     "reference_column",
     "table",
+    "trained_as",
 ]
+
+
+_TRAINED_METHODS = frozenset(recipe.method for recipe in TRAINED.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +55,10 @@ class Column:
     """Whether images without any class are left out."""
     images: int | None = None
     """Number of images in the papers' list, if known."""
+    trained: bool = False
+    """Whether trained networks are scored (`trained.TRAINED`), not a CLIP."""
+    server: bool = False
+    """Whether only the data set's server can score it."""
     needs: str = ""
     """The data that a user needs, as text."""
 
@@ -71,13 +79,21 @@ class Cell:
     settings: tuple[str, ...]
     """Overridden settings of the recipe, FIELD=VALUE."""
     note: str
+    training: tuple[str, ...] = ()
+    """Settings with which the scored network must have been trained, KEY=VALUE."""
+    other_command: str | None = None
+    """The command that gives the figure, where that is not a run of a recipe."""
 
     @property
     def command(self) -> str | None:
-        """The arguments of `tagmask bench`; None if the figure is only cited."""
+        """The arguments of `tagmask bench`, or a whole command; None if the figure is only cited."""
         if protocol_of(self) is None:
-            return None
-        return " ".join(["run", str(self.recipe), *(f"--set {setting}" for setting in self.settings)])
+            return self.other_command
+        model = ["--model MODEL"] if self.recipe in TRAINED else []
+        server = [f"--split {self.column.split} --submission FILE.tar"] if self.column.server else []
+        return " ".join(
+            ["run", str(self.recipe), *model, *server, *(f"--set {setting}" for setting in self.settings)]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +147,7 @@ def cells(pattern: str | None = None) -> Iterator[Cell]:
             matches = pattern is None or any(
                 fnmatchcase(t.casefold(), f"*{pattern.casefold()}*") for t in texts
             )
-            if matches and (cell.figure is not None or protocol_of(cell) is not None):
+            if matches and (cell.figure is not None or cell.command is not None):
                 yield cell
 
 
@@ -139,7 +155,7 @@ def cells(pattern: str | None = None) -> Iterator[Cell]:
 def protocol_of(cell: Cell) -> Protocol | None:
     """Return the protocol that measures a figure; None if this version cannot run it."""
     column = cell.column
-    if cell.recipe is None or column.data is None or cell.recipe not in recipes():
+    if cell.recipe is None or column.data is None or cell.recipe not in recipe_names():
         return None
     try:
         return Protocol(
@@ -158,8 +174,16 @@ def reference_column(recipe: str) -> Column | None:
     return min(columns, key=lambda column: column.metric not in ("miou", "map"), default=None)
 
 
-def published(protocol: Protocol, data: str, split: str | None) -> list[Cell]:
-    """Return all published figures with the same protocol, in any metric."""
+def published(protocol: Protocol, data: str, split: str | None, model: ModelFile | None = None) -> list[Cell]:
+    """Return all published figures with the same protocol, in any metric.
+
+    Args:
+        protocol: of a run.
+        data: name of its data set.
+        split: its split; None for the default.
+        model: the trained network that was scored, if any; only figures of networks that were trained the
+            same way are returned.
+    """
     return [
         cell
         for cell in cells()
@@ -167,7 +191,13 @@ def published(protocol: Protocol, data: str, split: str | None) -> list[Cell]:
         and (cell.column.data, cell.column.split) == (data, split)
         and (measured := protocol_of(cell)) is not None
         and _comparable(measured) == _comparable(protocol)
+        and (model is None or trained_as(cell, model))
     ]
+
+
+def trained_as(cell: Cell, model: ModelFile) -> bool:
+    """Whether a network is known to be trained as the figure's."""
+    return model.trained_with(parse_assignments(cell.training))
 
 
 def _comparable(protocol: Protocol) -> Protocol:
@@ -199,9 +229,10 @@ def _table(entry: Mapping[str, Any], paper: str, known: Mapping[str, Column]) ->
 
 def _row(row: Mapping[str, Any], entry: Mapping[str, Any], columns: tuple[Column, ...]) -> Iterator[Cell]:
     for column, figure in zip(columns, row["figures"], strict=True):
-        template = cast("str | None", _by_metric(row.get("recipe"), column.metric))
-        settings = cast("list[str] | None", _by_metric(row.get("set"), column.metric))
+        template = cast("str | None", _of_column(row.get("recipe"), column))
+        settings = cast("list[str] | None", _of_column(row.get("set"), column))
         runs = template is not None and column.data is not None
+        runs = runs and (str(template).partition("/")[0] in _TRAINED_METHODS) == column.trained
         if figure == "-" and not runs:
             continue
         yield Cell(
@@ -213,9 +244,11 @@ def _row(row: Mapping[str, Any], entry: Mapping[str, Any], columns: tuple[Column
             recipe=template.format(column.recipe) if template and runs else None,
             settings=tuple(settings or ()),
             note=row.get("note", ""),
+            training=tuple(cast("list[str] | None", _of_column(row.get("training"), column)) or ()),
+            other_command=cast("str | None", _of_column(row.get("command"), column)),
         )
 
 
-def _by_metric(value: object, metric: str) -> object:
-    """A row's value for one metric; a row may give one value for all metrics."""
-    return value.get(metric) if isinstance(value, dict) else value
+def _of_column(value: object, column: Column) -> object:
+    """A row's value for one column, by its key or its metric; a row may give one value for all columns."""
+    return value.get(column.key, value.get(column.metric)) if isinstance(value, dict) else value

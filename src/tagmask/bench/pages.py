@@ -8,7 +8,7 @@ from typing import Any
 
 from tagmask.bench.catalogue import Cell
 from tagmask.bench.plot import bars_svg
-from tagmask.bench.protocol import METRICS, Protocol
+from tagmask.bench.protocol import METRICS, Scoring
 from tagmask.bench.summary import FAILURES, Summary
 from tagmask.files import write_bytes
 from tagmask.strict_json import json_text
@@ -37,14 +37,16 @@ class RunReport:
     """Everything that is reported about one run."""
 
     name: str
-    """The recipe's name with its changed settings."""
+    """The recipe's name with its changed settings, or the folder of masks."""
     data: str
     """The data set's name with the split."""
-    protocol: Protocol
+    protocol: Scoring
     summary: Summary
     comparisons: Sequence[Comparison]
     about: Mapping[str, Any]
     """What the results depend on (`benchmark_run.benchmark_identity`), and a note if there is one."""
+    labelled: bool = True
+    """Whether the data set's labels are published; else there is no score."""
 
 
 def compare_with_published(summary: Summary, cells: Sequence[Cell]) -> list[Comparison]:

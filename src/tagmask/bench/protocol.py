@@ -6,12 +6,13 @@ from types import MappingProxyType
 
 from tagmask.bench.groups import GROUPS
 from tagmask.bench.metrics import Average
+from tagmask.bench.trained import TRAINED, TrainedRecipe, trained_recipe
 from tagmask.checks import check_choice
 from tagmask.errors import InputError
-from tagmask.resolve import mask_recipe, recipe, tag_recipe
+from tagmask.resolve import mask_recipe, recipe, recipes, tag_recipe
 from tagmask.settings.recipes import Recipe, TagRecipe
 
-__all__ = ["MASK_METRICS", "METRICS", "TAG_METRICS", "Protocol", "made_recipe"]
+__all__ = ["MASK_METRICS", "METRICS", "TAG_METRICS", "Protocol", "Scoring", "made_recipe", "recipe_names"]
 
 MASK_METRICS = ("miou",)
 TAG_METRICS = ("map", "precision", "recall", "f1")
@@ -24,10 +25,9 @@ _TAGGER = "tagger."
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """A recipe, a metric and the details of its computation."""
+class Scoring:
+    """A metric and the details of its computation."""
 
-    recipe: Recipe
     metric: str = "miou"
     average: Average = "union"
     """Classes in the mean IoU: those in the ground truth or the predictions, or those in the ground truth."""
@@ -35,14 +35,25 @@ class Protocol:
     """Coarser classes (`groups.GROUPS`) to which predictions and ground truth are mapped before scoring."""
 
     def __post_init__(self) -> None:
+        check_choice("metric", self.metric, (*MASK_METRICS, *TAG_METRICS))
+        check_choice("average", self.average, ("union", "truth"))
+        if self.groups is not None:
+            check_choice("groups", self.groups, tuple(GROUPS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol(Scoring):
+    """A recipe, and how its results are scored."""
+
+    recipe: Recipe | TrainedRecipe
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         metrics = TAG_METRICS if self.tags else MASK_METRICS
         if self.metric not in metrics:
             raise InputError(
                 f"Metric {self.metric!r} does not fit {self.recipe.name}. Give one of {', '.join(metrics)}."
             )
-        check_choice("average", self.average, ("union", "truth"))
-        if self.groups is not None:
-            check_choice("groups", self.groups, tuple(GROUPS))
 
     @property
     def tags(self) -> bool:
@@ -55,7 +66,12 @@ class Protocol:
         return self.recipe.needs_tags
 
 
-def made_recipe(name: str, settings: Mapping[str, object], as_: str | None = None) -> Recipe:
+def recipe_names() -> tuple[str, ...]:
+    """Names of all recipes that can be measured: those of CLIP's methods, and those of trained networks."""
+    return (*recipes(), *TRAINED)
+
+
+def made_recipe(name: str, settings: Mapping[str, object], as_: str | None = None) -> Recipe | TrainedRecipe:
     """Build a recipe by name with overridden settings.
 
     Args:
@@ -70,6 +86,8 @@ def made_recipe(name: str, settings: Mapping[str, object], as_: str | None = Non
         >>> made_recipe("tagclip/voc2012", {"cwr": False}).variant.cwr
         False
     """
+    if name in TRAINED:
+        return trained_recipe(name, settings)
     base = recipe(name)
     if isinstance(base, TagRecipe):
         return tag_recipe(base, as_=as_, overrides=settings)

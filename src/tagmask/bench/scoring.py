@@ -7,13 +7,15 @@ import numpy as np
 from jaxtyping import Integer
 
 from tagmask.api import Segmenter, Tagger
-from tagmask.bench.metrics import ConfusionMatrix
+from tagmask.bench.metrics import Cell, ConfusionMatrix
+from tagmask.bench.trained import TrainedModel
 from tagmask.data.sample import Dataset, Sample
 from tagmask.errors import InputError, ShapeError, TagmaskError
+from tagmask.masks import IndexMap
 from tagmask.runs.ordered_map import out_of_memory
 from tagmask.types import Image
 
-__all__ = ["Scorer", "ScoringError", "failure_kind", "mask_scorer", "tag_scorer"]
+__all__ = ["Keep", "Scorer", "ScoringError", "failure_kind", "mask_scorer", "tag_scorer"]
 
 Scorer = Callable[[Sample], Mapping[str, object]]
 """Returns the record of one image, as JSON.
@@ -21,6 +23,9 @@ Scorer = Callable[[Sample], Mapping[str, object]]
 For masks `pixels`: counts by true and predicted class (`metrics.ConfusionMatrix.cells`). For tags `scores`,
 one for each tag, and `chosen`: indices of the chosen tags.
 """
+
+Keep = Callable[[Sample, IndexMap], None]
+"""Gets a sample and its mask; called from threads."""
 
 Read = TypeVar("Read")
 
@@ -47,17 +52,30 @@ def failure_kind(error: Exception) -> str:
     return "method" if isinstance(error, TagmaskError) else "unexpected"
 
 
-def mask_scorer(segmenter: Segmenter, dataset: Dataset, *, given_tags: bool = False) -> Scorer:
+def mask_scorer(
+    segmenter: Segmenter | TrainedModel,
+    dataset: Dataset,
+    *,
+    given_tags: bool = False,
+    keep: Keep | None = None,
+) -> Scorer:
     """Return a function that segments a sample and counts its pixels by true and predicted class.
 
     Args:
         segmenter: its classes are `dataset.classes`, in that order.
-        dataset: the data set of the samples.
+        dataset: the data set of the samples; where its labels are not published, nothing is counted.
         given_tags: pass each image's ground-truth tags to the method.
+        keep: gets the mask of each sample.
 
     Raises:
-        InputError: the numbers of classes differ, or only the data set has a background.
+        InputError: the numbers of classes differ, only the data set has a background, or there is neither
+            ground truth nor `keep`.
     """
+    if not dataset.labelled and keep is None:
+        raise InputError(
+            f"The labels of this split of {dataset.name} are not published. Give --submission FILE.tar and "
+            "send the file to its server."
+        )
     _check_same_classes(segmenter.words, dataset.classes, dataset.name, "masks")
     if dataset.classes[0] == "background" and not segmenter.background:
         raise InputError(
@@ -65,37 +83,44 @@ def mask_scorer(segmenter: Segmenter, dataset: Dataset, *, given_tags: bool = Fa
             "Give a recipe of that data set."
         )
 
+    classes = len(segmenter.words)
+
     def score(sample: Sample) -> Mapping[str, object]:
         tags = None
         if given_tags:
             if sample.tags is None:
                 raise ScoringError("tags", "its ground-truth tags are unknown")
             tags = list(sample.tags)
-        if sample.read_mask is None:
+        if sample.read_mask is None and dataset.labelled:
             raise ScoringError("mask", "it has no mask")
         image = _read("image", sample.read_image)
-        truth = _read("mask", sample.read_mask)
-        return _count_pixels(segmenter, image, truth, tags, dataset.ignore)
+        truth = None if sample.read_mask is None else _read("mask", sample.read_mask)
+        if truth is not None and truth.shape != image.shape[:2]:
+            raise ScoringError("size", f"its mask is {truth.shape} (h, w), the image {image.shape[:2]}")
+        labels = _segment(segmenter, image, tags)
+        if keep is not None:
+            keep(sample, labels)
+        return {"pixels": [] if truth is None else _count_pixels(labels, truth, classes, dataset.ignore)}
 
     return score
 
 
+def _segment(segmenter: Segmenter | TrainedModel, image: Image, tags: list[int] | None) -> IndexMap:
+    if isinstance(segmenter, TrainedModel):
+        return segmenter.segment(image)
+    labels: IndexMap = segmenter(image, tags=tags).labels
+    return labels
+
+
 def _count_pixels(
-    segmenter: Segmenter,
-    image: Image,
-    truth: Integer[np.ndarray, "_ _"],
-    tags: list[int] | None,
-    ignore: int,
-) -> Mapping[str, object]:
-    if truth.shape != image.shape[:2]:
-        raise ScoringError("size", f"its mask is {truth.shape} (h, w), the image {image.shape[:2]}")
-    matrix = ConfusionMatrix(len(segmenter.words), ignore)
-    labels = segmenter(image, tags=tags).labels
+    labels: Integer[np.ndarray, "h w"], truth: Integer[np.ndarray, "h w"], classes: int, ignore: int
+) -> list[Cell]:
+    matrix = ConfusionMatrix(classes, ignore)
     try:
         matrix.update(labels, truth)
     except InputError as error:
         raise ScoringError("labels", str(error)) from error
-    return {"pixels": matrix.cells()}
+    return matrix.cells()
 
 
 def tag_scorer(tagger: Tagger, dataset: Dataset) -> Scorer:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32
 
 from tagmask.bench.groups import grouping
 from tagmask.bench.metrics import ConfusionMatrix
-from tagmask.bench.protocol import Protocol
+from tagmask.bench.protocol import Protocol, Scoring
 from tagmask.bench.tag_metrics import AP_RULES, average_precision, f1_of_decisions, mean_average_precision
 from tagmask.data.sample import Dataset, Sample
 from tagmask.errors import InputError
@@ -21,12 +21,13 @@ from tagmask.runs.names import key_text
 from tagmask.runs.reader import Run
 from tagmask.runs.rows import ImageRow
 
-__all__ = ["FAILURES", "Failure", "Summary", "summarise"]
+__all__ = ["FAILURES", "Failure", "Summary", "mask_scores", "partial_reasons", "summarise"]
 
 FAILURES: Mapping[str, str] = MappingProxyType(
     {
         "image": "unreadable image",
         "mask": "missing or unreadable mask",
+        "prediction": "no mask to score",
         "size": "mask of the wrong size",
         "labels": "mask with unknown labels",
         "tags": "image with unknown ground-truth tags",
@@ -118,13 +119,24 @@ def summarise(
         scored=counter.count,
         requested=len(requested),
         failures=tuple(failures[sample.id] for sample in requested if sample.id in failures),
-        partial=_partial(counter.count, len(requested), len(dataset.samples), images, failures.values()),
+        partial=partial_reasons(
+            counter.count, len(requested), len(dataset.samples), images, failures.values()
+        ),
     )
 
 
-def _partial(
+def partial_reasons(
     scored: int, requested: int, available: int, images: int | None, failures: Collection[Failure]
 ) -> tuple[str, ...]:
+    """Why a score does not cover the papers' whole list; empty if it does.
+
+    Args:
+        scored: number of images in the score.
+        requested: number of images that were to be scored.
+        available: number of images in the data set.
+        images: number of images in the papers' list, if known.
+        failures: images that could not be scored.
+    """
     reasons = []
     kinds = Counter(failure.kind for failure in failures)
     if kinds:
@@ -142,9 +154,9 @@ def _partial(
 class _Masks:
     """Accumulated pixel counts of all images; no mask is kept."""
 
-    def __init__(self, dataset: Dataset, protocol: Protocol) -> None:
+    def __init__(self, dataset: Dataset, protocol: Scoring) -> None:
         self.count = 0
-        self._protocol, self._names = protocol, dataset.classes
+        self._scoring, self._names = protocol, dataset.classes
         self._matrix = ConfusionMatrix(len(dataset.classes), dataset.ignore)
 
     def add(self, row: ImageRow, sample: Sample, index: int) -> None:
@@ -157,17 +169,29 @@ class _Masks:
         self.count += 1
 
     def result(self) -> tuple[dict[str, float], dict[str, float]]:
-        matrix, names = self._matrix, self._names
-        if self._protocol.groups is not None:
-            groups = grouping(self._protocol.groups)
-            matrix, names = matrix.grouped(groups.members, len(groups.names)), groups.names
-        scores = {
-            "miou": matrix.miou(self._protocol.average),
-            "pixel accuracy": matrix.pixel_accuracy(),
-            "mean accuracy": matrix.mean_accuracy(),
-        }
-        classes = _by_name(names, matrix.iou().tolist())
-        return {name: 100 * score for name, score in scores.items()}, classes
+        return mask_scores(self._matrix, self._names, self._scoring)
+
+
+def mask_scores(
+    matrix: ConfusionMatrix, names: Sequence[str], scoring: Scoring
+) -> tuple[dict[str, float], dict[str, float]]:
+    """All scores by name, and the IoU of each class by name; in percent.
+
+    Args:
+        matrix: counts of all pixels.
+        names: of its classes.
+        scoring: how to average, and the groups of classes.
+    """
+    if scoring.groups is not None:
+        groups = grouping(scoring.groups)
+        matrix, names = matrix.grouped(groups.members, len(groups.names)), groups.names
+    scores = {
+        "miou": matrix.miou(scoring.average),
+        "pixel accuracy": matrix.pixel_accuracy(),
+        "mean accuracy": matrix.mean_accuracy(),
+    }
+    classes = _by_name(names, matrix.iou().tolist())
+    return {name: 100 * score for name, score in scores.items()}, classes
 
 
 class _Tags:

@@ -1,5 +1,6 @@
 """The commands of `tagmask bench`: they parse options, call the library and set exit codes."""
 
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -43,8 +44,34 @@ Data = Annotated[
         show_default=False,
     ),
 ]
+DataOrNone = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[NAME=]ROOT", help="Folder of the data set in its published layout."),
+]
+SubmissionOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.tar", help="Also write the masks as PASCAL VOC's evaluation server takes them."
+    ),
+]
+CompetitionOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Of the submission: comp6 (any training data), comp5 (VOC's own alone)."
+    ),
+]
 Out = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder; each run gets a subfolder.")
+]
+Models = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--model",
+        metavar="DIR|FILE",
+        help="Trained network that weakclip/... and student/... recipes score: the folder of its "
+        "training, or a model file.",
+        show_default=False,
+    ),
 ]
 Limit = Annotated[int | None, typer.Option(help="Use only the first N images.", metavar="N", min=1)]
 Workers = Annotated[
@@ -59,6 +86,7 @@ def run(
         str, typer.Argument(help="A recipe from `bench list`, such as sclip/voc21.", metavar="RECIPE")
     ],
     data: Data,
+    model: Models = None,
     weights: Weights = None,
     activation: ActivationOption = None,
     settings: Annotated[
@@ -80,6 +108,8 @@ def run(
     limit: Limit = None,
     workers: Workers = 1,
     resume: Resume = False,
+    submission: SubmissionOption = None,
+    competition: CompetitionOption = "comp6",
     out: Out = Path("results"),
     device: Device = "auto",
     precision: PrecisionOption = Precision.float32,
@@ -91,14 +121,74 @@ def run(
     cover the whole data set are marked as partial.
     """
     with report_errors():
+        from tagmask.bench.trained import read_model_file
         from tagmask.cli.bench_runs import Bench, Request, roots_of, run_one
 
         request = Request.of(recipe, settings, refine, as_ and as_.value, dataset, split)
-        roots = roots_of(data)
-        clip = load_weights(weights, activation, device, precision)
-        bench = Bench(clip=clip, roots=roots, out=out, limit=limit, workers=workers, resume=resume)
+        bench = Bench(
+            clip=cache(lambda: load_weights(weights, activation, device, precision)),
+            models=[read_model_file(path) for path in model or ()],
+            device=device,
+            precision=precision.value,
+            roots=roots_of(data),
+            out=out,
+            limit=limit,
+            workers=workers,
+            resume=resume,
+            submission=submission,
+            competition=competition,
+        )
         failed = run_one(bench, request)
     raise typer.Exit(1 if failed else 0)
+
+
+@bench_app.command()
+def masks(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of index PNGs, or of a run.", metavar="DIR", show_default=False)
+    ],
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="A data set of `tagmask data list`.")],
+    data: DataOrNone = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Its split. Default: the one that papers report on."),
+    ] = None,
+    average: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Classes in the mean: in the ground truth or the masks (union), or in the ground "
+            "truth (truth).",
+        ),
+    ] = "union",
+    workers: Workers = 1,
+    submission: SubmissionOption = None,
+    competition: CompetitionOption = "comp6",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Also write the results here.")
+    ] = None,
+) -> None:
+    """Score a folder of masks, whoever wrote them.
+
+    Masks are named after the images. Images without a mask and masks without an
+    image are named; masks of the wrong size are refused.
+    """
+    with report_errors():
+        from tagmask.cli.bench_masks import MaskRequest, score_mask_folder
+
+        request = MaskRequest(
+            folder=folder,
+            dataset=dataset,
+            data=data or (),
+            split=split,
+            average=average,
+            workers=workers,
+            submission=submission,
+            competition=competition,
+            out=out,
+        )
+        partial = score_mask_folder(request)
+    raise typer.Exit(1 if partial else 0)
 
 
 @bench_app.command()
@@ -107,6 +197,7 @@ def table(
         str, typer.Argument(help="A table from `bench list`, such as tagclip-4.", metavar="NAME")
     ],
     data: Data,
+    model: Models = None,
     weights: Weights = None,
     activation: ActivationOption = None,
     limit: Limit = None,
@@ -119,11 +210,21 @@ def table(
     """Run all runnable rows of a table and compare them with the paper's."""
     with report_errors():
         from tagmask.bench.catalogue import table as table_by_name
+        from tagmask.bench.trained import read_model_file
         from tagmask.cli.bench_runs import Bench, roots_of, run_table
 
-        rows, roots = table_by_name(name), roots_of(data)
-        clip = load_weights(weights, activation, device, precision)
-        bench = Bench(clip=clip, roots=roots, out=out, limit=limit, workers=workers, resume=resume)
+        rows = table_by_name(name)
+        bench = Bench(
+            clip=cache(lambda: load_weights(weights, activation, device, precision)),
+            models=[read_model_file(path) for path in model or ()],
+            device=device,
+            precision=precision.value,
+            roots=roots_of(data),
+            out=out,
+            limit=limit,
+            workers=workers,
+            resume=resume,
+        )
         failed = run_table(bench, rows)
     raise typer.Exit(1 if failed else 0)
 

@@ -59,6 +59,7 @@ def _lines(group: Sequence[Cell]) -> list[str]:
         figure = "?" if cell.figure is None else f"{cell.figure:g}"
         metric = METRICS.get(cell.column.metric, cell.column.metric)
         how = cell.command or ("no such recipe" if cell.recipe else "cited")
+        how += f" (a model trained with {', '.join(cell.training)})" if cell.training else ""
         place = f"{cell.row:<{rows}}  {cell.column.label:<{columns}}"
         lines.append(f"{place}  {metric:<9}  {figure:>6}  {cell.source:<13}  {how}")
     return lines
@@ -78,6 +79,7 @@ def _cell_record(cell: Cell) -> dict[str, object]:
         "recipe": cell.recipe,
         "settings": list(cell.settings),
         "command": cell.command,
+        "training": list(cell.training),
         "note": cell.note,
     }
 

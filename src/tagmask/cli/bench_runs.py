@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -10,24 +10,37 @@ from types import MappingProxyType
 import typer
 
 from tagmask.bench.benchmark_run import Run, benchmark_identity, other_weights, run_benchmark
-from tagmask.bench.catalogue import Cell, Column, Table, protocol_of, published, reference_column
+from tagmask.bench.catalogue import (
+    Cell,
+    Column,
+    Table,
+    protocol_of,
+    published,
+    reference_column,
+    trained_as,
+)
+from tagmask.bench.folder_scores import find_masks
 from tagmask.bench.pages import Comparison, RunReport, compare_with_published, headline, write_pages
 from tagmask.bench.protocol import Protocol, made_recipe
+from tagmask.bench.submission import Submission
 from tagmask.bench.summary import Summary
 from tagmask.bench.table_page import table_page, table_record
+from tagmask.bench.trained import TRAINED, ModelFile, TrainedModel, TrainedRecipe
 from tagmask.catalogue import method_of
+from tagmask.cli.bench_submission import write_submission
 from tagmask.cli.console import message, show, with_progress
 from tagmask.cli.options import Refine
 from tagmask.cli.runs import Totals, stops_reported
 from tagmask.clip.load import Clip
-from tagmask.data.catalogue import open_dataset
+from tagmask.data.catalogue import open_dataset, split_of
 from tagmask.data.sample import Dataset
 from tagmask.errors import InputError, TagmaskError
-from tagmask.files import write_bytes
+from tagmask.files import file_hash, write_bytes
 from tagmask.printable import printable
 from tagmask.runs.planning import Plan
 from tagmask.runs.producer import Produced
 from tagmask.settings.parse import parse_assignments
+from tagmask.settings.recipes import Recipe
 from tagmask.strict_json import json_text
 
 __all__ = ["Bench", "Request", "roots_of", "run_one", "run_table"]
@@ -42,12 +55,35 @@ Roots = Mapping[str | None, Path]
 class Bench:
     """Settings that all runs of one command share."""
 
-    clip: Clip
+    clip: Callable[[], Clip]
+    """Loads the CLIP, on first use."""
+    models: Sequence[ModelFile]
+    """Trained networks to score."""
+    device: str
+    precision: str
     roots: Roots
     out: Path
     limit: int | None
     workers: int
     resume: bool
+    submission: Path | None = None
+    competition: str = "comp6"
+
+    def model(self, protocol: Protocol, dataset: Dataset, file: ModelFile | None) -> Clip | TrainedModel:
+        """What a protocol scores: the CLIP, or a trained network.
+
+        Raises:
+            InputError: a trained network is needed and not given, or given and not needed.
+            WeightsError: it cannot be used.
+        """
+        recipe = protocol.recipe
+        if not isinstance(recipe, TrainedRecipe):
+            if file is not None:
+                raise InputError(f"{recipe.name} scores a CLIP, not a trained network. Leave out --model.")
+            return self.clip()
+        if file is None:
+            raise InputError(f"{recipe.name} scores a trained network. Give --model DIR.")
+        return TrainedModel(file, recipe, dataset.classes, device=self.device, precision=self.precision)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +122,7 @@ class Request:
             label="",
             metric="map" if resolved.gives == "tags" else "miou",
             data=recipe.partition("/")[2],
-            average="truth" if method_of(resolved).kind == "tag_first" else "union",
+            average="truth" if _tags_first(resolved) else "union",
         )
         is_papers_data = dataset in (None, column.data) and split in (None, column.split)
         protocol = Protocol(
@@ -125,6 +161,10 @@ class Request:
             yield self.split
 
 
+def _tags_first(recipe: Recipe | TrainedRecipe) -> bool:
+    return isinstance(recipe, Recipe) and method_of(recipe).kind == "tag_first"
+
+
 _REFINEMENT_SETTINGS: Mapping[Refine | None, tuple[str, ...]] = MappingProxyType(
     {
         Refine.none: ("pamr_steps=0", "crf=none"),
@@ -155,12 +195,29 @@ def roots_of(options: Sequence[str]) -> Roots:
 
 def run_one(bench: Bench, request: Request) -> int:
     """Run, print and write one row. Returns the number of images that failed."""
-    report = _run(bench, request)
-    show(headline(report))
+    files = bench.models
+    if len(files) > 1:
+        raise InputError("A run scores one network. Give --model once; `bench table` takes several.")
+    submission = _submission(bench, request)
+    report, folder = _run(bench, request, files[0] if files else None)
+    if report.labelled:
+        show(headline(report))
     for comparison in report.comparisons:
         typer.echo(_comparison_line(comparison, partial=bool(report.summary.partial)))
-    message(f"written to {bench.out / request.folder}")
+    message(f"written to {folder}")
+    if submission is not None:
+        dataset = _open(bench.roots, request)
+        write_submission(submission, find_masks(folder, dataset), dataset)
     return len(report.summary.failures)
+
+
+def _submission(bench: Bench, request: Request) -> Submission | None:
+    if bench.submission is None:
+        return None
+    if bench.limit is not None:
+        raise InputError("A submission holds the masks of all images of its split. Leave out --limit.")
+    split = split_of(request.data, request.split)
+    return Submission(bench.submission, request.data, split, bench.competition)
 
 
 def _comparison_line(comparison: Comparison, *, partial: bool) -> str:
@@ -173,30 +230,42 @@ def _comparison_line(comparison: Comparison, *, partial: bool) -> str:
     )
 
 
-def _run(bench: Bench, request: Request) -> RunReport:
+def _run(bench: Bench, request: Request, file: ModelFile | None) -> tuple[RunReport, Path]:
+    """Run one row; return its report and its folder."""
     dataset = _open(bench.roots, request)
-    folder = bench.out / request.folder
-    run = Run(protocol=request.protocol, dataset=dataset, images=request.images, limit=bench.limit)
+    model = bench.model(request.protocol, dataset, file)
+    masks = bench.submission is not None
+    folder = bench.out / _folder_name(request, file, masks=masks)
+    run = Run(
+        protocol=request.protocol, dataset=dataset, images=request.images, limit=bench.limit, masks=masks
+    )
     with stops_reported(folder, "run the same command with --resume"):
         summary = run_benchmark(
-            bench.clip, run, folder, workers=bench.workers, resume=bench.resume, watch=_report_images
+            model, run, folder, workers=bench.workers, resume=bench.resume, watch=_report_images
         )
-    identity = benchmark_identity(bench.clip, request.protocol, dataset)
+    identity = benchmark_identity(model, request.protocol, dataset, masks=masks)
     about: dict[str, object] = {**identity.fields, "recorded": identity.metadata}
-    if note := other_weights(bench.clip):
+    if isinstance(model, Clip) and (note := other_weights(model)):
         about["note"] = note
         message(f"note: {note}")
-    cells = published(request.protocol, request.data, request.split)
+    cells = published(request.protocol, request.data, request.split, file)
     report = RunReport(
         name=request.name,
         data=request.where,
         protocol=request.protocol,
         summary=summary,
-        comparisons=compare_with_published(summary, cells),
+        comparisons=compare_with_published(summary, cells) if dataset.labelled else (),
         about=about,
+        labelled=dataset.labelled,
     )
     write_pages(folder, report)
-    return report
+    return report, folder
+
+
+def _folder_name(request: Request, file: ModelFile | None, *, masks: bool) -> str:
+    """A run's folder: runs of other networks, and runs that keep their masks, have folders of their own."""
+    model = [f"model-{file_hash(file.path)[:8]}"] if file is not None else []
+    return ",".join([request.folder, *model, *(["masks"] if masks else [])])
 
 
 def _open(roots: Roots, request: Request) -> Dataset:
@@ -225,25 +294,32 @@ def _report_images(produced: Iterable[Produced], plan: Plan) -> Iterator[Produce
 
 def run_table(bench: Bench, table: Table) -> int:
     """Run, print and write a table. Returns the number of runs that failed or had failed images."""
-    finished: dict[str, Summary | str] = {}
+    finished: dict[tuple[str, ModelFile | str | None], Summary | str] = {}
     requests = {cell: request for cell in table.cells if (request := _request(cell)) is not None}
     if not requests:
         raise InputError(
-            f"No row of {table.name} can be run: its figures are only cited. See `tagmask bench list`."
+            f"No row of {table.name} can be run by this command. See `tagmask bench list {table.name}`."
         )
-    for request in requests.values():
-        if request.folder in finished:
+    keys = {}
+    for cell, request in requests.items():
+        file = _model_for(bench, cell)
+        key = keys[cell] = (request.folder, file)
+        if isinstance(file, str):
+            finished[key] = file
+            message(f"{cell.row}: not run: {file}")
+            continue
+        if key in finished:
             continue
         message(f"{request.name} on {request.where}")
         try:
-            report = _run(bench, request)
+            report, _ = _run(bench, request, file)
         except TagmaskError as error:
             message(f"not run: {error}")
-            finished[request.folder] = str(error)
+            finished[key] = str(error)
         else:
             message(headline(report))
-            finished[request.folder] = report.summary
-    results = {cell: finished[request.folder] for cell, request in requests.items()}
+            finished[key] = report.summary
+    results = {cell: finished[key] for cell, key in keys.items()}
     page = table_page(table, results)
     for line in page.splitlines():
         show(line)
@@ -255,9 +331,22 @@ def run_table(bench: Bench, table: Table) -> int:
     return sum(isinstance(result, str) or bool(result.failures) for result in finished.values())
 
 
+def _model_for(bench: Bench, cell: Cell) -> ModelFile | str | None:
+    """The first given network that was trained as the figure's, or what is missing; None for a CLIP's."""
+    recipe = TRAINED.get(cell.recipe or "")
+    if recipe is None:
+        return None
+    method = recipe.method
+    for file in bench.models:
+        if file.method == method and trained_as(cell, file):
+            return file
+    trained = f" trained with {' '.join(cell.training)}" if cell.training else ""
+    return f"No {method}{trained} is given. Give --model DIR."
+
+
 def _request(cell: Cell) -> Request | None:
     protocol, column = protocol_of(cell), cell.column
-    if protocol is None or cell.recipe is None or column.data is None:
+    if protocol is None or cell.recipe is None or column.data is None or column.server:
         return None
     # All columns share one run: precision and recall are computed together with the main metric.
     shared = replace(protocol, metric="map" if protocol.tags else "miou")

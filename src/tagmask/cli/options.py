@@ -22,6 +22,10 @@ __all__ = [
     "Refine",
     "ShardOption",
     "TagFormat",
+    "Val",
+    "ValData",
+    "ValEvery",
+    "ValImages",
     "Weights",
     "Words",
     "Workers",
@@ -145,4 +149,19 @@ AsOption = Annotated[
         metavar="NAME",
         help="published or corrected: keep or fix what seems unintended in the authors' code.",
     ),
+]
+
+Val = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATASET/SPLIT|DIR",
+        help="Validate during training and keep the best model: a data set, or a folder with "
+        "classes.txt, images/ and masks/.",
+    ),
+]
+ValData = Annotated[Path | None, typer.Option(metavar="ROOT", help="Folder of the data set to validate on.")]
+ValEvery = Annotated[int, typer.Option(metavar="N", help="Steps between two validations.", min=1)]
+ValImages = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Validate on at most N images, evenly spaced. Default: all.", min=1),
 ]

@@ -1,5 +1,6 @@
 """The commands of `tagmask train`: they parse options, call the library and set exit codes."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,10 @@ from tagmask.cli.options import (
     PrecisionOption,
     RecipeName,
     Refine,
+    Val,
+    ValData,
+    ValEvery,
+    ValImages,
     Weights,
     Words,
 )
@@ -27,9 +32,26 @@ train_app = typer.Typer(
     help="Train a segmenter from words: seeds, WeakCLIP, pseudo-masks, student.",
 )
 
+
+class SeedMaker(StrEnum):
+    """What makes the seeds of `train all`."""
+
+    clip = "clip"
+    mctformer = "mctformer"
+
+
 Out = Annotated[
     Path,
     typer.Option("--out", "-o", metavar="DIR", help="Output folder. An interrupted run resumes from it."),
+]
+OutOrNone = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="DIR",
+        help="Output folder. An interrupted run resumes from it. Not needed with --describe.",
+    ),
 ]
 Folder = Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of images.", show_default=False)]
 Changes = Annotated[
@@ -48,6 +70,13 @@ Method = Annotated[
 TagsFile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Tags of the images. Lines: IMAGE INDEX INDEX ..."),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(metavar="SCORE", help="Background score of the activation maps.", min=0, max=1),
+]
+Truth = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Ground-truth masks of some images, to choose --threshold.")
 ]
 Scales = Annotated[
     str,
@@ -72,26 +101,34 @@ def seeds(
     weights: Weights = None,
     activation: ActivationOption = None,
     recipe: RecipeName = None,
-    method: Method = "cls-seg",
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="cls-seg (masks tags), sclip and others (compare all words), or mctformer (maps of tags).",
+        ),
+    ] = "cls-seg",
     refine: Annotated[
         Refine | None, typer.Option(metavar="NAME", help="Refine masks: none, pamr or crf.")
     ] = None,
     background: Background = None,
     tags_file: TagsFile = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Output folder of `tagmask train mctformer`, for its maps."),
+    ] = None,
+    affinity: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Output folder of `tagmask train affinity`, to refine these maps."),
+    ] = None,
     cams: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Use activation maps instead of CLIP: NAME.npy, in MCTformer's format."
+            metavar="DIR", help="Use activation maps instead of CLIP: NAME.npz, or NAME.npy as MCTformer's."
         ),
     ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(metavar="SCORE", help="Background score of the activation maps.", min=0, max=1),
-    ] = None,
-    truth: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Ground-truth masks of some images, to choose --threshold."),
-    ] = None,
+    threshold: Threshold = None,
+    truth: Truth = None,
     masks: Annotated[
         Path | None,
         typer.Option(
@@ -107,20 +144,24 @@ def seeds(
     run resumes.
     """
     with report_errors():
-        from tagmask.cli.train_steps import make_seeds, seed_options
+        from tagmask.cli.train_steps import MCTFORMER, make_seeds, seed_options
         from tagmask.runtime.folders import find_images
 
+        words = read_words(word)
         options = seed_options(
-            require_words(read_words(word), recipe),
+            words if method == MCTFORMER else require_words(words, recipe),
             recipe=recipe,
             background=background_words(background, False),
-            method=None if recipe else method,
+            method=None if recipe and method != MCTFORMER else method,
             refine=refine,
             tags_file=tags_file,
             cams=cams,
             threshold=threshold,
             truth=truth,
             masks=masks,
+            model=model,
+            affinity=affinity,
+            device=device,
         )
         failed = make_seeds(
             find_images(paths), out, options, lambda: load_weights(weights, activation, device, precision)
@@ -130,7 +171,7 @@ def seeds(
 
 @train_app.command()
 def weakclip(
-    out: Out,
+    out: OutOrNone = None,
     config: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="Settings: weakclip/voc, weakclip/coco, or a TOML file.")
     ] = "weakclip/voc",
@@ -140,16 +181,44 @@ def weakclip(
         typer.Option("--seeds", metavar="DIR", help="Folder of seeds; short for --set data.seeds=DIR."),
     ] = None,
     weights: Weights = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Start from a WeakCLIP checkpoint in the authors' layout, with its CLIP weights.",
+        ),
+    ] = None,
+    val: Val = None,
+    val_data: ValData = None,
+    val_every: ValEvery = 500,
+    val_images: ValImages = None,
     changes: Changes = None,
+    describe: Annotated[
+        bool,
+        typer.Option(
+            "--describe",
+            help="Only print what training costs: parameters, GFLOPs, time, memory. Writes nothing.",
+        ),
+    ] = False,
 ) -> None:
     """Train WeakCLIP on seeds.
 
     Start it with torchrun to use several GPUs. An interrupted run resumes.
     """
     with report_errors():
-        from tagmask.cli.train_steps import run_weakclip
+        from tagmask.cli.train_steps import print_cost, run_weakclip, validation_of
 
-        run_weakclip(config, out, {"images": images, "seeds": seeds}, weights, changes or [])
+        folders = {"images": images, "seeds": seeds}
+        settings = [*_starting(init_from), *(changes or [])]
+        if describe:
+            print_cost(config, folders, weights, settings)
+        else:
+            validation = validation_of(val, val_data, val_every, val_images)
+            run_weakclip(config, out, folders, weights, settings, validation)
+
+
+def _starting(init_from: Path | None) -> list[str]:
+    return [] if init_from is None else [f"model.init_from={init_from}"]
 
 
 @train_app.command()
@@ -157,7 +226,12 @@ def pseudo(
     paths: Paths,
     out: Out,
     model: Annotated[
-        Path, typer.Option(metavar="DIR", help="Output folder of a finished `tagmask train weakclip`.")
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Output folder of a finished `tagmask train weakclip`, or a model in it: "
+            "DIR/best.safetensors.",
+        ),
     ],
     scales: Scales = _SCALES,
     flip: Flip = True,
@@ -198,6 +272,10 @@ def student(
         Path | None,
         typer.Option("--masks", metavar="DIR", help="Folder of masks; short for --set data.seeds=DIR."),
     ] = None,
+    val: Val = None,
+    val_data: ValData = None,
+    val_every: ValEvery = 500,
+    val_images: ValImages = None,
     changes: Changes = None,
 ) -> None:
     """Train a student: a segmenter that needs neither CLIP nor words.
@@ -205,9 +283,10 @@ def student(
     An interrupted run resumes.
     """
     with report_errors():
-        from tagmask.cli.train_steps import run_student
+        from tagmask.cli.train_steps import run_student, validation_of
 
-        run_student(config, out, {"images": images, "seeds": masks}, changes or [])
+        validation = validation_of(val, val_data, val_every, val_images)
+        run_student(config, out, {"images": images, "seeds": masks}, changes or [], validation)
 
 
 @train_app.command("all")
@@ -223,6 +302,28 @@ def everything(
     ] = None,
     background: Background = None,
     tags_file: TagsFile = None,
+    seeds: Annotated[
+        SeedMaker,
+        typer.Option(
+            metavar="NAME", help="What makes the seeds: clip, or mctformer, trained first on --tags-file."
+        ),
+    ] = SeedMaker.clip,
+    mctformer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Settings of MCTformer. Default: mctformer/v2, or mctformer/miniature for miniature "
+            "weights.",
+        ),
+    ] = None,
+    mctformer_changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set-mctformer", metavar="KEY=VALUE", help="Override a setting of MCTformer; may be repeated."
+        ),
+    ] = None,
+    threshold: Threshold = None,
+    truth: Truth = None,
     config: Annotated[
         str | None,
         typer.Option(
@@ -247,6 +348,10 @@ def everything(
             "--set-student", metavar="KEY=VALUE", help="Override a setting of the student; may be repeated."
         ),
     ] = None,
+    val: Val = None,
+    val_data: ValData = None,
+    val_every: ValEvery = 500,
+    val_images: ValImages = None,
     scales: Scales = _SCALES,
     flip: Flip = True,
     crf: Crf = "weakclip/voc",
@@ -259,26 +364,33 @@ def everything(
     An interrupted run resumes, and finished steps are not repeated.
     """
     with report_errors():
-        from tagmask.cli.train_all import train_all
-        from tagmask.cli.train_steps import pseudo_settings, seed_options
+        from tagmask.cli.train_all import MctFormerChoice, train_all
+        from tagmask.cli.train_steps import MCTFORMER, pseudo_settings, seed_options, validation_of
 
+        words, by_mctformer = require_words(read_words(word), None), seeds is SeedMaker.mctformer
         failed = train_all(
             images,
             out,
             seed_options(
-                require_words(read_words(word), None),
+                words,
                 background=background_words(background, False),
-                method=method,
+                method=MCTFORMER if by_mctformer else method,
                 refine=refine,
                 tags_file=tags_file,
+                threshold=threshold,
+                truth=truth,
+                model=out / "mctformer" if by_mctformer else None,
+                device=device,
             ),
             pseudo_settings(scales, flip, crf),
+            mctformer=MctFormerChoice(mctformer, mctformer_changes or []) if by_mctformer else None,
             weights=weights,
             activation=activation,
             weakclip=config,
             student=student_config,
             changes=changes or [],
             student_changes=student_changes or [],
+            validation=validation_of(val, val_data, val_every, val_images),
             device=device,
             precision=precision,
         )

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from tagmask.bench.validation import DataSetValidation, open_validation
 from tagmask.cli.arguments import DEFAULT_WEIGHTS
-from tagmask.cli.console import heading, message, print_path
+from tagmask.cli.console import heading, message, print_path, show
 from tagmask.cli.mask import mask_settings, require_tags_file
 from tagmask.cli.options import Refine
 from tagmask.cli.runs import run_images, stops_reported
@@ -20,19 +21,31 @@ from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.tag_files import check_tags, read_tags
 from tagmask.weak.config import TrainConfig
 from tagmask.weak.config_files import load_config, with_settings
+from tagmask.weak.describe import TrainingCost
 from tagmask.weak.distributed import ranks_here
 from tagmask.weak.loop import Report
 from tagmask.weak.run_all import write_all_masks
 from tagmask.weak.seeds import SeedOptions, seed_recipe, seed_source
-from tagmask.weak.steps import PseudoSettings, pseudo_source, train_student, train_weakclip
+from tagmask.weak.steps import (
+    PseudoSettings,
+    describe_weakclip,
+    model_location,
+    pseudo_source,
+    train_student,
+    train_weakclip,
+)
 from tagmask.weak.students.catalogue import STUDENTS
 from tagmask.weak.training_folder import read_metadata
+from tagmask.weak.validation import Validation
 
 __all__ = [
+    "MCTFORMER",
     "ConsoleProgress",
     "check_seed_tags",
+    "cost_lines",
     "make_pseudo",
     "make_seeds",
+    "print_cost",
     "pseudo_settings",
     "run_student",
     "run_weakclip",
@@ -40,9 +53,12 @@ __all__ = [
     "settings_of",
     "student_settings",
     "training_progress",
+    "validation_of",
 ]
 
 
+MCTFORMER = "mctformer"
+"""Value of --method for seeds of an MCTformer."""
 _ONLY_BACKGROUND = "Check the words, the weights and, for pseudo-masks, the training before them."
 
 
@@ -82,22 +98,32 @@ def seed_options(
     threshold: float | None = None,
     truth: Path | None = None,
     masks: Path | None = None,
+    model: Path | None = None,
+    affinity: Path | None = None,
+    device: str = "auto",
 ) -> SeedOptions:
     """Convert command-line options to seed options.
 
     Raises:
-        InputError: options exclude each other.
+        InputError: options exclude each other, or MCTformer's `model` is missing.
     """
+    if (method == MCTFORMER) != (model is not None):
+        raise InputError("--method mctformer and --model DIR belong together. Give both, or neither of them.")
+    if method == MCTFORMER and (refine is not None or background is not None):
+        raise InputError("MCTformer's seeds have no --refine and no --background. Leave them out.")
     return SeedOptions(
         words=None if words is None else tuple(words),
         recipe=recipe,
-        settings=mask_settings(method, None, False, refine),
+        settings={} if method == MCTFORMER else mask_settings(method, None, False, refine),
         background=None if background is None else tuple(background),
         tags_file=tags_file,
         cams=cams,
         threshold=threshold,
         truth=truth,
         masks=masks,
+        mctformer=model,
+        affinity=affinity,
+        device=device,
     )
 
 
@@ -118,7 +144,7 @@ def make_seeds(images: list[FoundImage], out: Path, options: SeedOptions, clip: 
         InputError: the options are invalid.
     """
     check_seed_tags(options)
-    source = seed_source(images, options, clip)
+    source = seed_source(images, options, clip, out)
     with stops_reported(out):
         return write_all_masks(images, source, out, ConsoleProgress())
 
@@ -134,7 +160,7 @@ def make_pseudo(
     precision: str,
 ) -> int:
     """Write pseudo-masks, print progress, and return the number of images that failed."""
-    words = read_metadata(model, "weakclip").get("words")
+    words = read_metadata(model_location(model)[0], "weakclip").get("words")
     classes = len(words) - 1 if isinstance(words, list) else 0
     tags = None if tags_file is None else read_tags(tags_file, classes)
     if tags is not None:
@@ -158,23 +184,94 @@ def pseudo_settings(scales: str, flip: bool, crf: str) -> PseudoSettings:
 
 
 def run_weakclip(
-    source: str, out: Path, folders: Mapping[str, Path | None], weights: str | None, changes: Sequence[str]
+    source: str,
+    out: Path | None,
+    folders: Mapping[str, Path | None],
+    weights: str | None,
+    changes: Sequence[str],
+    validation: Validation | None = None,
 ) -> None:
-    """Train WeakCLIP, print progress and the path of the result."""
+    """Train WeakCLIP, print progress and the path of the result.
+
+    Raises:
+        InputError: there is no output folder, or see `load_config`.
+    """
+    if out is None:
+        raise InputError("No output folder is given. Give -o DIR.")
+    config = _weakclip_settings(source, folders, weights, changes)
+    with stops_reported(out), training_progress("WeakCLIP") as report_progress:
+        path = train_weakclip(config, out, report_progress, validation)
+    ConsoleProgress().written(path)
+
+
+def print_cost(
+    source: str, folders: Mapping[str, Path | None], weights: str | None, changes: Sequence[str]
+) -> None:
+    """Print what training WeakCLIP costs, from counts and a few steps."""
+    config = _weakclip_settings(source, folders, weights, changes)
+    for line in cost_lines(describe_weakclip(config)):
+        show(line)
+
+
+def cost_lines(cost: TrainingCost) -> Iterator[str]:
+    """The cost of a training run, as text."""
+    trainable, total = cost.parameters
+    share = 100 * trainable / total
+    yield f"parameters  {trainable:,} trainable of {total:,} ({share:.2f} %), counted as in the paper"
+    yield f"            {cost.updated:,} are updated"
+    tower, rest, text = (flops / 1e9 for flops in (cost.tower_flops, cost.head_flops, cost.text_flops))
+    yield f"GFLOPs      {tower + rest:,.1f} forward, for a crop of {cost.crop} x {cost.crop}: {tower:,.1f}"
+    yield f"            in the image tower, {rest:,.1f} after it; {text:,.1f} for the texts, once a step"
+    if cost.step_flops is None or cost.step_seconds is None:
+        yield "steps       0: this model has no trainable weights"
+    else:
+        hours = cost.steps * cost.step_seconds / 3600
+        crops = " and ".join(str(size) for size in cost.measured)
+        yield f"            {cost.step_flops / 1e9:,.0f} a step, forward and backward"
+        yield f"steps       {cost.steps:,} of {cost.batch} crops"
+        yield f"time        {cost.step_seconds:.3g} s a step, {hours:.3g} hours in all, on {cost.device}"
+        yield f"            (from steps of {crops} crops; without reading images, pictures and validation)"
+    yield f"inference   {1 / cost.crop_seconds:.3g} crops a second"
+    if cost.memory is not None:
+        yield f"memory      {cost.memory / 2**30:.2f} GiB at the peak, weights included"
+
+
+def _weakclip_settings(
+    source: str, folders: Mapping[str, Path | None], weights: str | None, changes: Sequence[str]
+) -> TrainConfig:
     config = settings_of(source, folders, changes)
     if weights or not config.model.weights:
         config = with_settings(config, [f"model.weights={weights or DEFAULT_WEIGHTS}"])
-    with stops_reported(out), training_progress("WeakCLIP") as report_progress:
-        path = train_weakclip(config, out, report_progress)
-    ConsoleProgress().written(path)
+    return config
 
 
-def run_student(source: str, out: Path, folders: Mapping[str, Path | None], changes: Sequence[str]) -> None:
+def run_student(
+    source: str,
+    out: Path,
+    folders: Mapping[str, Path | None],
+    changes: Sequence[str],
+    validation: Validation | None = None,
+) -> None:
     """Train a student, print progress and the path of the result."""
     config = student_settings(source, folders, changes)
     with stops_reported(out), training_progress("student") as report_progress:
-        path = train_student(config, out, report_progress)
+        path = train_student(config, out, report_progress, validation)
     ConsoleProgress().written(path)
+
+
+def validation_of(
+    what: str | None, root: Path | None, every: int, most: int | None
+) -> DataSetValidation | None:
+    """Open the images to validate on; None without --val.
+
+    Raises:
+        InputError: see `open_validation`.
+    """
+    if what is None:
+        if root is not None:
+            raise InputError("--val-data needs --val. Give --val DATASET/SPLIT too.")
+        return None
+    return open_validation(what, root, every, most)
 
 
 def student_settings(

@@ -43,7 +43,7 @@ _VOC07 = (
 )
 _VOC12 = (
     "PASCAL VOC's site: VOCtrainval_11-May-2012.tar; for trainaug also SBD's masks as index PNGs "
-    "(SegmentationClassAug) and its list trainaug.txt"
+    "(SegmentationClassAug) and its list trainaug.txt; for test, which has no masks, VOC2012test.tar"
 )
 _CONTEXT = (
     "PASCAL VOC's site: VOCtrainval_03-May-2010.tar; PASCAL-Context's site: trainval.tar.gz (MATLAB files) "
@@ -82,7 +82,7 @@ _ENTRIES = {
     "voc2012": Entry(
         "tags, 20 classes, and masks, 21, of the segmentation split; difficult objects count as present",
         lambda root, split: open_voc_tags(root, "2012", split, "present"),
-        _VOC12_SPLITS | {"tagclip-val": 1449},
+        _VOC12_SPLITS | {"tagclip-val": 1449, "test": 1456},
         _VOC12,
         own_lists=True,
     ),

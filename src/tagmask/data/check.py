@@ -46,9 +46,11 @@ def check_dataset(
     except InputError as error:
         return [CheckResult("layout", str(error), False), CheckResult("source", known.source, False)]
     results = [_count(dataset, split, known.splits.get(split)), *_files(dataset), *_tags(dataset)]
+    if not dataset.labelled:
+        results.append(CheckResult("labels", "not published: a server scores this split", True))
     if read:
         results += [_decoded("images, decoded", dataset, lambda sample: sample.read_image)]
-        if dataset.classes:
+        if dataset.classes and dataset.labelled:
             results += [_decoded("masks, decoded", dataset, lambda sample: sample.read_mask)]
     if not all(result.ok for result in results):
         results.append(CheckResult("source", known.source, False))
@@ -66,7 +68,7 @@ def _files(dataset: Dataset) -> Iterator[CheckResult]:
     images = [sample.path for sample in dataset.samples if sample.path is not None]
     if images:
         yield _exist("images", images)
-    if dataset.classes:
+    if dataset.classes and dataset.labelled:
         masks = [sample.mask_path for sample in dataset.samples if sample.mask_path is not None]
         annotated = sum(
             sample.mask_path is None and sample.read_mask is not None for sample in dataset.samples

@@ -48,3 +48,5 @@ class Dataset:
     samples: Sequence[Sample]
     ignore: int = 255
     """Value of mask pixels that are not scored."""
+    labelled: bool = True
+    """False if the labels of this split are not published: only a benchmark's server can score it."""

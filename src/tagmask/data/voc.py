@@ -4,7 +4,7 @@ VOC2012/                                  (itself, or inside VOCdevkit/)
   JPEGImages/2007_000033.jpg
   Annotations/2007_000033.xml             objects, some marked difficult
   ImageSets/Main/val.txt                  lists for tags
-  ImageSets/Segmentation/val.txt          lists for masks; trainaug.txt from SBD
+  ImageSets/Segmentation/val.txt          lists for masks; trainaug.txt from SBD; test.txt has no masks
   SegmentationClass/2007_000033.png       0 background, 1 to 20, 255 not scored
   SegmentationClassAug/2007_000032.png    the 10,582 masks of trainaug
 """
@@ -56,7 +56,8 @@ def open_voc_tags(root: Path, year: str, split: str, difficult: Difficult = "pre
 
     Tags of 2007 are read from `Annotations` for the ids of `ImageSets/Main`. Those of 2012 are for the ids of
     `ImageSets/Segmentation`, as in TagCLIP: from `Annotations`, or from the masks if that folder is missing.
-    The split `tagclip-test` or `tagclip-val` is TagCLIP's own list, shipped with this package.
+    The split `tagclip-test` or `tagclip-val` is TagCLIP's own list, shipped with this package. The labels of
+    2012's test split are not published: its samples have neither tags nor masks.
 
     Args:
         root: VOCdevkit, its parent folder, or the year's folder.
@@ -81,6 +82,10 @@ def open_voc_tags(root: Path, year: str, split: str, difficult: Difficult = "pre
         tags: Mapping[str, LabelSets] = {id_: (of_image, ()) for id_, of_image in listed.items()}
         masks = masks if mask_folder.is_dir() else None
         ids: Sequence[str] = tuple(listed)
+    elif year == "2012" and split == "test":
+        ids = read_ids(_list(home, "Segmentation", split))
+        samples = [_sample(home, id_, mask_folder, None, None) for id_ in ids]
+        return Dataset(f"voc{year}", ("background", *words), (), samples, labelled=False)
     else:
         ids = read_ids(_list(home, "Segmentation" if masks else "Main", split))
         if masks is None or (home / "Annotations").is_dir():

@@ -78,6 +78,7 @@ CRF_SETTINGS: Mapping[str, CrfSettings] = MappingProxyType(
         "weakclip/loss": CrfSettings(
             near=3.0, near_weight=3.0, far=80.0, colour=13.0, colour_weight=10.0, floor=1e-4
         ),
+        "mctformer": CrfSettings(near=3.0, near_weight=3.0, far=80.0, colour=13.0, colour_weight=10.0),
         "weakclip/student-voc": CrfSettings(
             near=1.0, near_weight=3.0, far=112.0, colour=2.0, colour_weight=3.0
         ),

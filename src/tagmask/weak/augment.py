@@ -37,8 +37,8 @@ class Crop(NamedTuple):
 
     pixels: Float32[np.ndarray, "3 h w"]
     """Normalised; 0 in the padding."""
-    labels: UInt8[np.ndarray, "h w"]
-    """Class per pixel; `IGNORE_INDEX` in the padding."""
+    labels: UInt8[np.ndarray, "*target"]
+    """Class per pixel (h, w), `IGNORE_INDEX` in the padding; or other targets, see `samples.Batch`."""
 
 
 def augmented(image: RgbImage, labels: Labels, settings: AugmentSettings, rng: np.random.Generator) -> Crop:

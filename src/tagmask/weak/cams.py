@@ -76,9 +76,9 @@ class Sweep:
 
     @property
     def first_peak(self) -> float:
-        """The threshold before the mIoU first decreases, where MCTformer's evaluation stops."""
-        drops = np.flatnonzero(np.diff(self.miou) < 0)
-        return THRESHOLDS[int(drops[0]) if len(drops) else len(self.miou) - 1]
+        """The threshold after which the mIoU first does not rise, where MCTformer's evaluation stops."""
+        stops = np.flatnonzero(np.diff((0.0, *self.miou)) <= 0)
+        return THRESHOLDS[max(int(stops[0]) - 1, 0) if len(stops) else len(self.miou) - 1]
 
 
 def sweep(pairs: Iterable[tuple[Cams, UInt8[np.ndarray, "_ _"]]], classes: int) -> Sweep:

@@ -7,7 +7,8 @@
     ├── loss       loss terms and their weights
     ├── optimiser  AdamW or SGD, learning rate, weight decay
     ├── schedule   learning rate over steps
-    └── run        random seed, precision, device, logging and checkpoint intervals
+    ├── run        random seed, precision, device, logging and checkpoint intervals
+    └── mctformer  version, sizes and augmentation of an MCTformer
 
 Each part checks its values when it is created, so an invalid setting fails before training starts.
 """
@@ -20,6 +21,7 @@ from tagmask.checks import check_choice, check_number
 from tagmask.errors import InputError
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.strict_json import json_text
+from tagmask.weak.mctformer_settings import MctFormerSettings
 from tagmask.weak.model_settings import DECODERS, FREEZES, MOST_CONTEXTS
 from tagmask.weak.students.catalogue import STUDENTS
 
@@ -41,11 +43,16 @@ class ModelSettings:
     """The model to train."""
 
     kind: str = "weakclip"
-    """"weakclip", or a student's name."""
+    """"weakclip", a student's name, "mctformer" or "affinity"."""
     weights: str = ""
-    """CLIP weights as `tagmask.load` takes them, or the file that a student starts from. Empty: none."""
+    """CLIP weights as `tagmask.load` takes them, or the file that a student, an MCTformer or an affinity
+    network starts from. Empty: none."""
+    init_from: str = ""
+    """A WeakCLIP checkpoint in the authors' layout to start from: it replaces all weights, CLIP's included.
+    Empty: none."""
     words: tuple[str, ...] = ()
-    """Class names by index, background first; empty: those of the seeds folder."""
+    """Class names by index, background first (an MCTformer or an affinity network has none); empty: those of
+    the seeds folder."""
     freeze: str = "paper"
     """"paper": CLIP is frozen, the adapter is trained; "repo": as coded by the authors; "none": everything is
     trained."""
@@ -59,11 +66,15 @@ class ModelSettings:
     """WeakCLIP's decoder: "guided" by the score map, "plain" (without the score map) or "none"."""
 
     def __post_init__(self) -> None:
-        check_choice("model.kind", self.kind, ("weakclip", *STUDENTS))
+        check_choice("model.kind", self.kind, ("weakclip", *STUDENTS, "mctformer", "affinity"))
         check_choice("model.freeze", self.freeze, FREEZES)
         check_choice("model.as_", self.as_, ("published", "corrected"))
         check_choice("model.decoder", self.decoder, DECODERS)
         check_number("model.contexts", self.contexts, 0, MOST_CONTEXTS, whole=True)
+        if self.init_from and self.kind != "weakclip":
+            raise InputError(
+                f"model.init_from is for WeakCLIP, not for the student {self.kind!r}. Give model.weights."
+            )
         if len(set(self.words)) < len(self.words):
             raise InputError(
                 f"model.words names a class twice: {', '.join(self.words)}. Give each name once."
@@ -81,7 +92,10 @@ class DataSettings:
     images: str = ""
     """Folder of images."""
     seeds: str = ""
-    """Folder of index PNGs with the images' names, or a folder written by `tagmask train seeds`."""
+    """Folder of index PNGs with the images' names, or a folder written by `tagmask train seeds`; for an
+    affinity network, of activation maps."""
+    tags: str = ""
+    """File of the images' tags, which an MCTformer is trained on."""
     lists: tuple[str, ...] = ()
     """Files of image names, one per line, concatenated (names may repeat); empty: all images."""
     batch: int = 16
@@ -211,7 +225,7 @@ class ScheduleSettings:
     """The learning rate schedule."""
 
     kind: str = "cosine"
-    """"cosine", "poly" or "constant"."""
+    """"cosine", "poly", "constant", or "epochs": the cosine of MCTformer's authors, set once per epoch."""
     steps: int = 20000
     """Number of training steps."""
     floor: float = 0.0
@@ -223,11 +237,14 @@ class ScheduleSettings:
     warmup: int = 0
     """Steps of linear warm-up."""
     warmup_ratio: float = 1e-6
-    """Share of the scheduled rate at step 0 of the warm-up."""
+    """Share of the scheduled rate at step 0 of the warm-up; of "epochs": of the base rate."""
+    interval: int = 1
+    """Steps per epoch of "epochs"."""
 
     def __post_init__(self) -> None:
-        check_choice("schedule.kind", self.kind, ("cosine", "poly", "constant"))
+        check_choice("schedule.kind", self.kind, ("cosine", "poly", "constant", "epochs"))
         check_number("schedule.steps", self.steps, 1, whole=True)
+        check_number("schedule.interval", self.interval, 1, whole=True)
         check_number("schedule.extra_steps", self.extra_steps, 0, whole=True)
         check_number("schedule.warmup", self.warmup, 0, whole=True)
         check_number("schedule.warmup_ratio", self.warmup_ratio, 0, 1)
@@ -254,7 +271,9 @@ class RunSettings:
     picture_every: int = 500
     """Steps between sample pictures; 0: none."""
     cache_gb: float = 0.0
-    """Maximum disk space, in GB, of cached features of a frozen CLIP in the run folder; 0: no cache."""
+    """Maximum disk space, in GB, of cached features of a frozen CLIP; 0: no cache."""
+    cache_dir: str = ""
+    """Folder of the cached features, which several runs may share; empty: in the run folder."""
     tensorboard: bool = False
     """Also write TensorBoard logs; needs the `tensorboard` package."""
 
@@ -279,6 +298,7 @@ class TrainConfig:
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     run: RunSettings = field(default_factory=RunSettings)
+    mctformer: MctFormerSettings = field(default_factory=MctFormerSettings)
 
     def fingerprint_fields(self) -> dict[str, object]:
         """All settings that affect the trained model, flat, by dotted name.
@@ -288,11 +308,14 @@ class TrainConfig:
         flat = {
             f"{part}.{name}": value for part, values in asdict(self).items() for name, value in values.items()
         }
+        if self.model.kind not in ("mctformer", "affinity"):
+            flat = {name: value for name, value in flat.items() if not name.startswith(_ONLY_MCTFORMER)}
         return {name: value for name, value in flat.items() if name not in _NOT_IN_FINGERPRINT}
 
 
 _NOT_IN_FINGERPRINT = frozenset(
     {
+        "model.init_from",  # its content counts, not its path
         "data.workers",
         "data.check",
         "run.device",
@@ -301,9 +324,11 @@ _NOT_IN_FINGERPRINT = frozenset(
         "run.keep_every",
         "run.picture_every",
         "run.cache_gb",
+        "run.cache_dir",
         "run.tensorboard",
     }
 )
+_ONLY_MCTFORMER = ("mctformer.", "data.tags", "schedule.interval")
 
 
 def fingerprint(settings: Mapping[str, object]) -> str:

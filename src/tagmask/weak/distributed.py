@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tagmask.errors import InputError
 
-__all__ = ["Ranks", "averaged", "data_parallel", "process_group", "ranks_here", "wait_for_all"]
+__all__ = ["Ranks", "averaged", "data_parallel", "process_group", "ranks_here", "summed", "wait_for_all"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,16 @@ def averaged(values: Mapping[str, Tensor], ranks: Ranks) -> dict[str, float]:
         distributed.all_reduce(stacked)
         stacked /= ranks.world
     return dict(zip(values, stacked.tolist(), strict=True))
+
+
+def summed(counts: Int64[np.ndarray, "_ _"], ranks: Ranks, device: torch.device) -> Int64[np.ndarray, "_ _"]:
+    """Add up the counts of all processes."""
+    if ranks.world == 1:
+        return counts
+    total = torch.from_numpy(counts).to(device)
+    distributed.all_reduce(total)
+    whole: Int64[np.ndarray, "_ _"] = total.cpu().numpy()
+    return whole
 
 
 def wait_for_all(ranks: Ranks) -> None:

@@ -1,6 +1,7 @@
 """The training loop of WeakCLIP and students: steps, logs, checkpoints, resuming.
 
     FOLDER/run.json  log.csv  checkpoint.pt  pictures/  models/  model.safetensors
+           validation.csv  best.safetensors
 
 The randomness of a step depends only on (seed, step, rank), and its images only on (seed, position). So a
 run that was killed and resumed gives the same losses and the same model as an uninterrupted one.
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import isfinite
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -21,10 +22,20 @@ import PIL.Image
 import torch
 from torch import Tensor, nn
 
-from tagmask.errors import OutputError, TagmaskError, TrainingError
+from tagmask.errors import InputError, OutputError, TagmaskError, TrainingError
 from tagmask.files import write_bytes
-from tagmask.weak.config import OptimiserSettings, TrainConfig
-from tagmask.weak.distributed import Ranks, averaged, data_parallel, process_group, wait_for_all
+from tagmask.runs.folder import RunFolder
+from tagmask.types import Image
+from tagmask.weak.config import TrainConfig
+from tagmask.weak.distributed import (
+    Ranks,
+    averaged,
+    data_parallel,
+    process_group,
+    summed,
+    wait_for_all,
+)
+from tagmask.weak.mask_folder import Mask
 from tagmask.weak.samples import Batch, CropSource, batches
 from tagmask.weak.schedules import learning_rate
 from tagmask.weak.stop_signals import signals_held
@@ -38,6 +49,8 @@ from tagmask.weak.training_state import (
     read_training_state,
     write_training_state,
 )
+from tagmask.weak.training_step import compute_gradients, new_optimiser, step_seed
+from tagmask.weak.validation import BestModel, Validation
 
 __all__ = ["MODEL_FILE", "Report", "Task", "fit"]
 
@@ -75,6 +88,15 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
+class SegmentingTask(Task, Protocol):
+    """A task whose model labels pixels, so that it can be validated."""
+
+    def segment(self, image: Image) -> Mask:
+        """Label every pixel of an image; the model is in evaluation mode."""
+        ...
+
+
 @dataclass(frozen=True)
 class Report:
     """Progress of a run."""
@@ -102,6 +124,7 @@ def fit(
     inputs: Mapping[str, object] | None = None,
     metadata: Mapping[str, object] | None = None,
     watch: Callable[[Report], None] | None = None,
+    validation: Validation | None = None,
 ) -> Path:
     """Train a model, or resume its training, and save it in the folder.
 
@@ -117,6 +140,8 @@ def fit(
             stay the same too.
         metadata: recorded in the folder for users of the model.
         watch: called with progress reports, in the first process only.
+        validation: measures the model at intervals and after the last step; the best model is kept beside the
+            last.
 
     Returns:
         The model's file, as the task saves it. A finished run is left as it is. A task without trainable
@@ -124,8 +149,8 @@ def fit(
 
     Raises:
         TrainingError: a loss or gradient is NaN or infinite. The last checkpoint is kept.
-        InputError: the folder has other settings or is in use; the batch size is not divisible by the number
-            of processes.
+        InputError: the folder has other settings, was validated on other images, or is in use; the batch size
+            is not divisible by the number of processes.
         OutputError: the disk is full, or the folder is not writable. The last checkpoint is kept.
         TagmaskError: an image or a seed cannot be read.
     """
@@ -143,11 +168,13 @@ def fit(
             else nullcontext()
         )
         with opened as run:
+            if run is not None and validation is not None:
+                _check_validation(run, validation)
             wait_for_all(ranks)  # until the first process has checked the folder
             path = folder / MODEL_FILE
             if not path.exists():  # written atomically: if it exists, all steps were done
                 if groups:
-                    _Run(task, groups, samples, config, folder, ranks, device).all_steps(watch)
+                    _Run(task, groups, samples, config, folder, ranks, device, validation).all_steps(watch)
                 elif ranks.first:
                     _LOG.warning(
                         "Nothing to train: this model has no trainable weights. It is saved unchanged."
@@ -159,6 +186,18 @@ def fit(
                 run.record(finished=True, steps=config.schedule.steps if groups else 0)
             wait_for_all(ranks)
     return path
+
+
+def _check_validation(run: RunFolder, validation: Validation) -> None:
+    """Check that a run that resumes is validated on the same images as before."""
+    before = run.recorded.get("validation")
+    if before is None:
+        run.record(validation=validation.identity)
+    elif before != validation.identity:
+        raise InputError(
+            f"{run.path} was validated on {before}, not on {validation.identity}. Give the same images, so "
+            "that its figures can be compared, or none."
+        )
 
 
 @contextmanager
@@ -192,16 +231,21 @@ class _Run:
         folder: Path,
         ranks: Ranks,
         device: torch.device,
+        validation: Validation | None,
     ) -> None:
         self.task, self.samples, self.config, self.folder = task, samples, config, folder
-        self.ranks, self.device = ranks, device
+        self.ranks, self.device, self.validation = ranks, device, validation
+        self.segment = task.segment if isinstance(task, SegmentingTask) else None
         self.local_batch = ranks.share_of(config.data.batch)
         self.groups = groups
         self.parameters = [parameter for group in groups for parameter in group.parameters]
-        self.optimiser = _optimiser(groups, config.optimiser)
+        self.optimiser = new_optimiser(groups, config.optimiser)
         if ranks.world > 1 and device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(task.model)
         self.done = self._restore()
+        self.best: BestModel | None = None
+        if validation is not None and ranks.first:
+            self.best = BestModel(folder, self.done, validation.name)
         unused = config.loss.seed == config.loss.crf == 0  # then WeakCLIP's decoder gets no gradient
         self.losses = data_parallel(_Losses(task), ranks, device, unused=unused)
 
@@ -227,6 +271,7 @@ class _Run:
                     values, stop = self._step(batch, stop=signal_held())
                     self.done += 1
                     last = stop or self.done == config.schedule.steps
+                    validated = self._validate()
                     if log is not None:
                         log.add(self.done, values)
                         if last or self.done % run.log_every == 0:
@@ -236,7 +281,7 @@ class _Run:
                                 speed = (self.done - report_step) / max(now - report_time, 1e-9)
                                 watch(self._report(values, speed))
                             report_time, report_step = now, self.done
-                        self._save_outputs(batch, log, last)
+                        self._save_outputs(batch, log, last or validated)
                     if stop:
                         break
             if stop:  # another process got the signal
@@ -261,19 +306,14 @@ class _Run:
     def _step(self, batch: Batch, *, stop: bool) -> tuple[dict[str, float], bool]:
         """Run one step; return the values to log, and whether any process shall stop after it."""
         settings = self.config
-        torch.manual_seed(_step_seed(settings.run.seed, self.done, self.ranks.rank))
+        torch.manual_seed(step_seed(settings.run.seed, self.done, self.ranks.rank))
         rates = [
             learning_rate(settings.schedule, settings.optimiser.lr * group.factor, self.done)
             for group in self.groups
         ]
         for group, lr in zip(self.optimiser.param_groups, rates, strict=True):
             group["lr"] = lr
-        self.task.model.zero_grad(set_to_none=True)  # also of parameters that are in no group
-        mixed = settings.run.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
-            losses = self.losses(batch)
-        losses["total"].backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, settings.optimiser.clip or inf)
+        losses, norm = compute_gradients(self.losses, self.task.model, self.parameters, batch, settings)
         shared = {**losses, "gradient": norm, "stop": norm.new_tensor(float(stop))}
         values = averaged(shared, self.ranks)
         any_stop = values.pop("stop") > 0
@@ -292,6 +332,21 @@ class _Run:
             "Train again in another folder with a lower optimiser.lr, or with optimiser.clip=1."
         )
 
+    def _validate(self) -> bool:
+        """Validate if it is due after this step; every process takes its share of the images."""
+        validation = self.validation
+        if validation is None or self.segment is None:
+            return False
+        if self.done % validation.every and self.done != self.config.schedule.steps:
+            return False
+        self.task.model.eval()
+        own = validation.counts(self.segment, self.ranks.rank, self.ranks.world)
+        self.task.model.train()
+        counts = summed(own, self.ranks, self.device)
+        if self.best is not None:
+            self.best.add(self.done, validation.miou(counts), self.task.save)
+        return True
+
     def _report(self, values: Mapping[str, float], steps_per_s: float) -> Report:
         steps = self.config.schedule.steps
         return Report(
@@ -303,8 +358,11 @@ class _Run:
             seconds_left=(steps - self.done) / steps_per_s,
         )
 
-    def _save_outputs(self, batch: Batch, log: TrainLog, last: bool) -> None:
-        """Write sample pictures, intermediate models and checkpoints when they are due."""
+    def _save_outputs(self, batch: Batch, log: TrainLog, checkpoint: bool) -> None:
+        """Write sample pictures, intermediate models and checkpoints when they are due.
+
+        `checkpoint`: it is due in any case.
+        """
         run, name = self.config.run, f"step-{self.done:06d}"
         if run.picture_every and self.done % run.picture_every == 0:
             picture = self.task.picture(batch)
@@ -316,7 +374,7 @@ class _Run:
             path = self.folder / "models" / f"{name}.safetensors"
             self.task.save(path)
         # Last: everything else of this step is then written, or is done again when the run resumes.
-        if last or self.done % run.checkpoint_every == 0:
+        if checkpoint or self.done % run.checkpoint_every == 0:
             log.flush()  # first, so that the log has all rows up to the checkpoint
             write_training_state(self.folder / _CHECKPOINT, self.done, self.task.model, self.optimiser)
 
@@ -324,19 +382,3 @@ class _Run:
 def _cpu_count() -> int:
     """Number of CPUs this process may use; more workers would only compete for them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _step_seed(seed: int, step: int, rank: int) -> int:
-    """Seed of one step of one process, mixed so that any two seeds differ in many bits."""
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + step) * 1009 + rank)
-    return int(torch.randint(2**62, (), generator=generator))
-
-
-def _optimiser(groups: Sequence[ParameterGroup], settings: OptimiserSettings) -> torch.optim.Optimizer:
-    param_groups = [
-        {"params": list(group.parameters), "weight_decay": settings.weight_decay if group.decays else 0.0}
-        for group in groups
-    ]
-    if settings.kind == "sgd":
-        return torch.optim.SGD(param_groups, lr=settings.lr, momentum=settings.momentum)
-    return torch.optim.AdamW(param_groups, lr=settings.lr, betas=settings.betas)

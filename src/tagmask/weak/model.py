@@ -105,6 +105,8 @@ class WeakClip(nn.Module):
         self.std: Triple = IMAGENET_STD if imagenet else (255 * std[0], 255 * std[1], 255 * std[2])
         self.precision = "float32"
         """Of matrix products in evaluation mode; in training mode the caller's autocast applies."""
+        self.has_own_clip = False
+        """CLIP's weights are no longer those of the CLIP that the model was built from."""
         self.vision, self.text = vision, text
         self.register_buffer("ids", ids.clone(), persistent=False)
         width, embed = geometry.vision_width, geometry.embed
@@ -257,7 +259,8 @@ class WeakClip(nn.Module):
             return self._encode()
         state = self._text_state()
         if self._cached_texts is None or self._cached_texts[0] != state:
-            with torch.no_grad():
+            # Not an inference tensor, even if the caller is in inference mode: training may use it next.
+            with torch.inference_mode(False), torch.no_grad():
                 self._cached_texts = (state, self._encode())
         return self._cached_texts[1]
 

@@ -40,7 +40,7 @@ from tagmask.weak.model import WeakClip
 from tagmask.weak.model_settings import WeakSettings
 from tagmask.weak.trunk import name_ids
 
-__all__ = ["load", "load_published", "published_tensors", "save"]
+__all__ = ["load", "load_published", "published_tensors", "save", "start_from_published"]
 
 _FORMAT: Final = "tagmask weakclip 1"
 _PUBLISHED: Final = (
@@ -58,7 +58,7 @@ _COUNTER: Final = "num_batches_tracked"
 def save(model: WeakClip, path: str | os.PathLike[str]) -> None:
     """Write a model in this package's format, atomically.
 
-    A frozen CLIP's weights are left out; `load` takes the CLIP separately.
+    A frozen CLIP's weights are left out, unless they are the model's own; `load` takes the CLIP separately.
 
     Raises:
         OutputError: the file cannot be written.
@@ -66,7 +66,7 @@ def save(model: WeakClip, path: str | os.PathLike[str]) -> None:
     included = {
         name: tensor
         for name, tensor in model.state_dict().items()
-        if not _is_clip(name) or not model.clip_frozen
+        if not _is_clip(name) or not model.clip_frozen or model.has_own_clip
     }
     header = {
         "format": _FORMAT,
@@ -120,7 +120,7 @@ def load(path: str | os.PathLike[str], clip: Clip) -> WeakClip:
 
 def load_published(
     path: str | os.PathLike[str],
-    words: Sequence[str],
+    words: Sequence[str] | Callable[[int], Sequence[str]],
     settings: WeakSettings | None = None,
     *,
     activation: str = "quickgelu",
@@ -130,7 +130,8 @@ def load_published(
     Args:
         path: a torch.save file with the tensors at the top level or under "state_dict"; only tensors are
             read, no code runs.
-        words: class names in the order of training, one for each channel of the last convolution.
+        words: class names in the order of training, one for each channel of the last convolution; or a
+            function that gives them for the number of channels.
         settings: as trained; the sizes of co-attention, FPN, head, contexts and position table are always
             read from the tensors.
         activation: of CLIP's MLPs.
@@ -143,12 +144,10 @@ def load_published(
     archive = read_weights(Path(path))
     named = _without_counters(archive.tensors)
     geometry, fitted = _read_sizes(str(path), named, settings or WeakSettings())
-    classes = len(named["decode_head.conv_seg.weight"])
+    if callable(words):
+        words = words(len(named["decode_head.conv_seg.weight"]))
     names = split_names(list(words)).classes
-    if len(names) != classes:
-        raise InputError(
-            f"{path} has {classes} classes, but {len(names)} words are given. Give one word per class."
-        )
+    _check_classes(str(path), named, len(names))
     ids = name_ids(names)
     if ids.shape[1] + fitted.contexts > geometry.context:
         raise InputError(
@@ -165,6 +164,35 @@ def load_published(
     own_names = {_published(name): name for name in model.state_dict()}
     model.load_state_dict({own_names[name]: tensor for name, tensor in named.items()}, strict=False)
     return model.eval()
+
+
+def start_from_published(model: WeakClip, path: str | os.PathLike[str]) -> None:
+    """Replace all weights of a model, CLIP's included, by those of a checkpoint in the authors' layout.
+
+    The authors' training moves CLIP's weights a little, so the file's belong to its other weights: the model
+    keeps them, and `save` writes them. Text position rows that the file lacks keep their values.
+
+    Args:
+        model: of the file's sizes, with its class names.
+        path: as for `load_published`.
+
+    Raises:
+        WeightsError: no such file, another layout, or missing, unexpected or misshapen tensors; the model is
+            unchanged.
+        InputError: another number of classes than the model's.
+    """
+    named = _without_counters(read_weights(Path(path)).tensors)
+    _read_sizes(str(path), named, model.settings)
+    _check_classes(str(path), named, len(model.words))
+    state = model.state_dict()
+    rows = "text_encoder.positional_embedding"
+    others = state["text.positional_embedding"][len(named[rows]) :].cpu()
+    if others.shape[1] == named[rows].shape[1]:
+        named[rows] = torch.cat([named[rows].to(others.dtype), others])
+    own_names = {_published(name): name for name in state if not name.endswith(_COUNTER)}
+    _check_same(str(path), named, {name: state[own] for name, own in own_names.items()})
+    model.load_state_dict({own_names[name]: tensor for name, tensor in named.items()}, strict=False)
+    model.has_own_clip = True
 
 
 def published_tensors(model: WeakClip) -> dict[str, Tensor]:
@@ -185,6 +213,14 @@ def published_tensors(model: WeakClip) -> dict[str, Tensor]:
     rows = model.ids.shape[1] + model.settings.contexts
     tensors["text_encoder.positional_embedding"] = tensors["text_encoder.positional_embedding"][:rows].clone()
     return tensors
+
+
+def _check_classes(path: str, tensors: Mapping[str, Tensor], words: int) -> None:
+    classes = len(tensors["decode_head.conv_seg.weight"])
+    if words != classes:
+        raise InputError(
+            f"{path} has {classes} classes, but {words} words are given. Give one word per class."
+        )
 
 
 def _is_clip(name: str) -> bool:
@@ -256,9 +292,18 @@ def _check_fit(
             state = build().state_dict()
     except InputError as error:
         raise WeightsError(f"{path} describes no model: {error}") from error
-    named = {name: tensor for own, tensor in state.items() if (name := expected(own)) is not None}
-    optional = {name for name in named if name.endswith(_COUNTER)}
-    problems = misfits(named, given, optional)
+    _check_same(
+        path, given, {name: tensor for own, tensor in state.items() if (name := expected(own)) is not None}
+    )
+
+
+def _check_same(path: str, given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Check a file's tensors against those of a model.
+
+    Raises:
+        WeightsError: tensors that are missing, unexpected, misshapen or not finite.
+    """
+    problems = misfits(expected, given, {name for name in expected if name.endswith(_COUNTER)})
     if problems:
         raise WeightsError(
             f"{path} does not fit the model: {problems}. Give the words and settings of its training."

@@ -20,7 +20,7 @@ from tagmask.dense.windows import Windows, plan_windows, single_window, stitch_m
 from tagmask.errors import InputError
 from tagmask.types import Image, Size
 
-__all__ = ["ForwardFunction", "TTAConfig", "multiscale", "view_sizes"]
+__all__ = ["ForwardFunction", "TTAConfig", "multiscale", "view_sizes", "views_of"]
 
 ForwardFunction = Callable[[UInt8[np.ndarray, "b h w 3"]], Float[Tensor, "b k _ _"]]
 """Forward pass from RGB windows of one size to logits of any size."""
@@ -70,6 +70,24 @@ class TTAConfig:
                 f"Give at most {self.window}."
             )
         check_choice("resize", self.resize, RESIZES)
+
+
+def views_of(crop: int, short: int, long: int, scales: tuple[float, ...], *, flip: bool) -> TTAConfig:
+    """Views for a WeakCLIP that was trained on crops of this size: windows of the crop's size.
+
+    Args:
+        crop: side of the crops.
+        short: short side of the image at scale 1; 0: the image's size.
+        long: maximum long side at scale 1.
+        scales: of the image.
+        flip: also process every scale mirrored.
+
+    Source:
+        WeakCLIP as coded by the authors: windows of 512 with a stride of two thirds, 341.
+    """
+    return TTAConfig(
+        scales=scales, flip=flip, window=crop, stride=max(crop * 2 // 3, 1), short=short or None, long=long
+    )
 
 
 def view_sizes(size: Size, views: TTAConfig) -> list[Size]:

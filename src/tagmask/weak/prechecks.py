@@ -26,7 +26,16 @@ from tagmask.weak.students.catalogue import STUDENTS, build_student
 from tagmask.weak.train_log import need_tensorboard
 from tagmask.weak.trunk import name_ids
 
-__all__ = ["check_student", "check_weakclip", "new_student", "pairs_of", "weak_settings", "words_for"]
+__all__ = [
+    "check_run",
+    "check_shapes",
+    "check_student",
+    "check_weakclip",
+    "new_student",
+    "pairs_of",
+    "weak_settings",
+    "words_for",
+]
 
 
 def check_weakclip(config: TrainConfig, words: Sequence[str], geometry: Geometry) -> None:
@@ -39,10 +48,13 @@ def check_weakclip(config: TrainConfig, words: Sequence[str], geometry: Geometry
 
     Raises:
         InputError: another kind of model, parts that do not fit the CLIP, names too long for its text tower,
-            crops too small, or an error of `_check_run`.
+            crops too small, or an error of `check_run`.
     """
     check_choice("model.kind", config.model.kind, ("weakclip",))
-    _check_run(config)
+    check_run(config)
+    start = config.model.init_from
+    if start and not Path(start).expanduser().is_file():
+        raise InputError(f"There is no file {start}. Give a WeakCLIP checkpoint in the authors' layout.")
     names = split_names(list(words)).classes
     ids = name_ids(names)
     with torch.device("meta"):
@@ -57,7 +69,7 @@ def check_weakclip(config: TrainConfig, words: Sequence[str], geometry: Geometry
         if model.pyramid is not None and model.fpn is not None and model.decode_head is not None:
             model.decode_head(model.fpn(model.pyramid, trunk.maps, scores))
 
-    _check_shapes(forward, "WeakCLIP", config)
+    check_shapes(forward, "WeakCLIP", config)
 
 
 def check_student(config: TrainConfig, words: Sequence[str]) -> None:
@@ -69,13 +81,13 @@ def check_student(config: TrainConfig, words: Sequence[str]) -> None:
 
     Raises:
         InputError: an unknown kind, unsupported weights or settings, a missing package, crops too small, or
-            an error of `_check_run`.
+            an error of `check_run`.
         WeightsError: weights that cannot be used.
     """
     check_choice("model.kind", config.model.kind, tuple(STUDENTS))
-    _check_run(config)
+    check_run(config)
     net = new_student(config, len(words)).to("meta")
-    _check_shapes(net, f"The student {config.model.kind!r}", config)
+    check_shapes(net, f"The student {config.model.kind!r}", config)
 
 
 def new_student(config: TrainConfig, classes: int) -> nn.Module:
@@ -137,7 +149,7 @@ def pairs_of(config: TrainConfig) -> tuple[Pair, ...]:
     return find_pairs(images, seeds, [Path(file) for file in config.data.lists])
 
 
-def _check_run(config: TrainConfig) -> None:
+def check_run(config: TrainConfig) -> None:
     """Check device, batch size and TensorBoard against this machine and its processes."""
     choose_device(config.run.device)
     ranks_here().share_of(config.data.batch)
@@ -145,7 +157,7 @@ def _check_run(config: TrainConfig) -> None:
         need_tensorboard()
 
 
-def _check_shapes(forward: Callable[[Pixels], object], what: str, config: TrainConfig) -> None:
+def check_shapes(forward: Callable[[Pixels], object], what: str, config: TrainConfig) -> None:
     """Check crop and batch size in a forward pass on the meta device, in training mode."""
     batch, side = ranks_here().share_of(config.data.batch), config.augment.crop
     try:

@@ -2,6 +2,8 @@
 
     OUT/seeds  OUT/weakclip  OUT/pseudo  OUT/student  OUT/export/student.onnx  OUT/report.html
 
+With seeds of an MCTformer, its training comes first, in OUT/mctformer.
+
 The inputs of all steps are checked before the first one.
 """
 
@@ -27,6 +29,7 @@ from tagmask.weak.config import TrainConfig
 from tagmask.weak.export import check_onnx, export_onnx, missing_packages
 from tagmask.weak.loop import MODEL_FILE, Report
 from tagmask.weak.mask_folder import MaskSource, mask_work, open_masks
+from tagmask.weak.mctformer_steps import check_mctformer, train_mctformer
 from tagmask.weak.prechecks import check_student, check_weakclip, pairs_of, words_for
 from tagmask.weak.seeds import SeedOptions, seed_source
 from tagmask.weak.steps import PseudoSettings, pseudo_source, train_student, train_weakclip
@@ -34,11 +37,13 @@ from tagmask.weak.students.student import Student
 from tagmask.weak.students.student_file import load_student
 from tagmask.weak.summary import run_page
 from tagmask.weak.training_folder import open_training
+from tagmask.weak.validation import Validation
 
 __all__ = ["Progress", "RunFolders", "RunOptions", "RunResult", "Silent", "run_all", "write_all_masks"]
 
 _LOG = logging.getLogger(__name__)
 
+MCTFORMER_STEP = "MCTformer"
 STEPS = ("seeds", "WeakCLIP", "pseudo-masks", "student", "export", "report")
 
 
@@ -89,6 +94,11 @@ class RunFolders:
         return self.out / "seeds"
 
     @property
+    def mctformer(self) -> Path:
+        """The MCTformer's run folder, if it makes the seeds."""
+        return self.out / "mctformer"
+
+    @property
     def weakclip(self) -> Path:
         """WeakCLIP's run folder."""
         return self.out / "weakclip"
@@ -128,6 +138,10 @@ class RunOptions:
     student: TrainConfig
     """With the data folders set."""
     pseudo: PseudoSettings
+    mctformer: TrainConfig | None = None
+    """Of the MCTformer that makes the seeds, with images, tags and words set; None: others make them."""
+    validation: Validation | None = None
+    """Images on which WeakCLIP and the student are validated during training."""
     device: str = "auto"
     """For pseudo-masks and report, as `tagmask.load` takes it."""
     precision: str = "auto"
@@ -166,9 +180,9 @@ def run_all(options: RunOptions, clip: Callable[[], Clip], progress: Progress | 
     """
     progress = progress or Silent()
     folders = RunFolders(options.out)
-    images, source = _checked(options, clip)
+    images, words, source = _checked(options, clip)
     tags_file = options.seeds.tags_file
-    tags = None if tags_file is None else read_tags(tags_file, len(source.words) - 1)
+    tags = None if tags_file is None else read_tags(tags_file, len(words) - 1)
     missing = missing_packages()
     if missing:
         _LOG.warning(
@@ -178,34 +192,38 @@ def run_all(options: RunOptions, clip: Callable[[], Clip], progress: Progress | 
             folders.student / MODEL_FILE,
         )
     seconds: dict[str, float] = {}
+    steps = STEPS if options.mctformer is None else (MCTFORMER_STEP, *STEPS)
 
     @contextmanager
-    def step(number: int) -> Iterator[None]:
-        name = STEPS[number - 1]
-        progress.begin(number, len(STEPS), name)
+    def step(name: str) -> Iterator[None]:
+        progress.begin(steps.index(name) + 1, len(steps), name)
         start = time.monotonic()
         yield
         seconds[name] = time.monotonic() - start
 
-    with step(1):
+    if options.mctformer is not None:
+        with step(MCTFORMER_STEP), progress.training("MCTformer") as watch:
+            progress.written(train_mctformer(options.mctformer, folders.mctformer, watch))
+    with step("seeds"):
+        source = source or seed_source(images, options.seeds, clip, folders.seeds)
         failed = write_all_masks(images, source, folders.seeds, progress)
-    del source  # frees its CLIP
-    with step(2), progress.training("WeakCLIP") as watch:
-        progress.written(train_weakclip(options.weakclip, folders.weakclip, watch))
-    with step(3):
+    del source  # frees its CLIP or its MCTformer
+    with step("WeakCLIP"), progress.training("WeakCLIP") as watch:
+        progress.written(train_weakclip(options.weakclip, folders.weakclip, watch, options.validation))
+    with step("pseudo-masks"):
         pseudo = pseudo_source(
             folders.weakclip, options.pseudo, device=options.device, precision=options.precision, tags=tags
         )
         write_all_masks(images, pseudo, folders.pseudo, progress)
         del pseudo
-    with step(4), progress.training("student") as watch:
-        student = train_student(options.student, folders.student, watch)
+    with step("student"), progress.training("student") as watch:
+        student = train_student(options.student, folders.student, watch, options.validation)
         progress.written(student)
-    with step(5):
+    with step("export"):
         if not missing:
             _export(student, folders.onnx)
             progress.written(folders.onnx)
-    with step(6):
+    with step("report"):
         _write_report(images, options, folders, seconds)
         progress.written(folders.report)
     onnx = None if missing else folders.onnx
@@ -224,8 +242,15 @@ def write_all_masks(images: list[FoundImage], source: MaskSource, folder: Path, 
         return progress.masks(run, run.plan(leave_out_outputs(images, folder)), mask_work(run, source))
 
 
-def _checked(options: RunOptions, clip: Callable[[], Clip]) -> tuple[list[FoundImage], MaskSource]:
-    """Check the inputs of all steps; return the images and the source of their seeds."""
+def _checked(
+    options: RunOptions, clip: Callable[[], Clip]
+) -> tuple[list[FoundImage], tuple[str, ...], MaskSource | None]:
+    """Check the inputs of all steps.
+
+    Returns:
+        The images, the class names (background first), and the source of the seeds; None for that of an
+        MCTformer, which is not trained yet.
+    """
     if not options.images.is_dir():
         raise InputError(f"{options.images} is not a folder. Give the folder of the images.")
     images = _check_outside(find_images([options.images]), options.out)
@@ -237,12 +262,20 @@ def _checked(options: RunOptions, clip: Callable[[], Clip]) -> tuple[list[FoundI
         cached[:] = cached or [clip()]
         return cached[0]
 
-    source = seed_source(images, options.seeds, load_once)
+    source: MaskSource | None = None
+    if options.mctformer is not None:
+        check_mctformer(options.mctformer)
+        words = ("background", *options.mctformer.model.words)
+    else:
+        source = seed_source(images, options.seeds, load_once, options.out / "seeds")
+        words = source.words
     for config, folder in ((options.weakclip, "seeds"), (options.student, "pseudo")):
-        words_for(config, source.words, options.out / folder)
-    check_weakclip(options.weakclip, options.weakclip.model.words or source.words, load_once().geometry)
-    check_student(options.student, options.student.model.words or source.words)
-    return images, source
+        words_for(config, words, options.out / folder)
+    check_weakclip(options.weakclip, options.weakclip.model.words or words, load_once().geometry)
+    check_student(options.student, options.student.model.words or words)
+    if options.validation is not None:
+        options.validation.check(words)
+    return images, words, source
 
 
 def _check_outside(images: list[FoundImage], out: Path) -> list[FoundImage]:
@@ -268,7 +301,11 @@ def _write_report(
     page = run_page(
         images,
         {"seeds": folders.seeds, "pseudo-masks": folders.pseudo},
-        {"WeakCLIP": folders.weakclip, "student": folders.student},
+        {
+            **({} if options.mctformer is None else {MCTFORMER_STEP: folders.mctformer}),
+            "WeakCLIP": folders.weakclip,
+            "student": folders.student,
+        },
         student,
         {
             "Words": ", ".join(student.words),

@@ -67,8 +67,9 @@ class Batch:
     """Names of the images."""
     pixels: Float[Tensor, "b 3 h w"]
     """Normalised; 0 in the padding."""
-    labels: Int[Tensor, "b h w"]
-    """Class per pixel, or `IGNORE_INDEX`."""
+    labels: Int[Tensor, "b *target"]
+    """Class per pixel (h, w), or `IGNORE_INDEX`; to train on tags, 1 for each class of the image, else 0 (c);
+    for affinities, label per cell (gh, gw)."""
 
     def to(self, device: torch.device) -> "Batch":
         """Copy the batch to a device."""

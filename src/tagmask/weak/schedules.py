@@ -7,7 +7,7 @@ import math
 
 from tagmask.weak.config import ScheduleSettings
 
-__all__ = ["cosine", "learning_rate", "polynomial", "warmup_factor"]
+__all__ = ["cosine", "epoch_cosine", "learning_rate", "polynomial", "warmup_factor"]
 
 
 def cosine(base: float, floor: float, t: int, T: int) -> float:
@@ -40,6 +40,23 @@ def warmup_factor(t: int, steps: int, ratio: float) -> float:
     return 1.0 if t >= steps else 1 - (1 - t / steps) * (1 - ratio)
 
 
+def epoch_cosine(settings: ScheduleSettings, base: float, t: int) -> float:
+    """Cosine that is set after each epoch, with that epoch's own index, as timm's scheduler is called.
+
+    So the rate lags behind by an epoch, and the first two epochs run at the start of the warm-up. The warm-up
+    rises to the base rate, and the cosine then begins where it would be without one.
+
+    Example:
+        >>> settings = ScheduleSettings("epochs", 60, floor=0.1, warmup=20, warmup_ratio=0.2, interval=10)
+        >>> [round(epoch_cosine(settings, 1.0, t), 3) for t in (0, 19, 20, 30, 39, 40)]
+        [0.2, 0.2, 0.6, 0.775, 0.775, 0.55]
+    """
+    t = max(t // settings.interval - 1, 0) * settings.interval
+    if t < settings.warmup:
+        return base * (settings.warmup_ratio + (1 - settings.warmup_ratio) * t / settings.warmup)
+    return cosine(base, settings.floor, t, settings.steps)
+
+
 def learning_rate(settings: ScheduleSettings, base: float, t: int) -> float:
     """Learning rate of a parameter group at step t.
 
@@ -55,6 +72,8 @@ def learning_rate(settings: ScheduleSettings, base: float, t: int) -> float:
         WeakCLIP (Zhu et al., IJCV 2024), section 4, as coded by the authors.
     """
     match settings.kind:
+        case "epochs":
+            return epoch_cosine(settings, base, t)
         case "cosine":
             value = cosine(base, settings.floor, t, settings.steps)
         case "poly":

@@ -24,12 +24,13 @@ from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.tag_files import tags_of
 from tagmask.weak import model_file
 from tagmask.weak.config import TrainConfig, fingerprint
+from tagmask.weak.describe import TrainingCost, training_cost
 from tagmask.weak.distributed import ranks_here
 from tagmask.weak.feature_cache import FeatureCache
 from tagmask.weak.loop import MODEL_FILE, Report, fit
 from tagmask.weak.mask_folder import Mask, MaskSource, words_of
 from tagmask.weak.model import WeakClip
-from tagmask.weak.multiscale import TTAConfig
+from tagmask.weak.multiscale import TTAConfig, views_of
 from tagmask.weak.prechecks import (
     check_student,
     check_weakclip,
@@ -45,21 +46,35 @@ from tagmask.weak.students.student_file import StudentCard, TrainedStudent
 from tagmask.weak.tasks import StudentTask, WeakClipTask
 from tagmask.weak.training_folder import read_metadata
 from tagmask.weak.training_state import frozen_hash
+from tagmask.weak.validation import Validation
 
-__all__ = ["PseudoSettings", "pseudo_source", "train_student", "train_weakclip", "trained_weakclip"]
+__all__ = [
+    "PseudoSettings",
+    "describe_weakclip",
+    "model_location",
+    "pseudo_source",
+    "run_device",
+    "train_student",
+    "train_weakclip",
+    "trained_views",
+    "trained_weakclip",
+]
 
 Watch = Callable[[Report], None]
 
 _GB = 10**9
 
 
-def train_weakclip(config: TrainConfig, folder: Path, watch: Watch | None = None) -> Path:
+def train_weakclip(
+    config: TrainConfig, folder: Path, watch: Watch | None = None, validation: Validation | None = None
+) -> Path:
     """Train a WeakCLIP on seeds, or resume its training.
 
     Args:
         config: with `model.kind` "weakclip", images, seeds and CLIP's weights.
         folder: run folder; see `loop.fit`.
         watch: called with progress reports.
+        validation: images to validate on during training.
 
     Returns:
         The model's file.
@@ -71,27 +86,66 @@ def train_weakclip(config: TrainConfig, folder: Path, watch: Watch | None = None
     if not config.model.weights:
         raise InputError("model.weights is empty. Give CLIP weights, as in --set weights=miniature.")
     config, pairs = _resolve_data(config)
-    clip = load(config.model.weights, device=_device(config), precision="float32")
+    clip = load(config.model.weights, device=run_device(config), precision="float32")
     check_weakclip(config, config.model.words, clip.geometry)
+    if validation is not None:
+        validation.check(config.model.words)
     _check_masks(config, pairs)
-    model = WeakClip.of(
-        clip, config.model.words, weak_settings(config), config.model.as_, seed=config.run.seed
-    )
-    config = replace(config, augment=replace(config.augment, mean=model.mean, std=model.std))
+    model, config = _new_weakclip(config, clip)
     task = WeakClipTask(model, config, _cache(config, model, folder))
     samples = SeedSamples(pairs, len(config.model.words), config.augment, config.run.seed)
     sizes = {name: getattr(config.augment, name) for name in ("crop", "base_short", "base_long")}
     metadata = {"words": list(config.model.words), "weights": config.model.weights, **sizes}
-    return fit(task, samples, config, folder, inputs=_inputs(config, pairs), metadata=metadata, watch=watch)
+    return fit(
+        task,
+        samples,
+        config,
+        folder,
+        inputs=_inputs(config, pairs),
+        metadata=metadata,
+        watch=watch,
+        validation=validation,
+    )
 
 
-def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None) -> Path:
+def describe_weakclip(config: TrainConfig) -> TrainingCost:
+    """Count and measure what training would cost; nothing is written, and no image is read.
+
+    Args:
+        config: as for `train_weakclip`; images and seeds may be missing if the words are given.
+
+    Raises:
+        TagmaskError: as for `train_weakclip`.
+    """
+    check_choice("model.kind", config.model.kind, ("weakclip",))
+    seeds = config.data.seeds
+    words = words_for(config, words_of(_absolute(seeds)) if seeds else (), Path(seeds))
+    config = replace(config, model=replace(config.model, words=words))
+    clip = load(config.model.weights, device=run_device(config), precision="float32")
+    check_weakclip(config, words, clip.geometry)
+    return training_cost(*_new_weakclip(config, clip))
+
+
+def _new_weakclip(config: TrainConfig, clip: Clip) -> tuple[WeakClip, TrainConfig]:
+    """Build the initial model, and give the settings its normalisation of pixels."""
+    model = WeakClip.of(
+        clip, config.model.words, weak_settings(config), config.model.as_, seed=config.run.seed
+    )
+    if config.model.init_from:
+        model_file.start_from_published(model, config.model.init_from)
+    return model, replace(config, augment=replace(config.augment, mean=model.mean, std=model.std))
+
+
+def train_student(
+    config: TrainConfig, folder: Path, watch: Watch | None = None, validation: Validation | None = None
+) -> Path:
     """Train a student on masks, or resume its training.
 
     Args:
         config: with a student's name as `model.kind`, images and masks.
         folder: run folder; see `loop.fit`.
         watch: called with progress reports.
+        validation: images to validate on during training.
 
     Returns:
         The student's file.
@@ -103,6 +157,8 @@ def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None)
     config, pairs = _resolve_data(config)
     words = config.model.words
     check_student(config, words)
+    if validation is not None:
+        validation.check(words)
     _check_masks(config, pairs)
     net = new_student(config, len(words))
     settings: Mapping[str, int | float] = {}
@@ -115,11 +171,20 @@ def train_student(config: TrainConfig, folder: Path, watch: Watch | None = None)
         config = replace(config, augment=augment)
     card = StudentCard(config.model.kind, words, True, settings, mean, std)
     # channels_last makes convolutions faster on a CPU, most of all in bfloat16.
-    net = net.to(_device(config)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = net.to(run_device(config)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = StudentTask(TrainedStudent(card, net), config)
     samples = SeedSamples(pairs, len(words), config.augment, config.run.seed)
     metadata = {"words": list(words)}
-    return fit(task, samples, config, folder, inputs=_inputs(config, pairs), metadata=metadata, watch=watch)
+    return fit(
+        task,
+        samples,
+        config,
+        folder,
+        inputs=_inputs(config, pairs),
+        metadata=metadata,
+        watch=watch,
+        validation=validation,
+    )
 
 
 def _times(triple: tuple[float, float, float], factor: float) -> tuple[float, float, float]:
@@ -146,20 +211,49 @@ class PseudoSettings:
             check_choice("crf", self.crf, tuple(CRF_SETTINGS))
 
 
-def trained_weakclip(run: Path, *, device: str = "auto", precision: str = "float32") -> WeakClip:
+def model_location(path: Path) -> tuple[Path, Path]:
+    """Folder of a training and its model's file, from the folder or from one of its model files.
+
+    Example:
+        >>> [str(part) for part in model_location(Path("weak/best.safetensors"))]
+        ['weak', 'weak/best.safetensors']
+    """
+    if path.suffix and not path.is_dir():
+        return (path.parent.parent if path.parent.name == "models" else path.parent), path
+    return path, path / MODEL_FILE
+
+
+def trained_weakclip(model: Path, *, device: str = "auto", precision: str = "float32") -> WeakClip:
     """Load the model of a finished run, in evaluation mode.
+
+    Args:
+        model: the run's folder, or a model file in it, such as `best.safetensors`.
+        device: as `tagmask.load` takes it.
+        precision: likewise.
 
     Raises:
         InputError: the folder has no finished WeakCLIP run.
         WeightsError: its file, or CLIP's, cannot be used.
     """
+    run, file = model_location(model)
     metadata = read_metadata(run, "weakclip")
     clip: Clip = load(str(metadata["weights"]), device=device, precision=precision)
-    return model_file.load(run / MODEL_FILE, clip)
+    return model_file.load(file, clip)
+
+
+def trained_views(run: Path, scales: tuple[float, ...], *, flip: bool) -> TTAConfig:
+    """Views for the model of a finished run: windows of the size of its crops.
+
+    Raises:
+        InputError: the folder has no finished WeakCLIP run.
+    """
+    metadata = read_metadata(run, "weakclip")
+    crop, short, long = (int(str(metadata[name])) for name in ("crop", "base_short", "base_long"))
+    return views_of(crop, short, long, scales, flip=flip)
 
 
 def pseudo_source(
-    run: Path,
+    trained: Path,
     settings: PseudoSettings,
     *,
     device: str = "auto",
@@ -169,7 +263,7 @@ def pseudo_source(
     """Pseudo-masks from a trained WeakCLIP: sliding windows of its crop size, several scales, then a CRF.
 
     Args:
-        run: folder of the finished run.
+        trained: folder of the finished run, or a model file in it, such as `best.safetensors`.
         settings: scales, flip and CRF.
         device: as `tagmask.load` takes it.
         precision: likewise, including "auto".
@@ -181,17 +275,9 @@ def pseudo_source(
         WeightsError: its file, or CLIP's, cannot be used.
     """
     precision = choose_precision(precision, choose_device(device))
-    metadata = read_metadata(run, "weakclip")
-    model = trained_weakclip(run, device=device, precision=precision)
-    crop, short, long = (int(str(metadata[name])) for name in ("crop", "base_short", "base_long"))
-    views = TTAConfig(
-        scales=settings.scales,
-        flip=settings.flip,
-        window=crop,
-        stride=max(crop * 2 // 3, 1),
-        short=short or None,
-        long=long,
-    )
+    run, file = model_location(trained)
+    model = trained_weakclip(file, device=device, precision=precision)
+    views = trained_views(run, settings.scales, flip=settings.flip)
     field = None if settings.crf is None else CRF_SETTINGS[settings.crf]
 
     def make(image: FoundImage) -> Mask:
@@ -200,7 +286,7 @@ def pseudo_source(
         return mask
 
     fingerprint_fields = {
-        "model": file_hash(run / MODEL_FILE),
+        "model": file_hash(file),
         "precision": precision,
         "tags": None if tags is None else fingerprint(tags),
         **asdict(settings),
@@ -213,12 +299,14 @@ def _resolve_data(config: TrainConfig) -> tuple[TrainConfig, tuple[Pair, ...]]:
     pairs = pairs_of(config)
     images, seeds = (_absolute(path) for path in (config.data.images, config.data.seeds))
     words = words_for(config, words_of(seeds), seeds)
-    weights = config.model.weights
+    weights, init_from = config.model.weights, config.model.init_from
     if weights and Path(weights).expanduser().exists():
         weights = str(_absolute(weights))
+    if init_from:
+        init_from = str(_absolute(init_from))
     return replace(
         config,
-        model=replace(config.model, words=words, weights=weights),
+        model=replace(config.model, words=words, weights=weights, init_from=init_from),
         data=replace(config.data, images=str(images), seeds=str(seeds)),
     ), pairs
 
@@ -239,10 +327,12 @@ def _inputs(config: TrainConfig, pairs: Sequence[Pair]) -> dict[str, object]:
     seeds = Path(config.data.seeds)
     made = read_identity(seeds / "run.json").fingerprint if is_run_folder(seeds) else None
     corrected = [pair.name for pair in pairs if (seeds / "corrected") in pair.seed.parents]
+    init_from = config.model.init_from
     return {
         "images": _names([pair.name for pair in pairs]),
         "masks": made,
         "corrected masks": _names(corrected) if corrected else None,
+        **({"start": file_hash(Path(init_from))} if init_from else {}),
     }
 
 
@@ -250,7 +340,7 @@ def _names(names: Sequence[str]) -> str:
     return f"{len(names)} ({fingerprint({'names': list(names)})})"
 
 
-def _device(config: TrainConfig) -> str:
+def run_device(config: TrainConfig) -> str:
     """The configured device; with several processes, the GPU of this process's local rank."""
     device = choose_device(config.run.device)
     ranks = ranks_here()
@@ -261,9 +351,14 @@ def _device(config: TrainConfig) -> str:
 
 
 def _cache(config: TrainConfig, model: WeakClip, folder: Path) -> FeatureCache | None:
-    """Feature cache, if CLIP is frozen and crops repeat; all processes share the size limit."""
+    """Feature cache, if CLIP is frozen and crops repeat; all processes share the size limit.
+
+    Its key is what the features depend on, so that models with other heads can share it.
+    """
     if not config.run.cache_gb or not config.augment.views or config.model.freeze != "paper":
         return None
     limit = int(config.run.cache_gb * _GB) // ranks_here().world
     model.parameter_groups(config.model.freeze)  # sets which parameters are frozen, for the hash
-    return FeatureCache(folder / "features", frozen_hash(model), limit)
+    network = f"{frozen_hash(model.vision)} {model.taps} {model.settings.class_embedding_twice}"
+    shared = config.run.cache_dir
+    return FeatureCache(_absolute(shared) if shared else folder / "features", network, limit)

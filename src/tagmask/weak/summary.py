@@ -14,6 +14,7 @@ from tagmask.runtime.folders import FoundImage, output_names
 from tagmask.types import Image
 from tagmask.weak.mask_folder import mask_files, read_mask, words_of
 from tagmask.weak.train_log import read_log
+from tagmask.weak.validation import VALIDATION_FILE
 
 __all__ = ["SegmentFunction", "run_curves", "run_page"]
 
@@ -69,7 +70,7 @@ _LEAD = (
 
 
 def run_curves(what: str, folder: Path) -> list[Curves]:
-    """Curves of losses and learning rate of a run; empty if it has no log.
+    """Curves of losses, learning rate and validations of a run; empty if it has no log.
 
     Raises:
         InputError: the log cannot be read.
@@ -84,10 +85,14 @@ def run_curves(what: str, folder: Path) -> list[Curves]:
     def curve(name: str) -> Curve:
         return Curve(name, steps, tuple(row[name] for row in rows))
 
-    return [
+    charts = [
         Curves(f"{what}: loss", tuple(curve(name) for name in terms)),
         Curves(f"{what}: learning rate", (curve("lr"),)),
     ]
+    if validations := read_log(folder, VALIDATION_FILE):
+        measured = tuple(row["step"] for row in validations), tuple(row["miou"] for row in validations)
+        charts.append(Curves(f"{what}: mIoU of validations", (Curve("mIoU", *measured),)))
+    return charts
 
 
 def _report_item(

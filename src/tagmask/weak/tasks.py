@@ -11,13 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tagmask.masks import overlay
+from tagmask.types import Image
 from tagmask.weak import losses, model_file
 from tagmask.weak.config import AugmentSettings, TrainConfig
 from tagmask.weak.feature_cache import FeatureCache
 from tagmask.weak.labels import IGNORE_INDEX
+from tagmask.weak.mask_folder import Mask
 from tagmask.weak.model import WeakClip, WeakClipOutput
+from tagmask.weak.multiscale import views_of
+from tagmask.weak.pseudo import pseudo_mask
 from tagmask.weak.samples import Batch
 from tagmask.weak.students.catalogue import parameter_groups
+from tagmask.weak.students.evaluate import EVALUATIONS, predict
 from tagmask.weak.students.kind import ParameterGroup
 from tagmask.weak.students.student_file import TrainedStudent, save_student
 from tagmask.weak.trunk import Trunk
@@ -43,6 +48,8 @@ class WeakClipTask:
         self._settings = config.loss
         self._augment = config.augment
         self._cache = cache if model.clip_frozen else None
+        sizes = config.augment
+        self._views = views_of(sizes.crop, sizes.base_short, sizes.base_long, (1.0,), flip=False)
 
     def groups(self) -> list[ParameterGroup]:
         """The model's parameter groups."""
@@ -62,6 +69,11 @@ class WeakClipTask:
             logits = self.model(batch.pixels[:_SHOWN]).logits
         self.model.train()
         return side_by_side(batch, logits, self.model.words, self._augment)
+
+    def segment(self, image: Image) -> Mask:
+        """Label every pixel, at one scale and without a CRF."""
+        labels: Mask = pseudo_mask(self.model, image, None, self._views)
+        return labels
 
     def save(self, path: Path) -> None:
         """Save in this package's format, without a frozen CLIP's weights."""
@@ -120,6 +132,11 @@ class StudentTask:
             logits = self.model(batch.pixels[:_SHOWN])
         self.model.train()
         return side_by_side(batch, logits, self._student.card.words, self._augment)
+
+    def segment(self, image: Image) -> Mask:
+        """Label every pixel, in one forward pass."""
+        labels: Mask = predict(self._student, image, EVALUATIONS["plain"]).labels
+        return labels
 
     def save(self, path: Path) -> None:
         """Save as one self-contained file."""

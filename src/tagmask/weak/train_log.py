@@ -26,16 +26,17 @@ class TrainLog:
         folder: run folder.
         start: steps done; later rows are removed, since those steps will be repeated.
         tensorboard: also write TensorBoard event files.
+        file: name of the log.
 
     Raises:
         InputError: TensorBoard is not installed.
         OutputError: the log cannot be written.
     """
 
-    def __init__(self, folder: Path, start: int, *, tensorboard: bool = False) -> None:
-        self._path = folder / _FILE
+    def __init__(self, folder: Path, start: int, *, tensorboard: bool = False, file: str = _FILE) -> None:
+        self._path = folder / file
         self._rows: list[Mapping[str, float]] = []
-        kept = [row for row in read_log(folder) if row["step"] <= start]
+        kept = [row for row in read_log(folder, file) if row["step"] <= start]
         if kept or self._path.exists():
             write_bytes(self._path, _encoded(kept, kept[0] if kept else (), header=bool(kept)))
         self._needs_header = not kept
@@ -68,18 +69,18 @@ class TrainLog:
             self._tensorboard.flush()
 
 
-def read_log(folder: Path) -> list[dict[str, float]]:
+def read_log(folder: Path, file: str = _FILE) -> list[dict[str, float]]:
     """Read the complete rows of a log; empty if there is no log.
 
     Raises:
         InputError: the file cannot be read.
     """
     try:
-        text = (folder / _FILE).read_text(encoding="utf-8")
+        text = (folder / file).read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{folder / _FILE} cannot be read: {error}. Remove it to start over.") from error
+        raise InputError(f"{folder / file} cannot be read: {error}. Remove it to start over.") from error
     lines = text[: text.rfind("\n") + 1].splitlines()  # a last line without a newline is incomplete
     rows: list[dict[str, float]] = []
     for fields in csv.DictReader(lines):

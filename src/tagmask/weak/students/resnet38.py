@@ -150,10 +150,18 @@ class ResNet38(nn.Module):
 
     def forward(self, pixels: Pixels) -> Float[Tensor, "b c gh gw"]:
         """Compute features after the last ReLU; gh = ceil(h / 8), gw = ceil(w / 8)."""
+        return self.stages(pixels)[-1]
+
+    def stages(
+        self, pixels: Pixels
+    ) -> tuple[Float[Tensor, "b c4 gh gw"], Float[Tensor, "b c5 gh gw"], Float[Tensor, "b c6 gh gw"]]:
+        """Compute features of stages 4, 5 and 7, each after the norm and the ReLU that follow it."""
         x = self.conv1a(pixels)
         x = self.b2_2(self.b2_1(self.b2(x)))
         x = self.b3_2(self.b3_1(self.b3(x)))
         x = self.b4_5(self.b4_4(self.b4_3(self.b4_2(self.b4_1(self.b4(x))))))
+        fourth = self.b5.bn_branch2a(x).relu()
         x = self.b5_2(self.b5_1(self.b5(x)))
+        fifth = self.b6.bn_branch2a(x).relu()
         x = self.b7(self.b6(x))
-        return cast(Tensor, self.bn7(x).relu())
+        return fourth, fifth, self.bn7(x).relu()
