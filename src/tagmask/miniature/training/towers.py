@@ -89,13 +89,15 @@ class Towers(nn.Module):
         *,
         bare: bool = False,
         picks: Int[Tensor, " k"] | None = None,
+        picks_last_block_only: bool = False,
     ) -> ImageTokens:
         """Encode images.
 
         In the first `isolated_layers` blocks the class token attends only to itself. Images smaller than the
         tower's input use positions from `corner` (row, column) of its grid. `path` is the attention of the
         last block by which patches are encoded, `bare` without its residual connection and MLP; `picks` are
-        the patches that are encoded by its ordinary attention as well.
+        the patches that are encoded by its ordinary attention as well; `picks_last_block_only` stops their
+        gradients before the last block.
         """
         vision = self.visual
         side, (top, left) = pixels.shape[-1] // vision.patch, corner
@@ -108,20 +110,26 @@ class Towers(nn.Module):
             x = _block(block, x, mask if layer < isolated_layers else None)
         last = vision.blocks[-1]
         q, k, v = last.attn.qkv(last.ln_1(x))
-        rows = torch.zeros(1, dtype=torch.long)
+        ordinary, residual = F.scaled_dot_product_attention(q[:, :, :1], k, v), x[:, :1]
         if picks is not None:
-            rows = torch.cat([rows, 1 + picks])
-        ordinary = F.scaled_dot_product_attention(q[:, :, rows], k, v)
+            given, (q_p, k_p, v_p) = x, (q, k, v)
+            if picks_last_block_only:
+                given = x.detach()
+                q_p, k_p, v_p = last.attn.qkv(last.ln_1(given))
+            picked = F.scaled_dot_product_attention(q_p[:, :, 1 + picks], k_p, v_p)
+            ordinary = torch.cat([ordinary, picked], dim=2)
+            residual = torch.cat([residual, given[:, 1 + picks]], dim=1)
+        rows = residual.shape[1]
         patches = v[:, :, 1:] if path == "value" else _correlative(q, k, v)[:, :, 1:]
         if bare:
             merged = last.attn.merge(torch.cat([ordinary, patches], dim=2))
-            whole = last.feed_forward(x[:, rows] + merged[:, : len(rows)])
-            tokens = torch.cat([whole, merged[:, len(rows) :]], dim=1)
+            whole = last.feed_forward(residual + merged[:, :rows])
+            tokens = torch.cat([whole, merged[:, rows:]], dim=1)
         else:
-            residual = torch.cat([x[:, rows], x[:, 1:]], dim=1)
+            residual = torch.cat([residual, x[:, 1:]], dim=1)
             tokens = last.feed_forward(residual + last.attn.merge(torch.cat([ordinary, patches], dim=2)))
         out = F.normalize(vision.project(tokens), dim=-1)
-        return ImageTokens(out[:, 0], out[:, 1 : len(rows)], out[:, len(rows) :])
+        return ImageTokens(out[:, 0], out[:, 1:rows], out[:, rows:])
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "q e"]:
         """Encode texts as normalised features."""
