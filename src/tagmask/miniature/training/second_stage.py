@@ -35,7 +35,7 @@ __all__ = ["SecondStage", "gradients", "losses"]
 class SecondStage(Schedule):
     """Settings of the second stage."""
 
-    minutes: float = 110.0
+    minutes: float = 120.0
     learning_rate: float = 6e-4
     text_share: float = 0.0
     close_share: float = 0.35
@@ -48,11 +48,11 @@ class SecondStage(Schedule):
     """In half of the parts, number of blocks in which the class token attends only to itself."""
     picks: int = 4
     """Number of patches of each image whose ordinary output answers for the caption."""
-    picked_weight: float = 0.1
-    """Weight of their loss. Larger ones cost the patches their places."""
-    picked_everywhere: float = 0.45
-    """Fraction of the stage after which their loss trains the last block alone: if it trains all blocks for
-    longer, patches lose their places everywhere."""
+    picked_weights: tuple[float, float] = (0.1, 0.02)
+    """Weight of their loss, first and later. Larger ones cost the patches their places."""
+    picked_everywhere: float = 0.49
+    """Fraction of the stage after which the later weight applies, and their loss trains the last block alone:
+    if it trains all blocks for longer, patches lose their places everywhere."""
     object_shares: tuple[float, float] = (0.18, 0.27)
     """Fractions of a whole scene and of a close-up that are assigned to objects: the mean areas of objects
     in the images. Larger ones let words spread over the backgrounds."""
@@ -156,7 +156,10 @@ def gradients(model: Towers, bank: Bank, settings: SecondStage) -> Gradients:
         last_only = done > settings.picked_everywhere
         terms = losses(model, batch, settings, seed, path, picks_last_block_only=last_only)
         loss = (
-            terms["whole"] + settings.picked_weight * terms["picked"] + terms["pooled"] + terms["assignment"]
+            terms["whole"]
+            + settings.picked_weights[last_only] * terms["picked"]
+            + terms["pooled"]
+            + terms["assignment"]
         )
         grads: list[Tensor | None] = [*torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)]
         return {name: float(term.detach()) for name, term in terms.items()}, grads
