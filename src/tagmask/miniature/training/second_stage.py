@@ -35,7 +35,7 @@ __all__ = ["SecondStage", "gradients", "losses"]
 class SecondStage(Schedule):
     """Settings of the second stage."""
 
-    minutes: float = 120.0
+    minutes: float = 48.0
     learning_rate: float = 6e-4
     text_share: float = 0.0
     close_share: float = 0.35
@@ -48,11 +48,8 @@ class SecondStage(Schedule):
     """In half of the parts, number of blocks in which the class token attends only to itself."""
     picks: int = 4
     """Number of patches of each image whose ordinary output answers for the caption."""
-    picked_weights: tuple[float, float] = (0.1, 0.02)
-    """Weight of their loss, first and later. Larger ones cost the patches their places."""
-    picked_everywhere: float = 0.49
-    """Fraction of the stage after which the later weight applies, and their loss trains the last block alone:
-    if it trains all blocks for longer, patches lose their places everywhere."""
+    picked_weight: float = 0.08
+    """Weight of their loss. It trains the last block alone: through all blocks, patches lose their places."""
     object_shares: tuple[float, float] = (0.18, 0.27)
     """Fractions of a whole scene and of a close-up that are assigned to objects: the mean areas of objects
     in the images. Larger ones let words spread over the backgrounds."""
@@ -69,13 +66,10 @@ def losses(
     settings: SecondStage,
     seed: tuple[int, ...],
     path: Path,
-    *,
-    picks_last_block_only: bool = False,
 ) -> dict[str, Tensor]:
     """Return each term of the objective, and the accuracy of naming one object per image.
 
-    Patches are encoded by `path`; the loss of the picked ones may train the last block only. The text tower
-    gets gradients unless its `text_share` is 0.
+    Patches are encoded by `path`. The text tower gets gradients unless its `text_share` is 0.
     """
     rng = np.random.default_rng((*seed, 1))
     per_region = [caption_of([content], rng).phrases for cells in batch.contents for content in cells]
@@ -89,15 +83,7 @@ def losses(
     picks = torch.from_numpy(rng.choice(side * side, settings.picks, replace=False))
     with torch.autocast("cpu", torch.bfloat16):
         bare = bool(rng.random() < settings.bare_share)
-        tokens = model.encode_image(
-            pixels,
-            isolated,
-            corner,
-            path,
-            bare=bare,
-            picks=picks,
-            picks_last_block_only=picks_last_block_only,
-        )
+        tokens = model.encode_image(pixels, isolated, corner, path, bare=bare, picks=picks)
         with nullcontext() if settings.text_share else torch.no_grad():
             captions = model.encode_text([c.text for c in batch.captions]).float()
             texts = model.encode_text([phrase_text(p, rng) for p in phrases]).float()
@@ -153,13 +139,9 @@ def gradients(model: Towers, bank: Bank, settings: SecondStage) -> Gradients:
         count = (settings.close_batch if close else settings.batch) // settings.parts
         batch = (close_batch if close else mixed_batch)(bank, count, (*seed, 3))
         path: Path = "value" if (step + part) % 2 else "correlative"
-        last_only = done > settings.picked_everywhere
-        terms = losses(model, batch, settings, seed, path, picks_last_block_only=last_only)
+        terms = losses(model, batch, settings, seed, path)
         loss = (
-            terms["whole"]
-            + settings.picked_weights[last_only] * terms["picked"]
-            + terms["pooled"]
-            + terms["assignment"]
+            terms["whole"] + settings.picked_weight * terms["picked"] + terms["pooled"] + terms["assignment"]
         )
         grads: list[Tensor | None] = [*torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)]
         return {name: float(term.detach()) for name, term in terms.items()}, grads

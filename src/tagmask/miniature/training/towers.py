@@ -89,15 +89,13 @@ class Towers(nn.Module):
         *,
         bare: bool = False,
         picks: Int[Tensor, " k"] | None = None,
-        picks_last_block_only: bool = False,
     ) -> ImageTokens:
         """Encode images.
 
         In the first `isolated_layers` blocks the class token attends only to itself. Images smaller than the
         tower's input use positions from `corner` (row, column) of its grid. `path` is the attention of the
         last block by which patches are encoded, `bare` without its residual connection and MLP; `picks` are
-        the patches that are encoded by its ordinary attention as well; `picks_last_block_only` stops their
-        gradients before the last block.
+        the patches that are encoded by its ordinary attention as well, whose gradients end before it.
         """
         vision = self.visual
         side, (top, left) = pixels.shape[-1] // vision.patch, corner
@@ -112,10 +110,8 @@ class Towers(nn.Module):
         q, k, v = last.attn.qkv(last.ln_1(x))
         ordinary, residual = F.scaled_dot_product_attention(q[:, :, :1], k, v), x[:, :1]
         if picks is not None:
-            given, (q_p, k_p, v_p) = x, (q, k, v)
-            if picks_last_block_only:
-                given = x.detach()
-                q_p, k_p, v_p = last.attn.qkv(last.ln_1(given))
+            given = x.detach()
+            q_p, k_p, v_p = last.attn.qkv(last.ln_1(given))
             picked = F.scaled_dot_product_attention(q_p[:, :, 1 + picks], k_p, v_p)
             ordinary = torch.cat([ordinary, picked], dim=2)
             residual = torch.cat([residual, given[:, 1 + picks]], dim=1)
