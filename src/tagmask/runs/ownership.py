@@ -15,6 +15,7 @@ from tagmask.runs.lock import process_is_alive
 from tagmask.runtime.folders import FoundImage
 
 __all__ = [
+    "EXPORTS_FOLDER",
     "IMAGE_FOLDERS",
     "check_ours",
     "claim_output",
@@ -26,6 +27,9 @@ __all__ = [
 
 IMAGE_FOLDERS = ("masks", "overlays", "corrected")
 """Folders of a run that hold a file an image."""
+
+EXPORTS_FOLDER = "exports"
+"""Folder of a run that holds folders written for other tools, which may have copies of the photos."""
 
 _OUTPUTS = (*IMAGE_FOLDERS, "classes.json", "annotations.json", "run.db", "run.log")
 _PART = re.compile(r"\.tagmask-(?:(?P<pid>[0-9]+)-)?[0-9a-f]{16}\.part")
@@ -106,13 +110,13 @@ def leave_out_outputs(found: Sequence[FoundImage], out: Path | None = None) -> l
     Raises:
         InputError: nothing else was found.
     """
-    own = {(out / name).resolve() for name in IMAGE_FOLDERS} if out is not None else set()
+    own = {(out / name).resolve() for name in (*IMAGE_FOLDERS, EXPORTS_FOLDER)} if out is not None else set()
     of_a_run: dict[Path, bool] = {}
 
     def written(image: FoundImage) -> bool:
         folder = image.path.parent
         for part in reversed(image.name.parts[:-1]):
-            if part in IMAGE_FOLDERS:
+            if part in (*IMAGE_FOLDERS, EXPORTS_FOLDER):
                 if folder.parent not in of_a_run:
                     of_a_run[folder.parent] = is_run_folder(folder.parent)
                 if of_a_run[folder.parent]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 from tagmask.errors import InputError
 from tagmask.masks import IndexMap, read_index_png
@@ -180,6 +180,26 @@ class Run:
                 "Correct it, or make it again."
             )
         return labels
+
+    def export(self, to: str, out: str | os.PathLike[str] | None = None, **options: Any) -> Path:  # noqa: ANN401
+        """Write the results for another tool, as `tagmask export` does.
+
+        Args:
+            to: a format, such as "coco" or "yolo".
+            out: folder to write to. Default: the run's own.
+            **options: of `tagmask.exporters.ExportOptions`, such as `min_area=20`.
+
+        Returns:
+            The file or folder that was written.
+
+        Raises:
+            InputError: an unknown format or option, results that the format cannot hold, or something is in
+                the way.
+            OutputError: a file cannot be written.
+        """
+        from tagmask.exporters import export_run
+
+        return export_run(self, to, None if out is None else Path(out), **options)
 
     def close(self) -> None:
         """Close the database."""
