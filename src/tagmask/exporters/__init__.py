@@ -74,7 +74,9 @@ EXPORTERS: Mapping[str, Exporter] = {
         writer=write_coco, file_name="annotations.json", regions="component",
         check=lambda _: needs_pycocotools(),
     ),
-    "coco-panoptic": Exporter(writer=write_panoptic, file_name="coco-panoptic", is_folder=True),
+    "coco-panoptic": Exporter(
+        writer=write_panoptic, file_name="coco-panoptic", is_folder=True, holds_photos=True, photos="copy"
+    ),
     "csv": Exporter(writer=write_csv, file_name="images.csv"),
     "cvat": Exporter(writer=write_cvat, file_name="cvat.zip", holds_photos=True, regions="component"),
     "folder": Exporter(

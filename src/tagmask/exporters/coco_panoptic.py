@@ -22,21 +22,21 @@ _REST = {
 
 
 def write_panoptic(export: Export, target: Path) -> None:
-    """Write `annotations/panoptic_SPLIT.json` and `annotations/panoptic_SPLIT/NAME.png`.
+    """Write `annotations/panoptic_SPLIT.json`, `annotations/panoptic_SPLIT/NAME.png` and `images/SPLIT`.
 
     The colour of a pixel is its segment's id: R + 256 G + 65536 B. A segment is a region: of a class, and
     then classes are stuff, or with `regions="component"` a connected part, and then they are things. Holes,
     several parts, and regions of one pixel are kept. Background and ignored pixels both are id 0, which is
     unlabelled in this format. A segment's score is kept as in `coco`, and so are the categories' ids.
 
-    Photos are not part of it; `file_name` is their path below the folder that was given.
+    `file_name` is the photo's path below the folder that was given.
 
     Args:
         export: what to export.
         target: the folder to write.
 
     Raises:
-        InputError: the run has no masks, or something is in the way.
+        InputError: the run has no masks, a photo is gone or has changed, or something is in the way.
         OutputError: a file cannot be written.
     """
     with new_folder(target) as folder, ExitStack() as opened:
@@ -44,9 +44,11 @@ def write_panoptic(export: Export, target: Path) -> None:
         for split in export.splits:
             pngs = folder / "annotations" / f"panoptic_{split}"
             pngs.mkdir(parents=True)
+            (folder / "images" / split).mkdir(parents=True)
             file = opened.enter_context(pngs.with_suffix(".json").open("wb"))
             files[split] = _PanopticFile(file.write, pngs, export)
         for image in export:
+            image.write_photo(folder / "images" / image.split / image.name)
             files[image.split].add(image)
         for panoptic in files.values():
             panoptic.finish()
