@@ -1,10 +1,10 @@
 """Write masks as a data set of Hugging Face: an image folder with metadata, or Parquet shards."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from tagmask.errors import InputError
 from tagmask.exporters.export import Export, ExportedImage
@@ -54,8 +54,8 @@ def write_hf(export: Export, target: Path) -> None:
         target: the folder to write.
 
     Raises:
-        InputError: the run has no masks, Parquet without pyarrow or with links, a photo is gone or has
-            changed, or something is in the way.
+        InputError: the run has no masks, Parquet without pyarrow or with links, a split of images without
+            tags, a photo is gone or has changed, or something is in the way.
         OutputError: a file cannot be written.
     """
     parquet = export.options.parquet
@@ -64,16 +64,19 @@ def write_hf(export: Export, target: Path) -> None:
         raise InputError("Parquet shards cannot hold links. Give --copy-images or --no-images.")
     id2label = {str(label): word for label, word in enumerate(export.words)}
     with new_folder(target) as folder:
-        (_write_shards if parquet else _write_files)(export, folder)
-        card = _card(export, "data/{}-*.parquet" if parquet else "{}/**")
+        if parquet:
+            _write_shards(export, folder)
+            card = _card(export.splits, "data/{}-*.parquet")
+        else:
+            card = _card(_write_files(export, folder), "{}/**")
         (folder / "README.md").write_text(card, encoding="utf-8")
         (folder / "id2label.json").write_text(json_text(id2label, indent=2) + "\n", encoding="utf-8")
 
 
-def _card(export: Export, files: str) -> str:
+def _card(splits: Iterable[str], files: str) -> str:
     """Return the data set's card, which names the files of each split."""
-    splits = "".join(f"  - split: {name}\n    path: {files.format(name)}\n" for name in export.splits)
-    return f"---\nconfigs:\n- config_name: default\n  data_files:\n{splits}---\n\nMasks of tagmask.\n"
+    lines = "".join(f"  - split: {name}\n    path: {files.format(name)}\n" for name in splits)
+    return f"---\nconfigs:\n- config_name: default\n  data_files:\n{lines}---\n\nMasks of tagmask.\n"
 
 
 def _tags(image: ExportedImage, words: Sequence[str]) -> list[str]:
@@ -91,20 +94,32 @@ def _file_name(image: ExportedImage) -> str:
     return f"{image.flat_stem}{image.suffix_among(_SUFFIXES)}"
 
 
-def _write_files(export: Export, folder: Path) -> None:
+def _write_files(export: Export, folder: Path) -> Collection[str]:
+    """Write the image folder; return the splits that have images, since `datasets` reads no empty ones."""
+    metadata: dict[str, BinaryIO] = {}
+    tagged: set[str] = set()
     with ExitStack() as opened:
-        metadata = {}
-        for split in export.splits:
-            for name in ("images", "masks"):
-                (folder / split / name).mkdir(parents=True)
-            metadata[split] = opened.enter_context((folder / split / "metadata.jsonl").open("wb"))
         for image in export:
+            if image.split not in metadata:
+                for name in ("images", "masks"):
+                    (folder / image.split / name).mkdir(parents=True)
+                file = (folder / image.split / "metadata.jsonl").open("wb")
+                metadata[image.split] = opened.enter_context(file)
             photo, mask = f"images/{_file_name(image)}", f"masks/{image.flat_stem}.png"
             image.write_photo(folder / image.split / photo)
             png = label_png(image, len(export.words), export.ignore_index)
             (folder / image.split / mask).write_bytes(png)
             line = {"file_name": photo, "mask_file_name": mask, **_row(image, export.words)}
             metadata[image.split].write(json_bytes(line) + b"\n")
+            if line["tags"]:
+                tagged.add(image.split)
+    untagged = sorted(metadata.keys() - tagged)
+    if tagged and untagged:
+        raise InputError(
+            f"No image of the split {untagged[0]!r} has a tag, and `datasets` cannot read such a split next "
+            "to others. Give --parquet, or another --seed."
+        )
+    return metadata.keys()
 
 
 def _write_shards(export: Export, folder: Path) -> None:
