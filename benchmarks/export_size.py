@@ -102,24 +102,25 @@ def make_run(folder: Path, images: int, distinct: int) -> None:
             run.write_mask(task.name, pngs[number % distinct])
             found = {WORDS[i]: int(n) for i, n in enumerate(counts[number % distinct]) if n}
             result = ImageResult(
-                height=SIZE[0], width=SIZE[1], tags=[word for word in found if word != WORDS[0]], shares=found,
+                height=SIZE[0], width=SIZE[1], shares=found,
+                tags=[word for word in found if word != WORDS[0]],
                 class_confidence=dict.fromkeys(found, 0.5), confidence=0.5,
             )  # fmt: skip
             run.done(task, result)
 
 
 def blobs(rng: np.random.Generator) -> np.ndarray:
-    """A label map of large regions with ragged outlines, of up to six of the classes."""
+    """A label map of about 50 regions with ragged outlines, of up to six of the classes."""
     chosen = np.concatenate([[0], rng.choice(np.arange(1, len(WORDS)), 6, replace=False)])
     best = np.full(SIZE, -np.inf, np.float32)
     labels = np.zeros(SIZE, np.uint8)
     for label in chosen:
         field = np.zeros(SIZE, np.float32)
-        for cells, weight in ((5, 1.0), (24, 0.25), (90, 0.1)):
+        for cells, weight in ((5, 1.0), (24, 0.1), (90, 0.02)):
             coarse = rng.normal(size=(cells, cells * 4 // 3)).astype(np.float32)
             smooth = PILImage.fromarray(coarse).resize(SIZE[::-1], PILImage.Resampling.BICUBIC)
             field += weight * np.asarray(smooth)
-        field += 0.5 if label == 0 else 0
+        field += 0.8 if label == 0 else 0
         labels = np.where(field > best, np.uint8(label), labels)
         best = np.maximum(best, field)
     return labels
