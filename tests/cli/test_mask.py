@@ -208,7 +208,7 @@ def test_cls_seg_masks_the_tags_it_finds(photos: Path, out: Path, sclip_model: C
         ),
         (
             (*OPTIONS, "--format", "png,yolo"),
-            "Invalid --format 'png,yolo'. Give png, or png and coco, csv, report",
+            "Invalid --format 'png,yolo'. Give png, or png and coco, csv, cvat, report",
         ),
         ((*OPTIONS, "--format", "coco"), "Invalid --format 'coco'"),
         ((*OPTIONS, "--format", ""), "Invalid --format ''"),

@@ -65,9 +65,10 @@ def write_run(
     words: tuple[str, ...] = WORDS,
     *,
     confidence: float | None = 0.75,
+    ignore: int | None = None,
 ) -> Path:
     """Write the run whose masks these are."""
-    ignore = 255 if len(words) <= 255 else 65535
+    ignore = ignore or (255 if len(words) <= 255 else 65535)
     identity = RunIdentity("mask", {"words": list(words[1:])}, {"weights": "miniature"})
     with RunFolder.open(out, identity, Classes(words, ignore), network=False) as run:
         for task in run.plan(find_images([photos])):

@@ -1,6 +1,8 @@
 """Read exports back, each in the way of the tools that open it: independent of the code that writes them."""
 
 import json
+import tempfile
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -76,11 +78,130 @@ def _yaml(path: Path) -> dict[str, dict[str, str] | str]:
     return content
 
 
+def read_panoptic(target: Path) -> Read:
+    """As panopticapi: a pixel's colour is the id of its segment."""
+    found: Read = {}
+    for file in sorted((target / "annotations").glob("panoptic_*.json")):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        names = {category["id"]: category["name"] for category in content["categories"]}
+        assert 0 not in names
+        assert {category["isthing"] for category in content["categories"]} <= {0, 1}
+        images = {image["id"]: image for image in content["images"]}
+        for annotation in content["annotations"]:
+            image = images.pop(annotation["image_id"])
+            with PILImage.open(file.with_suffix("") / annotation["file_name"]) as opened:
+                assert opened.mode == "RGB"
+                assert opened.size == (image["width"], image["height"])
+                ids = np.array(opened).astype(int) @ [1, 256, 256**2]
+            words = found[image["file_name"]] = {}
+            segments = annotation["segments_info"]
+            assert {segment["id"] for segment in segments} == set(np.unique(ids)) - {0}
+            for segment in segments:
+                mask = ids == segment["id"]
+                y, x = np.nonzero(mask)
+                box = [x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1]
+                assert (segment["area"], segment["bbox"]) == (mask.sum(), box)
+                word = names[segment["category_id"]]
+                words[word] = words.get(word, np.zeros_like(mask)) | mask
+        assert not images
+    return found
+
+
+def read_voc(target: Path) -> Read:
+    """As datumaro and CVAT: colours of palettes or pixels are looked up in labelmap.txt."""
+    lines = (target / "labelmap.txt").read_text(encoding="utf-8").splitlines()
+    fields = [line.split(":") for line in lines if not line.startswith("#")]
+    assert {len(parts) for parts in fields} == {4}
+    colours = {tuple(map(int, rgb.split(","))): name for name, rgb, _, _ in fields}
+    assert len(colours) == len(fields)
+    assert colours[0, 0, 0] == "background"
+    found: Read = {}
+    for file in sorted((target / "ImageSets" / "Segmentation").glob("*.txt")):
+        for name in filter(None, map(str.strip, file.read_text(encoding="utf-8").splitlines())):
+            classes = _rgb(target / "SegmentationClass" / f"{name}.png")
+            objects = _rgb(target / "SegmentationObject" / f"{name}.png") @ [65536, 256, 1]
+            words: dict[str, np.ndarray] = {}
+            for rgb in np.unique(classes.reshape(-1, 3), axis=0).tolist():
+                words[colours[tuple(rgb)]] = (classes == rgb).all(axis=2)
+            background = words.pop("background", np.zeros(classes.shape[:2], bool))
+            np.testing.assert_array_equal(objects == 0, background)
+            words.pop("ignored", None)
+            for number in set(np.unique(objects)) - {0}:  # an object is of one class
+                assert len(np.unique(classes[objects == number], axis=0)) == 1
+            photos = target / "JPEGImages"
+            found[_photo_of(name, photos) if photos.exists() else name] = words
+    return found
+
+
+def _rgb(path: Path) -> np.ndarray:
+    with PILImage.open(path) as opened:
+        return np.array(opened.convert("RGB")).astype(int)
+
+
+def _photo_of(name: str, folder: Path) -> str:
+    """The photo of an id: its name is the id and any ending."""
+    parent = (folder / name).parent
+    (photo,) = [path for path in parent.iterdir() if path.stem == Path(name).name and path.is_file()]
+    return photo.relative_to(folder).as_posix()
+
+
+def read_cvat(target: Path) -> Read:
+    """Unpacked, as CVAT does; what it imports are the objects."""
+    with tempfile.TemporaryDirectory() as folder:
+        with zipfile.ZipFile(target) as archive:
+            archive.extractall(folder)
+        root = Path(folder)
+        assert [path.name for path in (root / "ImageSets/Segmentation").iterdir()] == ["default.txt"]
+        assert "ignored" not in (root / "labelmap.txt").read_text(encoding="utf-8")
+        return read_voc(root)
+
+
+def read_folder(target: Path) -> Read:
+    """Index PNGs of a folder's own layout."""
+    words = (target / "classes.txt").read_text(encoding="utf-8").splitlines()
+    photos = sorted(path for path in (target / "images").rglob("*") if path.is_file())
+    names = [path.relative_to(target / "images") for path in photos]
+    return {name.as_posix(): _indexed(target / "masks" / name.with_suffix(".png"), words) for name in names}
+
+
+def read_hf(target: Path) -> Read:
+    """As `datasets` does with an image folder: a row per image, files relative to the metadata."""
+    words = json.loads((target / "id2label.json").read_text())
+    assert list(map(int, words)) == list(range(len(words)))
+    found: Read = {}
+    for metadata in sorted(target.glob("*/metadata.jsonl")):
+        for line in metadata.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            assert (metadata.parent / row["file_name"]).is_file()
+            assert row["file_name"].count("/") == 1
+            read = _indexed(metadata.parent / row["mask_file_name"], list(words.values()))
+            assert row["tags"] == list(read)
+            found[row["name"]] = read
+    return found
+
+
+def _indexed(path: Path, words: list[str]) -> dict[str, np.ndarray]:
+    """The classes of an index PNG but the background; its ignore index names none."""
+    with PILImage.open(path) as opened:
+        labels = np.array(opened)
+    ignore_index = 255 if len(words) <= 255 else 65535
+    present = np.unique(labels[labels != ignore_index]).tolist()
+    return {words[label]: labels == label for label in present if label or words[0] != "background"}
+
+
 READERS: Mapping[str, Callable[[Path], Read]] = {
     "coco": read_coco,
+    "coco-panoptic": read_panoptic,
+    "cvat": read_cvat,
+    "folder": read_folder,
+    "hf": read_hf,
+    "voc": read_voc,
     "yolo": read_yolo,
 }
 """One for each format that holds masks."""
 
 FLAT = {"yolo"}
 """Formats whose names have no folders."""
+
+BARE = {"cvat"}
+"""Formats whose names have no endings."""

@@ -32,11 +32,13 @@ def export_formats(path: Path, to: str, out: Path | None, options: ExportOptions
     names = list(dict.fromkeys(name.strip() for name in to.split(",")))
     for name in names:
         check_choice("format", name, tuple(EXPORTERS))
-        EXPORTERS[name].check()
+        EXPORTERS[name].check(options)
     if options.photos not in (None, "none") and not any(EXPORTERS[name].holds_photos for name in names):
         raise InputError(f"{to} has no place for photos. Leave out --copy-images and --link-images.")
     if options.polygons and "coco" not in names:
         raise InputError("--polygons is an option of coco. Leave it out, or give --to coco.")
+    if options.parquet and "hf" not in names:
+        raise InputError("--parquet is an option of hf. Leave it out, or give --to hf.")
     with Run(path) as run:
         for name in names:
             exporter = EXPORTERS[name]

@@ -9,7 +9,7 @@ from tagmask.cli.maskers import Masker
 from tagmask.cli.options import Refine
 from tagmask.cli.runs import run_images, stops_reported
 from tagmask.errors import InputError
-from tagmask.exporters import EXPORTERS
+from tagmask.exporters import EXPORTERS, ExportOptions
 from tagmask.files import ensure_folder
 from tagmask.images import read_image
 from tagmask.masks import index_png
@@ -69,7 +69,7 @@ def mask_images(
         check_tags(images, tags)
     exported = sorted(formats - {"png"})
     for name in exported:
-        EXPORTERS[name].check()
+        EXPORTERS[name].check(ExportOptions())
     ensure_folder(out)
     masker = make_masker()
 

@@ -11,7 +11,7 @@ from tagmask.errors import InputError
 
 __all__ = ["export", "merge"]
 
-_FORMATS = "coco, yolo, csv, report, or several as in coco,csv"
+_FORMATS = "coco, coco-panoptic, cvat, folder, hf, voc, yolo, csv, report; several as in coco,csv"
 
 
 class Regions(StrEnum):
@@ -114,6 +114,10 @@ def export(
         bool,
         typer.Option("--polygons", help="coco: polygons, not run lengths.", rich_help_panel=_REGIONS),
     ] = False,
+    parquet: Annotated[
+        bool,
+        typer.Option("--parquet", help="hf: Parquet shards, not files.", rich_help_panel=_PHOTOS),
+    ] = False,
     copy_images: Annotated[
         bool, typer.Option("--copy-images", help="Copy the photos.", rich_help_panel=_PHOTOS)
     ] = False,
@@ -182,6 +186,7 @@ def export(
                 seed=seed,
                 photos="copy" if copy_images else "link" if link_images else "none" if no_images else None,
                 polygons=polygons,
+                parquet=parquet,
             )
             export_formats(source, to, out, options)
         else:

@@ -9,10 +9,15 @@ from typing import Any
 from tagmask.checks import check_choice
 from tagmask.errors import InputError
 from tagmask.exporters.coco import needs_pycocotools, write_coco
+from tagmask.exporters.coco_panoptic import write_panoptic
+from tagmask.exporters.cvat import write_cvat
 from tagmask.exporters.export import Export
+from tagmask.exporters.folder import write_folder
+from tagmask.exporters.hf import needs_pyarrow, write_hf
 from tagmask.exporters.options import ExportOptions, PhotoChoice, RegionKind
 from tagmask.exporters.report_page import write_report
 from tagmask.exporters.table import write_csv
+from tagmask.exporters.voc import write_voc
 from tagmask.exporters.yolo import write_yolo
 from tagmask.runs.ownership import EXPORTS_FOLDER, claim_output
 from tagmask.runs.reader import Run
@@ -34,8 +39,8 @@ class Exporter:
     regions: RegionKind = "class"
     photos: PhotoChoice = "none"
     splits: Mapping[str, float] | None = None
-    check: Callable[[], None] = lambda: None
-    """Raise InputError if a library that the format needs is not installed."""
+    check: Callable[[ExportOptions], None] = lambda _: None
+    """Raise InputError if a library that the format needs, with these options, is not installed."""
 
     def target_in(self, run_path: Path, out: Path | None) -> Path:
         """Return where to write a run: below `out`, or below the run's own folder.
@@ -66,10 +71,22 @@ _FOR_TRAINING = {"train": 0.8, "val": 0.2}
 
 EXPORTERS: Mapping[str, Exporter] = {
     "coco": Exporter(
-        writer=write_coco, file_name="annotations.json", regions="component", check=needs_pycocotools
+        writer=write_coco, file_name="annotations.json", regions="component",
+        check=lambda _: needs_pycocotools(),
+    ),
+    "coco-panoptic": Exporter(
+        writer=write_panoptic, file_name="coco-panoptic", is_folder=True, holds_photos=True, photos="copy"
     ),
     "csv": Exporter(writer=write_csv, file_name="images.csv"),
+    "cvat": Exporter(writer=write_cvat, file_name="cvat.zip", holds_photos=True, regions="component"),
+    "folder": Exporter(
+        writer=write_folder, file_name="folder", is_folder=True, holds_photos=True, photos="copy"
+    ),
+    "hf": Exporter(
+        writer=write_hf, file_name="hf", is_folder=True, holds_photos=True, photos="copy", check=needs_pyarrow
+    ),
     "report": Exporter(writer=write_report, file_name="report.html"),
+    "voc": Exporter(writer=write_voc, file_name="voc", is_folder=True, holds_photos=True, photos="copy"),
     "yolo": Exporter(
         writer=write_yolo, file_name="yolo", is_folder=True, holds_photos=True, regions="component",
         photos="copy", splits=_FOR_TRAINING,
@@ -101,9 +118,8 @@ def export_run(run: Run, to: str, out: Path | None = None, **options: Any) -> Pa
             f"Unknown option {unknown[0]!r} of an export. Options: "
             f"{', '.join(field.name for field in fields(ExportOptions))}."
         )
-    exporter = EXPORTERS[to]
-    exporter.check()
-    chosen = ExportOptions(**options)
+    exporter, chosen = EXPORTERS[to], ExportOptions(**options)
+    exporter.check(chosen)
     target = exporter.target_in(run.path, out)
     exporter.write(run, target, chosen)
     return target

@@ -3,7 +3,7 @@
 import io
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,8 +31,11 @@ _ENCODERS = {
     ".jfif": "JPEG",
     ".webp": "WEBP",
     ".tif": "TIFF",
+    ".tiff": "TIFF",
 }
 """Formats in which a turned photo is written again, by its ending; others become PNG."""
+_SAME_FORMAT = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif", ".apng": ".png"}
+"""Endings of one format."""
 _QUALITY = 95
 """Of those, where the format has one."""
 
@@ -50,6 +53,31 @@ class ExportedImage:
     photo: Path | None
     """The photo, unchanged since the run; None if it is gone, changed, or cannot be read."""
     _export: "Export" = field(repr=False)
+
+    @property
+    def stem(self) -> str:
+        """Unique relative path without an ending, with `/`; always text. It is that of `name`, if free."""
+        return self.row.name
+
+    @property
+    def suffix(self) -> str:
+        """The photo's ending, with its dot; always text."""
+        return _suffix(self.name)
+
+    def suffix_among(self, known: Collection[str]) -> str:
+        """Return the ending under which a tool that knows only these endings opens the photo.
+
+        Args:
+            known: in lower case; .jpg and .png are among them.
+
+        Returns:
+            The photo's own ending if it is known, else .jpg or .png.
+        """
+        suffix = self.suffix.lower()
+        if suffix in known:
+            return self.suffix
+        same = _SAME_FORMAT.get(suffix, suffix)
+        return same if same in known else ".png"
 
     @property
     def flat_stem(self) -> str:
@@ -102,7 +130,7 @@ class ExportedImage:
         """Copy the photo, or link to it, as the options say; "none" writes nothing.
 
         A photo that its metadata turns is written again, upright: not every tool turns photos, and the mask
-        is upright. It is then never a link.
+        is upright. So is one whose format is not that of the target's ending. It is then never a link.
 
         Args:
             target: the file to write, in a folder that is being made.
@@ -114,21 +142,50 @@ class ExportedImage:
         choice = self._export.photo_choice
         if choice == "none":
             return
+        photo = self.upright_photo(target.suffix)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(photo, bytes):
+                target.write_bytes(photo)
+            elif choice == "link":
+                target.symlink_to(Path(os.path.realpath(photo)))
+            else:
+                shutil.copyfile(photo, target)
+        except OSError as error:
+            raise unwritable(target, error) from error
+
+    def upright_photo(self, suffix: str) -> Path | bytes:
+        """Return the photo's file, or new content if its metadata turns it or its format is not the ending's.
+
+        Args:
+            suffix: the ending under which it will be stored.
+
+        Raises:
+            InputError: the photo is gone, has changed, or cannot be read.
+            OutputError: the photo cannot be encoded.
+        """
         if self.photo is None:
             raise InputError(
                 f"The photo {self.row.source} is gone or has changed since the run. Put it back, export with "
                 "--no-images, or run `tagmask mask` again."
             )
+        wanted, stored = (_SAME_FORMAT.get(end.lower(), end.lower()) for end in (suffix, self.suffix))
+        return _upright_bytes(self.photo, suffix, convert=wanted != stored) or self.photo
+
+    def photo_bytes(self, suffix: str) -> bytes:
+        """Return the content of `upright_photo`.
+
+        Raises:
+            InputError: the photo is gone, has changed, or cannot be read.
+            OutputError: the photo cannot be encoded.
+        """
+        photo = self.upright_photo(suffix)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if turned := _upright_bytes(self.photo):
-                target.write_bytes(turned)
-            elif choice == "link":
-                target.symlink_to(Path(os.path.realpath(self.photo)))
-            else:
-                shutil.copyfile(self.photo, target)
+            return photo if isinstance(photo, bytes) else photo.read_bytes()
         except OSError as error:
-            raise unwritable(target, error) from error
+            raise InputError(
+                f"The photo {self.row.source} cannot be read: {error.strerror}. Export with --no-images."
+            ) from error
 
 
 class Export:
@@ -175,6 +232,11 @@ class Export:
         """The lowest label that is not the background."""
         return int(self.has_background)
 
+    @property
+    def ignore_index(self) -> int:
+        """The value of pixels without a class in the run's masks."""
+        return self.run.classes.ignore_index
+
     def rows(self) -> Iterator[ImageRow]:
         """Yield the rows that the options choose, of any status."""
         options = self.options
@@ -203,8 +265,7 @@ class Export:
             if row.status != "done":
                 continue
             name = names.of(row)
-            suffix = PurePosixPath(name).suffix.encode("utf-8", "backslashreplace").decode()
-            flat = free_name(row.name.replace("/", "_"), taken) + suffix
+            flat = free_name(row.name.replace("/", "_"), taken) + _suffix(name)
             photo = None if self.photo_choice == "none" else _unchanged(row)
             split = split_of(row.key, self.splits, self.options.seed)
             count += 1
@@ -224,21 +285,25 @@ def _unchanged(row: ImageRow) -> Path | None:
     return None
 
 
-def _upright_bytes(photo: Path) -> bytes | None:
-    """Return the photo's file, written again upright; None if it is upright as it is.
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.encode("utf-8", "backslashreplace").decode()
+
+
+def _upright_bytes(photo: Path, suffix: str, *, convert: bool) -> bytes | None:
+    """Return the photo's file, written again upright; None if it can stay as it is.
 
     Raises:
         InputError: the photo cannot be read.
         OutputError: the photo cannot be encoded.
     """
     try:
-        if image_orientation(photo) == 1:
+        if image_orientation(photo) == 1 and not convert:
             return None
         upright = PIL.Image.fromarray(read_image(photo))
     except ImageError as error:
         raise InputError(f"{error} Export with --no-images.") from error
     file = io.BytesIO()
-    encoder = _ENCODERS.get(photo.suffix.lower(), "PNG")
+    encoder = _ENCODERS.get(suffix.lower(), "PNG")
     try:
         upright.save(file, encoder, quality=_QUALITY)
     except (OSError, ValueError) as error:

@@ -42,6 +42,8 @@ class ExportOptions:
     """Copy the photos into the export, link to them, or leave them where they are."""
     polygons: bool = False
     """coco: write polygons, with holes cut open, instead of run lengths."""
+    parquet: bool = False
+    """hf: write Parquet shards, with the photos in them, instead of an image folder."""
 
     def __post_init__(self) -> None:
         if self.regions is not None:
