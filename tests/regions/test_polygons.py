@@ -23,7 +23,7 @@ def test_rings_of_any_region_give_it_back() -> None:
     for _ in range(40):
         labels = (rng.random((11, 13)) < rng.uniform(0.3, 0.9)).view(np.uint8)
         for region in components(labels, 1, 2):
-            ring = np.floor(centre_ring(region.mask) + [region.left + 0.4, region.top + 0.4]).astype(int)
+            ring = np.floor(centre_ring(region.mask) + np.array([region.left, region.top]) + 0.4).astype(int)
             np.testing.assert_array_equal(full(ring, labels.shape), region.full(labels.shape))
 
 

@@ -99,7 +99,7 @@ def test_blocks_that_end_inside_a_pixel_are_read(seed: int) -> None:
     while len(values) < size[0] * size[1] * 4:
         length = int(min(rng.integers(1, 12), size[0] * size[1] * 4 - len(values)))
         index = int(rng.integers(0 if length <= 8 else 1, 4))
-        bits += "{:b}".format(run := int(rng.integers(2))) + f"{index:02b}"
+        bits += f"{(run := int(rng.integers(2))):b}" + f"{index:02b}"
         bits += f"{length - 1:0{(3, 4, 8, 16)[index]}b}"
         block = rng.choice([0, 0, 7, 255], 1 if run else length).tolist()
         bits += "".join(f"{value:08b}" for value in block)

@@ -37,6 +37,8 @@ def export_formats(path: Path, to: str, out: Path | None, options: ExportOptions
         raise InputError(f"{to} has no place for photos. Leave out --copy-images and --link-images.")
     if options.polygons and "coco" not in names:
         raise InputError("--polygons is an option of coco. Leave it out, or give --to coco.")
+    if options.image_prefix is not None and "label-studio" not in names:
+        raise InputError("--image-prefix is an option of label-studio. Leave it out, or give that format.")
     with Run(path) as run:
         for name in names:
             exporter = EXPORTERS[name]

@@ -11,7 +11,7 @@ from tagmask.errors import InputError
 
 __all__ = ["export", "merge"]
 
-_FORMATS = "coco, yolo, csv, report, or several as in coco,csv"
+_FORMATS = "coco, yolo, label-studio, labelme, csv, report, or several as in coco,csv"
 
 
 class Regions(StrEnum):
@@ -123,6 +123,14 @@ def export(
     no_images: Annotated[
         bool, typer.Option("--no-images", help="Leave the photos where they are.", rich_help_panel=_PHOTOS)
     ] = False,
+    image_prefix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="label-studio: where the photos are served. Default: its local files.",
+            rich_help_panel=_PHOTOS,
+        ),
+    ] = None,
     size: Annotated[
         str | None,
         typer.Option(
@@ -182,6 +190,7 @@ def export(
                 seed=seed,
                 photos="copy" if copy_images else "link" if link_images else "none" if no_images else None,
                 polygons=polygons,
+                image_prefix=image_prefix,
             )
             export_formats(source, to, out, options)
         else:

@@ -218,7 +218,9 @@ def _polygon_runs(polygons: list[list[int | float]], size: Size) -> Iterator[Seq
         yield run_lengths(part["counts"].decode("ascii"))
 
 
-def _paint(columns: UInt8[np.ndarray, " pixels"], counts: Sequence[int], label: int, work: RegionWork) -> None:
+def _paint(
+    columns: UInt8[np.ndarray, " pixels"], counts: Sequence[int], label: int, work: RegionWork
+) -> None:
     """Set a region's pixels, in column order."""
     if sum(counts) != columns.size:
         raise RegionError(f"its run lengths cover {sum(counts)} of {columns.size} pixels")

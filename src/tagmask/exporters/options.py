@@ -42,6 +42,8 @@ class ExportOptions:
     """Copy the photos into the export, link to them, or leave them where they are."""
     polygons: bool = False
     """coco: write polygons, with holes cut open, instead of run lengths."""
+    image_prefix: str | None = None
+    """label-studio: address to which the photos' names are added. None: that of its local files."""
 
     def __post_init__(self) -> None:
         if self.regions is not None:
