@@ -1,9 +1,10 @@
-"""The contract of every format that goes both ways: what a person changed in the exported files is in the run.
+"""The contract of every format that goes both ways: what a person changed in exported files is in the run.
 
 The files are changed without the code that reads and writes them.
 """
 
 import json
+import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -168,9 +169,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_photos(tmp_path_factory.mktemp("photos"), masks())
 
 
+@pytest.fixture(scope="module")
+def made_run(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
+    return write_run(tmp_path_factory.mktemp("made") / "run", photos, masks())
+
+
 @pytest.fixture
-def run_folder(tmp_path: Path, photos: Path) -> Path:
-    return write_run(tmp_path / "run", photos, masks())
+def run_folder(tmp_path: Path, made_run: Path) -> Path:
+    return Path(shutil.copytree(made_run, tmp_path / "run"))
 
 
 def test_every_format_is_changed_here() -> None:
@@ -192,23 +198,6 @@ class TestRoundTrip:
             assert run.import_corrections(name, changed) == ImportReport(unchanged=6)
             assert reviews(run) == states
 
-    def test_a_correction_that_is_there_is_replaced_on_request_alone(
-        self, run_folder: Path, tmp_path: Path, name: str
-    ) -> None:
-        with Run(run_folder) as run:
-            changed = CHANGES[name](run.export(name, tmp_path / "out"))
-            (run_folder / "corrected").mkdir()
-            own = run_folder / "corrected" / "holes.png"
-            own.write_bytes((run_folder / "masks" / "holes.png").read_bytes())
-            before = own.read_bytes()
-            with pytest.raises(InputError, match=r"another correction already.*--replace"):
-                run.import_corrections(name, changed)
-            assert own.read_bytes() == before
-            assert set(reviews(run).values()) == {"unseen"}
-            report = run.import_corrections(name, changed, replace=True)
-            assert (report.imported, report.unchanged) == (1, 5)
-            assert_masks(run, changed_masks())
-
     def test_unknown_words_are_refused_before_anything_is_written(
         self, run_folder: Path, tmp_path: Path, photos: Path, name: str
     ) -> None:
@@ -223,17 +212,6 @@ class TestRoundTrip:
             assert not (other / "corrected").exists()
             report = run.import_corrections(name, changed, names={"dog": "mouse"})
             assert report == ImportReport(imported=1, unchanged=5)
-
-    def test_images_of_another_run_are_named(self, run_folder: Path, tmp_path: Path, name: str) -> None:
-        few = {"holes.png": masks()["holes.png"], "other.png": np.zeros((5, 5), np.uint8)}
-        own = write_run(tmp_path / "few", write_photos(tmp_path / "few photos", few), few)
-        with Run(run_folder) as exported:
-            changed = CHANGES[name](exported.export(name, tmp_path / "out"))
-        with Run(own) as run:
-            report = run.import_corrections(name, changed)
-            assert (report.imported, report.unchanged, len(report.absent)) == (1, 0, 5)
-            assert any("empty" in name for name in report.absent)
-            assert_masks(run, changed_masks() | few | {"holes.png": changed_masks()["holes.png"]})
 
     def test_images_of_other_sizes_are_refused(self, run_folder: Path, tmp_path: Path, name: str) -> None:
         resized = masks() | {"holes.png": np.zeros((20, 30), np.uint8)}
@@ -251,17 +229,6 @@ class TestRoundTrip:
             assert (report.imported, report.unchanged, len(report.refused)) == (0, 5, 1)
             assert reviews(run)["holes.png"] == "unseen"
 
-    def test_a_producer_may_be_at_work(self, run_folder: Path, tmp_path: Path, name: str) -> None:
-        with Run(run_folder) as run:
-            changed = CHANGES[name](run.export(name, tmp_path / "out"))
-        producer = RunDatabase.create(run_folder / "run.db", network=False)
-        try:
-            with Run(run_folder) as run:
-                assert run.import_corrections(name, changed).imported == 1
-            producer.set_review(1, "rejected")
-        finally:
-            producer.close()
-
     def test_300_classes(self, tmp_path: Path, name: str) -> None:
         words = ("background", *(f"word {number}" for number in range(1, 300)))
         labels = {"many.png": np.arange(300, dtype=np.uint16).repeat(4).reshape(30, 40)}
@@ -273,6 +240,46 @@ class TestRoundTrip:
                 target = tmp_path / "export.json"
                 target.write_text(json.dumps(tasks))
             assert run.import_corrections(name, target) == ImportReport(unchanged=1)
+
+
+def test_a_correction_that_is_there_is_replaced_on_request_alone(run_folder: Path, tmp_path: Path) -> None:
+    with Run(run_folder) as run:
+        changed = CHANGES["coco"](run.export("coco", tmp_path / "out"))
+        (run_folder / "corrected").mkdir()
+        own = run_folder / "corrected" / "holes.png"
+        own.write_bytes((run_folder / "masks" / "holes.png").read_bytes())
+        before = own.read_bytes()
+        with pytest.raises(InputError, match=r"another correction already.*--replace"):
+            run.import_corrections("coco", changed)
+        assert own.read_bytes() == before
+        assert set(reviews(run).values()) == {"unseen"}
+        report = run.import_corrections("coco", changed, replace=True)
+        assert (report.imported, report.unchanged) == (1, 5)
+        assert_masks(run, changed_masks())
+
+
+def test_images_of_another_run_are_named(run_folder: Path, tmp_path: Path) -> None:
+    few = {"holes.png": masks()["holes.png"], "other.png": np.zeros((5, 5), np.uint8)}
+    own = write_run(tmp_path / "few", write_photos(tmp_path / "few photos", few), few)
+    with Run(run_folder) as exported:
+        changed = CHANGES["coco"](exported.export("coco", tmp_path / "out"))
+    with Run(own) as run:
+        report = run.import_corrections("coco", changed)
+        assert (report.imported, report.unchanged, len(report.absent)) == (1, 0, 5)
+        assert any("empty" in name for name in report.absent)
+        assert_masks(run, changed_masks() | few | {"holes.png": changed_masks()["holes.png"]})
+
+
+def test_a_producer_may_be_at_work(run_folder: Path, tmp_path: Path) -> None:
+    with Run(run_folder) as run:
+        changed = CHANGES["coco"](run.export("coco", tmp_path / "out"))
+    producer = RunDatabase.create(run_folder / "run.db", network=False)
+    try:
+        with Run(run_folder) as run:
+            assert run.import_corrections("coco", changed).imported == 1
+        producer.set_review(1, "rejected")
+    finally:
+        producer.close()
 
 
 def test_runs_without_background_leave_uncovered_pixels_without_a_class(tmp_path: Path) -> None:

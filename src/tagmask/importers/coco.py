@@ -25,6 +25,7 @@ from tagmask.importers.foreign import (
 from tagmask.importers.source import JSON_LIMIT, Source
 from tagmask.json_items import object_items
 from tagmask.masks import IndexMap
+from tagmask.printable import short_repr
 from tagmask.strict_json import parse_json
 from tagmask.types import Size
 
@@ -110,7 +111,7 @@ class CocoAnnotations:
         for key, value, start, stop in object_items(self._data.decode("latin-1"), "annotations"):
             if key == "annotations":
                 image = whole_of(
-                    entry_of(value, "an annotation"), "image_id", f"annotation {value.get('id')}"
+                    entry_of(value, "an annotation"), "image_id", f"annotation {short_repr(value.get('id'))}"
                 )
                 self._places.setdefault(image, []).append((start, stop))
             else:
@@ -140,11 +141,14 @@ class CocoAnnotations:
             )
         canvas = classes.canvas(size)
         for start, stop in self._places.get(picture.id, []):
-            annotation = parse_json(self._data[start:stop])
+            try:
+                annotation = parse_json(self._data[start:stop])
+            except ValueError as error:  # a number that is infinite
+                raise InputError(f"{self.where} is not valid JSON ({error})") from error
             try:
                 self._draw(canvas, annotation, classes, through_centres)
             except (InputError, RegionError) as error:
-                raise InputError(f"annotation {annotation.get('id')}: {error}") from error
+                raise InputError(f"annotation {short_repr(annotation.get('id'))}: {error}") from error
         return canvas.labels
 
     def _draw(

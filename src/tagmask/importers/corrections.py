@@ -33,7 +33,7 @@ class Refusal:
 
     name: str
     reason: str
-    """What is wrong, and what to do."""
+    """What is wrong, and what to do; sentences, of which the first goes on from the name."""
 
 
 @dataclass
@@ -118,7 +118,7 @@ def _checked(
             seen[key] = name
             planned[place] = _decided(run, run[key], image, classes, options)
         except (InputError, ImageError) as error:
-            report.refused.append(Refusal(name, str(error).rstrip(".")))
+            report.refused.append(Refusal(name, _sentence(str(error))))
     return report, planned
 
 
@@ -194,13 +194,17 @@ def _in_order(
 
 
 def _refusals(path: Path, report: ImportReport) -> str:
-    shown = "; ".join(f"{refusal.name}: {refusal.reason}" for refusal in report.refused[:_SHOWN])
-    more = f"; and {len(report.refused) - _SHOWN} more" if len(report.refused) > _SHOWN else ""
+    shown = " ".join(f"{refusal.name}: {refusal.reason}" for refusal in report.refused[:_SHOWN])
+    more = f" And {len(report.refused) - _SHOWN} more." if len(report.refused) > _SHOWN else ""
     images = "1 image is" if len(report.refused) == 1 else f"{len(report.refused)} images are"
     return (
-        f"{path}: {images} refused, so nothing was imported. {shown}{more}. Correct that in the tool, or "
+        f"{path}: {images} refused, so nothing was imported. {shown}{more} Correct that in the tool, or "
         "leave such images out with --skip-refused."
     )
+
+
+def _sentence(reason: str) -> str:
+    return reason if reason.endswith((".", "?")) else f"{reason}."
 
 
 def _nothing(path: Path, report: ImportReport, run: Run, index: ImageIndex) -> str:

@@ -79,7 +79,8 @@ class ImageIndex:
                     return self._only(names[0], found)
         for name in names:
             path = PurePosixPath(name)
-            found = self._files.get(path.name, []) or self._file_stems.get(path.name, [])
+            stems = self._file_stems
+            found = self._files.get(path.name) or stems.get(path.name) or stems.get(path.stem)
             if found:
                 related = [key for key in found if self._is_end(key, name)]
                 return self._only(names[0], related or found)
@@ -91,12 +92,12 @@ class ImageIndex:
         return None
 
     def _is_end(self, key: str, name: str) -> bool:
-        """Whether one of two paths ends as the other."""
-        known = PurePosixPath(self._names[key])
-        for ours in (known.parts, PurePosixPath(without_ending(str(known))).parts):
-            given = PurePosixPath(name).parts
+        """Whether a path and an image's agree in their ends, by more than the file's name."""
+        given = PurePosixPath(name).with_suffix("").parts
+        for known in (self._names[key], key):
+            ours = PurePosixPath(known).with_suffix("").parts
             length = min(len(ours), len(given))
-            if ours[-length:] == given[-length:]:
+            if length > 1 and ours[-length:] == given[-length:]:
                 return True
         return False
 

@@ -181,7 +181,7 @@ def _below(folder: Path) -> list[str]:
         names += [prefix + name for name in sorted(files) if not _hidden(name)]
         if len(names) > _MOST_FILES:
             raise InputError(f"{folder} holds more than {_MOST_FILES} files. Give the export's own folder.")
-    return names
+    return sorted(names)
 
 
 def _hidden(name: str) -> bool:
