@@ -82,6 +82,8 @@ def change_label_studio(target: Path) -> Path:
         {
             "id": "new",
             "type": "brushlabels",
+            "from_name": "mask",
+            "to_name": "image",
             "value": {"format": "rle", "rle": encoded(drawn), "brushlabels": ["dog"]},
             "original_width": 60,
             "original_height": 40,

@@ -172,6 +172,14 @@ def test_its_coco_export_of_brush_masks(imported: Imported) -> None:
     np.testing.assert_array_equal(found, 2 * area(slice(1, 5), slice(1, 4)))
 
 
+def test_its_coco_export_without_brush_masks_is_refused(run: Run, imported: Imported) -> None:
+    images = [{"id": 0, "file_name": "images/0a1b2c3d-b.jpg", "width": 5, "height": 6}]
+    content = {"images": images, "annotations": [], "categories": [], "info": {"contributor": "Label Studio"}}
+    with pytest.raises(InputError, match="without brush masks"):
+        imported("label-studio", content)
+    assert {row.review for row in run} == {"unseen"}
+
+
 def test_its_png_export_needs_the_names_of_the_tasks(imported: Imported, tmp_path: Path) -> None:
     part = {row: np.zeros(SIZE, np.uint8) for row in "abc"}
     part["a"][:2] = 255

@@ -1,7 +1,8 @@
 """Read Label Studio's exports: JSON, COCO, and brush masks as PNG.
 
 The JSON export holds what was drawn, pixel for pixel. The COCO export of brush masks has the outer outlines
-alone, so holes are filled. The PNG export names tasks, not images; the JSON export says which is which.
+alone: holes are filled, and what is one pixel wide is missing. The PNG export names tasks, not images; the
+JSON export says which is which.
 """
 
 import re
@@ -43,7 +44,8 @@ _PNG: Final = re.compile(r"task-(\d{1,18})-annotation-(\d{1,18})-by-([^-]*)-(.+)
 _UPLOADED: Final = re.compile(r"[0-9a-f]{8}-(.+)")
 """A file that was uploaded; Label Studio puts eight digits before its name."""
 _CENTRES: Final = "Label Studio Converter"
-"""Wrote outlines of brush masks, from pixel to pixel."""
+"""Writes outlines of brush masks, from pixel to pixel."""
+_WITHOUT_BRUSH: Final = "Label Studio"
 _LABELS: Final = ("brushlabels", "polygonlabels", "rectanglelabels", "labels")
 _OTHER_SHAPES: Final = ("ellipselabels", "keypointlabels", "bitmasklabels", "vectorlabels")
 
@@ -195,11 +197,16 @@ def _draw_rectangle(canvas: Canvas, label: int, value: dict[str, Any]) -> None:
 
 def _coco_images(source: Source, name: str, classes: ClassMap) -> Iterator[ForeignImage]:
     coco = CocoAnnotations(source, name)
-    through_centres = coco.info.get("contributor") == _CENTRES
+    contributor = coco.info.get("contributor")
+    if contributor == _WITHOUT_BRUSH:
+        raise InputError(
+            f"{coco.where} is Label Studio's COCO export without brush masks. Export the project as JSON, or "
+            "as COCO with brush masks. If all is drawn as polygons, use --from coco."
+        )
     for entry in coco.entries():
         address = entry.get("path")
         names = _of_address(address if isinstance(address, str) else text_of(entry, "file_name", "an image"))
-        draw = partial(coco.labels, entry, classes, through_centres=through_centres)
+        draw = partial(coco.labels, entry, classes, through_centres=contributor == _CENTRES)
         yield ForeignImage(names, draw, address=True)
 
 
