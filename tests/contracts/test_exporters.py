@@ -186,7 +186,7 @@ class TestPhotos:
         run = write_run(tmp_path / "run", photos, masks(), words_for(to))
         (photos / "holes.png").unlink()
         with pytest.raises(InputError, match=r"holes\.png is gone or has changed since the run"):
-            exported(run, tmp_path / "out", to)
+            exported(run, tmp_path / "out", to, photos="copy")
         assert not list((tmp_path / "out").glob("*"))
         assert exported(run, tmp_path / "out", to, photos="none").exists()
 

@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tagmask.errors import InputError
-from tagmask.regions.run_lengths import brush_mask, brush_rle, row_runs, rows_from_runs
+from tagmask.regions import class_regions
+from tagmask.regions.run_lengths import (
+    brush_mask,
+    brush_rle,
+    region_brush_rle,
+    row_runs,
+    rows_from_runs,
+)
 
 MASKS = {
     "empty": np.zeros((4, 5), bool),
@@ -68,3 +75,36 @@ def test_every_cut_of_a_stream_is_refused_or_right() -> None:
 def test_runs_that_do_not_fit_are_refused(runs: list[int]) -> None:
     with pytest.raises(InputError, match="do not add up"):
         rows_from_runs(np.array(runs), (2, 2))
+
+
+@settings(deadline=None, max_examples=60)
+@given(size=st.tuples(st.integers(1, 9), st.integers(1, 9)), seed=st.integers(0, 999))
+def test_a_region_is_encoded_like_the_whole_mask(size: tuple[int, int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    mask = rng.random(size) < 0.6
+    mask[0, rng.integers(size[1])] = True
+    for region in class_regions(mask.view(np.uint8), 1, 2):
+        found = region_brush_rle(region.mask, region.top, region.left, size)
+        assert found == brush_rle(mask)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 9999))
+def test_blocks_that_end_inside_a_pixel_are_read(seed: int) -> None:
+    """Of any writer: runs and literal values, of any length, in any of four sizes of the length."""
+    rng = np.random.default_rng(seed)
+    size = tuple(rng.integers(1, 7, 2).tolist())
+    values: list[int] = []
+    bits = f"{size[0] * size[1] * 4:032b}" + "00111" + "0010" + "0011" + "0111" + "1111"
+    while len(values) < size[0] * size[1] * 4:
+        length = int(min(rng.integers(1, 12), size[0] * size[1] * 4 - len(values)))
+        index = int(rng.integers(0 if length <= 8 else 1, 4))
+        bits += f"{(run := int(rng.integers(2))):b}" + f"{index:02b}"
+        bits += f"{length - 1:0{(3, 4, 8, 16)[index]}b}"
+        block = rng.choice([0, 0, 7, 255], 1 if run else length).tolist()
+        bits += "".join(f"{value:08b}" for value in block)
+        values += block * length if run else block
+    bits += "0" * (-len(bits) % 8)
+    data = np.array([int(bits[at : at + 8], 2) for at in range(0, len(bits), 8)])
+    opaque = np.array(values).reshape(*size, 4)[..., 3] > 0
+    np.testing.assert_array_equal(brush_mask(data, size), opaque)

@@ -39,6 +39,8 @@ def export_formats(path: Path, to: str, out: Path | None, options: ExportOptions
         raise InputError("--polygons is an option of coco. Leave it out, or give --to coco.")
     if options.parquet and "hf" not in names:
         raise InputError("--parquet is an option of hf. Leave it out, or give --to hf.")
+    if options.image_prefix is not None and "label-studio" not in names:
+        raise InputError("--image-prefix is an option of label-studio. Leave it out, or give that format.")
     with Run(path) as run:
         for name in names:
             exporter = EXPORTERS[name]

@@ -14,6 +14,7 @@ from tagmask.cli.arguments import load_weights, read_words
 from tagmask.cli.bench import bench_app
 from tagmask.cli.console import report_errors
 from tagmask.cli.data import data_app
+from tagmask.cli.import_command import import_
 from tagmask.cli.mask_command import mask
 from tagmask.cli.options import (
     ActivationOption,
@@ -193,6 +194,7 @@ def recipes(
 
 
 app.command()(export)
+app.command("import")(import_)
 app.command()(merge)
 app.add_typer(weights_app, name="weights")
 app.add_typer(data_app, name="data")

@@ -11,7 +11,10 @@ from tagmask.errors import InputError
 
 __all__ = ["export", "merge"]
 
-_FORMATS = "coco, coco-panoptic, cvat, folder, hf, voc, yolo, csv, report; several as in coco,csv"
+_FORMATS = (
+    "coco, coco-panoptic, yolo, voc, cvat, label-studio, labelme, folder, hf, csv, report; "
+    "several as in coco,csv"
+)
 
 
 class Regions(StrEnum):
@@ -127,6 +130,14 @@ def export(
     no_images: Annotated[
         bool, typer.Option("--no-images", help="Leave the photos where they are.", rich_help_panel=_PHOTOS)
     ] = False,
+    image_prefix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="label-studio: where the photos are served. Default: its local files.",
+            rich_help_panel=_PHOTOS,
+        ),
+    ] = None,
     size: Annotated[
         str | None,
         typer.Option(
@@ -187,6 +198,7 @@ def export(
                 photos="copy" if copy_images else "link" if link_images else "none" if no_images else None,
                 polygons=polygons,
                 parquet=parquet,
+                image_prefix=image_prefix,
             )
             export_formats(source, to, out, options)
         else:

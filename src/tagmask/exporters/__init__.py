@@ -14,6 +14,8 @@ from tagmask.exporters.cvat import write_cvat
 from tagmask.exporters.export import Export
 from tagmask.exporters.folder import write_folder
 from tagmask.exporters.hf import needs_pyarrow, write_hf
+from tagmask.exporters.label_studio import write_label_studio
+from tagmask.exporters.labelme import write_labelme
 from tagmask.exporters.options import ExportOptions, PhotoChoice, RegionKind
 from tagmask.exporters.report_page import write_report
 from tagmask.exporters.table import write_csv
@@ -90,6 +92,14 @@ EXPORTERS: Mapping[str, Exporter] = {
     "yolo": Exporter(
         writer=write_yolo, file_name="yolo", is_folder=True, holds_photos=True, regions="component",
         photos="copy", splits=_FOR_TRAINING,
+    ),
+    "label-studio": Exporter(
+        writer=write_label_studio, file_name="label-studio", is_folder=True, holds_photos=True,
+        regions="component",
+    ),
+    "labelme": Exporter(
+        writer=write_labelme, file_name="labelme", is_folder=True, holds_photos=True, regions="component",
+        photos="copy",
     ),
 }  # fmt: skip
 

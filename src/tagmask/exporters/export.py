@@ -12,13 +12,12 @@ from pathlib import Path, PurePosixPath
 import PIL.Image
 
 from tagmask.errors import ImageError, InputError, OutputError
-from tagmask.exporters.image_names import ImageNames
+from tagmask.exporters.image_names import FlatNames, ImageNames
 from tagmask.exporters.options import ExportOptions, PhotoChoice, RegionKind, split_of
 from tagmask.files import unwritable
 from tagmask.images import image_orientation, read_image
 from tagmask.masks import IndexMap
 from tagmask.regions import Region, class_regions, components
-from tagmask.runs.names import free_name
 from tagmask.runs.reader import Run
 from tagmask.runs.rows import ImageRow
 
@@ -260,12 +259,12 @@ class Export:
             InputError: no image is left, or the run has no masks.
         """
         words = self.words
-        names, taken, count = ImageNames(self.run), set[str](), 0
+        names, flat_names, count = ImageNames(self.run), FlatNames(self.run), 0
         for row in self.rows():
             if row.status != "done":
                 continue
             name = names.of(row)
-            flat = free_name(row.name.replace("/", "_"), taken) + _suffix(name)
+            flat = flat_names.with_ending(row, name)
             photo = None if self.photo_choice == "none" else _unchanged(row)
             split = split_of(row.key, self.splits, self.options.seed)
             count += 1

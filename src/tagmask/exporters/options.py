@@ -44,6 +44,8 @@ class ExportOptions:
     """coco: write polygons, with holes cut open, instead of run lengths."""
     parquet: bool = False
     """hf: write Parquet shards, with the photos in them, instead of an image folder."""
+    image_prefix: str | None = None
+    """label-studio: address to which the photos' names are added. None: that of its local files."""
 
     def __post_init__(self) -> None:
         if self.regions is not None:
