@@ -48,11 +48,11 @@ def test_each_split_is_such_a_folder(run_folder: Path, tmp_path: Path) -> None:
     assert sorted(ids) == sorted(name.rpartition(".")[0] for name in masks())
 
 
-def test_ignored_pixels_of_255_classes_in_16_bits_become_255(tmp_path: Path) -> None:
+def test_another_ignore_index_becomes_the_one_that_is_read(tmp_path: Path) -> None:
     words = ("background", *(f"word {number}" for number in range(1, 255)))
-    labels = np.array([[0, 1], [254, 65535]], np.uint16)
+    labels = np.array([[0, 1], [254, 1000]], np.uint16)
     photos = write_photos(tmp_path / "photos", {"a.png": labels})
-    run_folder = write_run(tmp_path / "run", photos, {"a.png": labels}, words, ignore=65535)
+    run_folder = write_run(tmp_path / "run", photos, {"a.png": labels}, words, ignore=1000)
     with Run(run_folder) as run:
         out = run.export("folder", tmp_path / "out")
     (sample,) = open_dataset("folder", out).samples
