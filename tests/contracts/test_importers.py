@@ -19,9 +19,10 @@ from tagmask.exporters import EXPORTERS
 from tagmask.importers import IMPORTERS, ImportReport
 from tagmask.runs.database import RunDatabase
 from tagmask.runs.reader import Run
-from tests.exporters.made_runs import WORDS, masks, write_photos, write_run
+from tests.exporters.made_runs import masks, write_photos, write_run
 from tests.importers.brush import encoded
 
+WORDS = ("background", "cat", "dog", 'the "odd" кот')
 BOTH = [name for name in IMPORTERS if name in EXPORTERS]
 ROWS, COLUMNS = slice(37, 40), slice(1, 7)
 """What is changed: a rectangle of dog in holes.png."""
@@ -173,7 +174,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made_run(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
-    return write_run(tmp_path_factory.mktemp("made") / "run", photos, masks())
+    return write_run(tmp_path_factory.mktemp("made") / "run", photos, masks(), WORDS)
 
 
 @pytest.fixture
@@ -217,7 +218,7 @@ class TestRoundTrip:
 
     def test_images_of_other_sizes_are_refused(self, run_folder: Path, tmp_path: Path, name: str) -> None:
         resized = masks() | {"holes.png": np.zeros((20, 30), np.uint8)}
-        other = write_run(tmp_path / "other", write_photos(tmp_path / "resized", resized), resized)
+        other = write_run(tmp_path / "other", write_photos(tmp_path / "resized", resized), resized, WORDS)
         with Run(run_folder) as exported:
             changed = CHANGES[name](exported.export(name, tmp_path / "out"))
         with Run(other) as run:
@@ -262,7 +263,7 @@ def test_a_correction_that_is_there_is_replaced_on_request_alone(run_folder: Pat
 
 def test_images_of_another_run_are_named(run_folder: Path, tmp_path: Path) -> None:
     few = {"holes.png": masks()["holes.png"], "other.png": np.zeros((5, 5), np.uint8)}
-    own = write_run(tmp_path / "few", write_photos(tmp_path / "few photos", few), few)
+    own = write_run(tmp_path / "few", write_photos(tmp_path / "few photos", few), few, WORDS)
     with Run(run_folder) as exported:
         changed = CHANGES["coco"](exported.export("coco", tmp_path / "out"))
     with Run(own) as run:

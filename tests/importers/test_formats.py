@@ -114,9 +114,14 @@ def voc_png() -> np.ndarray:
 
 
 class TestVoc:
-    @pytest.mark.parametrize("name", ["voc", "cvat"])
-    def test_colours_of_the_label_map(self, imported: Imported, tmp_path: Path, name: str) -> None:
-        files = {"labelmap.txt": LABELMAP.encode(), "SegmentationClass/sub/b.png": png(voc_png())}
+    @pytest.mark.parametrize(
+        ("name", "labelmap"),
+        [("voc", LABELMAP), ("voc", LABELMAP + "ignored:224,224,192::\n"), ("cvat", LABELMAP)],
+    )
+    def test_colours_of_the_label_map(
+        self, imported: Imported, tmp_path: Path, name: str, labelmap: str
+    ) -> None:
+        files = {"labelmap.txt": labelmap.encode(), "SegmentationClass/sub/b.png": png(voc_png())}
         found = imported(name, packed(tmp_path / "voc.zip", dict(files)))["sub/b.jpg"]
         assert found[:, 0].tolist() == [1, 1, 2, 0, 0, 255]
 
@@ -230,6 +235,15 @@ class TestFolder:
         values[0], values[1], values[2] = 1, 2, 255
         found = imported("folder", self.folder(tmp_path, values))["sub/b.jpg"]
         assert found[:, 0].tolist() == [2, 1, 255, 0, 0, 0]
+
+    def test_a_folder_for_each_split(self, imported: Imported, tmp_path: Path) -> None:
+        path = self.folder(tmp_path, np.full(SIZE, 1, np.uint8)).rename(tmp_path / "train")
+        (tmp_path / "all").mkdir()
+        path.rename(tmp_path / "all" / "train")
+        other = self.folder(tmp_path, np.full(SIZE, 1, np.uint8), "cat\ndog\n")
+        (other / "masks" / "sub" / "b.png").rename(other / "masks" / "c.png")
+        other.rename(tmp_path / "all" / "val")
+        assert (imported("folder", tmp_path / "all")["sub/b.jpg"] == 2).all()
 
     def test_classes_json_of_another_run(self, imported: Imported, tmp_path: Path) -> None:
         path = self.folder(tmp_path, np.full(SIZE, 1, np.uint8))

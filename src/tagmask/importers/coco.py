@@ -36,7 +36,7 @@ def read_coco(source: Source, classes: ClassMap, options: ImportOptions) -> Iter
     """Read the images of COCO files: one, or all of a folder or archive; of one with `annotations`, those.
 
     Raises:
-        InputError: there is none, or one is not a COCO file.
+        InputError: no file was found, or one is not a COCO file.
     """
     files = source.named(".json")
     files = [name for name in files if "annotations/" in f"/{name}"] or files
@@ -47,7 +47,7 @@ def read_coco(source: Source, classes: ClassMap, options: ImportOptions) -> Iter
 
 
 @dataclass(frozen=True)
-class _Picture:
+class _ListedImage:
     id: int
     file_name: str
     size: Size | None
@@ -96,15 +96,15 @@ class CocoAnnotations:
             through_centres: polygons run through the centres of pixels, which are part of their regions.
         """
         for entry in self.entries():
-            picture = self._picture(entry)
-            draw = partial(self._labels, picture, classes, through_centres)
-            yield ForeignImage((picture.file_name.replace("\\", "/"),), draw)
+            listed = self._listed(entry)
+            draw = partial(self._labels, listed, classes, through_centres)
+            yield ForeignImage((listed.file_name.replace("\\", "/"),), draw)
 
     def labels(
         self, entry: dict[str, Any], classes: ClassMap, size: Size, *, through_centres: bool
     ) -> IndexMap:
         """Draw the label map of an image."""
-        return self._labels(self._picture(entry), classes, through_centres, size)
+        return self._labels(self._listed(entry), classes, through_centres, size)
 
     def _index(self) -> None:
         # Latin-1 maps each byte to one character, so offsets in the text are offsets in the file.
@@ -121,26 +121,26 @@ class CocoAnnotations:
             whole_of(entry_of(entry, "a category"), "id", "a category"): text_of(entry, "name", "a category")
             for entry in list_of(self._rest, "categories", "it")
         }
-        known = {self._picture(entry).id for entry in images}
+        known = {self._listed(entry).id for entry in images}
         if len(known) < len(images):
             raise InputError("two images have the same id")
         for image in self._places.keys() - known:
             raise InputError(f"an annotation is of the image {image}, which it does not list")
 
-    def _picture(self, entry: object) -> _Picture:
+    def _listed(self, entry: object) -> _ListedImage:
         fields = entry_of(entry, "an image")
         number = whole_of(fields, "id", "an image")
         height, width = fields.get("height"), fields.get("width")
         size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
-        return _Picture(number, text_of(fields, "file_name", f"image {number}"), size)
+        return _ListedImage(number, text_of(fields, "file_name", f"image {number}"), size)
 
-    def _labels(self, picture: _Picture, classes: ClassMap, through_centres: bool, size: Size) -> IndexMap:
-        if picture.size not in (None, size):
+    def _labels(self, listed: _ListedImage, classes: ClassMap, through_centres: bool, size: Size) -> IndexMap:
+        if listed.size not in (None, size):
             raise InputError(
-                f"{self.where} gives its size as {picture.size} (h, w), but it is {size}. Was it resized?"
+                f"{self.where} gives its size as {listed.size} (h, w), but it is {size}. Was it resized?"
             )
         canvas = classes.canvas(size)
-        for start, stop in self._places.get(picture.id, []):
+        for start, stop in self._places.get(listed.id, []):
             try:
                 annotation = parse_json(self._data[start:stop])
             except ValueError as error:  # a number that is infinite

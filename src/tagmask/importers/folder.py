@@ -33,25 +33,26 @@ def read_folder(source: Source, classes: ClassMap, options: ImportOptions) -> It
     Raises:
         InputError: there are no masks, or no names of the classes.
     """
-    root = _root(source)
-    names, ignore = _classes(source, root)
-    prefix = f"{root}masks/"
-    masks = [name for name in source.named(".png") if name.startswith(prefix)]
-    if not masks:
-        raise InputError(f"{source.path} has no masks, {prefix}NAME.png.")
-    for name in masks:
-        called = name[len(prefix) : -len(".png")]
-        yield ForeignImage((called,), partial(_labels, source, name, names, ignore, classes))
+    for root in _roots(source):
+        names, ignore = _classes(source, root)
+        prefix = f"{root}masks/"
+        masks = [name for name in source.named(".png") if name.startswith(prefix)]
+        if not masks:
+            raise InputError(f"{source.path} has no masks, {prefix}NAME.png.")
+        for name in masks:
+            called = name[len(prefix) : -len(".png")]
+            yield ForeignImage((called,), partial(_labels, source, name, names, ignore, classes))
 
 
-def _root(source: Source) -> str:
-    """Return the folder that names the classes, with its slash: the uppermost."""
+def _roots(source: Source) -> list[str]:
+    """Return the folders that name their classes, with their slash: the uppermost, or one for each split."""
     found = [name for name in source.names if name.split("/")[-1] in ("classes.txt", "classes.json")]
     if source.is_file or not found:
         raise InputError(
             f"{source.path} has no classes.txt. Give a folder with classes.txt, one name per line, and masks."
         )
-    return min(found, key=lambda name: (name.count("/"), name)).rpartition("classes.")[0]
+    depth = min(name.count("/") for name in found)
+    return sorted({name.rpartition("classes.")[0] for name in found if name.count("/") == depth})
 
 
 def _classes(source: Source, root: str) -> tuple[list[str], int | None]:

@@ -54,7 +54,7 @@ def read_label_studio(source: Source, classes: ClassMap, options: ImportOptions)
     """Read the images of an export.
 
     Raises:
-        InputError: it is none of Label Studio's, or one as PNG without the tasks' names.
+        InputError: it is not Label Studio's, or it is one as PNG and the tasks' names are missing.
     """
     masks = [name for name in source.named(".png") if _PNG.fullmatch(name.split("/")[-1])]
     if masks and not source.is_file:

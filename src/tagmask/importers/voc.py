@@ -21,7 +21,7 @@ __all__ = ["LABELMAP", "read_voc"]
 LABELMAP: Final = "labelmap.txt"
 _MASKS: Final = "SegmentationClass"
 _BORDER: Final = 224 << 16 | 224 << 8 | 192
-"""VOC's colour of pixels without a class, unless the label map names it."""
+"""VOC's colour of pixels without a class, unless the label map gives it to a word of the run."""
 _BACKGROUND: Final = "background"
 
 
@@ -78,7 +78,7 @@ def _labels(source: Source, name: str, colours: dict[int, str], classes: ClassMa
         except InputError as error:  # matters only where the class occurs
             unknown.append(str(error))
             table[colour] = -1 - len(unknown)
-    if table[_BORDER] == -1:
+    if table[_BORDER] < 0:
         table[_BORDER] = classes.ignore_index
     coded = _coded(image, source.where(name))
     labels = table[coded]
