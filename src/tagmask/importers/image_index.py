@@ -80,10 +80,10 @@ class ImageIndex:
         for name in names:
             path = PurePosixPath(name)
             stems = self._file_stems
-            found = self._files.get(path.name) or stems.get(path.name) or stems.get(path.stem)
-            if found:
-                related = [key for key in found if self._is_end(key, name)]
-                return self._only(names[0], related or found)
+            alike = self._files.get(path.name) or stems.get(path.name) or stems.get(path.stem)
+            if alike:
+                related = [key for key in alike if self._is_end(key, name)]
+                return self._only(names[0], related or alike)
         if address:
             for name in names:
                 found = [key for file, keys in self._files.items() if _uploaded(file) == name for key in keys]

@@ -133,7 +133,7 @@ class Source:
             raise InputError(f"{self.path} is a damaged zip archive. Export or copy it again.") from error
         for info in self._archive.infolist():
             name = info.filename
-            if info.is_dir() or _hidden(name):
+            if name.endswith("/") or _hidden(name):
                 continue
             if not is_below(name) or "\\" in name:
                 problem = f"the name {shortened(name)!r}, which leads out of it"
