@@ -55,7 +55,7 @@ class TestYolo:
             ("0 50 50 60 50 60 60", "leaves the image"),
             ("7 0 0 1 0 1 1", "the class 7 has no name"),
             ("x 0 0 1 0 1 1", "the class x has no name"),
-            ("0 " + "0 0 1 1 " * 600_000, "its outline is too long|outline is too long"),
+            ("0 " + "0 0 1 1 " * 600_000, "outline is too long"),
         ],
         ids=lambda value: value[:20],
     )
@@ -206,7 +206,6 @@ class TestLabelme:
                 r"a point of it is \[1, '1'\], not x and y",
             ),
             (labelme(shape("polygon", [[0, 0], [1, 1e9], [2, 2]])), "far outside"),
-            (labelme(shape("polygon", [[0, 0]] * 1_500_000)), "its outline is too long|outline is too long"),
             (labelme(shape("mask", [[0, 0], [9, 9]], mask="")), "its box"),
             (labelme(shape("mask", [[0, 0], [1, 1]], mask="é")), "not in Base64"),
             (labelme(shape("mask", [[0, 0], [1, 1]], mask="AAAA")), "its mask cannot be read"),
