@@ -33,10 +33,10 @@ def yolo(folder: Path, line: str, names: str = "names: [cat, dog]\n") -> Path:
 class TestYolo:
     def test_outlines_of_opencv(self, imported: Imported, tmp_path: Path) -> None:
         """Whole pixels by the sides, with six digits: none may fall into the pixel before."""
-        corners = [(1, 1), (3, 1), (3, 4), (1, 4)]
+        corners = [(1, 2), (3, 2), (3, 5), (1, 5)]
         numbers = " ".join(f"{x / 5:.6f} {y / 6:.6f}" for x, y in corners)
         found = imported("yolo", yolo(tmp_path / "data", f"1 {numbers}\n"))["sub/b.jpg"]
-        np.testing.assert_array_equal(found, 2 * area(slice(1, 5), slice(1, 4)))
+        np.testing.assert_array_equal(found, 2 * area(slice(2, 6), slice(1, 4)))
 
     def test_the_whole_image_and_an_empty_file(self, imported: Imported, tmp_path: Path) -> None:
         found = imported("yolo", yolo(tmp_path / "data", "0 0 0 1 0 1 1 0 1\n"))
