@@ -65,7 +65,7 @@ def _hostile_lists(data: bytes, others: Sequence[bytes], rng: Random) -> bytes:
                 lists.append(value)
         chosen = rng.choice(lists)
         if rng.random() < 0.2:
-            chosen[:] = chosen * rng.choice((2, 1000, 100_000 // len(chosen)))
+            chosen[:] = chosen * min(rng.choice((2, 1000)), 100_000 // len(chosen) + 1)
         for _ in range(rng.choice((1, 2, 9))):
             chosen[rng.randrange(len(chosen))] = rng.choice((*_NUMBERS, rng.randrange(256)))
         return json.dumps(tree).encode()

@@ -232,9 +232,10 @@ class TestRoundTrip:
             assert (report.imported, report.unchanged, len(report.refused)) == (0, 5, 1)
             assert reviews(run)["holes.png"] == "unseen"
 
-    def test_300_classes(self, tmp_path: Path, name: str) -> None:
+    def test_300_classes_and_pixels_without_a_class(self, tmp_path: Path, name: str) -> None:
         words = ("background", *(f"word {number}" for number in range(1, 300)))
         labels = {"many.png": np.arange(300, dtype=np.uint16).repeat(4).reshape(30, 40)}
+        labels["many.png"][0, :4] = 65535
         photos = write_photos(tmp_path / "photos", labels)
         with Run(write_run(tmp_path / "run", photos, labels, words)) as run:
             target = run.export(name, tmp_path / "out")

@@ -33,10 +33,10 @@ def yolo(folder: Path, line: str, names: str = "names: [cat, dog]\n") -> Path:
 class TestYolo:
     def test_outlines_of_opencv(self, imported: Imported, tmp_path: Path) -> None:
         """Whole pixels by the sides, with six digits: none may fall into the pixel before."""
-        corners = [(1, 1), (3, 1), (3, 4), (1, 4)]
+        corners = [(1, 2), (3, 2), (3, 5), (1, 5)]
         numbers = " ".join(f"{x / 5:.6f} {y / 6:.6f}" for x, y in corners)
         found = imported("yolo", yolo(tmp_path / "data", f"1 {numbers}\n"))["sub/b.jpg"]
-        np.testing.assert_array_equal(found, 2 * area(slice(1, 5), slice(1, 4)))
+        np.testing.assert_array_equal(found, 2 * area(slice(2, 6), slice(1, 4)))
 
     def test_the_whole_image_and_an_empty_file(self, imported: Imported, tmp_path: Path) -> None:
         found = imported("yolo", yolo(tmp_path / "data", "0 0 0 1 0 1 1 0 1\n"))
@@ -55,7 +55,7 @@ class TestYolo:
             ("0 50 50 60 50 60 60", "leaves the image"),
             ("7 0 0 1 0 1 1", "the class 7 has no name"),
             ("x 0 0 1 0 1 1", "the class x has no name"),
-            ("0 " + "0 0 1 1 " * 600_000, "its outline is too long|outline is too long"),
+            ("0 " + "0 0 1 1 " * 600_000, "outline is too long"),
         ],
         ids=lambda value: value[:20],
     )
@@ -206,7 +206,6 @@ class TestLabelme:
                 r"a point of it is \[1, '1'\], not x and y",
             ),
             (labelme(shape("polygon", [[0, 0], [1, 1e9], [2, 2]])), "far outside"),
-            (labelme(shape("polygon", [[0, 0]] * 1_500_000)), "its outline is too long|outline is too long"),
             (labelme(shape("mask", [[0, 0], [9, 9]], mask="")), "its box"),
             (labelme(shape("mask", [[0, 0], [1, 1]], mask="é")), "not in Base64"),
             (labelme(shape("mask", [[0, 0], [1, 1]], mask="AAAA")), "its mask cannot be read"),

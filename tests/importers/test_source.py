@@ -89,3 +89,14 @@ def test_pipes_and_what_is_not_there(tmp_path: Path) -> None:
         source.read("x.json", 9)
     with pytest.raises(InputError, match="There is no file or folder"):
         Source(tmp_path / "absent")
+
+
+def test_a_file_without_a_name_is_refused(tmp_path: Path) -> None:
+    data = packed(tmp_path / "x.zip", {"a": b"1"}).read_bytes()
+    end = data.index(b"PK\x05\x06")
+    directory = data.index(b"PK\x01\x02")
+    nameless = data[directory : directory + 28] + b"\0\0" + data[directory + 30 : directory + 46]
+    tail = data[end : end + 12] + struct.pack("<I", len(nameless)) + data[end + 16 :]
+    (tmp_path / "y.zip").write_bytes(data[:directory] + nameless + tail)
+    with pytest.raises(InputError, match="the name '', which leads out of it"):
+        Source(tmp_path / "y.zip")

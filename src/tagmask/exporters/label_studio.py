@@ -15,7 +15,7 @@ from tagmask.errors import InputError
 from tagmask.exporters.export import Export, ExportedImage
 from tagmask.exporters.targets import new_folder
 from tagmask.masks import overlay_colours
-from tagmask.printable import shortened
+from tagmask.printable import short_repr
 from tagmask.regions.run_lengths import region_brush_rle
 from tagmask.strict_json import json_text
 
@@ -67,7 +67,7 @@ def _setup(export: Export) -> str:
     for word in words:
         if _NOT_IN_XML.search(word):
             raise InputError(
-                f"The word {shortened(word)!r} holds a character that Label Studio's setup, which is XML, "
+                f"The word {short_repr(word)} holds a character that Label Studio's setup, which is XML, "
                 "cannot hold. Name the class otherwise."
             )
     labels = "".join(

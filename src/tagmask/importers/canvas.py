@@ -94,11 +94,7 @@ class Canvas:
         self._outlines -= len(points) + float(edges.sum())
         if len(points) > _POINTS or self._outlines < 0:
             raise InputError("a polygon's outline is too long for an image")
-        # What lies on the right or lower border belongs to the last pixels.
-        border = np.array(self.size[::-1])
-        pixels = np.floor(points).astype(np.int64)
-        pixels[points == border] -= 1
-        mask, top, left = filled_polygon(pixels, self.size)
+        mask, top, left = filled_polygon(np.floor(points).astype(np.int64), self.size)
         self.paint(label, mask, top, left)
 
     def _spans(

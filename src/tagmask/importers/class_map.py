@@ -7,7 +7,7 @@ import numpy as np
 
 from tagmask.errors import InputError
 from tagmask.importers.canvas import Canvas
-from tagmask.printable import shortened
+from tagmask.printable import short_repr, shortened
 from tagmask.runs.classes import Classes
 from tagmask.types import Size
 
@@ -54,10 +54,10 @@ class ClassMap:
         """
         found = self._labels.get(_plain(name))
         if found is None:
-            shown = shortened(name)
+            shown = short_repr(name)
             raise InputError(
-                f"the class {shown!r} is no word of the run. {self._words()} Read it as one of them with "
-                f"--map {shown!r}=WORD, or rename it in the tool."
+                f"the class {shown} is no word of the run. {self._words()} Read it as one of them with "
+                f"--map {shown}=WORD, or rename it in the tool."
             )
         return found
 

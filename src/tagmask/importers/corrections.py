@@ -52,7 +52,7 @@ class ImportReport:
         """Describe the import in one line."""
         counts = (
             (self.imported, "corrected"),
-            (self.unchanged, "unchanged, so accepted"),
+            (self.unchanged, "unchanged (accepted)"),
             (len(self.absent), "not in the run"),
             (len(self.refused), "refused"),
         )

@@ -193,7 +193,7 @@ def points_of(value: object, what: str) -> Float[np.ndarray, "points 2"]:
     Raises:
         InputError: they are something else, or fewer than one.
     """
-    if not isinstance(value, list) or not value or len(value) > 2_000_000:
+    if not isinstance(value, list) or not value or len(value) > 1_000_000:
         raise InputError(f"{what} has no list of points")
     for point in value:
         if not isinstance(point, list) or len(point) != 2:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Final
 
 from tagmask.errors import InputError
-from tagmask.printable import shortened
+from tagmask.printable import short_repr, shortened
 from tagmask.reading import open_regular, read_regular
 from tagmask.relative_paths import is_below
 
@@ -133,14 +133,14 @@ class Source:
             raise InputError(f"{self.path} is a damaged zip archive. Export or copy it again.") from error
         for info in self._archive.infolist():
             name = info.filename
-            if info.is_dir() or _hidden(name):
+            if name.endswith("/") or _hidden(name):
                 continue
             if not is_below(name) or "\\" in name:
-                problem = f"the name {shortened(name)!r}, which leads out of it"
+                problem = f"the name {short_repr(name)}, which leads out of it"
             elif name in self._members:
-                problem = f"the name {shortened(name)!r} twice"
+                problem = f"the name {short_repr(name)} twice"
             elif info.flag_bits & 1:
-                problem = f"the encrypted file {shortened(name)!r}"
+                problem = f"the encrypted file {short_repr(name)}"
             else:
                 self._members[name] = info
                 continue

@@ -13,7 +13,7 @@ from tagmask.importers.class_map import ClassMap
 from tagmask.importers.foreign import ForeignImage, ImportOptions, read_png
 from tagmask.importers.source import Source
 from tagmask.masks import IndexMap
-from tagmask.printable import shortened
+from tagmask.printable import short_repr
 from tagmask.types import Size
 
 __all__ = ["LABELMAP", "read_voc"]
@@ -56,11 +56,11 @@ def _colours(text: str, where: str) -> dict[int, str]:
         values = [value.strip() for value in fields[1].split(",")] if len(fields) > 1 else []
         numbers = [int(value) for value in values if value.isdecimal() and len(value) < 4]
         if len(values) != 3 or len(numbers) != 3 or max(numbers) > 255 or not fields[0].strip():
-            raise InputError(f"Line {number} of {where} is not name:r,g,b::, but {shortened(line)!r}.")
+            raise InputError(f"Line {number} of {where} is not name:r,g,b::, but {short_repr(line)}.")
         colour = numbers[0] << 16 | numbers[1] << 8 | numbers[2]
         if colour in colours:
             raise InputError(
-                f"{where} gives {shortened(colours[colour])!r} and {shortened(fields[0])!r} one colour."
+                f"{where} gives {short_repr(colours[colour])} and {short_repr(fields[0])} one colour."
             )
         colours[colour] = fields[0].strip()
     if not colours:

@@ -96,8 +96,5 @@ def _points(fields: list[str], size: Size) -> Float[np.ndarray, "points 2"]:
     shares = np.array(fields, np.float64).reshape(-1, 2)
     if not ((shares >= -0.5) & (shares <= 1.5)).all():
         raise InputError("an outline leaves the image; its numbers are shares of the sides, 0 to 1")
-    sides = np.array(size[::-1])
-    points = shares * sides
-    # 0.29 of 100 pixels is 28.999999999999996.
-    moved: Float[np.ndarray, "points 2"] = np.where(points == sides, points, points + _SLACK)
-    return moved
+    points: Float[np.ndarray, "points 2"] = shares * np.array(size[::-1]) + _SLACK
+    return points
