@@ -25,6 +25,7 @@ from tagmask.cli.options import (
 from tagmask.cli.run_commands import export, merge
 from tagmask.cli.tag_command import tag
 from tagmask.cli.train import train_app
+from tagmask.cli.train_all_command import everything
 from tagmask.cli.train_mctformer import affinity, mctformer
 from tagmask.cli.train_projection import projection
 from tagmask.cli.weights import weights_app
@@ -197,6 +198,7 @@ app.command()(merge)
 app.add_typer(weights_app, name="weights")
 app.add_typer(data_app, name="data")
 
+train_app.command("all")(everything)
 train_app.command()(mctformer)
 train_app.command()(affinity)
 train_app.command()(projection)
