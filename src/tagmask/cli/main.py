@@ -22,6 +22,7 @@ from tagmask.cli.options import (
     PrecisionOption,
     Weights,
 )
+from tagmask.cli.prompts import prompts_app
 from tagmask.cli.run_commands import export, merge
 from tagmask.cli.tag_command import tag
 from tagmask.cli.train import train_app
@@ -197,6 +198,7 @@ app.command()(export)
 app.command()(merge)
 app.add_typer(weights_app, name="weights")
 app.add_typer(data_app, name="data")
+app.add_typer(prompts_app, name="prompts")
 
 train_app.command("all")(everything)
 train_app.command()(mctformer)

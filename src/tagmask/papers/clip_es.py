@@ -119,14 +119,16 @@ class ClassTexts:
     no gradient and an empty map."""
 
 
-def encode_image(clip: Clip, image: Image, settings: ClipEsSettings) -> TowerFeatures:
-    """Extract the tower features that `tag_maps` needs.
+def encode_image(
+    clip: Clip, image: Image, settings: ClipEsSettings, *, attention: bool = True
+) -> TowerFeatures:
+    """Extract the tower features that `tag_maps` needs; without attention, what Grad-CAM needs.
 
     TagCLIP's features serve as well if they include the attention of `captured_layers`. The two differ only
     where the position table is not resized, and only by its rounding to float16.
     """
     pixels = preprocess_bicubic(clip, image, _tagclip_settings(settings))
-    layers = captured_layers(settings, len(clip.vision.blocks))
+    layers = captured_layers(settings, len(clip.vision.blocks)) if attention else frozenset()
     return extract_features(clip.vision, pixels[None], bilinear_half_always, attention=layers)
 
 
