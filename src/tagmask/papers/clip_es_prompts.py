@@ -47,8 +47,8 @@ def sharpness(probabilities: Float64[Tensor, "t k"]) -> Float64[Tensor, " t"]:
     """Return what one image adds to the sharpness of each template.
 
     Example:
-        >>> sharpness(torch.tensor([[0.5, 0.5], [0.8, 0.0]], dtype=torch.float64)).tolist()
-        [0.0, 0.4]
+        >>> sharpness(torch.tensor([[0.5, 0.5], [0.5, 0.0]], dtype=torch.float64)).tolist()
+        [0.0, 0.25]
     """
     mean = probabilities.mean(dim=1)
     variance = probabilities.var(dim=1, correction=0)
