@@ -22,9 +22,11 @@ from tagmask.cli.options import (
     PrecisionOption,
     Weights,
 )
+from tagmask.cli.prompts import prompts_app
 from tagmask.cli.run_commands import export, merge
 from tagmask.cli.tag_command import tag
 from tagmask.cli.train import train_app
+from tagmask.cli.train_all_command import everything
 from tagmask.cli.train_mctformer import affinity, mctformer
 from tagmask.cli.train_projection import projection
 from tagmask.cli.weights import weights_app
@@ -196,7 +198,9 @@ app.command()(export)
 app.command()(merge)
 app.add_typer(weights_app, name="weights")
 app.add_typer(data_app, name="data")
+app.add_typer(prompts_app, name="prompts")
 
+train_app.command("all")(everything)
 train_app.command()(mctformer)
 train_app.command()(affinity)
 train_app.command()(projection)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tagmask.cli.arguments import background_words, load_weights, read_words, require_words
+from tagmask.cli.arguments import background_words, load_weights, read_templates, read_words, require_words
 from tagmask.cli.console import report_errors
 from tagmask.cli.options import (
     ActivationOption,
@@ -22,6 +22,7 @@ from tagmask.cli.options import (
     RecipeName,
     Refine,
     ShardOption,
+    Templates,
     Weights,
     Words,
     Workers,
@@ -82,6 +83,7 @@ def mask(
     ] = None,
     background: Background = None,
     no_background: NoBackground = False,
+    templates: Templates = None,
     overlay: Annotated[bool, typer.Option(help="Also draw the masks over the images.")] = True,
     report: Annotated[
         bool,
@@ -124,6 +126,7 @@ def mask(
                 "--activation": activation,
                 "--background": background,
                 "--no-background": no_background,
+                "--templates": templates,
                 "--only-tags": only_tags,
                 "--tags-file": tags_file,
                 "--refine": refine,
@@ -132,7 +135,7 @@ def mask(
             refuse_clip_options(clip_options, precision)
             make_masker = partial(student_masker, student, threshold=threshold, device=device)
         else:
-            settings = mask_settings(method, threshold, only_tags, refine, recipe)
+            settings = mask_settings(method, threshold, only_tags, refine, recipe, read_templates(templates))
             words = require_words(read_words(word), recipe)
             background_texts = background_words(background, no_background)
             quirks = as_ and as_.value

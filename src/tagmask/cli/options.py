@@ -22,6 +22,7 @@ __all__ = [
     "Refine",
     "ShardOption",
     "TagFormat",
+    "Templates",
     "Val",
     "ValData",
     "ValEvery",
@@ -110,6 +111,14 @@ Background = Annotated[
         "-b",
         metavar="WORD",
         help="A background word; may be repeated, or @FILE. Replaces the built-in list.",
+    ),
+]
+Templates = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Prompt templates, a line each, with {} for the word; `tagmask prompts select` writes them. "
+        "Texts are averaged over them.",
     ),
 ]
 NoBackground = Annotated[

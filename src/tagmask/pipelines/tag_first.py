@@ -88,7 +88,7 @@ class TagFirstPipeline(MaskPipeline):
         if keep_winning and planes is not None:
             winning = WinningScores.of(planes, int(self.background))
         return LabelledImage(
-            labels, spread_planes(planes, classes, self.words, size, keep_scores), tags, winning
+            labels, spread_planes(planes, classes, self.words, size, keep_scores), tags, winning, maps
         )
 
     def _maps(
