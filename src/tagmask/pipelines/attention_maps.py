@@ -14,7 +14,7 @@ from torch import Tensor
 from tagmask.catalogue import dense_rule
 from tagmask.clip.load import Clip
 from tagmask.dense.rule import SecondPassContext, block_attention, extract_shared_features
-from tagmask.dense.sliding import SlidingSettings, position_rule, preprocess_cv2
+from tagmask.dense.sliding import SlidingSettings, position_rule, preprocess
 from tagmask.errors import InputError
 from tagmask.types import Attention, Image, Size, TextFeatures
 
@@ -95,7 +95,7 @@ def patch_attention(
     depth = len(clip.vision.blocks)
     rules = [dense_rule(name, depth) for name in methods]
     tables = [position_rule(settings, rule) for rule in rules]
-    pixels = preprocess_cv2(clip, image, settings.short_side)[None]
+    pixels = preprocess(clip, image, settings.short_side)[None]
     context = None if texts is None else SecondPassContext(pixels, texts, settings.logit_scale)
     grid = clip.vision.grid_of((pixels.shape[-2], pixels.shape[-1]))
     columns = grid[1]
