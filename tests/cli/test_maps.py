@@ -77,7 +77,10 @@ def test_layers_are_drawn_for_each_point(photo: Path) -> None:
         (("maps", "photo.png"), "No words are given"),
         (("maps", "photo.png", *WORDS, "-o", "maps.gif"), "Give a file name that ends in .png or .jpg"),
         (("maps", "photo.png", *WORDS, "-o", "photo.png"), "is the input image. Give another file"),
-        (("maps", "photo.png", *WORDS, "--only", "dog"), "--only 'dog' is none of the words. They are lamp,"),
+        (
+            ("maps", "photo.png", *WORDS, "--only", "dog"),
+            "--only 'dog' is not among the words. They are lamp,",
+        ),
         (("maps", "photo.png", "--of", "masks", "--recipe", "sclip/voc21"), "Give a recipe such as cls-seg"),
         (("maps", "photo.png", "--of", "masks", "--recipe", "clip-es/voc2012"), "Give them: --only WORD"),
         (("maps", "photo.png", "--recipe", "sclip/voc21"), "does not give tags"),

@@ -59,7 +59,7 @@ def draw_maps(request: MapRequest, load_clip: Callable[[], Clip]) -> None:
 
     Raises:
         ImageError: the image cannot be read.
-        InputError: no words, a word to draw that is none of them, a recipe of another method, or an
+        InputError: no words, a word to draw that is not among them, a recipe of another method, or an
             unsupported file suffix.
     """
     kind = picture_format(request.out)
@@ -91,5 +91,5 @@ def _indices(words: Sequence[str], recipe: Recipe) -> list[int] | None:
         return None
     known = [line.split(", ")[0] for line in recipe.words]
     if unknown := [word for word in words if word not in known]:
-        raise InputError(f"--only {unknown[0]!r} is none of the words. They are {', '.join(known[:20])}.")
+        raise InputError(f"--only {unknown[0]!r} is not among the words. They are {', '.join(known[:20])}.")
     return [known.index(word) for word in dict.fromkeys(words)]
