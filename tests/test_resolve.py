@@ -37,6 +37,7 @@ def test_names() -> None:
     expected += [
         f"{method}/{name}" for method in ("clip-es", "clip-es+crf") for name in ("voc2012", "coco2014")
     ]
+    expected += [f"{name}+native/{data}" for name in ("clip", "maskclip", "clip-surgery") for data in PROMPTS]
     four, five = ["voc2007", "voc2012", "coco2014", "coco2017"], ["nus-wide"]
     expected += [f"{method}/{name}" for method in ("clip", "clip-softmax") for name in four]
     taggers = ("clip-surgery", "dpt", "dpt-softmax", "sparc")

@@ -49,7 +49,7 @@ class Tagger:
             none. Default: the recipe's; without a recipe, the list in the weights file or a built-in one,
             for methods that use background texts.
         as_: "published" reproduces the authors' program, including its apparent bugs; "corrected" turns
-            those off. Default: the recipe's choice.
+            those off; "printed" takes TagCLIP's formulas from its paper. Default: the recipe's choice.
         adapter: what another tagger of the same method learned from images (`Tagger.adaptation`), or the
             file it was saved in.
         **settings: `method=` selects another tagging method of `tagmask.methods()`, such as "clip-softmax".
@@ -210,7 +210,7 @@ class Segmenter:
             with the first word at 0. Default: the recipe's; without a recipe, the list in the weights file or
             a built-in one.
         as_: "published" reproduces the authors' program, including its apparent bugs; "corrected" turns
-            those off. Default: the recipe's choice.
+            those off; "printed" takes TagCLIP's formulas from its paper. Default: the recipe's choice.
         **settings: `method=` selects another mask method of `tagmask.methods()`, such as "maskclip" or
             "cls-seg". Every other keyword sets the recipe field of that name: `among="tags"` (only the words
             that a tagger finds compete), `prob_thd=0.3` (pixels whose best probability, 0..1, is lower are

@@ -50,10 +50,11 @@ class Activation(StrEnum):
 
 
 class As(StrEnum):
-    """Behaviour where the authors' code seems unintended: as published, or corrected."""
+    """Behaviour where the authors' code seems unintended, or differs from their paper."""
 
     published = "published"
     corrected = "corrected"
+    printed = "printed"
 
 
 class Refine(StrEnum):
@@ -156,7 +157,8 @@ AsOption = Annotated[
     typer.Option(
         "--as",
         metavar="NAME",
-        help="published or corrected: keep or fix what seems unintended in the authors' code.",
+        help="published or corrected: keep or fix what seems unintended in the authors' code; printed: "
+        "TagCLIP's formulas as in its paper, other methods as published.",
     ),
 ]
 

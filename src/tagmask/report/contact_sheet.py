@@ -13,12 +13,14 @@ from PIL import ImageDraw, ImageFont
 from tagmask.errors import ShapeError
 from tagmask.types import Size
 
-__all__ = ["Cell", "Heading", "Row", "contact_sheet", "resize_longest", "upsample_map"]
+__all__ = ["PAPER", "Cell", "Heading", "Row", "contact_sheet", "resize_longest", "upsample_map"]
 
 Cell: TypeAlias = UInt8[np.ndarray, "_ _ 3"]
 """An RGB picture of any size."""
 
-_PAPER, _INK, _QUIET = (253, 253, 251), (28, 29, 31), (98, 101, 106)
+PAPER = (253, 253, 251)
+"""Colour of the background."""
+_INK, _QUIET = (28, 29, 31), (98, 101, 106)
 _EDGE, _GAP = 20, 10
 """Margin around the sheet and gap between pictures, in pixels."""
 _NAME, _NOTE = 16, 12
@@ -93,7 +95,7 @@ def contact_sheet(headings: Sequence[Heading], rows: Sequence[Row]) -> PIL.Image
     notes = [_wrapped(heading.note, width) for heading, width in zip(headings, widths, strict=True)]
     head = round(_NAME * _LINE + max(map(len, notes)) * _NOTE * _LINE) + _GAP
     size = (2 * _EDGE + sum(widths) + _GAP * (len(widths) - 1), 2 * _EDGE + head + sum(heights) + sum(below))
-    canvas = PIL.Image.new("RGB", size, _PAPER)
+    canvas = PIL.Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(canvas)
     lefts = [_EDGE + sum(widths[:i]) + i * _GAP for i in range(len(widths))]
     for heading, lines, left in zip(headings, notes, lefts, strict=True):
