@@ -15,7 +15,7 @@ from tagmask.errors import InputError
 
 SUMMARY = Summary(
     scores={"miou": 30.0}, classes={}, scored=9, requested=9, failures=(), partial=()
-)  # fmt: skip
+)
 
 
 @pytest.fixture
