@@ -13,9 +13,7 @@ from tagmask.cli.bench_runs import Bench, Request
 from tagmask.cli.main import app
 from tagmask.errors import InputError
 
-SUMMARY = Summary(
-    scores={"miou": 30.0}, classes={}, scored=9, requested=9, failures=(), partial=()
-)
+SUMMARY = Summary(scores={"miou": 30.0}, classes={}, scored=9, requested=9, failures=(), partial=())
 
 
 @pytest.fixture
