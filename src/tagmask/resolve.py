@@ -18,7 +18,7 @@ from tagmask.checks import check_choice, shown
 from tagmask.errors import InputError
 from tagmask.method import BEHAVIOURS, Method, OwnWords
 from tagmask.settings.files import is_file, read_recipe
-from tagmask.settings.parse import class_lines
+from tagmask.settings.parse import class_lines, recipe_name
 from tagmask.settings.presets import all_presets, own_words
 from tagmask.settings.recipes import MaskRecipe, Recipe, TagFirstRecipe, TagRecipe, names_in
 from tagmask.settings.words import read_list
@@ -57,7 +57,7 @@ def recipe(name: str | PathLike[str]) -> Recipe:
     """
     if is_file(name):
         return read_recipe(name, lambda name: method(name, "tags").default_settings())
-    name, known = str(name), all_presets()
+    name, known = recipe_name(str(name)), all_presets()
     if name not in known:
         similar = get_close_matches(name, known, n=3)
         hint = f"Did you mean {' or '.join(similar)}? " if similar else ""
