@@ -69,3 +69,8 @@ def test_larger_windows_have_more_tokens_and_padding_rounds_up() -> None:
     whole = recipe_cost(dense("sclip/voc21", crop=None), (333, 500))
     padded = recipe_cost(dense("sclip/voc21", crop=None, pad_windows=True), (333, 500))
     assert (whole.window, whole.tokens, padded.tokens) == ((336, 505), 21 * 31 + 1, 21 * 32 + 1)
+
+
+def test_without_a_short_side_the_image_s_own_size_counts() -> None:
+    cost = recipe_cost(dense("sclip/voc20", short_side=None, crop=None), (375, 500))
+    assert (cost.scaled, cost.windows, cost.tokens) == ((384, 512), 1, 24 * 32 + 1)

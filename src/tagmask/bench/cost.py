@@ -63,7 +63,11 @@ def recipe_cost(recipe: MaskRecipe, size: Size, geometry: Geometry = VIT_B16) ->
         size: of the image, in pixels.
         geometry: the sizes of the weights.
     """
-    scaled = short_side_size(size, recipe.short_side)
+    if recipe.short_side is None:  # the image's own size, in whole patches
+        height, width = (-(-side // geometry.patch) * geometry.patch for side in size)
+        scaled = height, width
+    else:
+        scaled = short_side_size(size, recipe.short_side)
     plan = single_window(scaled) if recipe.crop is None else plan_windows(scaled, recipe.crop, recipe.stride)
     rounding = geometry.patch - 1 if recipe.pad_windows else 0
     rows, columns = ((side + rounding) // geometry.patch for side in (plan.height, plan.width))

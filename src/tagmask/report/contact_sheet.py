@@ -137,7 +137,7 @@ def legend(colours: Mapping[str, tuple[int, int, int]], width: int) -> PIL.Image
             left, top = _EDGE, top + line
         places.append((left, top))
         left += needed + _NOTE
-    canvas = PIL.Image.new("RGB", (width, top + line + _EDGE // 2), _PAPER)
+    canvas = PIL.Image.new("RGB", (width, top + line + _EDGE // 2), PAPER)
     pen = ImageDraw.Draw(canvas)
     for (name, colour), (x, y) in zip(colours.items(), places, strict=True):
         pen.rectangle((x, y + 2, x + _NOTE, y + 2 + _NOTE), fill=colour)
@@ -152,7 +152,7 @@ def stacked(sheets: Sequence[PIL.Image.Image]) -> PIL.Image.Image:
         sheets: at least one; the result is as wide as the widest.
     """
     canvas = PIL.Image.new(
-        "RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), _PAPER
+        "RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), PAPER
     )
     top = 0
     for sheet in sheets:
