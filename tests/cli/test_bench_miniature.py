@@ -243,7 +243,7 @@ def test_table_skips_rows_without_data(tmp_path: Path, opened: Opened) -> None:
     assert result.exit_code == 1
     assert "| mode 1: short side 224 | 56.5 / not run |" in result.stdout
     assert "| TCL | 51.2 |" in result.stdout
-    assert result.stderr.count("not run: No folder is given for voc21. Give --data voc21=ROOT") == 3
+    assert result.stderr.count("not run: No folder is given for voc21. Give --data voc21=ROOT") == 5
     assert opened == []
 
 

@@ -9,10 +9,21 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from tagmask.bench.miniature.ground_truth import scenes, zero_shot
-from tagmask.bench.miniature.measurements import MaskSetup, TagSetup
+from tagmask.bench.miniature.line_chart import lines_svg
 from tagmask.bench.miniature.page import markdown, svg
-from tagmask.bench.miniature.run import class_iou, measure, table_names, tables, thresholds
+from tagmask.bench.miniature.rows import Table
+from tagmask.bench.miniature.run import (
+    Measurements,
+    changes,
+    class_iou,
+    measure,
+    table_names,
+    tables,
+    thresholds,
+)
+from tagmask.bench.miniature.setups import MaskSetup, TagSetup
 from tagmask.bench.miniature.tables import CRF, PAMR
+from tagmask.bench.miniature.tagclip_tables import PRINTED
 from tagmask.checks import check_choice
 from tagmask.cli.console import message
 from tagmask.clip.load import Clip
@@ -51,7 +62,11 @@ def bench_miniature(clip: Clip, count: int, names: Sequence[str] = (), pictures:
         for line in markdown(measured):
             typer.echo(line)
         if pictures is not None:
-            write_bytes(pictures / f"miniature-{measured.table.name}.svg", svg(measured).encode())
+            draw = lines_svg if measured.table.axis else svg
+            write_bytes(pictures / f"miniature-{measured.table.name}.svg", draw(measured).encode())
+        if measured.table.name == PRINTED:
+            for line in _changes(measured.table, results):
+                typer.echo(line)
     if TagSetup() in results.scores:
         typer.echo("### TagCLIP's threshold, as a fraction of the score range of a scene\n")
         typer.echo("| threshold | precision | recall | F1 | tags per scene |\n|---|---|---|---|---|")
@@ -78,6 +93,21 @@ def _zero_shot_table(clip: Clip) -> Iterator[str]:
     yield f"| in a colour unseen in training | {accuracy.unseen_pairs:.1%} | {accuracy.pairs} |"
     yield f"| in a drawing style unseen in training | {accuracy.unseen_styles:.1%} | {accuracy.styles} |"
     yield f"| colour and name together (of 264) | {accuracy.colour_and_name:.1%} | {accuracy.count} |"
+    yield ""
+
+
+def _changes(table: Table, results: Measurements) -> Iterator[str]:
+    """How far each row's scores and tags are from those as coded, with and without CWR."""
+    yield "| compared with TagCLIP as coded | greatest change of a score, mean | maximum | other tags in |"
+    yield "|---|---|---|---|"
+    references = {False: TagSetup(), True: TagSetup((("cwr", False),))}
+    for row in table.rows:
+        setup = row.setup
+        if not isinstance(setup, TagSetup) or setup in references.values():
+            continue
+        reference = references[("cwr", False) in setup.settings]
+        change = changes(results.scores[setup], results.scores[reference])
+        yield f"| {row.label} | {change.mean:.3f} | {change.greatest:.3f} | {change.tags:.0%} of scenes |"
     yield ""
 
 

@@ -7,17 +7,19 @@ once for all setups that use them.
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int
+from jaxtyping import Int
 from numpy import ndarray
 
 from tagmask.api import Segmenter, Tagger
 from tagmask.bench.metrics import ConfusionMatrix
 from tagmask.bench.miniature.ground_truth import objects_only, present
+from tagmask.bench.miniature.setups import Counts, MaskSetup, Scores, TagSetup
+from tagmask.bench.miniature.tagclip_scores import tagclip_scores
 from tagmask.catalogue import dense_rule, method
 from tagmask.clip.load import Clip
 from tagmask.dense.features import extract_features
@@ -29,54 +31,31 @@ from tagmask.papers import tagclip
 from tagmask.resolve import tag_recipe
 from tagmask.settings.presets.own_words import own_tag_first, own_tags
 
-__all__ = ["Counts", "MaskSetup", "Scores", "Settings", "TagSetup", "mask_counts", "tag_scores"]
-
-Counts = Int[ndarray, "n k k"]
-"""Per scene: pixels by true class and predicted class."""
-
-Scores = Float32[ndarray, "n c"]
-"""Per scene: the score of each object class."""
+__all__ = ["mask_counts", "tag_scores"]
 
 Key = TypeVar("Key")
 Result = TypeVar("Result")
 
 
-Settings = tuple[tuple[str, Any], ...]
-"""Names and values; pairs, not a mapping, so that setups are hashable."""
-
-
-@dataclass(frozen=True)
-class TagSetup:
-    """A tagging setup."""
-
-    settings: Settings = ()
-    """Settings of the `Tagger`."""
-    patches: str | None = None
-    """If given, a dense method: score each class by its best patch, without refinement."""
-
-
-@dataclass(frozen=True)
-class MaskSetup:
-    """A segmentation setup."""
-
-    method: str = "sclip"
-    settings: Settings = ()
-    """Settings of the `Segmenter`, including the method's own."""
-    tags: str | None = None
-    """Candidate classes. None: all. "found": the tags predicted by TagCLIP. "true": the ground-truth tags."""
-    tagger: Settings = ()
-    """Settings of CLS-SEG's tagger, for "found"."""
-    names: str = "one"
-    """Names per class. "one": its name; "four": its name, plain and in three colours; "uneven": four names
-    for every other class, one for the rest."""
-
-
 def tag_scores(clip: Clip, scenes: Sequence[Scene], setups: Mapping[Key, TagSetup]) -> dict[Key, Scores]:
-    """Compute the scores of every setup, in parallel on all CPU cores."""
-    tasks = {
-        key: [_task(_scores, clip, part, setup) for part in _parts(scenes)] for key, setup in setups.items()
+    """Compute the scores of every setup, in parallel on all CPU cores.
+
+    TagCLIP's setups share one forward pass through the whole images.
+    """
+    sharing = tuple(key for key, setup in setups.items() if setup.is_tagclip)
+    tasks: dict[tuple[Key, ...], list[Callable[[], Sequence[Scores]]]] = {
+        (key,): [_task(_scores, clip, part, setup) for _, part in _chunks(scenes)]
+        for key, setup in setups.items()
+        if not setup.is_tagclip
     }
-    return {key: np.concatenate(parts) for key, parts in _run_parallel(tasks).items()}
+    if sharing:
+        chosen = [setups[key] for key in sharing]
+        tasks[sharing] = [_task(tagclip_scores, clip, part, chosen, start) for start, part in _chunks(scenes)]
+    return {
+        key: np.concatenate([part[i] for part in parts])
+        for keys, parts in _run_parallel(tasks).items()
+        for i, key in enumerate(keys)
+    }
 
 
 def mask_counts(
@@ -119,11 +98,11 @@ def mask_counts(
 # -- One chunk of scenes -------------------------------------------------------------------------------------
 
 
-def _scores(clip: Clip, scenes: Sequence[Scene], setup: TagSetup) -> Scores:
+def _scores(clip: Clip, scenes: Sequence[Scene], setup: TagSetup) -> list[Scores]:
     if setup.patches is not None:
-        return _best_patches(clip, scenes, setup.patches)
+        return [_best_patches(clip, scenes, setup.patches)]
     tagger = Tagger(clip, CLASS_NAMES, background=BACKGROUND_NAMES, **dict(setup.settings))
-    return np.stack([tagger(scene.image).scores for scene in scenes])
+    return [np.stack([tagger(scene.image).scores for scene in scenes])]
 
 
 @torch.inference_mode()
@@ -189,10 +168,6 @@ _CHUNK = 25
 
 def _chunks(scenes: Sequence[Scene]) -> list[tuple[int, Sequence[Scene]]]:
     return [(start, scenes[start : start + _CHUNK]) for start in range(0, len(scenes), _CHUNK)]
-
-
-def _parts(scenes: Sequence[Scene]) -> list[Sequence[Scene]]:
-    return [part for _, part in _chunks(scenes)]
 
 
 def _task(do: Callable[..., Result], *arguments: Any) -> Callable[[], Result]:  # noqa: ANN401

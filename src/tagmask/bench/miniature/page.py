@@ -8,7 +8,7 @@ from numpy import ndarray
 
 from tagmask.bench.miniature.bootstrap import bootstrap_interval
 from tagmask.bench.miniature.ranking import orders
-from tagmask.bench.miniature.tables import Table
+from tagmask.bench.miniature.rows import Table
 from tagmask.report.text import escaped
 
 __all__ = ["MeasuredTable", "markdown", "svg"]
@@ -60,6 +60,9 @@ def svg(measured: MeasuredTable) -> str:
     rows = list(zip(labels, measured.ours, strict=True))
     height = _TOP + _ROW * len(rows) + 12
     title = escaped(measured.table.title)
+    published = any(paper is not None for _, paper in labels)
+    legend = f"bars: {measured.unit} in the miniature world"
+    legend += "; diamonds: the paper, on its own data" if published else ""
     parts = [
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {_WIDTH} {height}' width='{_WIDTH}' "
         f"height='{height}' role='img' aria-label='{title}'>",
@@ -67,8 +70,7 @@ def svg(measured: MeasuredTable) -> str:
         ".t{font-size:15px;font-weight:600}.g{stroke:#e3e3e3}.e{stroke:#111;stroke-width:1.5}"
         ".p{fill:none;stroke:#c0392b;stroke-width:2}</style>",
         f"<text class='t' x='12' y='20'>{title}</text>",
-        f"<text x='12' y='38' fill-opacity='.7'>bars: {measured.unit} in the miniature world; "
-        "diamonds: the paper, on its own data</text>",
+        f"<text x='12' y='38' fill-opacity='.7'>{legend}</text>",
     ]
     for tick in range(0, 101, 20):
         x = _x(tick)
