@@ -23,6 +23,7 @@ from tagmask.cli.options import (
     Weights,
 )
 from tagmask.cli.run_commands import export, merge
+from tagmask.cli.serve import serve
 from tagmask.cli.tag_command import tag
 from tagmask.cli.train import train_app
 from tagmask.cli.train_mctformer import affinity, mctformer
@@ -194,6 +195,7 @@ def recipes(
 
 app.command()(export)
 app.command()(merge)
+app.command()(serve)
 app.add_typer(weights_app, name="weights")
 app.add_typer(data_app, name="data")
 
