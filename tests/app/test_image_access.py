@@ -347,7 +347,7 @@ def test_personal_access_tokens_are_exchanged_and_renewed() -> None:
         def do_POST(self) -> None:
             nonlocal current
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            assert self.path == "/api/token/refresh"
+            assert self.path == "/api/token/refresh/"
             exchanged.append(json.loads(body)["refresh"])
             current = jwt(exp=time.time() + 300, number=len(exchanged))
             self.answer(200, json.dumps({"access": current}).encode())

@@ -112,7 +112,7 @@ class LabelStudioServer:
         return urlsplit(self.url).path.rstrip("/")
 
     def _exchange(self, send: Send) -> str:
-        url = split_url(f"{self.url.rstrip('/')}/api/token/refresh")
+        url = split_url(f"{self.url.rstrip('/')}/api/token/refresh/")
         answer = send(url, {}, json_text({"refresh": self.key}).encode())
         try:
             token: Any = parse_json(answer.body)["access"] if answer.status == 200 else None
