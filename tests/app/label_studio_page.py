@@ -7,10 +7,10 @@ import json
 import sys
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
-
 
 def main(url: str, cookies: str, picture: str) -> None:
+    from playwright.sync_api import sync_playwright  # not in the environment of the tests
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         context = browser.new_context(viewport={"width": 1280, "height": 800})
@@ -20,8 +20,9 @@ def main(url: str, cookies: str, picture: str) -> None:
         page.wait_for_selector("canvas", timeout=300_000)
         page.wait_for_timeout(5000)
         Path(picture).write_bytes(page.screenshot())
-        print(json.dumps(page.locator("img[alt=image]").bounding_box()))
+        sys.stdout.write(json.dumps(page.locator("img[alt=image]").bounding_box()))
         browser.close()
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])

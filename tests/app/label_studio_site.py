@@ -139,7 +139,8 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until a server answers."""
     end = time.monotonic() + _STARTS_WITHIN
     while True:
-        assert process.poll() is None and time.monotonic() < end, log.read_text()[-4000:]
+        assert process.poll() is None, log.read_text()[-4000:]
+        assert time.monotonic() < end, log.read_text()[-4000:]
         try:
             if httpx2.get(f"{url}/health", timeout=10).status_code == 200:
                 return

@@ -45,7 +45,7 @@ COLOURS = {
 }
 VERSION = "tagmask sclip miniature"
 MIN_AREA = 100
-OPTIONS = "--precision float32 --refine pamr --regions component --min-area".split() + [str(MIN_AREA)]
+OPTIONS = ["--precision=float32", "--refine=pamr", "--regions=component", f"--min-area={MIN_AREA}"]
 
 
 @pytest.fixture(scope="module")
