@@ -26,6 +26,7 @@ from tagmask.cli.options import (
 )
 from tagmask.cli.prompts import prompts_app
 from tagmask.cli.run_commands import export, merge
+from tagmask.cli.serve import serve
 from tagmask.cli.tag_command import tag
 from tagmask.cli.train import train_app
 from tagmask.cli.train_all_command import everything
@@ -214,6 +215,7 @@ def recipes(
 app.command()(export)
 app.command("import")(import_)
 app.command()(merge)
+app.command()(serve)
 app.add_typer(weights_app, name="weights")
 app.add_typer(data_app, name="data")
 app.add_typer(prompts_app, name="prompts")
