@@ -8,12 +8,14 @@ from typing import Any
 
 from tagmask.checks import check_choice
 from tagmask.errors import InputError
-from tagmask.exporters.coco import needs_pycocotools, write_coco
+from tagmask.exporters.coco import write_coco
 from tagmask.exporters.export import Export
-from tagmask.exporters.options import ExportOptions, PhotoChoice, RegionKind
+from tagmask.exporters.options import ExportOptions, PhotoChoice
 from tagmask.exporters.report_page import write_report
 from tagmask.exporters.table import write_csv
 from tagmask.exporters.yolo import write_yolo
+from tagmask.regions import RegionKind
+from tagmask.regions.coco import needs_pycocotools
 from tagmask.runs.ownership import EXPORTS_FOLDER, claim_output
 from tagmask.runs.reader import Run
 
