@@ -12,10 +12,7 @@ from tagmask.reading import read_text
 if TYPE_CHECKING:
     from tagmask.clip.load import Clip
 
-__all__ = ["DEFAULT_WEIGHTS", "background_words", "load_weights", "read_words", "require_words"]
-
-DEFAULT_WEIGHTS = "ViT-B-16:openai"
-"""Weights used if --weights and TAGMASK_WEIGHTS are not given."""
+__all__ = ["background_words", "load_weights", "read_words", "require_words"]
 
 
 def read_words(options: Sequence[str] | None) -> list[str] | None:
@@ -78,6 +75,7 @@ def load_weights(
     """
     from tagmask.cli.downloads import download_progress
     from tagmask.clip.load import load
+    from tagmask.clip.sources import DEFAULT_WEIGHTS
 
     try:
         with download_progress() as progress:
