@@ -16,7 +16,7 @@ __all__ = ["centre_ring", "corner_ring"]
 _EAST, _SOUTH, _WEST, _NORTH = range(4)
 _OUTWARD = ((-1, -1), (1, -1), (1, 1), (-1, 1))
 _HALF_LINE = 1 / 16
-"""Half the width of a line of pixels, so small that readers that round points round all to the same pixels."""
+"""Half the width of a line of pixels: so small that readers that round points keep them in their pixel."""
 
 
 def corner_ring(mask: Bool[np.ndarray, "h w"]) -> Int[np.ndarray, "points 2"]:

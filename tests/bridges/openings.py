@@ -1,0 +1,86 @@
+"""Which library opens which format, and what it must give back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from tagmask.exporters import EXPORTERS
+from tests.bridges.environments import answer_of
+
+__all__ = ["OPENINGS", "Masks", "Opening", "grown", "iou"]
+
+Masks = dict[str, dict[str, np.ndarray]]
+"""Name of an image to the pixels of each word in it."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A format, and a library that opens it."""
+
+    format: str
+    environment: str | None
+    """A folder of build/bridges; None for tagmask's own environment."""
+    program: str
+    arguments: tuple[str, ...] = ()
+    options: Mapping[str, object] = field(default_factory=dict)
+    """Of the export."""
+    flat: bool = False
+    """Whether names have no folders."""
+    endings: bool = True
+    """Whether the library gives names with their endings."""
+    grows: bool = False
+    """Whether the library draws polygons one pixel larger on the right and below."""
+
+    @property
+    def name(self) -> str:
+        """Of a test, or a row of a table."""
+        options = "".join(f" --{name}" for name in self.options)
+        return f"{self.format}{options}: {self.program.removesuffix('.py')} {self.environment or ''}".strip()
+
+    def open(self, target: Path) -> tuple[str, Masks]:
+        """Return the library with its version, and what it reads."""
+        return answer_of(self.environment, self.program, *self.arguments, target)
+
+    def named(self, truth: Masks, flat_names: Mapping[str, str]) -> Masks:
+        """Return the truth with the names that the library gives."""
+        names = {name: flat_names[name] if self.flat else name for name in truth}
+        if not self.endings:
+            names = {name: str(PurePosixPath(given).with_suffix("")) for name, given in names.items()}
+        return {names[name]: words for name, words in truth.items()}
+
+
+_ALL = (
+    Opening("coco", None, "open_coco_with_pycocotools.py"),
+    Opening("coco", None, "open_coco_with_pycocotools.py", options={"polygons": True}),
+    Opening("coco", "pycocotools", "open_coco_with_pycocotools.py"),
+    Opening("coco", "pycocotools", "open_coco_with_pycocotools.py", options={"polygons": True}),
+    Opening("coco", "sdk", "open_with_supervision.py", ("coco",)),
+    Opening("coco", "sdk", "open_with_supervision.py", ("coco",), {"polygons": True}, grows=True),
+    Opening("coco", "datumaro", "open_with_datumaro.py", ("coco",), endings=False),
+    Opening("yolo", "sdk", "open_with_supervision.py", ("yolo",), flat=True),
+    Opening("voc", "datumaro", "open_with_datumaro.py", ("voc",), endings=False),
+    Opening("cvat", "datumaro", "open_with_datumaro.py", ("voc",), endings=False),
+    Opening("hf", "hf", "open_with_datasets.py"),
+    Opening("hf", "hf", "open_with_datasets.py", options={"parquet": True}),
+    Opening("label-studio", "sdk", "open_label_studio.py"),
+    Opening("labelme", "sdk", "open_with_supervision.py", ("labelme",)),
+)
+OPENINGS = tuple(opening for opening in _ALL if opening.format in EXPORTERS)
+
+
+def iou(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the intersection over union of two masks; 1 for two empty ones."""
+    union = np.count_nonzero(one | other)
+    return np.count_nonzero(one & other) / union if union else 1.0
+
+
+def grown(mask: np.ndarray) -> np.ndarray:
+    """Return the pixels that have the mask at themselves, on their left, above, or both.
+
+    These are the pixels of a filled polygon along the mask's edges whose line is drawn too, as OpenCV does.
+    """
+    padded = np.pad(mask, ((1, 0), (1, 0)))
+    larger: np.ndarray = padded[1:, 1:] | padded[:-1, 1:] | padded[1:, :-1] | padded[:-1, :-1]
+    return larger
