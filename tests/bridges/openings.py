@@ -1,5 +1,6 @@
 """Which library opens which format, and what it must give back."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -7,7 +8,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from tagmask.exporters import EXPORTERS
-from tests.bridges.environments import answer_of
+from tagmask.runs.reader import Run
+from tests.bridges.environments import answer_of, run_program
 
 __all__ = ["OPENINGS", "Masks", "Opening", "grown", "iou"]
 
@@ -26,6 +28,8 @@ class Opening:
     arguments: tuple[str, ...] = ()
     options: Mapping[str, object] = field(default_factory=dict)
     """Of the export."""
+    written_in: str | None = None
+    """The environment that has a library which the export needs; None for tagmask's own."""
     flat: bool = False
     """Whether names have no folders."""
     endings: bool = True
@@ -38,6 +42,14 @@ class Opening:
         """Of a test, or a row of a table."""
         options = "".join(f" --{name}" for name in self.options)
         return f"{self.format}{options}: {self.program.removesuffix('.py')} {self.environment or ''}".strip()
+
+    def export(self, run_path: Path, out: Path) -> Path:
+        """Export a run below a folder, and return what was written."""
+        if self.written_in is None:
+            with Run(run_path) as run:
+                return run.export(self.format, out, **self.options)
+        arguments = (run_path, self.format, json.dumps(self.options), out)
+        return Path(run_program(self.written_in, "write_export.py", *arguments, tagmask=True).strip())
 
     def open(self, target: Path) -> tuple[str, Masks]:
         """Return the library with its version, and what it reads."""
@@ -63,7 +75,7 @@ _ALL = (
     Opening("voc", "datumaro", "open_with_datumaro.py", ("voc",), endings=False),
     Opening("cvat", "datumaro", "open_with_datumaro.py", ("voc",), endings=False),
     Opening("hf", "hf", "open_with_datasets.py"),
-    Opening("hf", "hf", "open_with_datasets.py", options={"parquet": True}),
+    Opening("hf", "hf", "open_with_datasets.py", options={"parquet": True}, written_in="hf"),
     Opening("label-studio", "sdk", "open_label_studio.py"),
     Opening("labelme", "sdk", "open_with_supervision.py", ("labelme",)),
 )

@@ -7,7 +7,6 @@ import pytest
 
 from tagmask.exporters import EXPORTERS
 from tagmask.regions import components
-from tagmask.runs.reader import Run
 from tests.bridges.openings import OPENINGS, Masks, Opening, grown, iou
 from tests.bridges.scenes import WORDS, label_maps, truth_of
 from tests.exporters.made_runs import write_photos, write_run
@@ -53,9 +52,7 @@ def smallest_iou(read: Masks, expected: Masks) -> float:
 def test_masks_come_back(
     opening: Opening, run_folder: Path, labels: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    with Run(run_folder) as run:
-        target = run.export(opening.format, tmp_path, **opening.options)
-    library, read = opening.open(target)
+    library, read = opening.open(opening.export(run_folder, tmp_path))
     expected = opening.named(truth_of(labels), flat_names(labels))
     print(f"{opening.name}: {library}, {len(read)} images, IoU {smallest_iou(read, expected):.4f}")
     assert set(read) == set(expected)
