@@ -70,14 +70,13 @@ _ALL = (
     Opening("coco", "pycocotools", "open_coco_with_pycocotools.py", options={"polygons": True}),
     Opening("coco", "sdk", "open_with_supervision.py", ("coco",)),
     Opening("coco", "sdk", "open_with_supervision.py", ("coco",), {"polygons": True}, grows=True),
-    Opening("coco", "datumaro", "open_with_datumaro.py", ("coco",), endings=False),
+    Opening("coco", "datumaro", "open_with_datumaro.py", ("coco_instances",), endings=False),
     Opening("yolo", "sdk", "open_with_supervision.py", ("yolo",), flat=True),
-    Opening("voc", "datumaro", "open_with_datumaro.py", ("voc",), endings=False),
-    Opening("cvat", "datumaro", "open_with_datumaro.py", ("voc",), endings=False),
+    Opening("voc", "datumaro", "open_with_datumaro.py", ("voc_segmentation",), endings=False),
+    Opening("cvat", "datumaro", "open_with_datumaro.py", ("voc_segmentation",), endings=False),
     Opening("hf", "hf", "open_with_datasets.py"),
     Opening("hf", "hf", "open_with_datasets.py", options={"parquet": True}, written_in="hf"),
     Opening("label-studio", "sdk", "open_label_studio.py"),
-    Opening("labelme", "sdk", "open_with_supervision.py", ("labelme",)),
 )
 OPENINGS = tuple(opening for opening in _ALL if opening.format in EXPORTERS)
 

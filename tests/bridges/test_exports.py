@@ -64,5 +64,5 @@ def test_masks_come_back(
 
 
 def test_every_format_of_other_tools_is_opened() -> None:
-    ours = {"csv", "report", "folder", "coco-panoptic"}  # no library reads them
+    ours = {"csv", "report", "folder", "coco-panoptic", "labelme"}  # no library here reads them
     assert {opening.format for opening in OPENINGS} == set(EXPORTERS) - ours

@@ -12,8 +12,6 @@ answer = Answer()
 with tempfile.TemporaryDirectory() as empty:
     if form == "coco":  # names of photos below a folder; the photos are not read
         opened = [(DetectionDataset.from_coco(empty, str(target), force_masks=True), Path(empty).resolve())]
-    elif form == "labelme":
-        opened = [(DetectionDataset.from_labelme(str(target), str(target), force_masks=True), target)]
     else:
         opened = []
         for labels in sorted((target / "labels").iterdir()):
