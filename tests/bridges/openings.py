@@ -1,17 +1,18 @@
 """Which library opens which format, and what it must give back."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from tagmask.exporters import EXPORTERS
+from tagmask.regions import components
 from tagmask.runs.reader import Run
 from tests.bridges.environments import answer_of, run_program
 
-__all__ = ["OPENINGS", "Masks", "Opening", "grown", "iou"]
+__all__ = ["OPENINGS", "Masks", "Opening", "grown", "iou", "large_ious"]
 
 Masks = dict[str, dict[str, np.ndarray]]
 """Name of an image to the pixels of each word in it."""
@@ -79,12 +80,24 @@ _ALL = (
     Opening("label-studio", "sdk", "open_label_studio.py"),
 )
 OPENINGS = tuple(opening for opening in _ALL if opening.format in EXPORTERS)
+_LARGE = 100
+"""Polygons of components over this number of pixels must come back almost equal."""
 
 
 def iou(one: np.ndarray, other: np.ndarray) -> float:
     """Return the intersection over union of two masks; 1 for two empty ones."""
     union = np.count_nonzero(one | other)
     return np.count_nonzero(one & other) / union if union else 1.0
+
+
+def large_ious(found: np.ndarray, mask: np.ndarray) -> Iterator[float]:
+    """Yield the IoU of each large component with what was found at it and next to it, other components aside."""
+    height, width = mask.shape
+    for part in components(mask.view(np.uint8), 1, 2, _LARGE + 1):
+        x0, y0, x1, y1 = part.box
+        box = slice(max(0, y0 - 2), y1 + 2), slice(max(0, x0 - 2), x1 + 2)
+        own = part.full((height, width))[box]
+        yield iou(found[box] & ~(mask[box] & ~own), own)
 
 
 def grown(mask: np.ndarray) -> np.ndarray:

@@ -68,7 +68,7 @@ def test_masks_are_accepted_and_equal(tmp_path: Path, segmentations: dict[str, S
 
 
 def test_masks_become_polygons(tmp_path: Path, segmentations: dict[str, Segmentation]) -> None:
-    printed, _ = annotate(tmp_path, driver={"conv_mask_to_poly": True}, create={"regions": "class"})
+    printed, _ = annotate(tmp_path, driver={"conv_mask_to_poly": True}, parameters=["regions=str:class"])
     read: Masks = {name: {} for name in segmentations}
     for shape in printed["shapes"]:
         assert shape["type"] == "polygon"
@@ -98,7 +98,7 @@ def test_the_threshold_keeps_sure_classes(tmp_path: Path, segmentations: dict[st
 
 
 def test_tags_are_accepted(tmp_path: Path, tags: dict[str, Tags]) -> None:
-    printed, _ = annotate(tmp_path, annotations="tags", create={"annotations": "tags"})
+    printed, _ = annotate(tmp_path, annotations="tags", parameters=["annotations=str:tags"])
     assert printed["shapes"] == []
     assert {(tag["image"], tag["word"]) for tag in printed["tags"]} == {
         (name, word) for name, image in tags.items() for word in image.names

@@ -1,4 +1,7 @@
-"""CASE OUT: CVAT's driver runs our function over a task that is not on a server; prints what is uploaded."""
+"""CASE OUT: CVAT's command line loads our function, and its driver runs it over a task that is on no server.
+
+Prints what it would upload.
+"""
 
 import json
 import logging
@@ -10,14 +13,19 @@ from types import SimpleNamespace
 import numpy as np
 import PIL.Image
 from answers import Answer
+from cvat_cli._internal.common import FunctionLoader
+from cvat_cli._internal.parsers import parse_function_parameter
 from cvat_sdk import auto_annotation as cvat
 from cvat_sdk import masks, models
 from cvat_sdk.auto_annotation import driver
 
-from tagmask.bridges.cvat import create
 from tagmask.miniature.evaluation_scenes import unseen_scene
 
-WORDS = "cat;fish, goldfish;car;boat"
+PARAMETERS = (
+    "words=str:cat;fish, goldfish;car;boat", "weights=str:miniature", "device=str:cpu",
+    "precision=str:float32",
+)  # fmt: skip
+"""As given with -p."""
 case, out = json.loads(sys.argv[1]), Path(sys.argv[2])
 logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
 images = {f"scene {seed}.png": PIL.Image.fromarray(unseen_scene(seed).image) for seed in (1, 2)}
@@ -52,7 +60,8 @@ client = SimpleNamespace(
         api=SimpleNamespace(partial_update_annotations=lambda *args, **kwargs: uploads.append(kwargs))
     ),
 )
-function = create(WORDS, "miniature", device="cpu", precision="float32", **case.get("create", {}))
+parameters = dict(map(parse_function_parameter, [*PARAMETERS, *case.get("parameters", ())]))
+function = FunctionLoader("tagmask.bridges.cvat", None, parameters).load()
 cvat.annotate_task(client, 12, function, **case.get("driver", {}))
 (upload,) = uploads
 request = upload["patched_labeled_data_request"]
