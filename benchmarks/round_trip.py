@@ -2,9 +2,9 @@
 
     python -m benchmarks.round_trip [PHOTOS] [--count N]
 
-Photos are those of a folder, by default ../shared/data; without it, scenes of the miniature world are drawn. The
-miniature model makes the masks. The libraries come from the environments of `make bridges`; formats that none of
-them opens are read by the tests' own reader. Prints a table in Markdown.
+Photos are those of a folder, by default ../shared/data; without it, scenes of the miniature world are drawn.
+The miniature model makes the masks. The libraries come from the environments of `make bridges`; formats that
+none of them opens are read by the tests' own reader. Prints a table in Markdown.
 """
 
 import argparse
@@ -17,14 +17,14 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import PIL.Image
+from tests.bridges.openings import OPENINGS, Masks, large_ious
+from tests.exporters.readers import READERS
 
 from tagmask.exporters import EXPORTERS, Export, ExportOptions
 from tagmask.miniature.evaluation_scenes import unseen_scene
 from tagmask.miniature.scenes import CLASS_NAMES
 from tagmask.regions import class_regions
 from tagmask.runs.reader import Run
-from tests.bridges.openings import OPENINGS, Masks, large_ious
-from tests.exporters.readers import READERS
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def rows(run_path: Path, out: Path, truth: list[Truth]) -> Iterator[str]:
     """Yield a row for each format and each library that opens it."""
     opened = {opening.format for opening in OPENINGS}
     for number, opening in enumerate(OPENINGS):
-        target = opening.export(run_path, out / str(number) / "annotations")
+        target = opening.export(run_path, out / str(number))
         library, read = opening.open(target)
         given = "".join(f" --{name}" for name in opening.options)
         yield row(f"{opening.format}{given}", target, library, read, truth)

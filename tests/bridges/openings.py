@@ -72,6 +72,7 @@ _ALL = (
     Opening("coco", "sdk", "open_with_supervision.py", ("coco",)),
     Opening("coco", "sdk", "open_with_supervision.py", ("coco",), {"polygons": True}, grows=True),
     Opening("coco", "datumaro", "open_with_datumaro.py", ("coco_instances",), endings=False),
+    Opening("coco-panoptic", "datumaro", "open_with_datumaro.py", ("coco_panoptic",), endings=False),
     Opening("yolo", "sdk", "open_with_supervision.py", ("yolo",), flat=True),
     Opening("voc", "datumaro", "open_with_datumaro.py", ("voc_segmentation",), endings=False),
     Opening("cvat", "datumaro", "open_with_datumaro.py", ("voc_segmentation",), endings=False),
@@ -91,7 +92,7 @@ def iou(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def large_ious(found: np.ndarray, mask: np.ndarray) -> Iterator[float]:
-    """Yield the IoU of each large component with what was found at it and next to it, other components aside."""
+    """Yield the IoU of each large component with what was found there, other components aside."""
     height, width = mask.shape
     for part in components(mask.view(np.uint8), 1, 2, _LARGE + 1):
         x0, y0, x1, y1 = part.box
