@@ -89,7 +89,7 @@ def create(
             without synonyms.
         weights: as in `tagmask.load`.
         method: of `tagmask.methods()`.
-        background: texts for everything that is none of the words, as `words`; "" for none.
+        background: texts for everything that matches no word, as `words`; "" for no background.
         annotations: "masks", or "tags" for labels of whole images.
         regions: one mask per "component" (connected part) or per "class".
         min_area: least number of pixels of a mask; smaller ones are left out.

@@ -125,7 +125,8 @@ def load(
     """
     if activation is not None:
         check_choice("activation", activation, tuple(ACTIVATIONS))
-    weights = weights or os.environ.get("TAGMASK_WEIGHTS") or DEFAULT_WEIGHTS
+    if weights is None:
+        weights = os.environ.get("TAGMASK_WEIGHTS") or DEFAULT_WEIGHTS
     target = choose_device(device)
     precision = choose_precision(precision, target)
     source = find(weights, progress)
