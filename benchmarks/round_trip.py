@@ -59,6 +59,9 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|")
         for line in rows(here / "run", here / "exports", truth):
             print(line, flush=True)
+        print(
+            "\n(*) draws the line of a polygon too: one pixel more on the right and below. Give it run lengths."
+        )
 
 
 def chosen(folder: Path, count: int) -> list[Path]:
@@ -96,7 +99,8 @@ def rows(run_path: Path, out: Path, truth: list[Truth]) -> Iterator[str]:
         target = opening.export(run_path, out / str(number))
         library, read = opening.open(target)
         given = "".join(f" --{name}" for name in opening.options)
-        yield row(f"{opening.format}{given}", target, library, read, truth)
+        mark = " (*)" if opening.grows else ""
+        yield row(f"{opening.format}{given}", target, f"{library}{mark}", read, truth)
     for name in EXPORTERS:
         if name not in opened and name in READERS:
             with Run(run_path) as run:
