@@ -59,9 +59,7 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|")
         for line in rows(here / "run", here / "exports", truth):
             print(line, flush=True)
-        print(
-            "\n(*) draws the line of a polygon too: one pixel more on the right and below. Give it run lengths."
-        )
+        print("\n(*) draws a polygon's line too: one pixel more on the right and below. Give it run lengths.")
 
 
 def chosen(folder: Path, count: int) -> list[Path]:
