@@ -38,7 +38,10 @@ def read_coco(target: Path) -> Read:
 
 
 def read_yolo(target: Path) -> Read:
-    """As Ultralytics: points become whole pixels, polygons are filled and their lines drawn."""
+    """As Ultralytics: points are cut to whole pixels, polygons are filled and their lines drawn.
+
+    Supervision rounds points instead, which must give the same pixels.
+    """
     description = _yaml(target / "data.yaml")
     names = [json.loads(text) for text in description["names"].values()]
     assert list(map(int, description["names"])) == list(range(len(names)))
@@ -59,7 +62,9 @@ def read_yolo(target: Path) -> Read:
                 assert points.min() >= 0
                 assert points.max() <= 1
                 canvas = PILImage.new("1", size)
-                corners = [tuple(p) for p in (points * size).astype(int).tolist()]
+                cut = (points * size).astype(int)
+                np.testing.assert_array_equal(np.round(points.astype(np.float32) * np.float32(size)), cut)
+                corners = [tuple(p) for p in cut.tolist()]
                 ImageDraw.Draw(canvas).polygon(corners, fill=1, outline=1)
                 word, mask = names[int(label)], np.array(canvas)
                 words[word] = words.get(word, np.zeros_like(mask)) | mask

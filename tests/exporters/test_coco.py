@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from tagmask import checks
 from tagmask.errors import InputError
-from tagmask.exporters import coco
-from tagmask.exporters.coco import CocoFile, needs_pycocotools
+from tagmask.exporters.coco import CocoFile
 from tagmask.regions import class_regions
+from tagmask.regions.coco import needs_pycocotools
 from tagmask.results import Segmentation
 
 # The decoder of pycocotools under newer NumPy; not what is tested here.
@@ -174,7 +175,7 @@ def test_a_file_name_that_is_not_utf8_is_read_back() -> None:
 
 def test_missing_pycocotools_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     needs_pycocotools()
-    monkeypatch.setattr(coco, "find_spec", lambda name: None)
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'tagmask\[coco\]'"):
         needs_pycocotools()
 

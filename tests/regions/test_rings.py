@@ -74,4 +74,4 @@ def test_thousands_of_holes_in_a_row() -> None:
 def test_lines_of_pixels_get_an_area(size: tuple[int, int]) -> None:
     ring = centre_ring(np.ones(size, bool))
     width, height = np.ptp(ring, axis=0)
-    assert (height, width) == (size[0] - 0.5, size[1] - 0.5)
+    assert (height, width) == (size[0] - 0.875, size[1] - 0.875)

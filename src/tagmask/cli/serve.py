@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tagmask.cli.arguments import DEFAULT_WEIGHTS, background_words, load_weights
+from tagmask.cli.arguments import background_words, load_weights
 from tagmask.cli.console import message, report_errors
 from tagmask.cli.options import (
     ActivationOption,
@@ -19,6 +19,7 @@ from tagmask.cli.options import (
     Refine,
     Weights,
 )
+from tagmask.clip.sources import DEFAULT_WEIGHTS
 from tagmask.errors import InputError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tagmask.checks import check_choice
 from tagmask.errors import InputError
-from tagmask.exporters.coco import needs_pycocotools, write_coco
+from tagmask.exporters.coco import write_coco
 from tagmask.exporters.coco_panoptic import write_panoptic
 from tagmask.exporters.cvat import write_cvat
 from tagmask.exporters.export import Export
@@ -16,11 +16,13 @@ from tagmask.exporters.folder import write_folder
 from tagmask.exporters.hf import needs_pyarrow, write_hf
 from tagmask.exporters.label_studio import write_label_studio
 from tagmask.exporters.labelme import write_labelme
-from tagmask.exporters.options import ExportOptions, PhotoChoice, RegionKind
+from tagmask.exporters.options import ExportOptions, PhotoChoice
 from tagmask.exporters.report_page import write_report
 from tagmask.exporters.table import write_csv
 from tagmask.exporters.voc import write_voc
 from tagmask.exporters.yolo import write_yolo
+from tagmask.regions import RegionKind
+from tagmask.regions.coco import needs_pycocotools
 from tagmask.runs.ownership import EXPORTS_FOLDER, claim_output
 from tagmask.runs.reader import Run
 

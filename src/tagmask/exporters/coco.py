@@ -1,29 +1,16 @@
 """Write masks as COCO annotations: run-length encoded regions, or polygons."""
 
 from collections.abc import Callable, Iterable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
-
-from tagmask.errors import InputError
 from tagmask.exporters.export import Export
 from tagmask.files import atomic_open
-from tagmask.regions import Region, components, corner_ring
+from tagmask.regions import Region
+from tagmask.regions.coco import coco_annotation, coco_category, needs_pycocotools
 from tagmask.strict_json import json_text
 from tagmask.types import Size
 
-__all__ = ["CocoFile", "needs_pycocotools", "write_coco"]
-
-
-def needs_pycocotools() -> None:
-    """Check that pycocotools is installed, before any work is done.
-
-    Raises:
-        InputError: it is not; the message gives the command that installs it.
-    """
-    if find_spec("pycocotools") is None:
-        raise InputError("Writing COCO files needs pycocotools. Run: pip install 'tagmask[coco]'")
+__all__ = ["CocoFile", "write_coco"]
 
 
 def write_coco(export: Export, target: Path) -> None:
@@ -85,19 +72,15 @@ class CocoFile:
         self._images.append(_json(described))
         for region in regions:
             self._annotations += 1
-            x0, y0, x1, y1 = region.box
-            annotation: dict[str, object] = {
-                "id": self._annotations,
-                "image_id": image,
-                "category_id": self._category(region.label),
-                "iscrowd": 0,
-                "area": region.area,
-                "bbox": [x0, y0, x1 - x0, y1 - y0],
-                "segmentation": _polygons(region) if polygons else _run_lengths(region, size),
-            }
-            value = score(region.label)
-            if value is not None:
-                annotation["score"] = value
+            annotation = coco_annotation(
+                region,
+                size,
+                annotation_id=self._annotations,
+                image_id=image,
+                category_id=self._category(region.label),
+                score=score(region.label),
+                polygons=polygons,
+            )
             self._write((b", " if self._annotations > 1 else b"") + _json(annotation))
 
     def finish(self) -> None:
@@ -113,22 +96,7 @@ class CocoFile:
         self._write(b"}\n")
 
     def _category(self, label: int) -> int:
-        return label if self._background else label + 1
-
-
-def _run_lengths(region: Region, size: Size) -> dict[str, object]:
-    from pycocotools import mask as coco
-
-    runs = coco.encode(np.asfortranarray(region.full(size).view(np.uint8)))
-    return {"size": list(runs["size"]), "counts": runs["counts"].decode("ascii")}
-
-
-def _polygons(region: Region) -> list[list[int]]:
-    """Return one outline along the pixels' edges for each connected part."""
-    return [
-        (corner_ring(part.mask) + np.array([region.left + part.left, region.top + part.top])).ravel().tolist()
-        for part in components(region.mask.view(np.uint8), 1, 2)
-    ]
+        return coco_category(label, background=self._background)
 
 
 def _json(value: object) -> bytes:

@@ -13,11 +13,11 @@ import PIL.Image
 
 from tagmask.errors import ImageError, InputError, OutputError
 from tagmask.exporters.image_names import FlatNames, ImageNames
-from tagmask.exporters.options import ExportOptions, PhotoChoice, RegionKind, split_of
+from tagmask.exporters.options import ExportOptions, PhotoChoice, split_of
 from tagmask.files import unwritable
 from tagmask.images import image_orientation, read_image
 from tagmask.masks import IndexMap
-from tagmask.regions import Region, class_regions, components
+from tagmask.regions import Region, RegionKind, regions_of
 from tagmask.runs.reader import Run
 from tagmask.runs.rows import ImageRow
 
@@ -105,19 +105,14 @@ class ExportedImage:
         return self._export.run.mask_path(self.row).parent.is_relative_to(self._export.run.path / "corrected")
 
     def regions(self, kind: RegionKind | None = None) -> Iterator[Region]:
-        """Yield the regions of all classes but the background, as the options say.
+        """Return the regions of all classes but the background, as the options say.
 
         Args:
             kind: "class" or "component"; None: as the options or the format say.
         """
         export = self._export
-        first, end = export.first, len(export.words)
-        if (kind or export.region_kind) == "component":
-            yield from components(self.labels, first, end, export.options.min_area)
-        else:
-            for region in class_regions(self.labels, first, end):
-                if region.area >= export.options.min_area:
-                    yield region
+        chosen = kind or export.region_kind
+        return regions_of(self.labels, chosen, export.first, len(export.words), export.options.min_area)
 
     def score(self, label: int) -> float | None:
         """Return the confidence of a class in this image, 0..1; None for corrected masks, or if unknown."""

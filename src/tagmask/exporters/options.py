@@ -8,13 +8,12 @@ from typing import Literal, TypeAlias
 
 from tagmask.checks import check_choice, check_number
 from tagmask.errors import InputError
+from tagmask.regions import REGION_KINDS, RegionKind
 
-__all__ = ["PHOTOS", "REGIONS", "ExportOptions", "PhotoChoice", "RegionKind", "parse_splits", "split_of"]
+__all__ = ["PHOTOS", "ExportOptions", "PhotoChoice", "parse_splits", "split_of"]
 
-RegionKind: TypeAlias = Literal["class", "component"]
 PhotoChoice: TypeAlias = Literal["copy", "link", "none"]
 
-REGIONS: tuple[RegionKind, ...] = ("class", "component")
 PHOTOS: tuple[PhotoChoice, ...] = ("copy", "link", "none")
 
 _STEPS = 1 << 32
@@ -49,7 +48,7 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         if self.regions is not None:
-            check_choice("regions", self.regions, REGIONS)
+            check_choice("regions", self.regions, REGION_KINDS)
         if self.photos is not None:
             check_choice("photos", self.photos, PHOTOS)
         check_number("min_area", self.min_area, 1, whole=True)

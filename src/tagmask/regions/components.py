@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8, UInt16
 
-__all__ = ["Region", "class_regions", "components"]
+__all__ = ["REGION_KINDS", "Region", "RegionKind", "class_regions", "components", "regions_of"]
+
+RegionKind: TypeAlias = Literal["class", "component"]
+REGION_KINDS: tuple[RegionKind, ...] = ("class", "component")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,27 @@ class Region:
         x0, y0, x1, y1 = self.box
         whole[y0:y1, x0:x1] = self.mask
         return whole
+
+
+def regions_of(
+    labels: UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"],
+    kind: str,
+    first: int,
+    end: int,
+    min_area: int = 1,
+) -> Iterator[Region]:
+    """Yield the regions of each label in first..end-1: one per class, or its connected components.
+
+    Args:
+        labels: class per pixel.
+        kind: one of `REGION_KINDS`.
+        first: lowest label, 1 to leave out a background.
+        end: one more than the highest label.
+        min_area: least number of pixels; smaller regions are left out.
+    """
+    if kind == "component":
+        return components(labels, first, end, min_area)
+    return (region for region in class_regions(labels, first, end) if region.area >= min_area)
 
 
 def class_regions(

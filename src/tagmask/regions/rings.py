@@ -15,6 +15,8 @@ __all__ = ["centre_ring", "corner_ring"]
 
 _EAST, _SOUTH, _WEST, _NORTH = range(4)
 _OUTWARD = ((-1, -1), (1, -1), (1, 1), (-1, 1))
+_HALF_LINE = 1 / 16
+"""Half the width of a line of pixels: so small that readers that round points keep them in their pixel."""
 
 
 def corner_ring(mask: Bool[np.ndarray, "h w"]) -> Int[np.ndarray, "points 2"]:
@@ -45,7 +47,7 @@ def centre_ring(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "points 2"]:
 
     Returns:
         (x, y) of points, clockwise, at least 3; 0 is the centre of the first pixel. A straight line of pixels
-        is given as a rectangle half a pixel wide, because tools drop polygons without an area.
+        is given as a rectangle an eighth of a pixel wide, because tools drop polygons without an area.
 
     Example:
         >>> centre_ring(np.ones((2, 3), bool)).tolist()
@@ -56,7 +58,7 @@ def centre_ring(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "points 2"]:
     if min(height, width) == 1:
         right, bottom = width - 1, height - 1
         around = [(0, 0), (right, 0), (right, bottom), (0, bottom)]
-        ring: Float[np.ndarray, "points 2"] = np.array(around, float) + 0.25 * np.array(_OUTWARD)
+        ring: Float[np.ndarray, "points 2"] = np.array(around, float) + _HALF_LINE * np.array(_OUTWARD)
         return ring
     return _without_straight(centres).astype(float)
 
