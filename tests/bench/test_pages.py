@@ -76,6 +76,19 @@ def test_figures_are_compared_in_the_same_metric() -> None:
     assert [round(each.difference, 2) for each in comparisons] == [-0.1, -0.12]
 
 
+def test_unverified_figures_are_marked_and_not_compared(tmp_path: Path) -> None:
+    unverified = cell("SCLIP", 59.1, source="[unverified]")
+    write_pages(tmp_path, replace(report(SUMMARY), comparisons=compare_with_published(SUMMARY, [unverified])))
+    (published,) = json.loads((tmp_path / "result.json").read_text())["published"]
+    assert (published["source"], published["ours"]) == ("[unverified]", 59.6349)
+    assert published["difference"] is None
+    assert "| 59.1 [unverified] | 59.63 | - |" in (tmp_path / "result.md").read_text()
+    page = table_page(replace(TABLE, cells=(unverified,), rows=("SCLIP",)), {unverified: SUMMARY})
+    assert "| SCLIP | 59.1 [unverified] / 59.63 |  |" in page.splitlines()
+    assert "ours are not compared with them" in page
+    assert "unverified" not in table_page(TABLE, RESULTS)
+
+
 @pytest.mark.parametrize("summary", [SUMMARY, PART])
 def test_run_writes_its_pages(tmp_path: Path, summary: Summary) -> None:
     write_pages(tmp_path, report(summary))

@@ -34,6 +34,9 @@ __all__ = [
 ]
 
 
+_UNVERIFIED = "[unverified]"
+"""The source of a figure that was not checked against the paper's table."""
+
 _TRAINED_METHODS = frozenset(recipe.method for recipe in TRAINED.values())
 
 
@@ -83,6 +86,11 @@ class Cell:
     """Settings with which the scored network must have been trained, KEY=VALUE."""
     other_command: str | None = None
     """The command that gives the figure, where that is not a run of a recipe."""
+
+    @property
+    def unverified(self) -> bool:
+        """Whether the figure was never checked against its paper; ours is not compared with such a figure."""
+        return self.source == _UNVERIFIED
 
     @property
     def command(self) -> str | None:

@@ -28,8 +28,9 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """Ours minus the paper's, in percentage points; NaN if ours is unknown."""
-        return self.ours - (self.cell.figure if self.cell.figure is not None else math.nan)
+        """Ours minus the paper's, in percentage points; NaN if ours is unknown or the paper's unverified."""
+        figure = self.cell.figure
+        return math.nan if figure is None or self.cell.unverified else self.ours - figure
 
 
 @dataclass(frozen=True, kw_only=True)

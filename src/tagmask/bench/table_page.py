@@ -13,15 +13,20 @@ __all__ = ["table_page", "table_record"]
 Results = Mapping[Cell, Summary | str]
 """The result of each cell that was run: a summary, or the reason why it was not run."""
 
+_EXPLAINED = " [unverified] figures were not checked against the paper, so ours are not compared with them."
+
 
 def table_page(table: Table, results: Results) -> str:
-    """Format as Markdown: "paper / ours (difference)"; "*" marks results on a part of the data set."""
+    """Format as Markdown: "paper / ours (difference)"; "*" marks results on a part of the data set.
+
+    Unverified figures are marked, and no difference to them is shown.
+    """
     heads = [f"{column.label}, {METRICS.get(column.metric, column.metric)}" for column in table.columns]
     lines = [
         f"## {table.name}: {table.title}",
         "",
         f"{table.paper}. Paper / ours (difference). A single figure is cited, not run. "
-        "* marks a part of the data set.",
+        f"* marks a part of the data set.{_EXPLAINED if any(c.unverified for c in table.cells) else ''}",
         "",
         "| | " + " | ".join(heads) + " |",
         "|---|" + "---|" * len(heads),
@@ -38,7 +43,7 @@ def _field(cell: Cell | None, results: Results) -> str:
     result = None if cell is None else results.get(cell)
     if cell is None or (cell.figure is None and result is None):
         return ""
-    printed = "?" if cell.figure is None else f"{cell.figure:g}"
+    printed = "?" if cell.figure is None else f"{cell.figure:g}{' [unverified]' * cell.unverified}"
     if result is None:
         return printed
     if isinstance(result, str):
@@ -47,7 +52,7 @@ def _field(cell: Cell | None, results: Results) -> str:
     mark = "*" if result.partial else ""
     if math.isnan(ours):
         return f"{printed} / -{mark}"
-    difference = "" if cell.figure is None else f" ({ours - cell.figure:+.2f})"
+    difference = "" if cell.figure is None or cell.unverified else f" ({ours - cell.figure:+.2f})"
     return f"{printed} / {ours:.2f}{mark}{difference}"
 
 

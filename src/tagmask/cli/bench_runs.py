@@ -223,9 +223,9 @@ def _submission(bench: Bench, request: Request) -> Submission | None:
 def _comparison_line(comparison: Comparison, *, partial: bool) -> str:
     cell, mark = comparison.cell, " (partial)" if partial else ""
     note = f"; {cell.note}" if cell.note else ""
+    difference = "" if cell.unverified else f"difference {comparison.difference:+.2f}  "
     return (
-        f"  paper {cell.figure:g}  ours {comparison.ours:.2f}{mark}  "
-        f"difference {comparison.difference:+.2f}  "
+        f"  paper {cell.figure:g}  ours {comparison.ours:.2f}{mark}  {difference}"
         f"{cell.table}, {cell.row}, {cell.column.label} {cell.source}{note}"
     )
 
