@@ -26,10 +26,20 @@ from tagmask.dense.prompts import text_features
 from tagmask.dense.rule import SecondPassContext, patch_cosines
 from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, Scene
 from tagmask.papers import tagclip
-from tagmask.resolve import tag_recipe
+from tagmask.resolve import mask_recipe, tag_recipe
 from tagmask.settings.presets.own_words import own_tag_first, own_tags
+from tagmask.settings.recipes import MaskRecipe, Recipe, TagFirstRecipe, TagRecipe
 
-__all__ = ["Counts", "MaskSetup", "Scores", "Settings", "TagSetup", "mask_counts", "tag_scores"]
+__all__ = [
+    "Counts",
+    "MaskSetup",
+    "Scores",
+    "Settings",
+    "TagSetup",
+    "mask_counts",
+    "recipe_of",
+    "tag_scores",
+]
 
 Counts = Int[ndarray, "n k k"]
 """Per scene: pixels by true class and predicted class."""
@@ -53,6 +63,8 @@ class TagSetup:
     """Settings of the `Tagger`."""
     patches: str | None = None
     """If given, a dense method: score each class by its best patch, without refinement."""
+    adapted: bool = False
+    """Whether the tagger is first adapted to the same scenes (`Tagger.adapt`)."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,8 @@ class MaskSetup:
 def tag_scores(clip: Clip, scenes: Sequence[Scene], setups: Mapping[Key, TagSetup]) -> dict[Key, Scores]:
     """Compute the scores of every setup, in parallel on all CPU cores."""
     tasks = {
-        key: [_task(_scores, clip, part, setup) for part in _parts(scenes)] for key, setup in setups.items()
+        key: [_task(_scores, clip, part, setup) for part in ([scenes] if setup.adapted else _parts(scenes))]
+        for key, setup in setups.items()
     }
     return {key: np.concatenate(parts) for key, parts in _run_parallel(tasks).items()}
 
@@ -122,14 +135,16 @@ def mask_counts(
 def _scores(clip: Clip, scenes: Sequence[Scene], setup: TagSetup) -> Scores:
     if setup.patches is not None:
         return _best_patches(clip, scenes, setup.patches)
-    tagger = Tagger(clip, CLASS_NAMES, background=BACKGROUND_NAMES, **dict(setup.settings))
+    tagger = Tagger(clip, recipe=_tag_recipe(setup))
+    if setup.adapted:
+        tagger = tagger.adapt(scene.image for scene in scenes)
     return np.stack([tagger(scene.image).scores for scene in scenes])
 
 
 @torch.inference_mode()
 def _best_patches(clip: Clip, scenes: Sequence[Scene], name: str) -> Scores:
     """Maximum over patches of each class's softmax (background words included); TagCLIP's preprocessing."""
-    recipe = own_tags(CLASS_NAMES, BACKGROUND_NAMES)
+    recipe = _tag_recipe(TagSetup())
     settings = cast(tagclip.TagclipSettings, recipe.variant)
     texts = text_features(clip, (*CLASS_NAMES, *BACKGROUND_NAMES), recipe.templates)
     rule = dense_rule(name, len(clip.vision.blocks))
@@ -147,7 +162,7 @@ def _counts(
     clip: Clip, scenes: Sequence[Scene], setups: Sequence[MaskSetup], tags: Sequence[Sequence[int] | None]
 ) -> list[Counts]:
     methods = [setup.method for setup in setups]
-    segmenter = _segmenter(clip, setups[0])
+    segmenter = Segmenter(clip, recipe=_mask_recipe(setups[0]))
     rows: list[list[Int[ndarray, "k k"]]] = [[] for _ in setups]
     for scene, candidates in zip(scenes, tags, strict=True):
         if len(setups) > 1:
@@ -161,14 +176,26 @@ def _counts(
     return [np.stack(row) for row in rows]
 
 
-def _segmenter(clip: Clip, setup: MaskSetup) -> Segmenter:
+# -- Recipes -------------------------------------------------------------------------------------------------
+
+
+def recipe_of(setup: TagSetup | MaskSetup) -> Recipe:
+    """Return the recipe that a setup runs, with every setting."""
+    return _tag_recipe(setup) if isinstance(setup, TagSetup) else _mask_recipe(setup)
+
+
+def _tag_recipe(setup: TagSetup) -> TagRecipe:
+    return tag_recipe(words=CLASS_NAMES, background=BACKGROUND_NAMES, overrides=dict(setup.settings))
+
+
+def _mask_recipe(setup: MaskSetup) -> MaskRecipe | TagFirstRecipe:
     settings = dict(setup.settings)
     if setup.method == "cls-seg":
         tagger = tag_recipe(own_tags(CLASS_NAMES, BACKGROUND_NAMES), overrides=dict(setup.tagger))
         recipe = replace(own_tag_first(CLASS_NAMES, BACKGROUND_NAMES), tagger=tagger)
-        return Segmenter(clip, recipe=recipe, **settings)
+        return mask_recipe(recipe, overrides=settings)
     words = [_words(word, setup.names, i) for i, word in enumerate(CLASS_NAMES)]
-    return Segmenter(clip, words, background=BACKGROUND_NAMES, method=setup.method, **settings)
+    return mask_recipe(None, words, BACKGROUND_NAMES, overrides={"method": setup.method, **settings})
 
 
 def _words(word: str, names: str, i: int) -> str:
