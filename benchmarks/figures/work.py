@@ -24,7 +24,8 @@ class Work:
     """
 
     def __init__(self, count: int = COUNT) -> None:
-        self._measured = Measurements((), scenes(count), {}, {})
+        self._count = count
+        self._measured: Measurements | None = None
 
     @cached_property
     def clip(self) -> Clip:
@@ -33,5 +34,6 @@ class Work:
 
     def measure(self, setups: Iterable[Setup]) -> Measurements:
         """Measure the setups that were not measured before, and return all measurements."""
-        self._measured = measure_setups(self.clip, self._measured.scenes, setups, self._measured)
+        known = self._measured or Measurements((), scenes(self._count), {}, {})
+        self._measured = measure_setups(self.clip, known.scenes, setups, known)
         return self._measured

@@ -6,7 +6,6 @@ The first test is the one that fails when a page has to be made anew: its messag
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from benchmarks.figures.report_pictures import BrowserMissingError
 from benchmarks.figures.work import Work
 
 from tagmask.bench.miniature.measurements import MaskSetup
+from tagmask.bench.miniature.run import Measurements
 from tagmask.miniature.scenes import Scene
 
 OTHER = "0123456789ab"
@@ -282,9 +282,17 @@ def test_every_command_is_one_that_exists() -> None:
 
 
 def test_tables_share_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Any] = []
-    monkeypatch.setattr("benchmarks.figures.work.measure_setups", lambda *args: calls.append(args) or args[3])
-    work = Work(0)
+    known = []
+
+    def measure(clip: object, scenes: object, setups: list[MaskSetup], before: Measurements) -> Measurements:
+        known.append(set(before.counts))
+        return replace(
+            before, counts={**before.counts, **{each: np.zeros((1, 25, 25), int) for each in setups}}
+        )
+
+    monkeypatch.setattr("benchmarks.figures.work.measure_setups", measure)
     monkeypatch.setattr(Work, "clip", None)
-    work.measure([MaskSetup()])
-    assert len(calls) == 1
+    work, first, second = Work(1), MaskSetup(), MaskSetup("clip")
+    work.measure([first])
+    assert set(work.measure([second]).counts) == {first, second}
+    assert known == [set(), {first}]
