@@ -8,6 +8,7 @@ pages".
 import json
 import re
 from collections.abc import Hashable, Mapping
+from dataclasses import fields
 from functools import cache
 from importlib import resources
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from benchmarks.figures.blocks import digest
 from benchmarks.world import ROWS, STYLES, world
-from tagmask.bench.miniature.measurements import TagSetup, recipe_of
+from tagmask.bench.miniature.measurements import recipe_of
 from tagmask.bench.miniature.run import Setup
 from tagmask.miniature.evaluation_scenes import SIZES, single_object, unseen_scene
 from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, COLOURS, plan_scene
@@ -78,8 +79,11 @@ def settings_hash(setups: tuple[Setup, ...], *others: Hashable) -> str:
     described = []
     for setup in setups:
         recipe = {name: value for name, value in recipe_of(setup).flat().items() if name != "name"}
-        extra = (setup.patches, setup.adapted) if isinstance(setup, TagSetup) else (setup.tags, setup.names)
-        described.append([recipe, extra])
+        # What the recipe does not hold: how the setup is run.
+        changed = {
+            f.name: getattr(setup, f.name) for f in fields(setup) if getattr(setup, f.name) != f.default
+        }
+        described.append([recipe, changed])
     return digest(canonical([described, others]).encode())
 
 

@@ -17,7 +17,7 @@ from benchmarks.figures.registry import FIGURES, Figure, Made, by_name
 from benchmarks.figures.report_pictures import BrowserMissingError
 from benchmarks.figures.work import Work
 
-from tagmask.bench.miniature.measurements import MaskSetup
+from tagmask.bench.miniature.measurements import MaskSetup, TagSetup
 from tagmask.bench.miniature.run import Measurements
 from tagmask.miniature.scenes import Scene
 
@@ -191,6 +191,8 @@ def test_settings_change_the_hash_unless_they_are_off() -> None:
         stamps.settings_hash((each,)) for each in (plain, pamr, MaskSetup("maskclip"), MaskSetup(tags="true"))
     }
     assert len(hashes) == 4
+    taggers = (TagSetup(), TagSetup(adapted=True), TagSetup(patches="clip"))
+    assert len({stamps.settings_hash((each,)) for each in taggers}) == 3
     assert stamps.settings_hash((plain,), "a label") != stamps.settings_hash((plain,), "another")
     assert stamps.canonical({"new": None, "old": 1}) == stamps.canonical({"old": 1, "other": False})
 
