@@ -22,7 +22,8 @@ from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES
 from tagmask.papers.psa import BACKGROUND_SCORE
 from tagmask.weak.config_files import load_config
 from tagmask.weak.mctformer_steps import train_mctformer
-from tagmask.weak.seeds import SeedOptions, from_segmenter, seed_source
+from tagmask.weak.seed_options import SeedOptions
+from tagmask.weak.seeds import from_segmenter, seed_source
 
 
 def main() -> None:

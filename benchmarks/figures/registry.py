@@ -17,8 +17,8 @@ from benchmarks.figures.stamps import (
 from benchmarks.figures.work import COUNT, PRECISION, Work
 from benchmarks.grid import METHODS, grid
 from benchmarks.world import world
-from tagmask.bench.miniature.measurements import MaskSetup, TagSetup
 from tagmask.bench.miniature.printed import PRINTED, Printed
+from tagmask.bench.miniature.setups import MaskSetup, TagSetup
 from tagmask.bench.miniature.tables import CRF, PAMR
 
 __all__ = ["FIGURES", "Figure", "Made", "by_name"]
@@ -55,7 +55,7 @@ def by_name() -> Mapping[str, Figure]:
 
 # -- Tables of `tagmask bench miniature` ---------------------------------------------------------------------
 
-_PICTURED = ("tagclip-2", "sclip-1", "family", "tagclip-4-masks", "cls-seg")
+_PICTURED = ("tagclip-2", "tagclip-layers", "sclip-1", "family", "tagclip-4-masks", "cls-seg")
 """Tables whose diagram is on the page too."""
 _UNTITLED = ("taggers", "calibration", "claims")
 """Tables that stand below a heading of their page."""

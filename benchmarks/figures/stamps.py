@@ -16,8 +16,7 @@ import numpy as np
 
 from benchmarks.figures.blocks import digest
 from benchmarks.world import ROWS, STYLES, world
-from tagmask.bench.miniature.measurements import recipe_of
-from tagmask.bench.miniature.run import Setup
+from tagmask.bench.miniature.setups import Setup, recipe_of
 from tagmask.miniature.evaluation_scenes import SIZES, single_object, unseen_scene
 from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, COLOURS, plan_scene
 from tagmask.report import ReportItem, render

@@ -5,7 +5,8 @@ from functools import cached_property
 
 import tagmask
 from tagmask.bench.miniature.ground_truth import scenes
-from tagmask.bench.miniature.run import Measurements, Setup, measure_setups
+from tagmask.bench.miniature.run import Measurements, measure_setups
+from tagmask.bench.miniature.setups import Setup
 from tagmask.clip.load import Clip
 
 __all__ = ["COUNT", "PRECISION", "Work"]

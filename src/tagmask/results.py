@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8, UInt16
+from jaxtyping import Float, Float16, UInt8, UInt16
 from PIL import Image as PILImage
 
 from tagmask.errors import ShapeError
@@ -65,6 +65,9 @@ class Segmentation:
     confidence: float | None = None
     """The smallest class confidence among the foreground classes found. If none was found: 1 minus the
     greatest foreground score. On request, as `class_confidence`."""
+    cams: Float16[np.ndarray, "k h w"] | None = field(default=None, repr=False)
+    """Activation map of each of `tags`, 0..1, before the background and a CRF; on request (`cams=True`), else
+    None."""
 
     @property
     def absent(self) -> tuple[str, ...]:

@@ -17,8 +17,8 @@ from benchmarks.figures.registry import FIGURES, Figure, Made, by_name
 from benchmarks.figures.report_pictures import BrowserMissingError
 from benchmarks.figures.work import Work
 
-from tagmask.bench.miniature.measurements import MaskSetup, TagSetup
 from tagmask.bench.miniature.run import Measurements
+from tagmask.bench.miniature.setups import MaskSetup, TagSetup
 from tagmask.miniature.scenes import Scene
 
 OTHER = "0123456789ab"

@@ -143,6 +143,7 @@ def mask_settings(
     only_tags: bool,
     refine: Refine | None,
     recipe: str | None = None,
+    templates: tuple[str, ...] | None = None,
 ) -> dict[str, object]:
     """Return the recipe fields that the options set.
 
@@ -163,6 +164,8 @@ def mask_settings(
     if refine is not None:
         settings["pamr_steps"] = 10 if refine is Refine.pamr else 0
         settings["crf"] = "cls-seg" if refine is Refine.crf else None
+    if templates is not None:
+        settings["templates"] = templates
     return settings
 
 

@@ -12,7 +12,7 @@ from tagmask.cli.train_steps import ConsoleProgress, check_seed_tags, settings_o
 from tagmask.weak.config import TrainConfig
 from tagmask.weak.config_files import with_settings
 from tagmask.weak.run_all import RunFolders, RunOptions, run_all
-from tagmask.weak.seeds import SeedOptions
+from tagmask.weak.seed_options import SeedOptions
 from tagmask.weak.steps import PseudoSettings
 from tagmask.weak.validation import Validation
 

@@ -1,7 +1,10 @@
 """Tables on the miniature data set: they run, share forward passes, and are formatted."""
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
+import torch
 
 import tagmask
 from tagmask.bench import catalogue
@@ -9,11 +12,14 @@ from tagmask.bench.miniature import measurements
 from tagmask.bench.miniature.calibration import calibration_lines
 from tagmask.bench.miniature.claims import Claim, claim_lines
 from tagmask.bench.miniature.ground_truth import objects_only, present, scenes
-from tagmask.bench.miniature.measurements import MaskSetup, TagSetup, mask_counts, tag_scores
+from tagmask.bench.miniature.line_chart import lines_svg
+from tagmask.bench.miniature.measurements import mask_counts, tag_scores
 from tagmask.bench.miniature.page import MeasuredTable, markdown, svg
 from tagmask.bench.miniature.printed import PRINTED, printed_names
+from tagmask.bench.miniature.rows import MaskRow, Table, TagRow
 from tagmask.bench.miniature.run import (
     Measurements,
+    changes,
     class_iou,
     measure,
     measure_setups,
@@ -21,7 +27,9 @@ from tagmask.bench.miniature.run import (
     tables,
     thresholds,
 )
-from tagmask.bench.miniature.tables import MASK_TABLES, TAG_TABLES, MaskRow, Table
+from tagmask.bench.miniature.setups import MaskSetup, TagSetup
+from tagmask.bench.miniature.tables import MASK_TABLES, TAG_TABLES
+from tagmask.bench.miniature.tagclip_scores import corrupted_cosines
 from tagmask.clip.load import Clip
 from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, Scene
 
@@ -156,7 +164,7 @@ def test_published_figures_are_those_of_the_catalogue_and_marked_where_unverifie
                 continue
             found = [c for c in catalogue.cells() if c.figure == row.paper and c.column.key in columns]
             assert found, f"{table.name}, {row.label}: {row.paper} is not in bench/figures"
-            assert row.unverified == all(c.unverified for c in found), (table.name, row.label)
+            assert row.unverified == (not any(c.verified for c in found)), (table.name, row.label)
             checked += 1
     assert checked > 40
 
@@ -228,3 +236,71 @@ def test_svg(measured: MeasuredTable) -> None:
         for part in [part.split("width='")[1]]
     ]
     assert widths == sorted(widths, reverse=True)
+
+
+def test_bars_mention_the_paper_only_if_it_has_a_figure(measured: MeasuredTable) -> None:
+    assert "diamonds: the paper" in svg(measured)
+    rows = (MaskRow("other", MaskSetup("gem")),)
+    assert "diamonds" not in svg(MeasuredTable(Table("t", "T", "none", rows), "mIoU", measured.ours[2:]))
+
+
+def test_lines_are_drawn_in_scale() -> None:
+    rows = (
+        *(TagRow(f"alone {x}", TagSetup(), point=("one & only", x)) for x in range(3)),
+        *(TagRow(f"more {x}", TagSetup(), point=("several", x)) for x in range(2)),
+    )
+    values = (80.0, 84.0, 82.0, 83.0, 81.0)
+    ours = tuple(np.concatenate([[value], np.full(200, value)]) for value in values)
+    drawn = lines_svg(MeasuredTable(Table("t", "A <table>", "none", rows, axis="layer"), "mAP", ours))
+    assert ElementTree.fromstring(drawn).attrib["aria-label"] == "A <table>"
+    assert "one &amp; only" in drawn
+    first, second = (
+        [tuple(map(float, point.split(","))) for point in line.split("'")[0].split()]
+        for line in drawn.split("points='")[1:]
+    )
+    # x grows in equal steps, y falls in proportion to the value; the lines stand side by side.
+    assert np.ptp(np.diff([x for x, _ in first])) < 0.2
+    heights = [y for _, y in (*first, *second)]
+    slope = (heights[1] - heights[0]) / 4
+    assert slope < 0
+    np.testing.assert_allclose(heights, [heights[0] + slope * (value - 80) for value in values], atol=0.2)
+    assert second[0][0] - first[0][0] == pytest.approx(4)
+
+
+def test_setups_that_share_a_forward_pass_equal_the_tagger(clip: Clip, two_scenes: list[Scene]) -> None:
+    setups = {
+        "printed": TagSetup((("as_", "printed"),)),
+        "kept": TagSetup((("last_attention", True), ("cwr", False))),
+        "one layer": TagSetup((("attention_layers", (11,)), ("cwr", False))),
+    }
+    scores = tag_scores(clip, two_scenes, setups)
+    for name, setup in setups.items():
+        tagger = tagmask.Tagger(clip, CLASS_NAMES, background=BACKGROUND_NAMES, **dict(setup.settings))
+        expected = [tagger(scene.image).scores for scene in two_scenes]
+        np.testing.assert_allclose(scores[name], expected, rtol=0, atol=2e-5)
+
+
+def test_corruption_is_drawn_from_the_scene_and_has_the_given_size() -> None:
+    cosines = torch.full((400, 6), 0.2)
+    noisy = TagSetup(noise=8.0)
+    first = corrupted_cosines(cosines, noisy, 50.0, seed=3)
+    assert torch.equal(first, corrupted_cosines(cosines, noisy, 50.0, seed=3))
+    assert not torch.equal(first, corrupted_cosines(cosines, noisy, 50.0, seed=4))
+    assert float((50 * (first - cosines)).std()) == pytest.approx(8, rel=0.05)
+    # Half the noise is the same noise, halved.
+    half = corrupted_cosines(cosines, TagSetup(noise=4.0), 50.0, seed=3)
+    torch.testing.assert_close(2 * (half - cosines), first - cosines, rtol=0, atol=1e-6)
+    false = corrupted_cosines(cosines, TagSetup(false_patches=0.05), 50.0, seed=3)
+    changed = (false != cosines).any(dim=1)
+    assert int(changed.sum()) == 20
+    assert (false[changed].sort(dim=1).values == torch.tensor([-1.0] * 5 + [1.0])).all()
+    assert len(false[changed].argmax(dim=1).unique()) > 3
+    assert corrupted_cosines(cosines, TagSetup(), 50.0, seed=3) is cosines
+
+
+def test_changes_are_those_of_scores_and_tags() -> None:
+    coded = np.array([[0.1, 0.5, 0.2], [0.4, 0.1, 0.1]], np.float32)
+    other = np.array([[0.1, 0.3, 0.3], [0.4, 0.1, 0.2]], np.float32)
+    found = changes(other, coded)
+    assert (found.mean, found.greatest) == (pytest.approx(0.15), pytest.approx(0.2))
+    assert found.tags == 0.5

@@ -7,7 +7,8 @@ from jaxtyping import Bool
 from numpy import ndarray
 
 from tagmask.bench.miniature.ground_truth import present
-from tagmask.bench.miniature.measurements import Scores, TagSetup, recipe_of, tag_scores
+from tagmask.bench.miniature.measurements import tag_scores
+from tagmask.bench.miniature.setups import Scores, TagSetup, recipe_of
 from tagmask.bench.tag_metrics import f1_of_decisions
 from tagmask.clip.load import Clip
 from tagmask.miniature.evaluation_scenes import unseen_scene

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from tagmask.bench.miniature.bootstrap import verdict
-from tagmask.bench.miniature.measurements import MaskSetup, TagSetup
-from tagmask.bench.miniature.run import Measurements, Setup, bootstrap_values
+from tagmask.bench.miniature.run import Measurements, bootstrap_values
+from tagmask.bench.miniature.setups import MaskSetup, Setup, TagSetup
 from tagmask.bench.miniature.tables import CRF, PAMR
 
 __all__ = ["CLAIMS", "Claim", "claim_lines"]

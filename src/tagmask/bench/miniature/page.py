@@ -8,7 +8,7 @@ from numpy import ndarray
 
 from tagmask.bench.miniature.bootstrap import bootstrap_interval
 from tagmask.bench.miniature.ranking import orders
-from tagmask.bench.miniature.tables import MaskRow, Table, TagRow
+from tagmask.bench.miniature.rows import MaskRow, Table, TagRow
 from tagmask.report.text import escaped
 
 __all__ = ["MeasuredTable", "markdown", "svg"]
@@ -59,9 +59,11 @@ def markdown(measured: MeasuredTable) -> Iterator[str]:
 def svg(measured: MeasuredTable) -> str:
     """Draw bars with their standard errors, and a diamond at the paper's figure: dashed if unverified."""
     rows: Sequence[TagRow | MaskRow] = measured.table.rows
-    unverified = "; dashed: unverified" if any(row.unverified for row in rows) else ""
     height = _TOP + _ROW * len(rows) + 12
     title = escaped(measured.table.title)
+    legend = f"bars: {measured.unit} in the miniature world"
+    legend += "; diamonds: the paper, on its own data" if any(row.paper is not None for row in rows) else ""
+    legend += "; dashed: unverified" if any(row.unverified for row in rows) else ""
     parts = [
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {_WIDTH} {height}' width='{_WIDTH}' "
         f"height='{height}' role='img' aria-label='{title}'>",
@@ -69,8 +71,7 @@ def svg(measured: MeasuredTable) -> str:
         ".t{font-size:15px;font-weight:600}.g{stroke:#e3e3e3}.e{stroke:#111;stroke-width:1.5}"
         ".p{fill:none;stroke:#c0392b;stroke-width:2}.u{stroke-dasharray:3 2}</style>",
         f"<text class='t' x='12' y='20'>{title}</text>",
-        f"<text x='12' y='38' fill-opacity='.7'>bars: {measured.unit} in the miniature world; "
-        f"diamonds: the paper, on its own data{unverified}</text>",
+        f"<text x='12' y='38' fill-opacity='.7'>{legend}</text>",
     ]
     for tick in range(0, 101, 20):
         x = _x(tick)

@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from tagmask.bench.miniature import calibration
 from tagmask.bench.miniature.claims import CLAIMS, claim_lines
 from tagmask.bench.miniature.ground_truth import zero_shot
-from tagmask.bench.miniature.measurements import MaskSetup, TagSetup
+from tagmask.bench.miniature.line_chart import lines_svg
 from tagmask.bench.miniature.page import markdown, svg
+from tagmask.bench.miniature.rows import Table
 from tagmask.bench.miniature.run import (
     Measurements,
-    Setup,
+    changes,
     class_iou,
     measured_table,
     thresholds,
 )
-from tagmask.bench.miniature.tables import CRF, MASK_TABLES, PAMR, TAG_TABLES, Table
+from tagmask.bench.miniature.setups import MaskSetup, Setup, TagSetup
+from tagmask.bench.miniature.tables import CRF, MASK_TABLES, PAMR, TAG_TABLES
+from tagmask.bench.miniature.tagclip_tables import TAGCLIP_PRINTED
 from tagmask.clip.load import Clip
 from tagmask.miniature.scenes import CLASS_NAMES
 
@@ -57,9 +60,13 @@ def printed_names() -> tuple[str, ...]:
 
 
 def _table(table: Table) -> Printed:
+    draw = lines_svg if table.axis else svg
+
     def lines(clip: Clip, measured: Measurements) -> Iterator[str]:
         shown = markdown(measured_table(measured, table))
         yield from list(shown)[2:]  # without title
+        if table.name == TAGCLIP_PRINTED:
+            yield from _changes(table, measured)
 
     return Printed(
         table.name,
@@ -67,8 +74,23 @@ def _table(table: Table) -> Printed:
         tuple(row.setup for row in table.rows),
         lines,
         (table.paper, table.note, *(f"{row.label} {row.paper} {row.unverified}" for row in table.rows)),
-        picture=lambda measured: svg(measured_table(measured, table)),
+        picture=lambda measured: draw(measured_table(measured, table)),
     )
+
+
+def _changes(table: Table, measured: Measurements) -> Iterator[str]:
+    """How far each row's scores and tags are from those as coded, with and without CWR."""
+    yield "| compared with TagCLIP as coded | greatest change of a score, mean | maximum | other tags in |"
+    yield "|---|---|---|---|"
+    references = {False: TagSetup(), True: TagSetup((("cwr", False),))}
+    for row in table.rows:
+        setup = row.setup
+        if not isinstance(setup, TagSetup) or setup in references.values():
+            continue
+        reference = references[("cwr", False) in setup.settings]
+        change = changes(measured.scores[setup], measured.scores[reference])
+        yield f"| {row.label} | {change.mean:.3f} | {change.greatest:.3f} | {change.tags:.0%} of scenes |"
+    yield ""
 
 
 def _zero_shot(clip: Clip, measured: Measurements) -> Iterator[str]:
@@ -136,7 +158,7 @@ PRINTED: tuple[Printed, ...] = (
         (),
         _calibration,
         (
-            *(str(setup) for setup in calibration.METHODS),
+            *(f"{setup.settings} {setup.adapted}" for setup in calibration.METHODS),
             f"{calibration.LABELLED} {calibration.TESTED} {calibration.FIRST}",
         ),
     ),

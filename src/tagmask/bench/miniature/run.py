@@ -9,19 +9,22 @@ from numpy import ndarray
 
 from tagmask.bench.miniature.bootstrap import bootstrap_samples, mean_ap, miou
 from tagmask.bench.miniature.ground_truth import present
-from tagmask.bench.miniature.measurements import Counts, MaskSetup, Scores, TagSetup, mask_counts, tag_scores
+from tagmask.bench.miniature.measurements import mask_counts, tag_scores
 from tagmask.bench.miniature.page import MeasuredTable
-from tagmask.bench.miniature.tables import MASK_TABLES, TAG_TABLES, Table
+from tagmask.bench.miniature.rows import Table
+from tagmask.bench.miniature.setups import Counts, MaskSetup, Scores, Setup, TagSetup
+from tagmask.bench.miniature.tables import MASK_TABLES, TAG_TABLES
 from tagmask.bench.tag_metrics import f1_of_decisions
 from tagmask.clip.load import Clip
 from tagmask.miniature.scenes import Scene
 from tagmask.pipelines.thresholding import choose_tags
 
 __all__ = [
+    "Change",
     "Measurements",
-    "Setup",
     "Threshold",
     "bootstrap_values",
+    "changes",
     "class_iou",
     "measure",
     "measure_setups",
@@ -30,8 +33,6 @@ __all__ = [
     "tables",
     "thresholds",
 ]
-
-Setup = TagSetup | MaskSetup
 
 TAU = 0.5
 """TagCLIP's threshold, as a share of the range of a scene's scores."""
@@ -124,6 +125,27 @@ def thresholds(scores: Scores, scenes: Sequence[Scene]) -> Iterator[Threshold]:
             row[list(choose_tags(each, float(tau)))] = True
         overall = f1_of_decisions(chosen, truth).overall
         yield Threshold(float(tau), overall.precision, overall.recall, overall.f1, chosen.sum() / len(scenes))
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a setup's scores differ from another's."""
+
+    mean: float
+    """Mean over the scenes of the greatest difference of a class's score."""
+    greatest: float
+    """The greatest difference in any scene."""
+    tags: float
+    """Share of scenes with other tags."""
+
+
+def changes(scores: Scores, reference: Scores) -> Change:
+    """Compare the scores of two setups, and the tags that TagCLIP's threshold chooses from them."""
+    differences = np.abs(scores - reference).max(axis=1)
+    other = [
+        choose_tags(row, TAU) != choose_tags(base, TAU) for row, base in zip(scores, reference, strict=True)
+    ]
+    return Change(float(differences.mean()), float(differences.max()), float(np.mean(other)))
 
 
 def class_iou(counts: Counts) -> Float[ndarray, " c"]:

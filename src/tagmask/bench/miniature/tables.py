@@ -4,59 +4,23 @@ Figures are in percent, on the data set that the table names. Rows without a fig
 that `bench/figures/*.toml` has as [unverified] are marked in the rows too.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from tagmask.bench.miniature.rows import MaskRow, Table, TagRow
+from tagmask.bench.miniature.setups import MaskSetup, Settings, TagSetup
+from tagmask.bench.miniature.tagclip_tables import PARTS, TAGCLIP_TABLES
+from tagmask.settings.words import read_list
 
-from tagmask.bench.miniature.measurements import MaskSetup, Settings, TagSetup
-
-__all__ = ["MASK_TABLES", "TAG_TABLES", "MaskRow", "Table", "TagRow"]
+__all__ = ["MASK_TABLES", "TAG_TABLES"]
 
 PAMR: Settings = (("pamr_steps", 10),)
 CRF: Settings = (("crf", "cls-seg"),)
-
-
-@dataclass(frozen=True)
-class TagRow:
-    """A tagging setup and its published mean average precision."""
-
-    label: str
-    setup: TagSetup
-    paper: float | None = None
-    unverified: bool = False
-    """Whether the published figure was never checked against its paper."""
-
-
-@dataclass(frozen=True)
-class MaskRow:
-    """A segmentation setup and its published mean IoU."""
-
-    label: str
-    setup: MaskSetup
-    paper: float | None = None
-    unverified: bool = False
-    """Whether the published figure was never checked against its paper."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows to compare with each other."""
-
-    name: str
-    title: str
-    paper: str
-    """Metric and data set of the published figures."""
-    rows: tuple[TagRow, ...] | tuple[MaskRow, ...]
-    why: Mapping[str, str] = field(default_factory=dict)
-    """By row, why its rank differs from the paper's."""
-    note: str = ""
-
-
-_PARTS: dict[str, Settings] = {
-    "coarse": (("dmar", False), ("cwr", False)),
-    "coarse + CWR": (("dmar", False),),
-    "coarse + DMAR": (("cwr", False),),
-    "coarse + DMAR + CWR": (),
-}
+NATIVE: Settings = (
+    ("templates", read_list("prompts_tag85")),
+    ("short_side", None),
+    ("crop", None),
+    ("positions", "bilinear-half"),
+    ("prob_thd", 0.0),
+)
+"""TagCLIP's patch scores as masks: the image at its own size, TagCLIP's templates, each pixel's best text."""
 
 
 TAG_TABLES: tuple[Table, ...] = (
@@ -88,7 +52,7 @@ TAG_TABLES: tuple[Table, ...] = (
         "mAP on VOC2012 val",
         tuple(
             TagRow(label, TagSetup(parts), paper)
-            for (label, parts), paper in zip(_PARTS.items(), (85.4, 88.0, 93.9, 94.1), strict=True)
+            for (label, parts), paper in zip(PARTS.items(), (85.4, 88.0, 93.9, 94.1), strict=True)
         ),
     ),
     Table(
@@ -124,6 +88,7 @@ TAG_TABLES: tuple[Table, ...] = (
             ),
         ),
     ),
+    *TAGCLIP_TABLES,
 )
 
 _FAMILY = {
@@ -292,12 +257,22 @@ MASK_TABLES: tuple[Table, ...] = (
         note="A class takes the score of its best name, so a class with more names has an advantage.",
     ),
     Table(
+        "tagclip-1-masks",
+        "TagCLIP, Table 1: the last self-attention, masks",
+        "mIoU on VOC2012 val",
+        (
+            MaskRow("attention kept", MaskSetup("clip", NATIVE), 16.2),
+            MaskRow("attention removed", MaskSetup("maskclip", NATIVE), 41.6),
+        ),
+        note="The paper does not say how it made these masks. Here each pixel gets its best text.",
+    ),
+    Table(
         "tagclip-4-masks",
         "TagCLIP, Table 4: ablation of its parts, masks of CLS-SEG",
         "mIoU on VOC2012 val",
         tuple(
             MaskRow(label, MaskSetup("cls-seg", tags="found", tagger=parts), paper)
-            for (label, parts), paper in zip(_PARTS.items(), (30.9, 55.2, 63.7, 64.8), strict=True)
+            for (label, parts), paper in zip(PARTS.items(), (30.9, 55.2, 63.7, 64.8), strict=True)
         ),
     ),
     Table(
@@ -305,8 +280,8 @@ MASK_TABLES: tuple[Table, ...] = (
         "CLS-SEG and CLIP-ES",
         "mIoU on VOC2012 (val; train for true tags)",
         (
-            MaskRow("MaskCLIP", MaskSetup("maskclip"), 42.1),
-            MaskRow("CLIP Surgery", MaskSetup("clip-surgery"), 41.5),
+            MaskRow("MaskCLIP", MaskSetup("maskclip", NATIVE), 42.1),
+            MaskRow("CLIP Surgery", MaskSetup("clip-surgery", NATIVE), 41.5),
             MaskRow("CLS-SEG", MaskSetup("cls-seg", tags="found"), 64.8),
             MaskRow("CLS-SEG + CRF", MaskSetup("cls-seg", CRF, tags="found"), 68.7),
             MaskRow("CLIP-ES (true tags)", MaskSetup("cls-seg", tags="true"), 70.8),
