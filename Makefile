@@ -10,7 +10,7 @@ FLOORS := tests/images tests/test_masks.py tests/test_api.py tests/data tests/cl
 	tests/variants tests/cli
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test bridges round-trip speed memory kill long-run fuzz floors miniature ablation tables clean
+.PHONY: demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test bridges round-trip speed memory kill long-run fuzz floors miniature ablation figures clean
 
 demo: .venv/installed
 	$(BIN)/tagmask demo
@@ -100,8 +100,10 @@ ablation: .venv/installed-test  # WeakCLIP's ablations in the miniature world: h
 	mkdir -p build/ablation
 	OMP_WAIT_POLICY=passive nice $(BIN)/python -m benchmarks.weak_ablation build/ablation
 
-tables: .venv/installed  # the tables of docs/miniature.md
-	$(BIN)/tagmask bench miniature
+# Each is written into its page as soon as it is made. `ONLY='sclip-* world'` makes some, `ONLY=--stale` what is
+# stale, which also goes on after a stop, `ONLY=--check` says what is stale, `ONLY='--skip report*'` leaves some out.
+figures: .venv/installed-test  # remake the tables and pictures of README.md and docs/: minutes
+	OMP_WAIT_POLICY=passive nice $(BIN)/python -m benchmarks.figures $(foreach name,$(ONLY),'$(name)')
 
 format: .venv/installed-test
 	$(BIN)/ruff check --fix-only .

@@ -86,6 +86,8 @@ def test_nothing_is_subtracted_from_an_unverified_figure(tmp_path: Path) -> None
     table = replace(TABLE, cells=(unverified,), rows=("SCLIP",))
     page = table_page(table, {unverified: measured(unverified, SUMMARY)})
     assert "| SCLIP | 59.1 / 59.63 (unverified) |  |" in page.splitlines()
+    assert "| SCLIP | 59.1 (unverified) |  |" in table_page(table, {}).splitlines()
+    assert "| SCLIP | 59.1 (unverified) / not run |  |" in table_page(table, {unverified: "x"}).splitlines()
 
 
 @pytest.mark.parametrize("summary", [SUMMARY, PART])

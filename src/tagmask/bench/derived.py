@@ -21,7 +21,7 @@ class Measured:
 
 
 Result = Measured | str
-"""Our value for a figure, or the reason why there is none."""
+"""Our value for a figure, or the reason why it is missing."""
 
 
 def measured(cell: Cell, summary: Summary) -> Measured:

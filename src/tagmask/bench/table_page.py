@@ -17,6 +17,8 @@ Results = Mapping[Cell, Result]
 _NOT = {False: "not run", True: "not computed"}
 """What is said of a figure without a result, by whether it is computed from runs."""
 
+_MARK = " (unverified)"
+
 
 def table_page(table: Table, results: Results) -> str:
     """Format as Markdown: "paper / ours (difference)"; "*" marks results on a part of the data set.
@@ -47,17 +49,18 @@ def _field(cell: Cell | None, results: Results) -> str:
     if cell is None or (cell.figure is None and result is None):
         return ""
     printed = "?" if cell.figure is None else f"{cell.figure:g}"
+    marked = printed if cell.figure is None or cell.verified else printed + _MARK
     if result is None:
-        return printed
+        return marked
     if isinstance(result, str):
-        return f"{printed} / {_NOT[bool(cell.plus)]}"
+        return f"{marked} / {_NOT[bool(cell.plus)]}"
     ours = result.value
     mark = "*" if result.partial else ""
     if math.isnan(ours):
-        return f"{printed} / -{mark}"
+        return f"{marked} / -{mark}"
     difference = ""
     if cell.figure is not None:
-        difference = f" ({ours - cell.figure:+.2f})" if cell.verified else " (unverified)"
+        difference = f" ({ours - cell.figure:+.2f})" if cell.verified else _MARK
     return f"{printed} / {ours:.2f}{mark}{difference}"
 
 

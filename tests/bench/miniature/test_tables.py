@@ -7,13 +7,26 @@ import pytest
 import torch
 
 import tagmask
+from tagmask.bench import catalogue
 from tagmask.bench.miniature import measurements
+from tagmask.bench.miniature.calibration import calibration_lines
+from tagmask.bench.miniature.claims import Claim, claim_lines
 from tagmask.bench.miniature.ground_truth import objects_only, present, scenes
 from tagmask.bench.miniature.line_chart import lines_svg
 from tagmask.bench.miniature.measurements import mask_counts, tag_scores
 from tagmask.bench.miniature.page import MeasuredTable, markdown, svg
+from tagmask.bench.miniature.printed import PRINTED, printed_names
 from tagmask.bench.miniature.rows import MaskRow, Table, TagRow
-from tagmask.bench.miniature.run import changes, class_iou, measure, table_names, tables, thresholds
+from tagmask.bench.miniature.run import (
+    Measurements,
+    changes,
+    class_iou,
+    measure,
+    measure_setups,
+    table_names,
+    tables,
+    thresholds,
+)
 from tagmask.bench.miniature.setups import MaskSetup, TagSetup
 from tagmask.bench.miniature.tables import MASK_TABLES, TAG_TABLES
 from tagmask.bench.miniature.tagclip_scores import corrupted_cosines
@@ -33,6 +46,8 @@ def two_scenes() -> list[Scene]:
 
 def test_names_of_tables_and_rows_are_unique() -> None:
     assert len(set(table_names())) == len(table_names())
+    assert len(set(printed_names())) == len(printed_names())
+    assert set(table_names()) < set(printed_names())
     for table in (*TAG_TABLES, *MASK_TABLES):
         assert len({row.label for row in table.rows}) == len(table.rows)
         assert set(table.why) <= {row.label for row in table.rows}
@@ -84,6 +99,93 @@ def test_shared_setups_are_measured_once(
     assert len(class_iou(small.counts[MaskSetup("sclip")])) == 25
 
 
+def test_known_setups_are_not_measured_again(clip: Clip, two_scenes: list[Scene]) -> None:
+    counts = np.zeros((2, 25, 25), np.int64)
+    known = Measurements((), two_scenes, {}, {MaskSetup("sclip"): counts})
+    both = measure_setups(clip, two_scenes, [MaskSetup("sclip"), MaskSetup("clip")], known)
+    assert both.counts[MaskSetup("sclip")] is counts
+    assert both.counts[MaskSetup("clip")].sum() == sum(scene.labels.size for scene in two_scenes)
+
+
+def test_claims_say_whether_each_pair_is_in_order() -> None:
+    names = ("clip", "maskclip", "sclip")
+    setups = [MaskSetup(name) for name in names]
+    # The diagonal grows from setup to setup, in every scene.
+    counts = {
+        setup: np.stack([np.diag([right] * 25) + 10 - right // 10 for _ in range(3)])
+        for setup, right in zip(setups, (10, 20, 30), strict=True)
+    }
+    measured = Measurements((), scenes(3), {}, counts)
+    clip, maskclip, sclip = setups
+    lines = list(
+        claim_lines(
+            measured,
+            [
+                Claim("chain", ((sclip, maskclip), (maskclip, clip))),
+                Claim("pairs", ((sclip, clip), (maskclip, sclip))),
+                Claim("same", ((clip, clip),)),
+            ],
+        )
+    )
+    assert lines[2].startswith("| chain | ")
+    assert lines[2].count(" > ") == 2
+    assert lines[2].endswith("| yes |")
+    assert lines[3].count(", ") == 1
+    assert " < " in lines[3]
+    assert lines[3].endswith("| no |")
+    assert " = " in lines[4]
+    assert lines[4].endswith("| no |")  # never above itself
+
+
+def test_calibration_table(clip: Clip) -> None:
+    setups = (TagSetup((("method", "clip"),)), TagSetup((("method", "piaa"),), adapted=True))
+    lines = list(calibration_lines(clip, setups, labelled=(2, 3), tested=2))
+    assert lines[0] == "| method | default | 2 scenes | 3 scenes |"
+    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| `clip`", "| `piaa`"]
+    assert all(len(line.split(" | ")) == 4 for line in lines[2:4])
+
+
+COLUMNS = {
+    "mAP on VOC2007 test": ["tags-voc2007"],
+    "mAP on VOC2012 val": ["tags-voc2012"],
+    "mIoU on VOC2012 val": ["seg-voc2012"],
+    "mIoU on VOC2012 (val; train for true tags)": ["seg-voc2012", "pseudo-voc2012"],
+}
+"""The columns of `bench list` that a table's figures come from; VOC21 for all others."""
+
+
+def test_published_figures_are_those_of_the_catalogue_and_marked_where_unverified() -> None:
+    checked = 0
+    for table in (*TAG_TABLES, *MASK_TABLES):
+        columns = COLUMNS.get(table.paper, ["voc21"])
+        for row in table.rows:
+            if row.paper is None:
+                assert not row.unverified
+                continue
+            found = [c for c in catalogue.cells() if c.figure == row.paper and c.column.key in columns]
+            assert found, f"{table.name}, {row.label}: {row.paper} is not in bench/figures"
+            assert row.unverified == (not any(c.verified for c in found)), (table.name, row.label)
+            checked += 1
+    assert checked > 40
+
+
+def test_every_part_prints_its_rows_and_draws_its_picture(clip: Clip) -> None:
+    rng = np.random.default_rng(0)
+    few = scenes(2)
+    tags = {s: rng.random((2, 24), np.float32) for p in PRINTED for s in p.setups if isinstance(s, TagSetup)}
+    masks = {
+        s: rng.integers(1, 9, (2, 25, 25)) for p in PRINTED for s in p.setups if isinstance(s, MaskSetup)
+    }
+    measured = Measurements((), few, tags, masks)
+    for part in PRINTED:
+        if part.setups:
+            lines = list(part.lines(clip, measured))
+            assert lines[0].startswith("| ")
+            assert not any(line.startswith("#") for line in lines)
+        if part.picture is not None:
+            assert part.picture(measured).startswith("<svg")
+
+
 def test_higher_thresholds_choose_fewer_tags(two_scenes: list[Scene]) -> None:
     scores = np.random.default_rng(0).random((2, 24)).astype(np.float32)
     tags = [at.tags for at in thresholds(scores, two_scenes)]
@@ -95,7 +197,7 @@ def test_higher_thresholds_choose_fewer_tags(two_scenes: list[Scene]) -> None:
 def measured() -> MeasuredTable:
     rows = (
         MaskRow("a <b>", MaskSetup("clip"), 20.0),
-        MaskRow("better", MaskSetup(), 40.0),
+        MaskRow("better", MaskSetup(), 40.0, unverified=True),
         MaskRow("other", MaskSetup("gem")),
     )
     table = Table("t", "A table & more", "mIoU on X", rows, why={"better": "because"}, note="A note.")
@@ -110,7 +212,7 @@ def test_markdown(measured: MeasuredTable) -> None:
         "| | mIoU here | paper: mIoU on X | the paper's order |",
         "|---|---|---|---|",
         "| a <b> | 30.0 ± 0.0 | 20.0 | no: over better |",
-        "| better | 25.0 ± 0.0 | 40.0 | no: under a <b> |",
+        "| better | 25.0 ± 0.0 | 40.0 (unverified) | no: under a <b> |",
         "| other | 10.0 ± 0.0 |  |  |",
         "",
         "*better*: because",
@@ -125,7 +227,9 @@ def test_svg(measured: MeasuredTable) -> None:
     assert "a &lt;b&gt;" in drawn
     assert "A table &amp; more" in drawn
     assert drawn.count("class='b'") == 3
-    assert drawn.count("class='p'") == 2
+    assert (drawn.count("class='p'"), drawn.count("class='p u'")) == (1, 1)
+    assert "dashed: unverified" in drawn
+    assert "paper: 40.0 (unverified)</title>" in drawn
     widths = [
         float(part.split("'")[0])
         for part in drawn.split("class='b' x='210' y=")[1:]

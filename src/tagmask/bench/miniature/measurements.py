@@ -7,7 +7,7 @@ once for all setups that use them.
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -18,7 +18,14 @@ from numpy import ndarray
 from tagmask.api import Segmenter, Tagger
 from tagmask.bench.metrics import ConfusionMatrix
 from tagmask.bench.miniature.ground_truth import objects_only, present
-from tagmask.bench.miniature.setups import Counts, MaskSetup, Scores, TagSetup
+from tagmask.bench.miniature.setups import (
+    Counts,
+    MaskSetup,
+    Scores,
+    TagSetup,
+    mask_recipe_of,
+    tag_recipe_of,
+)
 from tagmask.bench.miniature.tagclip_scores import tagclip_scores
 from tagmask.catalogue import dense_rule, method
 from tagmask.clip.load import Clip
@@ -28,8 +35,6 @@ from tagmask.dense.prompts import text_features
 from tagmask.dense.rule import SecondPassContext, patch_cosines
 from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, Scene
 from tagmask.papers import tagclip
-from tagmask.resolve import tag_recipe
-from tagmask.settings.presets.own_words import own_tag_first, own_tags
 
 __all__ = ["mask_counts", "tag_scores"]
 
@@ -44,7 +49,10 @@ def tag_scores(clip: Clip, scenes: Sequence[Scene], setups: Mapping[Key, TagSetu
     """
     sharing = tuple(key for key, setup in setups.items() if setup.is_tagclip)
     tasks: dict[tuple[Key, ...], list[Callable[[], Sequence[Scores]]]] = {
-        (key,): [_task(_scores, clip, part, setup) for _, part in _chunks(scenes)]
+        (key,): [
+            _task(_scores, clip, part, setup)
+            for _, part in ([(0, scenes)] if setup.adapted else _chunks(scenes))
+        ]
         for key, setup in setups.items()
         if not setup.is_tagclip
     }
@@ -101,14 +109,16 @@ def mask_counts(
 def _scores(clip: Clip, scenes: Sequence[Scene], setup: TagSetup) -> list[Scores]:
     if setup.patches is not None:
         return [_best_patches(clip, scenes, setup.patches)]
-    tagger = Tagger(clip, CLASS_NAMES, background=BACKGROUND_NAMES, **dict(setup.settings))
+    tagger = Tagger(clip, recipe=tag_recipe_of(setup))
+    if setup.adapted:
+        tagger = tagger.adapt(scene.image for scene in scenes)
     return [np.stack([tagger(scene.image).scores for scene in scenes])]
 
 
 @torch.inference_mode()
 def _best_patches(clip: Clip, scenes: Sequence[Scene], name: str) -> Scores:
     """Maximum over patches of each class's softmax (background words included); TagCLIP's preprocessing."""
-    recipe = own_tags(CLASS_NAMES, BACKGROUND_NAMES)
+    recipe = tag_recipe_of(TagSetup())
     settings = cast(tagclip.TagclipSettings, recipe.variant)
     texts = text_features(clip, (*CLASS_NAMES, *BACKGROUND_NAMES), recipe.templates)
     rule = dense_rule(name, len(clip.vision.blocks))
@@ -126,7 +136,7 @@ def _counts(
     clip: Clip, scenes: Sequence[Scene], setups: Sequence[MaskSetup], tags: Sequence[Sequence[int] | None]
 ) -> list[Counts]:
     methods = [setup.method for setup in setups]
-    segmenter = _segmenter(clip, setups[0])
+    segmenter = Segmenter(clip, recipe=mask_recipe_of(setups[0]))
     rows: list[list[Int[ndarray, "k k"]]] = [[] for _ in setups]
     for scene, candidates in zip(scenes, tags, strict=True):
         if len(setups) > 1:
@@ -138,21 +148,6 @@ def _counts(
             matrix.update(predicted, objects_only(scene.labels))
             row.append(matrix.matrix)
     return [np.stack(row) for row in rows]
-
-
-def _segmenter(clip: Clip, setup: MaskSetup) -> Segmenter:
-    settings = dict(setup.settings)
-    if setup.method == "cls-seg":
-        tagger = tag_recipe(own_tags(CLASS_NAMES, BACKGROUND_NAMES), overrides=dict(setup.tagger))
-        recipe = replace(own_tag_first(CLASS_NAMES, BACKGROUND_NAMES), tagger=tagger)
-        return Segmenter(clip, recipe=recipe, **settings)
-    words = [_words(word, setup.names, i) for i, word in enumerate(CLASS_NAMES)]
-    return Segmenter(clip, words, background=BACKGROUND_NAMES, method=setup.method, **settings)
-
-
-def _words(word: str, names: str, i: int) -> str:
-    many = names == "four" or (names == "uneven" and i % 2 == 0)
-    return ", ".join([word, *(f"{colour} {word}" for colour in ("red", "blue", "green"))]) if many else word
 
 
 def _changes_rule(setup: MaskSetup) -> bool:

@@ -15,6 +15,8 @@ class TagRow:
     label: str
     setup: TagSetup
     paper: float | None = None
+    unverified: bool = False
+    """Whether the published figure was never checked against its paper."""
     point: tuple[str, int] | None = None
     """Of a row that is a point of a line chart: the line's name, and x."""
 
@@ -26,6 +28,8 @@ class MaskRow:
     label: str
     setup: MaskSetup
     paper: float | None = None
+    unverified: bool = False
+    """As for tags."""
     point: tuple[str, int] | None = None
     """As for tags."""
 

@@ -12,14 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tagmask.bench.miniature.setups import Scores, TagSetup
+from tagmask.bench.miniature.setups import Scores, TagSetup, tag_recipe_of
 from tagmask.clip.load import Clip
 from tagmask.dense.prompts import text_query
-from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, Scene
+from tagmask.miniature.scenes import Scene
 from tagmask.papers import tagclip
 from tagmask.papers.tagclip_settings import TagclipSettings
-from tagmask.resolve import tag_recipe
-from tagmask.settings.presets.own_words import own_tags
 
 __all__ = ["corrupted_cosines", "tagclip_scores"]
 
@@ -38,9 +36,9 @@ def tagclip_scores(
         setups: TagCLIP with any settings that leave the image's size as it is.
         first_seed: of the first scene.
     """
-    base = own_tags(CLASS_NAMES, BACKGROUND_NAMES)
+    base = tag_recipe_of(TagSetup())
     query = text_query(clip, base.words, base.background, base.templates)
-    all_settings = [_settings(setup) for setup in setups]
+    all_settings = [cast(TagclipSettings, tag_recipe_of(setup).variant) for setup in setups]
     rows: list[list[Scores]] = [[] for _ in setups]
     for seed, scene in enumerate(scenes, first_seed):
         pixels = tagclip.preprocess_bicubic(clip, scene.image, cast(TagclipSettings, base.variant))
@@ -76,10 +74,3 @@ def corrupted_cosines(
     corrupted[chosen] = -1.0
     corrupted[chosen, rng.integers(0, texts, len(chosen))] = 1.0
     return corrupted
-
-
-def _settings(setup: TagSetup) -> TagclipSettings:
-    overrides = dict(setup.settings)
-    as_ = overrides.pop("as_", None)
-    recipe = tag_recipe(own_tags(CLASS_NAMES, BACKGROUND_NAMES), as_=as_, overrides=overrides)
-    return cast(TagclipSettings, recipe.variant)

@@ -3,9 +3,9 @@
 from tagmask.bench.miniature.rows import Table, TagRow
 from tagmask.bench.miniature.setups import Settings, TagSetup
 
-__all__ = ["PARTS", "PRINTED", "TAGCLIP_TABLES"]
+__all__ = ["PARTS", "TAGCLIP_PRINTED", "TAGCLIP_TABLES"]
 
-PRINTED = "tagclip-printed"
+TAGCLIP_PRINTED = "tagclip-printed"
 """Table of TagCLIP as coded and as printed."""
 
 PARTS: dict[str, Settings] = {
@@ -67,7 +67,7 @@ def _by_layer(line: str, count: int) -> tuple[TagRow, ...]:
 
 TAGCLIP_TABLES: tuple[Table, ...] = (
     Table(
-        PRINTED,
+        TAGCLIP_PRINTED,
         "TagCLIP as coded and as printed",
         "no figures in a table",
         tuple(TagRow(label, setup) for label, setup in _printed_rows().items()),
