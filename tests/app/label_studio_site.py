@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +141,7 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     while True:
         assert process.poll() is None, log.read_text()[-4000:]
         assert time.monotonic() < end, log.read_text()[-4000:]
-        try:
-            if httpx2.get(f"{url}/health", timeout=10).status_code == 200:
+        with suppress(httpx2.TransportError):
+            if httpx2.get(f"{url}/health", timeout=10).status_code in (200, 401):  # 401: it wants a password
                 return
-        except httpx2.TransportError:
-            time.sleep(0.5)
+        time.sleep(0.5)

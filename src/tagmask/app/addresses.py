@@ -54,7 +54,7 @@ def parse_allowed_host(text: str) -> AllowedHost:
     """Parse HOST, HOST:PORT, ADDRESS or [ADDRESS]:PORT.
 
     Raises:
-        InputError: it is none of them.
+        InputError: the text is not an address of one of these forms.
 
     Example:
         >>> parse_allowed_host("Images.example.com"), parse_allowed_host("[::1]:9000")

@@ -19,7 +19,6 @@ from tagmask.cli.options import (
     Refine,
     Weights,
 )
-from tagmask.clip.sources import DEFAULT_WEIGHTS
 from tagmask.errors import InputError
 
 if TYPE_CHECKING:
@@ -170,6 +169,7 @@ def serve(
         from tagmask.app.predictions import RegionOptions
         from tagmask.app.server import create_app, listen, run_server
         from tagmask.cli.mask import mask_settings
+        from tagmask.clip.sources import DEFAULT_WEIGHTS
         from tagmask.resolve import mask_recipe
 
         if not label_studio:
