@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from tagmask.clip.load import Clip
 
 __all__ = [
-    "DEFAULT_WEIGHTS",
     "background_words",
     "load_weights",
     "read_templates",
@@ -24,9 +23,6 @@ __all__ = [
 
 _LONGEST_TEMPLATE = 1000
 """Letters; CLIP reads 77 tokens."""
-
-DEFAULT_WEIGHTS = "ViT-B-16:openai"
-"""Weights used if --weights and TAGMASK_WEIGHTS are not given."""
 
 
 def read_words(options: Sequence[str] | None) -> list[str] | None:
@@ -110,6 +106,7 @@ def load_weights(
     """
     from tagmask.cli.downloads import download_progress
     from tagmask.clip.load import load
+    from tagmask.clip.sources import DEFAULT_WEIGHTS
 
     try:
         with download_progress() as progress:

@@ -14,6 +14,7 @@ from tagmask.cli.arguments import load_weights, read_words
 from tagmask.cli.bench import bench_app
 from tagmask.cli.console import report_errors
 from tagmask.cli.data import data_app
+from tagmask.cli.import_command import import_
 from tagmask.cli.maps_command import maps
 from tagmask.cli.mask_command import mask
 from tagmask.cli.options import (
@@ -25,6 +26,7 @@ from tagmask.cli.options import (
 )
 from tagmask.cli.prompts import prompts_app
 from tagmask.cli.run_commands import export, merge
+from tagmask.cli.serve import serve
 from tagmask.cli.tag_command import tag
 from tagmask.cli.train import train_app
 from tagmask.cli.train_all_command import everything
@@ -211,7 +213,9 @@ def recipes(
 
 
 app.command()(export)
+app.command("import")(import_)
 app.command()(merge)
+app.command()(serve)
 app.add_typer(weights_app, name="weights")
 app.add_typer(data_app, name="data")
 app.add_typer(prompts_app, name="prompts")

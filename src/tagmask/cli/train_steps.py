@@ -7,12 +7,12 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from tagmask.bench.validation import DataSetValidation, open_validation
-from tagmask.cli.arguments import DEFAULT_WEIGHTS
 from tagmask.cli.console import heading, message, print_path, show
 from tagmask.cli.mask import mask_settings, require_tags_file
 from tagmask.cli.options import Refine
 from tagmask.cli.runs import run_images, stops_reported
 from tagmask.clip.load import Clip
+from tagmask.clip.sources import DEFAULT_WEIGHTS
 from tagmask.errors import InputError
 from tagmask.runs.folder import RunFolder
 from tagmask.runs.planning import Plan

@@ -17,6 +17,7 @@ from tagmask.runtime.folders import FoundImage
 __all__ = [
     "COMPARISONS",
     "COMPARISONS_FILE",
+    "EXPORTS_FOLDER",
     "IMAGE_FOLDERS",
     "check_ours",
     "claim_output",
@@ -29,6 +30,8 @@ __all__ = [
 IMAGE_FOLDERS = ("masks", "overlays", "corrected")
 """Folders of a run that hold a file an image."""
 
+EXPORTS_FOLDER = "exports"
+"""Folder of a run that holds folders written for other tools, which may have copies of the photos."""
 COMPARISONS = "compare"
 """Folder of the pictures that `mask --compare` draws, in a run folder or any other."""
 COMPARISONS_FILE = "compare.json"
@@ -113,13 +116,14 @@ def leave_out_outputs(found: Sequence[FoundImage], out: Path | None = None) -> l
     Raises:
         InputError: nothing else was found.
     """
-    own = {(out / name).resolve() for name in (*IMAGE_FOLDERS, COMPARISONS)} if out is not None else set()
+    folders = (*IMAGE_FOLDERS, EXPORTS_FOLDER, COMPARISONS)
+    own = {(out / name).resolve() for name in folders} if out is not None else set()
     of_a_run: dict[Path, bool] = {}
 
     def written(image: FoundImage) -> bool:
         folder = image.path.parent
         for part in reversed(image.name.parts[:-1]):
-            if part in IMAGE_FOLDERS:
+            if part in (*IMAGE_FOLDERS, EXPORTS_FOLDER):
                 if folder.parent not in of_a_run:
                     of_a_run[folder.parent] = is_run_folder(folder.parent)
                 if of_a_run[folder.parent]:
