@@ -54,8 +54,9 @@ parity-metrics: build/metrics-parity/installed
 
 # Exports and bridges with the other tools' own libraries, each in an environment of its own. Pinned are those
 # whose formats were read in the source of one version; the others are the newest.
-BRIDGES := labelstudio sdk fiftyone datumaro hf pycocotools
+BRIDGES := labelstudio browser sdk fiftyone datumaro hf pycocotools
 build/bridges/labelstudio/installed: PACKAGES := label-studio==1.23.2
+build/bridges/browser/installed: PACKAGES := playwright  # drives /usr/bin/chromium
 build/bridges/sdk/installed: PACKAGES := label-studio-sdk==2.1.2 cvat-sdk==2.80.0 cvat-cli==2.80.0 supervision
 build/bridges/fiftyone/installed: PACKAGES := fiftyone
 build/bridges/datumaro/installed: PACKAGES := datumaro
@@ -63,7 +64,7 @@ build/bridges/hf/installed: PACKAGES := datasets pyarrow
 build/bridges/pycocotools/installed: PACKAGES := pycocotools==2.0.8
 
 bridges: .venv/installed-test $(BRIDGES:%=build/bridges/%/installed)
-	$(BIN)/python -m pytest -q -m bridges -rP --no-header -p no:cacheprovider tests/bridges
+	$(BIN)/python -m pytest -q -m bridges -rP --no-header -p no:cacheprovider tests/bridges tests/app
 
 round-trip: .venv/installed-test $(BRIDGES:%=build/bridges/%/installed)  # a table: each format, opened by its tools
 	$(BIN)/python -m benchmarks.round_trip

@@ -30,6 +30,12 @@ class Site:
         self.url = url
         self._client = httpx2.Client(base_url=url, timeout=300)
 
+    def __enter__(self) -> "Site":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._client.close()
+
     def log_in(self) -> None:
         token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', self._client.get("/user/login/").text)
         assert token
@@ -118,7 +124,8 @@ def label_studio(folder: Path) -> Iterator[Site]:
     with running(program, log, environment) as process:
         _wait(site.url, process, log)
         site.log_in()
-        yield site
+        with site:
+            yield site
 
 
 @contextmanager
