@@ -51,8 +51,8 @@ def test_means_share_the_runs_of_the_table_and_name_what_is_missing(tmp_path: Pa
     result = table(tmp_path, "sclip-1")
     assert len(ran) == len(set(ran)) == 5 * 8  # rows x data sets: no run of the means alone
     assert "| SCLIP | 59.1 / 30.00 (unverified) |" in result.stdout
-    assert "| 32.2 / not run | 34.2 / 30.00 (unverified) |" in result.stdout
-    assert "| 38.2 / not computed |" in result.stdout
+    assert "| 32.2 (unverified) / not run | 34.2 / 30.00 (unverified) |" in result.stdout
+    assert "| 38.2 (unverified) / not computed |" in result.stdout
     missing = "no result for sclip/cityscapes (No folder is given for cityscapes)"
     assert f"* SCLIP, mean of eight: not computed: {missing}" in result.stdout.splitlines()
 
@@ -72,4 +72,4 @@ def test_a_mean_and_a_gain_are_computed(
     assert result.exit_code == 0, result.output
     (row,) = (line for line in result.stdout.splitlines() if line.startswith("| SCLIP |"))
     assert row.endswith("| 38.2 / 30.00 (unverified) | 1.9 / 2.00 (unverified) |")
-    assert "| GroupViT |  |  |  |  | 30.7 | 1.4 |" in result.stdout
+    assert "| GroupViT |  |  |  |  | 30.7 (unverified) | 1.4 (unverified) |" in result.stdout
