@@ -4,7 +4,7 @@ A hole is cut open: the ring runs from the hole's leftmost side along the row of
 its left, and back. Those two lines coincide, so the area inside, by the even-odd rule, is that of the region.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -65,65 +65,66 @@ def centre_ring(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "points 2"]:
 
 def _cut_open(
     mask: Bool[np.ndarray, "h w"],
-) -> tuple[Int[np.ndarray, "edges 2"], Int[np.ndarray, "edges 2"]]:
-    """Return the ring as corners, and as centres of the pixels inside those edges."""
+) -> tuple[Int[np.ndarray, "corners 2"], Int[np.ndarray, "centres 2"]]:
+    """Return the ring as corners, and as centres of the pixels inside its edges."""
     stride = mask.shape[1] + 1
     # The first loop holds the first pixel's upper edge, so it is the outer one.
     outer, *holes = outline_loops(mask)
-    opened = dict(_openings(mask, holes, stride)) if holes else {}
-    corners: list[tuple[int, int]] = []
-    centres: list[tuple[int, int]] = []
-    # A stack, not recursion: thousands of holes may stand in a row.
-    pending: list[Iterator[int]] = [iter(outer.tolist())]
-    returns: list[tuple[tuple[int, int], tuple[int, int], tuple[int, int]]] = []
-    while pending:
-        edge = next(pending[-1], None)
-        if edge is None:
-            pending.pop()
-            if returns:
-                hole_corner, hole_centre, centre = returns.pop()
-                corners.append(hole_corner)
-                centres += [hole_centre, centre]
-            continue
-        corner, centre = _corner(edge, stride), _inside(edge, stride)
-        corners.append(corner)
-        centres.append(centre)
-        hole = opened.get(edge)
-        if hole is not None:
-            end = corner[0], corner[1] - 1
-            corners.append(end)
-            returns.append((_corner(hole[0], stride), _inside(hole[0], stride), centre))
-            pending.append(iter(hole))
-    return np.array(corners), np.array(centres)
+    steps = _joined(mask, outer, holes) if holes else 4 * outer
+    edges, kinds = steps // 4, steps % 4
+    x, y, direction = edges // 4 % stride, edges // 4 // stride, edges % 4
+    corners = np.stack([x, y - (kinds == _ARRIVE)], axis=1)[kinds != _BACK]
+    inside = [x - np.isin(direction, (_SOUTH, _WEST)), y - np.isin(direction, (_WEST, _NORTH))]
+    return corners, np.stack(inside, axis=1)[kinds != _ARRIVE]
 
 
-def _openings(
-    mask: Bool[np.ndarray, "h w"], holes: Sequence[Int[np.ndarray, " _"]], stride: int
-) -> Iterator[tuple[int, list[int]]]:
-    """Yield, for each hole, the edge after which it is inserted and its loop, starting on its left side.
+_ALONG, _ARRIVE, _LEAVE, _BACK = range(4)
+"""Steps of a ring: along an edge; to the end of the edge where a hole is inserted; from the hole's end to its
+beginning; back to the pixel of that edge."""
 
-    That edge lies further left than all of the hole, so the insertions never form a circle.
+
+def _joined(
+    mask: Bool[np.ndarray, "h w"], outer: Int[np.ndarray, " _"], holes: Sequence[Int[np.ndarray, " _"]]
+) -> Int[np.ndarray, " steps"]:
+    """Return the outer loop with all holes inserted: four times an edge, plus the kind of step.
+
+    A hole is inserted where the row of its leftmost side meets the next outline on its left. That outline
+    begins further left than all of the hole, so the insertions never form a circle.
     """
+    stride = mask.shape[1] + 1
+    starts, targets, lefts = [], [], []
     for hole in holes:
-        is_left = np.flatnonzero(hole % 4 == _SOUTH)
-        start = is_left[np.argmin(hole[is_left] // 4 % stride)]
-        loop = np.roll(hole, -int(start)).tolist()
-        x, y = _inside(loop[0], stride)
+        on_left = np.flatnonzero(hole % 4 == _SOUTH)
+        start = int(on_left[np.argmin(hole[on_left] // 4 % stride)])
+        x, y = hole[start] // 4 % stride - 1, hole[start] // 4 // stride
         empty = np.flatnonzero(~mask[y, :x])
         left = int(empty[-1]) + 1 if len(empty) else 0
-        yield 4 * ((y + 1) * stride + left) + _NORTH, loop
+        starts.append(start)
+        targets.append(4 * ((y + 1) * stride + left) + _NORTH)
+        lefts.append(int(x))
+    loops = [outer, *(np.roll(hole, -start) for hole, start in zip(holes, starts, strict=True))]
+    edges = np.concatenate(loops)
+    ends = np.cumsum([len(loop) for loop in loops])
+    order = np.argsort(edges)
+    found = order[np.searchsorted(edges, targets, sorter=order)]
+    owners = np.searchsorted(ends, found, side="right")
+    inserted: list[list[tuple[int, Int[np.ndarray, " _"]]]] = [[] for _ in loops]
+    for hole in np.argsort(lefts, kind="stable")[::-1].tolist():  # what is inserted into a hole comes first
+        owner = int(owners[hole])
+        place = int(found[hole] - ends[owner] + len(loops[owner]))
+        inserted[owner].append((place, _with_insertions(loops[hole + 1], inserted[hole + 1])))
+    return _with_insertions(outer, inserted[0])
 
 
-def _corner(edge: int, stride: int) -> tuple[int, int]:
-    """Return (x, y) of an edge's first corner."""
-    return edge // 4 % stride, edge // 4 // stride
-
-
-def _inside(edge: int, stride: int) -> tuple[int, int]:
-    """Return (x, y) of the pixel on the right of an edge."""
-    x, y = _corner(edge, stride)
-    direction = edge % 4
-    return x - (direction in (_SOUTH, _WEST)), y - (direction in (_WEST, _NORTH))
+def _with_insertions(
+    loop: Int[np.ndarray, " edges"], inserted: list[tuple[int, Int[np.ndarray, " _"]]]
+) -> Int[np.ndarray, " steps"]:
+    pieces, at = [], 0
+    for place, hole in sorted(inserted, key=lambda each: each[0]):
+        target = 4 * loop[place]
+        pieces += [4 * loop[at : place + 1], [target + _ARRIVE], hole, [hole[0] + _LEAVE, target + _BACK]]
+        at = place + 1
+    return np.concatenate([*pieces, 4 * loop[at:]])
 
 
 def _without_straight(points: Int[np.ndarray, "points 2"]) -> Int[np.ndarray, "kept 2"]:
