@@ -20,6 +20,7 @@ __all__ = [
     "PrecisionOption",
     "RecipeName",
     "Refine",
+    "Regions",
     "ShardOption",
     "TagFormat",
     "Templates",
@@ -55,6 +56,13 @@ class As(StrEnum):
     published = "published"
     corrected = "corrected"
     printed = "printed"
+
+
+class Regions(StrEnum):
+    """Kinds of regions."""
+
+    by_class = "class"
+    component = "component"
 
 
 class Refine(StrEnum):

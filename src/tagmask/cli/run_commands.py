@@ -1,12 +1,12 @@
 """The commands that read run folders: `tagmask merge` and `tagmask export`."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tagmask.cli.console import message, print_path, report_errors
+from tagmask.cli.options import Regions
 from tagmask.errors import InputError
 
 __all__ = ["export", "merge"]
@@ -15,13 +15,6 @@ _FORMATS = (
     "coco, coco-panoptic, yolo, voc, cvat, label-studio, labelme, folder, hf, csv, report; "
     "several as in coco,csv"
 )
-
-
-class Regions(StrEnum):
-    """Kinds of regions."""
-
-    by_class = "class"
-    component = "component"
 
 
 def merge(

@@ -1,7 +1,6 @@
 """The command `tagmask serve`."""
 
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +16,7 @@ from tagmask.cli.options import (
     Precision,
     PrecisionOption,
     Refine,
+    Regions,
     Weights,
 )
 from tagmask.errors import InputError
@@ -27,13 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 _SERVER, _IMAGES, _RESULTS = "Server", "Images", "Results"
-
-
-class Regions(StrEnum):
-    """Kinds of regions."""
-
-    by_class = "class"
-    component = "component"
 
 
 def serve(
