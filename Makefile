@@ -10,7 +10,7 @@ FLOORS := tests/images tests/test_masks.py tests/test_api.py tests/data tests/cl
 	tests/variants tests/cli
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test speed memory kill long-run fuzz floors miniature ablation tables clean
+.PHONY: demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test bridges round-trip speed memory kill long-run fuzz floors miniature ablation figures clean
 
 demo: .venv/installed
 	$(BIN)/tagmask demo
@@ -52,6 +52,23 @@ students-test: build/students/installed  # students from transformers; exported 
 parity-metrics: build/metrics-parity/installed
 	build/metrics-parity/bin/python -m pytest -q -m metrics_parity -rA --no-header -p no:cacheprovider
 
+# Exports and bridges with the other tools' own libraries, each in an environment of its own. Pinned are those
+# whose formats were read in the source of one version; the others are the newest.
+BRIDGES := labelstudio browser sdk fiftyone datumaro hf pycocotools
+build/bridges/labelstudio/installed: PACKAGES := label-studio==1.23.2
+build/bridges/browser/installed: PACKAGES := playwright  # drives /usr/bin/chromium
+build/bridges/sdk/installed: PACKAGES := label-studio-sdk==2.1.2 cvat-sdk==2.80.0 cvat-cli==2.80.0 supervision
+build/bridges/fiftyone/installed: PACKAGES := fiftyone
+build/bridges/datumaro/installed: PACKAGES := datumaro
+build/bridges/hf/installed: PACKAGES := datasets pyarrow
+build/bridges/pycocotools/installed: PACKAGES := pycocotools==2.0.8
+
+bridges: .venv/installed-test $(BRIDGES:%=build/bridges/%/installed)
+	$(BIN)/python -m pytest -q -m bridges -rP --no-header -p no:cacheprovider tests/bridges tests/app
+
+round-trip: .venv/installed-test $(BRIDGES:%=build/bridges/%/installed)  # a table: each format, opened by its tools
+	$(BIN)/python -m benchmarks.round_trip
+
 speed: .venv/installed-test  # speed ratios to a plain implementation, on this machine
 	$(BIN)/python -m benchmarks.speed
 
@@ -84,8 +101,10 @@ ablation: .venv/installed-test  # WeakCLIP's ablations in the miniature world: h
 	mkdir -p build/ablation
 	OMP_WAIT_POLICY=passive nice $(BIN)/python -m benchmarks.weak_ablation build/ablation
 
-tables: .venv/installed  # the tables of docs/miniature.md
-	$(BIN)/tagmask bench miniature
+# Each is written into its page as soon as it is made. `ONLY='sclip-* world'` makes some, `ONLY=--stale` what is
+# stale, which also goes on after a stop, `ONLY=--check` says what is stale, `ONLY='--skip report*'` leaves some out.
+figures: .venv/installed-test  # remake the tables and pictures of README.md and docs/: minutes
+	OMP_WAIT_POLICY=passive nice $(BIN)/python -m benchmarks.figures $(foreach name,$(ONLY),'$(name)')
 
 format: .venv/installed-test
 	$(BIN)/ruff check --fix-only .
@@ -127,6 +146,11 @@ build/floors/installed: pyproject.toml constraints.txt
 build/metrics-parity/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv build/metrics-parity
 	$(subst $(BIN),build/metrics-parity/bin,$(PIP)) -e ".[test]" scikit-learn torchmetrics
+	touch $@
+
+build/bridges/%/installed: Makefile
+	$(PYTHON) -m venv build/bridges/$*
+	build/bridges/$*/bin/python -m pip install --quiet --disable-pip-version-check $(PACKAGES)
 	touch $@
 
 .venv/installed-test: .venv/bin/python pyproject.toml constraints.txt

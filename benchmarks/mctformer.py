@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import tagmask
-from benchmarks.weak import score_folder, write_all_masks, write_images
+from benchmarks.figures.stamps import weights_hash
+from benchmarks.weak import count_folder, score, write_all_masks, write_images
 from tagmask.data.miniature import scene_mask, scene_tags
 from tagmask.files import write_bytes
 from tagmask.masks import index_png
@@ -21,7 +22,8 @@ from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES
 from tagmask.papers.psa import BACKGROUND_SCORE
 from tagmask.weak.config_files import load_config
 from tagmask.weak.mctformer_steps import train_mctformer
-from tagmask.weak.seeds import SeedOptions, from_segmenter, seed_source
+from tagmask.weak.seed_options import SeedOptions
+from tagmask.weak.seeds import from_segmenter, seed_source
 
 
 def main() -> None:
@@ -55,7 +57,7 @@ def main() -> None:
     train_mctformer(load_config("mctformer/miniature", changes), run)
     minutes = (time.monotonic() - start) / 60
     what = f"MCTformer {options.version}, {options.steps} steps on {len(images)} images"
-    print(f"{what}: {minutes:.1f} minutes")
+    print(f"{what}, with the bundled model `{weights_hash()}`: {minutes:.1f} minutes")
     print("| | mIoU | pixel accuracy |\n|---|---|---|")
 
     given = SeedOptions(None, tags_file=here / "tags.txt", mctformer=run, threshold=BACKGROUND_SCORE)
@@ -65,11 +67,11 @@ def main() -> None:
         source = seed_source(images, seeds, lambda: tagmask.load("miniature"), folder)
         write_all_masks(images, source, folder)
         row = f"MCTformer, threshold {source.settings['threshold']} ({how})"
-        print(f"| {row} | {score_folder(images, folder)} |", flush=True)
+        print(f"| {row} | {score(count_folder(images, folder))} |", flush=True)
     clip = tagmask.load("miniature")
     segmenter = tagmask.Segmenter(clip, CLASS_NAMES, background=BACKGROUND_NAMES, method="cls-seg")
     write_all_masks(images, from_segmenter(segmenter, tags), here / "seeds-cls-seg")
-    print(f"| CLS-SEG, ground-truth tags | {score_folder(images, here / 'seeds-cls-seg')} |")
+    print(f"| CLS-SEG, ground-truth tags | {score(count_folder(images, here / 'seeds-cls-seg'))} |")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
     python -m benchmarks.weak FOLDER [--images N] [--test N] [--steps N] [--student-steps N]
 
+It prints a table, and writes FOLDER/training.jpg: some training images with their masks at each step.
 Ground-truth masks are used only for scoring. The training images are scenes that the bundled CLIP was not
 trained on; the student is scored on scenes that no model here was trained on. Every step resumes where it
 stopped. `benchmarks.weak_ablation` trains WeakCLIP without some of its parts or losses.
 """
 
 import argparse
+import io
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,11 +19,15 @@ import numpy as np
 from PIL import Image as PILImage
 
 import tagmask
+from benchmarks.figures.stamps import weights_hash
 from tagmask.bench.metrics import ConfusionMatrix
 from tagmask.data.miniature import scene_mask, scene_tags
+from tagmask.files import write_bytes
 from tagmask.masks import read_index_png
 from tagmask.miniature.evaluation_scenes import unseen_scene
 from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES
+from tagmask.report.contact_sheet import Heading, Row, contact_sheet, resize_longest
+from tagmask.results import Segmentation
 from tagmask.runtime.folders import FoundImage
 from tagmask.weak.config import TrainConfig
 from tagmask.weak.config_files import load_config
@@ -30,6 +36,8 @@ from tagmask.weak.seeds import from_segmenter
 from tagmask.weak.steps import PseudoSettings, pseudo_source, train_student, train_weakclip
 from tagmask.weak.students.student import Student
 
+SHOWN, LONGEST = 3, 240
+"""Images in the picture, and the longest side of a cell in pixels."""
 FIRST = 2000
 """Seed of the first training scene; test scenes start at 0."""
 
@@ -102,7 +110,8 @@ def main() -> None:
     def print_row(name: str, figures: str) -> None:
         print(f"| {name} | {figures} | {(time.monotonic() - start) / 60:.1f} |", flush=True)
 
-    print("| | mIoU | pixel accuracy | minutes |\n|---|---|---|---|")
+    print(f"With the bundled model `{weights_hash()}`:\n")
+    print("| | mIoU | pixels right | minutes |\n|---|---|---|---|")
     write_all_masks(images, from_segmenter(segmenter, tags), here / "seeds")
     print_row(
         f"seeds: CLIP-ES, ground-truth tags, {len(images)} images",
@@ -135,6 +144,23 @@ def main() -> None:
             )
         ),
     )
+    file = io.BytesIO()
+    training_sheet(here, images, student).save(file, "JPEG", quality=88, optimize=True)
+    write_bytes(here / "training.jpg", file.getvalue())
+
+
+def training_sheet(folder: Path, images: Sequence[FoundImage], student: Student) -> PILImage.Image:
+    """Draw the first images in rows: image, seed, pseudo-mask, the student's mask."""
+    rows = []
+    for image in images[:SHOWN]:
+        pixels = unseen_scene(int(image.path.stem)).image
+        masks = [
+            read_index_png(folder / step / "masks" / f"{image.path.stem}.png") for step in ("seeds", "pseudo")
+        ]
+        results = [Segmentation(("background", *CLASS_NAMES), mask, None, True, "float32") for mask in masks]
+        overlays = [np.asarray(result.overlay(pixels)) for result in (*results, student(pixels))]
+        rows.append(Row(tuple(resize_longest(cell, LONGEST) for cell in (pixels, *overlays))))
+    return contact_sheet([Heading(name) for name in ("image", "seed", "pseudo-mask", "student")], rows)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import tagmask
+from benchmarks.figures.stamps import weights_hash
 from benchmarks.weak import Tags, count_folder, settings, write_all_masks, write_images
 from tagmask.bench.metrics import ConfusionMatrix
 from tagmask.bench.validation import DataSetValidation
@@ -117,7 +118,12 @@ class Experiment:
     @property
     def conditions(self) -> dict[str, object]:
         """What results of one folder have in common."""
-        return {"images": len(self.images), "steps": self.steps, "changes": list(self.changes)}
+        return {
+            "images": len(self.images),
+            "steps": self.steps,
+            "changes": list(self.changes),
+            "weights": weights_hash(),
+        }
 
     def runs(self) -> list[tuple[str, int]]:
         """Rows and random seeds, seed by seed, so that a table with one seed each comes first."""
@@ -283,7 +289,8 @@ def markdown(found: Mapping[str, Measured], conditions: Mapping[str, object]) ->
     others = f", {' '.join(map(str, changes))}" if isinstance(changes, list) and changes else ""
     lines = [
         f"{conditions['images']} images, {conditions['steps']} steps{others}. mIoU of the masks of the",
-        "training images, mean ± standard deviation over the random seeds (their number in brackets).",
+        "training images, mean ± standard deviation over the random seeds (their number in brackets),",
+        f"with the bundled model `{conditions['weights']}`.",
     ]
     for title, paper in TABLES.items():
         lines += [

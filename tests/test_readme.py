@@ -22,6 +22,8 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("tagmask ")
 ]
+NEEDS = {"export": ("--out run",), "import": ("--out run", "export run")}
+"""Earlier commands of the page that a command needs, by what they contain."""
 PROGRAMS = [block for kind, block in BLOCKS if kind == "python"]
 
 
@@ -47,6 +49,9 @@ def test_readme_has_commands_and_programs() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tagmask.cli.demo._SEEDS", (1, 10))  # all scenes: tests/cli/test_demo.py
+    for earlier in COMMANDS[: COMMANDS.index(command)]:
+        if any(part in earlier for part in NEEDS.get(command.split()[1], ())):
+            assert CliRunner().invoke(app, shlex.split(earlier)[1:]).exit_code == 0
     result = CliRunner().invoke(app, shlex.split(command)[1:])
     assert result.exit_code == 0, result.output
     assert result.stdout

@@ -31,12 +31,14 @@ def test_names() -> None:
     expected = [f"tagclip/{name}" for name in TEXTS]
     harness = ("sclip", "clip", "maskclip", "clip-surgery", "gem", *HARNESS_METHODS)
     expected += [f"{method}{how}/{name}" for method in harness for how in ("", "+pamr") for name in CLASSES]
+    expected += ["sclip/coco-stuff10k", "sclip+pamr/coco-stuff10k"]
     expected += [f"clearclip+names/{name}" for name in ("voc21", "voc20", "coco-object")]
     expected += [f"sfp+names/{name}" for name in ("voc21", "voc20", "cityscapes")]
     expected += [f"{method}/{name}" for method in ("cls-seg", "cls-seg+crf") for name in PROMPTS]
     expected += [
         f"{method}/{name}" for method in ("clip-es", "clip-es+crf") for name in ("voc2012", "coco2014")
     ]
+    expected += [f"{name}+native/{data}" for name in ("clip", "maskclip", "clip-surgery") for data in PROMPTS]
     four, five = ["voc2007", "voc2012", "coco2014", "coco2017"], ["nus-wide"]
     expected += [f"{method}/{name}" for method in ("clip", "clip-softmax") for name in four]
     taggers = ("clip-surgery", "dpt", "dpt-softmax", "sparc")
@@ -54,6 +56,13 @@ def test_mask_recipes_hold_the_papers_classes(method: str, dataset: str) -> None
     assert (len(found.words) + bool(found.background), len(names)) == CLASSES[dataset]
     assert (found.pamr_steps, found.pamr_dilations) == (10 if "pamr" in method else 0, (8, 16))
     assert len(found.templates) == 80
+
+
+def test_coco_stuff_10k_is_coco_stuff_at_the_default_size() -> None:
+    small, large = recipe("sclip/coco-stuff-10k"), recipe("sclip/coco-stuff")
+    assert isinstance(large, MaskRecipe)
+    assert small == replace(large, name="sclip/coco-stuff10k", short_side=336)
+    assert large.short_side == 448
 
 
 @pytest.mark.parametrize(("dataset", "texts"), TEXTS.items())

@@ -26,7 +26,7 @@ def test_commands_and_program(
         PILImage.fromarray(pixels[::3, ::3]).save(tmp_path / "photos" / f"{number}.png")
     monkeypatch.chdir(tmp_path)
     kinds = [kind for kind, _ in BLOCKS]
-    assert (kinds.count("sh"), kinds[-1]) == (4, "python")
+    assert (kinds.count("sh"), kinds[-1]) == (5, "python")
     for kind, block in BLOCKS:
         if kind == "python":
             exec(compile(block, "docs/runs.md", "exec"), {})

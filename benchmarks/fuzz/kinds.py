@@ -3,16 +3,17 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.fuzz.images import IMAGES
+from benchmarks.fuzz.imports import IMPORTS
 from benchmarks.fuzz.kind import Kind
 from benchmarks.fuzz.records import RECORDS
 from benchmarks.fuzz.weights import WEIGHTS
 
 __all__ = ["GROUPS", "KINDS", "chosen"]
 
-GROUPS: Mapping[str, tuple[str, ...]] = {"images": tuple(IMAGES), "files": (*WEIGHTS, *RECORDS)}
+GROUPS: Mapping[str, tuple[str, ...]] = {"images": tuple(IMAGES), "files": (*WEIGHTS, *RECORDS, *IMPORTS)}
 """Names of the kinds of image files, and of all others."""
 
-KINDS: Mapping[str, Callable[[], Kind]] = {**IMAGES, **WEIGHTS, **RECORDS}
+KINDS: Mapping[str, Callable[[], Kind]] = {**IMAGES, **WEIGHTS, **RECORDS, **IMPORTS}
 """Kinds by name; each is made, with its samples, when it is called."""
 
 

@@ -4,10 +4,9 @@ Both take a frozen CLIP and words once, encode the words once, and are then call
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import replace
-from itertools import islice
 from typing import TypeVar, overload
 
 import numpy as np
@@ -17,9 +16,10 @@ from tagmask.clip.finite import check_computed
 from tagmask.clip.load import Clip
 from tagmask.errors import InputError
 from tagmask.images import ImageSource, read_image
-from tagmask.papers.clip_es import check_tags
+from tagmask.papers.clip_es import check_tags, full_size_maps
 from tagmask.pipelines import LabelledImage, mask_pipeline, tag_pipeline
 from tagmask.pipelines.adaptation import Adaptation, read_adaptation
+from tagmask.pipelines.batching import batches, stream_batches
 from tagmask.pipelines.dense import DensePipeline
 from tagmask.pipelines.given_tags import tag_list, tag_lists
 from tagmask.pipelines.thresholding import best_thresholds, tag_threshold, thresholds_of_image
@@ -31,11 +31,7 @@ from tagmask.types import Images
 
 __all__ = ["Segmenter", "Tagger"]
 
-_BATCH_SIZE = 8
-"""Images read and processed at once."""
-
 Source = TypeVar("Source", bound=ImageSource)
-Item = TypeVar("Item")
 
 
 class Tagger:
@@ -53,7 +49,7 @@ class Tagger:
             none. Default: the recipe's; without a recipe, the list in the weights file or a built-in one,
             for methods that use background texts.
         as_: "published" reproduces the authors' program, including its apparent bugs; "corrected" turns
-            those off. Default: the recipe's choice.
+            those off; "printed" takes TagCLIP's formulas from its paper. Default: the recipe's choice.
         adapter: what another tagger of the same method learned from images (`Tagger.adaptation`), or the
             file it was saved in.
         **settings: `method=` selects another tagging method of `tagmask.methods()`, such as "clip-softmax".
@@ -123,7 +119,7 @@ class Tagger:
         """
         if not isinstance(image, list | tuple):
             return self._to_tags(self._pipeline.score(_read([image]))[0])
-        return [self._to_tags(scores) for scores in self._pipeline.score_set(map(_read, _batches(image)))]
+        return [self._to_tags(scores) for scores in self._pipeline.score_set(map(_read, batches(image)))]
 
     def adapt(self, images: Iterable[ImageSource]) -> "Tagger":
         """Return a tagger adapted to a set of unlabelled images.
@@ -142,7 +138,7 @@ class Tagger:
             InputError: the method scores each image on its own, or there are too few images.
             ImageError: an image cannot be read.
         """
-        return self._replaced(self.recipe, self._pipeline.adapt(map(_read, _stream_batches(images))))
+        return self._replaced(self.recipe, self._pipeline.adapt(map(_read, stream_batches(images))))
 
     def calibrate(
         self, images: Sequence[ImageSource], tags: Sequence[Sequence[int]], *, tagged: Sequence[Tags] = ()
@@ -214,7 +210,7 @@ class Segmenter:
             with the first word at 0. Default: the recipe's; without a recipe, the list in the weights file or
             a built-in one.
         as_: "published" reproduces the authors' program, including its apparent bugs; "corrected" turns
-            those off. Default: the recipe's choice.
+            those off; "printed" takes TagCLIP's formulas from its paper. Default: the recipe's choice.
         **settings: `method=` selects another mask method of `tagmask.methods()`, such as "maskclip" or
             "cls-seg". Every other keyword sets the recipe field of that name: `among="tags"` (only the words
             that a tagger finds compete), `prob_thd=0.3` (pixels whose best probability, 0..1, is lower are
@@ -274,6 +270,7 @@ class Segmenter:
         tags: Sequence[int] | None = None,
         scores: bool = False,
         confidence: bool = False,
+        cams: bool = False,
     ) -> Segmentation: ...
     @overload
     def __call__(
@@ -283,6 +280,7 @@ class Segmenter:
         tags: Sequence[Sequence[int] | None] | None = None,
         scores: bool = False,
         confidence: bool = False,
+        cams: bool = False,
     ) -> list[Segmentation]: ...
     def __call__(
         self,
@@ -291,6 +289,7 @@ class Segmenter:
         tags: object = None,
         scores: bool = False,
         confidence: bool = False,
+        cams: bool = False,
     ) -> Segmentation | list[Segmentation]:
         """Mask one image, or a list of images in batches.
 
@@ -302,19 +301,26 @@ class Segmenter:
             scores: also return the score of every class at every pixel, float32 (classes, h, w).
             confidence: also return how sure each class is: `Segmentation.confidence` and
                 `Segmentation.class_confidence`.
+            cams: also return the activation maps of the tags, float16 (tags, h, w): `Segmentation.cams`. Only
+                for methods that mask tags, such as "cls-seg".
 
         Returns:
             The masks of the image, at its own size; for a list or tuple, a list in the same order.
 
         Raises:
             ImageError: an image cannot be read.
-            InputError: a tag is repeated or is no class; or the recipe needs tags and none are given.
+            InputError: a tag is repeated or is no class; the recipe needs tags and none are given; or the
+                method has no activation maps.
         """
+        if cams and not isinstance(self.recipe, TagFirstRecipe):
+            raise InputError(f"{self.recipe.name} has no activation maps. Give method='cls-seg'.")
         if not isinstance(image, list | tuple):
-            return self._mask([image], [tag_list(tags)], scores, confidence)[0]
+            return self._mask([image], [tag_list(tags)], scores, confidence, cams)[0]
         lists = tag_lists(tags, len(image))
-        batches = zip(_batches(image), _batches(lists), strict=True)
-        return [seg for sources, given in batches for seg in self._mask(sources, given, scores, confidence)]
+        groups = zip(batches(image), batches(lists), strict=True)
+        return [
+            seg for sources, given in groups for seg in self._mask(sources, given, scores, confidence, cams)
+        ]
 
     def compare(
         self,
@@ -360,15 +366,17 @@ class Segmenter:
         tags: Sequence[Sequence[int] | None],
         keep_scores: bool,
         confidence: bool,
+        cams: bool,
     ) -> list[Segmentation]:
         ignore_index = ignore_index_for(len(self.words))
         images = [read_image(source) for source in sources]
         results = self._pipeline(images, tags, ignore_index, keep_scores, confidence)
-        return [self._result(result) for result in results]
+        return [self._result(result, cams) for result in results]
 
-    def _result(self, result: LabelledImage) -> Segmentation:
+    def _result(self, result: LabelledImage, cams: bool = False) -> Segmentation:
         dtype = np.uint8 if ignore_index_for(len(self.words)) == 255 else np.uint16
         labels = result.labels.astype(dtype)
+        size = (labels.shape[0], labels.shape[1])
         sure = (
             None if result.winning is None else result.winning.summarise(labels, self.words, self.background)
         )
@@ -381,18 +389,9 @@ class Segmenter:
             tags=result.tags,
             class_confidence=None if sure is None else sure.class_confidence,
             confidence=None if sure is None else sure.confidence,
+            cams=full_size_maps(result.maps, size) if cams and result.maps is not None else None,
         )
 
 
 def _read(sources: Iterable[ImageSource]) -> Images:
     return [read_image(source) for source in sources]
-
-
-def _stream_batches(items: Iterable[Item]) -> Iterator[Sequence[Item]]:
-    remaining = iter(items)
-    while batch := list(islice(remaining, _BATCH_SIZE)):
-        yield batch
-
-
-def _batches(items: Sequence[Item]) -> list[Sequence[Item]]:
-    return [items[start : start + _BATCH_SIZE] for start in range(0, len(items), _BATCH_SIZE)]

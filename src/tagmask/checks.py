@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from tagmask.errors import InputError
 
-__all__ = ["check_choice", "check_number", "shown"]
+__all__ = ["check_choice", "check_installed", "check_number", "shown"]
 
 _LONGEST, _DIGITS = 80, 40
 _LARGEST = 2**63
@@ -69,3 +70,19 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """
     if value not in choices:
         raise InputError(f"Unknown {name} {shown(value)}. Give one of {', '.join(choices)}.")
+
+
+def check_installed(module: str, task: str, *, package: str, extra: str) -> None:
+    """Check that an optional library is installed, before any work is done.
+
+    Args:
+        module: the name by which it is imported.
+        task: what needs it, for the message.
+        package: the name by which it is installed.
+        extra: tagmask's extra that installs it.
+
+    Raises:
+        InputError: it is not installed; the message gives the command that installs it.
+    """
+    if find_spec(module) is None:
+        raise InputError(f"{task} needs {package}. Run: pip install 'tagmask[{extra}]'")

@@ -9,7 +9,7 @@ from typing import Any
 
 from tagmask.dense.rule import DenseRule, RuleFactory, VariantSettings
 
-__all__ = ["GIVES", "Method", "OwnWords", "dense_method"]
+__all__ = ["BEHAVIOURS", "GIVES", "Method", "OwnWords", "dense_method"]
 
 GIVES = {
     "dense": "masks",
@@ -20,6 +20,10 @@ GIVES = {
     "piaa": "tags",
 }
 """Whether each kind of method gives masks or tags."""
+
+BEHAVIOURS = ("published", "corrected", "printed")
+"""Values of `as_`: as coded by the authors; without what looks unintended in their code; with the paper's
+formulas where the code differs from them (TagCLIP; elsewhere the same as published)."""
 
 Score = Callable[..., object]
 """Scoring function of a `one_pass` method: (clip, pixels, text features, settings) -> scores (b, q)."""
@@ -67,6 +71,18 @@ class Method:
     def quirks(self) -> tuple[str, ...]:
         """Names of its settings that are True as published and False as corrected."""
         return getattr(self.settings, "QUIRKS", ())
+
+    @property
+    def printed(self) -> Mapping[str, object]:
+        """Settings with the formulas as printed, where the authors' code differs from their paper."""
+        return getattr(self.settings, "PRINTED", {})
+
+    def behaviour(self, as_: str) -> dict[str, object]:
+        """Values of its settings for one of `BEHAVIOURS`; settings that no behaviour changes are left out."""
+        coded = self.default_settings()
+        formulas = {name: getattr(coded, name) for name in self.printed}
+        quirks = dict.fromkeys(self.quirks, as_ != "corrected")
+        return {**formulas, **quirks, **(self.printed if as_ == "printed" else {})}
 
     @property
     def gives(self) -> str:

@@ -16,9 +16,9 @@ from typing import Any, TypeVar, cast
 from tagmask.catalogue import method, method_names, method_of
 from tagmask.checks import check_choice, shown
 from tagmask.errors import InputError
-from tagmask.method import Method, OwnWords
+from tagmask.method import BEHAVIOURS, Method, OwnWords
 from tagmask.settings.files import is_file, read_recipe
-from tagmask.settings.parse import class_lines
+from tagmask.settings.parse import class_lines, recipe_name
 from tagmask.settings.presets import all_presets, own_words
 from tagmask.settings.recipes import MaskRecipe, Recipe, TagFirstRecipe, TagRecipe, names_in
 from tagmask.settings.words import read_list
@@ -57,7 +57,7 @@ def recipe(name: str | PathLike[str]) -> Recipe:
     """
     if is_file(name):
         return read_recipe(name, lambda name: method(name, "tags").default_settings())
-    name, known = str(name), all_presets()
+    name, known = recipe_name(str(name)), all_presets()
     if name not in known:
         similar = get_close_matches(name, known, n=3)
         hint = f"Did you mean {' or '.join(similar)}? " if similar else ""
@@ -84,7 +84,7 @@ def tag_recipe(
         name: a recipe name, a recipe file or a recipe; None for the method's defaults for `words`.
         words: class lines that replace the recipe's.
         background: background texts that replace the recipe's; [] for none.
-        as_: "published" or "corrected" sets the method's quirks; None keeps them.
+        as_: one of `method.BEHAVIOURS`: sets the settings in which they differ; None keeps them.
         overrides: settings by name, including `method`.
         known_background: of the weights file, the default for a user's words.
 
@@ -344,12 +344,12 @@ def _with_names(base: _Recipe, names: _Names) -> _Recipe:
 
 
 def _with_quirks(base: _Recipe, as_: str | None) -> _Recipe:
-    """The recipe with its quirks as published or corrected; None keeps them."""
+    """The recipe as published, corrected or printed; None keeps it."""
     if as_ is None:
         return base
-    check_choice("as_", as_, ("published", "corrected"))
-    published = as_ == "published"
-    return _replace(base, dict.fromkeys((*base.QUIRKS, *method_of(base).quirks), published))
+    check_choice("as_", as_, BEHAVIOURS)
+    quirks = dict.fromkeys(base.QUIRKS, as_ != "corrected")
+    return _replace(base, quirks | method_of(base).behaviour(as_))
 
 
 _NOT_SETTABLE = {"name", "method", "words", "background", "prompts", "tagger", "variant"}

@@ -1,17 +1,25 @@
 """Results: the tags of an image (`Tags`) and its masks (`Segmentation`), as frozen dataclasses."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, UInt8, UInt16
+from jaxtyping import Float, Float16, UInt8, UInt16
 from PIL import Image as PILImage
 
+from tagmask.checks import check_choice, check_installed, check_number
 from tagmask.errors import ShapeError
 from tagmask.files import write_bytes
 from tagmask.images import ImageSource, read_image
 from tagmask.masks import index_png, overlay
+from tagmask.regions import REGION_KINDS, Region, regions_of
+from tagmask.regions.coco import coco_annotation, coco_category, needs_pycocotools
+
+if TYPE_CHECKING:
+    from supervision import Detections
 
 __all__ = ["Segmentation", "Tags", "ignore_index_for"]
 
@@ -41,6 +49,20 @@ class Tags:
         order = sorted(self.chosen, key=lambda c: (-float(self.scores[c]), c))
         return tuple(self.words[c] for c in order)
 
+    def to_hf(self) -> list[dict[str, object]]:
+        """Return what transformers' pipeline "zero-shot-image-classification" returns.
+
+        Returns:
+            {"score", "label"} of every word, highest score first. Scores are this method's own, which need
+            not add up to 1.
+
+        Example:
+            >>> Tags(("cat", "dog"), np.array([0.25, 0.5], np.float32), (1,), 0.3, "float32").to_hf()
+            [{'score': 0.5, 'label': 'dog'}, {'score': 0.25, 'label': 'cat'}]
+        """
+        order = np.argsort(-self.scores, kind="stable").tolist()
+        return [{"score": float(self.scores[c]), "label": self.words[c]} for c in order]
+
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
@@ -65,6 +87,9 @@ class Segmentation:
     confidence: float | None = None
     """The smallest class confidence among the foreground classes found. If none was found: 1 minus the
     greatest foreground score. On request, as `class_confidence`."""
+    cams: Float16[np.ndarray, "k h w"] | None = field(default=None, repr=False)
+    """Activation map of each of `tags`, 0..1, before the background and a CRF; on request (`cams=True`), else
+    None."""
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -113,6 +138,134 @@ class Segmentation:
         """Map each word present to its share of the image's pixels, 0..1, largest first."""
         counts = sorted(self.pixels().items(), key=lambda item: -item[1])
         return {word: count / self.labels.size for word, count in counts}
+
+    def regions(self, kind: str = "component", *, min_area: int = 1) -> Iterator[Region]:
+        """Return the regions of the words: connected components, or one region for each word present.
+
+        The background and pixels of no class have none.
+
+        Args:
+            kind: "component" or "class".
+            min_area: least number of pixels; smaller regions are left out.
+
+        Returns:
+            An iterator over `tagmask.regions.Region`: its label (an index into `words`), area, box and mask.
+
+        Raises:
+            InputError: an unknown kind, or `min_area` below 1.
+        """
+        check_choice("regions", kind, REGION_KINDS)
+        check_number("min_area", min_area, 1, whole=True)
+        return regions_of(self.labels, kind, int(self.background), len(self.words), min_area)
+
+    def boxes(
+        self, kind: str = "component", *, min_area: int = 1
+    ) -> dict[str, list[tuple[int, int, int, int]]]:
+        """Map each word present to the boxes around its regions, (x0, y0, x1, y1) in pixels, half-open.
+
+        Args:
+            kind: as in `regions`.
+            min_area: as in `regions`.
+
+        Raises:
+            InputError: as in `regions`.
+        """
+        boxes: dict[str, list[tuple[int, int, int, int]]] = {}
+        for region in self.regions(kind, min_area=min_area):
+            boxes.setdefault(self.words[region.label], []).append(region.box)
+        return boxes
+
+    def to_coco(
+        self,
+        image_id: int = 1,
+        *,
+        first_id: int = 1,
+        regions: str = "component",
+        min_area: int = 1,
+        polygons: bool = False,
+    ) -> list[dict[str, object]]:
+        """Return the regions as COCO annotations, as in the files that `tagmask export --to coco` writes.
+
+        Args:
+            image_id: of each annotation.
+            first_id: the first annotation's id; the next ones count up.
+            regions: "component" or "class".
+            min_area: least number of pixels; smaller regions are left out.
+            polygons: outlines with holes cut open, instead of run lengths.
+
+        Returns:
+            Dictionaries ready for JSON. `category_id` is the word's index in `words`, counted from 1; the
+            background is not counted. With `confidence=True` in the call, each has its class's "score".
+
+        Raises:
+            InputError: pycocotools is not installed, or as in `regions`.
+        """
+        needs_pycocotools()
+        found = self.regions(regions, min_area=min_area)
+        height, width = self.labels.shape
+        return [
+            coco_annotation(
+                region,
+                (height, width),
+                annotation_id=annotation_id,
+                image_id=image_id,
+                category_id=coco_category(region.label, background=self.background),
+                score=self._score(region.label),
+                polygons=polygons,
+            )
+            for annotation_id, region in enumerate(found, first_id)
+        ]
+
+    def to_hf(self) -> list[dict[str, object]]:
+        """Return what transformers' pipeline "image-segmentation" returns.
+
+        Returns:
+            {"score", "label", "mask"} of each word present, without the background: its class confidence, or
+            None if the call had no `confidence=True`; the word; and a PIL image of mode "L", 255 inside.
+        """
+        height, width = self.labels.shape
+        return [
+            {
+                "score": self._score(region.label),
+                "label": self.words[region.label],
+                "mask": PILImage.fromarray(region.full((height, width)).astype(np.uint8) * 255),
+            }
+            for region in self.regions("class")
+        ]
+
+    def to_supervision(self, regions: str = "class", *, min_area: int = 1) -> "Detections":
+        """Return the regions as detections of the library supervision, without the background.
+
+        Args:
+            regions: "class" for one detection per word present, "component" for one per connected component.
+            min_area: least number of pixels; smaller regions are left out.
+
+        Returns:
+            Detections with `xyxy` (half-open, in pixels), `mask`, `class_id` (an index into `words`),
+            `data["class_name"]` and, if the call had `confidence=True`, `confidence`: that of the class.
+
+        Raises:
+            InputError: supervision is not installed, or as in `regions`.
+        """
+        check_installed("supervision", "to_supervision", package="supervision", extra="supervision")
+        from supervision import Detections
+
+        found = list(self.regions(regions, min_area=min_area))
+        height, width = self.labels.shape
+        masks = np.zeros((len(found), height, width), bool)
+        for mask, region in zip(masks, found, strict=True):
+            mask[:] = region.full((height, width))
+        scores = [self._score(region.label) for region in found]
+        return Detections(
+            xyxy=np.array([region.box for region in found], np.float32).reshape(-1, 4),
+            mask=masks,
+            confidence=None if self.class_confidence is None else np.array(scores, np.float32),
+            class_id=np.array([region.label for region in found], int),
+            data={"class_name": np.array([self.words[region.label] for region in found], str)},
+        )
+
+    def _score(self, label: int) -> float | None:
+        return None if self.class_confidence is None else self.class_confidence.get(self.words[label])
 
 
 def ignore_index_for(classes: int) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tagmask.errors import InputError
 
-__all__ = ["json_text", "parse_json"]
+__all__ = ["json_bytes", "json_text", "parse_json"]
 
 
 def json_text(value: object, **layout: Any) -> str:  # noqa: ANN401 - as `json.dumps` takes them
@@ -28,6 +28,22 @@ def json_text(value: object, **layout: Any) -> str:  # noqa: ANN401 - as `json.d
         return json.dumps(value, **layout, allow_nan=False)
     except ValueError as error:
         raise InputError("a result is NaN or infinite, which JSON cannot hold; check the weights") from error
+
+
+def json_bytes(value: object) -> bytes:
+    r"""Return a value as JSON in UTF-8.
+
+    Bytes of file names that are not text, which Python keeps as surrogates, become escapes that JSON reads
+    back.
+
+    Raises:
+        InputError: a number in it is NaN or infinite.
+
+    Example:
+        >>> json_bytes("a\udce9")
+        b'"a\\udce9"'
+    """
+    return json_text(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def parse_json(data: str | bytes) -> Any:  # noqa: ANN401 - whatever the file holds

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tagmask.bench.catalogue import Cell, Column, Table
+from tagmask.bench.derived import measured
 from tagmask.bench.pages import RunReport, compare_with_published, headline, write_pages
 from tagmask.bench.protocol import Protocol
 from tagmask.bench.summary import Failure, Summary
@@ -76,6 +77,19 @@ def test_figures_are_compared_in_the_same_metric() -> None:
     assert [round(each.difference, 2) for each in comparisons] == [-0.1, -0.12]
 
 
+def test_nothing_is_subtracted_from_an_unverified_figure(tmp_path: Path) -> None:
+    unverified = cell("SCLIP", 59.1, source="[unverified]")
+    (comparison,) = compare_with_published(SUMMARY, [unverified])
+    assert math.isnan(comparison.difference)
+    write_pages(tmp_path, replace(report(SUMMARY), comparisons=[comparison]))
+    assert "| mIoU | 59.1 [unverified] | 59.63 | - |" in (tmp_path / "result.md").read_text()
+    table = replace(TABLE, cells=(unverified,), rows=("SCLIP",))
+    page = table_page(table, {unverified: measured(unverified, SUMMARY)})
+    assert "| SCLIP | 59.1 / 59.63 (unverified) |  |" in page.splitlines()
+    assert "| SCLIP | 59.1 (unverified) |  |" in table_page(table, {}).splitlines()
+    assert "| SCLIP | 59.1 (unverified) / not run |  |" in table_page(table, {unverified: "x"}).splitlines()
+
+
 @pytest.mark.parametrize("summary", [SUMMARY, PART])
 def test_run_writes_its_pages(tmp_path: Path, summary: Summary) -> None:
     write_pages(tmp_path, report(summary))
@@ -112,7 +126,11 @@ TABLE = Table(
     rows=("ours", "cited", "no data", "partly", "later"),
     cells=(RUN, CITED, NOT_RUN, replace(PARTIAL, note="no figure"), cell("later", None)),
 )
-RESULTS = {RUN: SUMMARY, NOT_RUN: "there is no folder", TABLE.cells[3]: PART}
+RESULTS = {
+    RUN: measured(RUN, SUMMARY),
+    NOT_RUN: "there is no folder",
+    TABLE.cells[3]: measured(PARTIAL, PART),
+}
 
 
 def test_tables_compare_ours_with_the_paper() -> None:

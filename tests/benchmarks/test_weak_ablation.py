@@ -13,7 +13,7 @@ from tagmask.weak.training_folder import read_metadata
 SMALL = ("batch=2", "crop=64", "base_short=64", "loss.size=16")
 TINY = ["--images", "2", "--steps", "4", "--seeds", "2", *(p for change in SMALL for p in ("--set", change))]
 
-CONDITIONS = {"images": 100, "steps": 1600, "changes": []}
+CONDITIONS = {"images": 100, "steps": 1600, "changes": [], "weights": "0123456789ab"}
 
 
 def test_tables_have_the_paper_s_rows_and_known_settings() -> None:
@@ -111,3 +111,4 @@ def test_the_table_shows_spread_and_change() -> None:
     ]
     assert "| + divergence from the CRF | not finished | | | 71.3 | |" in lines
     assert lines[0].startswith("100 images, 1600 steps. mIoU")
+    assert "with the bundled model `0123456789ab`" in lines[2]

@@ -241,9 +241,9 @@ def test_table_skips_rows_without_data(tmp_path: Path, opened: Opened) -> None:
     options = ("--weights", "miniature", "-o", tmp_path / "out")
     result = run("bench", "table", "sclip-4", "--data", f"voc20={tmp_path / 'data'}", *options)
     assert result.exit_code == 1
-    assert "| mode 1: short side 224 | 56.5 / not run |" in result.stdout
-    assert "| TCL | 51.2 |" in result.stdout
-    assert result.stderr.count("not run: No folder is given for voc21. Give --data voc21=ROOT") == 3
+    assert "| mode 1: short side 224 | 56.5 (unverified) / not run |" in result.stdout
+    assert "| TCL | 51.2 (unverified) |" in result.stdout
+    assert result.stderr.count("not run: No folder is given for voc21. Give --data voc21=ROOT") == 5
     assert opened == []
 
 
@@ -266,6 +266,23 @@ def test_list_shows_figures_sources_and_commands() -> None:
     cited = run("bench", "list", "IIC")
     assert "cited" in cited.stdout
     assert "No table, row, column or recipe matches" in run("bench", "list", "nobody").stderr
+
+
+def test_no_difference_to_an_unverified_figure_is_printed(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = replace(recipe("sclip/voc21"), templates=("a {}.",), short_side=48, crop=48, stride=48)
+    catalogue.protocol_of.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(protocol, "recipe", {"sclip/voc21": quick}.__getitem__)
+        patch.setattr(catalogue, "recipe_names", lambda: ("sclip/voc21",))
+        lines = bench(tmp_path, "sclip/voc21").stdout.splitlines()
+    catalogue.protocol_of.cache_clear()
+    (unverified,) = [line for line in lines if "sclip-1, SCLIP" in line]
+    assert "paper 59.1  ours " in unverified
+    assert "[unverified]" in unverified
+    assert "  no difference  " in unverified
+    assert any("sclip-readme, SCLIP" in line and "  difference " in line for line in lines)
 
 
 def test_list_as_json() -> None:

@@ -104,9 +104,9 @@ def test_table_takes_the_network_that_was_trained_for_each_row(world: Path, tmp_
     rows = {line.split("|")[1].strip(): line for line in result.stdout.splitlines() if line.startswith("| ")}
     assert rows["+ text-guided decoder"].startswith("| + text-guided decoder | 72.6 / ")
     assert "*" in rows["+ text-guided decoder"]
-    assert rows["+ pyramid adapter"] == "| + pyramid adapter | 70.3 / not run |"
+    assert rows["+ pyramid adapter"] == "| + pyramid adapter | 70.3 (unverified) / not run |"
     assert "No weakclip trained with model.freeze=paper" in result.stderr
-    assert rows["MCTformer's maps"] == "| MCTformer's maps | 60 |"
+    assert rows["MCTformer's maps"] == "| MCTformer's maps | 60 (unverified) |"
 
 
 def test_submission_of_a_student(world: Path, tmp_path: Path) -> None:

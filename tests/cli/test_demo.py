@@ -82,17 +82,19 @@ def test_unknown_words_give_one_warning(run: CliRunner, tmp_path: Path) -> None:
 
 
 def test_bench_prints_tables(run: CliRunner, tmp_path: Path) -> None:
-    command = ["bench", "miniature", "--scenes", "3", "--table", "sclip-1", "--table", "tagclip-4-tags"]
+    names = ("sclip-1", "tagclip-4-tags", "classes", "thresholds")
+    command = ["bench", "miniature", "--scenes", "3", *(part for name in names for part in ("--table", name))]
     result = run.invoke(app, [*command, "--pictures", str(tmp_path)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert "| SCLIP + PAMR |" in result.stdout
     assert "| coarse + DMAR + CWR |" in result.stdout
     assert "| background |" in result.stdout
-    names = sorted(path.name for path in tmp_path.glob("*.svg"))
-    assert names == ["miniature-sclip-1.svg", "miniature-tagclip-4-tags.svg"]
+    assert "| threshold | precision |" in result.stdout
+    pictures = sorted(path.name for path in tmp_path.glob("*.svg"))
+    assert pictures == ["miniature-sclip-1.svg", "miniature-tagclip-4-tags.svg"]
 
 
 def test_unknown_table_is_refused(run: CliRunner) -> None:
     result = run.invoke(app, ["bench", "miniature", "--table", "sclip-9"])
     assert result.exit_code == 2
-    assert "Unknown table 'sclip-9'. Give one of tagclip-1" in result.stderr
+    assert "Unknown table 'sclip-9'. Give one of zero-shot, tagclip-1" in result.stderr

@@ -206,7 +206,10 @@ def test_cls_seg_masks_the_tags_it_finds(photos: Path, out: Path, sclip_model: C
             (*OPTIONS, "--method", "cls-seg", "--only-tags"),
             "--only-tags has no effect with cls-seg",
         ),
-        ((*OPTIONS, "--format", "png,yolo"), "Invalid --format 'png,yolo'. Give png, or png and more"),
+        (
+            (*OPTIONS, "--format", "png,yolo"),
+            "Invalid --format 'png,yolo'. Give png, or png and coco, csv, cvat, report",
+        ),
         ((*OPTIONS, "--format", "coco"), "Invalid --format 'coco'"),
         ((*OPTIONS, "--format", ""), "Invalid --format ''"),
         ((*OPTIONS, "--tags-file", "nowhere.txt"), "Tag file nowhere.txt cannot be read"),

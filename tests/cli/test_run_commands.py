@@ -50,9 +50,13 @@ def test_export_refuses_a_foreign_file_in_the_run(to: str, name: str, run: Path,
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--to", "yolo"), "yolo"),
-        ((), "give --to coco or --to csv"),
-        (("out.onnx",), "give --to coco or --to csv"),
+        (("--to", "yollo"), "yolo"),
+        ((), "give --to FORMATS"),
+        (("out.onnx",), "give --to FORMATS"),
+        (("--to", "coco", "--copy-images"), "has no place for photos"),
+        (("--to", "yolo", "--polygons"), "--polygons is an option of coco"),
+        (("--to", "yolo", "--copy-images", "--no-images"), "one of --copy-images, --link-images"),
+        (("--to", "yolo", "--split", "train=0.5"), "add up to 0.5"),
     ],
 )
 def test_export_says_what_to_give(arguments: tuple[str, ...], said: str, run: Path, command: Command) -> None:

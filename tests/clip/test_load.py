@@ -280,3 +280,13 @@ def test_an_image_tower_alone_is_refused_as_one(tensors: Tensors, tmp_path: Path
         torch.save({prefix + name.removeprefix("visual."): t for name, t in tower.items()}, tmp_path / "a.pt")
         with pytest.raises(WeightsError, match=r"a\.pt: These weights are an image tower without its text"):
             load(tmp_path / "a.pt", device="cpu")
+
+
+def test_weights_that_are_not_given_are_those_of_the_commands(
+    sclip_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAGMASK_WEIGHTS", str(sclip_weights))
+    assert load(device="cpu").name == str(sclip_weights)
+    monkeypatch.delenv("TAGMASK_WEIGHTS")
+    with pytest.raises(WeightsError, match="ViT-B-16:openai"):
+        load(device="cpu")

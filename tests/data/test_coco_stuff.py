@@ -102,5 +102,7 @@ def test_curated_split_has_tags_of_the_171_classes(tmp_path: Path) -> None:
 
 def test_10k_release_counts_from_one(tmp_path: Path) -> None:
     layouts.coco_stuff10k_prepared(tmp_path)
-    (sample,) = open_dataset("coco-stuff10k", tmp_path).samples
+    opened = open_dataset("coco-stuff-10k", tmp_path)
+    (sample,) = opened.samples
+    assert opened.name == "coco-stuff10k"
     np.testing.assert_array_equal(sample.read_mask(), layouts.rows(255, 0, 170))

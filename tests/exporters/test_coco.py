@@ -3,6 +3,7 @@
 import io
 import json
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from tagmask import checks
 from tagmask.errors import InputError
-from tagmask.exporters import coco
-from tagmask.exporters.coco import CocoFile, needs_pycocotools
+from tagmask.exporters.coco import CocoFile
+from tagmask.regions import class_regions
+from tagmask.regions.coco import needs_pycocotools
 from tagmask.results import Segmentation
 
 # The decoder of pycocotools under newer NumPy; not what is tested here.
@@ -30,11 +33,25 @@ def segmentation(
     return Segmentation(words=words, labels=labels, scores=scores, background=background, precision="float32")
 
 
+def add(
+    file: CocoFile,
+    name: str,
+    labels: np.ndarray,
+    scores: dict[str, float] | None = None,
+    words: Sequence[str] = WORDS,
+) -> None:
+    """One region per class, as `--regions class`."""
+    first = int(words[:1] == ("background",))
+    regions = class_regions(labels, first, len(words))
+    height, width = labels.shape
+    file.add(name, (height, width), regions, lambda label: (scores or {}).get(words[label]))
+
+
 def encoded(*segmentations: Segmentation, background: bool = True) -> dict[str, list[dict[str, object]]]:
     buffer = io.BytesIO()
     file = CocoFile(buffer.write, WORDS if background else WORDS[1:], background=background)
     for number, each in enumerate(segmentations):
-        file.add(f"folder/{number}.jpg", each.labels, class_means(each))
+        add(file, f"folder/{number}.jpg", each.labels, class_means(each), words=each.words)
     file.finish()
     content: dict[str, list[dict[str, object]]] = json.loads(buffer.getvalue())
     return content
@@ -110,9 +127,9 @@ def test_ids_count_from_one_across_images() -> None:
     three = np.array([[0, 3, 1], [255, 2, 1]], np.uint8)
     content = encoded(*(segmentation(labels) for labels in (cat, empty, three)))
     assert content["images"] == [
-        {"id": 1, "file_name": "folder/0.jpg", "height": 4, "width": 6},
-        {"id": 2, "file_name": "folder/1.jpg", "height": 5, "width": 3},
-        {"id": 3, "file_name": "folder/2.jpg", "height": 2, "width": 3},
+        {"id": 1, "file_name": "folder/0.jpg", "height": 4, "width": 6, "license": 1},
+        {"id": 2, "file_name": "folder/1.jpg", "height": 5, "width": 3, "license": 1},
+        {"id": 3, "file_name": "folder/2.jpg", "height": 2, "width": 3, "license": 1},
     ]
     ids = [(item["id"], item["image_id"], item["category_id"]) for item in content["annotations"]]
     assert ids == [(1, 1, 1), (2, 3, 1), (3, 3, 2), (4, 3, 3)]
@@ -137,7 +154,7 @@ def test_pycocotools_reads_the_file(tmp_path: Path) -> None:
     labels = np.array([[0, 1, 1], [2, 2, 1]], np.uint8)
     with (tmp_path / "annotations.json").open("wb") as opened:
         file = CocoFile(opened.write, ("background", "кошка", "dog"), background=True)
-        file.add("é.jpg", labels)
+        add(file, "é.jpg", labels)
         file.finish()
     read = COCO(str(tmp_path / "annotations.json"))
     assert read.loadImgs(read.getImgIds())[0]["file_name"] == "é.jpg"
@@ -151,14 +168,14 @@ def test_a_file_name_that_is_not_utf8_is_read_back() -> None:
     name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
     buffer = io.BytesIO()
     file = CocoFile(buffer.write, WORDS, background=True)
-    file.add(name, np.zeros((2, 2), np.uint8))
+    add(file, name, np.zeros((2, 2), np.uint8))
     file.finish()
     assert json.loads(buffer.getvalue())["images"][0]["file_name"] == name
 
 
 def test_missing_pycocotools_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     needs_pycocotools()
-    monkeypatch.setattr(coco, "find_spec", lambda name: None)
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'tagmask\[coco\]'"):
         needs_pycocotools()
 
@@ -170,7 +187,7 @@ def test_memory_does_not_grow_with_the_number_of_words() -> None:
     file = CocoFile(lambda data: written.append(len(data)), words, background=False)
     tracemalloc.start()
     try:
-        file.add("a.jpg", labels, dict.fromkeys(words, 0.5))
+        add(file, "a.jpg", labels, dict.fromkeys(words, 0.5), words)
         file.finish()
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -182,4 +199,4 @@ def test_memory_does_not_grow_with_the_number_of_words() -> None:
 def test_scores_that_are_no_numbers_are_refused() -> None:
     file = CocoFile(lambda _: None, WORDS, background=True)
     with pytest.raises(InputError, match="NaN or infinite"):
-        file.add("a.jpg", np.ones((2, 2), np.uint8), {"cat": float("nan")})
+        add(file, "a.jpg", np.ones((2, 2), np.uint8), {"cat": float("nan")})

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from tests.cli.test_cli import run as tagmask
-from tests.report.test_page import Page
 
 from tagmask.errors import ImageError, InputError
 from tagmask.exporters import EXPORTERS, report_page
+from tagmask.exporters.export import Export
+from tagmask.exporters.options import ExportOptions
 from tagmask.exporters.report_page import write_report
 from tagmask.masks import index_png
 from tagmask.runs.classes import Classes
@@ -22,6 +22,8 @@ from tagmask.runs.identity import RunIdentity
 from tagmask.runs.reader import Run
 from tagmask.runs.rows import ImageResult
 from tagmask.runtime.folders import find_images
+from tests.cli.test_cli import run as tagmask
+from tests.report.test_page import Page
 
 HOSTILE = "<script>alert(1)<b onload='x'>"
 WORDS = ("background", "cat", HOSTILE, "boat")
@@ -73,7 +75,7 @@ def run(tmp_path: Path, photos: Path) -> Path:
 
 def written(run: Path) -> str:
     with Run(run) as rows:
-        write_report(rows, run / "report.html")
+        write_report(Export(rows, ExportOptions()), run / "report.html")
     return (run / "report.html").read_text("utf-8")
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tagmask.exporters.export import Export
+from tagmask.exporters.options import ExportOptions
 from tagmask.exporters.table import write_csv
 from tagmask.masks import index_png
 from tagmask.runs.classes import Classes
@@ -42,7 +44,7 @@ def export(out: Path, photos: list[Path], result: ImageResult) -> dict[str, dict
             run.write_mask(task.name, index_png(np.zeros((4, 5), np.uint8)))
             run.done(task, result)
     with Run(out) as written:
-        write_csv(written, out / "images.csv")
+        write_csv(Export(written, ExportOptions()), out / "images.csv")
     return read(out / "images.csv")
 
 

@@ -43,7 +43,8 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
     pixels = tagclip.preprocess_bicubic(clip, image, settings)
     tower = extract_features(clip.vision, pixels[None], bilinear_half, attention=frozenset(range(11)))
     projected = tower.project_last_block(None)[0]
-    coarse = tagclip.coarse_scores(clip, tower, names, texts)
+    cosines = tagclip.patch_cosines(tower, texts, keep_attention=False)
+    coarse = tagclip.coarse_scores(clip, cosines, names, settings)
     attention = tagclip.patch_attention(tower)
     refined = tagclip.refine_scores(coarse, attention, tower.grid, settings)
     scaled = tagclip._to_unit_range(refined.once.T.unflatten(1, tower.grid))

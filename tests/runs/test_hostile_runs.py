@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tagmask.errors import ImageError, InputError, OutputError, TagmaskError
-from tagmask.exporters import EXPORTERS
+from tagmask.exporters import EXPORTERS, ExportOptions
 from tagmask.masks import index_png
 from tagmask.runs.classes import read_classes
 from tagmask.runs.database import RunDatabase
@@ -46,7 +46,7 @@ def read_all(run: Path, out: Path) -> None:
             rows.mask(row)
     for name, exporter in EXPORTERS.items():
         with Run(run) as rows:
-            exporter.write(rows, out / name)
+            exporter.write(rows, out / name, ExportOptions(photos="none"))
     merge_runs([run], out / "merged")
 
 

@@ -1,6 +1,7 @@
 """The learned projection as a method: formula, file format, refused inputs."""
 
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from tagmask.dense.features import extract_features
 from tagmask.dense.positions import bicubic_nudged
 from tagmask.dense.rule import SecondPassContext, patch_cosines
 from tagmask.errors import InputError
+from tagmask.runs.describe import segmenter_identity
+from tagmask.runs.identity import RunIdentity
 from tagmask.variants.learned import (
     LearnedSettings,
     Projection,
@@ -189,3 +192,18 @@ def test_segmenter_uses_the_file(variants_model: Clip, random_projection: Projec
     random = scores(method="sclip-learned", projection=str(tmp_path / "random.safetensors"))
     np.testing.assert_allclose(queries, scores(method="sclip-q"), rtol=0, atol=1e-5)
     assert np.abs(queries - random).max() > 1e-4
+
+
+def test_the_content_of_the_file_decides_a_run_not_its_path(sclip_model: Clip, tmp_path: Path) -> None:
+    projection = query_projection(sclip_model.vision)
+    other = Projection(2 * projection.matrix, projection.bias, projection.weights)
+
+    def identity(file: str) -> RunIdentity:
+        settings = {"method": "sclip-learned", "projection": str(tmp_path / file)}
+        return segmenter_identity(tagmask.Segmenter(sclip_model, ["cat"], **settings))
+
+    write_projection(tmp_path / "a", projection)
+    write_projection(tmp_path / "other", other)
+    shutil.copy(tmp_path / "a", tmp_path / "same")
+    assert identity("a").fields == identity("same").fields
+    assert identity("a").fields != identity("other").fields

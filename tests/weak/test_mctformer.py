@@ -27,7 +27,8 @@ from tagmask.weak.mctformer_file import TrainedMctFormer, load_mctformer, new_mc
 from tagmask.weak.mctformer_steps import check_mctformer, train_mctformer
 from tagmask.weak.mctformer_task import MctFormerTask
 from tagmask.weak.samples import batches
-from tagmask.weak.seeds import SeedOptions, seed_source
+from tagmask.weak.seed_options import SeedOptions
+from tagmask.weak.seeds import seed_source
 from tagmask.weak.tag_samples import TagSamples, find_tagged
 from tagmask.weak.train_log import read_log
 

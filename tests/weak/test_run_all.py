@@ -11,7 +11,7 @@ from tagmask.miniature.evaluation_scenes import unseen_scene
 from tagmask.weak import run_all as module
 from tagmask.weak.config_files import load_config
 from tagmask.weak.run_all import RunFolders, RunOptions, run_all
-from tagmask.weak.seeds import SeedOptions
+from tagmask.weak.seed_options import SeedOptions
 from tagmask.weak.steps import PseudoSettings
 
 QUICK = ["steps=2", "batch=2", "crop=64", "base_short=64", "warmup=0", "device=cpu"]

@@ -14,7 +14,7 @@ from tagmask.bench.pages import PAGES
 from tagmask.bench.protocol import Protocol
 from tagmask.bench.scoring import failure_kind, mask_scorer, tag_scorer
 from tagmask.bench.summary import Summary, summarise
-from tagmask.bench.trained import TrainedModel
+from tagmask.bench.trained import TrainedModel, TrainedRecipe
 from tagmask.clip.load import Clip
 from tagmask.data.sample import Dataset, Sample
 from tagmask.errors import InputError
@@ -133,7 +133,7 @@ def benchmark_identity(
             f"{dataset.name} has the id {duplicates[0]!r} twice. Remove one: ids are unique in a data set."
         )
     fields: dict[str, object] = {
-        "recipe": protocol.recipe.flat(),
+        "recipe": _deciding(protocol),
         "ground-truth tags": protocol.given_tags,
         "weights": _weights(model),
         "data set": {
@@ -149,6 +149,11 @@ def benchmark_identity(
     name = str(model.file.path) if isinstance(model, TrainedModel) else model.name
     metadata = {"tagmask": __version__, "weights": name, "device": str(model.device)}
     return RunIdentity("bench", fields, metadata)
+
+
+def _deciding(protocol: Protocol) -> Mapping[str, object]:
+    recipe = protocol.recipe
+    return recipe.flat() if isinstance(recipe, TrainedRecipe) else recipe.deciding()
 
 
 def _weights(model: Clip | TrainedModel) -> Mapping[str, object]:

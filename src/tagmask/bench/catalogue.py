@@ -61,6 +61,10 @@ class Column:
     """Whether only the data set's server can score it."""
     needs: str = ""
     """The data that a user needs, as text."""
+    mean: tuple[str, ...] = ()
+    """Columns whose mean the figure is, if it is computed from other runs."""
+    gain: str | None = None
+    """"pamr": the figure is the gain of that mean by PAMR; "over": its gain over the row's `over`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +87,21 @@ class Cell:
     """Settings with which the scored network must have been trained, KEY=VALUE."""
     other_command: str | None = None
     """The command that gives the figure, where that is not a run of a recipe."""
+    plus: "tuple[Cell, ...]" = ()
+    """Runs whose mean score the figure is, if it is computed from runs (`bench.derived`)."""
+    minus: "tuple[Cell, ...]" = ()
+    """Runs whose mean score is subtracted from that; empty for none."""
+
+    @property
+    def verified(self) -> bool:
+        """Whether the figure was checked against its source; else nothing is subtracted from it."""
+        return self.source != "[unverified]"
 
     @property
     def command(self) -> str | None:
         """The arguments of `tagmask bench`, or a whole command; None if the figure is only cited."""
+        if self.plus and all(protocol_of(part) is not None for part in (*self.plus, *self.minus)):
+            return f"table {self.table}"
         if protocol_of(self) is None:
             return self.other_command
         model = ["--model MODEL"] if self.recipe in TRAINED else []
@@ -211,12 +226,12 @@ def _toml(file: str) -> dict[str, Any]:
 
 
 def _column(key: str, entry: Mapping[str, Any]) -> Column:
-    return Column(key=key, **{"recipe": entry.get("data", ""), **entry})
+    return Column(key=key, **{"recipe": entry.get("data", ""), **entry, "mean": tuple(entry.get("mean", ()))})
 
 
 def _table(entry: Mapping[str, Any], paper: str, known: Mapping[str, Column]) -> Table:
     columns = tuple(known[key] for key in entry["columns"])
-    cells_of_rows = [cell for row in entry["rows"] for cell in _row(row, entry, columns)]
+    cells_of_rows = [cell for row in entry["rows"] for cell in _row(row, entry, columns, known)]
     return Table(
         name=entry["name"],
         title=entry["title"],
@@ -227,13 +242,17 @@ def _table(entry: Mapping[str, Any], paper: str, known: Mapping[str, Column]) ->
     )
 
 
-def _row(row: Mapping[str, Any], entry: Mapping[str, Any], columns: tuple[Column, ...]) -> Iterator[Cell]:
-    for column, figure in zip(columns, row["figures"], strict=True):
+def _row(
+    row: Mapping[str, Any], entry: Mapping[str, Any], columns: tuple[Column, ...], known: Mapping[str, Column]
+) -> Iterator[Cell]:
+    figures = row.get("figures", ["-"] * len(columns))
+    for column, figure in zip(columns, figures, strict=True):
         template = cast("str | None", _of_column(row.get("recipe"), column))
         settings = cast("list[str] | None", _of_column(row.get("set"), column))
         runs = template is not None and column.data is not None
         runs = runs and (str(template).partition("/")[0] in _TRAINED_METHODS) == column.trained
-        if figure == "-" and not runs:
+        plus, minus = _parts(row, entry, column, known)
+        if figure == "-" and not runs and not plus:
             continue
         yield Cell(
             table=entry["name"],
@@ -242,11 +261,31 @@ def _row(row: Mapping[str, Any], entry: Mapping[str, Any], columns: tuple[Column
             figure=None if figure == "-" else float(figure),
             source=row.get("source", entry["source"]),
             recipe=template.format(column.recipe) if template and runs else None,
-            settings=tuple(settings or ()),
+            settings=tuple(setting.replace("{}", column.recipe) for setting in settings or ()),
             note=row.get("note", ""),
             training=tuple(cast("list[str] | None", _of_column(row.get("training"), column)) or ()),
             other_command=cast("str | None", _of_column(row.get("command"), column)),
+            plus=plus,
+            minus=minus,
         )
+
+
+def _parts(
+    row: Mapping[str, Any], entry: Mapping[str, Any], column: Column, known: Mapping[str, Column]
+) -> tuple[tuple[Cell, ...], tuple[Cell, ...]]:
+    """The runs that a computed figure adds and subtracts; none if the column's figures are not computed."""
+    recipe = row.get("recipe")
+    if not column.mean or not isinstance(recipe, str) or (column.gain == "over" and "over" not in row):
+        return (), ()
+    columns = tuple(known[key] for key in column.mean)
+    same = {"row": row["row"], "set": row.get("set")}
+    refined = recipe.replace("/", "+pamr/") if column.gain == "pamr" else recipe
+    plus = tuple(_row({**same, "recipe": refined}, entry, columns, known))
+    if column.gain == "pamr":
+        return plus, tuple(_row({**same, "recipe": recipe}, entry, columns, known))
+    if column.gain == "over":
+        return plus, tuple(_row({**same, "recipe": recipe, "set": row["over"]}, entry, columns, known))
+    return plus, ()
 
 
 def _of_column(value: object, column: Column) -> object:

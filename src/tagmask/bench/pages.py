@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tagmask.bench.catalogue import Cell
 from tagmask.bench.plot import bars_svg
@@ -28,8 +28,9 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """Ours minus the paper's, in percentage points; NaN if ours is unknown."""
-        return self.ours - (self.cell.figure if self.cell.figure is not None else math.nan)
+        """Ours minus the paper's, in percentage points; NaN if ours is unknown or the paper's unverified."""
+        known = self.cell.figure is not None and self.cell.verified
+        return self.ours - (cast(float, self.cell.figure) if known else math.nan)
 
 
 @dataclass(frozen=True, kw_only=True)

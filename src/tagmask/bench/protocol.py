@@ -77,7 +77,7 @@ def made_recipe(name: str, settings: Mapping[str, object], as_: str | None = Non
     Args:
         name: "METHOD/DATASET".
         settings: fields by name; "tagger.FIELD" is a field of CLS-SEG's tagger.
-        as_: "published", "corrected" or None.
+        as_: "published", "corrected", "printed" or None.
 
     Raises:
         InputError: an unknown recipe, or a setting that it does not have.

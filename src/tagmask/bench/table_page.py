@@ -5,23 +5,33 @@ from collections.abc import Mapping
 from typing import Any
 
 from tagmask.bench.catalogue import Cell, Table
+from tagmask.bench.derived import Result
 from tagmask.bench.protocol import METRICS
-from tagmask.bench.summary import Summary
 
 __all__ = ["table_page", "table_record"]
 
-Results = Mapping[Cell, Summary | str]
-"""The result of each cell that was run: a summary, or the reason why it was not run."""
+Results = Mapping[Cell, Result]
+"""The result of each cell that can be run or computed."""
+
+
+_NOT = {False: "not run", True: "not computed"}
+"""What is said of a figure without a result, by whether it is computed from runs."""
+
+_MARK = " (unverified)"
 
 
 def table_page(table: Table, results: Results) -> str:
-    """Format as Markdown: "paper / ours (difference)"; "*" marks results on a part of the data set."""
+    """Format as Markdown: "paper / ours (difference)"; "*" marks results on a part of the data set.
+
+    Nothing is subtracted from an unverified figure.
+    """
     heads = [f"{column.label}, {METRICS.get(column.metric, column.metric)}" for column in table.columns]
     lines = [
         f"## {table.name}: {table.title}",
         "",
         f"{table.paper}. Paper / ours (difference). A single figure is cited, not run. "
-        "* marks a part of the data set.",
+        "* marks a part of the data set, (unverified) a figure that was not checked against the paper, from "
+        "which nothing is subtracted.",
         "",
         "| | " + " | ".join(heads) + " |",
         "|---|" + "---|" * len(heads),
@@ -39,15 +49,18 @@ def _field(cell: Cell | None, results: Results) -> str:
     if cell is None or (cell.figure is None and result is None):
         return ""
     printed = "?" if cell.figure is None else f"{cell.figure:g}"
+    marked = printed if cell.figure is None or cell.verified else printed + _MARK
     if result is None:
-        return printed
+        return marked
     if isinstance(result, str):
-        return f"{printed} / not run"
-    ours = result.scores[cell.column.metric]
+        return f"{marked} / {_NOT[bool(cell.plus)]}"
+    ours = result.value
     mark = "*" if result.partial else ""
     if math.isnan(ours):
-        return f"{printed} / -{mark}"
-    difference = "" if cell.figure is None else f" ({ours - cell.figure:+.2f})"
+        return f"{marked} / -{mark}"
+    difference = ""
+    if cell.figure is not None:
+        difference = f" ({ours - cell.figure:+.2f})" if cell.verified else _MARK
     return f"{printed} / {ours:.2f}{mark}{difference}"
 
 
@@ -56,7 +69,7 @@ def _notes(table: Table, results: Results) -> list[str]:
     for cell, result in results.items():
         where = f"{cell.row}, {cell.column.label}"
         if isinstance(result, str):
-            notes.append(f"{where}: not run: {result}")
+            notes.append(f"{where}: {_NOT[bool(cell.plus)]}: {result}")
         elif result.partial:
             notes.append(f"{where}: partial: {'; '.join(result.partial)}")
     return list(dict.fromkeys(notes))
@@ -72,7 +85,7 @@ def table_record(table: Table, results: Results) -> dict[str, Any]:
     }
 
 
-def _record(cell: Cell, result: Summary | str | None) -> dict[str, Any]:
+def _record(cell: Cell, result: Result | None) -> dict[str, Any]:
     record: dict[str, Any] = {
         "row": cell.row,
         "column": cell.column.key,
@@ -83,8 +96,8 @@ def _record(cell: Cell, result: Summary | str | None) -> dict[str, Any]:
         "settings": list(cell.settings),
     }
     if isinstance(result, str):
-        record["not run"] = result
+        record[_NOT[bool(cell.plus)]] = result
     elif result is not None:
-        ours = result.scores[cell.column.metric]
-        record |= {"ours": None if math.isnan(ours) else ours, "partial": list(result.partial)}
+        ours = None if math.isnan(result.value) else result.value
+        record |= {"ours": ours, "partial": list(result.partial)}
     return record

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tagmask.checks import shown
 from tagmask.cli.console import message
 from tagmask.cli.options import Activation, Precision
 from tagmask.errors import DownloadError, InputError
@@ -12,10 +13,16 @@ from tagmask.reading import read_text
 if TYPE_CHECKING:
     from tagmask.clip.load import Clip
 
-__all__ = ["DEFAULT_WEIGHTS", "background_words", "load_weights", "read_words", "require_words"]
+__all__ = [
+    "background_words",
+    "load_weights",
+    "read_templates",
+    "read_words",
+    "require_words",
+]
 
-DEFAULT_WEIGHTS = "ViT-B-16:openai"
-"""Weights used if --weights and TAGMASK_WEIGHTS are not given."""
+_LONGEST_TEMPLATE = 1000
+"""Letters; CLIP reads 77 tokens."""
 
 
 def read_words(options: Sequence[str] | None) -> list[str] | None:
@@ -44,6 +51,27 @@ def read_words(options: Sequence[str] | None) -> list[str] | None:
                 "Separate the names of one class by ', ', and give each class its own -w."
             )
     return words
+
+
+def read_templates(file: Path | None) -> tuple[str, ...] | None:
+    """Return the prompt templates of a file, each once; None without a file.
+
+    Raises:
+        InputError: it cannot be read or is empty, or a line has no {} or more than a sentence for CLIP.
+    """
+    if file is None:
+        return None
+    advice = "Give one template per line, such as 'a photo of a {}.'"
+    text = read_text(file, "The templates file", advice)
+    templates = tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+    if not templates:
+        raise InputError(f"The templates file {file} is empty. {advice}")
+    for template in templates:
+        if "{}" not in template:
+            raise InputError(f"{file}: The template {shown(template)} has no {{}}. Put {{}} for the word.")
+        if len(template) > _LONGEST_TEMPLATE:
+            raise InputError(f"{file}: The template {shown(template)} is too long. CLIP reads 77 tokens.")
+    return templates
 
 
 def require_words(words: list[str] | None, recipe: str | None) -> list[str] | None:
@@ -78,6 +106,7 @@ def load_weights(
     """
     from tagmask.cli.downloads import download_progress
     from tagmask.clip.load import load
+    from tagmask.clip.sources import DEFAULT_WEIGHTS
 
     try:
         with download_progress() as progress:

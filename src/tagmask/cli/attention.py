@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import PIL.Image
+
 from tagmask.catalogue import dense_rule
 from tagmask.cli.console import message, print_path
 from tagmask.clip.load import Clip
@@ -12,12 +14,13 @@ from tagmask.dense.prompts import split_names, text_features
 from tagmask.errors import InputError
 from tagmask.files import write_bytes
 from tagmask.images import read_image
-from tagmask.pipelines.attention_maps import WHOLE, check_points, patch_attention
-from tagmask.report.attention import AttentionExample, attention_sheet
+from tagmask.papers.tagclip_settings import TagclipSettings
+from tagmask.pipelines.attention_maps import WHOLE, check_points, layer_attention, patch_attention
+from tagmask.report.attention import AttentionExample, attention_sheet, layer_sheet
 from tagmask.resolve import mask_recipe
-from tagmask.types import TextFeatures
+from tagmask.types import Image, TextFeatures
 
-__all__ = ["DEFAULT_METHODS", "draw_attention", "read_points"]
+__all__ = ["DEFAULT_METHODS", "draw_attention", "draw_layers", "picture_format", "read_points"]
 
 DEFAULT_METHODS = ("clip", "maskclip", "sclip", "naclip", "sc-clip")
 """Methods drawn by default."""
@@ -49,6 +52,20 @@ def read_points(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
     return tuple(points)
 
 
+def picture_format(out: Path) -> str:
+    """Return the format of a picture to write, by its suffix.
+
+    Raises:
+        InputError: an unsupported suffix.
+    """
+    kind = _FORMATS.get(out.suffix.lower())
+    if kind is None:
+        raise InputError(
+            f"Unsupported file type --out {str(out)!r}. Give a file name that ends in .png or .jpg."
+        )
+    return kind
+
+
 def draw_attention(
     source: Path,
     at: Sequence[str],
@@ -65,26 +82,46 @@ def draw_attention(
         ImageError: the image cannot be read.
         InputError: an invalid or outside point, an unknown method, or an unsupported file suffix.
     """
-    kind = _FORMATS.get(out.suffix.lower())
-    if kind is None:
-        raise InputError(
-            f"Unsupported file type --out {str(out)!r}. Give a file name that ends in .png or .jpg."
-        )
+    kind = picture_format(out)
     methods = tuple(dict.fromkeys(methods)) or DEFAULT_METHODS
     for method in methods:
         dense_rule(method, _ANY_DEPTH)
-    image = read_image(source)
-    points = read_points(at) or ((image.shape[1] // 2, image.shape[0] // 2),)
-    check_points(points, (image.shape[0], image.shape[1]))
-    if out.exists() and out.samefile(source):
-        raise InputError(f"--out {out} is the input image. Give another file.")
+    image, points = _image_and_points(source, at, out)
     clip = load_clip()
     texts = None if not words else _text_features(clip, words)
     if texts is None:
         _note_second_pass(clip, methods)
     weights = patch_attention(clip, image, points, methods, WHOLE, texts)
+    _write(attention_sheet(AttentionExample(image, points, methods, weights)), out, kind)
+
+
+def draw_layers(source: Path, at: Sequence[str], load_clip: Callable[[], Clip], out: Path) -> None:
+    """Draw the attention of the patches at some points by layer, and what TagCLIP makes of it.
+
+    Raises:
+        ImageError: the image cannot be read.
+        InputError: an invalid or outside point, or an unsupported file suffix.
+    """
+    kind = picture_format(out)
+    image, points = _image_and_points(source, at, out)
+    names, weights = layer_attention(load_clip(), image, points, TagclipSettings())
+    _write(layer_sheet(AttentionExample(image, points, names, weights)), out, kind)
+
+
+def _image_and_points(
+    source: Path, at: Sequence[str], out: Path
+) -> tuple[Image, tuple[tuple[int, int], ...]]:
+    image = read_image(source)
+    points = read_points(at) or ((image.shape[1] // 2, image.shape[0] // 2),)
+    check_points(points, (image.shape[0], image.shape[1]))
+    if out.exists() and out.samefile(source):
+        raise InputError(f"--out {out} is the input image. Give another file.")
+    return image, points
+
+
+def _write(sheet: PIL.Image.Image, out: Path, kind: str) -> None:
     file = io.BytesIO()
-    attention_sheet(AttentionExample(image, points, methods, weights)).save(file, kind)
+    sheet.save(file, kind)
     write_bytes(out, file.getvalue())
     print_path(out)
 

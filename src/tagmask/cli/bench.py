@@ -247,6 +247,27 @@ def list_(
 
 
 @bench_app.command()
+def cost(
+    pattern: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a table, row, column or recipe; may contain * and ?.", metavar="PATTERN"
+        ),
+    ] = "sclip-4",
+    size: Annotated[str, typer.Option(metavar="HxW", help="Size of the image, in pixels.")] = "375x500",
+) -> None:
+    """Count what dense rows compute: windows, tokens, GMAC and GFLOP.
+
+    For ViT-B/16, from the sizes alone: neither weights nor data are needed. Counted
+    are the matrix products of the image tower and of the cosines.
+    """
+    with report_errors():
+        from tagmask.cli.bench_cost import parse_size, show_costs
+
+        show_costs(pattern, parse_size(size))
+
+
+@bench_app.command()
 def tags(
     predicted: Annotated[
         Path,

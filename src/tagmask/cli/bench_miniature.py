@@ -1,37 +1,20 @@
 """`tagmask bench miniature`: measure on drawn scenes and print Markdown tables."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
-from jaxtyping import Float
-from numpy import ndarray
 
-from tagmask.bench.miniature.ground_truth import scenes, zero_shot
-from tagmask.bench.miniature.measurements import MaskSetup, TagSetup
-from tagmask.bench.miniature.page import markdown, svg
-from tagmask.bench.miniature.run import class_iou, measure, table_names, tables, thresholds
-from tagmask.bench.miniature.tables import CRF, PAMR
+from tagmask.bench.miniature.ground_truth import scenes
+from tagmask.bench.miniature.printed import PRINTED, printed_names
+from tagmask.bench.miniature.run import measure_setups
 from tagmask.checks import check_choice
 from tagmask.cli.console import message
 from tagmask.clip.load import Clip
 from tagmask.files import write_bytes
-from tagmask.miniature.scenes import CLASS_NAMES
 
 __all__ = ["bench_miniature"]
-
-_OBJECTS = 300
-"""Number of single objects in the first table."""
-_BY_CLASS: Mapping[str, MaskSetup] = {
-    "MaskCLIP": MaskSetup("maskclip"),
-    "SCLIP": MaskSetup("sclip"),
-    "SCLIP + PAMR": MaskSetup("sclip", PAMR),
-    "SCLIP, only tags": MaskSetup("sclip", tags="found"),
-    "CLS-SEG": MaskSetup("cls-seg", tags="found"),
-    "CLS-SEG + CRF": MaskSetup("cls-seg", CRF, tags="found"),
-}
-"""Rows of the per-class table."""
 
 
 def bench_miniature(clip: Clip, count: int, names: Sequence[str] = (), pictures: Path | None = None) -> None:
@@ -42,48 +25,13 @@ def bench_miniature(clip: Clip, count: int, names: Sequence[str] = (), pictures:
     """
     start = time.monotonic()
     for name in names:
-        check_choice("table", name, table_names())
-    if not names:
-        for line in _zero_shot_table(clip):
+        check_choice("table", name, printed_names())
+    parts = [part for part in PRINTED if not names or part.name in names]
+    measured = measure_setups(clip, scenes(count), [setup for part in parts for setup in part.setups])
+    for part in parts:
+        typer.echo(f"### {part.title}\n")
+        for line in part.lines(clip, measured):
             typer.echo(line)
-    results = measure(clip, scenes(count), names)
-    for measured in tables(results):
-        for line in markdown(measured):
-            typer.echo(line)
-        if pictures is not None:
-            write_bytes(pictures / f"miniature-{measured.table.name}.svg", svg(measured).encode())
-    if TagSetup() in results.scores:
-        typer.echo("### TagCLIP's threshold, as a fraction of the score range of a scene\n")
-        typer.echo("| threshold | precision | recall | F1 | tags per scene |\n|---|---|---|---|---|")
-        for at in thresholds(results.scores[TagSetup()], results.scenes):
-            typer.echo(
-                f"| {at.tau:.1f} | {at.precision:.1%} | {at.recall:.1%} | {at.f1:.1%} | {at.tags:.2f} |"
-            )
-        typer.echo("")
-    iou = {
-        row: class_iou(results.counts[setup]) for row, setup in _BY_CLASS.items() if setup in results.counts
-    }
-    if len(iou) > 1:
-        for line in _by_class(iou):
-            typer.echo(line)
+        if pictures is not None and part.picture is not None:
+            write_bytes(pictures / f"miniature-{part.name}.svg", part.picture(measured).encode())
     message(f"{count} scenes, {(time.monotonic() - start) / 60:.1f} minutes")
-
-
-def _zero_shot_table(clip: Clip) -> Iterator[str]:
-    accuracy = zero_shot(clip, _OBJECTS)
-    yield "### Zero-shot classification of one object by the class token\n"
-    yield "| | accuracy | objects |"
-    yield "|---|---|---|"
-    yield f"| all | {accuracy.everything:.1%} | {accuracy.count} |"
-    yield f"| in a colour unseen in training | {accuracy.unseen_pairs:.1%} | {accuracy.pairs} |"
-    yield f"| in a drawing style unseen in training | {accuracy.unseen_styles:.1%} | {accuracy.styles} |"
-    yield f"| colour and name together (of 264) | {accuracy.colour_and_name:.1%} | {accuracy.count} |"
-    yield ""
-
-
-def _by_class(rows: Mapping[str, Float[ndarray, " c"]]) -> Iterator[str]:
-    yield "### IoU per class\n"
-    yield f"| IoU | {' | '.join(rows)} |"
-    yield f"|---|{'---|' * len(rows)}"
-    for c, word in enumerate(("background", *CLASS_NAMES)):
-        yield f"| {word} | {' | '.join(f'{row[c]:.0f}' for row in rows.values())} |"

@@ -19,6 +19,7 @@ from tagmask.bench.catalogue import (
     reference_column,
     trained_as,
 )
+from tagmask.bench.derived import Result, computed, measured
 from tagmask.bench.folder_scores import find_masks
 from tagmask.bench.pages import Comparison, RunReport, compare_with_published, headline, write_pages
 from tagmask.bench.protocol import Protocol, made_recipe
@@ -223,9 +224,9 @@ def _submission(bench: Bench, request: Request) -> Submission | None:
 def _comparison_line(comparison: Comparison, *, partial: bool) -> str:
     cell, mark = comparison.cell, " (partial)" if partial else ""
     note = f"; {cell.note}" if cell.note else ""
+    difference = f"difference {comparison.difference:+.2f}" if cell.verified else "no difference"
     return (
-        f"  paper {cell.figure:g}  ours {comparison.ours:.2f}{mark}  "
-        f"difference {comparison.difference:+.2f}  "
+        f"  paper {cell.figure:g}  ours {comparison.ours:.2f}{mark}  {difference}  "
         f"{cell.table}, {cell.row}, {cell.column.label} {cell.source}{note}"
     )
 
@@ -295,7 +296,11 @@ def _report_images(produced: Iterable[Produced], plan: Plan) -> Iterator[Produce
 def run_table(bench: Bench, table: Table) -> int:
     """Run, print and write a table. Returns the number of runs that failed or had failed images."""
     finished: dict[tuple[str, ModelFile | str | None], Summary | str] = {}
-    requests = {cell: request for cell in table.cells if (request := _request(cell)) is not None}
+    derived = [cell for cell in table.cells if cell.plus and cell.command]
+    parts = [part for cell in derived for part in (*cell.plus, *cell.minus)]
+    # A mean's own runs come last: most are runs of the table's other cells.
+    cells = dict.fromkeys([*table.cells, *parts])
+    requests = {cell: request for cell in cells if (request := _request(cell)) is not None}
     if not requests:
         raise InputError(
             f"No row of {table.name} can be run by this command. See `tagmask bench list {table.name}`."
@@ -319,7 +324,12 @@ def run_table(bench: Bench, table: Table) -> int:
         else:
             message(headline(report))
             finished[key] = report.summary
-    results = {cell: finished[key] for cell, key in keys.items()}
+    results: dict[Cell, Result] = {}
+    for cell, key in keys.items():
+        summary = finished[key]
+        results[cell] = summary if isinstance(summary, str) else measured(cell, summary)
+    results |= {cell: computed(cell, results) for cell in derived}
+    results = {cell: results[cell] for cell in table.cells if cell in results}
     page = table_page(table, results)
     for line in page.splitlines():
         show(line)

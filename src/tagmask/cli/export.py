@@ -1,6 +1,5 @@
 """`tagmask export`: a run for other tools, or a trained student to ONNX."""
 
-import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,42 +7,45 @@ from pathlib import Path
 from tagmask.checks import check_choice
 from tagmask.cli.console import message, print_path
 from tagmask.errors import InputError
-from tagmask.exporters import EXPORTERS
-from tagmask.runs.ownership import claim_output
+from tagmask.exporters import EXPORTERS, ExportOptions
 from tagmask.runs.reader import Run
 from tagmask.types import Size
 from tagmask.weak.export import check_onnx, export_onnx, needs_onnx
 from tagmask.weak.students.student_file import load_student
 
-__all__ = ["export_run", "export_student", "read_size"]
+__all__ = ["export_formats", "export_student", "read_size"]
 
 
-def export_run(path: Path, to: str, out: Path | None) -> None:
-    """Write a run in each format, and print the paths of the files.
+def export_formats(path: Path, to: str, out: Path | None, options: ExportOptions) -> None:
+    """Write a run in each format, and print the paths of the files and folders.
 
     Args:
         path: the run folder.
         to: formats, separated by commas.
         out: folder to write to; None: the run's own.
+        options: which images and regions.
 
     Raises:
-        InputError: an unknown format, a folder that is not a run, or a file in the way.
+        InputError: an unknown format, a folder that is not a run, or something in the way.
         OutputError: a file cannot be written.
     """
-    names = [name.strip() for name in to.split(",")]
+    names = list(dict.fromkeys(name.strip() for name in to.split(",")))
     for name in names:
         check_choice("format", name, tuple(EXPORTERS))
-        EXPORTERS[name].check()
+        EXPORTERS[name].check(options)
+    if options.photos not in (None, "none") and not any(EXPORTERS[name].holds_photos for name in names):
+        raise InputError(f"{to} has no place for photos. Leave out --copy-images and --link-images.")
+    if options.polygons and "coco" not in names:
+        raise InputError("--polygons is an option of coco. Leave it out, or give --to coco.")
+    if options.parquet and "hf" not in names:
+        raise InputError("--parquet is an option of hf. Leave it out, or give --to hf.")
+    if options.image_prefix is not None and "label-studio" not in names:
+        raise InputError("--image-prefix is an option of label-studio. Leave it out, or give that format.")
     with Run(path) as run:
         for name in names:
             exporter = EXPORTERS[name]
-            if out is None:
-                target = claim_output(path, exporter.file_name)
-            else:
-                target = out / exporter.file_name
-                if os.path.lexists(target):
-                    raise InputError(f"{target} is in the way. Move it away, or give another --out.")
-            exporter.write(run, target)
+            target = exporter.target_in(path, out)
+            exporter.write(run, target, options)
             print_path(target)
 
 

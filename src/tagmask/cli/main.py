@@ -14,6 +14,8 @@ from tagmask.cli.arguments import load_weights, read_words
 from tagmask.cli.bench import bench_app
 from tagmask.cli.console import report_errors
 from tagmask.cli.data import data_app
+from tagmask.cli.import_command import import_
+from tagmask.cli.maps_command import maps
 from tagmask.cli.mask_command import mask
 from tagmask.cli.options import (
     ActivationOption,
@@ -22,12 +24,16 @@ from tagmask.cli.options import (
     PrecisionOption,
     Weights,
 )
+from tagmask.cli.prompts import prompts_app
 from tagmask.cli.run_commands import export, merge
+from tagmask.cli.serve import serve
 from tagmask.cli.tag_command import tag
 from tagmask.cli.train import train_app
+from tagmask.cli.train_all_command import everything
 from tagmask.cli.train_mctformer import affinity, mctformer
 from tagmask.cli.train_projection import projection
 from tagmask.cli.weights import weights_app
+from tagmask.errors import InputError
 
 __all__ = ["app", "main"]
 
@@ -114,6 +120,12 @@ def attention(
             "--word", "-w", metavar="WORD", help="Words for resclip, whose second pass depends on them."
         ),
     ] = None,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers", help="Draw the attention in every layer, and TagCLIP's masked mean, not methods."
+        ),
+    ] = False,
     weights: Weights = None,
     activation: ActivationOption = None,
     out: Annotated[
@@ -122,15 +134,20 @@ def attention(
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
-    """Draw attention maps of image patches, by method.
+    """Draw attention maps of image patches, by method or by layer.
 
     Writes one picture with a row per point and a column per method. Each map
     shows what the patch at the point attends to in the last block, relative
     to the strongest attention.
     """
     with report_errors():
-        from tagmask.cli.attention import draw_attention
+        from tagmask.cli.attention import draw_attention, draw_layers
 
+        if layers:
+            if method or word:
+                raise InputError("--layers draws no methods. Leave out --method and -w.")
+            draw_layers(image, at or (), lambda: load_weights(weights, activation, device, precision), out)
+            return
         draw_attention(
             image,
             at or (),
@@ -139,6 +156,9 @@ def attention(
             lambda: load_weights(weights, activation, device, precision),
             out,
         )
+
+
+app.command()(maps)
 
 
 @app.command()
@@ -193,10 +213,14 @@ def recipes(
 
 
 app.command()(export)
+app.command("import")(import_)
 app.command()(merge)
+app.command()(serve)
 app.add_typer(weights_app, name="weights")
 app.add_typer(data_app, name="data")
+app.add_typer(prompts_app, name="prompts")
 
+train_app.command("all")(everything)
 train_app.command()(mctformer)
 train_app.command()(affinity)
 train_app.command()(projection)

@@ -9,7 +9,7 @@ from tagmask.cli.maskers import Masker
 from tagmask.cli.options import Refine
 from tagmask.cli.runs import run_images, stops_reported
 from tagmask.errors import InputError
-from tagmask.exporters import EXPORTERS
+from tagmask.exporters import EXPORTERS, ExportOptions
 from tagmask.files import ensure_folder
 from tagmask.images import read_image
 from tagmask.masks import index_png
@@ -17,7 +17,7 @@ from tagmask.printable import printable
 from tagmask.resolve import recipe as recipe_called
 from tagmask.results import Segmentation
 from tagmask.runs.folder import RunFolder
-from tagmask.runs.ownership import claim_output, leave_out_outputs
+from tagmask.runs.ownership import leave_out_outputs
 from tagmask.runs.planning import ImageTask
 from tagmask.runs.producer import Produced
 from tagmask.runs.reader import Run
@@ -69,7 +69,7 @@ def mask_images(
         check_tags(images, tags)
     exported = sorted(formats - {"png"})
     for name in exported:
-        EXPORTERS[name].check()
+        EXPORTERS[name].check(ExportOptions())
     ensure_folder(out)
     masker = make_masker()
 
@@ -92,7 +92,7 @@ def mask_images(
         RunFolder.open(out, masker.identity, masker.classes) as run,
     ):
         # Before the work: a file in the way must not be found after hours.
-        targets = {name: claim_output(out, EXPORTERS[name].file_name) for name in exported}
+        targets = {name: EXPORTERS[name].target_in(out, None) for name in exported}
         plan = run.plan(images, again=again, shard=shard)
         totals = run_images(run, plan, work, workers=workers, show=show, hint=masker.hint)
         for name, target in targets.items():
@@ -143,6 +143,7 @@ def mask_settings(
     only_tags: bool,
     refine: Refine | None,
     recipe: str | None = None,
+    templates: tuple[str, ...] | None = None,
 ) -> dict[str, object]:
     """Return the recipe fields that the options set.
 
@@ -163,6 +164,8 @@ def mask_settings(
     if refine is not None:
         settings["pamr_steps"] = 10 if refine is Refine.pamr else 0
         settings["crf"] = "cls-seg" if refine is Refine.crf else None
+    if templates is not None:
+        settings["templates"] = templates
     return settings
 
 
@@ -186,6 +189,10 @@ def mask_formats(text: str) -> frozenset[str]:
         InputError: a format is unknown, or png is missing.
     """
     formats = frozenset(part.strip() for part in text.split(","))
-    if not formats <= {"png", *EXPORTERS} or "png" not in formats:
-        raise InputError(f"Invalid --format {text!r}. Give png, or png and more, as in png,coco.")
+    files = {name for name, exporter in EXPORTERS.items() if not exporter.is_folder}
+    if not formats <= {"png", *files} or "png" not in formats:
+        raise InputError(
+            f"Invalid --format {text!r}. Give png, or png and {', '.join(sorted(files))}, as in png,coco. "
+            "For other formats run `tagmask export` afterwards."
+        )
     return formats

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tagmask.cli.arguments import background_words, load_weights, read_words, require_words
+from tagmask.cli.arguments import background_words, load_weights, read_templates, read_words, require_words
 from tagmask.cli.console import report_errors
 from tagmask.cli.options import (
     ActivationOption,
@@ -22,6 +22,7 @@ from tagmask.cli.options import (
     RecipeName,
     Refine,
     ShardOption,
+    Templates,
     Weights,
     Words,
     Workers,
@@ -54,6 +55,14 @@ def mask(
             help="Mask method: sclip, sc-clip, naclip, clip, ... (see `tagmask methods`), or cls-seg.",
         ),
     ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Draw these methods side by side, as in clip,maskclip,sclip: a picture per image in "
+            "DIR/compare, and no masks.",
+        ),
+    ] = None,
     only_tags: Annotated[
         bool, typer.Option("--only-tags", help="Mask only the words that the tagger finds in the image.")
     ] = False,
@@ -82,6 +91,7 @@ def mask(
     ] = None,
     background: Background = None,
     no_background: NoBackground = False,
+    templates: Templates = None,
     overlay: Annotated[bool, typer.Option(help="Also draw the masks over the images.")] = True,
     report: Annotated[
         bool,
@@ -102,7 +112,8 @@ def mask(
     Every pixel is compared with the words and with a list of background words
     (sky, wall, grass, ...). It becomes background if a background word scores
     highest or its best score is below --threshold. With --student FILE, a trained
-    network masks the words of its training.
+    network masks the words of its training. With --compare clip,sclip, see what
+    several methods make of your images before you choose one.
     """
     with report_errors():
         from tagmask.api import Segmenter
@@ -113,6 +124,31 @@ def mask(
         from tagmask.runtime.folders import find_images
         from tagmask.runtime.tag_files import read_tags
 
+        if compare is not None:
+            from tagmask.cli.mask_compare import Comparer, check_recipes, compare_images, compared_methods
+
+            run_options = {
+                "--student": student is not None,
+                "--method": method is not None,
+                "--format": format_ != "png",
+                "--report": report,
+                "--no-overlay": not overlay,
+                "--again": again,
+                "--shard": shard is not None,
+            }
+            methods = compared_methods(compare, run_options)
+            settings = mask_settings(None, threshold, only_tags, refine)
+            words = require_words(read_words(word), recipe)
+            shared = (words, recipe, background_words(background, no_background), as_ and as_.value, settings)
+            count = check_recipes(methods, *shared, tags_given=tags_file is not None)
+            failed = compare_images(
+                find_images(paths),
+                lambda: Comparer(load_weights(weights, activation, device, precision), methods, *shared),
+                out=out,
+                tags=None if tags_file is None else read_tags(tags_file, count),
+                about={"words": words, "recipe": recipe, "settings": settings},
+            )
+            raise typer.Exit(1 if failed else 0)
         tags = None
         make_masker: Callable[[], Masker]
         if student is not None:
@@ -124,6 +160,7 @@ def mask(
                 "--activation": activation,
                 "--background": background,
                 "--no-background": no_background,
+                "--templates": templates,
                 "--only-tags": only_tags,
                 "--tags-file": tags_file,
                 "--refine": refine,
@@ -132,7 +169,7 @@ def mask(
             refuse_clip_options(clip_options, precision)
             make_masker = partial(student_masker, student, threshold=threshold, device=device)
         else:
-            settings = mask_settings(method, threshold, only_tags, refine, recipe)
+            settings = mask_settings(method, threshold, only_tags, refine, recipe, read_templates(templates))
             words = require_words(read_words(word), recipe)
             background_texts = background_words(background, no_background)
             quirks = as_ and as_.value

@@ -20,8 +20,10 @@ __all__ = [
     "PrecisionOption",
     "RecipeName",
     "Refine",
+    "Regions",
     "ShardOption",
     "TagFormat",
+    "Templates",
     "Val",
     "ValData",
     "ValEvery",
@@ -49,10 +51,18 @@ class Activation(StrEnum):
 
 
 class As(StrEnum):
-    """Behaviour where the authors' code seems unintended: as published, or corrected."""
+    """Behaviour where the authors' code seems unintended, or differs from their paper."""
 
     published = "published"
     corrected = "corrected"
+    printed = "printed"
+
+
+class Regions(StrEnum):
+    """Kinds of regions."""
+
+    by_class = "class"
+    component = "component"
 
 
 class Refine(StrEnum):
@@ -112,6 +122,14 @@ Background = Annotated[
         help="A background word; may be repeated, or @FILE. Replaces the built-in list.",
     ),
 ]
+Templates = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Prompt templates, a line each, with {} for the word; `tagmask prompts select` writes them. "
+        "Texts are averaged over them.",
+    ),
+]
 NoBackground = Annotated[
     bool, typer.Option("--no-background", help="Compare the words only with each other.")
 ]
@@ -147,7 +165,8 @@ AsOption = Annotated[
     typer.Option(
         "--as",
         metavar="NAME",
-        help="published or corrected: keep or fix what seems unintended in the authors' code.",
+        help="published or corrected: keep or fix what seems unintended in the authors' code; printed: "
+        "TagCLIP's formulas as in its paper, other methods as published.",
     ),
 ]
 

@@ -39,7 +39,13 @@ __all__ = ["tag_images", "tag_settings"]
 
 
 def tag_settings(
-    method: str | None, recipe: str | None, min_score: float | None, top: int | None, *, adapt: bool
+    method: str | None,
+    recipe: str | None,
+    min_score: float | None,
+    top: int | None,
+    templates: tuple[str, ...] | None = None,
+    *,
+    adapt: bool,
 ) -> dict[str, object]:
     """Return the recipe fields that the options set. --adapt selects PIAA unless a method is named.
 
@@ -48,7 +54,7 @@ def tag_settings(
     """
     if adapt and method is None and not (recipe and method_of(recipe_called(recipe)).adapts):
         method = "piaa"
-    settings = {"method": method, "min_score": min_score, "top": top}
+    settings = {"method": method, "min_score": min_score, "top": top, "templates": templates}
     return {name: value for name, value in settings.items() if value is not None}
 
 

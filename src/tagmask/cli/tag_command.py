@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tagmask.cli.arguments import background_words, load_weights, read_words, require_words
+from tagmask.cli.arguments import background_words, load_weights, read_templates, read_words, require_words
 from tagmask.cli.console import report_errors
 from tagmask.cli.options import (
     ActivationOption,
@@ -19,6 +19,7 @@ from tagmask.cli.options import (
     RecipeName,
     ShardOption,
     TagFormat,
+    Templates,
     Weights,
     Words,
     Workers,
@@ -79,6 +80,7 @@ def tag(
     ] = None,
     background: Background = None,
     no_background: NoBackground = False,
+    templates: Templates = None,
     min_score: Annotated[
         float | None, typer.Option(metavar="SCORE", help="Lowest score of a tag.", show_default=False)
     ] = None,
@@ -129,7 +131,7 @@ def tag(
         from tagmask.runs.shards import parse_shard
         from tagmask.runtime.folders import find_images
 
-        settings = tag_settings(method, recipe, min_score, top, adapt=adapt)
+        settings = tag_settings(method, recipe, min_score, top, read_templates(templates), adapt=adapt)
         words = require_words(read_words(word), recipe)
         background_texts = background_words(background, no_background)
         quirks = as_ and as_.value

@@ -1,12 +1,11 @@
-"""The commands of `tagmask train`: they parse options, call the library and set exit codes."""
+"""The commands of `tagmask train`, one per step: they parse options, call the library and set exit codes."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tagmask.cli.arguments import background_words, load_weights, read_words, require_words
+from tagmask.cli.arguments import background_words, load_weights, read_templates, read_words, require_words
 from tagmask.cli.console import report_errors
 from tagmask.cli.options import (
     ActivationOption,
@@ -17,12 +16,27 @@ from tagmask.cli.options import (
     PrecisionOption,
     RecipeName,
     Refine,
+    Templates,
     Val,
     ValData,
     ValEvery,
     ValImages,
     Weights,
     Words,
+)
+from tagmask.cli.train_options import (
+    SCALES,
+    Changes,
+    Crf,
+    Flip,
+    Images,
+    MinConfidence,
+    Out,
+    OutOrNone,
+    Scales,
+    TagsFile,
+    Threshold,
+    Truth,
 )
 
 __all__ = ["train_app"]
@@ -31,66 +45,6 @@ train_app = typer.Typer(
     no_args_is_help=True,
     help="Train a segmenter from words: seeds, WeakCLIP, pseudo-masks, student.",
 )
-
-
-class SeedMaker(StrEnum):
-    """What makes the seeds of `train all`."""
-
-    clip = "clip"
-    mctformer = "mctformer"
-
-
-Out = Annotated[
-    Path,
-    typer.Option("--out", "-o", metavar="DIR", help="Output folder. An interrupted run resumes from it."),
-]
-OutOrNone = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="DIR",
-        help="Output folder. An interrupted run resumes from it. Not needed with --describe.",
-    ),
-]
-Folder = Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of images.", show_default=False)]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, as in lr=1e-4; may be repeated."),
-]
-Images = Annotated[
-    Path | None, typer.Option("--images", metavar="DIR", help="Folder of images; short for --set images=DIR.")
-]
-Method = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME", help="Mask method: cls-seg (masks tags), or sclip and others (compare all words)."
-    ),
-]
-TagsFile = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Tags of the images. Lines: IMAGE INDEX INDEX ..."),
-]
-Threshold = Annotated[
-    float | None,
-    typer.Option(metavar="SCORE", help="Background score of the activation maps.", min=0, max=1),
-]
-Truth = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Ground-truth masks of some images, to choose --threshold.")
-]
-Scales = Annotated[
-    str,
-    typer.Option(
-        metavar="LIST",
-        help="Scales of the inference passes, as in 0.5,1,1.5.",
-        show_default="0.5 to 1.75 in steps of 0.25",
-    ),
-]
-Flip = Annotated[bool, typer.Option(help="Also run each scale on the mirrored image.")]
-Crf = Annotated[
-    str, typer.Option(metavar="NAME", help="CRF settings: weakclip/voc, weakclip/coco, another CRF, or none.")
-]
-_SCALES = "0.5,0.75,1,1.25,1.5,1.75"
 
 
 @train_app.command()
@@ -111,8 +65,16 @@ def seeds(
     refine: Annotated[
         Refine | None, typer.Option(metavar="NAME", help="Refine masks: none, pamr or crf.")
     ] = None,
+    min_confidence: MinConfidence = None,
     background: Background = None,
+    templates: Templates = None,
     tags_file: TagsFile = None,
+    save_cams: Annotated[
+        bool,
+        typer.Option(
+            "--save-cams", help="Also write CLIP-ES's activation maps, to OUT/cams, for --cams and others."
+        ),
+    ] = False,
     model: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Output folder of `tagmask train mctformer`, for its maps."),
@@ -124,7 +86,8 @@ def seeds(
     cams: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Use activation maps instead of CLIP: NAME.npz, or NAME.npy as MCTformer's."
+            metavar="DIR",
+            help="Use activation maps instead of CLIP: NAME.npz, or NAME.npy as MCTformer's or CLIP-ES's.",
         ),
     ] = None,
     threshold: Threshold = None,
@@ -161,6 +124,9 @@ def seeds(
             masks=masks,
             model=model,
             affinity=affinity,
+            min_confidence=min_confidence,
+            save_cams=save_cams,
+            templates=read_templates(templates),
             device=device,
         )
         failed = make_seeds(
@@ -233,7 +199,7 @@ def pseudo(
             "DIR/best.safetensors.",
         ),
     ],
-    scales: Scales = _SCALES,
+    scales: Scales = SCALES,
     flip: Flip = True,
     crf: Crf = "weakclip/voc",
     tags_file: TagsFile = None,
@@ -287,111 +253,3 @@ def student(
 
         validation = validation_of(val, val_data, val_every, val_images)
         run_student(config, out, {"images": images, "seeds": masks}, changes or [], validation)
-
-
-@train_app.command("all")
-def everything(
-    images: Folder,
-    out: Out,
-    word: Words = None,
-    weights: Weights = None,
-    activation: ActivationOption = None,
-    method: Method = "cls-seg",
-    refine: Annotated[
-        Refine | None, typer.Option(metavar="NAME", help="Refine seeds: none, pamr or crf.")
-    ] = None,
-    background: Background = None,
-    tags_file: TagsFile = None,
-    seeds: Annotated[
-        SeedMaker,
-        typer.Option(
-            metavar="NAME", help="What makes the seeds: clip, or mctformer, trained first on --tags-file."
-        ),
-    ] = SeedMaker.clip,
-    mctformer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="Settings of MCTformer. Default: mctformer/v2, or mctformer/miniature for miniature "
-            "weights.",
-        ),
-    ] = None,
-    mctformer_changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set-mctformer", metavar="KEY=VALUE", help="Override a setting of MCTformer; may be repeated."
-        ),
-    ] = None,
-    threshold: Threshold = None,
-    truth: Truth = None,
-    config: Annotated[
-        str | None,
-        typer.Option(
-            "--weakclip",
-            metavar="NAME|FILE",
-            help="Settings of WeakCLIP. Default: weakclip/voc, or weakclip/miniature for miniature weights.",
-        ),
-    ] = None,
-    student_config: Annotated[
-        str | None,
-        typer.Option(
-            "--student",
-            metavar="NAME|FILE",
-            help="Settings of the student. Default: student/small, or student/miniature for "
-            "miniature weights.",
-        ),
-    ] = None,
-    changes: Changes = None,
-    student_changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set-student", metavar="KEY=VALUE", help="Override a setting of the student; may be repeated."
-        ),
-    ] = None,
-    val: Val = None,
-    val_data: ValData = None,
-    val_every: ValEvery = 500,
-    val_images: ValImages = None,
-    scales: Scales = _SCALES,
-    flip: Flip = True,
-    crf: Crf = "weakclip/voc",
-    device: Device = "auto",
-    precision: PrecisionOption = Precision.auto,
-) -> None:
-    """Run all steps: from images and words to an exported student.
-
-    Each step has a folder in --out; report.html shows the results of all steps.
-    An interrupted run resumes, and finished steps are not repeated.
-    """
-    with report_errors():
-        from tagmask.cli.train_all import MctFormerChoice, train_all
-        from tagmask.cli.train_steps import MCTFORMER, pseudo_settings, seed_options, validation_of
-
-        words, by_mctformer = require_words(read_words(word), None), seeds is SeedMaker.mctformer
-        failed = train_all(
-            images,
-            out,
-            seed_options(
-                words,
-                background=background_words(background, False),
-                method=MCTFORMER if by_mctformer else method,
-                refine=refine,
-                tags_file=tags_file,
-                threshold=threshold,
-                truth=truth,
-                model=out / "mctformer" if by_mctformer else None,
-                device=device,
-            ),
-            pseudo_settings(scales, flip, crf),
-            mctformer=MctFormerChoice(mctformer, mctformer_changes or []) if by_mctformer else None,
-            weights=weights,
-            activation=activation,
-            weakclip=config,
-            student=student_config,
-            changes=changes or [],
-            student_changes=student_changes or [],
-            validation=validation_of(val, val_data, val_every, val_images),
-            device=device,
-            precision=precision,
-        )
-    raise typer.Exit(1 if failed else 0)

@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tagmask.cli.arguments import DEFAULT_WEIGHTS, load_weights
+from tagmask.cli.arguments import load_weights
 from tagmask.cli.options import Activation, Precision
 from tagmask.cli.runs import stops_reported
 from tagmask.cli.train_mctformer import mctformer_settings
 from tagmask.cli.train_steps import ConsoleProgress, check_seed_tags, settings_of, student_settings
+from tagmask.clip.sources import DEFAULT_WEIGHTS
 from tagmask.weak.config import TrainConfig
 from tagmask.weak.config_files import with_settings
 from tagmask.weak.run_all import RunFolders, RunOptions, run_all
-from tagmask.weak.seeds import SeedOptions
+from tagmask.weak.seed_options import SeedOptions
 from tagmask.weak.steps import PseudoSettings
 from tagmask.weak.validation import Validation
 

@@ -9,7 +9,7 @@ import typer
 from tagmask.cli.arguments import read_words
 from tagmask.cli.console import report_errors
 from tagmask.cli.options import Words
-from tagmask.cli.train import Changes, Images, Out, TagsFile
+from tagmask.cli.train_options import Changes, Images, Out, TagsFile
 
 if TYPE_CHECKING:
     from tagmask.weak.config import TrainConfig

@@ -7,12 +7,12 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from tagmask.bench.validation import DataSetValidation, open_validation
-from tagmask.cli.arguments import DEFAULT_WEIGHTS
 from tagmask.cli.console import heading, message, print_path, show
 from tagmask.cli.mask import mask_settings, require_tags_file
 from tagmask.cli.options import Refine
 from tagmask.cli.runs import run_images, stops_reported
 from tagmask.clip.load import Clip
+from tagmask.clip.sources import DEFAULT_WEIGHTS
 from tagmask.errors import InputError
 from tagmask.runs.folder import RunFolder
 from tagmask.runs.planning import Plan
@@ -25,7 +25,8 @@ from tagmask.weak.describe import TrainingCost
 from tagmask.weak.distributed import ranks_here
 from tagmask.weak.loop import Report
 from tagmask.weak.run_all import write_all_masks
-from tagmask.weak.seeds import SeedOptions, seed_recipe, seed_source
+from tagmask.weak.seed_options import SeedOptions
+from tagmask.weak.seeds import seed_recipe, seed_source
 from tagmask.weak.steps import (
     PseudoSettings,
     describe_weakclip,
@@ -100,6 +101,9 @@ def seed_options(
     masks: Path | None = None,
     model: Path | None = None,
     affinity: Path | None = None,
+    min_confidence: float | None = None,
+    save_cams: bool = False,
+    templates: tuple[str, ...] | None = None,
     device: str = "auto",
 ) -> SeedOptions:
     """Convert command-line options to seed options.
@@ -109,12 +113,16 @@ def seed_options(
     """
     if (method == MCTFORMER) != (model is not None):
         raise InputError("--method mctformer and --model DIR belong together. Give both, or neither of them.")
-    if method == MCTFORMER and (refine is not None or background is not None):
-        raise InputError("MCTformer's seeds have no --refine and no --background. Leave them out.")
+    if method == MCTFORMER and (refine, background, templates) != (None, None, None):
+        raise InputError(
+            "MCTformer's seeds have no --refine, no --background and no --templates. Leave them out."
+        )
+    if templates is not None and (cams, masks) != (None, None):
+        raise InputError("Activation maps and masks need no --templates. Leave it out.")
     return SeedOptions(
         words=None if words is None else tuple(words),
         recipe=recipe,
-        settings={} if method == MCTFORMER else mask_settings(method, None, False, refine),
+        settings={} if method == MCTFORMER else mask_settings(method, None, False, refine, None, templates),
         background=None if background is None else tuple(background),
         tags_file=tags_file,
         cams=cams,
@@ -123,6 +131,8 @@ def seed_options(
         masks=masks,
         mctformer=model,
         affinity=affinity,
+        min_confidence=min_confidence,
+        save_cams=save_cams,
         device=device,
     )
 

@@ -17,7 +17,7 @@ from tagmask.clip.hardware import choose_device, choose_precision
 from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, Triple
 from tagmask.clip.model import ACTIVATIONS, Text, Vision, fold_quick_gelu
 from tagmask.clip.resolve import resolve_weights
-from tagmask.clip.sources import find
+from tagmask.clip.sources import DEFAULT_WEIGHTS, find
 from tagmask.clip.state_dict import Geometry
 from tagmask.errors import WeightsError
 
@@ -90,7 +90,7 @@ def _hash_tensors(module: nn.Module, settings: str) -> str:
 
 
 def load(
-    weights: str | os.PathLike[str],
+    weights: str | os.PathLike[str] | None = None,
     *,
     device: str = "auto",
     precision: str = "float32",
@@ -105,7 +105,8 @@ def load(
             "hf:owner/repo" are searched in this machine's caches, then downloaded. A path never uses the
             network; it may be OpenAI's archive (`.pt`), a plain state dict (`.pt`, `.pth`, `.bin`), a
             `.safetensors` file, an open_clip folder or a Hugging Face CLIPModel folder. The content
-            decides the format of a file, and no code in it is ever run.
+            decides the format of a file, and no code in it is ever run. Default: those of the environment
+            variable TAGMASK_WEIGHTS, else "ViT-B-16:openai", as for the commands.
         device: "auto" (CUDA, then MPS, then CPU) or a torch device name.
         precision: of the matrix products. "float32" is the reference. "bfloat16" and "float16" are faster
             on hardware that supports them. "auto" takes bfloat16 where the hardware has it, float16 on other
@@ -124,6 +125,8 @@ def load(
     """
     if activation is not None:
         check_choice("activation", activation, tuple(ACTIVATIONS))
+    if weights is None:
+        weights = os.environ.get("TAGMASK_WEIGHTS") or DEFAULT_WEIGHTS
     target = choose_device(device)
     precision = choose_precision(precision, target)
     source = find(weights, progress)

@@ -32,12 +32,14 @@ from tagmask.clip.other_names import refuse_other_name
 from tagmask.clip.verified import verify
 from tagmask.errors import DownloadError, InputError, WeightsError
 
-__all__ = ["BUNDLED", "Source", "cached", "clip_cache", "find"]
+__all__ = ["BUNDLED", "DEFAULT_WEIGHTS", "Source", "cached", "clip_cache", "find"]
 
 _LOG = logging.getLogger(__name__)
 
 _HUB_PREFIXES: Final = ("hf:", "hf-hub:")
 BUNDLED: Final = Path(str(resources.files("tagmask"))) / "miniature" / "miniature.safetensors"
+DEFAULT_WEIGHTS: Final = "ViT-B-16:openai"
+"""Weights used if none are given and TAGMASK_WEIGHTS is not set."""
 _ADVICE: Final = "Give the path of a weights file, or 'miniature' for the bundled model."
 
 

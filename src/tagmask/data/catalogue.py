@@ -15,6 +15,7 @@ from tagmask.data.sample import Dataset
 from tagmask.data.scenes import open_ade20k, open_cityscapes, open_context
 from tagmask.data.voc import open_voc_masks, open_voc_tags
 from tagmask.errors import InputError
+from tagmask.settings.parse import dataset_name
 
 __all__ = ["DATASETS", "Entry", "entry", "open_dataset", "split_of"]
 
@@ -175,6 +176,7 @@ def entry(name: str) -> Entry:
     Raises:
         InputError: an unknown name.
     """
+    name = dataset_name(name)
     if name not in DATASETS:
         similar = get_close_matches(name, DATASETS, n=3)
         hint = f" Did you mean {' or '.join(similar)}?" if similar else ""
@@ -217,4 +219,4 @@ def open_dataset(name: str, root: Path, split: str | None = None) -> Dataset:
         (300, (240, 320, 3))
     """
     known, split = entry(name), split_of(name, split)
-    return replace(known.open(Path(root).expanduser(), split), name=name)
+    return replace(known.open(Path(root).expanduser(), split), name=dataset_name(name))

@@ -25,6 +25,7 @@ from tagmask.data.voc import devkit
 from tagmask.errors import ImageError, InputError
 from tagmask.masks import index_png
 from tagmask.reading import read_text
+from tagmask.settings.parse import dataset_name
 from tagmask.settings.words import read_list
 from tagmask.types import Image
 
@@ -52,6 +53,7 @@ def jobs_of(name: str, root: Path, split: str | None = None) -> list[Job]:
     Raises:
         InputError: an unknown converter or split, or a folder without the required files.
     """
+    name = dataset_name(name)
     check_choice("data set to prepare", name, tuple(CONVERTERS))
     converter = CONVERTERS[name]
     if split is not None:

@@ -13,13 +13,12 @@ ranges of the annotations are kept. An image's polygons are read again when its 
 
 import json
 import logging
-import re
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -37,6 +36,7 @@ from tagmask.data.regions import Annotation, draw_classes
 from tagmask.data.sample import Dataset, Labels, Sample
 from tagmask.errors import ImageError, InputError
 from tagmask.images import read_image
+from tagmask.json_items import object_items
 from tagmask.reading import open_regular, read_regular
 from tagmask.relative_paths import without_ending
 from tagmask.settings.words import read_list
@@ -48,7 +48,6 @@ _LOG = logging.getLogger(__name__)
 
 _LARGEST = 2_000_000_000
 """Largest instances file, in bytes; COCO's largest have 470 MB."""
-_BLANKS = re.compile(r"[ \t\n\r]*")
 
 
 def open_coco(root: Path, year: str, split: str) -> Dataset:
@@ -154,7 +153,7 @@ class _Parts:
         self._categories: dict[int, dict[int, int]] = {}
         self._byte_ranges: dict[int, list[tuple[int, int]]] = {}
         ids = array("q")
-        for key, value, start, stop in _values(text, "annotations"):
+        for key, value, start, stop in object_items(text, "annotations"):
             if key != "annotations":
                 rest[key] = value
                 continue
@@ -183,51 +182,6 @@ class _Parts:
         }
         byte_ranges = {image: np.array(spans) for image, spans in self._byte_ranges.items()}
         return _Instances(path, ids, images, tags, byte_ranges)
-
-
-def _values(text: str, split_key: str) -> Iterator[tuple[str, Any, int, int]]:
-    """Yield the keys and values of a JSON object with their offsets (start, stop) in the text.
-
-    The list under the key `split_key` is yielded item by item.
-    """
-    decode = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode
-    at = _after(text, 0, "{")
-    while True:
-        key, at = decode(text, at)
-        start = _after(text, at, ":")
-        if key == split_key and text.startswith("[", start):
-            at = _next(text, start + 1)
-            while not text.startswith("]", at):
-                value, stop = decode(text, at)
-                yield key, value, at, stop
-                at = _next(text, stop)
-                if not text.startswith("]", at):
-                    at = _after(text, at, ",")
-            at += 1
-        else:
-            value, at = decode(text, start)
-            yield key, value, start, at
-        if text.startswith("}", _next(text, at)):
-            return
-        at = _after(text, at, ",")
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"it has {name} for a number")
-
-
-def _next(text: str, at: int) -> int:
-    """Return the offset of the first non-blank character from `at` on."""
-    found = _BLANKS.match(text, at)
-    return found.end() if found else at
-
-
-def _after(text: str, at: int, sign: str) -> int:
-    """Return the offset after `sign`, which must come next."""
-    at = _next(text, at)
-    if not text.startswith(sign, at):
-        raise json.JSONDecodeError(f"Expecting {sign!r}", text[at : at + 20], 0)
-    return _next(text, at + 1)
 
 
 def _listed(path: Path, folder: Path, listed: Mapping[str, tuple[int, ...]]) -> list[Sample]:

@@ -23,11 +23,12 @@ from tagmask.errors import InputError
 from tagmask.reading import TEXT_LIMIT, read_regular, read_text
 from tagmask.strict_json import parse_json
 
-__all__ = ["open_pairs"]
+__all__ = ["IMAGE_SUFFIXES", "open_pairs"]
 
-_IMAGES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".avif", ".ppm")
 )
+"""Endings of images, in lower case."""
 
 _MOST_CLASSES = 65535
 
@@ -136,7 +137,7 @@ def _images(folder: Path) -> dict[str, Path]:
         for file in sorted(name for name in files if not name.startswith(".")):
             path = Path(parent) / file
             id_ = path.relative_to(folder).with_suffix("").as_posix()
-            if path.suffix.lower() not in _IMAGES:
+            if path.suffix.lower() not in IMAGE_SUFFIXES:
                 continue
             if id_ in images:
                 raise InputError(

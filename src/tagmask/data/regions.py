@@ -15,7 +15,7 @@ from tagmask.data.sample import Labels
 from tagmask.errors import ImageError, InputError
 from tagmask.types import Size
 
-__all__ = ["Annotation", "draw_classes", "run_lengths"]
+__all__ = ["Annotation", "RegionError", "RegionWork", "draw_classes", "region_runs", "run_lengths"]
 
 _OUTLINE, _OUTLINES = 1_000_000, 10_000_000
 """Longest outline of a polygon, and of all polygons of an image, in pixels; each takes 100 bytes."""
@@ -63,18 +63,18 @@ def draw_classes(name: str, size: Size, annotations: Sequence[Annotation]) -> La
         if not _is_number(annotation.area) or annotation.area < 0:
             raise _invalid(name, annotation, "its area is not a number of pixels")
     columns = np.zeros(size[0] * size[1], np.uint8)
-    work = _Work(columns.size)
+    work = RegionWork(columns.size)
     for annotation in sorted(annotations, key=lambda annotation: -annotation.area):
         try:
-            for counts in _counts(annotation.region, size, work):
+            for counts in region_runs(annotation.region, size, work):
                 _paint(columns, counts, annotation.number + 1, work)
-        except _RegionError as error:
+        except RegionError as error:
             raise _invalid(name, annotation, str(error)) from error
     return np.ascontiguousarray(columns.reshape(size[::-1]).T)
 
 
-class _RegionError(ValueError):
-    """Why a region is invalid."""
+class RegionError(ValueError):
+    """Why a region is invalid, as part of a sentence."""
 
 
 def _invalid(name: str, annotation: Annotation, reason: str) -> ImageError:
@@ -85,7 +85,7 @@ def _invalid(name: str, annotation: Annotation, reason: str) -> ImageError:
     )
 
 
-class _Work:
+class RegionWork:
     """What an image's regions may cost."""
 
     def __init__(self, pixels: int) -> None:
@@ -96,13 +96,13 @@ class _Work:
         """Note a polygon's outline, in pixels."""
         self._outlines -= length
         if length > _OUTLINE or self._outlines < 0:
-            raise _RegionError("its outline is too long for an image")
+            raise RegionError("its outline is too long for an image")
 
     def paint(self, pixels: int) -> None:
         """Note pixels that are painted."""
         self._painted -= pixels
         if self._painted < 0:
-            raise _RegionError(f"with it, regions cover the image more than {_COVERED} times")
+            raise RegionError(f"with it, regions cover the image more than {_COVERED} times")
 
 
 def run_lengths(text: str, pixels: int | None = None) -> list[int]:
@@ -127,13 +127,13 @@ def run_lengths(text: str, pixels: int | None = None) -> list[int]:
         [1, 2, 33]
     """
     if pixels is not None and len(text) > 4 * pixels + 16:
-        raise _RegionError("it has more run lengths than pixels")
+        raise RegionError("it has more run lengths than pixels")
     counts: list[int] = []
     value = group = 0
     for character in text:
         bits = ord(character) - 48
         if not 0 <= bits < 64 or group == _GROUPS:
-            raise _RegionError("its run lengths are damaged")
+            raise RegionError("its run lengths are damaged")
         value |= (bits & 31) << (5 * group)
         group += 1
         if bits & 32:
@@ -142,15 +142,25 @@ def run_lengths(text: str, pixels: int | None = None) -> list[int]:
             value -= 1 << (5 * group)
         counts.append(value + (counts[-2] if len(counts) > 2 else 0))
         if counts[-1] < 0:
-            raise _RegionError("a run length is negative")
+            raise RegionError("a run length is negative")
         value = group = 0
     if group:
-        raise _RegionError("its run lengths are cut off")
+        raise RegionError("its run lengths are cut off")
     return counts
 
 
-def _counts(region: object, size: Size, work: _Work) -> Iterator[Sequence[int]]:
-    """Yield the run lengths of a region's parts; nothing if it encloses no pixels."""
+def region_runs(region: object, size: Size, work: RegionWork) -> Iterator[Sequence[int]]:
+    """Yield the run lengths of a region's parts, in column order; nothing if it encloses no pixels.
+
+    Args:
+        region: COCO's "segmentation": polygons, or run lengths with their size.
+        size: (h, w) of the image.
+        work: what the image's regions may still cost.
+
+    Raises:
+        RegionError: it is neither, does not fit the size, or costs too much.
+        InputError: there are polygons, but pycocotools is not installed.
+    """
     if isinstance(region, dict):
         yield _checked_runs(region, size)
     elif isinstance(region, list):
@@ -158,39 +168,39 @@ def _counts(region: object, size: Size, work: _Work) -> Iterator[Sequence[int]]:
         if polygons:
             yield from _polygon_runs(polygons, size)
     else:
-        raise _RegionError("it is neither polygons nor run lengths")
+        raise RegionError("it is neither polygons nor run lengths")
 
 
 def _checked_runs(region: dict[str, Any], size: Size) -> Sequence[int]:
     pixels = size[0] * size[1]
     if region.get("size") != list(size):
         shown = str(region.get("size"))[:40]
-        raise _RegionError(f"its run lengths are for size {shown}, the image is {list(size)} (h, w)")
+        raise RegionError(f"its run lengths are for size {shown}, the image is {list(size)} (h, w)")
     counts = region.get("counts")
     if isinstance(counts, str):
         counts = run_lengths(counts, pixels)
     if not isinstance(counts, list) or not all(
         type(count) is int and 0 <= count <= pixels for count in counts
     ):
-        raise _RegionError("its counts are neither text nor whole numbers of pixels")
+        raise RegionError("its counts are neither text nor whole numbers of pixels")
     if sum(counts) != pixels:
-        raise _RegionError(f"its run lengths cover {sum(counts)} of {pixels} pixels")
+        raise RegionError(f"its run lengths cover {sum(counts)} of {pixels} pixels")
     return counts
 
 
-def _has_area(polygon: object, size: Size, work: _Work) -> bool:
+def _has_area(polygon: object, size: Size, work: RegionWork) -> bool:
     """Check a polygon. Fewer than three points enclose nothing; pycocotools would take two for a box."""
     if not isinstance(polygon, list) or not set(map(type, polygon)) <= {int, float}:
-        raise _RegionError("a polygon is not a list of numbers")
+        raise RegionError("a polygon is not a list of numbers")
     if len(polygon) % 2:
-        raise _RegionError(f"a polygon has {len(polygon)} coordinates, so that one has no partner")
+        raise RegionError(f"a polygon has {len(polygon)} coordinates, so that one has no partner")
     try:
         points = np.array(polygon, np.float64).reshape(-1, 2)
     except OverflowError:
         points = np.full((1, 2), np.inf)
     low, high = -max(size), 2 * max(size)
     if not ((points >= low) & (points <= high)).all():  # nor NaN
-        raise _RegionError(f"a polygon lies far outside of the image, which is {size} (h, w)")
+        raise RegionError(f"a polygon lies far outside of the image, which is {size} (h, w)")
     if len(points) < 3:
         return False
     work.outline(len(points) + float(np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum()))
@@ -208,10 +218,12 @@ def _polygon_runs(polygons: list[list[int | float]], size: Size) -> Iterator[Seq
         yield run_lengths(part["counts"].decode("ascii"))
 
 
-def _paint(columns: UInt8[np.ndarray, " pixels"], counts: Sequence[int], label: int, work: _Work) -> None:
+def _paint(
+    columns: UInt8[np.ndarray, " pixels"], counts: Sequence[int], label: int, work: RegionWork
+) -> None:
     """Set a region's pixels, in column order."""
     if sum(counts) != columns.size:
-        raise _RegionError(f"its run lengths cover {sum(counts)} of {columns.size} pixels")
+        raise RegionError(f"its run lengths cover {sum(counts)} of {columns.size} pixels")
     ends = np.cumsum(counts)
     starts, stops = ends[:-1:2], ends[1::2]
     work.paint(int((stops - starts).sum()))

@@ -88,10 +88,13 @@ class TowerFeatures:
         return replace(self, tokens=tokens, layer=layer)
 
     def with_tokens(
-        self, tokens: Tokens, prior: Float[Tensor, "b #heads n n"] | None = None
+        self,
+        tokens: Tokens,
+        prior: Float[Tensor, "b #heads n n"] | None = None,
+        layer: int | None = None,
     ) -> "TowerFeatures":
-        """Copy with other tokens before the same block, and a prior for its attention."""
-        return replace(self, tokens=tokens, prior=prior)
+        """Copy with other tokens before the same block, or before block `layer`, and a prior for it."""
+        return replace(self, tokens=tokens, prior=prior, layer=self.layer if layer is None else layer)
 
     @cached_property
     def z(self) -> Tokens:

@@ -25,7 +25,7 @@ from tagmask.dense.features import TowerFeatures
 from tagmask.errors import ShapeError
 from tagmask.types import TextFeatures
 
-__all__ = ["Gradcam", "softmax_gradcam"]
+__all__ = ["Gradcam", "patch_feature", "softmax_gradcam"]
 
 _GRADIENTS_ALIVE = 2**24
 """Numbers in one (k, p, m) gradient: 64 MiB in float32; more targets are processed in groups."""
@@ -65,8 +65,6 @@ def softmax_gradcam(
         mean. Their program runs the block and a full backward pass once for each text. Departure: for a text
         whose probability is nearly 1, their gradient in float32 is rounding noise and this one is not.
     """
-    if len(tower.tokens) != 1:
-        raise ShapeError(f"Got features of {len(tower.tokens)} images. Grad-CAM takes one image at a time.")
     out = _output_path(tower)
     cosines = texts.float() @ out.feature
     probabilities = torch.softmax(logit_scale * cosines, dim=0)
@@ -78,6 +76,15 @@ def softmax_gradcam(
     mean = torch.cat(weights)
     maps = (mean @ tower.z[0, 1:].T).clamp_(min=0)
     return Gradcam(maps.unflatten(1, tower.grid), mean, probabilities)
+
+
+def patch_feature(tower: TowerFeatures) -> Float[Tensor, " e"]:
+    """Return the unit image feature of `softmax_gradcam`: the mean of the patches after the last block.
+
+    Raises:
+        ShapeError: the features are of several images.
+    """
+    return _output_path(tower).feature
 
 
 class _Norm(NamedTuple):
@@ -111,6 +118,8 @@ class _OutputPath(NamedTuple):
 
 
 def _output_path(tower: TowerFeatures) -> _OutputPath:
+    if len(tower.tokens) != 1:
+        raise ShapeError(f"Got features of {len(tower.tokens)} images. Grad-CAM takes one image at a time.")
     block, vision = tower.block, tower.vision
     attention_output = F.scaled_dot_product_attention(tower.q[:, :, 1:], tower.k, tower.v)
     x = (tower.tokens[:, 1:] + block.attn.merge(attention_output))[0]

@@ -53,6 +53,8 @@ class VariantSettings:
 
     QUIRKS: ClassVar[tuple[str, ...]] = ()
     """Settings that are True as published and False as corrected."""
+    FILES: ClassVar[tuple[str, ...]] = ()
+    """Settings that are paths, of files whose content decides the results."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from tagmask.checks import check_choice, check_number
 from tagmask.clip.load import Clip
 from tagmask.dense.cosine_maps import CosineMaps, stitch
 from tagmask.dense.features import extract_features
+from tagmask.dense.native_size import native_pixels
 from tagmask.dense.positions import POSITIONS, Positions
 from tagmask.dense.resize import resize_cv2_linear, short_side_size
 from tagmask.dense.rule import DenseRule, SecondPassContext, extract_shared_features, patch_cosines
@@ -35,6 +36,7 @@ __all__ = [
     "SlidingSettings",
     "check_windows",
     "position_rule",
+    "preprocess",
     "preprocess_cv2",
     "sliding_cosines",
     "window_cosines",
@@ -51,8 +53,9 @@ class SlidingSettings:
     QUIRKS: ClassVar[tuple[str, ...]] = ("positions_by_count",)
     """Settings that are True as published and False as corrected."""
 
-    short_side: int = 336
-    """The image's short side after scaling, in pixels; the long side is at most 2048."""
+    short_side: int | None = 336
+    """The image's short side after scaling, in pixels; the long side is at most 2048. None: the image's own
+    size, each side rounded up to whole patches, as TagCLIP scales it."""
     crop: int | None = 224
     """Side of a window in pixels; None processes the whole image at once."""
     stride: int = 112
@@ -84,7 +87,8 @@ class SlidingSettings:
         check_choice("join", self.join, ("maps", "tokens"))
         if self.positions is not None:
             check_choice("positions", self.positions, tuple(POSITIONS))
-        check_number("short_side", self.short_side, 1, _LONG_SIDE, whole=True)
+        if self.short_side is not None:
+            check_number("short_side", self.short_side, 1, _LONG_SIDE, whole=True)
         check_number("stride", self.stride, 1, whole=True)
         if self.crop is not None:
             check_number("crop", self.crop, 1, whole=True)
@@ -130,7 +134,7 @@ def sliding_cosines(
     Yields:
         For each image its maps, one per method.
     """
-    scaled = [preprocess_cv2(clip, image, settings.short_side) for image in images]
+    scaled = [preprocess(clip, image, settings.short_side) for image in images]
     plans = [_plan(pixels, settings) for pixels in scaled]
     if settings.join == "tokens":
         for image, pixels, plan in zip(images, scaled, plans, strict=True):
@@ -188,6 +192,11 @@ def _joined_cosine_maps(
 def _padded_size(size: Size, patch: int) -> Size:
     h, w = (-(-side // patch) * patch for side in size)
     return h, w
+
+
+def preprocess(clip: Clip, image: Image, short_side: int | None) -> Float[Tensor, "3 hs ws"]:
+    """Scale to the short side, or to whole patches if it is None, and normalise."""
+    return native_pixels(clip, image) if short_side is None else preprocess_cv2(clip, image, short_side)
 
 
 def preprocess_cv2(clip: Clip, image: Image, short_side: int) -> Float[Tensor, "3 hs ws"]:

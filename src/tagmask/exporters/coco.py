@@ -1,36 +1,23 @@
-"""Write masks as COCO annotations: one run-length encoded region per class and image."""
+"""Write masks as COCO annotations: run-length encoded regions, or polygons."""
 
-from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Bool, UInt8, UInt16
-
-from tagmask.errors import InputError
-from tagmask.exporters.image_names import ImageNames
+from tagmask.exporters.export import Export
 from tagmask.files import atomic_open
-from tagmask.runs.reader import Run
+from tagmask.regions import Region
+from tagmask.regions.coco import coco_annotation, coco_category, needs_pycocotools
 from tagmask.strict_json import json_text
+from tagmask.types import Size
 
-__all__ = ["CocoFile", "needs_pycocotools", "write_coco"]
-
-
-def needs_pycocotools() -> None:
-    """Check that pycocotools is installed, before any work is done.
-
-    Raises:
-        InputError: it is not; the message gives the command that installs it.
-    """
-    if find_spec("pycocotools") is None:
-        raise InputError("Writing COCO files needs pycocotools. Run: pip install 'tagmask[coco]'")
+__all__ = ["CocoFile", "write_coco"]
 
 
-def write_coco(run: Run, target: Path) -> None:
-    """Write the masks of a run, one image after the other; corrected masks replace the run's own.
+def write_coco(export: Export, target: Path) -> None:
+    """Write the regions of a run, one image after the other; corrected masks replace the run's own.
 
     Args:
-        run: a run with masks. Images that are not done are left out.
+        export: what to export.
         target: the file to write.
 
     Raises:
@@ -38,12 +25,10 @@ def write_coco(run: Run, target: Path) -> None:
         OutputError: the file cannot be written.
     """
     needs_pycocotools()
-    words = run.classes.names
-    names = ImageNames(run)
     with atomic_open(target) as file:
-        coco = CocoFile(file.write, words, background=words[:1] == ("background",))
-        for row in run.select(status="done"):
-            coco.add(names.of(row), run.mask(row), row.class_confidence)
+        coco = CocoFile(file.write, export.words, background=export.has_background)
+        for image in export:
+            coco.add(image.name, image.size, image.regions(), image.score, polygons=export.options.polygons)
         coco.finish()
 
 
@@ -67,31 +52,35 @@ class CocoFile:
     def add(
         self,
         file_name: str,
-        labels: UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"],
-        scores: Mapping[str, float] | None = None,
+        size: Size,
+        regions: Iterable[Region],
+        score: Callable[[int], float | None] = lambda _: None,
+        *,
+        polygons: bool = False,
     ) -> None:
         """Write one image's regions, with holes.
 
         Args:
             file_name: of the image; unique.
-            labels: class per pixel.
-            scores: score of each word's region.
+            size: (h, w) of the image.
+            regions: of any label but the background.
+            score: gives the score of a label's regions.
+            polygons: write outlines with holes cut open, instead of run lengths.
         """
-        height, width = labels.shape
         image = len(self._images) + 1
-        self._images.append(_json({"id": image, "file_name": file_name, "height": height, "width": width}))
-        present = np.flatnonzero(np.bincount(labels.ravel(), minlength=len(self._words)))
-        for label in (int(i) for i in present if self._background <= i < len(self._words)):
+        described = {"id": image, "file_name": file_name, "height": size[0], "width": size[1], "license": 1}
+        self._images.append(_json(described))
+        for region in regions:
             self._annotations += 1
-            annotation: dict[str, object] = {
-                "id": self._annotations,
-                "image_id": image,
-                "category_id": self._category(label),
-                "iscrowd": 0,
-                **_region(labels == label),
-            }
-            if scores is not None and self._words[label] in scores:
-                annotation["score"] = round(scores[self._words[label]], 6)
+            annotation = coco_annotation(
+                region,
+                size,
+                annotation_id=self._annotations,
+                image_id=image,
+                category_id=self._category(region.label),
+                score=score(region.label),
+                polygons=polygons,
+            )
             self._write((b", " if self._annotations > 1 else b"") + _json(annotation))
 
     def finish(self) -> None:
@@ -100,23 +89,14 @@ class CocoFile:
             {"id": self._category(label), "name": self._words[label], "supercategory": ""}
             for label in range(int(self._background), len(self._words))
         ]
+        info = {"description": "Masks of tagmask", "version": "1.0"}
+        licence = {"id": 1, "name": "Unknown", "url": ""}
         self._write(b'], "images": [' + b", ".join(self._images) + b'], "categories": ')
-        self._write(_json(categories) + b"}\n")
+        self._write(_json(categories) + b', "licenses": ' + _json([licence]) + b', "info": ' + _json(info))
+        self._write(b"}\n")
 
     def _category(self, label: int) -> int:
-        return label if self._background else label + 1
-
-
-def _region(inside: Bool[np.ndarray, "h w"]) -> dict[str, object]:
-    from pycocotools import mask as coco
-
-    runs = coco.encode(np.asfortranarray(inside.astype(np.uint8)))
-    box: Sequence[float] = coco.toBbox(runs).tolist()
-    return {
-        "segmentation": {"size": list(runs["size"]), "counts": runs["counts"].decode("ascii")},
-        "area": int(coco.area(runs)),
-        "bbox": box,
-    }
+        return coco_category(label, background=self._background)
 
 
 def _json(value: object) -> bytes:

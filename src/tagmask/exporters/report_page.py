@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tagmask.errors import ImageError, InputError
+from tagmask.exporters.export import Export
 from tagmask.exporters.image_names import ImageNames
 from tagmask.files import atomic_open
 from tagmask.images import read_image
@@ -27,20 +28,21 @@ _PICTURES = Pictures(longest=640, quality=65, longest_outlined=320)
 """Small enough for a page of 200 photos that can be sent."""
 
 
-def write_report(run: Run, target: Path) -> None:
+def write_report(export: Export, target: Path) -> None:
     """Write the page, one image after the other; corrected masks replace the run's own.
 
     Photos are read from where the run found them. One that is gone, or that changed since, is shown by its
     name.
 
     Args:
-        run: a run with masks or tags.
+        export: what to export, of a run with masks or tags. Its options choose no images here.
         target: the file to write.
 
     Raises:
         InputError: the run has neither masks nor tags.
         OutputError: the file cannot be written.
     """
+    run = export.run
     masks = (run.path / "classes.json").exists()
     if not masks and run.kind != "tag":
         raise InputError(

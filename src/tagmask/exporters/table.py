@@ -5,9 +5,9 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
+from tagmask.exporters.export import Export
 from tagmask.exporters.image_names import ImageNames
 from tagmask.files import atomic_open
-from tagmask.runs.reader import Run
 from tagmask.runs.rows import ImageRow
 
 __all__ = ["write_csv"]
@@ -18,25 +18,25 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def write_csv(run: Run, target: Path) -> None:
+def write_csv(export: Export, target: Path) -> None:
     """Write one line per image: its name, its tags and how sure they are.
 
     Several values in one cell are separated by "; ", as in `cat; dog` or `cat=0.31; dog=0.02`. Shares are
     parts of the image, 0..1.
 
     Args:
-        run: any run of images.
+        export: what to export, of any run of images.
         target: the file to write, UTF-8.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    names = ImageNames(run)
+    names = ImageNames(export.run)
     with atomic_open(target) as file:
         lines = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
         writer = csv.writer(lines)
         writer.writerow(_COLUMNS)
-        for row in run:
+        for row in export.rows():
             writer.writerow(_cells(names.of(row), row))
         lines.flush()
         lines.detach()

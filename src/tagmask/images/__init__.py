@@ -9,6 +9,6 @@ Pillow gets only the parts of the file that the pixels depend on.
 16-bit grey is scaled, never clipped; transparency is composited on white. Colour profiles are not applied.
 """
 
-from tagmask.images.reading import ImageSource, decode, image_size, read_image
+from tagmask.images.reading import ImageSource, decode, image_orientation, image_size, read_image
 
-__all__ = ["ImageSource", "decode", "image_size", "read_image"]
+__all__ = ["ImageSource", "decode", "image_orientation", "image_size", "read_image"]

@@ -32,6 +32,7 @@ from tagmask.types import Image, Size
 __all__ = [
     "ImageSource",
     "decode",
+    "image_orientation",
     "image_size",
     "read_image",
 ]
@@ -148,6 +149,17 @@ def image_size(source: str | os.PathLike[str]) -> Size:
         _, header = _identify(stream, what, _FORMATS, pixels=False)
     height, width = header.size
     return (width, height) if header.orientation > 4 else (height, width)
+
+
+def image_orientation(source: str | os.PathLike[str]) -> int:
+    """Return the orientation that an image file states, 1 (upright) to 8, as in EXIF; from its header.
+
+    Raises:
+        ImageError: as `image_size`.
+    """
+    what = _name(source)
+    with _failures(what), _open(source) as stream:
+        return _identify(stream, what, _FORMATS, pixels=False)[1].orientation
 
 
 def _name(source: str | os.PathLike[str] | bytes) -> str:

@@ -25,7 +25,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Float16, Integer
 from torch import Tensor
 
 from tagmask.checks import check_number
@@ -47,12 +47,15 @@ __all__ = [
     "ClipEsSettings",
     "captured_layers",
     "check_tags",
+    "clamped_planes",
     "crf_labels",
     "crf_probabilities",
     "encode_image",
+    "full_size_maps",
     "fuse_names",
     "label_pixels",
     "tag_maps",
+    "with_background",
 ]
 
 _PAPER_DEPTH = 12
@@ -116,14 +119,16 @@ class ClassTexts:
     no gradient and an empty map."""
 
 
-def encode_image(clip: Clip, image: Image, settings: ClipEsSettings) -> TowerFeatures:
-    """Extract the tower features that `tag_maps` needs.
+def encode_image(
+    clip: Clip, image: Image, settings: ClipEsSettings, *, attention: bool = True
+) -> TowerFeatures:
+    """Extract the tower features that `tag_maps` needs; without attention, what Grad-CAM needs.
 
     TagCLIP's features serve as well if they include the attention of `captured_layers`. The two differ only
     where the position table is not resized, and only by its rounding to float16.
     """
     pixels = preprocess_bicubic(clip, image, _tagclip_settings(settings))
-    layers = captured_layers(settings, len(clip.vision.blocks))
+    layers = captured_layers(settings, len(clip.vision.blocks)) if attention else frozenset()
     return extract_features(clip.vision, pixels[None], bilinear_half_always, attention=layers)
 
 
@@ -228,6 +233,14 @@ def refine_maps(
 # -- Masks -----------------------------------------------------------------------------------------------
 
 
+def full_size_maps(maps: Float[Tensor, "K gh gw"], size: Size) -> Float16[np.ndarray, "K h w"]:
+    """Resize maps from `tag_maps` to the image's (h, w), in float16: what the authors' program saves."""
+    full = np.empty((len(maps), *size), np.float16)
+    for rows, strip in _strips(maps, size):
+        full[:, rows] = strip.half().cpu().numpy()
+    return full
+
+
 def label_pixels(
     maps: Float[Tensor, "K gh gw"],
     size: Size,
@@ -255,23 +268,22 @@ def label_pixels(
     has_background = settings.background_power is not None
     labels = np.full(size, ignore_index, np.int32)
     scores = np.zeros((len(tags) + has_background, height, width), np.float32) if keep_scores else None
-    for top, bottom, planes in _strips(maps, size, settings):
+    for rows, strip in _strips(maps, size):
+        planes = with_background(strip, settings)
         if len(planes):
-            labels[top:bottom] = _plane_labels(planes.max(dim=0).indices, tags, has_background)
+            labels[rows] = _plane_labels(planes.max(dim=0).indices, tags, has_background)
         if scores is not None:
-            scores[:, top:bottom] = planes.cpu().numpy()
+            scores[:, rows] = planes.cpu().numpy()
     return labels, scores
 
 
-def _strips(
-    maps: Float[Tensor, "K gh gw"], size: Size, settings: ClipEsSettings
-) -> Iterator[tuple[int, int, Float[Tensor, "planes strip w"]]]:
-    """Yield first row, last row (exclusive), and the planes of these rows."""
+def _strips(maps: Float[Tensor, "K gh gw"], size: Size) -> Iterator[tuple[slice, Float[Tensor, "K strip w"]]]:
+    """Yield groups of the image's rows, and the maps there."""
     down, across = (resize_matrix(*axis).to(maps) for axis in zip(maps.shape[1:], size, strict=True))
-    rows = max(1, _STRIP // (size[1] * (len(maps) + 1)))
-    for top in range(0, size[0], rows):
-        bottom = min(top + rows, size[0])
-        yield top, bottom, with_background(down[top:bottom] @ maps @ across.T, settings)
+    height = max(1, _STRIP // (size[1] * (len(maps) + 1)))
+    for top in range(0, size[0], height):
+        rows = slice(top, min(top + height, size[0]))
+        yield rows, down[rows] @ maps @ across.T
 
 
 def with_background(maps: Float[Tensor, "K h w"], settings: ClipEsSettings) -> Float[Tensor, "planes h w"]:
@@ -303,7 +315,14 @@ def crf_probabilities(
 
     With `half_planes` their negative logarithm is computed in float16, as in the authors' program.
     """
-    planes = torch.cat([strip for _, _, strip in _strips(maps, size, settings)], dim=1)
+    planes = [with_background(strip, settings) for _, strip in _strips(maps, size)]
+    return clamped_planes(torch.cat(planes, dim=1), settings)
+
+
+def clamped_planes(
+    planes: Float[Tensor, "planes h w"], settings: ClipEsSettings
+) -> Float[np.ndarray, "planes h w"]:
+    """Return planes from `with_background` as `crf_probabilities` does."""
     if settings.half_planes:
         energy = -planes.half().clamp(min=_MIN_PROBABILITY, max=1).log()
         return torch.exp(-energy.float()).cpu().numpy()

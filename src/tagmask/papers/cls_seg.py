@@ -51,7 +51,7 @@ def tag_scores(
     clip: Clip, shared: SharedFeatures, query: TextQuery, settings: TagclipSettings
 ) -> Float[np.ndarray, " f"]:
     """Return TagCLIP's final score of every foreground class."""
-    names, texts = query.names, query.features
+    names, texts = tagclip.competing_texts(query.names, query.features, query.foreground, settings)
     local = tagclip.local_scores(clip, shared.pixels, shared.tower, names, texts, query.foreground, settings)
     final = tagclip.reidentify(clip, [local], names, texts, settings)[0]
     scores: Float[np.ndarray, " f"] = final.cpu().numpy()

@@ -12,10 +12,13 @@ tags.
     A_l  (N, N) head-averaged attention of layer l, without the class token; rows sum to less than 1
     P    (N, C) softmax scores of patches
 
-As coded by the authors, which is not always as printed: P_local is the maximum of the *refined* scores; only
-candidates are fused with their crop; boxes lose the last grid row and column (`lose_border`); a candidate
-with an empty box ends the re-identification of all later ones (`early_exit`). The last two can be switched
-off.
+As coded by the authors, which is not as printed: P_local is the maximum of the *refined* scores, not of the
+coarse ones (`local_source`); a class counts in boxes around its regions, not in the patches above its mean
+(`class_mask`); background texts compete in the softmax (`background_competes`); a layer's mean is that of
+pairs of patches (`vote_mean`), and K layers are enough, not more than K (`strict_votes`); only candidates are
+fused with their crop (`cwr_scope`). `as_="printed"` sets all of these to the paper's formulas. What looks
+unintended has a switch too: boxes lose the last grid row and column (`lose_border`), and a candidate with an
+empty box ends the re-identification of all later ones (`early_exit`).
 
 Departures: files become upright RGB (alpha on white) before they are scaled; a class may have several names
 and takes the best score; images over `max_patches` are reduced (no photo of the paper's data sets is).
@@ -23,78 +26,29 @@ and takes the best score; images over `max_patches` are reduced (no photo of the
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from PIL import Image as PILImage
 from torch import Tensor
 from torch.nn import functional as F
 
-from tagmask.checks import check_number
 from tagmask.clip.load import Clip
 from tagmask.dense.boxes import component_boxes_union, mask_box
 from tagmask.dense.features import TowerFeatures, class_token_features, extract_features
+from tagmask.dense.native_size import native_pixels
 from tagmask.dense.positions import bilinear_half
 from tagmask.dense.prompts import Names, merge_names
-from tagmask.errors import InputError
+from tagmask.dense.rule import affinity
 from tagmask.method import Method, OwnWords
+from tagmask.papers.tagclip_settings import PAPER_DEPTH, TagclipSettings
 from tagmask.types import Image, Images, Pixels, Size, TextFeatures
 
 __all__ = ["METHODS", "TagclipSettings", "score_images"]
 
-_PAPER_DEPTH = 12
 _MASKED = -1000.0
 """Added to the class token's attention logits for patches outside the candidate's mask."""
 _CROP_BATCH_SIZE = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class TagclipSettings:
-    """Settings of TagCLIP; the defaults are the paper's for PASCAL VOC and COCO."""
-
-    QUIRKS: ClassVar[tuple[str, ...]] = ("early_exit", "lose_border")
-    """Settings that are True with `as_="published"` and False with `as_="corrected"`."""
-
-    dmar: bool = True
-    """Refine patch scores by dual-masked attention."""
-    cwr: bool = True
-    """Re-identify each candidate in its own crop."""
-    attention_layers: tuple[int, ...] = (8, 9, 10)
-    """Layers of a 12-layer tower whose attention is averaged; scaled in proportion for other depths."""
-    votes: int = 4
-    """Minimum number of layers, of 12, in which an attention is above the layer's mean, for it to count."""
-    candidate_tau: float = 0.5
-    """A candidate scores above this fraction of the score range over all patches and classes."""
-    mask_tau: float = 0.5
-    """A candidate's mask: patches above this fraction of the class's own score range."""
-    fusion: float = 0.5
-    """Weight of the patch score; the crop's score has weight 1 - this."""
-    early_exit: bool = True
-    """As coded: a candidate with an empty box ends re-identification."""
-    lose_border: bool = True
-    """As coded: boxes are clipped one cell short, and the last grid row and column are never inside."""
-    min_patches: int = 1
-    """Smaller images are enlarged to about this many patches."""
-    max_patches: int = 4096
-    """Larger images are reduced to at most this many patches: memory and time grow with its square."""
-
-    def __post_init__(self) -> None:
-        for name in ("candidate_tau", "mask_tau", "fusion"):
-            check_number(name, getattr(self, name), 0, 1)
-        check_number("votes", self.votes, 0, _PAPER_DEPTH, whole=True)
-        check_number("min_patches", self.min_patches, 1, whole=True)
-        check_number("max_patches", self.max_patches, 1, whole=True)
-        if self.min_patches > self.max_patches:
-            raise InputError(
-                f"min_patches {self.min_patches} is greater than max_patches {self.max_patches}. "
-                "Give 1 <= min_patches <= max_patches."
-            )
-        if not self.attention_layers:
-            raise InputError("attention_layers is empty. Give one or more layers, for example (8, 9, 10).")
-        for layer in self.attention_layers:
-            check_number("a layer of attention_layers", layer, 0, _PAPER_DEPTH - 1, whole=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,17 +56,18 @@ class RefinedScores:
     """Result of DMAR for one image, with its intermediate steps."""
 
     attention: Float[Tensor, "N N"]
-    """W: averaged attention where enough layers agree, else 0."""
+    """W: averaged attention where enough layers agree, else 0; without the attention mask, all of it."""
     once: Float[Tensor, "N C"]
-    """Refined by the attention mask only."""
+    """Refined without the class mask."""
     class_mask: Bool[Tensor, "N C"]
+    """M_cls; True everywhere if it is not used."""
     scores: Float[Tensor, "N C"]
-    """Refined by both masks."""
+    """P_refined."""
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Classes to re-identify, each in its own crop."""
+    """Classes to re-identify, each in its own crop; those without any patch in their box are left out."""
 
     classes: tuple[int, ...]
     boxes: Int[Tensor, "k 4"]
@@ -151,9 +106,11 @@ def score_images(
         settings: the method's settings.
 
     Returns:
-        Scores in 0..1, float32, one array per image. They are comparable within an image and lie well below
-        1, since the attention is not rescaled.
+        Scores, float32, one array per image: 0..1, or from -1 without `patch_softmax`. They are comparable
+        within an image and, unless they come from the coarse scores, lie well below 1, since the attention is
+        not rescaled.
     """
+    names, texts = competing_texts(names, texts, foreground, settings)
     per_image = []
     for image in images:
         pixels = preprocess_bicubic(clip, image, settings)
@@ -165,31 +122,17 @@ def score_images(
 
 def preprocess_bicubic(clip: Clip, image: Image, settings: TagclipSettings) -> Float[Tensor, "3 hs ws"]:
     """Resize to whole patches with Pillow's bicubic, and normalise with the model's mean and std."""
-    height, width = target_size((image.shape[0], image.shape[1]), clip.vision.patch, settings)
-    scaled = PILImage.fromarray(image).resize((width, height), PILImage.Resampling.BICUBIC)
-    pixels = torch.from_numpy(np.array(scaled)).to(clip.device).permute(2, 0, 1).float() / 255
-    mean = torch.tensor(clip.mean, device=clip.device)[:, None, None]
-    std = torch.tensor(clip.std, device=clip.device)[:, None, None]
-    return (pixels - mean) / std
+    return native_pixels(clip, image, min_patches=settings.min_patches, max_patches=settings.max_patches)
 
 
-def target_size(size: Size, patch: int, settings: TagclipSettings) -> Size:
-    """Return (h, w) in whole patches: each side rounded up, within the settings' limits on patches.
-
-    Example:
-        >>> target_size((375, 500), 16, TagclipSettings())
-        (384, 512)
-        >>> target_size((3000, 4000), 16, TagclipSettings(max_patches=1200))
-        (480, 640)
-    """
-    rows, columns = (-(-side // patch) for side in size)
-    wanted = min(max(rows * columns, settings.min_patches), settings.max_patches)
-    if wanted != rows * columns:
-        scale = (wanted / (size[0] * size[1])) ** 0.5
-        rows, columns = (max(1, round(side * scale)) for side in size)
-        rows = min(rows, settings.max_patches)
-        columns = min(columns, settings.max_patches // rows)
-    return rows * patch, columns * patch
+def competing_texts(
+    names: Names, texts: TextFeatures, foreground: int, settings: TagclipSettings
+) -> tuple[Names, Float[Tensor, "k e"]]:
+    """Return the classes and texts of the softmax: all, or those of the foreground."""
+    if settings.background_competes:
+        return names, texts
+    count = sum(owner < foreground for owner in names.owners)
+    return Names(names.classes[:foreground], names.texts[:count], names.owners[:count]), texts[:count]
 
 
 # -- Coarse scores ---------------------------------------------------------------------------------------
@@ -218,24 +161,44 @@ def local_scores(
     settings: TagclipSettings,
 ) -> LocalScores:
     """Score the patches of one image and find its candidates for re-identification."""
-    scores = coarse_scores(clip, tower, names, texts)
+    cosines = patch_cosines(tower, texts, keep_attention=settings.last_attention)
+    coarse = coarse_scores(clip, cosines, names, settings)
+    return refined_local_scores(pixels, tower, coarse, foreground, settings)
+
+
+def refined_local_scores(
+    pixels: Float[Tensor, "3 h w"],
+    tower: TowerFeatures,
+    coarse: Float[Tensor, "N C"],
+    foreground: int,
+    settings: TagclipSettings,
+) -> LocalScores:
+    """Refine the coarse scores of one image; candidates are found from the refined scores in any case."""
+    refined = coarse
     if settings.dmar:
-        scores = refine_scores(scores, patch_attention(tower), tower.grid, settings).scores
-    local = scores[:, :foreground].amax(dim=0)
-    return LocalScores(pixels, local, find_candidates(scores, local, tower.grid, settings))
+        refined = refine_scores(coarse, patch_attention(tower), tower.grid, settings).scores
+    best = refined[:, :foreground].amax(dim=0)
+    candidates = find_candidates(refined, best, tower.grid, settings)
+    local = coarse[:, :foreground].amax(dim=0) if settings.local_source == "coarse" else best
+    return LocalScores(pixels, local, candidates)
+
+
+def patch_cosines(tower: TowerFeatures, texts: TextFeatures, *, keep_attention: bool) -> Float[Tensor, "N q"]:
+    """Cosine of each patch's feature with each text.
+
+    The authors keep the last block and add -100 to its attention logits off the diagonal: every token attends
+    only to itself, which is the value path.
+    """
+    weights = affinity(tower.q, tower.k) if keep_attention else None
+    return F.normalize(tower.project_last_block(weights)[0, 1:], dim=-1) @ texts.T
 
 
 def coarse_scores(
-    clip: Clip, tower: TowerFeatures, names: Names, texts: TextFeatures
+    clip: Clip, cosines: Float[Tensor, "N q"], names: Names, settings: TagclipSettings
 ) -> Float[Tensor, "N C"]:
-    """Softmax over all texts, background included, of each patch's value-path feature.
-
-    The authors keep the last block and add -100 to its attention logits off the diagonal: every token attends
-    only to itself, which is the value path. A class with several names takes the best score.
-    """
-    features = F.normalize(tower.project_last_block(None)[0, 1:], dim=-1)
-    probabilities = torch.softmax(clip.logit_scale * features @ texts.T, dim=-1)
-    return merge_names(probabilities.T, names).T
+    """Softmax over the competing texts, or the cosines. A class with several names takes the best score."""
+    scores = torch.softmax(clip.logit_scale * cosines, dim=-1) if settings.patch_softmax else cosines
+    return merge_names(scores.T, names).T
 
 
 def patch_attention(tower: TowerFeatures) -> list[Float[Tensor, "N N"]]:
@@ -254,30 +217,51 @@ def refine_scores(
     settings: TagclipSettings,
 ) -> RefinedScores:
     """Compute P_refined = W (M_cls * P), with W = mean attention where enough layers agree."""
-    depth = len(attention)
-    agreed = count_votes(attention) >= needed_votes(settings.votes, depth)
-    layers = scaled_layers(settings.attention_layers, depth)
-    averaged = torch.stack([attention[layer] for layer in layers]).mean(dim=0) * agreed
+    layers = scaled_layers(settings.attention_layers, len(attention))
+    averaged = torch.stack([attention[layer] for layer in layers]).mean(dim=0)
+    if settings.dmar_masks in ("both", "attention"):
+        averaged = averaged * attention_mask(attention, settings)
+    if settings.renormalise:
+        # A row that the mask leaves empty stays empty.
+        averaged = averaged / averaged.sum(dim=1, keepdim=True).clamp(min=torch.finfo(averaged.dtype).tiny)
     once = averaged @ coarse
-    mask = class_masks(once, grid, lose_border=settings.lose_border)
+    if settings.dmar_masks in ("attention", "none"):
+        return RefinedScores(averaged, once, torch.ones_like(once, dtype=torch.bool), once)
+    mask = class_masks(once, grid, settings)
     # The mask acts on the keys: it selects the patches that contribute to a class, not those that receive.
     twice = averaged @ (mask * coarse)
     scores = torch.where(once.amax(dim=0) > 0, twice, once)
     return RefinedScores(averaged, once, mask, scores)
 
 
-def count_votes(attention: Sequence[Float[Tensor, "N N"]]) -> Int[Tensor, "N N"]:
-    """Count the layers in which an attention is above the layer's mean."""
+def attention_mask(
+    attention: Sequence[Float[Tensor, "N N"]], settings: TagclipSettings
+) -> Bool[Tensor, "N N"]:
+    """M_attn: where enough layers agree."""
+    needed = needed_votes(settings.votes, len(attention), strict=settings.strict_votes)
+    return count_votes(attention, of_tokens=settings.vote_mean == "tokens") >= needed
+
+
+def count_votes(attention: Sequence[Float[Tensor, "N N"]], *, of_tokens: bool = False) -> Int[Tensor, "N N"]:
+    """Count the layers in which an attention is above the layer's mean.
+
+    Args:
+        attention: of each layer, without the class token.
+        of_tokens: compare with the mean over all tokens, class token included. As rows of the whole matrix
+            sum to 1, that is 1 / (N + 1).
+    """
     votes = torch.zeros_like(attention[0], dtype=torch.int16)
     for layer in attention:
-        votes += layer > layer.mean()
+        votes += layer > (1 / (len(layer) + 1) if of_tokens else layer.mean())
     return votes
 
 
-def class_masks(once: Float[Tensor, "N C"], grid: Size, *, lose_border: bool) -> Bool[Tensor, "N C"]:
-    """Return, for each class, the union of the bounding boxes of its above-average regions."""
+def class_masks(once: Float[Tensor, "N C"], grid: Size, settings: TagclipSettings) -> Bool[Tensor, "N C"]:
+    """M_cls: each class's patches above its mean, or the union of the bounding boxes of their regions."""
+    if settings.class_mask == "mean":
+        return once >= once.mean(dim=0)
     maps = _to_unit_range(once.T.unflatten(1, grid))
-    union, _ = component_boxes_union(maps, maps.mean(dim=(1, 2)), lose_border=lose_border)
+    union, _ = component_boxes_union(maps, maps.mean(dim=(1, 2)), lose_border=settings.lose_border)
     return union.flatten(1).T
 
 
@@ -291,14 +275,14 @@ def scaled_layers(layers: Sequence[int], depth: int) -> list[int]:
     scaled = {
         target
         for layer in layers
-        for target in range(layer * depth // _PAPER_DEPTH, (layer + 1) * depth // _PAPER_DEPTH)
+        for target in range(layer * depth // PAPER_DEPTH, (layer + 1) * depth // PAPER_DEPTH)
     }
     return sorted(scaled) or [max(0, depth - 2)]
 
 
-def needed_votes(votes: int, depth: int) -> int:
-    """Scale votes of 12 layers to `depth` layers, rounded up."""
-    return -(-votes * depth // _PAPER_DEPTH)
+def needed_votes(votes: int, depth: int, *, strict: bool = False) -> int:
+    """Scale votes of 12 layers to `depth` layers: at least as large a share of them, or a larger one."""
+    return votes * depth // PAPER_DEPTH + 1 if strict else -(-votes * depth // PAPER_DEPTH)
 
 
 # -- CWR: class-wise re-identification -------------------------------------------------------------------
@@ -307,9 +291,17 @@ def needed_votes(votes: int, depth: int) -> int:
 def find_candidates(
     scores: Float[Tensor, "N C"], local: Float[Tensor, " f"], grid: Size, settings: TagclipSettings
 ) -> Candidates:
-    """Find the foreground classes above the threshold, with mask and box; the range includes background."""
+    """Find the classes to re-identify, with mask and box.
+
+    Args:
+        scores: of all patches and classes; the candidates' threshold is relative to their range.
+        local: the greatest score of each foreground class.
+        grid: of the patches.
+        settings: the method's settings.
+    """
     low, high = scores.min(), scores.max()
-    classes = torch.nonzero(local > low + settings.candidate_tau * (high - low)).flatten()
+    above = local > low + settings.candidate_tau * (high - low)
+    classes = torch.nonzero(torch.ones_like(above) if settings.cwr_scope == "all" else above).flatten()
     masks = _to_unit_range(scores.T[classes].unflatten(1, grid)) > settings.mask_tau
     boxes = mask_box(masks, lose_border=settings.lose_border)
     valid = (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])

@@ -5,6 +5,7 @@ replace it.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,11 +15,13 @@ from torch import Tensor
 from tagmask.catalogue import dense_rule
 from tagmask.clip.load import Clip
 from tagmask.dense.rule import SecondPassContext, block_attention, extract_shared_features
-from tagmask.dense.sliding import SlidingSettings, position_rule, preprocess_cv2
+from tagmask.dense.sliding import SlidingSettings, position_rule, preprocess
 from tagmask.errors import InputError
+from tagmask.papers import tagclip
+from tagmask.papers.tagclip_settings import TagclipSettings
 from tagmask.types import Attention, Image, Size, TextFeatures
 
-__all__ = ["WHOLE", "Points", "check_points", "patch_attention", "patch_of"]
+__all__ = ["WHOLE", "Points", "check_points", "layer_attention", "patch_attention", "patch_of"]
 
 Points = Sequence[tuple[int, int]]
 """Pixels (x, y), counted from 0 at the top left."""
@@ -95,16 +98,55 @@ def patch_attention(
     depth = len(clip.vision.blocks)
     rules = [dense_rule(name, depth) for name in methods]
     tables = [position_rule(settings, rule) for rule in rules]
-    pixels = preprocess_cv2(clip, image, settings.short_side)[None]
+    pixels = preprocess(clip, image, settings.short_side)[None]
     context = None if texts is None else SecondPassContext(pixels, texts, settings.logit_scale)
     grid = clip.vision.grid_of((pixels.shape[-2], pixels.shape[-1]))
-    columns = grid[1]
-    patches = [row * columns + column for row, column in (patch_of(point, size, grid) for point in points)]
+    patches = _patches(points, size, grid)
     maps = np.empty((len(methods), len(points), *grid), np.float32)
     for i, x in extract_shared_features(clip.vision, pixels, rules, tables):
         rows = _rows(block_attention(x, rules[i], context), patches, x.patches)
         maps[i] = rows.reshape(len(points), *grid).cpu().numpy()
     return maps
+
+
+@torch.inference_mode()
+def layer_attention(
+    clip: Clip, image: Image, points: Points, settings: TagclipSettings
+) -> tuple[tuple[str, ...], Float32[np.ndarray, "maps points gh gw"]]:
+    """Return the attention of the patch at each point in every layer, and what TagCLIP's DMAR makes of it.
+
+    Args:
+        clip: the frozen model.
+        image: upright RGB; encoded at its own size.
+        points: pixels (x, y) of the image, one query patch each.
+        settings: of TagCLIP.
+
+    Returns:
+        A name per map, and the maps: each layer's head-averaged attention; the mean of the settings' layers;
+        the number of layers that vote for each patch; and W, the mean where enough layers agree.
+
+    Raises:
+        InputError: a point outside the image.
+    """
+    size = (image.shape[0], image.shape[1])
+    check_points(points, size)
+    pixels = tagclip.preprocess_bicubic(clip, image, settings)
+    tower = tagclip.encode_image(clip, pixels, replace(settings, dmar=True))
+    attention = tagclip.patch_attention(tower)
+    chosen = tagclip.scaled_layers(settings.attention_layers, len(attention))
+    mean = torch.stack([attention[layer] for layer in chosen]).mean(dim=0)
+    votes = tagclip.count_votes(attention, of_tokens=settings.vote_mean == "tokens")
+    masked = mean * tagclip.attention_mask(attention, settings)
+    names = [f"layer {layer}" for layer in range(len(attention))]
+    names += [f"mean of {', '.join(map(str, chosen))}", "layers that agree", "masked mean"]
+    patches = _patches(points, size, tower.grid)
+    rows = torch.stack([layer[patches] for layer in (*attention, mean, votes.float(), masked)])
+    return tuple(names), rows.unflatten(2, tower.grid).cpu().numpy()
+
+
+def _patches(points: Points, size: Size, grid: Size) -> list[int]:
+    """Flat index of the patch at each point."""
+    return [row * grid[1] + column for row, column in (patch_of(point, size, grid) for point in points)]
 
 
 def _rows(weights: Attention | None, patches: Sequence[int], count: int) -> Float[Tensor, "points patches"]:

@@ -26,6 +26,8 @@ class LabelledImage:
     """Classes that competed, counted without the background; None if all did."""
     winning: WinningScores | None = None
     """The greatest score of every pixel, on request."""
+    maps: Float[Tensor, "K gh gw"] | None = None
+    """Activation maps of the tags, 0..1, on the grid of patches; None if the method has none."""
 
 
 class MaskPipeline:

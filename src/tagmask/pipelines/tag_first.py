@@ -31,10 +31,10 @@ class TagFirstPipeline(MaskPipeline):
         prompts = recipe.prompts or clip_es.fuse_names(recipe.words)
         self.texts = tuple(dict.fromkeys((*split_names(recipe.words).texts, *prompts, *recipe.background)))
         features = text_features(clip, (*prompts, *recipe.background), recipe.templates)
-        self._texts = clip_es.ClassTexts(features[: len(prompts)], features[len(prompts) :])
+        self.class_texts = clip_es.ClassTexts(features[: len(prompts)], features[len(prompts) :])
         names = split_names(recipe.words).classes
         self.words = ("background", *names) if self.background else names
-        self._tagger = TagclipPipeline(clip, recipe.tagger) if recipe.tagger else None
+        self.tagger = TagclipPipeline(clip, recipe.tagger) if recipe.tagger else None
 
     @torch.inference_mode()
     def __call__(
@@ -88,7 +88,7 @@ class TagFirstPipeline(MaskPipeline):
         if keep_winning and planes is not None:
             winning = WinningScores.of(planes, int(self.background))
         return LabelledImage(
-            labels, spread_planes(planes, classes, self.words, size, keep_scores), tags, winning
+            labels, spread_planes(planes, classes, self.words, size, keep_scores), tags, winning, maps
         )
 
     def _maps(
@@ -96,16 +96,16 @@ class TagFirstPipeline(MaskPipeline):
     ) -> tuple[tuple[int, ...], Float[Tensor, "K gh gw"]]:
         settings = self.recipe.variant
         if given is None:
-            if self._tagger is None:
+            if self.tagger is None:
                 raise InputError(
                     f"{self.recipe.name} needs the image's tags. Give them, as in "
                     "segmenter(image, tags=[0, 5])."
                 )
-            tagger = self._tagger
+            tagger = self.tagger
             features = cls_seg.extract_shared_features(self.clip, image, tagger.settings, settings)
             tags = tagger.choose(cls_seg.tag_scores(self.clip, features, tagger.query, tagger.settings))
-            return tags, cls_seg.maps_of_tags(self.clip, image, features, tags, self._texts, settings)
+            return tags, cls_seg.maps_of_tags(self.clip, image, features, tags, self.class_texts, settings)
         if not len(given):
-            return (), self._texts.foreground.new_zeros(0, 1, 1)
+            return (), self.class_texts.foreground.new_zeros(0, 1, 1)
         tower = clip_es.encode_image(self.clip, image, settings)
-        return tuple(given), clip_es.tag_maps(self.clip, tower, self._texts, given, settings)
+        return tuple(given), clip_es.tag_maps(self.clip, tower, self.class_texts, given, settings)

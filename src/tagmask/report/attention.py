@@ -1,6 +1,7 @@
 """Draw attention maps: the image with a marked point, then the attention of that patch by method."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,15 +11,17 @@ from PIL import ImageDraw
 
 from tagmask.catalogue import method, method_names
 from tagmask.errors import ShapeError
-from tagmask.report.contact_sheet import Heading, Row, contact_sheet, resize_longest, upsample_map
+from tagmask.report.contact_sheet import PAPER, Heading, Row, contact_sheet, resize_longest, upsample_map
 from tagmask.report.heatmap import heat_overlay
 from tagmask.report.text import data_uri, escaped
 from tagmask.types import Image
 
-__all__ = ["AttentionExample", "attention_section", "attention_sheet"]
+__all__ = ["AttentionExample", "attention_section", "attention_sheet", "layer_sheet"]
 
-_SHEET_SIDE, _PAGE_SIDE = 300, 360
-"""Longest side of a cell, in pixels, in a sheet and in a page."""
+_SHEET_SIDE, _LAYER_SIDE, _PAGE_SIDE = 300, 220, 360
+"""Longest side of a cell, in pixels, in a sheet, in a sheet of layers, and in a page."""
+_BLOCK = 5
+"""Maps side by side in a sheet of layers."""
 _SUPERSAMPLING = 4
 """Rings are drawn this much larger and then averaged, because Pillow does not antialias shapes."""
 
@@ -48,12 +51,34 @@ def attention_sheet(example: AttentionExample) -> PIL.Image.Image:
 
     Each map is relative to its own maximum.
     """
-    headings = [Heading("image"), *(Heading(name, _summary(name)) for name in example.methods)]
-    rows = [
-        Row(tuple(cells), f"patch at {x},{y}")
-        for (x, y), cells in zip(example.points, _cells(example, _SHEET_SIDE), strict=True)
+    return _sheet(example, _cells(example, _SHEET_SIDE), range(len(example.methods)))
+
+
+def layer_sheet(example: AttentionExample) -> PIL.Image.Image:
+    """Draw many maps as `attention_sheet` does, in several blocks, one below the other."""
+    cells = _cells(example, _LAYER_SIDE)
+    count = len(example.methods)
+    blocks = [
+        _sheet(example, cells, range(first, min(first + _BLOCK, count))) for first in range(0, count, _BLOCK)
     ]
-    return contact_sheet(headings, rows)
+    sheet = PIL.Image.new(
+        "RGB", (max(block.width for block in blocks), sum(block.height for block in blocks)), PAPER
+    )
+    top = 0
+    for block in blocks:
+        sheet.paste(block, (0, top))
+        top += block.height
+    return sheet
+
+
+def _sheet(example: AttentionExample, cells: list[list[Image]], maps: Sequence[int]) -> PIL.Image.Image:
+    """Draw the image and some of the maps."""
+    names = [example.methods[i] for i in maps]
+    rows = [
+        Row((row[0], *(row[1 + i] for i in maps)), f"patch at {x},{y}")
+        for (x, y), row in zip(example.points, cells, strict=True)
+    ]
+    return contact_sheet([Heading("image"), *(Heading(name, _summary(name)) for name in names)], rows)
 
 
 def attention_section(example: AttentionExample, title: str, lead: str) -> str:

@@ -1,6 +1,6 @@
 """Contact sheets: several pictures in a grid with column headings and row captions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import TypeAlias, cast
@@ -13,12 +13,24 @@ from PIL import ImageDraw, ImageFont
 from tagmask.errors import ShapeError
 from tagmask.types import Size
 
-__all__ = ["Cell", "Heading", "Row", "contact_sheet", "resize_longest", "upsample_map"]
+__all__ = [
+    "PAPER",
+    "Cell",
+    "Heading",
+    "Row",
+    "contact_sheet",
+    "legend",
+    "resize_longest",
+    "stacked",
+    "upsample_map",
+]
 
 Cell: TypeAlias = UInt8[np.ndarray, "_ _ 3"]
 """An RGB picture of any size."""
 
-_PAPER, _INK, _QUIET = (253, 253, 251), (28, 29, 31), (98, 101, 106)
+PAPER = (253, 253, 251)
+"""Colour of the background."""
+_INK, _QUIET = (28, 29, 31), (98, 101, 106)
 _EDGE, _GAP = 20, 10
 """Margin around the sheet and gap between pictures, in pixels."""
 _NAME, _NOTE = 16, 12
@@ -93,7 +105,7 @@ def contact_sheet(headings: Sequence[Heading], rows: Sequence[Row]) -> PIL.Image
     notes = [_wrapped(heading.note, width) for heading, width in zip(headings, widths, strict=True)]
     head = round(_NAME * _LINE + max(map(len, notes)) * _NOTE * _LINE) + _GAP
     size = (2 * _EDGE + sum(widths) + _GAP * (len(widths) - 1), 2 * _EDGE + head + sum(heights) + sum(below))
-    canvas = PIL.Image.new("RGB", size, _PAPER)
+    canvas = PIL.Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(canvas)
     lefts = [_EDGE + sum(widths[:i]) + i * _GAP for i in range(len(widths))]
     for heading, lines, left in zip(headings, notes, lefts, strict=True):
@@ -106,6 +118,46 @@ def contact_sheet(headings: Sequence[Heading], rows: Sequence[Row]) -> PIL.Image
             canvas.paste(PIL.Image.fromarray(np.ascontiguousarray(cell)), (left, top))
         pen.text((_EDGE, top + height + 4), row.caption, fill=_QUIET, font=_font(_NOTE))
         top += height + gap
+    return canvas
+
+
+def legend(colours: Mapping[str, tuple[int, int, int]], width: int) -> PIL.Image.Image:
+    """Draw a line of names, each behind a square of its colour; wrapped where it is too long.
+
+    Args:
+        colours: RGB of each name; at least one.
+        width: of the result, in pixels.
+    """
+    font, line = _font(_NOTE + 1), round(2 * _NOTE)
+    places: list[tuple[int, int]] = []
+    left, top = _EDGE, 0
+    for name in colours:
+        needed = 2 * _NOTE + ceil(font.getlength(name))
+        if places and left + needed > width - _EDGE:
+            left, top = _EDGE, top + line
+        places.append((left, top))
+        left += needed + _NOTE
+    canvas = PIL.Image.new("RGB", (width, top + line + _EDGE // 2), PAPER)
+    pen = ImageDraw.Draw(canvas)
+    for (name, colour), (x, y) in zip(colours.items(), places, strict=True):
+        pen.rectangle((x, y + 2, x + _NOTE, y + 2 + _NOTE), fill=colour)
+        pen.text((x + _NOTE + 6, y), name, fill=_INK, font=font)
+    return canvas
+
+
+def stacked(sheets: Sequence[PIL.Image.Image]) -> PIL.Image.Image:
+    """Put sheets below each other, flush left.
+
+    Args:
+        sheets: at least one; the result is as wide as the widest.
+    """
+    canvas = PIL.Image.new(
+        "RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), PAPER
+    )
+    top = 0
+    for sheet in sheets:
+        canvas.paste(sheet, (0, top))
+        top += sheet.height
     return canvas
 
 

@@ -32,7 +32,7 @@ def segmenter_identity(
         metadata: recorded without being part of the fingerprint.
     """
     fields = {
-        **_fields(segmenter.clip, segmenter.recipe.flat()),
+        **_fields(segmenter.clip, segmenter.recipe.deciding()),
         "tags": None if tags is None else _hash(tags),
     }
     return RunIdentity(kind, fields, _metadata(segmenter.clip, metadata))

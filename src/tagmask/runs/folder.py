@@ -32,7 +32,7 @@ from tagmask.runs.rows import ImageResult
 from tagmask.runs.shards import Shard
 from tagmask.runtime.folders import FoundImage
 
-__all__ = ["RunFolder", "RunStopped"]
+__all__ = ["RunFolder", "RunStopped", "write_correction"]
 
 _OF_THE_RUN = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOENT,
@@ -267,6 +267,20 @@ class RunFolder:
             change()
         except OutputError as error:
             raise RunStopped(str(error)) from error
+
+
+def write_correction(path: Path, png: bytes) -> None:
+    """Write a mask that a person corrected; it is on the disk when this returns. Needs no lock.
+
+    Args:
+        path: of the mask in its run (`Run.output_path`).
+        png: the mask.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_bytes(path, png)
+    _flush_folder(path.parent)
 
 
 def _write_classes(path: Path, classes: Classes) -> None:

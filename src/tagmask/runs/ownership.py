@@ -15,6 +15,9 @@ from tagmask.runs.lock import process_is_alive
 from tagmask.runtime.folders import FoundImage
 
 __all__ = [
+    "COMPARISONS",
+    "COMPARISONS_FILE",
+    "EXPORTS_FOLDER",
     "IMAGE_FOLDERS",
     "check_ours",
     "claim_output",
@@ -26,6 +29,13 @@ __all__ = [
 
 IMAGE_FOLDERS = ("masks", "overlays", "corrected")
 """Folders of a run that hold a file an image."""
+
+EXPORTS_FOLDER = "exports"
+"""Folder of a run that holds folders written for other tools, which may have copies of the photos."""
+COMPARISONS = "compare"
+"""Folder of the pictures that `mask --compare` draws, in a run folder or any other."""
+COMPARISONS_FILE = "compare.json"
+"""What they show; it marks the folder as tagmask's."""
 
 _OUTPUTS = (*IMAGE_FOLDERS, "classes.json", "annotations.json", "run.db", "run.log")
 _PART = re.compile(r"\.tagmask-(?:(?P<pid>[0-9]+)-)?[0-9a-f]{16}\.part")
@@ -97,7 +107,7 @@ def claim_output(path: Path, name: str) -> Path:
 
 
 def leave_out_outputs(found: Sequence[FoundImage], out: Path | None = None) -> list[FoundImage]:
-    """Leave out the masks, overlays and corrections of runs that lie below folders given as input.
+    """Leave out masks, overlays, corrections and comparisons that lie below folders given as input.
 
     Args:
         found: as `find_images` returns them. A run's folder of outputs that was given itself is kept.
@@ -106,16 +116,22 @@ def leave_out_outputs(found: Sequence[FoundImage], out: Path | None = None) -> l
     Raises:
         InputError: nothing else was found.
     """
-    own = {(out / name).resolve() for name in IMAGE_FOLDERS} if out is not None else set()
+    folders = (*IMAGE_FOLDERS, EXPORTS_FOLDER, COMPARISONS)
+    own = {(out / name).resolve() for name in folders} if out is not None else set()
     of_a_run: dict[Path, bool] = {}
 
     def written(image: FoundImage) -> bool:
         folder = image.path.parent
         for part in reversed(image.name.parts[:-1]):
-            if part in IMAGE_FOLDERS:
+            if part in (*IMAGE_FOLDERS, EXPORTS_FOLDER):
                 if folder.parent not in of_a_run:
                     of_a_run[folder.parent] = is_run_folder(folder.parent)
                 if of_a_run[folder.parent]:
+                    return True
+            if part == COMPARISONS:
+                if folder not in of_a_run:
+                    of_a_run[folder] = (folder / COMPARISONS_FILE).is_file()
+                if of_a_run[folder]:
                     return True
             folder = folder.parent
         return False

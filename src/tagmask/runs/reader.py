@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tagmask.errors import InputError
 from tagmask.masks import IndexMap, read_index_png
@@ -15,6 +15,9 @@ from tagmask.runs.identity import RunIdentity, read_identity
 from tagmask.runs.names import image_keys
 from tagmask.runs.rows import ImageRow, ReviewState, Status
 from tagmask.runtime.folders import FoundImage
+
+if TYPE_CHECKING:
+    from tagmask.importers import ImportReport
 
 __all__ = ["Run"]
 
@@ -180,6 +183,50 @@ class Run:
                 "Correct it, or make it again."
             )
         return labels
+
+    def export(self, to: str, out: str | os.PathLike[str] | None = None, **options: Any) -> Path:  # noqa: ANN401
+        """Write the results for another tool, as `tagmask export` does.
+
+        Args:
+            to: a format, such as "coco" or "yolo".
+            out: folder to write to. Default: the run's own.
+            **options: of `tagmask.exporters.ExportOptions`, such as `min_area=20`.
+
+        Returns:
+            The file or folder that was written.
+
+        Raises:
+            InputError: an unknown format or option, results that the format cannot hold, or something is in
+                the way.
+            OutputError: a file cannot be written.
+        """
+        from tagmask.exporters import export_run
+
+        return export_run(self, to, None if out is None else Path(out), **options)
+
+    def import_corrections(
+        self,
+        source: str,
+        path: str | os.PathLike[str],
+        **options: Any,  # noqa: ANN401
+    ) -> "ImportReport":
+        """Bring corrected masks back from another tool, as `tagmask import` does.
+
+        Args:
+            source: a format, such as "coco" or "label-studio".
+            path: file, archive or folder that the tool exported.
+            **options: of `tagmask.importers.ImportOptions`, such as `names={"kitty": "cat"}`.
+
+        Returns:
+            How many masks were corrected and unchanged, and which images are not in the run.
+
+        Raises:
+            InputError: an unknown format or option, or files or images that are invalid; nothing was written.
+            OutputError: a mask cannot be written.
+        """
+        from tagmask.importers import import_run
+
+        return import_run(self, source, Path(path), **options)
 
     def close(self) -> None:
         """Close the database."""

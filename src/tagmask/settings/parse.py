@@ -12,13 +12,45 @@ from tagmask.checks import shown
 from tagmask.clip.tokenizer import clean
 from tagmask.errors import InputError
 
-__all__ = ["SETTINGS_LIMIT", "class_lines", "fit_value", "parse_assignments", "parse_toml", "parse_value"]
+__all__ = [
+    "SETTINGS_LIMIT",
+    "class_lines",
+    "dataset_name",
+    "fit_value",
+    "parse_assignments",
+    "parse_toml",
+    "parse_value",
+    "recipe_name",
+]
 
 SETTINGS_LIMIT: Final = 4_000_000
 """Largest file of settings, in bytes."""
 
 _LONGEST_NAME: Final = 1000
 """Letters of a name; CLIP reads 77 tokens."""
+
+
+# -- Names of data sets and recipes --------------------------------------------------------------------------
+
+_DATASET_SPELLINGS: Mapping[str, str] = MappingProxyType(
+    {"coco-stuff-10k": "coco-stuff10k", "coco-stuff-27": "coco-stuff27"}
+)
+
+
+def dataset_name(text: str) -> str:
+    """Return the data set's name for another spelling of it; any other text as it is.
+
+    Example:
+        >>> dataset_name("coco-stuff-10k"), dataset_name("voc21")
+        ('coco-stuff10k', 'voc21')
+    """
+    return _DATASET_SPELLINGS.get(text, text)
+
+
+def recipe_name(text: str) -> str:
+    """Return a recipe's name, METHOD/DATASET, with the data set's own spelling."""
+    method, slash, dataset = text.partition("/")
+    return f"{method}{slash}{dataset_name(dataset)}"
 
 
 # -- Words ---------------------------------------------------------------------------------------------------

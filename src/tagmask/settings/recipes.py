@@ -11,15 +11,18 @@ No method depends on the name of a data set: it is only part of a recipe's name.
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from tagmask.checks import check_choice, check_number
 from tagmask.dense.rule import VariantSettings
 from tagmask.dense.sliding import SlidingSettings
 from tagmask.errors import InputError
+from tagmask.files import file_hash
 from tagmask.papers.clip_es import ClipEsSettings
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.refine.pamr import check_pamr
+from tagmask.variants.sclip import SclipSettings
 
 __all__ = ["MaskRecipe", "Recipe", "TagFirstRecipe", "TagRecipe", "names_in", "remove_names"]
 
@@ -64,6 +67,18 @@ class Recipe:
                 flat |= asdict(value)
             else:
                 flat[field_.name] = value.flat() if isinstance(value, Recipe) else value
+        return flat
+
+    def deciding(self) -> dict[str, object]:
+        """Return `flat()` with the hash of each file that the method reads in place of its path.
+
+        Raises:
+            InputError: such a file cannot be read.
+        """
+        flat = self.flat()
+        for name in getattr(self.variant, "FILES", ()):
+            if flat[name] is not None:
+                flat[name] = f"sha256 {file_hash(Path(str(flat[name])))[:16]}"
         return flat
 
     def with_names(self: _Recipe, words: tuple[str, ...], background: tuple[str, ...]) -> _Recipe:
@@ -118,7 +133,7 @@ class MaskRecipe(SlidingSettings, Recipe):
 
     method: str = "sclip"
     """Name of the method, which defines the attention of the last block; see `tagmask.methods()`."""
-    variant: VariantSettings = field(default_factory=VariantSettings)
+    variant: VariantSettings = field(default_factory=SclipSettings)
     """The method's settings."""
     among: str = "words"
     """Candidate classes of an image. "words": all; "tags": those that a tagger finds in it."""

@@ -12,6 +12,7 @@ import logging
 import os
 from dataclasses import dataclass, field
 from functools import partial
+from typing import ClassVar
 
 import safetensors.torch
 import torch
@@ -52,6 +53,8 @@ _TRAIN = "Train one with `tagmask train projection IMAGES MASKS -w ... -o projec
 @dataclass(frozen=True, kw_only=True)
 class LearnedSettings(VariantSettings):
     """Settings of sclip-learned."""
+
+    FILES: ClassVar[tuple[str, ...]] = ("projection",)
 
     projection: str | None = None
     """File written by `tagmask train projection`."""

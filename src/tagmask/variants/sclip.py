@@ -16,20 +16,82 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tagmask.checks import check_number
-from tagmask.dense.features import TowerFeatures
+from tagmask.clip.model import Vision
+from tagmask.dense.features import CaptureSpec, TowerFeatures
 from tagmask.dense.rule import DenseRule, VariantSettings, affinity
+from tagmask.errors import InputError
 from tagmask.method import dense_method
 from tagmask.types import Attention, Heads
 
-__all__ = ["METHODS", "SCLIP", "SCLIP_BARE", "RandomSettings", "correlative", "random_ensemble"]
+__all__ = [
+    "METHODS",
+    "SCLIP_BARE",
+    "RandomSettings",
+    "SclipSettings",
+    "check_last_blocks",
+    "correlative",
+    "random_ensemble",
+    "sclip",
+]
+
+_TEMPERATURE = 8.0
+"""CLIP's divisor of the attention logits: the square root of a head's width, 64."""
 
 
-def correlative(tower: TowerFeatures) -> Attention:
-    """softmax(q qᵀ / 8) + softmax(k kᵀ / 8). Rows sum to 2, as coded."""
-    return affinity(tower.q, tower.q) + affinity(tower.k, tower.k)
+@dataclass(frozen=True, kw_only=True)
+class SclipSettings(VariantSettings):
+    """Settings of sclip. The paper has the defaults."""
+
+    last_blocks: int = 1
+    """Number of last blocks with correlative attention."""
+    temperature: float = _TEMPERATURE
+    """Divisor of the attention logits; smaller is sharper."""
+
+    def __post_init__(self) -> None:
+        check_number("last_blocks", self.last_blocks, 1, whole=True)
+        check_number("temperature", self.temperature, 1e-3)
 
 
-SCLIP = DenseRule(correlative)
+def correlative(tower: TowerFeatures, temperature: float = _TEMPERATURE) -> Attention:
+    """softmax(q qᵀ / t) + softmax(k kᵀ / t). Rows sum to 2, as coded."""
+    factor = _TEMPERATURE / temperature
+    return affinity(tower.q * factor, tower.q) + affinity(tower.k * factor, tower.k)
+
+
+def sclip(settings: SclipSettings, depth: int) -> DenseRule:
+    """Correlative attention in the last block, or in the last `settings.last_blocks` blocks.
+
+    Each of these blocks keeps its residual and its MLP, and works on the output of the one before it.
+    """
+    weights = partial(correlative, temperature=settings.temperature)
+    if settings.last_blocks == 1:
+        return DenseRule(weights)
+    first = depth - settings.last_blocks
+
+    def before(tower: TowerFeatures) -> tuple[TowerFeatures, ...]:
+        tokens = tower.at_block(first).tokens
+        for layer in range(first, depth - 1):
+            entered = tower.with_tokens(tokens, layer=layer)
+            tokens = entered.last_block(weights(entered))
+        return (tower.with_tokens(tokens),)
+
+    return DenseRule(weights, before=before, capture=CaptureSpec(last_blocks=settings.last_blocks))
+
+
+def check_last_blocks(settings: SclipSettings, vision: Vision) -> None:
+    """Check that the tower has that many blocks, and one before them.
+
+    Raises:
+        InputError: it has not.
+    """
+    most = len(vision.blocks) - 1
+    if settings.last_blocks > most:
+        raise InputError(
+            f"last_blocks is {settings.last_blocks}, but these weights have {most + 1} blocks. "
+            f"Give 1 to {most}."
+        )
+
+
 SCLIP_BARE = DenseRule(correlative, block_form="bare")
 
 
@@ -103,7 +165,14 @@ _SOURCE = "SCLIP, Wang et al., ECCV 2024"
 _ABLATION = f"{_SOURCE}, ablation"
 
 METHODS = (
-    dense_method("sclip", SCLIP, "query-query plus key-key attention", _SOURCE),
+    dense_method(
+        "sclip",
+        sclip,
+        "query-query plus key-key attention",
+        _SOURCE,
+        settings=SclipSettings,
+        check=check_last_blocks,
+    ),
     dense_method(
         "sclip-bare",
         SCLIP_BARE,

@@ -106,7 +106,12 @@ class AffinitySamples:
 
 
 def crf_scores(image: Image, cams: Cams, power: int) -> Float32[np.ndarray, "k h w"]:
-    """Refine maps and a background of (1 - highest map) ** `power` by a dense CRF; background first."""
+    """Refine maps and a background of (1 - highest map) ** `power` by a dense CRF; background first.
+
+    An image without maps is background.
+    """
+    if not cams:
+        return np.ones((1, *image.shape[:2]), np.float32)
     maps = torch.from_numpy(np.stack([cams[key] for key in sorted(cams)]))
     background = (1 - maps.amax(dim=0, keepdim=True)) ** power
     scores: Float32[np.ndarray, "k h w"] = dense_crf(

@@ -2,6 +2,8 @@
 
     NAME.npz   one array per class, named by its number: numpy.savez_compressed(path, **{str(c): map, ...})
     NAME.npy   one pickled dict from class to map, as MCTformer's program writes it
+    NAME.npy   one pickled dict of "keys", the classes, and "attn_highres", a map of each (k, h, w), as the
+               program of CLIP-ES writes it; other arrays in it, such as maps before refinement, are ignored
 
 Nothing in a file is run, and nothing is believed before it is checked: types come from a fixed list, an array
 takes no more bytes than the file holds for it, and all that is read is bounded by the image's size. Only one
@@ -14,9 +16,9 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -32,11 +34,22 @@ from tagmask.weak.pickle_reader import Content, PickledArray, PickleError, read_
 __all__ = ["CamFile", "Cams", "read_cams"]
 
 Cams = Mapping[int, Float32[np.ndarray, "h w"]]
-"""Activation maps by class, in ascending order."""
+"""Activation maps by class, in ascending order or in that of a file's keys: of equal ones the first wins."""
 
 _LARGEST, _VALUES, _VALUES_PER_PIXEL = 1 << 25, 1 << 26, 16
 """Most values of a map where the image's size is not known; of all maps; and of all maps more per pixel."""
 _TYPES: Final = {code: np.dtype(code) for code in ("<f2", "<f4", "<f8", ">f2", ">f4", ">f8")}
+_KEY_TYPES: Final = {
+    code: np.dtype(code)
+    for code in (
+        "i1",
+        "u1",
+        *(f"{order}{kind}{size}" for order in "<>" for kind in "iu" for size in (2, 4, 8)),
+    )
+}
+_ITEMS: Final = {**_TYPES, **_KEY_TYPES}
+_KEYS, _STACK = "keys", "attn_highres"
+"""What CLIP-ES's program calls the classes and their maps."""
 _CLASS: Final = re.compile(r"(0|[1-9][0-9]{0,8})\.npy")
 _DIRECTORY = 1 << 20
 """Largest list of contents of a zip file, in bytes."""
@@ -71,7 +84,7 @@ class CamFile(Cams):
     """
 
     def __init__(self, path: Path, stored: Mapping[int, _Stored]) -> None:
-        self._path, self.stored = path, dict(sorted(stored.items()))
+        self._path, self.stored = path, dict(stored)
 
     def __getitem__(self, key: int) -> Float32[np.ndarray, "h w"]:
         stored = self.stored[key]
@@ -112,7 +125,7 @@ def read_cams(path: Path, classes: int, size: Size | None = None) -> CamFile:
         length = os.fstat(file.fileno()).st_size
         head = file.read(6)
         if head == b"\x93NUMPY":
-            found = _in_pickle(file, length, _STEPS + _STEPS_PER_CLASS * classes)
+            found = _in_pickle(file, length, classes)
         elif head[:4] == b"PK\3\4":
             found = _in_zip(file, length)
         else:
@@ -172,40 +185,84 @@ def _check_total(path: Path, counts: Sequence[int], size: Size | None) -> None:
 # -- .npy ----------------------------------------------------------------------------------------------------
 
 
-def _in_pickle(file: BinaryIO, length: int, steps: int) -> list[tuple[object, object]]:
+def _in_pickle(file: BinaryIO, length: int, classes: int) -> list[tuple[object, object]]:
     """The maps of a dict, and whatever else is in it."""
     file.seek(0)
     kind, shape, _ = _header(file.read)
     if shape != () or kind not in ("|O", "O"):
         name = _TYPES[kind].name if kind in _TYPES else kind
         raise PickleError(f"it holds an array of shape {shape} and type {name}")
-    content = read_pickle(file, length, steps)
+    content = read_pickle(file, length, _STEPS + _STEPS_PER_CLASS * classes)
     if not isinstance(content, dict):
         raise PickleError(f"it holds a {type(content).__name__}. Expected a dict from class to map (h, w)")
-    found = [(key, _stored(value)) for key, value in content.items()]
+    if _KEYS in content:
+        found = _stacked(file, content, classes)
+    else:
+        found = _by_class((key, _stored(value)) for key, value in content.items())
     # Maps may share their bytes, so that a small file has many large ones.
     if sum(_bytes(each) for _, each in found if isinstance(each, _Stored)) > length:
         raise PickleError("its maps have more values than the file")
     return found
 
 
+def _by_class(found: Iterable[tuple[object, object]]) -> list[tuple[object, object]]:
+    """Maps in the order of their classes; what has another name comes last."""
+    return sorted(found, key=lambda item: item[0] if isinstance(item[0], int) else math.inf)
+
+
+def _stacked(file: BinaryIO, content: Mapping[object, object], classes: int) -> list[tuple[object, object]]:
+    """The maps of CLIP-ES's dict, in the order of its keys."""
+    array = content.get(_STACK)
+    keys, stack = _stored(content[_KEYS]), _stored(array)
+    if not isinstance(keys, _Stored) or keys.type not in _KEY_TYPES or len(keys.shape) != 1:
+        raise PickleError(f"its {_KEYS!r} are no list of whole numbers")
+    if not isinstance(array, PickledArray) or not isinstance(stack, _Stored) or len(stack.shape) != 3:
+        raise PickleError(f"it has {_KEYS!r}, but no array {_STACK!r} of maps (k, h, w)")
+    if not keys.shape[0] == stack.shape[0] <= classes:
+        raise PickleError(
+            f"it has {keys.shape[0]} {_KEYS} and {stack.shape[0]} maps. Expected a map for each, and at most "
+            f"{classes}"
+        )
+    numbers = np.frombuffer(keys.read(file), _KEY_TYPES[keys.type]).tolist()
+    if len(set(numbers)) < len(numbers):
+        raise PickleError("it has two maps of one class")
+    return [
+        (key, _Stored(stack.type, stack.shape[1:], False, partial(_map_bytes, array.content, stack, row)))
+        for row, key in enumerate(numbers)
+    ]
+
+
+def _map_bytes(content: object, stack: _Stored, row: int, file: BinaryIO) -> bytes:
+    """One map of several; alone where its bytes stand together in the file."""
+    size = _bytes(stack)
+    if isinstance(content, Content) and content.size == size and not (content.utf8 or stack.fortran):
+        count = size // stack.shape[0]
+        return content.part(file, row * count, count)
+    values = np.frombuffer(stack.read(file), _ITEMS[stack.type])
+    data: bytes = values.reshape(stack.shape, order="F" if stack.fortran else "C")[row].tobytes()
+    return data
+
+
 def _stored(value: object) -> object:
-    """An array of a pickle as a map; anything else as it is."""
+    """An array of a pickle; anything else as it is."""
     if not isinstance(value, PickledArray) or value.type is None:
         return value
-    stored = _Stored(str(value.type), value.shape, value.fortran, lambda file: b"")
+    stored = _Stored(str(value.type), value.shape, value.fortran, _nothing)
     content = value.content
-    if stored.type not in _TYPES:
+    if stored.type not in _ITEMS:
         return stored
     if not isinstance(content, Content) or not content.size // 2 <= _bytes(stored) <= content.size:
         raise PickleError(f"an array of shape {value.shape} has other content than its shape needs")
-    return _Stored(
-        stored.type, stored.shape, stored.fortran, partial(_pickled_bytes, content, _bytes(stored))
-    )
+    return replace(stored, read=partial(_pickled_bytes, content, _bytes(stored)))
+
+
+def _nothing(file: BinaryIO) -> bytes:
+    """The content of an array whose type is refused."""
+    return b""
 
 
 def _bytes(stored: _Stored) -> int:
-    return math.prod(stored.shape) * _TYPES[stored.type].itemsize if stored.type in _TYPES else 0
+    return math.prod(stored.shape) * _ITEMS[stored.type].itemsize if stored.type in _ITEMS else 0
 
 
 def _pickled_bytes(content: Content, size: int, file: BinaryIO) -> bytes:
@@ -249,7 +306,7 @@ def _in_zip(file: BinaryIO, length: int) -> list[tuple[object, object]]:
             found.append((int(name[1]) if name else info.filename[:40], stored))
     if len({key for key, _ in found}) < len(found):
         raise ValueError("it has two maps of one class")
-    return found
+    return _by_class(found)
 
 
 def _check_directory(file: BinaryIO, length: int) -> None:

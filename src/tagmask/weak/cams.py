@@ -6,7 +6,10 @@ from 0, without the background. `cam_files` reads them.
     t     background score of every pixel: the threshold
     mask  argmax over {t, maps}: 0 for the background, class + 1 for a class
 
-Source: MCTformer (Xu et al., CVPR 2022).
+With t = 0.5 the mask is that of CLIP-ES, whose background is 1 - the highest map: either exceeds the other
+where it exceeds 0.5, also in the float16 of its files.
+
+Source: MCTformer (Xu et al., CVPR 2022); CLIP-ES (Lin et al., CVPR 2023).
 """
 
 from collections.abc import Iterable
@@ -14,14 +17,18 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import torch
 from jaxtyping import Float, Float32, Int, UInt8
 
 from tagmask.errors import InputError, ShapeError
-from tagmask.types import Size
+from tagmask.papers import clip_es
+from tagmask.papers.clip_es import ClipEsSettings
+from tagmask.pipelines.labelled import apply_crf
+from tagmask.types import Image, Size
 from tagmask.weak.cam_files import Cams, read_cams
 from tagmask.weak.labels import IGNORE_INDEX
 
-__all__ = ["THRESHOLDS", "Cams", "Sweep", "cam_labels", "read_cams", "sweep"]
+__all__ = ["THRESHOLDS", "Cams", "Sweep", "cam_labels", "read_cams", "refined_labels", "sweep"]
 
 THRESHOLDS: Final[tuple[float, ...]] = tuple(i / 100 for i in range(60))
 """The thresholds that MCTformer's evaluation tries."""
@@ -47,10 +54,30 @@ def cam_labels(cams: Cams, threshold: float, size: Size) -> UInt8[np.ndarray, "h
     return labels
 
 
+def refined_labels(image: Image, cams: Cams, crf: str, settings: ClipEsSettings) -> UInt8[np.ndarray, "h w"]:
+    """Label every pixel by a dense CRF on the maps and a background of 1 - the highest map, as CLIP-ES does.
+
+    Args:
+        image: upright RGB.
+        cams: maps by class, at the image's size.
+        crf: name of the CRF's settings.
+        settings: of CLIP-ES, for planes and confidence.
+
+    Returns:
+        Labels as in `cam_labels`, or `IGNORE_INDEX` below `settings.confidence`.
+    """
+    maps = [torch.from_numpy(cams[c]) for c in cams]
+    stack = torch.stack(maps) if maps else torch.zeros(0, *image.shape[:2])
+    planes = clip_es.clamped_planes(clip_es.with_background(stack, settings), settings)
+    probabilities = apply_crf(torch.from_numpy(planes), image, crf, wrapped=False).numpy()
+    labels, _ = clip_es.crf_labels(probabilities, tuple(cams), settings, ignore_index=IGNORE_INDEX)
+    return labels.astype(np.uint8)
+
+
 def _best(cams: Cams, size: Size) -> tuple[Float32[np.ndarray, "h w"], UInt8[np.ndarray, "h w"]]:
-    """Highest map value and its label, pixel by pixel; of equal values the lowest class wins."""
+    """Highest map value and its label, pixel by pixel; of equal values the first wins."""
     best, winner = np.full(size, -np.inf, np.float32), np.zeros(size, np.uint8)
-    for c in sorted(cams):
+    for c in cams:
         cam = cams[c]
         if cam.shape != size:
             raise ShapeError(

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 
 from tagmask.checks import check_choice, check_number
 from tagmask.errors import InputError
+from tagmask.method import BEHAVIOURS
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.strict_json import json_text
 from tagmask.weak.mctformer_settings import MctFormerSettings
@@ -68,7 +69,7 @@ class ModelSettings:
     def __post_init__(self) -> None:
         check_choice("model.kind", self.kind, ("weakclip", *STUDENTS, "mctformer", "affinity"))
         check_choice("model.freeze", self.freeze, FREEZES)
-        check_choice("model.as_", self.as_, ("published", "corrected"))
+        check_choice("model.as_", self.as_, BEHAVIOURS)
         check_choice("model.decoder", self.decoder, DECODERS)
         check_number("model.contexts", self.contexts, 0, MOST_CONTEXTS, whole=True)
         if self.init_from and self.kind != "weakclip":

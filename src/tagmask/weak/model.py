@@ -157,7 +157,7 @@ class WeakClip(nn.Module):
                 class.
             settings: default: the authors'.
             as_: "published" or "corrected" switches all of the authors' quirks on or off and overrides
-                `settings`.
+                `settings`; "printed" is "published".
             seed: for the weights that are not CLIP's; the global generators are not touched.
 
         Raises:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from tagmask.checks import check_choice, check_number
 from tagmask.clip.state_dict import Geometry
 from tagmask.errors import InputError
+from tagmask.method import BEHAVIOURS
 
 __all__ = [
     "DECODERS",
@@ -102,17 +103,17 @@ class WeakSettings:
             )
 
     def as_(self, how: str) -> "WeakSettings":
-        """Copy with the authors' five quirks all on ("published") or all off ("corrected").
+        """Copy with the authors' five quirks all on ("published", "printed") or all off ("corrected").
 
         Raises:
-            InputError: neither of the two.
+            InputError: none of the three.
 
         Example:
             >>> WeakSettings().as_("corrected").dead_layers
             False
         """
-        check_choice("as_", how, ("published", "corrected"))
-        published = how == "published"
+        check_choice("as_", how, BEHAVIOURS)
+        published = how != "corrected"
         return replace(
             self,
             dead_layers=published,

@@ -42,14 +42,27 @@ class Content:
         Raises:
             PickleError: the file ends early, or they are no bytes.
         """
-        file.seek(self.start)
-        data = file.read(self.size)
-        if len(data) != self.size:
-            raise PickleError("it ends early")
+        data = self._stored(file, 0, self.size)
         try:
             return data.decode("utf-8").encode("latin-1") if self.utf8 else data
         except UnicodeError as error:
             raise PickleError("an array's content is not bytes") from error
+
+    def part(self, file: BinaryIO, first: int, count: int) -> bytes:
+        """Read `count` bytes from `first` on, of content that is not stored as UTF-8.
+
+        Raises:
+            PickleError: the file ends early.
+        """
+        assert not self.utf8  # where a byte stands is not known
+        return self._stored(file, first, count)
+
+    def _stored(self, file: BinaryIO, first: int, count: int) -> bytes:
+        file.seek(self.start + first)
+        data = file.read(count)
+        if len(data) != count:
+            raise PickleError("it ends early")
+        return data
 
 
 @dataclass

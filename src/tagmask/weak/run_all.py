@@ -31,7 +31,8 @@ from tagmask.weak.loop import MODEL_FILE, Report
 from tagmask.weak.mask_folder import MaskSource, mask_work, open_masks
 from tagmask.weak.mctformer_steps import check_mctformer, train_mctformer
 from tagmask.weak.prechecks import check_student, check_weakclip, pairs_of, words_for
-from tagmask.weak.seeds import SeedOptions, seed_source
+from tagmask.weak.seed_options import SeedOptions
+from tagmask.weak.seeds import seed_source
 from tagmask.weak.steps import PseudoSettings, pseudo_source, train_student, train_weakclip
 from tagmask.weak.students.student import Student
 from tagmask.weak.students.student_file import load_student

@@ -6,7 +6,6 @@ Each is a `MaskSource`; `mask_folder.write_masks` writes its masks to a run fold
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -15,29 +14,32 @@ from tagmask.clip.load import Clip
 from tagmask.errors import InputError, ShapeError
 from tagmask.files import file_hash
 from tagmask.images import read_image
+from tagmask.papers.clip_es import ClipEsSettings
 from tagmask.papers.psa import BACKGROUND_SCORE
 from tagmask.resolve import mask_recipe
 from tagmask.results import Segmentation
 from tagmask.runs.describe import segmenter_identity
-from tagmask.runtime.folders import FoundImage
+from tagmask.runtime.folders import FoundImage, output_names
 from tagmask.runtime.tag_files import check_tags, read_tags, tags_of
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
 from tagmask.types import Size
 from tagmask.weak.affinity_net import load_affinity, walked_labels
-from tagmask.weak.cams import Cams, Sweep, cam_labels, read_cams, sweep
+from tagmask.weak.cams import Cams, Sweep, cam_labels, read_cams, refined_labels, sweep
 from tagmask.weak.config import fingerprint
 from tagmask.weak.labels import IGNORE_INDEX
 from tagmask.weak.loop import MODEL_FILE
 from tagmask.weak.map_files import MapFiles
 from tagmask.weak.mask_folder import Mask, MaskSource, mask_files, named_files, read_mask
 from tagmask.weak.mctformer_file import load_mctformer
+from tagmask.weak.seed_options import SeedOptions
+from tagmask.weak.stacked_cams import write_stacked_cams
 from tagmask.weak.training_folder import read_metadata
 
 __all__ = [
-    "SeedOptions",
     "cam_paths",
     "from_cams",
     "from_masks",
+    "from_refined_cams",
     "from_segmenter",
     "mctformer_source",
     "seed_recipe",
@@ -46,72 +48,6 @@ __all__ = [
 ]
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SeedOptions:
-    """Options of the seed source: a frozen CLIP, an MCTformer, activation maps, or existing masks.
-
-    Raises:
-        InputError: options that exclude each other, or that need another option.
-    """
-
-    words: tuple[str, ...] | None
-    """Class names without the background; None: the recipe's."""
-    recipe: str | None = None
-    """Name of the recipe for a CLIP; None: chosen by `settings`."""
-    settings: Mapping[str, object] = field(default_factory=dict)
-    """Overrides of the recipe's settings, by name."""
-    background: tuple[str, ...] | None = None
-    """Background words; None: those of the recipe or of the weights."""
-    tags_file: Path | None = None
-    """File of ground-truth tags of each image; None: the recipe predicts the tags."""
-    cams: Path | None = None
-    """Folder of activation maps."""
-    threshold: float | None = None
-    """Background score for activation maps."""
-    truth: Path | None = None
-    """Folder of ground-truth masks of some images, used to choose the threshold if none is given."""
-    masks: Path | None = None
-    """Folder of existing index PNGs, to check and copy."""
-    mctformer: Path | None = None
-    """Run folder of a trained MCTformer, which computes activation maps of the ground-truth tags."""
-    affinity: Path | None = None
-    """Run folder of a trained affinity network, along whose affinities the MCTformer's maps are spread."""
-    device: str = "auto"
-    """For these networks, as `tagmask.load` takes it."""
-
-    def __post_init__(self) -> None:
-        if self.cams is not None and self.masks is not None:
-            raise InputError("--cams and --masks exclude each other. Give only one of them.")
-        others = (self.cams, self.masks, self.recipe)
-        if self.mctformer is not None and any(each is not None for each in others):
-            raise InputError("MCTformer's seeds need no --cams, --masks or --recipe. Leave them out.")
-        if self.mctformer is not None:
-            if self.tags_file is None:
-                raise InputError("MCTformer maps the tags that an image has. Give them: --tags-file FILE.")
-            if self.affinity is not None and self.truth is not None:
-                raise InputError("With --affinity the background's score is not chosen. Leave out --truth.")
-            return
-        if self.affinity is not None:
-            raise InputError("--affinity refines the maps of an MCTformer. Give --method mctformer too.")
-        if self.cams is None and (self.threshold is not None or self.truth is not None):
-            raise InputError("--threshold and --truth need activation maps. Give --cams DIR too.")
-        if self.uses_clip:
-            return
-        if self.recipe is not None or self.words is None:
-            raise InputError(
-                "Masks and activation maps have no class names. Name the classes in order: -w cat -w dog."
-            )
-        if self.cams is not None and self.threshold is None and self.truth is None:
-            raise InputError(
-                "Activation maps need a threshold. Give --threshold T, or --truth DIR to choose it."
-            )
-
-    @property
-    def uses_clip(self) -> bool:
-        """Whether a CLIP computes the seeds."""
-        return self.cams is None and self.masks is None and self.mctformer is None
 
 
 def seed_recipe(
@@ -124,12 +60,25 @@ def seed_recipe(
         default_background: the weights' background words, used with words that come without a background.
 
     Raises:
-        InputError: neither words nor a recipe, or invalid ones.
+        InputError: neither words nor a recipe, or invalid ones; a least confidence without a CRF; or a method
+            without activation maps where they are to be saved.
     """
     default_background = default_background if options.recipe is None else ()
-    return mask_recipe(
+    recipe = mask_recipe(
         options.recipe, options.words, options.background, None, options.settings, default_background
     )
+    needs_tag_masks = {
+        "--min-confidence": options.min_confidence is not None,
+        "--save-cams": options.save_cams,
+    }
+    for option, given in needs_tag_masks.items():
+        if given and not isinstance(recipe, TagFirstRecipe):
+            raise InputError(f"{option} is for methods that mask tags. Give --method cls-seg or clip-es.")
+    if options.min_confidence is None:
+        return recipe
+    if recipe.crf is None:
+        raise InputError("--min-confidence compares with the probabilities of a CRF. Give --refine crf too.")
+    return mask_recipe(recipe, overrides={"confidence": options.min_confidence})
 
 
 def seed_source(
@@ -152,6 +101,9 @@ def seed_source(
     if options.mctformer is not None:
         return mctformer_source(images, options, out)
     if options.cams is not None:
+        crf = options.settings.get("crf")
+        if crf is not None:
+            return from_refined_cams(images, options.cams, words, str(crf), options.min_confidence)
         threshold = _threshold(images, options, options.cams, len(words))
         return from_cams(images, options.cams, words, threshold)
     recipe = seed_recipe(options)
@@ -159,7 +111,10 @@ def seed_source(
     if tags is not None:
         check_tags(images, tags)
     loaded = clip()
-    return from_segmenter(Segmenter(loaded, recipe=seed_recipe(options, loaded.background)), tags)
+    segmenter = Segmenter(loaded, recipe=seed_recipe(options, loaded.background))
+    names = output_names(images) if options.save_cams else []
+    cams = {image: out / "cams" / f"{name}.npy" for image, name in zip(images, names, strict=False)}
+    return from_segmenter(segmenter, tags, cams or None)
 
 
 def _threshold(images: Sequence[FoundImage], options: SeedOptions, cams: Path, classes: int) -> float:
@@ -229,13 +184,18 @@ def mctformer_source(images: Sequence[FoundImage], options: SeedOptions, out: Pa
     return MaskSource("seeds", ("background", *words), settings, make)
 
 
-def from_segmenter(segmenter: Segmenter, tags: Mapping[str, Sequence[int]] | None = None) -> MaskSource:
+def from_segmenter(
+    segmenter: Segmenter,
+    tags: Mapping[str, Sequence[int]] | None = None,
+    cams: Mapping[FoundImage, Path] | None = None,
+) -> MaskSource:
     """Seeds from a frozen CLIP: of predicted or given tags (CLS-SEG), or of all words (SCLIP).
 
     Args:
         segmenter: with a background, so that label 0 stands for pixels of none of the words.
         tags: given tags: classes of each image, by its name (see `tags_of`), counted from 0 without the
             background; None: the segmenter predicts the tags.
+        cams: where to write each image's activation maps, as CLIP-ES's program does; None: nowhere.
 
     Raises:
         InputError: a segmenter without a background, or with more than 254 classes.
@@ -249,10 +209,15 @@ def from_segmenter(segmenter: Segmenter, tags: Mapping[str, Sequence[int]] | Non
 
     def make(image: FoundImage) -> Segmentation:
         given = None if tags is None else tags_of(image, tags)
-        return segmenter(read_image(image.path), tags=given, confidence=True)
+        made = segmenter(read_image(image.path), tags=given, confidence=True, cams=cams is not None)
+        if cams is not None and made.tags is not None and made.cams is not None:
+            write_stacked_cams(cams[image], made.tags, made.cams)
+        return made
 
     identity = segmenter_identity(segmenter, "seeds", tags=tags)
-    settings = {"source": "segmenter", **identity.fields, "words": segmenter.words}
+    settings: dict[str, object] = {"source": "segmenter", **identity.fields, "words": segmenter.words}
+    if cams is not None:  # a run without them cannot be resumed with them: its images are done
+        settings["cams"] = True
     return MaskSource("seeds", segmenter.words, settings, make, identity.metadata)
 
 
@@ -278,6 +243,34 @@ def from_cams(
         return cam_labels(read_cams(files[image], len(words), size), threshold, size)
 
     settings = {"source": "cams", "folder": str(folder.resolve()), "threshold": threshold}
+    return MaskSource("seeds", ("background", *words), settings, make)
+
+
+def from_refined_cams(
+    images: Sequence[FoundImage], folder: Path, words: Sequence[str], crf: str, min_confidence: float | None
+) -> MaskSource:
+    """Seeds from activation maps, refined by a dense CRF as CLIP-ES does; see `refined_labels`.
+
+    Args:
+        images: all images.
+        folder: maps with the images' names; see `cam_paths`.
+        words: class names without the background, which becomes label 0.
+        crf: name of the CRF's settings.
+        min_confidence: pixels with a lower probability become the ignore index; None: none do.
+
+    Raises:
+        InputError: see `from_cams`; or a confidence that is not within 0..1.
+    """
+    _check_count(words)
+    files = dict(zip(images, cam_paths(folder, images), strict=True))
+    variant = ClipEsSettings(confidence=min_confidence)
+
+    def make(image: FoundImage) -> Mask:
+        pixels = read_image(image.path)
+        cams = read_cams(files[image], len(words), (pixels.shape[0], pixels.shape[1]))
+        return refined_labels(pixels, cams, crf, variant)
+
+    settings = {"source": "cams", "folder": str(folder.resolve()), "crf": crf, "confidence": min_confidence}
     return MaskSource("seeds", ("background", *words), settings, make)
 
 

@@ -1,15 +1,35 @@
 """Tables on the miniature data set: they run, share forward passes, and are formatted."""
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
+import torch
 
 import tagmask
+from tagmask.bench import catalogue
 from tagmask.bench.miniature import measurements
+from tagmask.bench.miniature.calibration import calibration_lines
+from tagmask.bench.miniature.claims import Claim, claim_lines
 from tagmask.bench.miniature.ground_truth import objects_only, present, scenes
-from tagmask.bench.miniature.measurements import MaskSetup, TagSetup, mask_counts, tag_scores
+from tagmask.bench.miniature.line_chart import lines_svg
+from tagmask.bench.miniature.measurements import mask_counts, tag_scores
 from tagmask.bench.miniature.page import MeasuredTable, markdown, svg
-from tagmask.bench.miniature.run import class_iou, measure, table_names, tables, thresholds
-from tagmask.bench.miniature.tables import MASK_TABLES, TAG_TABLES, MaskRow, Table
+from tagmask.bench.miniature.printed import PRINTED, printed_names
+from tagmask.bench.miniature.rows import MaskRow, Table, TagRow
+from tagmask.bench.miniature.run import (
+    Measurements,
+    changes,
+    class_iou,
+    measure,
+    measure_setups,
+    table_names,
+    tables,
+    thresholds,
+)
+from tagmask.bench.miniature.setups import MaskSetup, TagSetup
+from tagmask.bench.miniature.tables import MASK_TABLES, TAG_TABLES
+from tagmask.bench.miniature.tagclip_scores import corrupted_cosines
 from tagmask.clip.load import Clip
 from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, Scene
 
@@ -26,6 +46,8 @@ def two_scenes() -> list[Scene]:
 
 def test_names_of_tables_and_rows_are_unique() -> None:
     assert len(set(table_names())) == len(table_names())
+    assert len(set(printed_names())) == len(printed_names())
+    assert set(table_names()) < set(printed_names())
     for table in (*TAG_TABLES, *MASK_TABLES):
         assert len({row.label for row in table.rows}) == len(table.rows)
         assert set(table.why) <= {row.label for row in table.rows}
@@ -77,6 +99,93 @@ def test_shared_setups_are_measured_once(
     assert len(class_iou(small.counts[MaskSetup("sclip")])) == 25
 
 
+def test_known_setups_are_not_measured_again(clip: Clip, two_scenes: list[Scene]) -> None:
+    counts = np.zeros((2, 25, 25), np.int64)
+    known = Measurements((), two_scenes, {}, {MaskSetup("sclip"): counts})
+    both = measure_setups(clip, two_scenes, [MaskSetup("sclip"), MaskSetup("clip")], known)
+    assert both.counts[MaskSetup("sclip")] is counts
+    assert both.counts[MaskSetup("clip")].sum() == sum(scene.labels.size for scene in two_scenes)
+
+
+def test_claims_say_whether_each_pair_is_in_order() -> None:
+    names = ("clip", "maskclip", "sclip")
+    setups = [MaskSetup(name) for name in names]
+    # The diagonal grows from setup to setup, in every scene.
+    counts = {
+        setup: np.stack([np.diag([right] * 25) + 10 - right // 10 for _ in range(3)])
+        for setup, right in zip(setups, (10, 20, 30), strict=True)
+    }
+    measured = Measurements((), scenes(3), {}, counts)
+    clip, maskclip, sclip = setups
+    lines = list(
+        claim_lines(
+            measured,
+            [
+                Claim("chain", ((sclip, maskclip), (maskclip, clip))),
+                Claim("pairs", ((sclip, clip), (maskclip, sclip))),
+                Claim("same", ((clip, clip),)),
+            ],
+        )
+    )
+    assert lines[2].startswith("| chain | ")
+    assert lines[2].count(" > ") == 2
+    assert lines[2].endswith("| yes |")
+    assert lines[3].count(", ") == 1
+    assert " < " in lines[3]
+    assert lines[3].endswith("| no |")
+    assert " = " in lines[4]
+    assert lines[4].endswith("| no |")  # never above itself
+
+
+def test_calibration_table(clip: Clip) -> None:
+    setups = (TagSetup((("method", "clip"),)), TagSetup((("method", "piaa"),), adapted=True))
+    lines = list(calibration_lines(clip, setups, labelled=(2, 3), tested=2))
+    assert lines[0] == "| method | default | 2 scenes | 3 scenes |"
+    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| `clip`", "| `piaa`"]
+    assert all(len(line.split(" | ")) == 4 for line in lines[2:4])
+
+
+COLUMNS = {
+    "mAP on VOC2007 test": ["tags-voc2007"],
+    "mAP on VOC2012 val": ["tags-voc2012"],
+    "mIoU on VOC2012 val": ["seg-voc2012"],
+    "mIoU on VOC2012 (val; train for true tags)": ["seg-voc2012", "pseudo-voc2012"],
+}
+"""The columns of `bench list` that a table's figures come from; VOC21 for all others."""
+
+
+def test_published_figures_are_those_of_the_catalogue_and_marked_where_unverified() -> None:
+    checked = 0
+    for table in (*TAG_TABLES, *MASK_TABLES):
+        columns = COLUMNS.get(table.paper, ["voc21"])
+        for row in table.rows:
+            if row.paper is None:
+                assert not row.unverified
+                continue
+            found = [c for c in catalogue.cells() if c.figure == row.paper and c.column.key in columns]
+            assert found, f"{table.name}, {row.label}: {row.paper} is not in bench/figures"
+            assert row.unverified == (not any(c.verified for c in found)), (table.name, row.label)
+            checked += 1
+    assert checked > 40
+
+
+def test_every_part_prints_its_rows_and_draws_its_picture(clip: Clip) -> None:
+    rng = np.random.default_rng(0)
+    few = scenes(2)
+    tags = {s: rng.random((2, 24), np.float32) for p in PRINTED for s in p.setups if isinstance(s, TagSetup)}
+    masks = {
+        s: rng.integers(1, 9, (2, 25, 25)) for p in PRINTED for s in p.setups if isinstance(s, MaskSetup)
+    }
+    measured = Measurements((), few, tags, masks)
+    for part in PRINTED:
+        if part.setups:
+            lines = list(part.lines(clip, measured))
+            assert lines[0].startswith("| ")
+            assert not any(line.startswith("#") for line in lines)
+        if part.picture is not None:
+            assert part.picture(measured).startswith("<svg")
+
+
 def test_higher_thresholds_choose_fewer_tags(two_scenes: list[Scene]) -> None:
     scores = np.random.default_rng(0).random((2, 24)).astype(np.float32)
     tags = [at.tags for at in thresholds(scores, two_scenes)]
@@ -88,7 +197,7 @@ def test_higher_thresholds_choose_fewer_tags(two_scenes: list[Scene]) -> None:
 def measured() -> MeasuredTable:
     rows = (
         MaskRow("a <b>", MaskSetup("clip"), 20.0),
-        MaskRow("better", MaskSetup(), 40.0),
+        MaskRow("better", MaskSetup(), 40.0, unverified=True),
         MaskRow("other", MaskSetup("gem")),
     )
     table = Table("t", "A table & more", "mIoU on X", rows, why={"better": "because"}, note="A note.")
@@ -103,7 +212,7 @@ def test_markdown(measured: MeasuredTable) -> None:
         "| | mIoU here | paper: mIoU on X | the paper's order |",
         "|---|---|---|---|",
         "| a <b> | 30.0 ± 0.0 | 20.0 | no: over better |",
-        "| better | 25.0 ± 0.0 | 40.0 | no: under a <b> |",
+        "| better | 25.0 ± 0.0 | 40.0 (unverified) | no: under a <b> |",
         "| other | 10.0 ± 0.0 |  |  |",
         "",
         "*better*: because",
@@ -118,10 +227,80 @@ def test_svg(measured: MeasuredTable) -> None:
     assert "a &lt;b&gt;" in drawn
     assert "A table &amp; more" in drawn
     assert drawn.count("class='b'") == 3
-    assert drawn.count("class='p'") == 2
+    assert (drawn.count("class='p'"), drawn.count("class='p u'")) == (1, 1)
+    assert "dashed: unverified" in drawn
+    assert "paper: 40.0 (unverified)</title>" in drawn
     widths = [
         float(part.split("'")[0])
         for part in drawn.split("class='b' x='210' y=")[1:]
         for part in [part.split("width='")[1]]
     ]
     assert widths == sorted(widths, reverse=True)
+
+
+def test_bars_mention_the_paper_only_if_it_has_a_figure(measured: MeasuredTable) -> None:
+    assert "diamonds: the paper" in svg(measured)
+    rows = (MaskRow("other", MaskSetup("gem")),)
+    assert "diamonds" not in svg(MeasuredTable(Table("t", "T", "none", rows), "mIoU", measured.ours[2:]))
+
+
+def test_lines_are_drawn_in_scale() -> None:
+    rows = (
+        *(TagRow(f"alone {x}", TagSetup(), point=("one & only", x)) for x in range(3)),
+        *(TagRow(f"more {x}", TagSetup(), point=("several", x)) for x in range(2)),
+    )
+    values = (80.0, 84.0, 82.0, 83.0, 81.0)
+    ours = tuple(np.concatenate([[value], np.full(200, value)]) for value in values)
+    drawn = lines_svg(MeasuredTable(Table("t", "A <table>", "none", rows, axis="layer"), "mAP", ours))
+    assert ElementTree.fromstring(drawn).attrib["aria-label"] == "A <table>"
+    assert "one &amp; only" in drawn
+    first, second = (
+        [tuple(map(float, point.split(","))) for point in line.split("'")[0].split()]
+        for line in drawn.split("points='")[1:]
+    )
+    # x grows in equal steps, y falls in proportion to the value; the lines stand side by side.
+    assert np.ptp(np.diff([x for x, _ in first])) < 0.2
+    heights = [y for _, y in (*first, *second)]
+    slope = (heights[1] - heights[0]) / 4
+    assert slope < 0
+    np.testing.assert_allclose(heights, [heights[0] + slope * (value - 80) for value in values], atol=0.2)
+    assert second[0][0] - first[0][0] == pytest.approx(4)
+
+
+def test_setups_that_share_a_forward_pass_equal_the_tagger(clip: Clip, two_scenes: list[Scene]) -> None:
+    setups = {
+        "printed": TagSetup((("as_", "printed"),)),
+        "kept": TagSetup((("last_attention", True), ("cwr", False))),
+        "one layer": TagSetup((("attention_layers", (11,)), ("cwr", False))),
+    }
+    scores = tag_scores(clip, two_scenes, setups)
+    for name, setup in setups.items():
+        tagger = tagmask.Tagger(clip, CLASS_NAMES, background=BACKGROUND_NAMES, **dict(setup.settings))
+        expected = [tagger(scene.image).scores for scene in two_scenes]
+        np.testing.assert_allclose(scores[name], expected, rtol=0, atol=2e-5)
+
+
+def test_corruption_is_drawn_from_the_scene_and_has_the_given_size() -> None:
+    cosines = torch.full((400, 6), 0.2)
+    noisy = TagSetup(noise=8.0)
+    first = corrupted_cosines(cosines, noisy, 50.0, seed=3)
+    assert torch.equal(first, corrupted_cosines(cosines, noisy, 50.0, seed=3))
+    assert not torch.equal(first, corrupted_cosines(cosines, noisy, 50.0, seed=4))
+    assert float((50 * (first - cosines)).std()) == pytest.approx(8, rel=0.05)
+    # Half the noise is the same noise, halved.
+    half = corrupted_cosines(cosines, TagSetup(noise=4.0), 50.0, seed=3)
+    torch.testing.assert_close(2 * (half - cosines), first - cosines, rtol=0, atol=1e-6)
+    false = corrupted_cosines(cosines, TagSetup(false_patches=0.05), 50.0, seed=3)
+    changed = (false != cosines).any(dim=1)
+    assert int(changed.sum()) == 20
+    assert (false[changed].sort(dim=1).values == torch.tensor([-1.0] * 5 + [1.0])).all()
+    assert len(false[changed].argmax(dim=1).unique()) > 3
+    assert corrupted_cosines(cosines, TagSetup(), 50.0, seed=3) is cosines
+
+
+def test_changes_are_those_of_scores_and_tags() -> None:
+    coded = np.array([[0.1, 0.5, 0.2], [0.4, 0.1, 0.1]], np.float32)
+    other = np.array([[0.1, 0.3, 0.3], [0.4, 0.1, 0.2]], np.float32)
+    found = changes(other, coded)
+    assert (found.mean, found.greatest) == (pytest.approx(0.15), pytest.approx(0.2))
+    assert found.tags == 0.5

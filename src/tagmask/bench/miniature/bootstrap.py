@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-from tagmask.bench.miniature.measurements import Counts, Scores
+from tagmask.bench.miniature.setups import Counts, Scores
 
 __all__ = ["Draws", "bootstrap_interval", "bootstrap_samples", "mean_ap", "miou", "verdict"]
 

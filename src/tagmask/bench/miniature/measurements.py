@@ -7,17 +7,26 @@ once for all setups that use them.
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields
 from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int
+from jaxtyping import Int
 from numpy import ndarray
 
 from tagmask.api import Segmenter, Tagger
 from tagmask.bench.metrics import ConfusionMatrix
 from tagmask.bench.miniature.ground_truth import objects_only, present
+from tagmask.bench.miniature.setups import (
+    Counts,
+    MaskSetup,
+    Scores,
+    TagSetup,
+    mask_recipe_of,
+    tag_recipe_of,
+)
+from tagmask.bench.miniature.tagclip_scores import tagclip_scores
 from tagmask.catalogue import dense_rule, method
 from tagmask.clip.load import Clip
 from tagmask.dense.features import extract_features
@@ -26,57 +35,35 @@ from tagmask.dense.prompts import text_features
 from tagmask.dense.rule import SecondPassContext, patch_cosines
 from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, Scene
 from tagmask.papers import tagclip
-from tagmask.resolve import tag_recipe
-from tagmask.settings.presets.own_words import own_tag_first, own_tags
 
-__all__ = ["Counts", "MaskSetup", "Scores", "Settings", "TagSetup", "mask_counts", "tag_scores"]
-
-Counts = Int[ndarray, "n k k"]
-"""Per scene: pixels by true class and predicted class."""
-
-Scores = Float32[ndarray, "n c"]
-"""Per scene: the score of each object class."""
+__all__ = ["mask_counts", "tag_scores"]
 
 Key = TypeVar("Key")
 Result = TypeVar("Result")
 
 
-Settings = tuple[tuple[str, Any], ...]
-"""Names and values; pairs, not a mapping, so that setups are hashable."""
-
-
-@dataclass(frozen=True)
-class TagSetup:
-    """A tagging setup."""
-
-    settings: Settings = ()
-    """Settings of the `Tagger`."""
-    patches: str | None = None
-    """If given, a dense method: score each class by its best patch, without refinement."""
-
-
-@dataclass(frozen=True)
-class MaskSetup:
-    """A segmentation setup."""
-
-    method: str = "sclip"
-    settings: Settings = ()
-    """Settings of the `Segmenter`, including the method's own."""
-    tags: str | None = None
-    """Candidate classes. None: all. "found": the tags predicted by TagCLIP. "true": the ground-truth tags."""
-    tagger: Settings = ()
-    """Settings of CLS-SEG's tagger, for "found"."""
-    names: str = "one"
-    """Names per class. "one": its name; "four": its name, plain and in three colours; "uneven": four names
-    for every other class, one for the rest."""
-
-
 def tag_scores(clip: Clip, scenes: Sequence[Scene], setups: Mapping[Key, TagSetup]) -> dict[Key, Scores]:
-    """Compute the scores of every setup, in parallel on all CPU cores."""
-    tasks = {
-        key: [_task(_scores, clip, part, setup) for part in _parts(scenes)] for key, setup in setups.items()
+    """Compute the scores of every setup, in parallel on all CPU cores.
+
+    TagCLIP's setups share one forward pass through the whole images.
+    """
+    sharing = tuple(key for key, setup in setups.items() if setup.is_tagclip)
+    tasks: dict[tuple[Key, ...], list[Callable[[], Sequence[Scores]]]] = {
+        (key,): [
+            _task(_scores, clip, part, setup)
+            for _, part in ([(0, scenes)] if setup.adapted else _chunks(scenes))
+        ]
+        for key, setup in setups.items()
+        if not setup.is_tagclip
     }
-    return {key: np.concatenate(parts) for key, parts in _run_parallel(tasks).items()}
+    if sharing:
+        chosen = [setups[key] for key in sharing]
+        tasks[sharing] = [_task(tagclip_scores, clip, part, chosen, start) for start, part in _chunks(scenes)]
+    return {
+        key: np.concatenate([part[i] for part in parts])
+        for keys, parts in _run_parallel(tasks).items()
+        for i, key in enumerate(keys)
+    }
 
 
 def mask_counts(
@@ -119,17 +106,19 @@ def mask_counts(
 # -- One chunk of scenes -------------------------------------------------------------------------------------
 
 
-def _scores(clip: Clip, scenes: Sequence[Scene], setup: TagSetup) -> Scores:
+def _scores(clip: Clip, scenes: Sequence[Scene], setup: TagSetup) -> list[Scores]:
     if setup.patches is not None:
-        return _best_patches(clip, scenes, setup.patches)
-    tagger = Tagger(clip, CLASS_NAMES, background=BACKGROUND_NAMES, **dict(setup.settings))
-    return np.stack([tagger(scene.image).scores for scene in scenes])
+        return [_best_patches(clip, scenes, setup.patches)]
+    tagger = Tagger(clip, recipe=tag_recipe_of(setup))
+    if setup.adapted:
+        tagger = tagger.adapt(scene.image for scene in scenes)
+    return [np.stack([tagger(scene.image).scores for scene in scenes])]
 
 
 @torch.inference_mode()
 def _best_patches(clip: Clip, scenes: Sequence[Scene], name: str) -> Scores:
     """Maximum over patches of each class's softmax (background words included); TagCLIP's preprocessing."""
-    recipe = own_tags(CLASS_NAMES, BACKGROUND_NAMES)
+    recipe = tag_recipe_of(TagSetup())
     settings = cast(tagclip.TagclipSettings, recipe.variant)
     texts = text_features(clip, (*CLASS_NAMES, *BACKGROUND_NAMES), recipe.templates)
     rule = dense_rule(name, len(clip.vision.blocks))
@@ -147,7 +136,7 @@ def _counts(
     clip: Clip, scenes: Sequence[Scene], setups: Sequence[MaskSetup], tags: Sequence[Sequence[int] | None]
 ) -> list[Counts]:
     methods = [setup.method for setup in setups]
-    segmenter = _segmenter(clip, setups[0])
+    segmenter = Segmenter(clip, recipe=mask_recipe_of(setups[0]))
     rows: list[list[Int[ndarray, "k k"]]] = [[] for _ in setups]
     for scene, candidates in zip(scenes, tags, strict=True):
         if len(setups) > 1:
@@ -159,21 +148,6 @@ def _counts(
             matrix.update(predicted, objects_only(scene.labels))
             row.append(matrix.matrix)
     return [np.stack(row) for row in rows]
-
-
-def _segmenter(clip: Clip, setup: MaskSetup) -> Segmenter:
-    settings = dict(setup.settings)
-    if setup.method == "cls-seg":
-        tagger = tag_recipe(own_tags(CLASS_NAMES, BACKGROUND_NAMES), overrides=dict(setup.tagger))
-        recipe = replace(own_tag_first(CLASS_NAMES, BACKGROUND_NAMES), tagger=tagger)
-        return Segmenter(clip, recipe=recipe, **settings)
-    words = [_words(word, setup.names, i) for i, word in enumerate(CLASS_NAMES)]
-    return Segmenter(clip, words, background=BACKGROUND_NAMES, method=setup.method, **settings)
-
-
-def _words(word: str, names: str, i: int) -> str:
-    many = names == "four" or (names == "uneven" and i % 2 == 0)
-    return ", ".join([word, *(f"{colour} {word}" for colour in ("red", "blue", "green"))]) if many else word
 
 
 def _changes_rule(setup: MaskSetup) -> bool:
@@ -189,10 +163,6 @@ _CHUNK = 25
 
 def _chunks(scenes: Sequence[Scene]) -> list[tuple[int, Sequence[Scene]]]:
     return [(start, scenes[start : start + _CHUNK]) for start in range(0, len(scenes), _CHUNK)]
-
-
-def _parts(scenes: Sequence[Scene]) -> list[Sequence[Scene]]:
-    return [part for _, part in _chunks(scenes)]
 
 
 def _task(do: Callable[..., Result], *arguments: Any) -> Callable[[], Result]:  # noqa: ANN401

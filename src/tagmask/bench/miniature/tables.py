@@ -1,57 +1,26 @@
 """The papers' tables that can be run on the miniature data set, each row with its published figure.
 
-Figures are in percent, on the data set that the table names. Rows without a figure are not compared.
+Figures are in percent, on the data set that the table names. Rows without a figure are not compared. Figures
+that `bench/figures/*.toml` has as [unverified] are marked in the rows too.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from tagmask.bench.miniature.rows import MaskRow, Table, TagRow
+from tagmask.bench.miniature.setups import MaskSetup, Settings, TagSetup
+from tagmask.bench.miniature.tagclip_tables import PARTS, TAGCLIP_TABLES
+from tagmask.settings.words import read_list
 
-from tagmask.bench.miniature.measurements import MaskSetup, Settings, TagSetup
-
-__all__ = ["MASK_TABLES", "TAG_TABLES", "MaskRow", "Table", "TagRow"]
+__all__ = ["MASK_TABLES", "TAG_TABLES"]
 
 PAMR: Settings = (("pamr_steps", 10),)
 CRF: Settings = (("crf", "cls-seg"),)
-
-
-@dataclass(frozen=True)
-class TagRow:
-    """A tagging setup and its published mean average precision."""
-
-    label: str
-    setup: TagSetup
-    paper: float | None = None
-
-
-@dataclass(frozen=True)
-class MaskRow:
-    """A segmentation setup and its published mean IoU."""
-
-    label: str
-    setup: MaskSetup
-    paper: float | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows to compare with each other."""
-
-    name: str
-    title: str
-    paper: str
-    """Metric and data set of the published figures."""
-    rows: tuple[TagRow, ...] | tuple[MaskRow, ...]
-    why: Mapping[str, str] = field(default_factory=dict)
-    """By row, why its rank differs from the paper's."""
-    note: str = ""
-
-
-_PARTS: dict[str, Settings] = {
-    "coarse": (("dmar", False), ("cwr", False)),
-    "coarse + CWR": (("dmar", False),),
-    "coarse + DMAR": (("cwr", False),),
-    "coarse + DMAR + CWR": (),
-}
+NATIVE: Settings = (
+    ("templates", read_list("prompts_tag85")),
+    ("short_side", None),
+    ("crop", None),
+    ("positions", "bilinear-half"),
+    ("prob_thd", 0.0),
+)
+"""TagCLIP's patch scores as masks: the image at its own size, TagCLIP's templates, each pixel's best text."""
 
 
 TAG_TABLES: tuple[Table, ...] = (
@@ -83,7 +52,7 @@ TAG_TABLES: tuple[Table, ...] = (
         "mAP on VOC2012 val",
         tuple(
             TagRow(label, TagSetup(parts), paper)
-            for (label, parts), paper in zip(_PARTS.items(), (85.4, 88.0, 93.9, 94.1), strict=True)
+            for (label, parts), paper in zip(PARTS.items(), (85.4, 88.0, 93.9, 94.1), strict=True)
         ),
     ),
     Table(
@@ -96,6 +65,30 @@ TAG_TABLES: tuple[Table, ...] = (
         ),
         note="The paper uses 4. Without class-wise re-identification (CWR).",
     ),
+    Table(
+        "taggers",
+        "All taggers, on the same scenes",
+        "not published",
+        (
+            TagRow("`tagclip`", TagSetup()),
+            TagRow("`dpt`", TagSetup((("method", "dpt"),))),
+            TagRow("`dpt-softmax`", TagSetup((("method", "dpt-softmax"),))),
+            TagRow(
+                '`clip-surgery`, `pool="patches"` (ours: the best patch of its second stream)',
+                TagSetup((("method", "clip-surgery"), ("pool", "patches"))),
+            ),
+            TagRow("`clip-surgery`", TagSetup((("method", "clip-surgery"),))),
+            TagRow("`clip`", TagSetup((("method", "clip"),))),
+            TagRow("`clip-softmax`", TagSetup((("method", "clip-softmax"),))),
+            TagRow("`piaa`, adapted to these scenes", TagSetup((("method", "piaa"),), adapted=True)),
+            TagRow("`sparc`, compared among these scenes", TagSetup((("method", "sparc"),), adapted=True)),
+            TagRow(
+                "the same without our pairs of words",
+                TagSetup((("method", "sparc"), ("compounds", ())), adapted=True),
+            ),
+        ),
+    ),
+    *TAGCLIP_TABLES,
 )
 
 _FAMILY = {
@@ -111,6 +104,9 @@ _FAMILY = {
     "clip-surgery": None,
 }
 """VOC21, as the papers or later papers report it; inputs, class names and thresholds differ."""
+
+_VERIFIED = frozenset({"resclip"})
+"""Those of `_FAMILY` that were read in their own paper."""
 
 _ABLATION: dict[str, float | None] = {
     "clip": 18.8,
@@ -136,7 +132,12 @@ def _modes() -> tuple[MaskRow, ...]:
         "448, windows 448 / 224": ((448, 448, 224), 58.9),
     }
     return tuple(
-        MaskRow(label, MaskSetup(settings=(("short_side", short), ("crop", crop), ("stride", stride))), paper)
+        MaskRow(
+            label,
+            MaskSetup(settings=(("short_side", short), ("crop", crop), ("stride", stride))),
+            paper,
+            unverified=paper is not None,
+        )
         for label, ((short, crop, stride), paper) in settings.items()
     )
 
@@ -147,12 +148,12 @@ MASK_TABLES: tuple[Table, ...] = (
         "SCLIP, Table 1: attention in the last block, with and without PAMR",
         "mIoU on VOC21",
         (
-            MaskRow("CLIP", MaskSetup("clip"), 18.8),
-            MaskRow("MaskCLIP", MaskSetup("maskclip"), 43.4),
-            MaskRow("SCLIP", MaskSetup("sclip"), 59.1),
+            MaskRow("CLIP", MaskSetup("clip"), 18.8, unverified=True),
+            MaskRow("MaskCLIP", MaskSetup("maskclip"), 43.4, unverified=True),
+            MaskRow("SCLIP", MaskSetup("sclip"), 59.1, unverified=True),
             MaskRow("CLIP + PAMR", MaskSetup("clip", PAMR)),
             MaskRow("MaskCLIP + PAMR", MaskSetup("maskclip", PAMR)),
-            MaskRow("SCLIP + PAMR", MaskSetup("sclip", PAMR), 61.7),
+            MaskRow("SCLIP + PAMR", MaskSetup("sclip", PAMR), 61.7, unverified=True),
             MaskRow("SCLIP + CRF", MaskSetup("sclip", CRF)),
         ),
     ),
@@ -160,7 +161,10 @@ MASK_TABLES: tuple[Table, ...] = (
         "sclip-2",
         "SCLIP, Tables 2 and 3: the attention's projections",
         "mIoU on VOC21, as far as figures are known",
-        tuple(MaskRow(method, MaskSetup(method), paper) for method, paper in _ABLATION.items())
+        tuple(
+            MaskRow(method, MaskSetup(method), paper, unverified=paper is not None)
+            for method, paper in _ABLATION.items()
+        )
         + tuple(
             MaskRow(f"sclip-random, {n} projections", MaskSetup("sclip-random", (("ensemble", n),)))
             for n in (4, 16)
@@ -172,7 +176,7 @@ MASK_TABLES: tuple[Table, ...] = (
         "SCLIP, modifications of CLIP's own attention",
         "no figures of VOC21; +2.9 for a divisor of 2",
         (
-            MaskRow("clip", MaskSetup("clip"), 18.8),
+            MaskRow("clip", MaskSetup("clip"), 18.8, unverified=True),
             *(
                 MaskRow(f"clip-sharp, divisor {d}", MaskSetup("clip-sharp", (("divisor", float(d)),)))
                 for d in (4, 2, 1)
@@ -192,14 +196,24 @@ MASK_TABLES: tuple[Table, ...] = (
         "family",
         "Later methods, in one harness",
         "mIoU on VOC21, each in its own protocol",
-        tuple(MaskRow(method, MaskSetup(method), paper) for method, paper in _FAMILY.items()),
+        tuple(
+            MaskRow(
+                method, MaskSetup(method), paper, unverified=paper is not None and method not in _VERIFIED
+            )
+            for method, paper in _FAMILY.items()
+        ),
     ),
     Table(
         "family-pamr",
         "The same with PAMR",
         "mIoU on VOC21",
         tuple(
-            MaskRow(method, MaskSetup(method, PAMR), {"sclip": 61.7, "naclip": 64.07}.get(method))
+            MaskRow(
+                method,
+                MaskSetup(method, PAMR),
+                {"sclip": 61.7, "naclip": 64.07}.get(method),
+                unverified=method == "sclip",
+            )
             for method in _FAMILY
         ),
     ),
@@ -208,6 +222,28 @@ MASK_TABLES: tuple[Table, ...] = (
         "The same, restricted to the tags that TagCLIP finds",
         "not published",
         tuple(MaskRow(method, MaskSetup(method, tags="found")) for method in _FAMILY),
+    ),
+    Table(
+        "combinations",
+        "Combinations of this project, each after the method that it changes",
+        "not published",
+        (
+            MaskRow("sclip", MaskSetup("sclip")),
+            MaskRow('sclip, `join="tokens"`', MaskSetup("sclip", (("join", "tokens"),))),
+            MaskRow("naclip", MaskSetup("naclip")),
+            MaskRow('naclip, `join="tokens"`', MaskSetup("naclip", (("join", "tokens"),))),
+            MaskRow("sc-clip", MaskSetup("sc-clip")),
+            MaskRow("sc-clip-near", MaskSetup("sc-clip-near")),
+        ),
+    ),
+    Table(
+        "bare",
+        "The last block without residual and MLP",
+        "not published",
+        tuple(
+            MaskRow(method, MaskSetup(method))
+            for method in ("clip", "clip-bare", "maskclip", "maskclip-bare", "sclip", "sclip-bare")
+        ),
     ),
     Table(
         "names",
@@ -221,12 +257,22 @@ MASK_TABLES: tuple[Table, ...] = (
         note="A class takes the score of its best name, so a class with more names has an advantage.",
     ),
     Table(
+        "tagclip-1-masks",
+        "TagCLIP, Table 1: the last self-attention, masks",
+        "mIoU on VOC2012 val",
+        (
+            MaskRow("attention kept", MaskSetup("clip", NATIVE), 16.2),
+            MaskRow("attention removed", MaskSetup("maskclip", NATIVE), 41.6),
+        ),
+        note="The paper does not say how it made these masks. Here each pixel gets its best text.",
+    ),
+    Table(
         "tagclip-4-masks",
         "TagCLIP, Table 4: ablation of its parts, masks of CLS-SEG",
         "mIoU on VOC2012 val",
         tuple(
             MaskRow(label, MaskSetup("cls-seg", tags="found", tagger=parts), paper)
-            for (label, parts), paper in zip(_PARTS.items(), (30.9, 55.2, 63.7, 64.8), strict=True)
+            for (label, parts), paper in zip(PARTS.items(), (30.9, 55.2, 63.7, 64.8), strict=True)
         ),
     ),
     Table(
@@ -234,8 +280,8 @@ MASK_TABLES: tuple[Table, ...] = (
         "CLS-SEG and CLIP-ES",
         "mIoU on VOC2012 (val; train for true tags)",
         (
-            MaskRow("MaskCLIP", MaskSetup("maskclip"), 42.1),
-            MaskRow("CLIP Surgery", MaskSetup("clip-surgery"), 41.5),
+            MaskRow("MaskCLIP", MaskSetup("maskclip", NATIVE), 42.1),
+            MaskRow("CLIP Surgery", MaskSetup("clip-surgery", NATIVE), 41.5),
             MaskRow("CLS-SEG", MaskSetup("cls-seg", tags="found"), 64.8),
             MaskRow("CLS-SEG + CRF", MaskSetup("cls-seg", CRF, tags="found"), 68.7),
             MaskRow("CLIP-ES (true tags)", MaskSetup("cls-seg", tags="true"), 70.8),

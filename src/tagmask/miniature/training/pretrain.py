@@ -5,11 +5,13 @@ Two stages on images and captions, each resumable, and a file in OpenAI's key la
 
 import argparse
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from tagmask.clip.load import OPENAI_MEAN, OPENAI_STD
 from tagmask.files import write_bytes
@@ -37,15 +39,21 @@ class Settings:
     """Number of close-ups in the bank."""
     first: FirstStage = field(default_factory=FirstStage)
     second: SecondStage = field(default_factory=SecondStage)
+    second_share: float = 0.5
+    """Share of the second stage's weights in the result, the rest the first stage's. The mean keeps more of
+    both than either has (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022)."""
 
 
-def train(folder: Path, settings: Settings, start: Path | None = None) -> Progress:
+def train(folder: Path, settings: Settings, start: Path | None = None) -> dict[str, Tensor]:
     """Train both stages; each resumes from its checkpoint in `folder` if there is one.
 
     Args:
         folder: holds the drawn images and the checkpoints.
         settings: of both stages.
         start: weights after the first stage, which is then not run.
+
+    Returns:
+        The weights, by the names of `Towers`: the mean of both stages'.
     """
     bank = open_bank(folder / "bank", settings.wide, settings.close)
     if start is None:
@@ -66,7 +74,7 @@ def train(folder: Path, settings: Settings, start: Path | None = None) -> Progre
     checkpoint = folder / "second.pt"
     _resumed(run, checkpoint, settings.second)
     train_until_done(run, checkpoint, settings.second, second_stage.gradients(model, bank, settings.second))
-    return run
+    return {name: tensor.lerp(run.averaged[name], settings.second_share) for name, tensor in state.items()}
 
 
 def _resumed(run: Progress, checkpoint: Path, settings: FirstStage | SecondStage) -> bool:
@@ -77,10 +85,10 @@ def _resumed(run: Progress, checkpoint: Path, settings: FirstStage | SecondStage
     return True
 
 
-def write_weights(run: Progress, out: Path) -> None:
-    """Write the averaged weights in float16, with the metadata that `tagmask.load` reads."""
+def write_weights(weights: Mapping[str, Tensor], out: Path) -> None:
+    """Write weights in float16, with the metadata that `tagmask.load` reads."""
     model = Towers()
-    model.load_state_dict(run.averaged)
+    model.load_state_dict(weights)
     metadata = {
         "activation": ACTIVATION,
         "mean": ", ".join(map(str, OPENAI_MEAN)),
@@ -100,8 +108,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="weights after the first stage, which is then not run")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    run = train(arguments.folder, Settings(), arguments.start)
-    write_weights(run, arguments.out)
+    write_weights(train(arguments.folder, Settings(), arguments.start), arguments.out)
 
 
 if __name__ == "__main__":

@@ -103,13 +103,19 @@ _PROTOCOLS: Mapping[str, _Protocol] = MappingProxyType(
 
 
 def dense_presets() -> list[MaskRecipe]:
-    """Return the recipes of every dense method on the eight benchmarks, with and without PAMR."""
+    """Return the recipes of every dense method on the eight benchmarks, with and without PAMR.
+
+    SCLIP also has COCO-Stuff 10k.
+    """
     sclip = {recipe.name.partition("/")[2]: recipe for recipe in _sclip()}
     return [*_sclip(), *_sclip(pamr_steps=10), *_others(sclip), *_others(sclip, pamr_steps=10)]
 
 
 def _sclip(pamr_steps: int = 0) -> list[MaskRecipe]:
-    """The eight benchmarks of the authors' configurations; only three have a background class."""
+    """The authors' configurations: the paper's eight benchmarks and COCO-Stuff 10k, in their program alone.
+
+    Only three have a background class.
+    """
     method = "sclip+pamr" if pamr_steps else "sclip"
 
     def recipe(
@@ -144,6 +150,7 @@ def _sclip(pamr_steps: int = 0) -> list[MaskRecipe]:
         recipe("coco-stuff", "sclip_coco_stuff", short_side=448),
         recipe("cityscapes", "sclip_cityscapes", short_side=560),
         recipe("ade20k", "sclip_ade20k"),
+        recipe("coco-stuff10k", "sclip_coco_stuff"),
     ]
 
 

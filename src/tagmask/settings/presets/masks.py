@@ -1,16 +1,17 @@
-"""Presets of methods that mask tags: CLS-SEG and CLIP-ES, with and without their CRF."""
+"""Presets of methods that mask tags, CLS-SEG and CLIP-ES, with and without their CRF, and their baselines."""
 
+from tagmask.dense.rule import LayerSettings, VariantSettings
 from tagmask.papers.clip_es import ClipEsSettings
 from tagmask.settings.presets.tags import tagclip_presets
-from tagmask.settings.recipes import TagFirstRecipe
+from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
 from tagmask.settings.words import read_list
 
 __all__ = ["mask_presets"]
 
 
-def mask_presets() -> list[TagFirstRecipe]:
-    """Return the recipes of CLS-SEG and CLIP-ES on the data sets of their tables."""
-    return [*_cls_seg(), *_cls_seg(crf=True), *_clip_es(), *_clip_es(crf=True)]
+def mask_presets() -> list[TagFirstRecipe | MaskRecipe]:
+    """Return the recipes of CLS-SEG and CLIP-ES on the data sets of their tables, and of their baselines."""
+    return [*_cls_seg(), *_cls_seg(crf=True), *_clip_es(), *_clip_es(crf=True), *_baselines()]
 
 
 def _cls_seg(crf: bool = False) -> list[TagFirstRecipe]:
@@ -71,4 +72,33 @@ def _clip_es(crf: bool = False) -> list[TagFirstRecipe]:
     return [
         recipe("voc2012", "voc_tag", "voc_seg", "background_voc", 0.4),
         recipe("coco2014", "coco80_tag", "coco80_seg", "background_coco", 0.7),
+    ]
+
+
+def _baselines() -> list[MaskRecipe]:
+    """The dense methods that TagCLIP's paper sets beside CLS-SEG, whose settings it does not state.
+
+    Those of TagCLIP's own patch scores: the image at its own size, TagCLIP's names and templates. Each pixel
+    gets its best text; the background texts are label 0.
+    """
+    methods: dict[str, tuple[VariantSettings, str | None]] = {
+        "clip": (VariantSettings(), "bilinear-half"),
+        "maskclip": (VariantSettings(), "bilinear-half"),
+        "clip-surgery": (LayerSettings(), None),
+    }
+    taggers = {recipe.name.partition("/")[2]: recipe for recipe in tagclip_presets()}
+    return [
+        MaskRecipe(
+            name=f"{method}+native/{dataset}",
+            method=method,
+            variant=variant,
+            words=taggers[dataset].words,
+            background=taggers[dataset].background,
+            templates=taggers[dataset].templates,
+            short_side=None,
+            crop=None,
+            positions=positions,
+        )
+        for method, (variant, positions) in methods.items()
+        for dataset in ("voc2012", "coco2017", "coco-stuff")
     ]

@@ -1,0 +1,1 @@
+"""Tagmask inside other tools: one tool per file, each with an extra of its own."""

@@ -1,0 +1,233 @@
+"""The command `tagmask serve`."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tagmask.cli.arguments import background_words, load_weights
+from tagmask.cli.console import message, report_errors
+from tagmask.cli.options import (
+    ActivationOption,
+    Background,
+    Device,
+    NoBackground,
+    Precision,
+    PrecisionOption,
+    Refine,
+    Regions,
+    Weights,
+)
+from tagmask.errors import InputError
+
+if TYPE_CHECKING:
+    from tagmask.app.guards import Credentials
+
+__all__ = ["serve"]
+
+_SERVER, _IMAGES, _RESULTS = "Server", "Images", "Results"
+
+
+def serve(
+    label_studio: Annotated[
+        bool,
+        typer.Option(
+            "--label-studio", help="Answer as an ML backend of Label Studio.", rich_help_panel=_SERVER
+        ),
+    ] = False,
+    port: Annotated[
+        int, typer.Option(metavar="N", help="0: any free port.", min=0, max=65535, rich_help_panel=_SERVER)
+    ] = 9090,
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address to listen at. Any but the local machine's needs --user.",
+            rich_help_panel=_SERVER,
+        ),
+    ] = "127.0.0.1",
+    user: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Ask for this name and the password in TAGMASK_PASSWORD.",
+            rich_help_panel=_SERVER,
+        ),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Another name of this machine, for use without --user; may be repeated.",
+            rich_help_panel=_SERVER,
+        ),
+    ] = None,
+    time_limit: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="Answer with the predictions that are ready. Label Studio waits for 100 s.",
+            min=1,
+            rich_help_panel=_SERVER,
+        ),
+    ] = 90.0,
+    weights: Weights = None,
+    activation: ActivationOption = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Mask method: sclip, naclip, cls-seg, ... (see `tagmask methods`).",
+            rich_help_panel=_RESULTS,
+        ),
+    ] = None,
+    refine: Annotated[
+        Refine | None,
+        typer.Option(metavar="NAME", help="Refine masks: none, pamr or crf.", rich_help_panel=_RESULTS),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SCORE",
+            help="Pixels whose best score is below it become background.",
+            min=0,
+            max=1,
+            rich_help_panel=_RESULTS,
+        ),
+    ] = None,
+    background: Background = None,
+    no_background: NoBackground = False,
+    regions: Annotated[
+        Regions,
+        typer.Option(
+            metavar="KIND",
+            help="class: one region per label; component: one per connected part.",
+            rich_help_panel=_RESULTS,
+        ),
+    ] = Regions.by_class,
+    min_area: Annotated[
+        int,
+        typer.Option(metavar="PIXELS", help="Leave out smaller regions.", min=1, rich_help_panel=_RESULTS),
+    ] = 1,
+    label_studio_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="LABEL_STUDIO_URL",
+            help="Label Studio's address, to fetch uploads with the key in LABEL_STUDIO_API_KEY.",
+            rich_help_panel=_IMAGES,
+            show_default=False,
+        ),
+    ] = None,
+    local_files_root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of tasks' local files (LOCAL_FILES_DOCUMENT_ROOT).",
+            rich_help_panel=_IMAGES,
+        ),
+    ] = None,
+    allow_image_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST[:PORT]",
+            help="Fetch images from this host too; may be repeated. If its address is private, repeat the "
+            "option with the address.",
+            rich_help_panel=_IMAGES,
+        ),
+    ] = None,
+    device: Device = "auto",
+    precision: PrecisionOption = Precision.auto,
+) -> None:
+    """Serve predictions over HTTP: pre-labels for Label Studio.
+
+    The words come from the project's labeling configuration. A label is its
+    own prompt, or has one in `hint`: <Label value="Pet" hint="cat, kitten"/>.
+    """
+    with report_errors():
+        from tagmask.app import check_installed
+
+        check_installed()
+        from contextlib import closing
+        from functools import partial
+
+        from tagmask.api import Segmenter, Tagger
+        from tagmask.app.addresses import parse_allowed_host
+        from tagmask.app.image_access import ImageAccess
+        from tagmask.app.label_studio import label_studio_router
+        from tagmask.app.label_studio_backend import LabelStudioBackend
+        from tagmask.app.label_studio_files import LabelStudioServer
+        from tagmask.app.model_worker import ModelWorker
+        from tagmask.app.predictions import RegionOptions
+        from tagmask.app.server import create_app, listen, run_server
+        from tagmask.cli.mask import mask_settings
+        from tagmask.clip.sources import DEFAULT_WEIGHTS
+        from tagmask.resolve import mask_recipe
+
+        if not label_studio:
+            raise InputError("Nothing to serve is given. Give --label-studio.")
+        credentials = _credentials(user)
+        settings = mask_settings(method, threshold, False, refine)
+        texts = background_words(background, no_background)
+        recipe = mask_recipe(None, ["cat"], texts, None, settings)  # refuses invalid settings now
+        name = weights or DEFAULT_WEIGHTS
+        images = ImageAccess(
+            LabelStudioServer(label_studio_url, os.environ.get("LABEL_STUDIO_API_KEY", "").strip())
+            if label_studio_url
+            else None,
+            local_files_root,
+            tuple(map(parse_allowed_host, allow_image_host or ())),
+        )
+        model = ModelWorker(
+            lambda: load_weights(weights, activation, device, precision),
+            lambda clip, words: partial(
+                Segmenter(clip, words, recipe=None, background=texts, as_=None, **settings), confidence=True
+            ),
+            lambda clip, words: Tagger(clip, words, background=texts),
+        )
+        backend = LabelStudioBackend(
+            model,
+            images,
+            version=f"tagmask {recipe.method} {Path(name).stem if Path(name).exists() else name}",
+            time_limit=time_limit,
+            regions=RegionOptions(regions.value, min_area),
+        )
+
+        def stop() -> None:
+            backend.stop()
+            model.stop()
+
+        with closing(listen(host, port, has_password=credentials is not None)) as bound:
+            shown = f"[{host}]" if ":" in host else host
+            message(f"ML backend for Label Studio: http://{shown}:{bound.getsockname()[1]}")
+            run_server(
+                lambda fail: create_app(
+                    [label_studio_router(backend)],
+                    credentials=credentials,
+                    allowed_hosts=allowed_host or (),
+                    start=lambda: model.start(fail),
+                    stop=stop,
+                ),
+                bound,
+            )
+
+
+def _credentials(user: str | None) -> "Credentials | None":
+    """Return what --user and TAGMASK_PASSWORD set.
+
+    Raises:
+        InputError: only one of them is given.
+    """
+    from tagmask.app.guards import Credentials
+
+    password = os.environ.get("TAGMASK_PASSWORD", "")
+    if user is None and password:
+        raise InputError("TAGMASK_PASSWORD is set without a name. Give --user NAME.")
+    if user is None:
+        return None
+    if not user or ":" in user:
+        raise InputError("The name of --user is empty or has a colon. Give another.")
+    if not password:
+        raise InputError("--user needs a password. Set TAGMASK_PASSWORD.")
+    return Credentials(user, password)

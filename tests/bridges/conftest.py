@@ -1,0 +1,3 @@
+"""Programs run with other tools' Python, not with ours."""
+
+collect_ignore = ["programs"]
