@@ -207,7 +207,7 @@ class Purifier:
             boxes=windows.plan.boxes,
             scores=self._spread(scores, chosen, 0.0),
             decisions=decisions,
-            groups=self._spread(groups, chosen, -1),
+            groups=self._spread(groups, chosen, -1.0),
             tag_scores=tag_scores,
         )
 
