@@ -15,7 +15,7 @@ from tagmask.clip.load import Clip
 from tagmask.clip.tokenizer import tokenize
 from tagmask.errors import InputError
 
-__all__ = ["Descriptions", "descriptions_of"]
+__all__ = ["Descriptions", "descriptions_of", "sentences_of"]
 
 _BATCH_SIZE = 256
 _LONGEST = 4000
@@ -48,11 +48,33 @@ def descriptions_of(clip: Clip, given: object, classes: Sequence[str]) -> Descri
         InputError: another number of classes, an array of another width or with NaN, infinity or rows of 0,
             a class without sentences, or an unknown name.
     """
-    if isinstance(given, Mapping):
-        return _of_sentences(clip, _by_name(given, classes), classes)
-    if isinstance(given, Sequence) and len(given) and _is_texts(given[0]):
-        return _of_sentences(clip, given, classes)
+    if isinstance(given, Mapping) or (isinstance(given, Sequence) and len(given) and _is_texts(given[0])):
+        return _of_sentences(clip, sentences_of(given, classes))
     return _of_features(clip, given, classes)
+
+
+def sentences_of(given: object, classes: Sequence[str]) -> list[tuple[str, ...]]:
+    """Check sentences for each class, and return them in the order of the classes.
+
+    Args:
+        given: for each class its sentences, or a mapping from each class's name to them.
+        classes: names of the classes.
+
+    Raises:
+        InputError: no sentences for a class, or for an unknown one; or a text that CLIP cannot read.
+
+    Example:
+        >>> sentences_of({"dog": ["a pet"], "cat": ["a pet  that meows"]}, ["cat", "dog"])
+        [('a pet that meows',), ('a pet',)]
+    """
+    lists = _by_name(given, classes) if isinstance(given, Mapping) else given
+    if not isinstance(lists, Sequence) or isinstance(lists, str):
+        raise InputError(f"descriptions is {shown(given)}. Give sentences for each word, by its name.")
+    if len(lists) != len(classes):
+        raise InputError(
+            f"descriptions has {len(lists)} classes for {len(classes)} words. Give sentences for each word."
+        )
+    return [_sentences(each, name) for each, name in zip(lists, classes, strict=True)]
 
 
 def _is_texts(value: object) -> bool:
@@ -87,12 +109,7 @@ def _of_features(clip: Clip, given: object, classes: Sequence[str]) -> Descripti
     return Descriptions(features, f"features sha256 {digest}")
 
 
-def _of_sentences(clip: Clip, given: Sequence[object], classes: Sequence[str]) -> Descriptions:
-    if len(given) != len(classes):
-        raise InputError(
-            f"descriptions has {len(given)} classes for {len(classes)} words. Give sentences for each word."
-        )
-    lists = [_sentences(each, name) for each, name in zip(given, classes, strict=True)]
+def _of_sentences(clip: Clip, lists: Sequence[tuple[str, ...]]) -> Descriptions:
     digest = hashlib.sha256()
     for sentences in lists:
         digest.update("\n".join([*sentences, "", ""]).encode())

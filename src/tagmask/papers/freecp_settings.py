@@ -92,8 +92,10 @@ def check_purify_settings(recipe: object, overrides: Mapping[str, object]) -> No
         names = [name for name in _REPLACED if overrides.get(name)]
         if names:
             raise InputError(
-                f"{names[0]} has no effect with purify, which drops words instead. Leave it out, or give "
-                "redundancy=, the least score of a word (0 to 0.5)."
+                f"{names[0]} (--threshold) has no effect with purify, which drops words by their maps. "
+                "Leave it out, or give redundancy=, the score that a word must exceed (0 to 0.5)."
+                if names[0] == "prob_thd"
+                else f"{names[0]} has no effect with purify. Leave it out."
             )
         return
     names = [name for name in overrides if name in _DEFAULTS and name != "purify"]
