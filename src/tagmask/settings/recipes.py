@@ -165,9 +165,9 @@ class MaskRecipe(SlidingSettings, PurifySettings, Recipe):
         """Whether a tagger's results decide: the candidate classes, or which words purification drops."""
         return self.among == "tags" or self.purify == "tags"
 
-    def deciding(self) -> dict[str, object]:
-        """See `Recipe`; without the settings of a purification that is off."""
-        return deciding_settings(super().deciding())
+    def flat(self) -> dict[str, object]:
+        """See `Recipe`; without the settings of a purification that is off, which decide nothing."""
+        return deciding_settings(super().flat())
 
     def with_names(self, words: tuple[str, ...], background: tuple[str, ...]) -> "MaskRecipe":
         """Return the same settings with other names, in the tagger too."""
