@@ -32,6 +32,9 @@ def test_names() -> None:
     harness = ("sclip", "clip", "maskclip", "clip-surgery", "gem", *HARNESS_METHODS)
     expected += [f"{method}{how}/{name}" for method in harness for how in ("", "+pamr") for name in CLASSES]
     expected += ["sclip/coco-stuff10k", "sclip+pamr/coco-stuff10k"]
+    expected += [
+        f"freecp+{base}/{name}" for base in ("sclip", "clearclip", "maskclip", "gem") for name in CLASSES
+    ]
     expected += [f"clearclip+names/{name}" for name in ("voc21", "voc20", "coco-object")]
     expected += [f"sfp+names/{name}" for name in ("voc21", "voc20", "cityscapes")]
     expected += [f"{method}/{name}" for method in ("cls-seg", "cls-seg+crf") for name in PROMPTS]
@@ -40,7 +43,7 @@ def test_names() -> None:
     ]
     expected += [f"{name}+native/{data}" for name in ("clip", "maskclip", "clip-surgery") for data in PROMPTS]
     four, five = ["voc2007", "voc2012", "coco2014", "coco2017"], ["nus-wide"]
-    expected += [f"{method}/{name}" for method in ("clip", "clip-softmax") for name in four]
+    expected += [f"{method}/{name}" for method in ("clip", "clip-softmax", "freecp") for name in four]
     taggers = ("clip-surgery", "dpt", "dpt-softmax", "sparc")
     expected += [f"{method}/{name}" for method in taggers for name in four + five]
     expected += [f"piaa/{name}" for name in ("voc2007", "voc2012", "coco2014", "nus-wide")]

@@ -17,12 +17,12 @@ from tagmask.clip.load import Clip
 from tagmask.errors import InputError
 from tagmask.images import ImageSource, read_image
 from tagmask.papers.clip_es import check_tags, full_size_maps
-from tagmask.pipelines import LabelledImage, mask_pipeline, tag_pipeline
+from tagmask.pipelines import LabelledImage, describe, mask_pipeline, tag_pipeline
 from tagmask.pipelines.adaptation import Adaptation, read_adaptation
 from tagmask.pipelines.batching import batches, stream_batches
 from tagmask.pipelines.dense import DensePipeline
 from tagmask.pipelines.given_tags import tag_list, tag_lists
-from tagmask.pipelines.thresholding import best_thresholds, tag_threshold, thresholds_of_image
+from tagmask.pipelines.thresholding import best_thresholds
 from tagmask.pipelines.warnings import warn_depth, warn_unknown_words
 from tagmask.resolve import mask_recipe, tag_recipe, with_method
 from tagmask.results import Segmentation, Tags, ignore_index_for
@@ -118,7 +118,7 @@ class Tagger:
             InputError: the method must first see a set of images; call `adapt`.
         """
         if not isinstance(image, list | tuple):
-            return self._to_tags(self._pipeline.score(_read([image]))[0])
+            return self._to_tags(self._pipeline.score([read_image(image)])[0])
         return [self._to_tags(scores) for scores in self._pipeline.score_set(map(_read, batches(image)))]
 
     def adapt(self, images: Iterable[ImageSource]) -> "Tagger":
@@ -182,15 +182,15 @@ class Tagger:
 
     def _to_tags(self, scores: Float32[np.ndarray, " f"]) -> Tags:
         check_computed(scores, "The scores")
-        recipe = self.recipe
-        rule = (scores, recipe.tag_tau, recipe.thresholds)
+        least = self._pipeline.least_score(scores)
+        learned = [least if threshold is None else threshold for threshold in self.recipe.thresholds]
         return Tags(
             words=self.words,
             scores=scores,
             chosen=self._pipeline.choose(scores),
-            threshold=tag_threshold(scores, recipe.tag_tau),
+            threshold=least,
             precision=self.clip.precision,
-            thresholds=tuple(thresholds_of_image(*rule).tolist()) if recipe.thresholds else None,
+            thresholds=tuple(np.array(learned, np.float32).tolist()) or None,
         )
 
 
@@ -211,14 +211,18 @@ class Segmenter:
             a built-in one.
         as_: "published" reproduces the authors' program, including its apparent bugs; "corrected" turns
             those off; "printed" takes TagCLIP's formulas from its paper. Default: the recipe's choice.
+        descriptions: sentences for each word, or unit features (words, width), for `purify` to decide between
+            words that share a region. Default: the words' own features.
         **settings: `method=` selects another mask method of `tagmask.methods()`, such as "maskclip" or
             "cls-seg". Every other keyword sets the recipe field of that name: `among="tags"` (only the words
             that a tagger finds compete), `prob_thd=0.3` (pixels whose best probability, 0..1, is lower are
-            background), `pamr_steps=10` (rounds of refinement), `crf="cls-seg"` (a dense CRF at the end).
+            background), `pamr_steps=10` (rounds of refinement), `crf="cls-seg"` (a dense CRF at the end),
+            `purify=True` (drop words of which there is no trace).
 
     Attributes:
         clip: the model given.
         recipe: the recipe in use, with every setting.
+        descriptions: the descriptions in use; None for the words' own features.
 
     Raises:
         InputError: unusable words, recipe or settings.
@@ -243,11 +247,13 @@ class Segmenter:
         recipe: str | MaskRecipe | TagFirstRecipe | None = None,
         background: Sequence[str] | None = None,
         as_: str | None = None,
+        descriptions: object = None,
         **settings: object,
     ) -> None:
         self.clip = clip
         self.recipe = mask_recipe(recipe, words, background, as_, settings, clip.background)
-        self._pipeline = mask_pipeline(clip, self.recipe)
+        self.descriptions = describe(clip, self.recipe, descriptions)
+        self._pipeline = mask_pipeline(clip, self.recipe, self.descriptions)
         warn_unknown_words(clip, self._pipeline.texts)
         if isinstance(self.recipe, MaskRecipe):
             warn_depth(clip, self.recipe)
@@ -316,11 +322,9 @@ class Segmenter:
             raise InputError(f"{self.recipe.name} has no activation maps. Give method='cls-seg'.")
         if not isinstance(image, list | tuple):
             return self._mask([image], [tag_list(tags)], scores, confidence, cams)[0]
-        lists = tag_lists(tags, len(image))
-        groups = zip(batches(image), batches(lists), strict=True)
-        return [
-            seg for sources, given in groups for seg in self._mask(sources, given, scores, confidence, cams)
-        ]
+        groups = zip(batches(image), batches(tag_lists(tags, len(image))), strict=True)
+        results = (self._mask(sources, given, scores, confidence, cams) for sources, given in groups)
+        return [segmentation for batch in results for segmentation in batch]
 
     def compare(
         self,
@@ -369,17 +373,15 @@ class Segmenter:
         cams: bool,
     ) -> list[Segmentation]:
         ignore_index = ignore_index_for(len(self.words))
-        images = [read_image(source) for source in sources]
-        results = self._pipeline(images, tags, ignore_index, keep_scores, confidence)
+        results = self._pipeline(_read(sources), tags, ignore_index, keep_scores, confidence)
         return [self._result(result, cams) for result in results]
 
     def _result(self, result: LabelledImage, cams: bool = False) -> Segmentation:
         dtype = np.uint8 if ignore_index_for(len(self.words)) == 255 else np.uint16
         labels = result.labels.astype(dtype)
         size = (labels.shape[0], labels.shape[1])
-        sure = (
-            None if result.winning is None else result.winning.summarise(labels, self.words, self.background)
-        )
+        winning = result.winning
+        sure = None if winning is None else winning.summarise(labels, self.words, self.background)
         return Segmentation(
             words=self.words,
             labels=labels,
@@ -390,6 +392,7 @@ class Segmenter:
             class_confidence=None if sure is None else sure.class_confidence,
             confidence=None if sure is None else sure.confidence,
             cams=full_size_maps(result.maps, size) if cams and result.maps is not None else None,
+            purification=result.purification,
         )
 
 

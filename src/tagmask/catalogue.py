@@ -13,7 +13,17 @@ from tagmask.dense.features import TowerFeatures
 from tagmask.dense.rule import DenseRule, RuleFactory, VariantSettings
 from tagmask.errors import InputError
 from tagmask.method import Method
-from tagmask.papers import clip_es, clip_surgery_tags, clip_tags, cls_seg, dpt, piaa, sparc, tagclip
+from tagmask.papers import (
+    clip_es,
+    clip_surgery_tags,
+    clip_tags,
+    cls_seg,
+    dpt,
+    freecp,
+    piaa,
+    sparc,
+    tagclip,
+)
 from tagmask.settings.recipes import Recipe
 from tagmask.types import Attention
 from tagmask.variants import (
@@ -59,6 +69,7 @@ _MODULES = (
     clip_surgery_tags,
     dpt,
     tagclip,
+    freecp,
     sparc,
     piaa,
 )

@@ -16,6 +16,7 @@ GIVES = {
     "tag_first": "masks",
     "tagclip": "tags",
     "one_pass": "tags",
+    "freecp": "tags",
     "sparc": "tags",
     "piaa": "tags",
 }

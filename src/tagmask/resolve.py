@@ -17,6 +17,7 @@ from tagmask.catalogue import method, method_names, method_of
 from tagmask.checks import check_choice, shown
 from tagmask.errors import InputError
 from tagmask.method import BEHAVIOURS, Method, OwnWords
+from tagmask.papers.freecp_settings import check_purify_settings
 from tagmask.settings.files import is_file, read_recipe
 from tagmask.settings.parse import class_lines, recipe_name
 from tagmask.settings.presets import all_presets, own_words
@@ -128,6 +129,7 @@ def mask_recipe(
         base = _with_names(_with_mask_method(cast(MaskRecipe | TagFirstRecipe, found), new_method), names)
     method_of(base)
     resolved = _with_settings(_with_quirks(base, as_), settings)
+    check_purify_settings(resolved, settings)
     if resolved.background_names is not None and "background" in {line.split(", ")[0] for line in names[0]}:
         raise InputError("'background' is the name of label 0. Rename that word, or give background=[].")
     return _with_tagger(resolved, as_, settings)
@@ -299,9 +301,7 @@ def _find_recipe(name: object, kind: type[_Recipe] | tuple[type[_Recipe], ...], 
     found = recipe(name) if isinstance(name, str | PathLike) else name
     if not isinstance(found, kind):
         shown = repr(found.name) if isinstance(found, Recipe) else repr(found)
-        fitting = [
-            other.partition("/")[0] for other, preset in all_presets().items() if preset.gives == gives
-        ]
+        fitting = [other.partition("/")[0] for other, own in all_presets().items() if own.gives == gives]
         known = ", ".join(f"{other}/..." for other in dict.fromkeys(fitting))
         raise InputError(f"Recipe {shown} does not give {gives}. Recipes that do: {known}.")
     return found
@@ -348,8 +348,7 @@ def _with_quirks(base: _Recipe, as_: str | None) -> _Recipe:
     if as_ is None:
         return base
     check_choice("as_", as_, BEHAVIOURS)
-    quirks = dict.fromkeys(base.QUIRKS, as_ != "corrected")
-    return _replace(base, quirks | method_of(base).behaviour(as_))
+    return _replace(base, dict.fromkeys(base.QUIRKS, as_ != "corrected") | method_of(base).behaviour(as_))
 
 
 _NOT_SETTABLE = {"name", "method", "words", "background", "prompts", "tagger", "variant"}
@@ -390,7 +389,7 @@ def _with_tagger(
     base: MaskRecipe | TagFirstRecipe, as_: str | None, settings: Mapping[str, object]
 ) -> MaskRecipe | TagFirstRecipe:
     """The recipe with its tagger: same quirks, same limits on the image size."""
-    if isinstance(base, MaskRecipe) and base.among == "tags":
+    if isinstance(base, MaskRecipe) and base.uses_tagger:
         tagger = base.tagger or own_words.own_tags(base.words, base.background)
         return replace(base, tagger=_with_quirks(tagger, as_))
     if isinstance(base, MaskRecipe) or base.tagger is None:

@@ -15,6 +15,7 @@ from tagmask.errors import ShapeError
 from tagmask.files import write_bytes
 from tagmask.images import ImageSource, read_image
 from tagmask.masks import index_png, overlay
+from tagmask.purification import Dropped, Purification
 from tagmask.regions import REGION_KINDS, Region, regions_of
 from tagmask.regions.coco import coco_annotation, coco_category, needs_pycocotools
 
@@ -90,6 +91,15 @@ class Segmentation:
     cams: Float16[np.ndarray, "k h w"] | None = field(default=None, repr=False)
     """Activation map of each of `tags`, 0..1, before the background and a CRF; on request (`cams=True`), else
     None."""
+    purification: Purification | None = field(default=None, repr=False)
+    """What purification decided in each window; None without `purify`."""
+
+    @property
+    def dropped(self) -> dict[str, Dropped]:
+        """Map each word that purification dropped from the image to the reason and a score."""
+        if self.purification is None:
+            return {}
+        return self.purification.dropped(self.words[int(self.background) :])
 
     @property
     def absent(self) -> tuple[str, ...]:

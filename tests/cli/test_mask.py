@@ -379,3 +379,63 @@ def failed(*arguments: object) -> str:
     result = run(*arguments)
     assert result.exit_code == 2, result.output
     return " ".join(result.stderr.split())
+
+
+# -- Purification --------------------------------------------------------------------------------------------
+
+
+def test_words_can_be_dropped(photos: Path, out: Path, sclip_model: Clip) -> None:
+    result = run("mask", photos, *OPTIONS, "--purify", "scores", "-o", out, "--precision", "float32")
+    assert result.exit_code == 0, result.output
+    assert settings_in(out)["purify"] == "scores"
+    found = {name: segmenter(sclip_model, purify=True)(path) for name, path in images_in(photos).items()}
+    for name, labels in labels_in(out).items():
+        np.testing.assert_array_equal(labels, found[name].labels)
+    assert any(seg.dropped for seg in found.values())
+    with tagmask.Run(out) as rows:
+        for row in rows:
+            dropped = found[row.source.stem].dropped
+            recorded = (row.record or {}).get("dropped", {})
+            assert {word: each["reason"] for word, each in recorded.items()} == {
+                word: each.reason for word, each in dropped.items()
+            }
+            assert set(dropped) <= set(row.absent or ())
+            for word, each in list(dropped.items())[:1]:
+                assert f"{word} ({each.reason} {each.score:.2f})" in " ".join(result.stdout.split())
+    assert "purify" not in settings_after(photos, out.with_name("plain"))
+
+
+def settings_after(photos: Path, out: Path) -> dict[str, object]:
+    masked(photos, *OPTIONS, "-o", out)
+    return settings_in(out)
+
+
+def test_descriptions_come_from_a_file(photos: Path, out: Path, tmp_path: Path) -> None:
+    file = tmp_path / "texts.json"
+    file.write_text(json.dumps({"cat": ["a pet"], "dog": ["a pet", "it barks"], "cow": ["it gives milk"]}))
+    masked(photos, *OPTIONS, "--purify", "tags", "--descriptions", file, "-o", out)
+    assert str(fields_in(out)["descriptions"]).startswith("sentences sha256")
+    for text, message in (
+        ("[1", "is not JSON"),
+        ('{"cat": ["a"]}', "descriptions has no 'dog'"),
+        ('["a"]', "descriptions has 1 classes for 3 words"),
+        ("3", "Give sentences for each word"),
+    ):
+        file.write_text(text)
+        stderr = masked(photos, *OPTIONS, "--purify", "scores", "--descriptions", file, "-o", out, code=2)
+        assert message in stderr
+    assert "no effect without --purify" in masked(photos, *OPTIONS, "--descriptions", file, "-o", out, code=2)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--threshold", "0.3"], "--threshold) has no effect with purify"),
+        (["--method", "cls-seg"], "Unknown setting purify of cls-seg"),
+        (["--compare", "clip,sclip", "--descriptions", "x.json"], "--compare and --descriptions exclude"),
+    ],
+)
+def test_options_that_do_not_fit_purification(
+    photos: Path, out: Path, extra: list[str], message: str
+) -> None:
+    assert message in masked(photos, *OPTIONS, "--purify", "scores", *extra, "-o", out, code=2)

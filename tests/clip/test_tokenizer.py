@@ -118,6 +118,12 @@ def test_75_tokens_are_accepted():
     assert row.tolist() == [START, *[2368] * 75, END]
 
 
+def test_76_tokens_are_cut_on_request():
+    row = tokenize(["a cat", " ".join(["cat"] * 76)], truncate=True)
+    assert row[0, :4].tolist() == [START, 320, 2368, END]
+    assert row[1].tolist() == [START, *[2368] * 75, END]
+
+
 def test_76_tokens_are_refused_by_name():
     text = " ".join(["cat"] * 76)
     with pytest.raises(

@@ -25,7 +25,7 @@ def test_every_method_takes_a_user_s_words(name: str) -> None:
     found = for_words(name, top=3)
     assert type(found.variant) is method(name, "tags").settings
     assert (found.words, found.top, found.thresholds) == (WORDS, 3, ())
-    assert bool(found.background) == (name in ("clip", "clip-softmax", "tagclip"))
+    assert bool(found.background) == (name in ("clip", "clip-softmax", "freecp", "tagclip"))
     assert own_tag_recipe(name, WORDS, ("wall",)).background == ("wall",)
 
 
@@ -43,7 +43,8 @@ def test_softmax_is_a_setting_of_clip_and_dpt() -> None:
 
 def test_default_templates() -> None:
     lengths = {name: len(for_words(name).templates) for name in TAG_METHODS}
-    assert lengths == {name: 1 if name in ("dpt", "dpt-softmax", "piaa") else 85 for name in TAG_METHODS}
+    others = {"dpt": 1, "dpt-softmax": 1, "piaa": 1, "freecp": 80}
+    assert lengths == {name: others.get(name, 85) for name in TAG_METHODS}
     assert for_words("dpt").templates == ("a photo of a {}.",)
     assert for_words("piaa").templates == ("a photo of a {}",)
 

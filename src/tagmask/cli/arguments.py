@@ -9,6 +9,7 @@ from tagmask.cli.console import message
 from tagmask.cli.options import Activation, Precision
 from tagmask.errors import DownloadError, InputError
 from tagmask.reading import read_text
+from tagmask.strict_json import parse_json
 
 if TYPE_CHECKING:
     from tagmask.clip.load import Clip
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "background_words",
     "load_weights",
+    "read_descriptions",
     "read_templates",
     "read_words",
     "require_words",
@@ -72,6 +74,34 @@ def read_templates(file: Path | None) -> tuple[str, ...] | None:
         if len(template) > _LONGEST_TEMPLATE:
             raise InputError(f"{file}: The template {shown(template)} is too long. CLIP reads 77 tokens.")
     return templates
+
+
+def read_descriptions(
+    file: Path | None, lines: Sequence[str], *, purifies: bool
+) -> list[tuple[str, ...]] | None:
+    """Return the sentences of a JSON file, {"WORD": ["a sentence", ...]}, per class; None without a file.
+
+    Args:
+        file: the file.
+        lines: the classes' names, of which the first is the word.
+        purifies: whether the recipe uses them.
+
+    Raises:
+        InputError: it cannot be read, has no sentences for a word or some for another, or is not used.
+    """
+    if file is None:
+        return None
+    if not purifies:
+        raise InputError("--descriptions has no effect without --purify. Give --purify scores too.")
+    from tagmask.dense.descriptions import sentences_of
+
+    text = read_text(file, "The descriptions file", 'Give a JSON file, {"cat": ["a sentence", "another"]}.')
+    try:
+        return sentences_of(parse_json(text), [line.split(", ")[0] for line in lines])
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+    except ValueError as error:
+        raise InputError(f'{file} is not JSON ({error}). Give {{"cat": ["a sentence"]}}.') from error
 
 
 def require_words(words: list[str] | None, recipe: str | None) -> list[str] | None:

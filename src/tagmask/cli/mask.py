@@ -3,10 +3,11 @@
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, cast
 
 from tagmask.cli.console import bold, message
 from tagmask.cli.maskers import Masker
-from tagmask.cli.options import Refine
+from tagmask.cli.options import Purify, Refine
 from tagmask.cli.runs import run_images, stops_reported
 from tagmask.errors import InputError
 from tagmask.exporters import EXPORTERS, ExportOptions
@@ -33,6 +34,8 @@ __all__ = ["mask_formats", "mask_images", "mask_settings", "require_tags_file"]
 _OVERLAY_QUALITY = 92
 _JPEG_LIMIT = 65_500
 """Largest width and height of a JPEG."""
+_DROPPED = 3
+"""Dropped words that are printed of an image."""
 
 
 def mask_images(
@@ -85,7 +88,8 @@ def mask_images(
     def show(produced: Produced) -> str:
         assert produced.result is not None  # only images that are done are shown
         path = bold(str(produced.task.found.path))
-        return f"{path}: {_shares(produced.result)} -> {printable(str(_mask_path(out, produced.task)))}"
+        mask_file = printable(str(_mask_path(out, produced.task)))
+        return f"{path}: {_shares(produced.result)} -> {mask_file}{_dropped(produced.result)}"
 
     with (
         stops_reported(out),
@@ -116,6 +120,10 @@ def _result(segmentation: Segmentation) -> ImageResult:
         tags = [word for word in segmentation.words[first:] if word in shares]
     else:
         tags = [segmentation.words[first + tag] for tag in segmentation.tags]
+    dropped = {
+        word: {"reason": why.reason, "score": None if why.score is None else round(why.score, 6)}
+        for word, why in segmentation.dropped.items()
+    }
     return ImageResult(
         width=width,
         height=height,
@@ -124,6 +132,7 @@ def _result(segmentation: Segmentation) -> ImageResult:
         class_confidence=segmentation.class_confidence,
         confidence=segmentation.confidence,
         absent=segmentation.absent,
+        record={"dropped": dropped} if dropped else None,
     )
 
 
@@ -131,6 +140,20 @@ def _shares(result: ImageResult) -> str:
     pixels = (result.width or 0) * (result.height or 0)
     largest_first = sorted((result.shares or {}).items(), key=lambda item: -item[1])
     return ", ".join(f"{printable(word)} {count / pixels:.1%}" for word, count in largest_first) or "nothing"
+
+
+def _dropped(result: ImageResult) -> str:
+    """The words that were dropped, nearest to being kept first."""
+    dropped = cast(dict[str, dict[str, Any]], (result.record or {}).get("dropped", {}))
+    order = sorted(dropped, key=lambda word: -(dropped[word]["score"] or 0.0))
+    named = []
+    for word in order[:_DROPPED]:
+        score = dropped[word]["score"]
+        named.append(
+            f"{printable(word)} ({dropped[word]['reason']}{'' if score is None else f' {score:.2f}'})"
+        )
+    more = f" and {len(order) - _DROPPED} more" if len(order) > _DROPPED else ""
+    return f"; dropped: {', '.join(named)}{more}" if named else ""
 
 
 def _mask_path(out: Path, task: ImageTask) -> Path:
@@ -144,6 +167,7 @@ def mask_settings(
     refine: Refine | None,
     recipe: str | None = None,
     templates: tuple[str, ...] | None = None,
+    purify: Purify | None = None,
 ) -> dict[str, object]:
     """Return the recipe fields that the options set.
 
@@ -166,6 +190,8 @@ def mask_settings(
         settings["crf"] = "cls-seg" if refine is Refine.crf else None
     if templates is not None:
         settings["templates"] = templates
+    if purify is not None:
+        settings["purify"] = purify.value
     return settings
 
 

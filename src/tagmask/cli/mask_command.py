@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from tagmask.cli.arguments import background_words, load_weights, read_templates, read_words, require_words
+from tagmask.cli.arguments import (
+    background_words,
+    load_weights,
+    read_descriptions,
+    read_templates,
+    read_words,
+    require_words,
+)
 from tagmask.cli.console import report_errors
 from tagmask.cli.options import (
     ActivationOption,
@@ -19,6 +26,7 @@ from tagmask.cli.options import (
     Paths,
     Precision,
     PrecisionOption,
+    Purify,
     RecipeName,
     Refine,
     ShardOption,
@@ -77,6 +85,22 @@ def mask(
         Refine | None,
         typer.Option(metavar="NAME", help="Refine masks: none, pamr or crf. Default: the recipe's."),
     ] = None,
+    purify: Annotated[
+        Purify | None,
+        typer.Option(
+            metavar="NAME",
+            help="Drop words of which there is no trace in the image: scores (by their maps), tags (by their "
+            "maps and tags) or off. Default: the recipe's.",
+        ),
+    ] = None,
+    descriptions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --purify: sentences for every word, to choose between words of one region. JSON: "
+            '{"cat": ["a sentence", ...], ...}.',
+        ),
+    ] = None,
     format_: Annotated[
         str,
         typer.Option(
@@ -130,6 +154,7 @@ def mask(
             run_options = {
                 "--student": student is not None,
                 "--method": method is not None,
+                "--descriptions": descriptions is not None,
                 "--format": format_ != "png",
                 "--report": report,
                 "--no-overlay": not overlay,
@@ -137,7 +162,7 @@ def mask(
                 "--shard": shard is not None,
             }
             methods = compared_methods(compare, run_options)
-            settings = mask_settings(None, threshold, only_tags, refine)
+            settings = mask_settings(None, threshold, only_tags, refine, purify=purify)
             words = require_words(read_words(word), recipe)
             shared = (words, recipe, background_words(background, no_background), as_ and as_.value, settings)
             count = check_recipes(methods, *shared, tags_given=tags_file is not None)
@@ -164,24 +189,37 @@ def mask(
                 "--only-tags": only_tags,
                 "--tags-file": tags_file,
                 "--refine": refine,
+                "--purify": purify,
+                "--descriptions": descriptions,
                 "--as": as_,
             }
             refuse_clip_options(clip_options, precision)
             make_masker = partial(student_masker, student, threshold=threshold, device=device)
         else:
-            settings = mask_settings(method, threshold, only_tags, refine, recipe, read_templates(templates))
+            settings = mask_settings(
+                method, threshold, only_tags, refine, recipe, read_templates(templates), purify
+            )
             words = require_words(read_words(word), recipe)
             background_texts = background_words(background, no_background)
             quirks = as_ and as_.value
             # Resolve the recipe first: invalid settings must fail before any weights are loaded.
             resolved = mask_recipe(recipe, words, background_texts, quirks, settings)
             require_tags_file(resolved, tags_file)
+            described = read_descriptions(
+                descriptions, resolved.words, purifies=getattr(resolved, "purifies", False)
+            )
             tags = None if tags_file is None else read_tags(tags_file, len(resolved.words))
 
             def words_masker() -> Masker:
                 clip = load_weights(weights, activation, device, precision)
                 segmenter = Segmenter(
-                    clip, words, recipe=recipe, background=background_texts, as_=quirks, **settings
+                    clip,
+                    words,
+                    recipe=recipe,
+                    background=background_texts,
+                    as_=quirks,
+                    descriptions=described,
+                    **settings,
                 )
                 return segmenter_masker(segmenter, tags)
 

@@ -18,6 +18,7 @@ __all__ = [
     "Paths",
     "Precision",
     "PrecisionOption",
+    "Purify",
     "RecipeName",
     "Refine",
     "Regions",
@@ -71,6 +72,14 @@ class Refine(StrEnum):
     none = "none"
     pamr = "pamr"
     crf = "crf"
+
+
+class Purify(StrEnum):
+    """Which words are dropped from an image."""
+
+    off = "off"
+    scores = "scores"
+    tags = "tags"
 
 
 class TagFormat(StrEnum):

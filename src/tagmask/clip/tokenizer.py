@@ -54,20 +54,21 @@ _PIECES: Final = (
 )
 
 
-def tokenize(texts: Sequence[str]) -> Int64[Tensor, "q 77"]:
+def tokenize(texts: Sequence[str], *, truncate: bool = False) -> Int64[Tensor, "q 77"]:
     """Turn each text into a row of 77 ids: START, the text, END, zeros.
 
     Args:
         texts: any texts, also empty ones (START END). The literal strings "<|startoftext|>" and
             "<|endoftext|>" become the special ids if they form a separate piece, as in OpenAI's
             tokenizer; a text tower that stops at the first END then ignores the rest.
+        truncate: cut longer texts to 77 ids, the last of which is END, as OpenAI's option of this name does.
 
     Returns:
         Ids on the CPU, 0..49407, one row per text in the order given.
 
     Raises:
         InputError: `texts` is a single string.
-        TextTooLongError: a text needs more than 77 ids. No text is truncated silently.
+        TextTooLongError: a text needs more than 77 ids, without `truncate`.
 
     Source:
         CLIP (Radford et al., ICML 2021), `simple_tokenizer.py` and `tokenize` as coded by the authors.
@@ -81,6 +82,8 @@ def tokenize(texts: Sequence[str]) -> Int64[Tensor, "q 77"]:
     rows = torch.zeros((len(texts), CONTEXT), dtype=torch.int64)
     for row, text in zip(rows, texts, strict=True):
         ids = (START, *encode(text), END)
+        if len(ids) > CONTEXT and truncate:
+            ids = (*ids[: CONTEXT - 1], END)
         if len(ids) > CONTEXT:
             raise TextTooLongError(
                 f"The text {_short(text)} has {len(ids)} tokens with start and end. CLIP reads at most "

@@ -8,13 +8,16 @@ than cells. Touching runs are merged until nothing changes; the first run identi
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from tagmask.errors import ShapeError
+from tagmask.regions import components
 
-__all__ = ["component_boxes_union", "mask_box"]
+__all__ = ["component_boxes_union", "contour_boxes", "mask_box"]
 
 
 def component_boxes_union(
@@ -54,17 +57,58 @@ def component_boxes_union(
         ([[[1, 1, 0], [1, 1, 0], [0, 0, 0]]], [1])
     """
     c, gh, gw = scores.shape
+    owner, boxes = _region_boxes(_strong(scores, threshold))
+    return _union(boxes, owner, (c, gh, gw), lose_border), torch.bincount(owner, minlength=c)
+
+
+def contour_boxes(
+    scores: Float[Tensor, "gh gw"], threshold: float, *, lose_border: bool = True
+) -> list[tuple[int, int, int, int]]:
+    """The bounding box of every contour of one class's regions, those of holes included.
+
+    A hole is a 4-connected area of cells that are not above the threshold and do not reach the border; its
+    contour runs through the cells around it.
+
+    Args:
+        scores: as in `component_boxes_union`.
+        threshold: as a share of the highest score.
+        lose_border: as in `component_boxes_union`.
+
+    Returns:
+        (x0, y0, x1, y1) in cells, half-open: regions first. With `lose_border`, a box may be empty.
+
+    Source:
+        FreeCP, as coded by the authors, who use the boxes of all of OpenCV's contours.
+
+    Example:
+        >>> ring = torch.ones(5, 5)
+        >>> ring[2, 2] = 0.0
+        >>> contour_boxes(ring, 0.4)
+        [(0, 0, 4, 4), (1, 1, 4, 4)]
+    """
+    gh, gw = scores.shape
+    strong = _strong(scores[None], torch.tensor([threshold], dtype=torch.float64))
+    _, boxes = _region_boxes(strong)
+    empty = F.pad(~strong[0], (1, 1, 1, 1), value=True).cpu().numpy().astype(np.uint8)
+    found = boxes.tolist()
+    for hole in components(empty, 1, 2):
+        x0, y0, x1, y1 = hole.box  # in the padded map, so x0 - 1 is its first column; one more is around it
+        if x0 > 0:  # else it is the outside, which has the padding's corner
+            found.append([x0 - 2, y0 - 2, x1, y1])
+    if lose_border:
+        found = [[x0, y0, min(x1, gw - 1), min(y1, gh - 1)] for x0, y0, x1, y1 in found]
+    return [(x0, y0, x1, y1) for x0, y0, x1, y1 in found]
+
+
+def _strong(scores: Float[Tensor, "c gh gw"], threshold: Float[Tensor, " t"]) -> Bool[Tensor, "c gh gw"]:
+    """The cells above the threshold, as `component_boxes_union` defines it."""
+    c = len(scores)
     if threshold.shape != (c,):
         raise ShapeError(f"Got {threshold.numel()} thresholds for {c} classes. Give one threshold per class.")
     levels = (scores.float() * 255).trunc()
     # On the CPU, which always supports float64; float32 could round the product up to an integer.
     threshold_levels = (threshold.cpu().double() * levels.amax((1, 2)).cpu().double()).trunc()
-    strong = levels > threshold_levels.to(levels)[:, None, None]
-
-    runs = _runs(strong)
-    head = _join(runs, strong)
-    owner, boxes = _region_boxes(runs, head, (gh, gw))
-    return _union(boxes, owner, (c, gh, gw), lose_border), torch.bincount(owner, minlength=c)
+    return levels > threshold_levels.to(levels)[:, None, None]
 
 
 def mask_box(mask: Bool[Tensor, "c gh gw"], *, lose_border: bool) -> Int[Tensor, "c 4"]:
@@ -146,10 +190,12 @@ def _join(runs: _Runs, strong: Bool[Tensor, "c gh gw"]) -> Int[Tensor, " r"]:
 
 
 def _region_boxes(
-    runs: _Runs, head: Int[Tensor, " r"], grid: tuple[int, int]
+    strong: Bool[Tensor, "c gh gw"],
 ) -> tuple[Int[Tensor, " regions"], Int[Tensor, "regions 4"]]:
-    """Class and bounding box of each region."""
-    gh, gw = grid
+    """Class and bounding box of each 8-connected region."""
+    gh, gw = strong.shape[1:]
+    runs = _runs(strong)
+    head = _join(runs, strong)
     y = runs.start // gw % gh
     # The far corner is negated, so that one minimum over the runs finds all four sides.
     corners = torch.stack([runs.start % gw, y, -(runs.stop % gw) - 1, -y - 1], 1)

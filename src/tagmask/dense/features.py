@@ -8,6 +8,7 @@ result.
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -20,7 +21,18 @@ from tagmask.dense.positions import Positions
 from tagmask.errors import InputError
 from tagmask.types import Attention, Heads, Pixels, Size, Tokens
 
-__all__ = ["CaptureSpec", "TowerFeatures", "class_token", "class_token_features", "extract_features"]
+__all__ = [
+    "ALL_HEADS",
+    "FIRST_HEAD",
+    "CaptureSpec",
+    "TowerFeatures",
+    "class_token",
+    "class_token_features",
+    "extract_features",
+]
+
+ALL_HEADS, FIRST_HEAD = "all heads", "first head"
+"""What `CaptureSpec.running` may hold."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,9 @@ class CaptureSpec:
     """Groups of layers to capture: their attention maps per head, averaged over each group."""
     last_blocks: int = 1
     """Number of last blocks whose input to capture, for `TowerFeatures.at_block`."""
+    running: frozenset[str] = frozenset()
+    """Attention maps to average over all layers before the last, as a running mean: those of "all heads",
+    averaged, or of the "first head"."""
 
     def __or__(self, other: "CaptureSpec") -> "CaptureSpec":
         return CaptureSpec(
@@ -42,6 +57,7 @@ class CaptureSpec:
             self.attention | other.attention,
             self.heads | other.heads,
             max(self.last_blocks, other.last_blocks),
+            self.running | other.running,
         )
 
     def states_of(self, layers: int) -> frozenset[int]:
@@ -66,6 +82,8 @@ class TowerFeatures:
     """The residual stream at the output of the captured layers (float32)."""
     heads: Mapping[frozenset[int], Float[Tensor, "b heads m m"]] = field(repr=False, default_factory=dict)
     """Attention per head, averaged over each captured group of layers; rows sum to 1."""
+    running: Mapping[str, Float[Tensor, "b m m"]] = field(repr=False, default_factory=dict)
+    """Attention averaged over all layers before the last, by `CaptureSpec.running`; rows sum to 1."""
     layer: int = -1
     """The block that `tokens` enter; -1 is the last."""
     prior: Float[Tensor, "b #heads n n"] | None = field(repr=False, default=None)
@@ -175,26 +193,48 @@ def extract_features(
     means: dict[int, Tensor] = {}
     states: dict[int, Tensor] = {}
     sums: dict[frozenset[int], Tensor] = {}
+    running: dict[str, Tensor] = {}
     for layer, block in enumerate(blocks[:-1]):
-        if layer in head_layers:
+        mean: Tensor | None = None
+        if layer in head_layers or FIRST_HEAD in capture.running:
             x, weights = block.forward_with_attention(x)
-            if layer in capture.attention:
-                means[layer] = weights.mean(dim=1)
+            if layer in capture.attention or ALL_HEADS in capture.running:
+                mean = weights.mean(dim=1)
+            if FIRST_HEAD in capture.running:
+                _add(running, FIRST_HEAD, weights[:, 0])
             for group in capture.heads:
                 if layer in group:
-                    sums[group] = sums[group].add_(weights) if group in sums else weights.clone()
-        elif layer in capture.attention:
-            x, means[layer] = block.forward_with_mean_attention(x)
+                    _add(sums, group, weights)
+        elif layer in capture.attention or ALL_HEADS in capture.running:
+            x, mean = block.forward_with_mean_attention(x)
         else:
             x = block(x)
+        if mean is not None and layer in capture.attention:
+            means[layer] = mean
+        if mean is not None and ALL_HEADS in capture.running:
+            _add(running, ALL_HEADS, mean)
         if layer in state_layers:
             states[layer] = x
     check_computed(x, "The image features")
     heads = {group: total.div_(len(group)) for group, total in sums.items()}
-    return TowerFeatures(vision, x, grid, means, states, heads)
+    averages = {name: total.div_(len(blocks) - 1) for name, total in running.items()}
+    return TowerFeatures(vision, x, grid, means, states, heads, averages)
+
+
+_Key = TypeVar("_Key")
+
+
+def _add(totals: dict[_Key, Tensor], key: _Key, value: Tensor) -> None:
+    """Add to a total, which starts as a copy."""
+    totals[key] = totals[key].add_(value) if key in totals else value.clone()
 
 
 def _check_layers(capture: CaptureSpec, layers: int) -> None:
+    if capture.running and layers < 2:
+        raise InputError(
+            "The method averages the attention of all layers before the last, but these weights have one "
+            "layer. Use deeper weights or another method."
+        )
     requested = capture.states.union(capture.attention, *capture.heads)
     if any(not 0 <= layer < layers - 1 for layer in requested) or not 1 <= capture.last_blocks <= layers:
         raise InputError(

@@ -19,7 +19,7 @@ from tagmask.dense.sliding import SlidingSettings
 from tagmask.dense.windows import resize_matrix
 from tagmask.refine.pamr import halo, pamr
 
-__all__ = ["PixelLabels", "label_pixels"]
+__all__ = ["PixelLabels", "label_pixels", "refined_rows", "strip_height"]
 
 _STRIP = 2**24
 """Numbers in one strip of full-resolution maps: 64 MiB in float32."""
@@ -83,7 +83,7 @@ def label_pixels(
     dropped = torch.zeros(len(names.classes), dtype=torch.bool, device=maps.cosines.device)
     if settings.area_thd is not None:
         # An image of one strip shares its scores between both passes; larger images compute them twice.
-        one_strip = _strip_height(maps, names, settings) >= height
+        one_strip = strip_height(maps, settings) >= height
         strips = list(strips) if one_strip else strips
         dropped = small_classes(strips, len(names.classes), settings.area_thd, background=background)
         strips = strips if one_strip else class_scores(maps, names, settings)
@@ -129,7 +129,7 @@ def class_scores(
     Without the softmax the scores are cosines; their order is the same.
     """
     height, _ = maps.size
-    strip = _strip_height(maps, names, settings)
+    strip = strip_height(maps, settings)
     for top in range(0, height, strip):
         bottom = min(top + strip, height)
         scores = refined_rows(maps, settings, top, bottom)
@@ -159,10 +159,11 @@ def _margin(settings: SlidingSettings) -> int:
     return halo(settings.pamr_steps, settings.pamr_dilations) if settings.pamr_steps else 0
 
 
-def _strip_height(maps: CosineMaps, names: Names, settings: SlidingSettings) -> int:
+def strip_height(maps: CosineMaps, settings: SlidingSettings) -> int:
+    """Number of rows of the full-size maps to process at a time."""
     # At least the margin, or most of the work would be recomputing margins.
     margin = _margin(settings)
-    return max(16, margin, _STRIP // (len(names.texts) * maps.size[1]) - 2 * margin)
+    return max(16, margin, _STRIP // (len(maps.cosines) * maps.size[1]) - 2 * margin)
 
 
 def _guide_rows(maps: CosineMaps, top: int, bottom: int) -> Float[Tensor, "3 strip w"]:

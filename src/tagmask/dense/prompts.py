@@ -21,7 +21,15 @@ from tagmask.dense.text_cache import TextCache
 from tagmask.errors import InputError, WeightsError
 from tagmask.types import TextFeatures
 
-__all__ = ["Names", "TextQuery", "merge_names", "split_names", "text_features", "text_query"]
+__all__ = [
+    "Names",
+    "TextQuery",
+    "merge_names",
+    "restrict_names",
+    "split_names",
+    "text_features",
+    "text_query",
+]
 
 _BATCH_SIZE = 256
 
@@ -66,6 +74,23 @@ def split_names(lines: Sequence[str]) -> Names:
         texts += names
         owners += [index] * len(names)
     return Names(tuple(classes), tuple(texts), tuple(owners))
+
+
+def restrict_names(names: Names, classes: Sequence[int]) -> tuple[Names, list[int]]:
+    """Return some of the classes, in order, and the indices of their texts.
+
+    Example:
+        >>> restrict_names(split_names(["cat", "dog, puppy", "cow"]), [1, 2])
+        (Names(classes=('dog', 'cow'), texts=('dog', 'puppy', 'cow'), owners=(0, 0, 1)), [1, 2, 3])
+    """
+    place = {c: i for i, c in enumerate(classes)}
+    rows = [i for i, owner in enumerate(names.owners) if owner in place]
+    kept = Names(
+        tuple(names.classes[c] for c in classes),
+        tuple(names.texts[i] for i in rows),
+        tuple(place[names.owners[i]] for i in rows),
+    )
+    return kept, rows
 
 
 def merge_names(scores: Float[Tensor, "q *rest"], names: Names) -> Float[Tensor, "c *rest"]:

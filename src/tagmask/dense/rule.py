@@ -3,7 +3,8 @@
     tower        features before the last block (`dense.features.TowerFeatures`)
     before       repairs or aggregates tokens first; returns several streams where a method has them
     weights      the attention of each stream
-    block_form   "full": keeps the residual and the MLP; "bare": the attention's output alone
+    block_form   "full": keeps the residual and the MLP; "bare": the attention's output alone;
+                 "half": y + MLP(y) of that output y, without the residual
     after        combines the outputs of the streams
     second_pass  runs the last block a second time, with a prior computed from the first output
     scores       post-processes the cosines
@@ -121,7 +122,7 @@ class DenseRule:
     second: Callable[[TowerFeatures], Attention | None] | None = None
     """Attention weights of the second stream, if they differ from the first's."""
     block_form: str = "full"
-    """"full" or "bare"."""
+    """"full", "bare" or "half"."""
     capture: CaptureSpec = _CAPTURE_NOTHING
     """What to capture in the trunk."""
     depth: int = 1
@@ -217,7 +218,10 @@ def _forward(tower: TowerFeatures, rule: DenseRule) -> Float[Tensor, "b p e"]:
 
 def _last_block(tower: TowerFeatures, rule: DenseRule, stream: int) -> Tokens:
     weights = rule.second(tower) if stream and rule.second is not None else rule.weights(tower)
-    return tower.last_block(weights) if rule.block_form == "full" else tower.attend(weights).float()
+    if rule.block_form == "full":
+        return tower.last_block(weights)
+    out = tower.attend(weights).float()
+    return tower.block.feed_forward(out) if rule.block_form == "half" else out
 
 
 def _parallel_stream(tower: TowerFeatures, rule: DenseRule) -> Tokens:

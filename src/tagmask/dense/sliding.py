@@ -35,10 +35,14 @@ from tagmask.types import Image, Images, Pixels, Size, TextFeatures
 __all__ = [
     "SlidingSettings",
     "check_windows",
+    "pad_windows",
+    "plan_image",
     "position_rule",
     "preprocess",
     "preprocess_cv2",
     "sliding_cosines",
+    "stitching",
+    "window_batches",
     "window_cosines",
 ]
 
@@ -135,7 +139,7 @@ def sliding_cosines(
         For each image its maps, one per method.
     """
     scaled = [preprocess(clip, image, settings.short_side) for image in images]
-    plans = [_plan(pixels, settings) for pixels in scaled]
+    plans = [plan_image(pixels, settings) for pixels in scaled]
     if settings.join == "tokens":
         for image, pixels, plan in zip(images, scaled, plans, strict=True):
             yield tuple(
@@ -143,27 +147,61 @@ def sliding_cosines(
             )
         return
     window_maps: list[list[list[Tensor]]] = [[[] for _ in rules] for _ in images]
+    for owners, windows in window_batches(scaled, plans):
+        for m, cosines in enumerate(window_cosines(clip, windows, texts, settings, rules)):
+            for i, maps in zip(owners, cosines, strict=True):
+                window_maps[i][m].append(maps)
+    for image, pixels, plan, by_method in zip(images, scaled, plans, window_maps, strict=True):
+        grid = (by_method[0][0].shape[-2], by_method[0][0].shape[-1])
+        size = (image.shape[0], image.shape[1])
+        down, across = stitching(plan, grid, pixels, size, settings, clip.vision.patch)
+        yield tuple(stitch(torch.stack(maps), plan, down, across, pixels) for maps in by_method)
+
+
+def window_batches(
+    scaled: Sequence[Float[Tensor, "3 _ _"]], plans: Sequence[Windows]
+) -> Iterator[tuple[list[int], Pixels]]:
+    """Yield batches of windows of one size, each with the index of every window's image.
+
+    The windows of an image come in the order of its plan.
+    """
     for size in dict.fromkeys((plan.height, plan.width) for plan in plans):
         group = [i for i, plan in enumerate(plans) if (plan.height, plan.width) == size]
         crops = [(i, box) for i in group for box in plans[i].boxes]
         for start in range(0, len(crops), _BATCH_SIZE):
             batch = crops[start : start + _BATCH_SIZE]
             windows = torch.stack([scaled[i][:, y0:y1, x0:x1] for i, (x0, y0, x1, y1) in batch])
-            for m, cosines in enumerate(window_cosines(clip, windows, texts, settings, rules)):
-                for (i, _), maps in zip(batch, cosines, strict=True):
-                    window_maps[i][m].append(maps)
-    for image, pixels, plan, by_method in zip(images, scaled, plans, window_maps, strict=True):
-        padded = _padded_size((plan.height, plan.width), clip.vision.patch) if settings.pad_windows else None
-        down, across = stitch_matrices(
-            plan,
-            (by_method[0][0].shape[-2], by_method[0][0].shape[-1]),
-            (pixels.shape[-2], pixels.shape[-1]),
-            (image.shape[0], image.shape[1]),
-            through_canvas=settings.crop is not None or settings.two_resizes,
-            padded=padded,
-        )
-        down, across = down.to(texts.device), across.to(texts.device)
-        yield tuple(stitch(torch.stack(maps), plan, down, across, pixels) for maps in by_method)
+            yield [i for i, _ in batch], windows
+
+
+def stitching(
+    plan: Windows,
+    grid: Size,
+    pixels: Float[Tensor, "3 hs ws"],
+    size: Size,
+    settings: SlidingSettings,
+    patch: int,
+) -> tuple[Float[Tensor, "h rows"], Float[Tensor, "w cols"]]:
+    """The matrices that stitch the maps of an image's windows, on the device of the scaled image.
+
+    Args:
+        plan: the windows.
+        grid: (gh, gw) of one window's map.
+        pixels: the scaled image.
+        size: (h, w) of the image itself.
+        settings: of the sliding-window inference.
+        patch: side of a patch.
+    """
+    padded = _padded_size((plan.height, plan.width), patch) if settings.pad_windows else None
+    down, across = stitch_matrices(
+        plan,
+        grid,
+        (pixels.shape[-2], pixels.shape[-1]),
+        size,
+        through_canvas=settings.crop is not None or settings.two_resizes,
+        padded=padded,
+    )
+    return down.to(pixels.device), across.to(pixels.device)
 
 
 def _joined_cosine_maps(
@@ -221,8 +259,7 @@ def window_cosines(
     rules: Sequence[DenseRule],
 ) -> list[Float[Tensor, "b q gh gw"]]:
     """Cosines of every text with every patch of a batch of windows, under each method."""
-    if settings.pad_windows:
-        windows = _pad_to_patches(windows, clip.vision.patch)
+    windows = pad_windows(windows, settings, clip.vision.patch)
     tables = [position_rule(settings, rule) for rule in rules]
     by_rule: dict[int, Tensor] = {}
     for i, tower in extract_shared_features(clip.vision, windows, rules, tables):
@@ -239,15 +276,18 @@ def position_rule(settings: SlidingSettings, rule: DenseRule) -> Positions:
     return POSITIONS[name]
 
 
-def _pad_to_patches(windows: Pixels, patch: int) -> Float[Tensor, "b 3 _ _"]:
-    """Zero-pad on all sides to whole patches; an odd pixel goes below or on the right."""
+def pad_windows(windows: Pixels, settings: SlidingSettings, patch: int) -> Float[Tensor, "b 3 _ _"]:
+    """Zero-pad on all sides to whole patches, if set; an odd pixel goes below or on the right."""
+    if not settings.pad_windows:
+        return windows
     h, w = windows.shape[-2:]
     high, wide = _padded_size((h, w), patch)
     top, left = (high - h) // 2, (wide - w) // 2
     return F.pad(windows, (left, wide - w - left, top, high - h - top))
 
 
-def _plan(pixels: Float[Tensor, "3 h w"], settings: SlidingSettings) -> Windows:
+def plan_image(pixels: Float[Tensor, "3 h w"], settings: SlidingSettings) -> Windows:
+    """Return the windows of a scaled image."""
     size = (pixels.shape[-2], pixels.shape[-1])
     return (
         single_window(size) if settings.crop is None else plan_windows(size, settings.crop, settings.stride)

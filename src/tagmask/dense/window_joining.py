@@ -34,7 +34,7 @@ def join_windows(batches: Sequence[TowerFeatures], plan: Windows) -> TowerFeatur
         InputError: attention maps were captured; they do not relate patches of different windows.
     """
     first = batches[0]
-    if first.attention or first.heads:
+    if first.attention or first.heads or first.running:
         raise InputError(
             "This method reads the attention of earlier layers, which does not span several windows. "
             "Use join='maps' or another method."

@@ -5,16 +5,19 @@ from types import MappingProxyType
 
 from tagmask.catalogue import method_of
 from tagmask.clip.load import Clip
+from tagmask.dense.descriptions import Descriptions, descriptions_of
+from tagmask.dense.prompts import split_names
 from tagmask.errors import InputError
 from tagmask.pipelines.adaptation import Adaptation
 from tagmask.pipelines.adaptive import PiaaPipeline, SparcPipeline
 from tagmask.pipelines.dense import DensePipeline
+from tagmask.pipelines.freecp_tags import FreecpPipeline
 from tagmask.pipelines.labelled import LabelledImage, MaskPipeline
 from tagmask.pipelines.tag_first import TagFirstPipeline
 from tagmask.pipelines.tagging import OnePassPipeline, TagclipPipeline, TagPipeline
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe, TagRecipe
 
-__all__ = ["LabelledImage", "MaskPipeline", "TagPipeline", "mask_pipeline", "tag_pipeline"]
+__all__ = ["LabelledImage", "MaskPipeline", "TagPipeline", "describe", "mask_pipeline", "tag_pipeline"]
 
 MASK_PIPELINES: Mapping[str, Callable[..., MaskPipeline]] = MappingProxyType(
     {"dense": DensePipeline, "tag_first": TagFirstPipeline}
@@ -23,15 +26,43 @@ TAG_PIPELINES: Mapping[str, Callable[..., TagPipeline]] = MappingProxyType(
     {
         "tagclip": TagclipPipeline,
         "one_pass": OnePassPipeline,
+        "freecp": FreecpPipeline,
         "sparc": SparcPipeline,
         "piaa": PiaaPipeline,
     }
 )
 
 
-def mask_pipeline(clip: Clip, recipe: MaskRecipe | TagFirstRecipe) -> MaskPipeline:
-    """Build the pipeline that masks images by a recipe."""
-    return MASK_PIPELINES[method_of(recipe).kind](clip, recipe)
+def describe(clip: Clip, recipe: MaskRecipe | TagFirstRecipe, given: object) -> Descriptions | None:
+    """Return the descriptions of a recipe's words, for purification; None if none are given.
+
+    Args:
+        clip: the frozen model, which encodes sentences.
+        recipe: of a mask method.
+        given: see `descriptions_of`; or None.
+
+    Raises:
+        InputError: they do not fit the words, or the recipe does not purify.
+    """
+    if given is None:
+        return None
+    if not isinstance(recipe, MaskRecipe) or not recipe.purifies:
+        raise InputError("descriptions have no effect without purify. Give purify=True too.")
+    return descriptions_of(clip, given, split_names(recipe.words).classes)
+
+
+def mask_pipeline(
+    clip: Clip, recipe: MaskRecipe | TagFirstRecipe, descriptions: Descriptions | None = None
+) -> MaskPipeline:
+    """Build the pipeline that masks images by a recipe.
+
+    Args:
+        clip: the frozen model.
+        recipe: of a mask method.
+        descriptions: from `describe`, for a recipe that purifies.
+    """
+    build = MASK_PIPELINES[method_of(recipe).kind]
+    return build(clip, recipe) if descriptions is None else build(clip, recipe, descriptions)
 
 
 def tag_pipeline(clip: Clip, recipe: TagRecipe, adaptation: Adaptation | None = None) -> TagPipeline:

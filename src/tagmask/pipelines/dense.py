@@ -11,11 +11,13 @@ from tagmask.catalogue import dense_rule, method_of
 from tagmask.clip.load import Clip
 from tagmask.confidence import WinningScores
 from tagmask.dense.cosine_maps import CosineMaps
+from tagmask.dense.descriptions import Descriptions
 from tagmask.dense.labels import label_pixels
-from tagmask.dense.prompts import Names, text_query
+from tagmask.dense.prompts import restrict_names, text_query
 from tagmask.dense.sliding import check_windows, sliding_cosines
 from tagmask.papers.clip_es import check_tags
 from tagmask.pipelines.labelled import LabelledImage, MaskPipeline, apply_crf, spread_planes
+from tagmask.pipelines.purified import Purifier
 from tagmask.pipelines.tagging import TagclipPipeline
 from tagmask.settings.recipes import MaskRecipe
 from tagmask.types import Image, Images
@@ -29,7 +31,7 @@ class DensePipeline(MaskPipeline):
     All words compete, or only those of the image's tags.
     """
 
-    def __init__(self, clip: Clip, recipe: MaskRecipe) -> None:
+    def __init__(self, clip: Clip, recipe: MaskRecipe, descriptions: Descriptions | None = None) -> None:
         check_windows(clip, recipe)
         check = method_of(recipe).check
         if check is not None:
@@ -42,8 +44,11 @@ class DensePipeline(MaskPipeline):
         names = self._query.words
         self.words = ("background", *names[1:]) if self.background else names
         self._tagger = None
-        if recipe.among == "tags" and recipe.tagger is not None:
+        if recipe.uses_tagger and recipe.tagger is not None:
             self._tagger = TagclipPipeline(clip, recipe.tagger)
+        self._purifier = None
+        if recipe.purifies:
+            self._purifier = Purifier(clip, recipe, self._query, self.background, descriptions)
 
     @torch.inference_mode()
     def __call__(
@@ -75,7 +80,12 @@ class DensePipeline(MaskPipeline):
         Returns:
             For each image, one result per recipe. See `MaskPipeline` for the arguments.
         """
-        all_tags = self._find_tags(images, tags)
+        scores = self._tag_scores(images, tags)
+        all_tags = self._find_tags(tags, scores)
+        if self._purifier is not None:
+            return self._purifier.label(
+                images, all_tags, scores, ignore_index, keep_scores, recipes, keep_winning
+            )
         depth = len(self.clip.vision.blocks)
         rules = [dense_rule(recipe.method, depth, recipe.variant) for recipe in recipes]
         all_maps = sliding_cosines(self.clip, images, self._query.features, self.recipe, rules)
@@ -87,18 +97,33 @@ class DensePipeline(MaskPipeline):
             for image, image_maps, image_tags in zip(images, all_maps, all_tags, strict=True)
         ]
 
-    def _find_tags(
+    def _tag_scores(
         self, images: Images, tags: Sequence[Sequence[int] | None]
-    ) -> list[tuple[int, ...] | None]:
-        """Each image's tags: those given, else those that the tagger finds; None if all words compete."""
+    ) -> list[Float32[np.ndarray, " f"] | None]:
+        """The tagger's scores of each image; None for images whose tags are given, or without a tagger."""
         for given in tags:
             check_tags(given or (), len(self.recipe.words))
-        known = [None if given is None else tuple(given) for given in tags]
-        untagged = [image for image, given in zip(images, known, strict=True) if given is None]
+        untagged = [image for image, given in zip(images, tags, strict=True) if given is None]
         if self._tagger is None or not untagged:
-            return known
-        found = iter([self._tagger.choose(scores) for scores in self._tagger.score(untagged)])
-        return [next(found) if given is None else given for given in known]
+            return [None] * len(images)
+        found = iter(self._tagger.score(untagged))
+        return [next(found) if given is None else None for given in tags]
+
+    def _find_tags(
+        self,
+        tags: Sequence[Sequence[int] | None],
+        all_scores: Sequence[Float32[np.ndarray, " f"] | None],
+    ) -> list[tuple[int, ...] | None]:
+        """Each image's tags: those given, else those that the tagger finds; None if all words compete."""
+        found: list[tuple[int, ...] | None] = []
+        for given, scores in zip(tags, all_scores, strict=True):
+            if given is not None:
+                found.append(tuple(given))
+            elif scores is not None and self._tagger is not None and self.recipe.among == "tags":
+                found.append(self._tagger.choose(scores))
+            else:
+                found.append(None)
+        return found
 
     def _label(
         self,
@@ -114,12 +139,7 @@ class DensePipeline(MaskPipeline):
         candidates = list(range(len(self.words)))
         if tags is not None:
             candidates = sorted({tag + self.background for tag in tags} | ({0} if self.background else set()))
-            rows = [i for i, owner in enumerate(names.owners) if owner in set(candidates)]
-            names = Names(
-                tuple(names.classes[c] for c in candidates),
-                tuple(names.texts[i] for i in rows),
-                tuple(candidates.index(names.owners[i]) for i in rows),
-            )
+            names, rows = restrict_names(names, candidates)
             maps = replace(maps, cosines=maps.cosines[rows])
         if not candidates:  # no tags and no background
             empty = np.full(maps.size, ignore_index, np.int32)

@@ -8,6 +8,7 @@ from jaxtyping import Float, Float32, Integer
 from torch import Tensor
 
 from tagmask.confidence import WinningScores
+from tagmask.purification import Purification
 from tagmask.refine.crf import CRF_SETTINGS, caffe_wrapped, dense_crf
 from tagmask.types import Image, Images
 
@@ -28,6 +29,8 @@ class LabelledImage:
     """The greatest score of every pixel, on request."""
     maps: Float[Tensor, "K gh gw"] | None = None
     """Activation maps of the tags, 0..1, on the grid of patches; None if the method has none."""
+    purification: Purification | None = None
+    """Which words were dropped, if the recipe purifies."""
 
 
 class MaskPipeline:

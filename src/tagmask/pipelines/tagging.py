@@ -16,7 +16,7 @@ from tagmask.errors import InputError
 from tagmask.papers.preprocessing import InputSettings, batches
 from tagmask.papers.tagclip import TagclipSettings, score_images
 from tagmask.pipelines.adaptation import Adaptation
-from tagmask.pipelines.thresholding import choose
+from tagmask.pipelines.thresholding import choose, tag_threshold
 from tagmask.settings.recipes import TagRecipe
 from tagmask.types import Images, Pixels
 
@@ -42,6 +42,10 @@ class TagPipeline:
     def texts(self) -> tuple[str, ...]:
         """Every text that images are compared with, background included."""
         return self.query.texts
+
+    def least_score(self, scores: Float32[np.ndarray, " f"]) -> float:
+        """Return the score that a tag without a learned threshold must exceed."""
+        return tag_threshold(scores, self.recipe.tag_tau)
 
     def choose(self, scores: Float32[np.ndarray, " f"]) -> tuple[int, ...]:
         """Return the classes that are present, by the recipe's thresholds."""

@@ -35,6 +35,8 @@ def segmenter_identity(
         **_fields(segmenter.clip, segmenter.recipe.deciding()),
         "tags": None if tags is None else _hash(tags),
     }
+    if segmenter.descriptions is not None:
+        fields["descriptions"] = segmenter.descriptions.fingerprint
     return RunIdentity(kind, fields, _metadata(segmenter.clip, metadata))
 
 

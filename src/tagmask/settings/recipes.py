@@ -20,6 +20,7 @@ from tagmask.dense.sliding import SlidingSettings
 from tagmask.errors import InputError
 from tagmask.files import file_hash
 from tagmask.papers.clip_es import ClipEsSettings
+from tagmask.papers.freecp_settings import PurifySettings, deciding_settings
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.refine.pamr import check_pamr
 from tagmask.variants.sclip import SclipSettings
@@ -126,10 +127,11 @@ class TagRecipe(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskRecipe(SlidingSettings, Recipe):
+class MaskRecipe(SlidingSettings, PurifySettings, Recipe):
     """Everything that a `Segmenter` with a dense method needs, except the weights."""
 
     gives: ClassVar[str] = "masks"
+    QUIRKS: ClassVar[tuple[str, ...]] = (*SlidingSettings.QUIRKS, *PurifySettings.PURIFY_QUIRKS)
 
     method: str = "sclip"
     """Name of the method, which defines the attention of the last block; see `tagmask.methods()`."""
@@ -138,12 +140,17 @@ class MaskRecipe(SlidingSettings, Recipe):
     among: str = "words"
     """Candidate classes of an image. "words": all; "tags": those that a tagger finds in it."""
     tagger: TagRecipe | None = None
-    """Recipe of that tagger; None if all words compete."""
+    """Recipe of that tagger; None if none is used."""
     crf: str | None = None
     """Name of the settings of a final dense CRF (`tagmask.refine.crf`); None for no CRF."""
 
     def __post_init__(self) -> None:
         SlidingSettings.__post_init__(self)
+        PurifySettings.__post_init__(self)
+        if self.purifies and self.join == "tokens":
+            raise InputError(
+                "join='tokens' does not fit purify, which decides in each window. Leave one out."
+            )
         check_choice("among", self.among, ("words", "tags"))
         _check_tagger(self.tagger)
         _check_crf(self.crf)
@@ -152,6 +159,15 @@ class MaskRecipe(SlidingSettings, Recipe):
     def background_names(self) -> tuple[str, ...] | None:
         """Texts of label 0, the background; None if there is no such label."""
         return self.background or None
+
+    @property
+    def uses_tagger(self) -> bool:
+        """Whether a tagger's results decide: the candidate classes, or which words purification drops."""
+        return self.among == "tags" or self.purify == "tags"
+
+    def flat(self) -> dict[str, object]:
+        """See `Recipe`; without the settings of a purification that is off, which decide nothing."""
+        return deciding_settings(super().flat())
 
     def with_names(self, words: tuple[str, ...], background: tuple[str, ...]) -> "MaskRecipe":
         """Return the same settings with other names, in the tagger too."""

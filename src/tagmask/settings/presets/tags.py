@@ -7,6 +7,7 @@ Surgery; words of SPARC's data files) are those of TagCLIP, or those that the me
 from tagmask.papers.clip_surgery_tags import SurgeryTagSettings
 from tagmask.papers.clip_tags import ClipTagSettings
 from tagmask.papers.dpt import DptSettings
+from tagmask.papers.freecp import FreecpTagSettings
 from tagmask.papers.piaa import PiaaSettings
 from tagmask.papers.sparc import SparcSettings
 from tagmask.papers.tagclip import TagclipSettings
@@ -47,6 +48,7 @@ def tag_presets() -> list[TagRecipe]:
         *_clip(softmax=True),
         *_surgery(),
         *_dpt(),
+        *_freecp(),
         *_sparc(),
         *_piaa(),
     ]
@@ -121,6 +123,21 @@ def _dpt() -> list[TagRecipe]:
         )
         for name, softmax in (("dpt", "none"), ("dpt-softmax", "each"))
         for dataset, words in _DPT_NAMES.items()
+    ]
+
+
+def _freecp() -> list[TagRecipe]:
+    """FreeCP as a tagger, which was not published: TagCLIP's names and background, FreeCP's threshold."""
+    return [
+        TagRecipe(
+            name=f"freecp/{dataset}",
+            method="freecp",
+            words=read_list(words),
+            background=read_list(background),
+            templates=read_list("sclip_templates80"),
+            variant=FreecpTagSettings(),
+        )
+        for dataset, (words, background) in _TAGCLIP_NAMES.items()
     ]
 
 

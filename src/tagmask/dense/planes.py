@@ -1,0 +1,69 @@
+"""Turn averaged planes in 0..1 into labels: the background is what no plane claims.
+
+Unlike cosines (`dense.labels`), planes are final scores: no scale, no softmax, no threshold.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from tagmask.confidence import WinningScores
+from tagmask.dense.cosine_maps import CosineMaps
+from tagmask.dense.labels import PixelLabels, refined_rows, strip_height
+from tagmask.dense.sliding import SlidingSettings
+
+__all__ = ["label_planes"]
+
+
+def label_planes(
+    maps: CosineMaps,
+    classes: Sequence[int],
+    settings: SlidingSettings,
+    *,
+    background: bool,
+    empty_label: int,
+    keep_scores: bool = False,
+    keep_winning: bool = False,
+) -> PixelLabels:
+    """Label every pixel of one image by its planes, after PAMR if enabled.
+
+    Args:
+        maps: the planes of the windows, in place of cosines; at least one.
+        classes: the label of each plane.
+        settings: of the sliding-window inference.
+        background: label 0 has the plane 1 - max of the others, and wins ties.
+        empty_label: without a background, the label of pixels where every plane is 0.
+        keep_scores: also return the planes, that of the background first.
+        keep_winning: also return the greatest score of every pixel.
+    """
+    height, width = maps.size
+    first = int(background)
+    labels = np.empty((height, width), np.int32)
+    scores = np.empty((first + len(classes), height, width), np.float32) if keep_scores else None
+    winning = np.empty((height, width), np.float32) if keep_winning else None
+    greatest_foreground = 0.0
+    table = torch.tensor(list(classes), device=maps.cosines.device)
+    step = strip_height(maps, settings)
+    for top in range(0, height, step):
+        bottom = min(top + step, height)
+        planes = refined_rows(maps, settings, top, bottom)
+        best, index = planes.max(dim=0)
+        label = table[index]
+        if background:
+            rest = 1 - best
+            label = torch.where(rest >= best, 0, label)
+        else:
+            rest = torch.zeros_like(best)
+            label = torch.where(best > 0, label, empty_label)
+        labels[top:bottom] = label.cpu().numpy()
+        if scores is not None:
+            scores[first:, top:bottom] = planes.cpu().numpy()
+            if background:
+                scores[0, top:bottom] = rest.cpu().numpy()
+        if winning is not None:
+            winning[top:bottom] = torch.maximum(best, rest).cpu().numpy()
+            greatest_foreground = max(greatest_foreground, float(best.max()))
+    return PixelLabels(
+        labels, scores, None if winning is None else WinningScores(winning, greatest_foreground)
+    )
