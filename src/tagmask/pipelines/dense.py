@@ -12,7 +12,7 @@ from tagmask.clip.load import Clip
 from tagmask.confidence import WinningScores
 from tagmask.dense.cosine_maps import CosineMaps
 from tagmask.dense.labels import label_pixels
-from tagmask.dense.prompts import Names, text_query
+from tagmask.dense.prompts import Names, TextQuery, text_query
 from tagmask.dense.sliding import check_windows, sliding_cosines
 from tagmask.papers.clip_es import check_tags
 from tagmask.pipelines.labelled import LabelledImage, MaskPipeline, apply_crf, spread_planes
@@ -44,6 +44,11 @@ class DensePipeline(MaskPipeline):
         self._tagger = None
         if recipe.among == "tags" and recipe.tagger is not None:
             self._tagger = TagclipPipeline(clip, recipe.tagger)
+
+    @property
+    def query(self) -> TextQuery:
+        """See `MaskPipeline`."""
+        return self._query
 
     @torch.inference_mode()
     def __call__(
