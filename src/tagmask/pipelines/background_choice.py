@@ -53,7 +53,7 @@ def facility_location(cosines: Float[Tensor, "n n"], count: int) -> tuple[int, .
         (1, 2)
     """
     cosines = cosines.double()
-    best = torch.full_like(cosines[:, 0], -1.0)
+    best = cosines.new_full((len(cosines),), -1.0)
     chosen: list[int] = []
     for _ in range(min(count, len(cosines))):
         covered = torch.maximum(best[:, None], cosines)

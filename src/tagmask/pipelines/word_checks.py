@@ -170,12 +170,12 @@ def _relation(
     if any(same_word(a, b) for a, b in pairs):
         return "plural", False
     for swapped, ordered in ((False, pairs), (True, [(b, a) for a, b in pairs])):
+        if any(is_kind_of(b, a) for a, b in ordered):
+            return "kind", swapped
         if any(
             contains(a, name, everything=everything) for a, b in ordered for name in (b, listed.get(b, b))
         ):
             return "contains", swapped
-        if any(is_kind_of(b, a) for a, b in ordered):
-            return "kind", swapped
     return ("synonyms" if cosine is not None and cosine >= same else ""), False
 
 

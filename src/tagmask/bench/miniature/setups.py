@@ -15,6 +15,7 @@ from tagmask.settings.words import read_list
 __all__ = [
     "COLOURED",
     "MANY_WORDS",
+    "OBJECT_BACKGROUND",
     "Counts",
     "MaskSetup",
     "Scores",
