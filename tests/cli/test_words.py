@@ -130,3 +130,32 @@ def test_help_fits(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) ->
     shown = run("words", *command, "--help").stdout
     assert shown
     assert all(len(line) <= 80 for line in shown.splitlines())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("train", "seeds", "{photo}", "-o", "{out}"),
+        ("maps", "{photo}", "-o", "{out}.png"),
+        ("maps", "{photo}", "--of", "masks", "-o", "{out}.png"),
+        ("mask", "{photo}", "--compare", "clip,sclip", "-o", "{out}"),
+        ("prompts", "select", "--images", "{folder}", "--tags-file", "{tags}", "--templates", "{templates}"),
+    ],
+    ids=" ".join,
+)
+def test_every_command_with_a_background_chooses_one(command: tuple[str, ...], tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    photo, tags, templates = folder / "a.png", tmp_path / "tags.txt", tmp_path / "templates.txt"
+    noise_image(0, (64, 64)).save(photo)
+    tags.write_text("a 0 1\n")
+    templates.write_text("a {}.\nthe {}.\n")
+    places = {"photo": photo, "folder": folder, "tags": tags, "templates": templates, "out": tmp_path / "out"}
+    arguments = [part.format(**places) for part in command]
+    result = run(*arguments, "-w", "cat", "-w", "boat", "-b", "auto", *WEIGHTS)
+    assert result.exit_code == 0, result.output
+    names = choose_background(tagmask.load("miniature"), ["cat", "boat"])
+    assert f"Background: {len(names)} words chosen" in result.stderr
+    if command[0] == "train":
+        fields = json.loads((tmp_path / "out" / "run.json").read_text())["fields"]
+        assert fields["background"] == list(names)

@@ -55,13 +55,15 @@ def test_cosines_are_those_of_the_best_names(all_words: Clip) -> None:
 def test_near_synonyms_are_joined(all_words: Clip) -> None:
     words = ["sofa", "rug", "couch", "settee"]
     cosines = {("sofa", "couch"): 0.96, ("couch", "settee"): 0.96, ("sofa", "settee"): 0.95}
-    cosines[("rug", "sofa")] = 0.5
-    query = query_of(words, [], {key: value for key, value in cosines.items() if key != ("rug", "sofa")})
+    query = query_of(words, [], cosines)
     checked = check_words(all_words, words, [], query, same=0.955)
     assert found(checked) == [("synonyms", ("sofa", "couch")), ("synonyms", ("couch", "settee"))]
     assert checked.suggestion == ("sofa, couch, settee", "rug")
     assert "cosine 0.96" in checked.findings[0].text
     assert check_words(all_words, words, [], query, same=0.97).findings == ()
+    # Words that are in one class already are not reported again.
+    both = [("synonyms", ("sofa", "couch")), ("synonyms", ("sofa", "settee"))]
+    assert found(check_words(all_words, words, [], query, same=0.94)) == both
 
 
 def test_plural_and_kind_are_joined_and_general_words_left_out(all_words: Clip) -> None:
@@ -73,6 +75,14 @@ def test_plural_and_kind_are_joined_and_general_words_left_out(all_words: Clip) 
         ("contains", ("animals", "dog", "dogs", "cat")),
     ]
     assert checked.suggestion == ("dog, dogs", "chair, office chair", "cat")
+
+
+def test_general_words_are_joined_with_none(all_words: Clip) -> None:
+    words = ["animal", "critters", "cat"]
+    query = query_of(words, [], {("animal", "critters"): 0.97})
+    checked = check_words(all_words, words, [], query)
+    assert found(checked) == [("synonyms", ("animal", "critters")), ("contains", ("animal", "cat"))]
+    assert checked.suggestion == ("critters", "cat")
 
 
 def test_general_words_alone_stay(all_words: Clip) -> None:
