@@ -19,11 +19,12 @@ from tagmask.images import ImageSource, read_image
 from tagmask.papers.clip_es import check_tags, full_size_maps
 from tagmask.pipelines import LabelledImage, describe, mask_pipeline, tag_pipeline
 from tagmask.pipelines.adaptation import Adaptation, read_adaptation
+from tagmask.pipelines.background_choice import with_chosen_background
 from tagmask.pipelines.batching import batches, stream_batches
 from tagmask.pipelines.dense import DensePipeline
 from tagmask.pipelines.given_tags import tag_list, tag_lists
 from tagmask.pipelines.thresholding import best_thresholds
-from tagmask.pipelines.warnings import warn_depth, warn_unknown_words
+from tagmask.pipelines.warnings import warn_depth, warn_words
 from tagmask.resolve import mask_recipe, tag_recipe, with_method
 from tagmask.results import Segmentation, Tags, ignore_index_for
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe, TagRecipe
@@ -46,8 +47,8 @@ class Tagger:
         recipe: settings of a paper's table, such as "tagclip/voc2012": a name from `tagmask.recipes()`, a
             `.toml` file, or a recipe object. With a recipe, `words` and `background` replace its names only.
         background: texts that compete with the words and never become tags, such as "wall" or "sky"; [] for
-            none. Default: the recipe's; without a recipe, the list in the weights file or a built-in one,
-            for methods that use background texts.
+            none; "auto" for 64 that are chosen to be unlike the words. Default: the recipe's; without a
+            recipe, the list in the weights file or a built-in one, for methods that use background texts.
         as_: "published" reproduces the authors' program, including its apparent bugs; "corrected" turns
             those off; "printed" takes TagCLIP's formulas from its paper. Default: the recipe's choice.
         adapter: what another tagger of the same method learned from images (`Tagger.adaptation`), or the
@@ -86,10 +87,11 @@ class Tagger:
         **settings: object,
     ) -> None:
         self.clip = clip
-        self.recipe = tag_recipe(recipe, words, background, as_, settings, clip.background)
+        resolved = tag_recipe(recipe, words, background, as_, settings, clip.background)
+        self.recipe = with_chosen_background(clip, resolved, background)
         self.adaptation = read_adaptation(adapter) if isinstance(adapter, str | os.PathLike) else adapter
         self._pipeline = tag_pipeline(clip, self.recipe, self.adaptation)
-        warn_unknown_words(clip, self._pipeline.texts)
+        warn_words(clip, self.recipe, self._pipeline, own=words is not None)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -207,8 +209,8 @@ class Segmenter:
             recipe object. With a recipe, `words` and `background` replace its names only.
         background: texts for everything that matches no word, such as "wall" or "sky". Their pixels get
             label 0, "background"; the words follow from label 1. [] for no background: labels then start
-            with the first word at 0. Default: the recipe's; without a recipe, the list in the weights file or
-            a built-in one.
+            with the first word at 0. "auto" for 64 texts that are chosen to be unlike the words. Default: the
+            recipe's; without a recipe, the list in the weights file or a built-in one.
         as_: "published" reproduces the authors' program, including its apparent bugs; "corrected" turns
             those off; "printed" takes TagCLIP's formulas from its paper. Default: the recipe's choice.
         descriptions: sentences for each word, or unit features (words, width), for `purify` to decide between
@@ -251,12 +253,12 @@ class Segmenter:
         **settings: object,
     ) -> None:
         self.clip = clip
-        self.recipe = mask_recipe(recipe, words, background, as_, settings, clip.background)
+        resolved = mask_recipe(recipe, words, background, as_, settings, clip.background)
+        self.recipe = with_chosen_background(clip, resolved, background)
         self.descriptions = describe(clip, self.recipe, descriptions)
         self._pipeline = mask_pipeline(clip, self.recipe, self.descriptions)
-        warn_unknown_words(clip, self._pipeline.texts)
-        if isinstance(self.recipe, MaskRecipe):
-            warn_depth(clip, self.recipe)
+        warn_words(clip, self.recipe, self._pipeline, own=words is not None)
+        warn_depth(clip, self.recipe)
 
     @property
     def words(self) -> tuple[str, ...]:

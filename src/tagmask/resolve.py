@@ -19,7 +19,7 @@ from tagmask.errors import InputError
 from tagmask.method import BEHAVIOURS, Method, OwnWords
 from tagmask.papers.freecp_settings import check_purify_settings
 from tagmask.settings.files import is_file, read_recipe
-from tagmask.settings.parse import class_lines, recipe_name
+from tagmask.settings.parse import class_lines, is_automatic, recipe_name
 from tagmask.settings.presets import all_presets, own_words
 from tagmask.settings.recipes import MaskRecipe, Recipe, TagFirstRecipe, TagRecipe, names_in
 from tagmask.settings.words import read_list
@@ -84,7 +84,7 @@ def tag_recipe(
     Args:
         name: a recipe name, a recipe file or a recipe; None for the method's defaults for `words`.
         words: class lines that replace the recipe's.
-        background: background texts that replace the recipe's; [] for none.
+        background: texts that replace the recipe's; [] for none. "auto": chosen later, with the weights.
         as_: one of `method.BEHAVIOURS`: sets the settings in which they differ; None keeps them.
         overrides: settings by name, including `method`.
         known_background: of the weights file, the default for a user's words.
@@ -312,7 +312,7 @@ def _check_names(words: object, background: object) -> _Names:
     given = class_lines("words", words) if words is not None else ()
     if words is not None and not given:
         raise InputError("The list of words is empty. Give at least one, as in words=['cat', 'dog'].")
-    if background is None:
+    if background is None or is_automatic(background):
         return given, None
     others = class_lines("background", background)
     if both := ", ".join(sorted(names_in(given) & names_in(others))):

@@ -21,6 +21,7 @@ from tagmask.checks import check_choice, check_installed, check_number
 from tagmask.clip.load import load
 from tagmask.regions import REGION_KINDS, Region, components, corner_ring
 from tagmask.regions.run_lengths import row_runs
+from tagmask.settings.parse import is_automatic
 
 if TYPE_CHECKING:
     from cvat_sdk.auto_annotation import (
@@ -89,7 +90,8 @@ def create(
             without synonyms.
         weights: as in `tagmask.load`.
         method: of `tagmask.methods()`.
-        background: texts for everything that matches no word, as `words`; "" for no background.
+        background: texts for everything that matches no word, as `words`; "" for no background, "auto" for
+            words chosen to be unlike `words`.
         annotations: "masks", or "tags" for labels of whole images.
         regions: one mask per "component" (connected part) or per "class".
         min_area: least number of pixels of a mask; smaller ones are left out.
@@ -105,7 +107,8 @@ def create(
     check_choice("annotations", annotations, ("masks", "tags"))
     check_choice("regions", regions, REGION_KINDS)
     check_number("min_area", min_area, 1, whole=True)
-    texts, others = _texts(words), None if background is None else _texts(background)
+    texts = _texts(words)
+    others = background if background is None or is_automatic(background) else _texts(background)
     if method is not None:
         settings["method"] = method
     clip = load(weights, device=device, precision=precision)

@@ -115,14 +115,19 @@ def require_words(words: list[str] | None, recipe: str | None) -> list[str] | No
     return words
 
 
-def background_words(background: Sequence[str] | None, no_background: bool) -> list[str] | None:
-    """Return the background words: None for the built-in list, [] for no background.
+def background_words(background: Sequence[str] | None, no_background: bool) -> Sequence[str] | None:
+    """Return the background words: None for the built-in list, [] for no background, "auto" as it is.
 
     Raises:
-        InputError: both options are given.
+        InputError: both options are given, or `auto` or `none` with background words.
     """
     if background and no_background:
         raise InputError("--background and --no-background exclude each other. Give only one.")
+    for alone, value in (("auto", "auto"), ("none", [])):
+        if background and alone in background:
+            if len(background) > 1:
+                raise InputError(f"--background {alone} excludes other background words. Give only one.")
+            return value
     return [] if no_background else read_words(background)
 
 

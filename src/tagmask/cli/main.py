@@ -33,6 +33,7 @@ from tagmask.cli.train_all_command import everything
 from tagmask.cli.train_mctformer import affinity, mctformer
 from tagmask.cli.train_projection import projection
 from tagmask.cli.weights import weights_app
+from tagmask.cli.words import words_app
 from tagmask.errors import InputError
 
 __all__ = ["app", "main"]
@@ -219,6 +220,7 @@ app.command()(serve)
 app.add_typer(weights_app, name="weights")
 app.add_typer(data_app, name="data")
 app.add_typer(prompts_app, name="prompts")
+app.add_typer(words_app, name="words")
 
 train_app.command("all")(everything)
 train_app.command()(mctformer)

@@ -11,6 +11,7 @@ from tagmask.clip.load import Clip
 from tagmask.errors import InputError
 from tagmask.files import write_bytes
 from tagmask.images import read_image
+from tagmask.pipelines.background_choice import with_chosen_background
 from tagmask.pipelines.score_maps import cam_steps, tag_steps
 from tagmask.report.score_maps import cam_sheet, tag_sheet
 from tagmask.resolve import mask_recipe, tag_recipe
@@ -68,7 +69,7 @@ def draw_maps(request: MapRequest, load_clip: Callable[[], Clip]) -> None:
     if request.out.exists() and request.out.samefile(request.source):
         raise InputError(f"--out {request.out} is the input image. Give another file.")
     clip = load_clip()
-    recipe = request.resolve(clip.background)
+    recipe = with_chosen_background(clip, request.resolve(clip.background), request.background)
     if isinstance(recipe, TagFirstRecipe):
         sheet = cam_sheet(image, cam_steps(clip, recipe, image, only))
     else:

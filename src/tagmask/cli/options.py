@@ -128,7 +128,8 @@ Background = Annotated[
         "--background",
         "-b",
         metavar="WORD",
-        help="A background word; may be repeated, or @FILE. Replaces the built-in list.",
+        help="A background word; may be repeated, or @FILE. Replaces the built-in list. auto: 64 words "
+        "chosen to be unlike yours; none: no background.",
     ),
 ]
 Templates = Annotated[

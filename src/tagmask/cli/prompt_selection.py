@@ -15,6 +15,7 @@ from tagmask.clip.load import Clip
 from tagmask.errors import ImageError, InputError, TagmaskError
 from tagmask.files import ensure_folder, write_bytes
 from tagmask.images import read_image
+from tagmask.pipelines.background_choice import with_chosen_background
 from tagmask.pipelines.prompt_selection import (
     ImageSharpness,
     PromptSelection,
@@ -50,7 +51,7 @@ class Ranking:
 def tag_first_recipe(
     name: str | None,
     words: list[str] | None,
-    background: list[str] | None,
+    background: Sequence[str] | None,
     tags_file: Path | None,
     known_background: tuple[str, ...] = (),
 ) -> TagFirstRecipe:
@@ -75,6 +76,7 @@ def select_prompts(
     recipe_for: Callable[[tuple[str, ...]], TagFirstRecipe],
     candidates: Sequence[str] | None,
     *,
+    background: object = None,
     tags_file: Path | None,
     output: Path | None,
     keep: int,
@@ -86,6 +88,7 @@ def select_prompts(
         load: loads the weights; called after the cheap checks.
         recipe_for: the recipe, given the weights' background words.
         candidates: templates; None for the default ones.
+        background: as the user gave it; "auto" for one that is chosen for the words.
         tags_file: tags of the images; None: the recipe's tagger finds them.
         output: file to write; None: nothing is written.
         keep: how many templates to write.
@@ -101,7 +104,8 @@ def select_prompts(
     if output is not None:
         ensure_folder(output.parent)
     clip = load()
-    selection = PromptSelection(clip, recipe_for(clip.background), candidates or default_candidates())
+    recipe = with_chosen_background(clip, recipe_for(clip.background), background)
+    selection = PromptSelection(clip, recipe, candidates or default_candidates())
     warn_unknown_words(clip, (*selection.recipe.words, *selection.recipe.background))
 
     def work(image: FoundImage) -> ImageSharpness:

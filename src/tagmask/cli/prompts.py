@@ -109,6 +109,7 @@ def select(
             lambda: load_weights(weights, activation, device, precision),
             lambda known: tag_first_recipe(recipe, words, background_texts, tags_file, known),
             candidates,
+            background=background_texts,
             tags_file=tags_file,
             output=output,
             keep=keep,

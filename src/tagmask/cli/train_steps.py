@@ -19,6 +19,7 @@ from tagmask.runs.planning import Plan
 from tagmask.runs.producer import Work
 from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.tag_files import check_tags, read_tags
+from tagmask.settings.parse import is_automatic
 from tagmask.weak.config import TrainConfig
 from tagmask.weak.config_files import load_config, with_settings
 from tagmask.weak.describe import TrainingCost
@@ -91,7 +92,7 @@ def seed_options(
     words: list[str] | None,
     *,
     recipe: str | None = None,
-    background: list[str] | None,
+    background: Sequence[str] | None,
     method: str | None,
     refine: Refine | None,
     tags_file: Path | None,
@@ -123,7 +124,7 @@ def seed_options(
         words=None if words is None else tuple(words),
         recipe=recipe,
         settings={} if method == MCTFORMER else mask_settings(method, None, False, refine, None, templates),
-        background=None if background is None else tuple(background),
+        background=background if background is None or is_automatic(background) else tuple(background),
         tags_file=tags_file,
         cams=cams,
         threshold=threshold,

@@ -13,7 +13,7 @@ from tagmask.confidence import WinningScores
 from tagmask.dense.cosine_maps import CosineMaps
 from tagmask.dense.descriptions import Descriptions
 from tagmask.dense.labels import label_pixels
-from tagmask.dense.prompts import restrict_names, text_query
+from tagmask.dense.prompts import TextQuery, restrict_names, text_query
 from tagmask.dense.sliding import check_windows, sliding_cosines
 from tagmask.papers.clip_es import check_tags
 from tagmask.pipelines.labelled import LabelledImage, MaskPipeline, apply_crf, spread_planes
@@ -49,6 +49,11 @@ class DensePipeline(MaskPipeline):
         self._purifier = None
         if recipe.purifies:
             self._purifier = Purifier(clip, recipe, self._query, self.background, descriptions)
+
+    @property
+    def query(self) -> TextQuery:
+        """See `MaskPipeline`."""
+        return self._query
 
     @torch.inference_mode()
     def __call__(

@@ -8,6 +8,7 @@ from jaxtyping import Float, Float32, Integer
 from torch import Tensor
 
 from tagmask.confidence import WinningScores
+from tagmask.dense.prompts import TextQuery
 from tagmask.purification import Purification
 from tagmask.refine.crf import CRF_SETTINGS, caffe_wrapped, dense_crf
 from tagmask.types import Image, Images
@@ -42,6 +43,11 @@ class MaskPipeline:
     """Every text that images are compared with, for the warning of unknown words."""
     background: bool
     """Whether label 0 is the background."""
+
+    @property
+    def query(self) -> TextQuery | None:
+        """Features of every name of the words and the background; None if it compares other texts."""
+        raise NotImplementedError
 
     def __call__(
         self,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tagmask.clip.load import Clip
 from tagmask.confidence import WinningScores
-from tagmask.dense.prompts import split_names, text_features
+from tagmask.dense.prompts import TextQuery, split_names, text_features
 from tagmask.errors import InputError
 from tagmask.papers import clip_es, cls_seg
 from tagmask.pipelines.labelled import LabelledImage, MaskPipeline, apply_crf, spread_planes
@@ -35,6 +35,11 @@ class TagFirstPipeline(MaskPipeline):
         names = split_names(recipe.words).classes
         self.words = ("background", *names) if self.background else names
         self.tagger = TagclipPipeline(clip, recipe.tagger) if recipe.tagger else None
+
+    @property
+    def query(self) -> TextQuery | None:
+        """See `MaskPipeline`."""
+        return self.tagger.query if self.tagger else None
 
     @torch.inference_mode()
     def __call__(

@@ -17,6 +17,7 @@ __all__ = [
     "class_lines",
     "dataset_name",
     "fit_value",
+    "is_automatic",
     "parse_assignments",
     "parse_toml",
     "parse_value",
@@ -88,6 +89,11 @@ def class_lines(what: str, given: object) -> tuple[str, ...]:
             seen.add(name.casefold())
         lines.append(", ".join(names))
     return tuple(lines)
+
+
+def is_automatic(background: object) -> bool:
+    """Whether a user asks for a background that is chosen for the words: "auto" in place of a list."""
+    return isinstance(background, str) and background == "auto"
 
 
 def _check_name(what: str, line: str, name: str) -> None:

@@ -1,6 +1,6 @@
 """Options of seeds, checked before any weights or images are read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,8 +26,8 @@ class SeedOptions:
     """Name of the recipe for a CLIP; None: chosen by `settings`."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """Overrides of the recipe's settings, by name."""
-    background: tuple[str, ...] | None = None
-    """Background words; None: those of the recipe or of the weights."""
+    background: Sequence[str] | None = None
+    """Background words; None: those of the recipe or of the weights; "auto": chosen for the words."""
     tags_file: Path | None = None
     """File of ground-truth tags of each image; None: the recipe predicts the tags."""
     cams: Path | None = None

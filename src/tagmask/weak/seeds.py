@@ -16,6 +16,7 @@ from tagmask.files import file_hash
 from tagmask.images import read_image
 from tagmask.papers.clip_es import ClipEsSettings
 from tagmask.papers.psa import BACKGROUND_SCORE
+from tagmask.pipelines.background_choice import with_chosen_background
 from tagmask.resolve import mask_recipe
 from tagmask.results import Segmentation
 from tagmask.runs.describe import segmenter_identity
@@ -111,7 +112,8 @@ def seed_source(
     if tags is not None:
         check_tags(images, tags)
     loaded = clip()
-    segmenter = Segmenter(loaded, recipe=seed_recipe(options, loaded.background))
+    recipe = with_chosen_background(loaded, seed_recipe(options, loaded.background), options.background)
+    segmenter = Segmenter(loaded, options.words, recipe=recipe)  # with words, so that it warns of them
     names = output_names(images) if options.save_cams else []
     cams = {image: out / "cams" / f"{name}.npy" for image, name in zip(images, names, strict=False)}
     return from_segmenter(segmenter, tags, cams or None)

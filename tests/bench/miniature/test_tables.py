@@ -9,9 +9,10 @@ import torch
 import tagmask
 from tagmask.bench import catalogue
 from tagmask.bench.miniature import measurements
+from tagmask.bench.miniature.bootstrap import miou
 from tagmask.bench.miniature.calibration import calibration_lines
 from tagmask.bench.miniature.claims import Claim, claim_lines
-from tagmask.bench.miniature.ground_truth import objects_only, present, scenes
+from tagmask.bench.miniature.ground_truth import objects_only, present, scenes, word_classes
 from tagmask.bench.miniature.line_chart import lines_svg
 from tagmask.bench.miniature.measurements import mask_counts, tag_scores
 from tagmask.bench.miniature.page import MeasuredTable, markdown, svg
@@ -27,11 +28,12 @@ from tagmask.bench.miniature.run import (
     tables,
     thresholds,
 )
-from tagmask.bench.miniature.setups import MaskSetup, TagSetup
+from tagmask.bench.miniature.setups import COLOURED, MANY_WORDS, OBJECT_BACKGROUND, MaskSetup, TagSetup
 from tagmask.bench.miniature.tables import MASK_TABLES, TAG_TABLES
 from tagmask.bench.miniature.tagclip_scores import corrupted_cosines
 from tagmask.clip.load import Clip
-from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, Scene
+from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, COLOURS, Scene
+from tagmask.pipelines.background_choice import choose_background
 
 
 @pytest.fixture(scope="module")
@@ -304,3 +306,55 @@ def test_changes_are_those_of_scores_and_tags() -> None:
     found = changes(other, coded)
     assert (found.mean, found.greatest) == (pytest.approx(0.15), pytest.approx(0.2))
     assert found.tags == 0.5
+
+
+def test_background_lists_are_those_of_the_segmenter_and_the_tagger(
+    clip: Clip, two_scenes: list[Scene]
+) -> None:
+    scene = two_scenes[:1]
+    lists = {"own": BACKGROUND_NAMES, "one": ["grass"], "auto": choose_background(clip, CLASS_NAMES)}
+    counts = mask_counts(clip, scene, {name: MaskSetup(background=name) for name in lists})
+    scores = tag_scores(clip, scene, {name: TagSetup(background=name) for name in lists})
+    for name, background in lists.items():
+        segmenter = tagmask.Segmenter(clip, CLASS_NAMES, background=background)
+        labels, truth = segmenter(scene[0].image).labels, objects_only(scene[0].labels)
+        expected = np.zeros((25, 25), np.int64)
+        np.add.at(expected, (truth, labels), 1)
+        np.testing.assert_array_equal(counts[name][0], expected)
+        tagger = tagmask.Tagger(clip, CLASS_NAMES, background=background)
+        np.testing.assert_allclose(scores[name][0], tagger(scene[0].image).scores, rtol=0, atol=1e-6)
+    assert len({counts[name].tobytes() for name in lists}) == 3
+    assert "wall" in OBJECT_BACKGROUND
+    assert "tree" not in OBJECT_BACKGROUND
+
+
+def test_names_in_a_colour_are_right_where_such_an_object_is_visible(two_scenes: list[Scene]) -> None:
+    assert len(set(MANY_WORDS)) == 200
+    for scene in two_scenes:
+        table = word_classes(scene)
+        assert table[:25].tolist() == list(range(25))
+        for label, (kind, colour) in enumerate(COLOURED, 25):
+            visible = any((thing.kind, thing.colour) == (kind, colour) for thing in scene.content.things)
+            assert table[label] == (kind + 1 if visible else 25)
+            assert MANY_WORDS[label - 1] == f"{tuple(COLOURS)[colour]} {CLASS_NAMES[kind]}"
+        assert len({kind for kind, _ in COLOURED}) == 24
+
+
+def test_other_words_are_missing_from_the_class_and_belong_to_none() -> None:
+    counts = np.zeros((1, 2, 3), np.int64)
+    counts[0] = [[6, 0, 2], [1, 3, 0]]
+    # Class 0: 6 of 8 true and 7 predicted pixels; class 1: 3 of 4 true and 3 predicted ones.
+    (value,) = miou(counts, np.ones((1, 1), np.int64))
+    assert value == pytest.approx(100 * (6 / 9 + 3 / 4) / 2)
+
+
+def test_many_words_are_measured(clip: Clip, two_scenes: list[Scene]) -> None:
+    scene = two_scenes[:1]
+    quick = (("templates", ("a {}.",)),)
+    counts = mask_counts(clip, scene, {"many": MaskSetup(settings=quick, names="many")})["many"]
+    assert counts.shape == (1, 25, 26)
+    assert counts.sum() == scene[0].labels.size
+    segmenter = tagmask.Segmenter(clip, MANY_WORDS, background=BACKGROUND_NAMES, **dict(quick))
+    found = word_classes(scene[0])[segmenter(scene[0].image).labels]
+    assert counts[0, :, 25].sum() == (found == 25).sum()
+    assert tag_scores(clip, scene, {"many": TagSetup(quick, names="many")})["many"].shape == (1, 24)

@@ -25,10 +25,13 @@ def bootstrap_samples(scenes: int, count: int = 200, seed: int = 0) -> Draws:
 
 
 def miou(counts: Counts, drawn: Draws) -> Float[ndarray, " r"]:
-    """Mean IoU of each sample, in percent, over the classes in its ground truth or predictions."""
+    """Mean IoU of each sample, in percent, over the classes in its ground truth or predictions.
+
+    A pixel in a column beyond the classes is missing from its class and belongs to no other.
+    """
     total = np.tensordot(drawn, counts, axes=1).astype(np.float64)
     correct = np.diagonal(total, axis1=1, axis2=2)
-    union = total.sum(axis=1) + total.sum(axis=2) - correct
+    union = total.sum(axis=1)[:, : counts.shape[1]] + total.sum(axis=2) - correct
     with np.errstate(invalid="ignore"):
         iou: Float[ndarray, "r c"] = correct / union
     mean: Float[ndarray, " r"] = 100 * np.nanmean(iou, axis=1)

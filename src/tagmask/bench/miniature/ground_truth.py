@@ -12,6 +12,7 @@ from PIL import Image as PILImage
 from torch import Tensor
 from torch.nn import functional as F
 
+from tagmask.bench.miniature.setups import COLOURED
 from tagmask.clip.load import Clip
 from tagmask.dense.features import class_token_features
 from tagmask.dense.prompts import text_features
@@ -19,7 +20,7 @@ from tagmask.miniature.evaluation_scenes import is_held_out_style, single_object
 from tagmask.miniature.scenes import CLASS_NAMES, COLOURS, Scene, is_held_out_colour
 from tagmask.settings.words import read_list
 
-__all__ = ["ZeroShot", "image_features", "objects_only", "present", "scenes", "zero_shot"]
+__all__ = ["ZeroShot", "image_features", "objects_only", "present", "scenes", "word_classes", "zero_shot"]
 
 
 def scenes(count: int) -> list[Scene]:
@@ -100,6 +101,22 @@ def present(scenes: Sequence[Scene]) -> Bool[ndarray, "n c"]:
     for i, scene in enumerate(scenes):
         truth[i, [thing.kind for thing in scene.content.things]] = True
     return truth
+
+
+def word_classes(scene: Scene) -> UInt8[ndarray, "256"]:
+    """Return the class of each 8-bit label of `MANY_WORDS`, with the background before them.
+
+    A name in a colour belongs to its class if an object of that class and colour is visible, else, as all
+    other labels, to no class: 1 + the number of classes.
+    """
+    visible = {(thing.kind, thing.colour) for thing in scene.content.things}
+    first = 1 + len(CLASS_NAMES)
+    table = np.full(256, first, np.uint8)
+    table[:first] = range(first)
+    for label, (kind, colour) in enumerate(COLOURED, first):
+        if (kind, colour) in visible:
+            table[label] = 1 + kind
+    return table
 
 
 def objects_only(labels: UInt8[ndarray, "h w"]) -> UInt8[ndarray, "h w"]:

@@ -17,7 +17,7 @@ from numpy import ndarray
 
 from tagmask.api import Segmenter, Tagger
 from tagmask.bench.metrics import ConfusionMatrix
-from tagmask.bench.miniature.ground_truth import objects_only, present
+from tagmask.bench.miniature.ground_truth import objects_only, present, word_classes
 from tagmask.bench.miniature.setups import (
     Counts,
     MaskSetup,
@@ -47,14 +47,14 @@ def tag_scores(clip: Clip, scenes: Sequence[Scene], setups: Mapping[Key, TagSetu
 
     TagCLIP's setups share one forward pass through the whole images.
     """
-    sharing = tuple(key for key, setup in setups.items() if setup.is_tagclip)
+    sharing = tuple(key for key, setup in setups.items() if setup.is_tagclip and setup.has_own_words)
     tasks: dict[tuple[Key, ...], list[Callable[[], Sequence[Scores]]]] = {
         (key,): [
             _task(_scores, clip, part, setup)
             for _, part in ([(0, scenes)] if setup.adapted else _chunks(scenes))
         ]
         for key, setup in setups.items()
-        if not setup.is_tagclip
+        if key not in sharing
     }
     if sharing:
         chosen = [setups[key] for key in sharing]
@@ -81,7 +81,8 @@ def mask_counts(
     groups: dict[tuple[object, ...], list[Key]] = {}
     for key, setup in setups.items():
         separate = setup.method == "cls-seg" or _changes_rule(setup)
-        group = (setup.settings, setup.tags, setup.tagger, setup.names, key if separate else None)
+        words = (setup.names, setup.background)
+        group = (setup.settings, setup.tags, setup.tagger, words, key if separate else None)
         groups.setdefault(group, []).append(key)
     tasks = {}
     for keys in groups.values():
@@ -109,10 +110,11 @@ def mask_counts(
 def _scores(clip: Clip, scenes: Sequence[Scene], setup: TagSetup) -> list[Scores]:
     if setup.patches is not None:
         return [_best_patches(clip, scenes, setup.patches)]
-    tagger = Tagger(clip, recipe=tag_recipe_of(setup))
+    background = "auto" if setup.background == "auto" else None
+    tagger = Tagger(clip, recipe=tag_recipe_of(setup), background=background)
     if setup.adapted:
         tagger = tagger.adapt(scene.image for scene in scenes)
-    return [np.stack([tagger(scene.image).scores for scene in scenes])]
+    return [np.stack([tagger(scene.image).scores[: len(CLASS_NAMES)] for scene in scenes])]
 
 
 @torch.inference_mode()
@@ -136,17 +138,21 @@ def _counts(
     clip: Clip, scenes: Sequence[Scene], setups: Sequence[MaskSetup], tags: Sequence[Sequence[int] | None]
 ) -> list[Counts]:
     methods = [setup.method for setup in setups]
-    segmenter = Segmenter(clip, recipe=mask_recipe_of(setups[0]))
-    rows: list[list[Int[ndarray, "k k"]]] = [[] for _ in setups]
+    background = "auto" if setups[0].background == "auto" else None
+    segmenter = Segmenter(clip, recipe=mask_recipe_of(setups[0]), background=background)
+    many = setups[0].names == "many"
+    classes = 1 + len(CLASS_NAMES)
+    rows: list[list[Int[ndarray, "k p"]]] = [[] for _ in setups]
     for scene, candidates in zip(scenes, tags, strict=True):
         if len(setups) > 1:
             labels = [seg.labels for seg in segmenter.compare(scene.image, methods, tags=candidates).values()]
         else:
             labels = [segmenter(scene.image, tags=candidates).labels]
         for row, predicted in zip(rows, labels, strict=True):
-            matrix = ConfusionMatrix(1 + len(CLASS_NAMES))
-            matrix.update(predicted, objects_only(scene.labels))
-            row.append(matrix.matrix)
+            matrix = ConfusionMatrix(classes + many)
+            found = word_classes(scene)[predicted] if many else predicted
+            matrix.update(found, objects_only(scene.labels))
+            row.append(matrix.matrix[:classes])
     return [np.stack(row) for row in rows]
 
 

@@ -6,12 +6,16 @@ from typing import Any
 from jaxtyping import Float32, Int
 from numpy import ndarray
 
-from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES
+from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, COLOURS
 from tagmask.resolve import mask_recipe, tag_recipe
 from tagmask.settings.presets.own_words import own_tag_first, own_tags
-from tagmask.settings.recipes import MaskRecipe, Recipe, TagFirstRecipe, TagRecipe
+from tagmask.settings.recipes import MaskRecipe, Recipe, TagFirstRecipe, TagRecipe, remove_names
+from tagmask.settings.words import read_list
 
 __all__ = [
+    "COLOURED",
+    "MANY_WORDS",
+    "OBJECT_BACKGROUND",
     "Counts",
     "MaskSetup",
     "Scores",
@@ -23,14 +27,24 @@ __all__ = [
     "tag_recipe_of",
 ]
 
-Counts = Int[ndarray, "n k k"]
-"""Per scene: pixels by true class and predicted class."""
+Counts = Int[ndarray, "n k p"]
+"""Per scene: pixels by true class and predicted class. A column beyond the classes counts other words."""
 
 Scores = Float32[ndarray, "n c"]
 """Per scene: the score of each object class."""
 
 Settings = tuple[tuple[str, Any], ...]
 """Names and values; pairs, not a mapping, so that setups are hashable."""
+
+
+COLOURED = tuple((kind, colour) for colour in range(len(COLOURS)) for kind in range(len(CLASS_NAMES)))[:176]
+"""Class and colour of each word of `MANY_WORDS` after the classes' names."""
+
+MANY_WORDS = (*CLASS_NAMES, *(f"{tuple(COLOURS)[colour]} {CLASS_NAMES[kind]}" for kind, colour in COLOURED))
+"""The classes' names, then names in a colour: 200 words."""
+
+OBJECT_BACKGROUND = remove_names(tuple(read_list("sclip_coco_object")[0].split(", ")), CLASS_NAMES)
+"""The background texts for own words of weights that bring none."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +61,21 @@ class TagSetup:
     """TagCLIP only: standard deviation of Gaussian noise on the patches' logits."""
     false_patches: float = 0.0
     """TagCLIP only: share of random patches that are certain of a random text."""
+    background: str = "own"
+    """Background texts. "own": the ten of this world; "one": the first of them; "unknown": COCO-Object's;
+    "auto": chosen for the words."""
+    names: str = "one"
+    """"one": the names of the classes; "many": `MANY_WORDS`."""
 
     @property
     def is_tagclip(self) -> bool:
         """Whether it is TagCLIP, with any settings."""
         return self.patches is None and not self.adapted and "method" not in dict(self.settings)
+
+    @property
+    def has_own_words(self) -> bool:
+        """Whether it has the names of the classes and the backgrounds of this world."""
+        return (self.background, self.names) == ("own", "one")
 
 
 @dataclass(frozen=True)
@@ -67,7 +91,9 @@ class MaskSetup:
     """Settings of CLS-SEG's tagger, for "found"."""
     names: str = "one"
     """Names per class. "one": its name; "four": its name, plain and in three colours; "uneven": four names
-    for every other class, one for the rest."""
+    for every other class, one for the rest; "many": `MANY_WORDS`."""
+    background: str = "own"
+    """As for tags."""
 
 
 Setup = TagSetup | MaskSetup
@@ -85,18 +111,34 @@ def tag_recipe_of(setup: TagSetup) -> TagRecipe:
     """Return the recipe of a tagging setup."""
     overrides = dict(setup.settings)
     as_ = overrides.pop("as_", None)
-    return tag_recipe(words=CLASS_NAMES, background=BACKGROUND_NAMES, as_=as_, overrides=overrides)
+    words, background = _words_of(setup.names), _background(setup.background)
+    return tag_recipe(words=words, background=background, as_=as_, overrides=overrides)
 
 
 def mask_recipe_of(setup: MaskSetup) -> MaskRecipe | TagFirstRecipe:
     """Return the recipe of a segmentation setup."""
     settings = dict(setup.settings)
     if setup.method == "cls-seg":
-        tagger = tag_recipe(own_tags(CLASS_NAMES, BACKGROUND_NAMES), overrides=dict(setup.tagger))
-        recipe = replace(own_tag_first(CLASS_NAMES, BACKGROUND_NAMES), tagger=tagger)
+        names = _words_of(setup.names), _background(setup.background)
+        tagger = tag_recipe(own_tags(*names), overrides=dict(setup.tagger))
+        recipe = replace(own_tag_first(*names), tagger=tagger)
         return mask_recipe(recipe, overrides=settings)
-    words = [_words(word, setup.names, i) for i, word in enumerate(CLASS_NAMES)]
-    return mask_recipe(None, words, BACKGROUND_NAMES, overrides={"method": setup.method, **settings})
+    words = _words_of(setup.names)
+    overrides = {"method": setup.method, **settings}
+    return mask_recipe(None, words, _background(setup.background), overrides=overrides)
+
+
+def _words_of(names: str) -> tuple[str, ...]:
+    if names == "many":
+        return MANY_WORDS
+    return tuple(_words(word, names, i) for i, word in enumerate(CLASS_NAMES))
+
+
+def _background(name: str) -> tuple[str, ...]:
+    """The background texts; of "auto" those that are replaced when the weights are known."""
+    if name == "one":
+        return BACKGROUND_NAMES[:1]
+    return OBJECT_BACKGROUND if name == "unknown" else BACKGROUND_NAMES
 
 
 def _words(word: str, names: str, i: int) -> str:

@@ -7,6 +7,7 @@ that `bench/figures/*.toml` has as [unverified] are marked in the rows too.
 from tagmask.bench.miniature.rows import MaskRow, Table, TagRow
 from tagmask.bench.miniature.setups import MaskSetup, Settings, TagSetup
 from tagmask.bench.miniature.tagclip_tables import PARTS, TAGCLIP_TABLES
+from tagmask.bench.miniature.word_tables import MASK_WORD_TABLES, TAG_WORD_TABLES
 from tagmask.settings.words import read_list
 
 __all__ = ["MASK_TABLES", "TAG_TABLES"]
@@ -89,6 +90,7 @@ TAG_TABLES: tuple[Table, ...] = (
         ),
     ),
     *TAGCLIP_TABLES,
+    *TAG_WORD_TABLES,
 )
 
 _FAMILY = {
@@ -289,4 +291,5 @@ MASK_TABLES: tuple[Table, ...] = (
             MaskRow("SCLIP (true tags)", MaskSetup("sclip", tags="true")),
         ),
     ),
+    *MASK_WORD_TABLES,
 )
