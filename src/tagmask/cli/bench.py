@@ -95,7 +95,7 @@ def run(
     ] = None,
     refine: Annotated[
         Refine | None,
-        typer.Option(metavar="NAME", help="Refine masks: none, pamr or crf. Default: the recipe's."),
+        typer.Option(metavar="NAME", help="Refine masks: none, pamr, tlp or crf. Default: the recipe's."),
     ] = None,
     as_: AsOption = None,
     dataset: Annotated[

@@ -70,6 +70,7 @@ class Refine(StrEnum):
 
     none = "none"
     pamr = "pamr"
+    tlp = "tlp"
     crf = "crf"
 
 
