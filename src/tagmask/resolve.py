@@ -20,15 +20,8 @@ from tagmask.method import BEHAVIOURS, Method, OwnWords
 from tagmask.settings.files import is_file, read_recipe
 from tagmask.settings.parse import class_lines, recipe_name
 from tagmask.settings.presets import all_presets, own_words
-from tagmask.settings.recipes import (
-    MaskRecipe,
-    Recipe,
-    TagFirstRecipe,
-    TagRecipe,
-    expand_refine,
-    names_in,
-    refinement,
-)
+from tagmask.settings.recipes import MaskRecipe, Recipe, TagFirstRecipe, TagRecipe, names_in
+from tagmask.settings.refinement import expand_refine, refinement
 from tagmask.settings.words import read_list
 
 __all__ = ["mask_recipe", "own_tag_recipe", "recipe", "recipes", "tag_recipe", "with_method"]
@@ -121,8 +114,7 @@ def mask_recipe(
     """Resolve the recipe of a `Segmenter`.
 
     `method="cls-seg"` turns a dense recipe into one that masks tags, a dense method does the reverse. Names,
-    templates and refinement of the recipe stay. Arguments as for `tag_recipe`; the override `refine` is one of
-    `REFINERS`.
+    templates and refinement of the recipe stay. Arguments as for `tag_recipe`; an override may be `refine`.
 
     Raises:
         InputError: neither words nor a recipe, or invalid words or settings.

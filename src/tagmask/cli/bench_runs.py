@@ -41,7 +41,8 @@ from tagmask.resolve import recipe as find_recipe
 from tagmask.runs.planning import Plan
 from tagmask.runs.producer import Produced
 from tagmask.settings.parse import parse_assignments
-from tagmask.settings.recipes import REFINERS, Recipe
+from tagmask.settings.recipes import Recipe
+from tagmask.settings.refinement import REFINERS
 from tagmask.strict_json import json_text
 
 __all__ = ["Bench", "Request", "roots_of", "run_one", "run_table"]

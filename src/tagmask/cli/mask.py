@@ -25,7 +25,8 @@ from tagmask.runs.rows import ImageResult
 from tagmask.runs.shards import Shard
 from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.tag_files import check_tags, tags_of
-from tagmask.settings.recipes import REFINERS, MaskRecipe, TagFirstRecipe
+from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
+from tagmask.settings.refinement import REFINERS
 from tagmask.types import Image
 
 __all__ = ["mask_formats", "mask_images", "mask_settings", "require_tags_file"]

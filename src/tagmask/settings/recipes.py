@@ -9,10 +9,9 @@ No method depends on the name of a data set: it is only part of a recipe's name.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import ClassVar, TypeVar
 
 from tagmask.checks import check_choice, check_number
@@ -26,32 +25,12 @@ from tagmask.refine.pamr import check_pamr
 from tagmask.refine.tlp import TlpSettings, check_tlp
 from tagmask.variants.sclip import SclipSettings
 
-__all__ = [
-    "REFINERS",
-    "MaskRecipe",
-    "Recipe",
-    "TagFirstRecipe",
-    "TagRecipe",
-    "expand_refine",
-    "names_in",
-    "refinement",
-    "remove_names",
-]
+__all__ = ["MaskRecipe", "Recipe", "TagFirstRecipe", "TagRecipe", "names_in", "remove_names"]
 
 _Recipe = TypeVar("_Recipe", bound="Recipe")
 
 ORIGAMI = "a clean origami {}."
 """The prompt template of CLIP-ES."""
-
-REFINERS: Mapping[str, Mapping[str, object]] = MappingProxyType(
-    {
-        "none": MappingProxyType({"pamr_steps": 0, "crf": None, "tlp_steps": 0}),
-        "pamr": MappingProxyType({"pamr_steps": 10, "crf": None, "tlp_steps": 0}),
-        "tlp": MappingProxyType({"pamr_steps": 0, "crf": None, "tlp_steps": 25}),
-        "crf": MappingProxyType({"pamr_steps": 0, "crf": "cls-seg", "tlp_steps": 0}),
-    }
-)
-"""The values of `refine=` and of `--refine`, and the settings that each stands for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,37 +231,6 @@ def _check_tagger(tagger: TagRecipe | None) -> None:
 def _check_crf(name: str | None) -> None:
     if name is not None:
         check_choice("crf", name, tuple(CRF_SETTINGS))
-
-
-def expand_refine(settings: Mapping[str, object] | None) -> dict[str, object]:
-    """Replace the setting `refine` by those that it stands for; settings that are given themselves win.
-
-    None is "none", as settings in texts are parsed.
-
-    Raises:
-        InputError: no such refiner.
-
-    Example:
-        >>> expand_refine({"refine": "tlp", "tlp_steps": 5})
-        {'pamr_steps': 0, 'crf': None, 'tlp_steps': 5}
-    """
-    given = dict(settings or {})
-    if "refine" not in given:
-        return given
-    name = given.pop("refine")
-    name = "none" if name is None else name
-    check_choice("refine", name, tuple(REFINERS))
-    return {**REFINERS[str(name)], **given}
-
-
-def refinement(recipe: "MaskRecipe | TagFirstRecipe") -> dict[str, object]:
-    """Return every setting of a recipe that refines its scores."""
-    return {
-        "pamr_steps": recipe.pamr_steps,
-        "pamr_dilations": recipe.pamr_dilations,
-        "crf": recipe.crf,
-        **{setting.name: getattr(recipe, setting.name) for setting in fields(TlpSettings)},
-    }
 
 
 def names_in(lines: Iterable[str]) -> set[str]:
