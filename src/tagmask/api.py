@@ -218,7 +218,8 @@ class Segmenter:
         **settings: `method=` selects another mask method of `tagmask.methods()`, such as "maskclip" or
             "cls-seg". Every other keyword sets the recipe field of that name: `among="tags"` (only the words
             that a tagger finds compete), `prob_thd=0.3` (pixels whose best probability, 0..1, is lower are
-            background), `pamr_steps=10` (rounds of refinement), `crf="cls-seg"` (a dense CRF at the end),
+            background), `refine="tlp"` (refinement along the image's edges: "none", "pamr", "tlp" or "crf"),
+            `pamr_steps=10` (rounds of PAMR), `crf="cls-seg"` (a dense CRF at the end),
             `purify=True` (drop words of which there is no trace).
 
     Attributes:

@@ -22,6 +22,7 @@ from tagmask.settings.files import is_file, read_recipe
 from tagmask.settings.parse import class_lines, is_automatic, recipe_name
 from tagmask.settings.presets import all_presets, own_words
 from tagmask.settings.recipes import MaskRecipe, Recipe, TagFirstRecipe, TagRecipe, names_in
+from tagmask.settings.refinement import expand_refine, refinement
 from tagmask.settings.words import read_list
 
 __all__ = ["mask_recipe", "own_tag_recipe", "recipe", "recipes", "tag_recipe", "with_method"]
@@ -114,13 +115,13 @@ def mask_recipe(
     """Resolve the recipe of a `Segmenter`.
 
     `method="cls-seg"` turns a dense recipe into one that masks tags, a dense method does the reverse. Names,
-    templates and refinement of the recipe stay. Arguments as for `tag_recipe`.
+    templates and refinement of the recipe stay. Arguments as for `tag_recipe`; an override may be `refine`.
 
     Raises:
         InputError: neither words nor a recipe, or invalid words or settings.
     """
     names = _check_names(words, background)
-    settings = dict(overrides or {})
+    settings = expand_refine(overrides)
     new_method = settings.pop("method", None)
     if name is None:
         base = _own_mask_recipe(new_method or "sclip", *_require_words(names), known_background)
@@ -270,10 +271,8 @@ def _to_tag_first(
         templates=base.templates,
         tagger=tagger and replace(tagger.with_names(base.words, background), templates=base.templates),
         variant=replace(model.variant, background_power=None if base.background_names is None else power),
-        pamr_steps=base.pamr_steps,
-        pamr_dilations=base.pamr_dilations,
-        crf=base.crf,
         crf_wrapped=False,
+        **cast(Any, refinement(base)),
     )
 
 
@@ -288,9 +287,7 @@ def _to_dense(base: TagFirstRecipe, new: Method, preset: MaskRecipe | None) -> M
         words=base.words,
         background=background,
         templates=base.templates,
-        pamr_steps=base.pamr_steps,
-        pamr_dilations=base.pamr_dilations,
-        crf=base.crf,
+        **cast(Any, refinement(base)),
     )
 
 

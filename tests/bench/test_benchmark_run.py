@@ -294,7 +294,7 @@ def test_the_recipe_that_runs_is_recorded(clip: Clip, tmp_path: Path) -> None:
         run_benchmark(clip, Run(protocol=Protocol(recipe=recipe), dataset=world(1)), tmp_path / name)
         ran = Segmenter(clip, recipe=recipe).recipe
         with reader.Run(tmp_path / name) as run:
-            assert run.identity.fields["recipe"] == to_json(ran.flat())
+            assert run.identity.fields["recipe"] == to_json(ran.deciding())
         assert isinstance(ran, MaskRecipe)
         assert ran.tagger is not None
         assert (ran.tagger == custom) == (name == "custom")

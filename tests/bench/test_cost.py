@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from tagmask.bench.cost import recipe_cost, sentence_macs, window_macs
+from tagmask.bench.cost import recipe_cost, refinement_costs, sentence_macs, window_macs
 from tagmask.catalogue import dense_rule
 from tagmask.clip.load import Clip
 from tagmask.dense.features import extract_features
@@ -69,6 +69,17 @@ def test_larger_windows_have_more_tokens_and_padding_rounds_up() -> None:
     whole = recipe_cost(dense("sclip/voc21", crop=None), (333, 500))
     padded = recipe_cost(dense("sclip/voc21", crop=None, pad_windows=True), (333, 500))
     assert (whole.window, whole.tokens, padded.tokens) == ((336, 505), 21 * 31 + 1, 21 * 32 + 1)
+
+
+def test_refinements_of_the_specification() -> None:
+    costs = refinement_costs(dense("sclip/voc21"), (375, 500))
+    assert (costs["pamr"].maps, costs["tlp"].maps) == (56, 56)
+    assert 2 * costs["tlp"].macs == 25 * 56 * 75 * 83 * 20  # 0.17 G operations
+    assert costs["pamr"].macs == 10 * 56 * 16 * 375 * 500
+    large = refinement_costs(dense("sclip/voc21"), (3000, 4000))
+    assert large["pamr"].memory == 64 * costs["pamr"].memory
+    assert large["tlp"].memory == pytest.approx(costs["tlp"].memory, rel=0.1)
+    assert refinement_costs(dense("pearl/cityscapes"), (1024, 2048))["tlp"].macs == 25 * 19 * 204 * 227 * 10
 
 
 def test_without_a_short_side_the_image_s_own_size_counts() -> None:

@@ -24,6 +24,8 @@ def test_the_five_modes_of_table_4_are_counted() -> None:
     ]
     assert rows[1][4:] == ["17.68", "106.1", "212.1"]
     assert "4480 sentences, 13.3 TMAC at full length, once" in result.stderr
+    assert "--refine pamr, 56 maps: 1.68 GMAC and 23 MiB more." in result.stderr
+    assert "--refine tlp, 56 maps: 0.09 GMAC and 11 MiB more." in result.stderr
 
 
 def test_other_recipes_and_sizes() -> None:

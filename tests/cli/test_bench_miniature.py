@@ -13,12 +13,15 @@ from typer.testing import CliRunner, Result
 
 from tagmask.bench import catalogue, protocol
 from tagmask.cli import bench_runs
+from tagmask.cli.bench_runs import Request
 from tagmask.cli.main import app
+from tagmask.cli.options import Refine
 from tagmask.data.sample import Dataset, Sample
 from tagmask.errors import ImageError, InputError
 from tagmask.resolve import recipe
 from tagmask.runs.folder import RunStopped
 from tagmask.runs.producer import Terminated
+from tagmask.settings.recipes import MaskRecipe
 
 Opened = list[tuple[str, str | None]]
 
@@ -254,6 +257,22 @@ def test_refine_option_overrides_settings(tmp_path: Path, opened: Opened) -> Non
     (folder,) = (tmp_path / "out").iterdir()
     about = json.loads((folder / "result.json").read_text())["about"]
     assert (about["recipe"]["pamr_steps"], about["recipe"]["crf"]) == (10, None)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "refine", "expected"),
+    [
+        ("sclip/voc21", "tlp", ["pamr_steps=0", "crf=none", "tlp_steps=25"]),
+        ("sclip/voc21", "crf", ["pamr_steps=0", "crf=cls-seg"]),
+        ("pearl/voc21", "pamr", ["pamr_steps=10", "crf=none", "tlp_steps=0"]),
+    ],
+)
+def test_refine_names_the_settings_that_it_changes(recipe: str, refine: str, expected: list[str]) -> None:
+    request = Request.of(recipe, None, Refine(refine), None, None, None)
+    assert request.name.split()[1:] == expected
+    found = request.protocol.recipe
+    assert isinstance(found, MaskRecipe)
+    assert found.tlp_steps == (25 if refine == "tlp" else 0)
 
 
 def test_list_shows_figures_sources_and_commands() -> None:

@@ -247,6 +247,7 @@ def test_only_tags_of_a_recipe_that_masks_tags_is_explained(photos: Path, out: P
     [
         ("crf", {"crf": "cls-seg", "pamr_steps": 0}),
         ("pamr", {"crf": None, "pamr_steps": 10}),
+        ("tlp", {"crf": None, "pamr_steps": 0, "tlp_steps": 25}),
         ("none", {"crf": None, "pamr_steps": 0}),
     ],
 )

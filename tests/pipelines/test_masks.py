@@ -168,7 +168,7 @@ def test_tags_of_every_image_are_checked(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("refined", [{}, {"crf": "cls-seg"}, {"pamr_steps": 2}])
+@pytest.mark.parametrize("refined", [{}, {"crf": "cls-seg"}, {"pamr_steps": 2}, {"refine": "tlp"}])
 def test_no_tags_give_background_only(
     sclip_model: Clip, image_crop: np.ndarray, kind: str, refined: dict[str, object]
 ) -> None:
@@ -179,7 +179,7 @@ def test_no_tags_give_background_only(
     assert seg.shares() == {"background": 1.0}
 
 
-@pytest.mark.parametrize("refined", [{}, {"crf": "cls-seg"}, {"pamr_steps": 2}])
+@pytest.mark.parametrize("refined", [{}, {"crf": "cls-seg"}, {"pamr_steps": 2}, {"refine": "tlp"}])
 def test_no_tags_and_no_background_give_the_ignore_index(
     sclip_model: Clip, image_crop: np.ndarray, refined: dict[str, object]
 ) -> None:
@@ -226,7 +226,7 @@ def test_one_tag_without_competing_texts_is_background(sclip_model: Clip, image_
 # -- Images of extreme sizes ---------------------------------------------------------------------------------
 
 
-REFINED = ({}, {"pamr_steps": 1, "crf": "deeplab"})
+REFINED = ({}, {"pamr_steps": 1, "crf": "deeplab"}, {"tlp_steps": 25, "tlp_grid": 4, "crf": "deeplab"})
 
 
 @pytest.fixture(scope="module")

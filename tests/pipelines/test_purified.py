@@ -169,11 +169,14 @@ def test_where_every_word_is_dropped(make: Make) -> None:
     assert (one.labels == 255).all()
 
 
+@pytest.mark.parametrize("refiner", [{"pamr_steps": 2}, {"tlp_steps": 5, "tlp_grid": 20}])
 @pytest.mark.parametrize("crf", [None, "cls-seg"])
 @pytest.mark.parametrize("background", [BACKGROUND, ()])
-def test_planes_can_be_refined(make: Make, crf: str | None, background: tuple[str, ...]) -> None:
-    seg = make(pamr_steps=2, crf=crf, background=background)(WIDE, scores=True, confidence=True)
-    plain = make(background=background)(WIDE, scores=True)
+def test_planes_can_be_refined(
+    make: Make, crf: str | None, background: tuple[str, ...], refiner: dict[str, int]
+) -> None:
+    seg = make(**refiner, crf=crf, background=background)(WIDE, scores=True, confidence=True)
+    plain = make(crf=crf, background=background)(WIDE, scores=True)
     assert np.isfinite(scores_of(seg)).all()
     assert scores_of(seg).max() <= 1 + 1e-5
     assert np.abs(scores_of(seg) - scores_of(plain)).max() > 1e-3

@@ -138,7 +138,7 @@ def borders_on_edges(labels: np.ndarray, image: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("refined", [{"crf": "cls-seg"}, {"pamr_steps": 10}])
+@pytest.mark.parametrize("refined", [{"crf": "cls-seg"}, {"pamr_steps": 10}, {"refine": "tlp"}])
 def test_refined_masks_follow_colour_edges(
     tagclip_model: Clip, kind: str, refined: dict[str, object]
 ) -> None:
@@ -150,7 +150,8 @@ def test_refined_masks_follow_colour_edges(
     seg = make_segmenter(tagclip_model, kind, **refined)(flat, tags=[0, 1, 2, 3], scores=True)
     assert 0.01 < np.mean(plain.labels != seg.labels) < 0.5
     after = borders_on_edges(seg.labels, flat)
-    assert after > 2 * borders_on_edges(plain.labels, flat)
+    gain = 1.5 if "refine" in refined else 2  # TLP holds to confident scores
+    assert after > gain * borders_on_edges(plain.labels, flat)
     assert after == 1 or "crf" not in refined
 
 

@@ -1,7 +1,8 @@
 """What a dense recipe computes: windows, tokens, multiplications. Counted from sizes; nothing is run.
 
 A MAC is one multiplication with its addition, that is two floating-point operations (FLOPs). Counted are the
-matrix products of both towers and of the cosines; norms, softmax, resizing and refinement are not.
+matrix products of both towers and of the cosines; norms, softmax and resizing are not. Refinement is counted
+by itself.
 """
 
 from dataclasses import dataclass
@@ -10,11 +11,21 @@ from tagmask.clip.state_dict import Geometry
 from tagmask.dense.prompts import split_names
 from tagmask.dense.resize import short_side_size
 from tagmask.dense.windows import plan_windows, single_window
+from tagmask.refine.tlp import pooling_steps
 from tagmask.settings.recipes import MaskRecipe
+from tagmask.settings.refinement import REFINERS
 from tagmask.types import Size
 from tagmask.variants.sclip import SclipSettings
 
-__all__ = ["VIT_B16", "Cost", "recipe_cost", "sentence_macs", "window_macs"]
+__all__ = [
+    "VIT_B16",
+    "Cost",
+    "Refinement",
+    "recipe_cost",
+    "refinement_costs",
+    "sentence_macs",
+    "window_macs",
+]
 
 VIT_B16 = Geometry(
     vision_width=768,
@@ -53,6 +64,46 @@ class Cost:
     def image_macs(self) -> int:
         """Of all windows of an image."""
         return self.windows * self.window_macs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refinement:
+    """What refining one image's maps costs."""
+
+    maps: int
+    """One per name."""
+    macs: int
+    memory: int
+    """Bytes in addition to a strip of full-size maps."""
+
+
+_TLP_MACS, _TLP_GRIDS = 10, 8
+"""Of a step of TLP, per name and cell; and its arrays of the size of the maps on the grid."""
+
+
+def refinement_costs(recipe: MaskRecipe, size: Size) -> dict[str, Refinement]:
+    """Count what PAMR and TLP would cost on an image of (h, w) pixels, each with its usual steps.
+
+    The cost of the dense CRF depends on the image's colours, and cannot be counted from sizes.
+    """
+    maps = len(split_names(recipe.words).texts) + len(recipe.background)
+    pixels = size[0] * size[1]
+    steps = {name: int(str(REFINERS[name][f"{name}_steps"])) for name in ("pamr", "tlp")}
+    neighbours = 8 * len(recipe.pamr_dilations)
+    down, across = pooling_steps(size, recipe.tlp_grid)
+    cells = (size[0] // down) * (size[1] // across)
+    return {
+        "pamr": Refinement(
+            maps=maps,
+            macs=steps["pamr"] * maps * neighbours * pixels,
+            memory=8 * neighbours * pixels,  # a weight and an index, each of 4 bytes
+        ),
+        "tlp": Refinement(
+            maps=maps,
+            macs=steps["tlp"] * maps * _TLP_MACS * cells,
+            memory=4 * _TLP_GRIDS * maps * cells,
+        ),
+    }
 
 
 def recipe_cost(recipe: MaskRecipe, size: Size, geometry: Geometry = VIT_B16) -> Cost:

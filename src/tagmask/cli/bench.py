@@ -95,7 +95,7 @@ def run(
     ] = None,
     refine: Annotated[
         Refine | None,
-        typer.Option(metavar="NAME", help="Refine masks: none, pamr or crf. Default: the recipe's."),
+        typer.Option(metavar="NAME", help="Refine masks: none, pamr, tlp or crf. Default: the recipe's."),
     ] = None,
     as_: AsOption = None,
     dataset: Annotated[
@@ -259,7 +259,8 @@ def cost(
     """Count what dense rows compute: windows, tokens, GMAC and GFLOP.
 
     For ViT-B/16, from the sizes alone: neither weights nor data are needed. Counted
-    are the matrix products of the image tower and of the cosines.
+    are the matrix products of the image tower and of the cosines, and beside them
+    what --refine pamr and --refine tlp would add. (crf depends on the image.)
     """
     with report_errors():
         from tagmask.cli.bench_cost import parse_size, show_costs

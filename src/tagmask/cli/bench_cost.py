@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import typer
 
 from tagmask.bench.catalogue import Cell, cells, protocol_of
-from tagmask.bench.cost import Cost, recipe_cost
+from tagmask.bench.cost import Cost, recipe_cost, refinement_costs
 from tagmask.cli.console import message
 from tagmask.errors import InputError
 from tagmask.settings.recipes import MaskRecipe
@@ -55,6 +55,13 @@ def show_costs(pattern: str, size: Size) -> None:
         typer.echo(_line(name, cost))
     if others := sorted({recipe.method for recipe in rows.values()} - set(_COUNTED)):
         message(f"The last block of {', '.join(others)} is counted as CLIP's own.")
+    refined = {
+        (refined.maps, name, refined.macs, refined.memory)
+        for recipe in rows.values()
+        for name, refined in refinement_costs(recipe, size).items()
+    }
+    for maps, name, macs, memory in sorted(refined):
+        message(f"--refine {name}, {maps} maps: {macs / 1e9:.2f} GMAC and {memory / 2**20:.0f} MiB more.")
     texts = {(cost.sentences, cost.text_macs) for cost in costs.values()}
     for sentences, macs in sorted(texts):
         message(f"Words: {sentences} sentences, {macs / 1e12:.1f} TMAC at full length, once; then cached.")

@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 
 import typer
 
@@ -38,10 +37,12 @@ from tagmask.data.sample import Dataset
 from tagmask.errors import InputError, TagmaskError
 from tagmask.files import file_hash, write_bytes
 from tagmask.printable import printable
+from tagmask.resolve import recipe as find_recipe
 from tagmask.runs.planning import Plan
 from tagmask.runs.producer import Produced
 from tagmask.settings.parse import parse_assignments
 from tagmask.settings.recipes import Recipe
+from tagmask.settings.refinement import REFINERS
 from tagmask.strict_json import json_text
 
 __all__ = ["Bench", "Request", "roots_of", "run_one", "run_table"]
@@ -116,7 +117,7 @@ class Request:
         Raises:
             InputError: the recipe is unknown or does not accept a setting.
         """
-        overrides = [*_REFINEMENT_SETTINGS.get(refine, ()), *(settings or ())]
+        overrides = [*_refinement_settings(recipe, refine), *(settings or ())]
         resolved = made_recipe(recipe, parse_assignments(overrides), as_)
         column = reference_column(recipe) or Column(
             key="",
@@ -166,13 +167,14 @@ def _tags_first(recipe: Recipe | TrainedRecipe) -> bool:
     return isinstance(recipe, Recipe) and method_of(recipe).kind == "tag_first"
 
 
-_REFINEMENT_SETTINGS: Mapping[Refine | None, tuple[str, ...]] = MappingProxyType(
-    {
-        Refine.none: ("pamr_steps=0", "crf=none"),
-        Refine.pamr: ("pamr_steps=10", "crf=none"),
-        Refine.crf: ("pamr_steps=0", "crf=cls-seg"),
-    }
-)
+def _refinement_settings(recipe: str, refine: Refine | None) -> list[str]:
+    """The settings that --refine stands for, as --set takes them; TLP is named if it is on, here or there."""
+    if refine is None:
+        return []
+    named = dict(REFINERS[refine.value])
+    if not named["tlp_steps"] and recipe not in TRAINED and not getattr(find_recipe(recipe), "tlp_steps", 0):
+        del named["tlp_steps"]
+    return [f"{name}={'none' if value is None else value}" for name, value in named.items()]
 
 
 def roots_of(options: Sequence[str]) -> Roots:

@@ -27,6 +27,7 @@ from tagmask.runs.shards import Shard
 from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.tag_files import check_tags, tags_of
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
+from tagmask.settings.refinement import REFINERS
 from tagmask.types import Image
 
 __all__ = ["mask_formats", "mask_images", "mask_settings", "require_tags_file"]
@@ -186,8 +187,7 @@ def mask_settings(
     if threshold is not None:
         settings["prob_thd"] = threshold
     if refine is not None:
-        settings["pamr_steps"] = 10 if refine is Refine.pamr else 0
-        settings["crf"] = "cls-seg" if refine is Refine.crf else None
+        settings |= REFINERS[refine.value]
     if templates is not None:
         settings["templates"] = templates
     if purify is not None:

@@ -83,7 +83,7 @@ def mask(
     ] = None,
     refine: Annotated[
         Refine | None,
-        typer.Option(metavar="NAME", help="Refine masks: none, pamr or crf. Default: the recipe's."),
+        typer.Option(metavar="NAME", help="Refine masks: none, pamr, tlp or crf. Default: the recipe's."),
     ] = None,
     purify: Annotated[
         Purify | None,

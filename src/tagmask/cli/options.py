@@ -71,6 +71,7 @@ class Refine(StrEnum):
 
     none = "none"
     pamr = "pamr"
+    tlp = "tlp"
     crf = "crf"
 
 

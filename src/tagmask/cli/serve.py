@@ -84,7 +84,7 @@ def serve(
     ] = None,
     refine: Annotated[
         Refine | None,
-        typer.Option(metavar="NAME", help="Refine masks: none, pamr or crf.", rich_help_panel=_RESULTS),
+        typer.Option(metavar="NAME", help="Refine masks: none, pamr, tlp or crf.", rich_help_panel=_RESULTS),
     ] = None,
     threshold: Annotated[
         float | None,

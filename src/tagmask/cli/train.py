@@ -63,7 +63,7 @@ def seeds(
         ),
     ] = "cls-seg",
     refine: Annotated[
-        Refine | None, typer.Option(metavar="NAME", help="Refine masks: none, pamr or crf.")
+        Refine | None, typer.Option(metavar="NAME", help="Refine masks: none, pamr, tlp or crf.")
     ] = None,
     min_confidence: MinConfidence = None,
     background: Background = None,

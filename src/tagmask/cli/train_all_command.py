@@ -55,7 +55,7 @@ def everything(
     activation: ActivationOption = None,
     method: Method = "cls-seg",
     refine: Annotated[
-        Refine | None, typer.Option(metavar="NAME", help="Refine seeds: none, pamr or crf.")
+        Refine | None, typer.Option(metavar="NAME", help="Refine seeds: none, pamr, tlp or crf.")
     ] = None,
     min_confidence: MinConfidence = None,
     background: Background = None,

@@ -30,6 +30,7 @@ from tagmask.dense.window_joining import join_windows
 from tagmask.dense.windows import Windows, plan_windows, single_window, stitch_matrices
 from tagmask.errors import InputError
 from tagmask.refine.pamr import check_pamr
+from tagmask.refine.tlp import TlpSettings, check_tlp
 from tagmask.types import Image, Images, Pixels, Size, TextFeatures
 
 __all__ = [
@@ -51,7 +52,7 @@ _BATCH_SIZE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlidingSettings:
+class SlidingSettings(TlpSettings):
     """Settings of the sliding-window inference; the defaults are those of SCLIP's authors."""
 
     QUIRKS: ClassVar[tuple[str, ...]] = ("positions_by_count",)
@@ -106,6 +107,7 @@ class SlidingSettings:
         if self.area_thd is not None:
             check_number("area_thd", self.area_thd, 0, 1)
         check_pamr(self.pamr_steps, self.pamr_dilations)
+        check_tlp(self)
 
 
 def check_windows(clip: Clip, settings: SlidingSettings) -> None:

@@ -14,6 +14,7 @@ from tagmask.dense.cosine_maps import CosineMaps
 from tagmask.dense.descriptions import Descriptions
 from tagmask.dense.labels import label_pixels
 from tagmask.dense.prompts import TextQuery, restrict_names, text_query
+from tagmask.dense.propagation import propagate_maps
 from tagmask.dense.sliding import check_windows, sliding_cosines
 from tagmask.papers.clip_es import check_tags
 from tagmask.pipelines.labelled import LabelledImage, MaskPipeline, apply_crf, spread_planes
@@ -140,17 +141,19 @@ class DensePipeline(MaskPipeline):
         recipe: MaskRecipe,
         keep_winning: bool,
     ) -> LabelledImage:
-        names = self._query.names
+        names, texts = self._query.names, self._query.features
         candidates = list(range(len(self.words)))
         if tags is not None:
             candidates = sorted({tag + self.background for tag in tags} | ({0} if self.background else set()))
             names, rows = restrict_names(names, candidates)
-            maps = replace(maps, cosines=maps.cosines[rows])
+            maps, texts = replace(maps, cosines=maps.cosines[rows]), texts[rows]
         if not candidates:  # no tags and no background
             empty = np.full(maps.size, ignore_index, np.int32)
             planes = spread_planes(None, candidates, self.words, maps.size, keep_scores)
             nothing = np.zeros((0, *maps.size), np.float32)
             return LabelledImage(empty, planes, tags, WinningScores.of(nothing, 0) if keep_winning else None)
+        if recipe.tlp_steps:
+            maps = propagate_maps(maps, texts, recipe)
         pixels = label_pixels(
             maps,
             names,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from tagmask.catalogue import dense_rule
 from tagmask.clip.load import Clip
@@ -20,6 +21,7 @@ from tagmask.dense.descriptions import Descriptions
 from tagmask.dense.features import ALL_HEADS, FIRST_HEAD, CaptureSpec, class_token, extract_features
 from tagmask.dense.planes import label_planes
 from tagmask.dense.prompts import Names, TextQuery, merge_names, restrict_names
+from tagmask.dense.propagation import propagate_maps
 from tagmask.dense.rule import DenseRule, SecondPassContext, extract_shared_features, patch_cosines
 from tagmask.dense.sliding import (
     pad_windows,
@@ -35,7 +37,7 @@ from tagmask.papers.freecp import RefinedMaps
 from tagmask.pipelines.labelled import LabelledImage, apply_crf, spread_planes
 from tagmask.purification import AMBIGUOUS, BY_TAG, KEPT, REDUNDANT, Purification
 from tagmask.settings.recipes import MaskRecipe
-from tagmask.types import Image, Images, Size
+from tagmask.types import Image, Images, Size, TextFeatures
 
 __all__ = ["Purifier", "purified_rule"]
 
@@ -295,8 +297,12 @@ class Purifier:
         planes = planes * torch.from_numpy(kept[:, active]).to(planes)[..., None, None]
         grid = (planes.shape[-2], planes.shape[-1])
         matrices = stitching(windows.plan, grid, windows.pixels, size, recipe, self.clip.vision.patch)
+        maps = stitch(planes, windows.plan, *matrices, windows.pixels)
+        if recipe.tlp_steps:
+            maps = propagate_maps(maps, self._class_features(classes), recipe)
+            maps = replace(maps, cosines=maps.cosines.clamp(0, 1))
         found = label_planes(
-            stitch(planes, windows.plan, *matrices, windows.pixels),
+            maps,
             classes,
             recipe,
             background=self.background,
@@ -315,6 +321,11 @@ class Purifier:
             winning = WinningScores.of(scores, first) if keep_winning else None
         spread = spread_planes(scores, shown, self.words, size, keep_scores)
         return LabelledImage(labels, spread, tags, winning, purification=decided)
+
+    def _class_features(self, classes: Sequence[int]) -> TextFeatures:
+        """The mean feature of each class's names."""
+        rows = [restrict_names(self._query.names, [c])[1] for c in classes]
+        return F.normalize(torch.stack([self._query.features[r].mean(dim=0) for r in rows]), dim=-1)
 
     def _nothing_left(
         self,

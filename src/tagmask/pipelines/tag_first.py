@@ -16,6 +16,7 @@ from tagmask.papers import clip_es, cls_seg
 from tagmask.pipelines.labelled import LabelledImage, MaskPipeline, apply_crf, spread_planes
 from tagmask.pipelines.tagging import TagclipPipeline
 from tagmask.refine.pamr import pamr
+from tagmask.refine.tlp import tlp
 from tagmask.settings.recipes import TagFirstRecipe
 from tagmask.types import Image, Images
 
@@ -69,8 +70,10 @@ class TagFirstPipeline(MaskPipeline):
         tags, maps = self._maps(image, given)
         size = (image.shape[0], image.shape[1])
         recipe, settings = self.recipe, self.recipe.variant
-        if recipe.pamr_steps or recipe.crf:
+        if recipe.tlp_steps or recipe.pamr_steps or recipe.crf:
             probabilities = torch.from_numpy(clip_es.crf_probabilities(maps, size, settings))
+            if recipe.tlp_steps and len(probabilities):
+                probabilities = self._propagate(probabilities, image, tags)
             if recipe.pamr_steps and len(probabilities):
                 guide = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float() / 255
                 probabilities = pamr(
@@ -95,6 +98,28 @@ class TagFirstPipeline(MaskPipeline):
         return LabelledImage(
             labels, spread_planes(planes, classes, self.words, size, keep_scores), tags, winning, maps
         )
+
+    def _propagate(
+        self, planes: Float[Tensor, "planes h w"], image: Image, tags: Sequence[int]
+    ) -> Float[Tensor, "planes h w"]:
+        """Propagate the tags' planes (TLP); the background's text is the mean of the competing ones."""
+        recipe = self.recipe
+        texts = self.class_texts.foreground[list(tags)]
+        if self.background:
+            texts = torch.cat([self.class_texts.background.sum(dim=0, keepdim=True), texts])
+        colours = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float() / 255
+        mean, std = (torch.tensor(each)[:, None, None] for each in (self.clip.mean, self.clip.std))
+        refined = tlp(
+            planes,
+            (colours - mean) / std,
+            texts.to(planes.device),
+            steps=recipe.tlp_steps,
+            grid=recipe.tlp_grid,
+            scale=recipe.tlp_scale,
+            text=recipe.tlp_text,
+        )
+        # Few steps may leave a value outside 0..1.
+        return torch.from_numpy(clip_es.clamped_planes(refined, recipe.variant))
 
     def _maps(
         self, image: Image, given: Sequence[int] | None

@@ -23,6 +23,7 @@ from tagmask.papers.clip_es import ClipEsSettings
 from tagmask.papers.freecp_settings import PurifySettings, deciding_settings
 from tagmask.refine.crf import CRF_SETTINGS
 from tagmask.refine.pamr import check_pamr
+from tagmask.refine.tlp import TlpSettings, check_tlp
 from tagmask.variants.sclip import SclipSettings
 
 __all__ = ["MaskRecipe", "Recipe", "TagFirstRecipe", "TagRecipe", "names_in", "remove_names"]
@@ -73,10 +74,15 @@ class Recipe:
     def deciding(self) -> dict[str, object]:
         """Return `flat()` with the hash of each file that the method reads in place of its path.
 
+        Settings that are marked as `recorded_if_changed` are left out at their defaults.
+
         Raises:
             InputError: such a file cannot be read.
         """
         flat = self.flat()
+        for setting in fields(self):
+            if setting.metadata.get("recorded_if_changed") and flat[setting.name] == setting.default:
+                del flat[setting.name]
         for name in getattr(self.variant, "FILES", ()):
             if flat[name] is not None:
                 flat[name] = f"sha256 {file_hash(Path(str(flat[name])))[:16]}"
@@ -176,7 +182,7 @@ class MaskRecipe(SlidingSettings, PurifySettings, Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TagFirstRecipe(Recipe):
+class TagFirstRecipe(TlpSettings, Recipe):
     """Everything that a `Segmenter` that masks tags (CLS-SEG, CLIP-ES) needs, except the weights."""
 
     gives: ClassVar[str] = "masks"
@@ -206,6 +212,7 @@ class TagFirstRecipe(Recipe):
             )
         _check_tagger(self.tagger)
         check_pamr(self.pamr_steps, self.pamr_dilations)
+        check_tlp(self)
         _check_crf(self.crf)
 
     @property

@@ -100,7 +100,8 @@ class SeedOptions:
 
     @property
     def _refined(self) -> bool:
-        return self.settings.get("crf") is not None or bool(self.settings.get("pamr_steps"))
+        steps = self.settings.get("pamr_steps"), self.settings.get("tlp_steps")
+        return self.settings.get("crf") is not None or any(steps)
 
     @property
     def uses_clip(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from tagmask.dense.rule import LayerSettings, VariantSettings
 from tagmask.settings.recipes import MaskRecipe
 from tagmask.settings.words import read_list
+from tagmask.variants.pearl import PearlSettings
 from tagmask.variants.resclip import ResclipSettings
 from tagmask.variants.sc_clip import ScClipSettings
 from tagmask.variants.sfp import SfpSettings
@@ -44,7 +45,9 @@ class _Protocol:
 
 
 _WHOLE = {"crop": None, "two_resizes": True}
-"""NACLIP and ResCLIP take VOC's images whole, and resize twice."""
+"""NACLIP, ResCLIP and PEARL take VOC's images whole, and resize twice."""
+_TLP = 25
+"""Steps of text-guided Laplacian propagation (TLP) in PEARL."""
 
 
 def _residual(
@@ -97,6 +100,18 @@ _PROTOCOLS: Mapping[str, _Protocol] = MappingProxyType(
             thresholds=(0.15, 0.15, 0.35),
             area_thd=0.1,
             short_sides=MappingProxyType({"ade20k": 384}),
+        ),
+        "pearl": _Protocol(
+            PearlSettings(),
+            every=MappingProxyType({"tlp_steps": _TLP}),
+            some=MappingProxyType(
+                {
+                    "voc21": _WHOLE,
+                    "voc20": _WHOLE,
+                    "cityscapes": {"variant": PearlSettings(alpha=0.3), "tlp_grid": 224},
+                    "ade20k": {"variant": PearlSettings(alpha=0.3)},
+                }
+            ),
         ),
     }
 )
@@ -161,6 +176,8 @@ def _others(sclip: Mapping[str, MaskRecipe], pamr_steps: int = 0) -> list[MaskRe
     for method, protocol in _PROTOCOLS.items():
         for dataset in _SETS:
             recipe = replace(_recipe(method, protocol, dataset, sclip[dataset]), pamr_steps=pamr_steps)
+            if pamr_steps:  # in place of TLP
+                recipe = replace(recipe, tlp_steps=0)
             presets.append(replace(recipe, name=f"{method}{suffix}/{dataset}"))
             if not pamr_steps and (renamed := _published_names(method, dataset, recipe)) != recipe:
                 presets.append(replace(renamed, name=f"{method}+names/{dataset}"))

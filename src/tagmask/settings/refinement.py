@@ -1,0 +1,52 @@
+"""The refiners of masks by name, and the recipe fields that each sets."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from types import MappingProxyType
+
+from tagmask.checks import check_choice
+from tagmask.refine.tlp import TlpSettings
+from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
+
+__all__ = ["REFINERS", "expand_refine", "refinement"]
+
+REFINERS: Mapping[str, Mapping[str, object]] = MappingProxyType(
+    {
+        "none": MappingProxyType({"pamr_steps": 0, "crf": None, "tlp_steps": 0}),
+        "pamr": MappingProxyType({"pamr_steps": 10, "crf": None, "tlp_steps": 0}),
+        "tlp": MappingProxyType({"pamr_steps": 0, "crf": None, "tlp_steps": 25}),
+        "crf": MappingProxyType({"pamr_steps": 0, "crf": "cls-seg", "tlp_steps": 0}),
+    }
+)
+"""The values of `refine=` and of `--refine`, and the settings that each stands for."""
+
+
+def expand_refine(settings: Mapping[str, object] | None) -> dict[str, object]:
+    """Replace the setting `refine` by those that it stands for; settings that are given themselves win.
+
+    None is "none", as settings in texts are parsed.
+
+    Raises:
+        InputError: no such refiner.
+
+    Example:
+        >>> expand_refine({"refine": "tlp", "tlp_steps": 5})
+        {'pamr_steps': 0, 'crf': None, 'tlp_steps': 5}
+    """
+    given = dict(settings or {})
+    if "refine" not in given:
+        return given
+    name = given.pop("refine")
+    name = "none" if name is None else name
+    check_choice("refine", name, tuple(REFINERS))
+    return {**REFINERS[str(name)], **given}
+
+
+def refinement(recipe: MaskRecipe | TagFirstRecipe) -> dict[str, object]:
+    """Return every setting of a recipe that refines its scores."""
+    return {
+        "pamr_steps": recipe.pamr_steps,
+        "pamr_dilations": recipe.pamr_dilations,
+        "crf": recipe.crf,
+        **{setting.name: getattr(recipe, setting.name) for setting in fields(TlpSettings)},
+    }
