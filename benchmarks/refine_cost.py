@@ -2,9 +2,9 @@
 
     python -m benchmarks.refine_cost [--repeats N] [--size HxW ...]
 
-From an image's cosines to its labels, for the 21 classes (56 names) of VOC21, without weights: the cosines are
-made up, smooth, at the size that `sclip/voc21` gives. Memory is the peak of a fresh process above the memory
-before the call.
+From an image's cosines to its labels, for the 21 classes (56 names) of VOC21, without weights: the cosines
+are made up, smooth, at the size that `sclip/voc21` gives. Memory is the peak of a fresh process above the
+memory before the call.
 """
 
 import argparse
