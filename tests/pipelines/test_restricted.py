@@ -8,10 +8,14 @@ import torch
 
 import tagmask
 from tagmask.clip.load import Clip
-from tagmask.pipelines import mask_pipeline
+from tagmask.dense.cosine_maps import CosineMaps
+from tagmask.dense.propagation import propagate_maps
+from tagmask.pipelines import dense, mask_pipeline
+from tagmask.pipelines.tag_first import TagFirstPipeline
 from tagmask.refine.crf import CRF_SETTINGS, dense_crf
+from tagmask.refine.tlp import tlp
 from tagmask.resolve import mask_recipe, tag_recipe
-from tagmask.settings.recipes import TagFirstRecipe
+from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
 from tests.oracles import pamr as slow_pamr
 from tests.segmenters import BACKGROUND, KINDS, WORDS, make_segmenter, scores_of
 
@@ -153,6 +157,40 @@ def test_refined_masks_follow_colour_edges(
     gain = 1.5 if "refine" in refined else 2  # TLP holds to confident scores
     assert after > gain * borders_on_edges(plain.labels, flat)
     assert after == 1 or "crf" not in refined
+
+
+def test_propagation_compares_the_texts_of_the_candidates(
+    sclip_model: Clip, image_crop: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmenter = make_segmenter(sclip_model, "dense", words=["cat", "dog, puppy", "boat"], refine="tlp")
+    seen: list[torch.Tensor] = []
+
+    def watched(maps: CosineMaps, texts: torch.Tensor, recipe: MaskRecipe) -> CosineMaps:
+        seen.append(texts)
+        assert len(maps.cosines) == len(texts)
+        return propagate_maps(maps, texts, recipe)
+
+    monkeypatch.setattr(dense, "propagate_maps", watched)
+    for tags in ([0, 1, 2], [1]):
+        segmenter(image_crop, tags=tags)
+    whole, some = seen
+    background = len(whole) - 4
+    torch.testing.assert_close(some, torch.cat([whole[:background], whole[background + 1 : -1]]))
+
+
+def test_propagated_planes_of_tags_stay_probabilities(sclip_model: Clip) -> None:
+    pipeline = TagFirstPipeline(
+        sclip_model, make_segmenter(sclip_model, "cls-seg", refine="tlp", tlp_steps=2).recipe
+    )
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (40, 40, 3), generator=generator, dtype=torch.uint8).numpy()
+    planes = (torch.rand(3, 40, 40, generator=generator) > 0.5).float()
+    colours = torch.from_numpy(image).permute(2, 0, 1).float() / 255
+    free = tlp(planes, colours, torch.eye(3), steps=2)
+    assert free.min() < 1e-5
+    refined = pipeline._propagate(planes, image, [0, 2])
+    assert refined.min() >= 1e-5
+    assert refined.max() <= 1
 
 
 def test_pamr_on_tag_masks_equals_the_formula(sclip_model: Clip, image_crop: np.ndarray) -> None:

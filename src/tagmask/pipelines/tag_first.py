@@ -118,7 +118,7 @@ class TagFirstPipeline(MaskPipeline):
             scale=recipe.tlp_scale,
             text=recipe.tlp_text,
         )
-        # Few steps may leave a value outside 0..1.
+        # Few steps may leave a value outside 0..1, and a CRF takes the logarithm.
         return torch.from_numpy(clip_es.clamped_planes(refined, recipe.variant))
 
     def _maps(
