@@ -8,7 +8,10 @@ from jaxtyping import Float, Float32, Integer
 from torch import Tensor
 
 from tagmask.confidence import WinningScores
+from tagmask.papers.clip_es import full_size_maps
 from tagmask.refine.crf import CRF_SETTINGS, caffe_wrapped, dense_crf
+from tagmask.regions.proposals import Proposals
+from tagmask.results import Segmentation, ignore_index_for
 from tagmask.types import Image, Images
 
 __all__ = ["LabelledImage", "MaskPipeline", "apply_crf", "spread_planes"]
@@ -29,6 +32,33 @@ class LabelledImage:
     maps: Float[Tensor, "K gh gw"] | None = None
     """Activation maps of the tags, 0..1, on the grid of patches; None if the method has none."""
 
+    def segmentation(
+        self, words: tuple[str, ...], *, background: bool, precision: str, cams: bool = False
+    ) -> Segmentation:
+        """Return what users get.
+
+        Args:
+            words: the name of each label.
+            background: label 0 is the background.
+            precision: of the matrix products.
+            cams: with the maps of the tags, at the image's size.
+        """
+        dtype = np.uint8 if ignore_index_for(len(words)) == 255 else np.uint16
+        labels = self.labels.astype(dtype)
+        size = (labels.shape[0], labels.shape[1])
+        sure = None if self.winning is None else self.winning.summarise(labels, words, background)
+        return Segmentation(
+            words=words,
+            labels=labels,
+            scores=self.scores,
+            background=background,
+            precision=precision,
+            tags=self.tags,
+            class_confidence=None if sure is None else sure.class_confidence,
+            confidence=None if sure is None else sure.confidence,
+            cams=full_size_maps(self.maps, size) if cams and self.maps is not None else None,
+        )
+
 
 class MaskPipeline:
     """Labels every pixel of images, given their tags or not. Texts are encoded once, at construction."""
@@ -47,6 +77,7 @@ class MaskPipeline:
         ignore_index: int,
         keep_scores: bool,
         keep_winning: bool = False,
+        proposals: Sequence[Proposals | None] | None = None,
     ) -> list[LabelledImage]:
         """Label every pixel of every image.
 
@@ -56,6 +87,7 @@ class MaskPipeline:
             ignore_index: the label of pixels of no class.
             keep_scores: also return the score of every class at every pixel.
             keep_winning: also return the greatest score of every pixel.
+            proposals: for each image, regions that get one class each; None: every pixel has its own.
 
         Raises:
             InputError: a tag is repeated or is no class; or tags are needed and not given.
