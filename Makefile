@@ -10,7 +10,7 @@ FLOORS := tests/images tests/test_masks.py tests/test_api.py tests/data tests/cl
 	tests/variants tests/cli
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test bridges round-trip speed memory kill long-run fuzz floors miniature ablation figures clean
+.PHONY: demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test sam-test bridges round-trip speed memory kill long-run fuzz floors miniature ablation figures clean
 
 demo: .venv/installed
 	$(BIN)/tagmask demo
@@ -48,6 +48,9 @@ parity-crf: build/crf-parity/installed  # the dense CRF compared with pydensecrf
 
 students-test: build/students/installed  # students from transformers; exported files, run with onnxruntime
 	build/students/bin/python -m pytest -q -m students -rP --no-header -p no:cacheprovider -p no:logging
+
+sam-test: build/sam/installed  # region proposals by SAM and SAM 2 from transformers, without torchvision
+	build/sam/bin/python -m pytest -q -m sam -rP --no-header -p no:cacheprovider -p no:logging
 
 parity-metrics: build/metrics-parity/installed
 	build/metrics-parity/bin/python -m pytest -q -m metrics_parity -rA --no-header -p no:cacheprovider
@@ -134,6 +137,11 @@ build/crf-parity/installed: pyproject.toml constraints.txt
 build/students/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv build/students
 	$(subst $(BIN),build/students/bin,$(PIP)) -e ".[test,students,export]"
+	touch $@
+
+build/sam/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv build/sam
+	$(subst $(BIN),build/sam/bin,$(PIP)) -e ".[test,sam]"
 	touch $@
 
 build/floors/installed: pyproject.toml constraints.txt

@@ -16,7 +16,7 @@ from tagmask.clip.finite import check_computed
 from tagmask.clip.load import Clip
 from tagmask.errors import InputError
 from tagmask.images import ImageSource, read_image
-from tagmask.papers.clip_es import check_tags, full_size_maps
+from tagmask.papers.clip_es import check_tags
 from tagmask.pipelines import LabelledImage, describe, mask_pipeline, tag_pipeline
 from tagmask.pipelines.adaptation import Adaptation, read_adaptation
 from tagmask.pipelines.background_choice import with_chosen_background
@@ -25,6 +25,7 @@ from tagmask.pipelines.dense import DensePipeline
 from tagmask.pipelines.given_tags import tag_list, tag_lists
 from tagmask.pipelines.thresholding import best_thresholds
 from tagmask.pipelines.warnings import warn_depth, warn_words
+from tagmask.proposals.given import ProposalsLike, proposals_of_each, read_given
 from tagmask.resolve import mask_recipe, tag_recipe, with_method
 from tagmask.results import Segmentation, Tags, ignore_index_for
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe, TagRecipe
@@ -280,6 +281,7 @@ class Segmenter:
         scores: bool = False,
         confidence: bool = False,
         cams: bool = False,
+        proposals: ProposalsLike | None = None,
     ) -> Segmentation: ...
     @overload
     def __call__(
@@ -290,6 +292,7 @@ class Segmenter:
         scores: bool = False,
         confidence: bool = False,
         cams: bool = False,
+        proposals: Sequence[ProposalsLike | None] | None = None,
     ) -> list[Segmentation]: ...
     def __call__(
         self,
@@ -299,6 +302,7 @@ class Segmenter:
         scores: bool = False,
         confidence: bool = False,
         cams: bool = False,
+        proposals: object = None,
     ) -> Segmentation | list[Segmentation]:
         """Mask one image, or a list of images in batches.
 
@@ -312,21 +316,28 @@ class Segmenter:
                 `Segmentation.class_confidence`.
             cams: also return the activation maps of the tags, float16 (tags, h, w): `Segmentation.cams`. Only
                 for methods that mask tags, such as "cls-seg".
+            proposals: regions of another program, each of which gets the class of its mean scores: a file
+                (`tagmask.proposals.files`), a boolean array (n, h, w), an index map (h, w), or a list of COCO
+                annotations or of what SAM's mask generator gives. For a list of images, one of these or None
+                per image. `scores` stay those of the pixels.
 
         Returns:
             The masks of the image, at its own size; for a list or tuple, a list in the same order.
 
         Raises:
             ImageError: an image cannot be read.
-            InputError: a tag is repeated or is no class; the recipe needs tags and none are given; or the
-                method has no activation maps.
+            InputError: a tag is repeated or is no class; the recipe needs tags and none are given; the
+                method has no activation maps; or proposals that do not fit the image.
         """
         if cams and not isinstance(self.recipe, TagFirstRecipe):
             raise InputError(f"{self.recipe.name} has no activation maps. Give method='cls-seg'.")
         if not isinstance(image, list | tuple):
-            return self._mask([image], [tag_list(tags)], scores, confidence, cams)[0]
-        groups = zip(batches(image), batches(tag_lists(tags, len(image))), strict=True)
-        results = (self._mask(sources, given, scores, confidence, cams) for sources, given in groups)
+            return self._mask([image], [tag_list(tags)], scores, confidence, cams, [proposals])[0]
+        lists, regions = tag_lists(tags, len(image)), proposals_of_each(proposals, len(image))
+        groups = zip(batches(image), batches(lists), batches(regions), strict=True)
+        results = (
+            self._mask(sources, given, scores, confidence, cams, each) for sources, given, each in groups
+        )
         return [segmentation for batch in results for segmentation in batch]
 
     def compare(
@@ -374,28 +385,17 @@ class Segmenter:
         keep_scores: bool,
         confidence: bool,
         cams: bool,
+        proposals: Sequence[object],
     ) -> list[Segmentation]:
         ignore_index = ignore_index_for(len(self.words))
-        results = self._pipeline(_read(sources), tags, ignore_index, keep_scores, confidence)
+        images = _read(sources)
+        regions = [read_given(each, image) for each, image in zip(proposals, images, strict=True)]
+        results = self._pipeline(images, tags, ignore_index, keep_scores, confidence, regions)
         return [self._result(result, cams) for result in results]
 
     def _result(self, result: LabelledImage, cams: bool = False) -> Segmentation:
-        dtype = np.uint8 if ignore_index_for(len(self.words)) == 255 else np.uint16
-        labels = result.labels.astype(dtype)
-        size = (labels.shape[0], labels.shape[1])
-        winning = result.winning
-        sure = None if winning is None else winning.summarise(labels, self.words, self.background)
-        return Segmentation(
-            words=self.words,
-            labels=labels,
-            scores=result.scores,
-            background=self._pipeline.background,
-            precision=self.clip.precision,
-            tags=result.tags,
-            class_confidence=None if sure is None else sure.class_confidence,
-            confidence=None if sure is None else sure.confidence,
-            cams=full_size_maps(result.maps, size) if cams and result.maps is not None else None,
-            purification=result.purification,
+        return result.segmentation(
+            self.words, background=self.background, precision=self.clip.precision, cams=cams
         )
 
 

@@ -447,3 +447,16 @@ def test_a_word_s_score_is_that_of_its_best_window(variants_model: Clip) -> None
     parts = np.stack([scores(both[:, :64]), scores(both[:, 64:])])
     np.testing.assert_allclose(scores(both), parts.max(axis=0), rtol=0, atol=1e-5)
     assert (parts[0] != parts[1]).any()
+
+
+@pytest.mark.parametrize("background", [BACKGROUND, ()])
+def test_a_proposed_region_gets_the_plane_with_the_best_mean(make: Make, background: tuple[str, ...]) -> None:
+    segmenter = make(background=background, redundancy=0.0)
+    plain = segmenter(WIDE, scores=True)
+    half = np.zeros((1, *WIDE.shape[:2]), bool)
+    half[0, :, :40] = True
+    seg = segmenter(WIDE, proposals=half, scores=True)
+    means = scores_of(plain)[:, :, :40].mean(axis=(1, 2))
+    assert (seg.labels[:, :40] == means.argmax()).all()
+    np.testing.assert_array_equal(seg.labels[:, 40:], plain.labels[:, 40:])
+    assert len(np.unique(plain.labels[:, :40])) > 1

@@ -14,7 +14,8 @@ from tagmask.exporters import EXPORTERS, ExportOptions
 from tagmask.files import ensure_folder
 from tagmask.images import read_image
 from tagmask.masks import index_png
-from tagmask.printable import printable
+from tagmask.printable import printable, shortened
+from tagmask.proposals.source import ProposalSource
 from tagmask.resolve import recipe as recipe_called
 from tagmask.results import Segmentation
 from tagmask.runs.folder import RunFolder
@@ -47,6 +48,7 @@ def mask_images(
     overlays: bool,
     formats: frozenset[str],
     tags: Mapping[str, tuple[int, ...]] | None,
+    regions: ProposalSource | None = None,
     workers: int = 1,
     again: bool = False,
     shard: Shard | None = None,
@@ -60,6 +62,7 @@ def mask_images(
         overlays: also draw the masks over the images.
         formats: from `mask_formats`; all but png are written at the end, from the whole run.
         tags: the classes to mask, as `read_tags` returns them.
+        regions: where the masker has regions of images from, for the note on images without any.
         workers: images at once.
         again: mask images again that are done.
         shard: mask only this part of the images.
@@ -71,6 +74,8 @@ def mask_images(
     images = leave_out_outputs(images, out)
     if tags is not None:
         check_tags(images, tags)
+    if regions is not None:
+        _report_missing(regions, images)
     exported = sorted(formats - {"png"})
     for name in exported:
         EXPORTERS[name].check(ExportOptions())
@@ -80,7 +85,7 @@ def mask_images(
     def work(task: ImageTask) -> ImageResult:
         pixels = read_image(task.found.path)
         given = None if tags is None else tags_of(task.found, tags)
-        segmentation = masker.mask(pixels, given)
+        segmentation = masker.mask(task.found, pixels, given)
         if overlays and max(segmentation.labels.shape) <= _JPEG_LIMIT:
             run.write_overlay(task.name, _overlay(segmentation, pixels))
         run.write_mask(task.name, index_png(segmentation.labels))
@@ -105,6 +110,16 @@ def mask_images(
                 EXPORTERS[name].write(written, target)
             message(f"Written: {target}.")
     return totals.failed
+
+
+def _report_missing(regions: ProposalSource, images: list[FoundImage]) -> None:
+    """Say which images will fail: proposals that are added later make another run."""
+    missing = regions.missing([image.name for image in images])
+    if missing:
+        message(
+            f"note: {len(missing)} of {len(images)} images have no region proposals and will fail, such as "
+            f"{shortened(missing[0])}. A run cannot go on with other proposals: complete them first."
+        )
 
 
 def _overlay(segmentation: Segmentation, pixels: Image) -> bytes:

@@ -81,6 +81,14 @@ def mask(
             help="Mask only these tags. Lines: IMAGE INDEX INDEX ... (as `tag --format paper` writes).",
         ),
     ] = None,
+    proposals: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|sam2:MODEL",
+            help="Give each region of another program one word: a folder with NAME.json (run lengths, as "
+            "SAM's), .npz or .png for each image, a COCO file, or a SAM: folder or OWNER/REPO.",
+        ),
+    ] = None,
     refine: Annotated[
         Refine | None,
         typer.Option(metavar="NAME", help="Refine masks: none, pamr, tlp or crf. Default: the recipe's."),
@@ -142,7 +150,13 @@ def mask(
     with report_errors():
         from tagmask.api import Segmenter
         from tagmask.cli.mask import mask_formats, mask_images, mask_settings, require_tags_file
-        from tagmask.cli.maskers import Masker, refuse_clip_options, segmenter_masker, student_masker
+        from tagmask.cli.maskers import (
+            Masker,
+            open_region_source,
+            refuse_clip_options,
+            segmenter_masker,
+            student_masker,
+        )
         from tagmask.resolve import mask_recipe
         from tagmask.runs.shards import parse_shard
         from tagmask.runtime.folders import find_images
@@ -159,6 +173,7 @@ def mask(
                 "--report": report,
                 "--no-overlay": not overlay,
                 "--again": again,
+                "--proposals": proposals is not None,
                 "--shard": shard is not None,
             }
             methods = compared_methods(compare, run_options)
@@ -174,7 +189,7 @@ def mask(
                 about={"words": words, "recipe": recipe, "settings": settings},
             )
             raise typer.Exit(1 if failed else 0)
-        tags = None
+        tags = regions = None
         make_masker: Callable[[], Masker]
         if student is not None:
             clip_options = {
@@ -188,6 +203,7 @@ def mask(
                 "--templates": templates,
                 "--only-tags": only_tags,
                 "--tags-file": tags_file,
+                "--proposals": proposals,
                 "--refine": refine,
                 "--purify": purify,
                 "--descriptions": descriptions,
@@ -209,6 +225,7 @@ def mask(
                 descriptions, resolved.words, purifies=getattr(resolved, "purifies", False)
             )
             tags = None if tags_file is None else read_tags(tags_file, len(resolved.words))
+            regions = open_region_source(proposals, device)
 
             def words_masker() -> Masker:
                 clip = load_weights(weights, activation, device, precision)
@@ -221,7 +238,7 @@ def mask(
                     descriptions=described,
                     **settings,
                 )
-                return segmenter_masker(segmenter, tags)
+                return segmenter_masker(segmenter, tags, regions)
 
             make_masker = words_masker
         failed = mask_images(
@@ -232,6 +249,7 @@ def mask(
             formats=mask_formats(format_) | ({"report"} if report else set()),
             workers=workers,
             tags=tags,
+            regions=regions,
             again=again,
             shard=None if shard is None else parse_shard(shard),
         )

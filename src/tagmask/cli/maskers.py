@@ -12,21 +12,23 @@ from tagmask.cli.options import Precision
 from tagmask.cli.runs import ONLY_BACKGROUND
 from tagmask.errors import InputError
 from tagmask.files import file_hash
+from tagmask.proposals.source import ProposalSource
 from tagmask.results import Segmentation, ignore_index_for
 from tagmask.runs.classes import Classes
 from tagmask.runs.describe import classes_of, segmenter_identity
 from tagmask.runs.identity import RunIdentity
+from tagmask.runtime.folders import FoundImage
 from tagmask.types import Image
 from tagmask.weak.students.student import Student
 
-__all__ = ["Masker", "refuse_clip_options", "segmenter_masker", "student_masker"]
+__all__ = ["Masker", "open_region_source", "refuse_clip_options", "segmenter_masker", "student_masker"]
 
 
 @dataclass(frozen=True)
 class Masker:
     """Masks images, and says what decides its masks and what they mean."""
 
-    mask: Callable[[Image, Sequence[int] | None], Segmentation]
+    mask: Callable[[FoundImage, Image, Sequence[int] | None], Segmentation]
     """Masks one upright image, given its tags or None, with confidences."""
     classes: Classes
     """Names of the values in the masks."""
@@ -36,18 +38,42 @@ class Masker:
     """What to do where every image came out as background."""
 
 
-def segmenter_masker(segmenter: Segmenter, tags: Mapping[str, tuple[int, ...]] | None) -> Masker:
+def segmenter_masker(
+    segmenter: Segmenter,
+    tags: Mapping[str, tuple[int, ...]] | None,
+    proposals: ProposalSource | None = None,
+) -> Masker:
     """Mask with a segmenter.
 
     Args:
         segmenter: a CLIP with words and a method.
         tags: the classes to mask in each image, if they are given.
+        proposals: regions of each image that get one class each, if there are any.
     """
 
-    def mask(image: Image, given: Sequence[int] | None) -> Segmentation:
-        return segmenter(image, tags=given, confidence=True)
+    def mask(found: FoundImage, image: Image, given: Sequence[int] | None) -> Segmentation:
+        regions = None if proposals is None else proposals.of(found.name, image)
+        return segmenter(image, tags=given, confidence=True, proposals=regions)
 
-    return Masker(mask, classes_of(segmenter), segmenter_identity(segmenter, tags=tags))
+    identity = segmenter_identity(
+        segmenter, tags=tags, proposals=None if proposals is None else proposals.identity
+    )
+    return Masker(mask, classes_of(segmenter), identity)
+
+
+def open_region_source(proposals: str | None, device: str) -> ProposalSource | None:
+    """Open what --proposals names, before any weights are loaded; None if it is not given.
+
+    Raises:
+        TagmaskError: it cannot be used.
+    """
+    if proposals is None:
+        return None
+    from tagmask.cli.downloads import download_progress
+    from tagmask.proposals.opening import proposal_source
+
+    with download_progress() as progress:
+        return proposal_source(proposals, device, progress)
 
 
 def student_masker(file: Path, *, threshold: float | None, device: str) -> Masker:
@@ -68,7 +94,7 @@ def student_masker(file: Path, *, threshold: float | None, device: str) -> Maske
     target = next(student.trained.net.parameters()).device
     message(f"{file.name}: student {card.student}, {len(words)} classes, {target}, float32")
 
-    def mask(image: Image, _: Sequence[int] | None) -> Segmentation:
+    def mask(found: FoundImage, image: Image, _: Sequence[int] | None) -> Segmentation:
         return student(image, confidence=True)
 
     return Masker(

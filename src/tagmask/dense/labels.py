@@ -4,7 +4,7 @@ Images are processed in strips of rows, so memory does not grow with the image's
 authors, the softmax runs over *names*, not classes; a class then takes the score of its best name.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +50,7 @@ def label_pixels(
     ignore_index: int,
     keep_scores: bool = False,
     keep_winning: bool = False,
+    observe: Callable[[int, Float[np.ndarray, "c strip w"]], None] | None = None,
 ) -> PixelLabels:
     """Label every pixel of one image.
 
@@ -65,6 +66,7 @@ def label_pixels(
         ignore_index: the label of pixels below `settings.prob_thd` if there is no background.
         keep_scores: also return the score of every class at every pixel.
         keep_winning: also return the greatest score of every pixel.
+        observe: called with each strip's first row and the score of every class in it.
     """
     height, width = maps.size
     labels = np.empty((height, width), np.int32)
@@ -75,6 +77,7 @@ def label_pixels(
     needs_softmax = (
         keep_scores
         or keep_winning
+        or observe is not None
         or settings.prob_thd > 0
         or settings.area_thd is not None
         or settings.logit_scale <= 0
@@ -97,6 +100,8 @@ def label_pixels(
         labels[top:bottom] = index.cpu().numpy()
         if scores is not None:
             scores[:, top:bottom] = strip.cpu().numpy()
+        if observe is not None:
+            observe(top, strip.cpu().numpy())
         if winning is not None:
             winning[top:bottom] = best.cpu().numpy()
             if len(strip) > background:

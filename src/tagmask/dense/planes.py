@@ -3,10 +3,11 @@
 Unlike cosines (`dense.labels`), planes are final scores: no scale, no softmax, no threshold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 
 from tagmask.confidence import WinningScores
 from tagmask.dense.cosine_maps import CosineMaps
@@ -25,6 +26,7 @@ def label_planes(
     empty_label: int,
     keep_scores: bool = False,
     keep_winning: bool = False,
+    observe: Callable[[int, Float32[np.ndarray, "c strip w"]], None] | None = None,
 ) -> PixelLabels:
     """Label every pixel of one image by its planes, after PAMR if enabled.
 
@@ -36,6 +38,7 @@ def label_planes(
         empty_label: without a background, the label of pixels where every plane is 0.
         keep_scores: also return the planes, that of the background first.
         keep_winning: also return the greatest score of every pixel.
+        observe: called with the first row and the planes of each strip, that of the background first.
     """
     height, width = maps.size
     first = int(background)
@@ -57,10 +60,11 @@ def label_planes(
             rest = torch.zeros_like(best)
             label = torch.where(best > 0, label, empty_label)
         labels[top:bottom] = label.cpu().numpy()
+        shown = torch.cat([rest[None], planes]) if background else planes
         if scores is not None:
-            scores[first:, top:bottom] = planes.cpu().numpy()
-            if background:
-                scores[0, top:bottom] = rest.cpu().numpy()
+            scores[:, top:bottom] = shown.cpu().numpy()
+        if observe is not None:
+            observe(top, shown.cpu().numpy())
         if winning is not None:
             winning[top:bottom] = torch.maximum(best, rest).cpu().numpy()
             greatest_foreground = max(greatest_foreground, float(best.max()))

@@ -19,7 +19,7 @@ Departures: an image without tags is all background (the authors' program stops)
 there is no background plane; patches that receive no attention have zero affinity (the authors divide by 0).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -249,6 +249,7 @@ def label_pixels(
     *,
     ignore_index: int,
     keep_scores: bool = False,
+    observe: Callable[[int, Float[np.ndarray, "planes strip w"]], None] | None = None,
 ) -> tuple[Integer[np.ndarray, "h w"], Float[np.ndarray, "planes h w"] | None]:
     """Label each pixel by its greatest plane, in strips of rows so that memory does not grow with the image.
 
@@ -259,6 +260,7 @@ def label_pixels(
         settings: the method's settings.
         ignore_index: the label of all pixels if there is no plane at all.
         keep_scores: also return the planes: background first if there is one, then one per tag.
+        observe: called with each strip's first row and its planes, if there are any.
 
     Returns:
         Labels (int32): 0 for the background and tag + 1 elsewhere, or the tag itself if there is no
@@ -272,6 +274,8 @@ def label_pixels(
         planes = with_background(strip, settings)
         if len(planes):
             labels[rows] = _plane_labels(planes.max(dim=0).indices, tags, has_background)
+            if observe is not None:
+                observe(rows.start, planes.cpu().numpy())
         if scores is not None:
             scores[:, rows] = planes.cpu().numpy()
     return labels, scores

@@ -18,8 +18,10 @@ from tagmask.dense.propagation import propagate_maps
 from tagmask.dense.sliding import check_windows, sliding_cosines
 from tagmask.papers.clip_es import check_tags
 from tagmask.pipelines.labelled import LabelledImage, MaskPipeline, apply_crf, spread_planes
+from tagmask.pipelines.proposed import label_regions
 from tagmask.pipelines.purified import Purifier
 from tagmask.pipelines.tagging import TagclipPipeline
+from tagmask.regions.proposals import Proposals, RegionScores
 from tagmask.settings.recipes import MaskRecipe
 from tagmask.types import Image, Images
 
@@ -64,9 +66,12 @@ class DensePipeline(MaskPipeline):
         ignore_index: int,
         keep_scores: bool,
         keep_winning: bool = False,
+        proposals: Sequence[Proposals | None] | None = None,
     ) -> list[LabelledImage]:
         """See `MaskPipeline`."""
-        results = self.compare(images, tags, ignore_index, keep_scores, [self.recipe], keep_winning)
+        results = self.compare(
+            images, tags, ignore_index, keep_scores, [self.recipe], keep_winning, proposals
+        )
         return [result for (result,) in results]
 
     @torch.inference_mode()
@@ -78,6 +83,7 @@ class DensePipeline(MaskPipeline):
         keep_scores: bool,
         recipes: Sequence[MaskRecipe],
         keep_winning: bool = False,
+        proposals: Sequence[Proposals | None] | None = None,
     ) -> list[tuple[LabelledImage, ...]]:
         """Label every pixel with several recipes, which may differ from this pipeline's in method only.
 
@@ -90,17 +96,20 @@ class DensePipeline(MaskPipeline):
         all_tags = self._find_tags(tags, scores)
         if self._purifier is not None:
             return self._purifier.label(
-                images, all_tags, scores, ignore_index, keep_scores, recipes, keep_winning
+                images, all_tags, scores, ignore_index, keep_scores, recipes, keep_winning, proposals
             )
         depth = len(self.clip.vision.blocks)
         rules = [dense_rule(recipe.method, depth, recipe.variant) for recipe in recipes]
         all_maps = sliding_cosines(self.clip, images, self._query.features, self.recipe, rules)
+        all_regions = proposals or [None] * len(images)
         return [
             tuple(
-                self._label(image, maps, image_tags, ignore_index, keep_scores, recipe, keep_winning)
+                self._label(image, maps, image_tags, ignore_index, keep_scores, recipe, keep_winning, regions)
                 for maps, recipe in zip(image_maps, recipes, strict=True)
             )
-            for image, image_maps, image_tags in zip(images, all_maps, all_tags, strict=True)
+            for image, image_maps, image_tags, regions in zip(
+                images, all_maps, all_tags, all_regions, strict=True
+            )
         ]
 
     def _tag_scores(
@@ -140,6 +149,7 @@ class DensePipeline(MaskPipeline):
         keep_scores: bool,
         recipe: MaskRecipe,
         keep_winning: bool,
+        proposals: Proposals | None,
     ) -> LabelledImage:
         names, texts = self._query.names, self._query.features
         candidates = list(range(len(self.words)))
@@ -154,6 +164,7 @@ class DensePipeline(MaskPipeline):
             return LabelledImage(empty, planes, tags, WinningScores.of(nothing, 0) if keep_winning else None)
         if recipe.tlp_steps:
             maps = propagate_maps(maps, texts, recipe)
+        regions = None if proposals is None else RegionScores(proposals, len(candidates))
         pixels = label_pixels(
             maps,
             names,
@@ -162,15 +173,23 @@ class DensePipeline(MaskPipeline):
             ignore_index=ignore_index,
             keep_scores=keep_scores or recipe.crf is not None,
             keep_winning=keep_winning and recipe.crf is None,
+            observe=None if regions is None or recipe.crf is not None else regions.add,
         )
         labels, scores, winning = pixels.labels, pixels.scores, pixels.winning
         if recipe.crf is not None and scores is not None:
             labels, scores = self._refine_crf(image, labels, scores, ignore_index, recipe)
             winning = WinningScores.of(scores, int(self.background)) if keep_winning else None
+            if regions is not None:
+                regions.add(0, scores)
         table = np.full(ignore_index + 1, ignore_index, np.int32)
         table[: len(candidates)] = candidates
         planes = spread_planes(scores, candidates, self.words, maps.size, keep_scores)
-        return LabelledImage(table[labels], planes, tags, winning)
+        labelled = LabelledImage(table[labels], planes, tags, winning)
+        if regions is None:
+            return labelled
+        # After a CRF there is no threshold, as for pixels.
+        lowest, otherwise = 0.0 if recipe.crf else recipe.prob_thd, 0 if self.background else ignore_index
+        return label_regions(labelled, regions, candidates, lowest=lowest, otherwise=otherwise)
 
     def _refine_crf(
         self,

@@ -9,8 +9,11 @@ from torch import Tensor
 
 from tagmask.confidence import WinningScores
 from tagmask.dense.prompts import TextQuery
+from tagmask.papers.clip_es import full_size_maps
 from tagmask.purification import Purification
 from tagmask.refine.crf import CRF_SETTINGS, caffe_wrapped, dense_crf
+from tagmask.regions.proposals import Proposals
+from tagmask.results import Segmentation, ignore_index_for
 from tagmask.types import Image, Images
 
 __all__ = ["LabelledImage", "MaskPipeline", "apply_crf", "spread_planes"]
@@ -32,6 +35,34 @@ class LabelledImage:
     """Activation maps of the tags, 0..1, on the grid of patches; None if the method has none."""
     purification: Purification | None = None
     """Which words were dropped, if the recipe purifies."""
+
+    def segmentation(
+        self, words: tuple[str, ...], *, background: bool, precision: str, cams: bool = False
+    ) -> Segmentation:
+        """Return what users get.
+
+        Args:
+            words: the name of each label.
+            background: label 0 is the background.
+            precision: of the matrix products.
+            cams: with the maps of the tags, at the image's size.
+        """
+        dtype = np.uint8 if ignore_index_for(len(words)) == 255 else np.uint16
+        labels = self.labels.astype(dtype)
+        size = (labels.shape[0], labels.shape[1])
+        sure = None if self.winning is None else self.winning.summarise(labels, words, background)
+        return Segmentation(
+            words=words,
+            labels=labels,
+            scores=self.scores,
+            background=background,
+            precision=precision,
+            tags=self.tags,
+            class_confidence=None if sure is None else sure.class_confidence,
+            confidence=None if sure is None else sure.confidence,
+            cams=full_size_maps(self.maps, size) if cams and self.maps is not None else None,
+            purification=self.purification,
+        )
 
 
 class MaskPipeline:
@@ -56,6 +87,7 @@ class MaskPipeline:
         ignore_index: int,
         keep_scores: bool,
         keep_winning: bool = False,
+        proposals: Sequence[Proposals | None] | None = None,
     ) -> list[LabelledImage]:
         """Label every pixel of every image.
 
@@ -65,6 +97,7 @@ class MaskPipeline:
             ignore_index: the label of pixels of no class.
             keep_scores: also return the score of every class at every pixel.
             keep_winning: also return the greatest score of every pixel.
+            proposals: for each image, regions that get one class each; None: every pixel has its own.
 
         Raises:
             InputError: a tag is repeated or is no class; or tags are needed and not given.

@@ -35,7 +35,9 @@ from tagmask.dense.windows import Windows
 from tagmask.papers import freecp
 from tagmask.papers.freecp import RefinedMaps
 from tagmask.pipelines.labelled import LabelledImage, apply_crf, spread_planes
+from tagmask.pipelines.proposed import label_regions
 from tagmask.purification import AMBIGUOUS, BY_TAG, KEPT, REDUNDANT, Purification
+from tagmask.regions.proposals import Proposals, RegionScores
 from tagmask.settings.recipes import MaskRecipe
 from tagmask.types import Image, Images, Size, TextFeatures
 
@@ -111,6 +113,7 @@ class Purifier:
         keep_scores: bool,
         recipes: Sequence[MaskRecipe],
         keep_winning: bool,
+        proposals: Sequence[Proposals | None] | None = None,
     ) -> list[tuple[LabelledImage, ...]]:
         """Label every pixel of every image, with recipes that differ in method only.
 
@@ -122,19 +125,30 @@ class Purifier:
             keep_scores: also return the planes.
             recipes: the methods.
             keep_winning: also return the greatest score of every pixel.
+            proposals: for each image, regions that each get one class; None for none.
         """
+        all_regions = proposals or [None] * len(images)
         candidates = [self._candidates(given) for given in tags]
         rules = [purified_rule(recipe, len(self.clip.vision.blocks)) for recipe in recipes]
         all_windows = self._windows(images, candidates, rules)
         return [
             tuple(
                 self._label(
-                    image, windows, chosen, given, scores, ignore_index, keep_scores, recipe, keep_winning
+                    image,
+                    windows,
+                    chosen,
+                    given,
+                    scores,
+                    ignore_index,
+                    keep_scores,
+                    recipe,
+                    keep_winning,
+                    proposed,
                 )
                 for windows, recipe in zip(by_rule, recipes, strict=True)
             )
-            for image, by_rule, chosen, given, scores in zip(
-                images, all_windows, candidates, tags, tag_scores, strict=True
+            for image, by_rule, chosen, given, scores, proposed in zip(
+                images, all_windows, candidates, tags, tag_scores, all_regions, strict=True
             )
         ]
 
@@ -284,6 +298,7 @@ class Purifier:
         keep_scores: bool,
         recipe: MaskRecipe,
         keep_winning: bool,
+        proposals: Proposals | None,
     ) -> LabelledImage:
         size, first = (image.shape[0], image.shape[1]), int(self.background)
         decided = self._decide(windows, candidates, tag_scores, recipe)
@@ -298,6 +313,8 @@ class Purifier:
         grid = (planes.shape[-2], planes.shape[-1])
         matrices = stitching(windows.plan, grid, windows.pixels, size, recipe, self.clip.vision.patch)
         maps = stitch(planes, windows.plan, *matrices, windows.pixels)
+        shown = [*range(first), *classes]
+        regions = None if proposals is None else RegionScores(proposals, len(shown))
         if recipe.tlp_steps:
             maps = propagate_maps(maps, self._class_features(classes), recipe)
             maps = replace(maps, cosines=maps.cosines.clamp(0, 1))
@@ -309,9 +326,9 @@ class Purifier:
             empty_label=empty_label,
             keep_scores=keep_scores or recipe.crf is not None,
             keep_winning=keep_winning and recipe.crf is None,
+            observe=None if regions is None or recipe.crf is not None else regions.add,
         )
         labels, scores, winning = found.labels, found.scores, found.winning
-        shown = [*range(first), *classes]
         if recipe.crf is not None and scores is not None:
             probabilities = apply_crf(_shares(torch.from_numpy(scores)), image, recipe.crf, wrapped=False)
             best = np.array(shown, np.int32)[probabilities.max(dim=0).indices.numpy()]
@@ -319,8 +336,16 @@ class Purifier:
             labels = np.where(labels == ignore_index, np.int32(ignore_index), best)
             scores = probabilities.numpy()
             winning = WinningScores.of(scores, first) if keep_winning else None
+            if regions is not None:
+                regions.add(0, scores)
         spread = spread_planes(scores, shown, self.words, size, keep_scores)
-        return LabelledImage(labels, spread, tags, winning, purification=decided)
+        labelled = LabelledImage(labels, spread, tags, winning, purification=decided)
+        if regions is None:
+            return labelled
+        # A region that no word claims at all is empty, as a pixel is.
+        return label_regions(
+            labelled, regions, shown, lowest=np.finfo(np.float64).tiny, otherwise=empty_label
+        )
 
     def _class_features(self, classes: Sequence[int]) -> TextFeatures:
         """The mean feature of each class's names."""

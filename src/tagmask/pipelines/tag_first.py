@@ -14,9 +14,11 @@ from tagmask.dense.prompts import TextQuery, split_names, text_features
 from tagmask.errors import InputError
 from tagmask.papers import clip_es, cls_seg
 from tagmask.pipelines.labelled import LabelledImage, MaskPipeline, apply_crf, spread_planes
+from tagmask.pipelines.proposed import label_regions
 from tagmask.pipelines.tagging import TagclipPipeline
 from tagmask.refine.pamr import pamr
 from tagmask.refine.tlp import tlp
+from tagmask.regions.proposals import Proposals, RegionScores
 from tagmask.settings.recipes import TagFirstRecipe
 from tagmask.types import Image, Images
 
@@ -50,13 +52,14 @@ class TagFirstPipeline(MaskPipeline):
         ignore_index: int,
         keep_scores: bool,
         keep_winning: bool = False,
+        proposals: Sequence[Proposals | None] | None = None,
     ) -> list[LabelledImage]:
         """See `MaskPipeline`."""
         for given in tags:
             clip_es.check_tags(given or (), len(self.recipe.words))
         return [
-            self._mask(image, given, ignore_index, keep_scores, keep_winning)
-            for image, given in zip(images, tags, strict=True)
+            self._mask(image, given, ignore_index, keep_scores, keep_winning, regions)
+            for image, given, regions in zip(images, tags, proposals or [None] * len(images), strict=True)
         ]
 
     def _mask(
@@ -66,10 +69,14 @@ class TagFirstPipeline(MaskPipeline):
         ignore_index: int,
         keep_scores: bool,
         keep_winning: bool,
+        proposals: Proposals | None,
     ) -> LabelledImage:
         tags, maps = self._maps(image, given)
         size = (image.shape[0], image.shape[1])
         recipe, settings = self.recipe, self.recipe.variant
+        classes = [tag + self.background for tag in tags]
+        classes = [0, *classes] if self.background else classes
+        regions = None if proposals is None else RegionScores(proposals, len(classes))
         if recipe.tlp_steps or recipe.pamr_steps or recipe.crf:
             probabilities = torch.from_numpy(clip_es.crf_probabilities(maps, size, settings))
             if recipe.tlp_steps and len(probabilities):
@@ -85,19 +92,28 @@ class TagFirstPipeline(MaskPipeline):
             # The confidence threshold is for a CRF's output; other probabilities do not sum to 1.
             labelling = settings if recipe.crf else replace(settings, confidence=None)
             labels, _ = clip_es.crf_labels(probabilities.numpy(), tags, labelling, ignore_index=ignore_index)
+            if regions is not None:
+                regions.add(0, probabilities.numpy())
         else:
             labels, planes = clip_es.label_pixels(
-                maps, size, tags, settings, ignore_index=ignore_index, keep_scores=keep_scores or keep_winning
+                maps,
+                size,
+                tags,
+                settings,
+                ignore_index=ignore_index,
+                keep_scores=keep_scores or keep_winning,
+                observe=None if regions is None else regions.add,
             )
-        classes = [tag + self.background for tag in tags]
-        classes = [0, *classes] if self.background else classes
         # Only the image's tags have planes, a few of all words.
         winning = None
         if keep_winning and planes is not None:
             winning = WinningScores.of(planes, int(self.background))
-        return LabelledImage(
-            labels, spread_planes(planes, classes, self.words, size, keep_scores), tags, winning, maps
-        )
+        kept = spread_planes(planes, classes, self.words, size, keep_scores)
+        labelled = LabelledImage(labels, kept, tags, winning, maps)
+        if regions is None:
+            return labelled
+        lowest = (recipe.crf and settings.confidence) or 0.0
+        return label_regions(labelled, regions, classes, lowest=lowest, otherwise=ignore_index)
 
     def _propagate(
         self, planes: Float[Tensor, "planes h w"], image: Image, tags: Sequence[int]

@@ -1,11 +1,23 @@
-"""Run lengths of masks as other tools write them: CVAT's rows inside a box, Label Studio's brush strokes."""
+"""Run lengths of masks as other tools write them, and spans of pixels.
+
+Formats: CVAT's rows inside a box, COCO's columns, Label Studio's brush strokes.
+"""
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from tagmask.errors import InputError
 
-__all__ = ["brush_mask", "brush_rle", "brush_spans", "region_brush_rle", "row_runs", "rows_from_runs"]
+__all__ = [
+    "brush_mask",
+    "brush_rle",
+    "brush_spans",
+    "mask_from_columns",
+    "mask_spans",
+    "region_brush_rle",
+    "row_runs",
+    "rows_from_runs",
+]
 
 _LENGTH_BITS = (3, 4, 8, 16)
 """Sizes of the field of a block's length in Label Studio's brush format, smallest first."""
@@ -42,6 +54,63 @@ def rows_from_runs(runs: Int[np.ndarray, " runs"], size: tuple[int, int]) -> Boo
     return mask
 
 
+def mask_from_columns(
+    runs: Int[np.ndarray, " runs"], size: tuple[int, int]
+) -> tuple[Bool[np.ndarray, "h columns"], int]:
+    """Decode COCO's run lengths: column by column, outside first.
+
+    Args:
+        runs: lengths, which add up to the size's pixels.
+        size: (h, w) of the mask.
+
+    Returns:
+        The columns from the region's first to its last, and the first one's number; no columns if the region
+        is empty.
+
+    Example:
+        >>> mask, left = mask_from_columns(np.array([3, 1, 2]), (2, 3))
+        >>> mask.tolist(), left
+        ([[False], [True]], 1)
+    """
+    height = size[0]
+    ends = np.cumsum(runs)
+    inside = ends[: len(ends) // 2 * 2]  # without the last run if it lies outside
+    if not len(inside):
+        return np.zeros((height, 0), bool), 0
+    first, last = int(inside[0]), int(inside[-1])
+    left, right = first // height, -(-last // height)
+    lengths = runs[: len(inside)].copy()
+    lengths[0] -= left * height
+    lengths = np.append(lengths, right * height - last)
+    flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    mask: Bool[np.ndarray, "h columns"] = flat.reshape(right - left, height).T
+    return mask, left
+
+
+def mask_spans(
+    mask: Bool[np.ndarray, "h w"], top: int, left: int, width: int
+) -> tuple[Int[np.ndarray, " spans"], Int[np.ndarray, " spans"]]:
+    """Return the spans of pixels of a region, counted row by row in its image.
+
+    Args:
+        mask: the pixels inside the region's box.
+        top: first row of the box.
+        left: first column of the box.
+        width: of the image.
+
+    Returns:
+        The first pixel of each span, and the one after its last; ascending, none empty, none touching.
+
+    Example:
+        >>> mask_spans(np.array([[True, True], [True, False]]), 1, 0, 2)
+        (array([2]), array([5]))
+    """
+    edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).view(np.int8), axis=1)
+    (y, x), (_, x_end) = np.nonzero(edges == 1), np.nonzero(edges == -1)
+    row = (top + y) * width + left
+    return _joined(row + x, row + x_end)
+
+
 def brush_rle(mask: Bool[np.ndarray, "h w"]) -> list[int]:
     """Encode a mask as Label Studio's brush does: a stream of bits, as bytes.
 
@@ -64,10 +133,7 @@ def region_brush_rle(mask: Bool[np.ndarray, "h w"], top: int, left: int, size: t
         >>> region_brush_rle(np.ones((1, 1), bool), 0, 1, (1, 2)) == brush_rle(np.array([[False, True]]))
         True
     """
-    edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).view(np.int8), axis=1)
-    (y, x), (_, x_end) = np.nonzero(edges == 1), np.nonzero(edges == -1)
-    row = (top + y) * size[1] + left
-    bounds = np.stack(_joined(row + x, row + x_end), axis=1).ravel()
+    bounds = np.stack(mask_spans(mask, top, left, size[1]), axis=1).ravel()
     return _encoded(np.diff(np.concatenate([[0], bounds, [size[0] * size[1]]])))
 
 

@@ -21,6 +21,7 @@ def segmenter_identity(
     kind: str = "mask",
     *,
     tags: Mapping[str, Sequence[int]] | None = None,
+    proposals: Mapping[str, object] | None = None,
     metadata: Mapping[str, object] | None = None,
 ) -> RunIdentity:
     """Identity of a run that masks images.
@@ -29,6 +30,7 @@ def segmenter_identity(
         segmenter: what masks them.
         kind: "mask" or "seeds".
         tags: the given tags of each image, if there are any; a hash of them decides.
+        proposals: what decides the regions that get one class each, if there are any.
         metadata: recorded without being part of the fingerprint.
     """
     fields = {
@@ -37,6 +39,8 @@ def segmenter_identity(
     }
     if segmenter.descriptions is not None:
         fields["descriptions"] = segmenter.descriptions.fingerprint
+    if proposals is not None:  # runs without them are those of earlier versions
+        fields["proposals"] = proposals
     return RunIdentity(kind, fields, _metadata(segmenter.clip, metadata))
 
 

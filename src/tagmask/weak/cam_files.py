@@ -26,6 +26,7 @@ from typing import BinaryIO, Final
 import numpy as np
 from jaxtyping import Float32
 
+from tagmask.array_files import array_header, check_archive, check_compression
 from tagmask.errors import InputError, ShapeError
 from tagmask.reading import open_regular
 from tagmask.types import Size
@@ -51,18 +52,11 @@ _ITEMS: Final = {**_TYPES, **_KEY_TYPES}
 _KEYS, _STACK = "keys", "attn_highres"
 """What CLIP-ES's program calls the classes and their maps."""
 _CLASS: Final = re.compile(r"(0|[1-9][0-9]{0,8})\.npy")
-_DIRECTORY = 1 << 20
-"""Largest list of contents of a zip file, in bytes."""
 _STEPS, _STEPS_PER_CLASS = 10_000, 100
 """Most instructions of a pickle; a map takes about 50."""
 _DAMAGE: Final = (
     OSError, ValueError, OverflowError, EOFError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile
 )  # fmt: skip
-_HEADER: Final = re.compile(
-    rb"\{'descr': '([<>|=]?[a-zA-Z][0-9]{0,3})', 'fortran_order': (True|False), "
-    rb"'shape': \(((?:[0-9]{1,10}L?(?:, ?[0-9]{1,10}L?){0,7},?)?)\),? ?\}[ \n]*"
-)
-"""As numpy.save writes it: Python code, which is not evaluated here."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +121,7 @@ def read_cams(path: Path, classes: int, size: Size | None = None) -> CamFile:
         if head == b"\x93NUMPY":
             found = _in_pickle(file, length, classes)
         elif head[:4] == b"PK\3\4":
-            found = _in_zip(file, length)
+            found = _in_zip(file)
         else:
             raise ValueError("it is neither a .npz nor a .npy file")
     cams = CamFile(path, dict(_checked(path, key, value, classes, size) for key, value in found))
@@ -188,7 +182,7 @@ def _check_total(path: Path, counts: Sequence[int], size: Size | None) -> None:
 def _in_pickle(file: BinaryIO, length: int, classes: int) -> list[tuple[object, object]]:
     """The maps of a dict, and whatever else is in it."""
     file.seek(0)
-    kind, shape, _ = _header(file.read)
+    kind, shape, _ = array_header(file.read)
     if shape != () or kind not in ("|O", "O"):
         name = _TYPES[kind].name if kind in _TYPES else kind
         raise PickleError(f"it holds an array of shape {shape} and type {name}")
@@ -272,32 +266,17 @@ def _pickled_bytes(content: Content, size: int, file: BinaryIO) -> bytes:
     return data
 
 
-def _header(read: Callable[[int], bytes]) -> tuple[str, tuple[int, ...], bool]:
-    """Type, shape, and whether an array is in column order."""
-    magic = read(8)
-    if magic[:6] != b"\x93NUMPY" or magic[6:] not in (b"\1\0", b"\2\0", b"\3\0"):
-        raise ValueError("it is not an array saved by numpy.save")
-    wide = 2 if magic[6] == 1 else 4
-    size = int.from_bytes(read(wide), "little")
-    found = _HEADER.fullmatch(read(size)) if size < 4096 else None
-    if found is None:
-        raise ValueError("its header describes no array of numbers, or is damaged")
-    shape = tuple(int(side.strip(b" L")) for side in found[3].split(b",") if side.strip())
-    return found[1].decode("ascii"), shape, found[2] == b"True"
-
-
 # -- .npz ----------------------------------------------------------------------------------------------------
 
 
-def _in_zip(file: BinaryIO, length: int) -> list[tuple[object, object]]:
-    _check_directory(file, length)
+def _in_zip(file: BinaryIO) -> list[tuple[object, object]]:
+    check_archive(file)
     found: list[tuple[object, object]] = []
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValueError(f"{info.filename[:40]!r} is compressed in a way that numpy does not use")
+            check_compression(info)
             with archive.open(info) as member:
-                kind, shape, fortran = _header(member.read)
+                kind, shape, fortran = array_header(member.read)
                 skipped = member.tell()
             stored = _Stored(kind, shape, fortran, partial(_zipped_bytes, info.filename, skipped))
             if kind in _TYPES and info.file_size != skipped + _bytes(stored):
@@ -307,17 +286,6 @@ def _in_zip(file: BinaryIO, length: int) -> list[tuple[object, object]]:
     if len({key for key, _ in found}) < len(found):
         raise ValueError("it has two maps of one class")
     return _by_class(found)
-
-
-def _check_directory(file: BinaryIO, length: int) -> None:
-    """Refuse a list of contents that is large, or that `zipfile` might look for elsewhere."""
-    file.seek(max(0, length - 42))
-    tail = file.read(42)
-    end = tail[-22:]
-    if end[:4] != b"PK\5\6" or end[20:] != b"\0\0" or tail[:4] == b"PK\6\7":
-        raise ValueError("it is cut off, or not a .npz file of numpy")
-    if int.from_bytes(end[12:16], "little") > _DIRECTORY:
-        raise ValueError("it has too many arrays")
 
 
 def _zipped_bytes(name: str, skipped: int, file: BinaryIO) -> bytes:

@@ -1,0 +1,1 @@
+"""Region proposals of other programs: files, arrays, and SAM itself."""
