@@ -6,6 +6,7 @@ that `bench/figures/*.toml` has as [unverified] are marked in the rows too.
 
 from tagmask.bench.miniature.rows import MaskRow, Table, TagRow
 from tagmask.bench.miniature.setups import MaskSetup, Settings, TagSetup
+from tagmask.bench.miniature.sharper_tables import SHARPER_TABLES, SHARPER_TAG_TABLES
 from tagmask.bench.miniature.tagclip_tables import PARTS, TAGCLIP_TABLES
 from tagmask.bench.miniature.word_tables import MASK_WORD_TABLES, TAG_WORD_TABLES
 from tagmask.settings.words import read_list
@@ -91,6 +92,7 @@ TAG_TABLES: tuple[Table, ...] = (
     ),
     *TAGCLIP_TABLES,
     *TAG_WORD_TABLES,
+    *SHARPER_TAG_TABLES,
 )
 
 _FAMILY = {
@@ -292,4 +294,5 @@ MASK_TABLES: tuple[Table, ...] = (
         ),
     ),
     *MASK_WORD_TABLES,
+    *SHARPER_TABLES,
 )
