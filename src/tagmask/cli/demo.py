@@ -37,30 +37,35 @@ def run_demo(clip: Clip, out: Path) -> None:
     start = time.monotonic()
     tagger = Tagger(clip, CLASS_NAMES)
     sclip = Segmenter(clip, CLASS_NAMES)
-    sclip_pamr = Segmenter(clip, CLASS_NAMES, pamr_steps=10)
-    cls_seg_crf = Segmenter(clip, CLASS_NAMES, method="cls-seg", crf="cls-seg")
+    purified_crf = Segmenter(clip, CLASS_NAMES, purify=True, refine="crf")
+    cls_seg_crf = Segmenter(clip, CLASS_NAMES, method="cls-seg", refine="crf")
     cls_seg = Segmenter(clip, CLASS_NAMES, method="cls-seg")
     items = []
     scenes = [unseen_scene(seed) for seed in _SEEDS]
     width = 2 + max(len(_objects(scene)) for scene in scenes)
     typer.echo(
-        "Tags by TagCLIP, masks by CLS-SEG + CRF. The report also shows SCLIP's masks.\n"
+        "Tags by TagCLIP; masks by SCLIP, purified by FreeCP, and a CRF. The report also shows\n"
+        "the masks of CLS-SEG + CRF and of plain SCLIP.\n"
         "An object is found if its mask has an IoU of 0.5 or more with the exact one."
     )
     typer.echo(f"{'image':<10}{'found':<8}{'objects':<{width}}tags")
     for number, scene in with_progress(list(enumerate(scenes, start=1)), len(scenes)):
         name = f"scene-{number}"
-        tags, masks, refined = tagger(scene.image), sclip(scene.image), sclip_pamr(scene.image)
+        tags, masks, purified = tagger(scene.image), sclip(scene.image), purified_crf(scene.image)
         tag_masks = cls_seg_crf(scene.image)
-        _write(out, name, scene, tag_masks)
-        typer.echo(_row(name, scene, tags, tag_masks, width))
+        _write(out, name, scene, purified)
+        typer.echo(_row(name, scene, tags, purified, width))
         truth = Segmentation(sclip.words, objects_only(scene.labels), None, True, clip.precision)
         items.append(
             ReportItem(
                 name=name,
                 image=scene.image,
                 tags=tags,
-                segmentations=(("CLS-SEG + CRF", tag_masks), ("SCLIP + PAMR", refined), ("SCLIP", masks)),
+                segmentations=(
+                    ("SCLIP, purified, + CRF", purified),
+                    ("CLS-SEG + CRF", tag_masks),
+                    ("SCLIP", masks),
+                ),
                 truth=truth,
                 note=f"Objects: {_objects(scene)}.",
                 maps=_maps(cls_seg(scene.image, tags=tag_masks.tags, scores=True)),
