@@ -16,15 +16,18 @@ from tagmask.clip.finite import check_computed
 from tagmask.clip.load import Clip
 from tagmask.errors import InputError
 from tagmask.images import ImageSource, read_image
-from tagmask.papers.clip_es import check_tags, full_size_maps
-from tagmask.pipelines import LabelledImage, mask_pipeline, tag_pipeline
+from tagmask.papers.clip_es import check_tags
+from tagmask.pipelines import mask_pipeline, tag_pipeline
 from tagmask.pipelines.adaptation import Adaptation, read_adaptation
 from tagmask.pipelines.batching import batches, stream_batches
 from tagmask.pipelines.dense import DensePipeline
+from tagmask.pipelines.frozen import Frozen, RecipeArguments
 from tagmask.pipelines.given_tags import tag_list, tag_lists
+from tagmask.pipelines.head import Head, read_head
+from tagmask.pipelines.labelled import to_segmentation
 from tagmask.pipelines.thresholding import best_thresholds, tag_threshold, thresholds_of_image
 from tagmask.pipelines.warnings import warn_depth, warn_unknown_words
-from tagmask.resolve import mask_recipe, tag_recipe, with_method
+from tagmask.resolve import tag_recipe, with_method
 from tagmask.results import Segmentation, Tags, ignore_index_for
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe, TagRecipe
 from tagmask.types import Images
@@ -211,6 +214,8 @@ class Segmenter:
             a built-in one.
         as_: "published" reproduces the authors' program, including its apparent bugs; "corrected" turns
             those off; "printed" takes TagCLIP's formulas from its paper. Default: the recipe's choice.
+        head: what a few corrected masks taught, or its file, which `tagmask improve` writes. For dense
+            methods, with the words, weights and settings it was fitted with; scores may then leave 0..1.
         **settings: `method=` selects another mask method of `tagmask.methods()`, such as "maskclip" or
             "cls-seg". Every other keyword sets the recipe field of that name: `among="tags"` (only the words
             that a tagger finds compete), `prob_thd=0.3` (pixels whose best probability, 0..1, is lower are
@@ -219,9 +224,10 @@ class Segmenter:
     Attributes:
         clip: the model given.
         recipe: the recipe in use, with every setting.
+        head: the head in use, if any.
 
     Raises:
-        InputError: unusable words, recipe or settings.
+        InputError: unusable words, recipe or settings, or a head for others.
         TextTooLongError: a word longer than CLIP's context of 77 tokens.
 
     Example:
@@ -243,11 +249,14 @@ class Segmenter:
         recipe: str | MaskRecipe | TagFirstRecipe | None = None,
         background: Sequence[str] | None = None,
         as_: str | None = None,
+        head: str | os.PathLike[str] | Head | None = None,
         **settings: object,
     ) -> None:
         self.clip = clip
-        self.recipe = mask_recipe(recipe, words, background, as_, settings, clip.background)
-        self._pipeline = mask_pipeline(clip, self.recipe)
+        self._arguments = RecipeArguments(recipe, words, background, as_, settings)
+        self.recipe = self._arguments.resolve(clip)
+        self.head = read_head(head) if isinstance(head, str | os.PathLike) else head
+        self._pipeline = mask_pipeline(clip, self.recipe, self.head)
         warn_unknown_words(clip, self._pipeline.texts)
         if isinstance(self.recipe, MaskRecipe):
             warn_depth(clip, self.recipe)
@@ -355,10 +364,22 @@ class Segmenter:
                 f"{self.recipe.name} masks tags and has no last block to vary. "
                 "Compare methods with a dense recipe, such as sclip/voc21."
             )
+        if self.head is not None:
+            raise InputError("A head corrects one method. Compare methods without it.")
         recipes = [with_method(pipeline.recipe, method) for method in methods]
         ignore_index = ignore_index_for(len(self.words))
         (results,) = pipeline.compare([read_image(image)], [tag_list(tags)], ignore_index, scores, recipes)
-        return {method: self._result(result) for method, result in zip(methods, results, strict=True)}
+        segmentations = (to_segmentation(result, pipeline, self.clip.precision) for result in results)
+        return dict(zip(methods, segmentations, strict=True))
+
+    def freeze(self, image: ImageSource) -> Frozen:
+        """Keep an image's frozen features, to mask it again: `frozen(words=["cat", "dog"], prob_thd=0.3)`.
+
+        Raises:
+            InputError: the method masks tags.
+            ImageError: the image cannot be read.
+        """
+        return Frozen.of(self.clip, self._arguments, self._pipeline, self.head, read_image(image))
 
     def _mask(
         self,
@@ -371,26 +392,7 @@ class Segmenter:
         ignore_index = ignore_index_for(len(self.words))
         images = [read_image(source) for source in sources]
         results = self._pipeline(images, tags, ignore_index, keep_scores, confidence)
-        return [self._result(result, cams) for result in results]
-
-    def _result(self, result: LabelledImage, cams: bool = False) -> Segmentation:
-        dtype = np.uint8 if ignore_index_for(len(self.words)) == 255 else np.uint16
-        labels = result.labels.astype(dtype)
-        size = (labels.shape[0], labels.shape[1])
-        sure = (
-            None if result.winning is None else result.winning.summarise(labels, self.words, self.background)
-        )
-        return Segmentation(
-            words=self.words,
-            labels=labels,
-            scores=result.scores,
-            background=self._pipeline.background,
-            precision=self.clip.precision,
-            tags=result.tags,
-            class_confidence=None if sure is None else sure.class_confidence,
-            confidence=None if sure is None else sure.confidence,
-            cams=full_size_maps(result.maps, size) if cams and result.maps is not None else None,
-        )
+        return [to_segmentation(result, self._pipeline, self.clip.precision, cams=cams) for result in results]
 
 
 def _read(sources: Iterable[ImageSource]) -> Images:

@@ -15,6 +15,7 @@ from tagmask.cli.options import (
     AsOption,
     Background,
     Device,
+    HeadOption,
     NoBackground,
     Paths,
     Precision,
@@ -73,6 +74,7 @@ def mask(
             help="Mask only these tags. Lines: IMAGE INDEX INDEX ... (as `tag --format paper` writes).",
         ),
     ] = None,
+    head: HeadOption = None,
     refine: Annotated[
         Refine | None,
         typer.Option(metavar="NAME", help="Refine masks: none, pamr or crf. Default: the recipe's."),
@@ -119,6 +121,7 @@ def mask(
         from tagmask.api import Segmenter
         from tagmask.cli.mask import mask_formats, mask_images, mask_settings, require_tags_file
         from tagmask.cli.maskers import Masker, refuse_clip_options, segmenter_masker, student_masker
+        from tagmask.pipelines.head import read_head
         from tagmask.resolve import mask_recipe
         from tagmask.runs.shards import parse_shard
         from tagmask.runtime.folders import find_images
@@ -130,6 +133,7 @@ def mask(
             run_options = {
                 "--student": student is not None,
                 "--method": method is not None,
+                "--head": head is not None,
                 "--format": format_ != "png",
                 "--report": report,
                 "--no-overlay": not overlay,
@@ -163,6 +167,7 @@ def mask(
                 "--templates": templates,
                 "--only-tags": only_tags,
                 "--tags-file": tags_file,
+                "--head": head,
                 "--refine": refine,
                 "--as": as_,
             }
@@ -178,10 +183,18 @@ def mask(
             require_tags_file(resolved, tags_file)
             tags = None if tags_file is None else read_tags(tags_file, len(resolved.words))
 
+            learned = None if head is None else read_head(head)
+
             def words_masker() -> Masker:
                 clip = load_weights(weights, activation, device, precision)
                 segmenter = Segmenter(
-                    clip, words, recipe=recipe, background=background_texts, as_=quirks, **settings
+                    clip,
+                    words,
+                    recipe=recipe,
+                    background=background_texts,
+                    as_=quirks,
+                    head=learned,
+                    **settings,
                 )
                 return segmenter_masker(segmenter, tags)
 

@@ -9,6 +9,7 @@ from tagmask.errors import InputError
 from tagmask.pipelines.adaptation import Adaptation
 from tagmask.pipelines.adaptive import PiaaPipeline, SparcPipeline
 from tagmask.pipelines.dense import DensePipeline
+from tagmask.pipelines.head import Head
 from tagmask.pipelines.labelled import LabelledImage, MaskPipeline
 from tagmask.pipelines.tag_first import TagFirstPipeline
 from tagmask.pipelines.tagging import OnePassPipeline, TagclipPipeline, TagPipeline
@@ -29,9 +30,25 @@ TAG_PIPELINES: Mapping[str, Callable[..., TagPipeline]] = MappingProxyType(
 )
 
 
-def mask_pipeline(clip: Clip, recipe: MaskRecipe | TagFirstRecipe) -> MaskPipeline:
-    """Build the pipeline that masks images by a recipe."""
-    return MASK_PIPELINES[method_of(recipe).kind](clip, recipe)
+def mask_pipeline(clip: Clip, recipe: MaskRecipe | TagFirstRecipe, head: Head | None = None) -> MaskPipeline:
+    """Build the pipeline that masks images by a recipe.
+
+    Args:
+        clip: the frozen model.
+        recipe: of a mask method.
+        head: what corrected masks taught, if anything.
+
+    Raises:
+        InputError: the head belongs to another method, other words or other weights.
+    """
+    pipeline = MASK_PIPELINES[method_of(recipe).kind]
+    if head is None:
+        return pipeline(clip, recipe)
+    if not isinstance(recipe, MaskRecipe):
+        raise InputError(
+            f"{recipe.method} masks tags and has no scores that a head could correct. Give a dense method."
+        )
+    return pipeline(clip, recipe, head)
 
 
 def tag_pipeline(clip: Clip, recipe: TagRecipe, adaptation: Adaptation | None = None) -> TagPipeline:

@@ -1,7 +1,6 @@
 """The pipeline of the dense methods (SCLIP and others): words compete in every pixel."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,10 +10,12 @@ from tagmask.catalogue import dense_rule, method_of
 from tagmask.clip.load import Clip
 from tagmask.confidence import WinningScores
 from tagmask.dense.cosine_maps import CosineMaps
+from tagmask.dense.frozen_windows import FrozenWindows
 from tagmask.dense.labels import label_pixels
-from tagmask.dense.prompts import Names, text_query
-from tagmask.dense.sliding import check_windows, sliding_cosines
+from tagmask.dense.prompts import Names, TextQuery, text_query
+from tagmask.dense.sliding import check_windows, freeze_windows, sliding_cosines
 from tagmask.papers.clip_es import check_tags
+from tagmask.pipelines.head import Head
 from tagmask.pipelines.labelled import LabelledImage, MaskPipeline, apply_crf, spread_planes
 from tagmask.pipelines.tagging import TagclipPipeline
 from tagmask.settings.recipes import MaskRecipe
@@ -29,7 +30,7 @@ class DensePipeline(MaskPipeline):
     All words compete, or only those of the image's tags.
     """
 
-    def __init__(self, clip: Clip, recipe: MaskRecipe) -> None:
+    def __init__(self, clip: Clip, recipe: MaskRecipe, head: Head | None = None) -> None:
         check_windows(clip, recipe)
         check = method_of(recipe).check
         if check is not None:
@@ -44,6 +45,15 @@ class DensePipeline(MaskPipeline):
         self._tagger = None
         if recipe.among == "tags" and recipe.tagger is not None:
             self._tagger = TagclipPipeline(clip, recipe.tagger)
+        self._correction = None
+        if head is not None:
+            head.check(clip, recipe)
+            self._correction = None if head.is_zero else head.matrix.to(clip.device)
+
+    @property
+    def query(self) -> TextQuery:
+        """The words' texts and features; the background, if any, is the first class."""
+        return self._query
 
     @torch.inference_mode()
     def __call__(
@@ -70,7 +80,7 @@ class DensePipeline(MaskPipeline):
     ) -> list[tuple[LabelledImage, ...]]:
         """Label every pixel with several recipes, which may differ from this pipeline's in method only.
 
-        They share one forward pass through all blocks but the last.
+        They share one forward pass through all blocks but the last. A head corrects all of them.
 
         Returns:
             For each image, one result per recipe. See `MaskPipeline` for the arguments.
@@ -78,7 +88,8 @@ class DensePipeline(MaskPipeline):
         all_tags = self._find_tags(images, tags)
         depth = len(self.clip.vision.blocks)
         rules = [dense_rule(recipe.method, depth, recipe.variant) for recipe in recipes]
-        all_maps = sliding_cosines(self.clip, images, self._query.features, self.recipe, rules)
+        texts = self._query.features
+        all_maps = sliding_cosines(self.clip, images, texts, self.recipe, rules, self._correction)
         return [
             tuple(
                 self._label(image, maps, image_tags, ignore_index, keep_scores, recipe, keep_winning)
@@ -86,6 +97,27 @@ class DensePipeline(MaskPipeline):
             )
             for image, image_maps, image_tags in zip(images, all_maps, all_tags, strict=True)
         ]
+
+    @torch.inference_mode()
+    def freeze(self, image: Image) -> FrozenWindows:
+        """Run the tower on an image, and keep what the method compares with texts."""
+        rule = dense_rule(self.recipe.method, len(self.clip.vision.blocks), self.recipe.variant)
+        return freeze_windows(self.clip, image, self.recipe, rule)
+
+    @torch.inference_mode()
+    def label_frozen(
+        self,
+        image: Image,
+        frozen: FrozenWindows,
+        tags: Sequence[int] | None,
+        ignore_index: int,
+        keep_scores: bool,
+        keep_winning: bool = False,
+    ) -> LabelledImage:
+        """Label an image whose features were kept by `freeze`; see `MaskPipeline` for the arguments."""
+        maps = frozen.maps(self._query.features, self.recipe.logit_scale, self._correction)
+        (found,) = self._find_tags([image], [tags])
+        return self._label(image, maps, found, ignore_index, keep_scores, self.recipe, keep_winning)
 
     def _find_tags(
         self, images: Images, tags: Sequence[Sequence[int] | None]
@@ -120,7 +152,7 @@ class DensePipeline(MaskPipeline):
                 tuple(names.texts[i] for i in rows),
                 tuple(candidates.index(names.owners[i]) for i in rows),
             )
-            maps = replace(maps, cosines=maps.cosines[rows])
+            maps = maps.restricted(rows, candidates)
         if not candidates:  # no tags and no background
             empty = np.full(maps.size, ignore_index, np.int32)
             planes = spread_planes(None, candidates, self.words, maps.size, keep_scores)

@@ -8,10 +8,12 @@ from jaxtyping import Float, Float32, Integer
 from torch import Tensor
 
 from tagmask.confidence import WinningScores
+from tagmask.papers.clip_es import full_size_maps
 from tagmask.refine.crf import CRF_SETTINGS, caffe_wrapped, dense_crf
+from tagmask.results import Segmentation, ignore_index_for
 from tagmask.types import Image, Images
 
-__all__ = ["LabelledImage", "MaskPipeline", "apply_crf", "spread_planes"]
+__all__ = ["LabelledImage", "MaskPipeline", "apply_crf", "spread_planes", "to_segmentation"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,34 @@ class MaskPipeline:
             InputError: a tag is repeated or is no class; or tags are needed and not given.
         """
         raise NotImplementedError
+
+
+def to_segmentation(
+    result: LabelledImage, pipeline: MaskPipeline, precision: str, *, cams: bool = False
+) -> Segmentation:
+    """Return the labels of an image as users get them.
+
+    Args:
+        result: of the pipeline, with the ignore index for its words.
+        pipeline: that labelled the image.
+        precision: of the matrix products.
+        cams: keep the activation maps.
+    """
+    words, background = pipeline.words, pipeline.background
+    labels = result.labels.astype(np.uint8 if ignore_index_for(len(words)) == 255 else np.uint16)
+    size = (labels.shape[0], labels.shape[1])
+    sure = None if result.winning is None else result.winning.summarise(labels, words, background)
+    return Segmentation(
+        words=words,
+        labels=labels,
+        scores=result.scores,
+        background=background,
+        precision=precision,
+        tags=result.tags,
+        class_confidence=None if sure is None else sure.class_confidence,
+        confidence=None if sure is None else sure.confidence,
+        cams=full_size_maps(result.maps, size) if cams and result.maps is not None else None,
+    )
 
 
 def apply_crf(

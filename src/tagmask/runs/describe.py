@@ -35,6 +35,8 @@ def segmenter_identity(
         **_fields(segmenter.clip, segmenter.recipe.deciding()),
         "tags": None if tags is None else _hash(tags),
     }
+    if segmenter.head is not None:  # without one, runs of earlier versions keep their fingerprint
+        fields["head"] = segmenter.head.fingerprint
     return RunIdentity(kind, fields, _metadata(segmenter.clip, metadata))
 
 
