@@ -59,8 +59,8 @@ class Frozen:
         >>> from tagmask.miniature.evaluation_scenes import unseen_scene
         >>> segmenter = tagmask.Segmenter(tagmask.load("miniature"), words=["cat", "fish", "car", "boat"])
         >>> frozen = segmenter.freeze(unseen_scene(1).image)
-        >>> list(frozen().shares()), list(frozen(words=["fish", "tree"], prob_thd=0.0).shares())
-        (['background', 'fish'], ['background', 'fish'])
+        >>> frozen().words, frozen(words=["fish", "tree"], prob_thd=0.3).words
+        (('background', 'cat', 'fish', 'car', 'boat'), ('background', 'fish', 'tree'))
     """
 
     image: Image = field(repr=False)

@@ -84,17 +84,19 @@ class HeadFitting:
         if number * kept // self._images != (number + 1) * kept // self._images:
             self._left_out.append(rows)
 
-    def fit(self, origin: str = "") -> FittedHead:
+    def fit(self) -> FittedHead:
         """Choose the penalty, and fit.
 
-        Args:
-            origin: hash of the images and masks, to be recorded.
+        Raises:
+            InputError: no image was added.
         """
+        if not self._equations.images:
+            raise InputError("None of the masks could be used. Correct them, or others.")
         validation = validate(self._equations, self._left_out)
         matrix = self._equations.solve(validation.penalty)
         clip, recipe = self._pipeline.clip, self._pipeline.recipe
         images = self._equations.images
-        head = Head.of(matrix, clip, recipe, penalty=validation.penalty, images=images, origin=origin)
+        head = Head.of(matrix, clip, recipe, penalty=validation.penalty, images=images)
         return FittedHead(head, validation)
 
 
