@@ -70,6 +70,16 @@ def test_no_correction_where_none_helps() -> None:
     assert not equations_of(rows).solve(math.inf).any()
 
 
+def test_too_small_a_gain_is_no_gain() -> None:
+    rows = [some_rows(seed) for seed in range(4)]
+    found = validate(equations_of(rows), rows)
+    gain = found.after - found.before
+    assert validate(equations_of(rows), rows, gain - 1e-6) == found
+    refused = validate(equations_of(rows), rows, gain + 1e-6)
+    assert math.isinf(refused.penalty)
+    assert refused.after == refused.before == found.before
+
+
 def test_one_image_has_the_default_penalty() -> None:
     rows = [some_rows(0)]
     found = validate(equations_of(rows), rows)

@@ -27,6 +27,9 @@ LEFT_OUT = 32
 """Most images that are left out to choose the penalty, evenly spaced."""
 ROUNDS = 2
 """Rounds of self-training."""
+LEAST_GAIN = 0.01
+"""Agreement with refined masks that self-training must gain on images left out, as mean IoU. Gains below it
+went with no gain in truth where they could be compared (`tagmask bench miniature --table improve-self`)."""
 _REFINING = 10
 """Iterations of PAMR on the masks that self-training learns from, unless the recipe has more."""
 
@@ -84,15 +87,18 @@ class HeadFitting:
         if number * kept // self._images != (number + 1) * kept // self._images:
             self._left_out.append(rows)
 
-    def fit(self) -> FittedHead:
+    def fit(self, least_gain: float = 0.0) -> FittedHead:
         """Choose the penalty, and fit.
+
+        Args:
+            least_gain: mean IoU that images left out must gain for any correction to be made.
 
         Raises:
             InputError: no image was added.
         """
         if not self._equations.images:
             raise InputError("None of the masks could be used. Correct them, or others.")
-        validation = validate(self._equations, self._left_out)
+        validation = validate(self._equations, self._left_out, least_gain)
         matrix = self._equations.solve(validation.penalty)
         clip, recipe = self._pipeline.clip, self._pipeline.recipe
         images = self._equations.images
@@ -108,8 +114,9 @@ def fit_to_itself(
     A round masks the images with PAMR, and fits a head to these masks where they are confident: the half of
     the pixels of each class in each image with the greatest scores. The next round starts from the masks with
     that head. No person is involved, so nothing tells whether masks are right. The validation says how far
-    images that were left out come closer to their refined masks, and the penalty is infinite where they do
-    not: a recipe that is refined already has little to learn from itself.
+    images that were left out come closer to their refined masks. A head that gains less than `LEAST_GAIN`
+    there is dropped, and the penalty is then infinite: a recipe that is refined already has little to learn
+    from itself.
 
     Args:
         pipeline: of the method, without a head.
@@ -137,7 +144,7 @@ def fit_to_itself(
             assert labelled.winning is not None  # as asked for
             labels = confident(labelled.labels, labelled.winning.plane, ignored)
             fitting.add_rows(patch_rows(pipeline, features, labels))
-        fitted = fitting.fit()
+        fitted = fitting.fit(LEAST_GAIN)
         head = fitted.head
     return fitted
 

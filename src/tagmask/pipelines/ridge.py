@@ -81,7 +81,9 @@ class Validation:
     """The same with the correction."""
 
 
-def validate(equations: NormalEquations, left_out: Sequence[PatchRows]) -> Validation:
+def validate(
+    equations: NormalEquations, left_out: Sequence[PatchRows], least_gain: float = 0.0
+) -> Validation:
     """Choose the penalty by leaving out each of some images.
 
     The criterion is the mean IoU on the patches left out, not the squared error that the fit minimises: the
@@ -92,6 +94,7 @@ def validate(equations: NormalEquations, left_out: Sequence[PatchRows]) -> Valid
         equations: of all images.
         left_out: the images to leave out, each of which is in `equations`. With a single image in all, the
             default penalty is taken, and nothing is known of the gain.
+        least_gain: mean IoU to gain; with less, the penalty is infinite.
     """
     if equations.images < 2 or not left_out:
         return Validation(DEFAULT_PENALTY, 0, math.nan, math.nan)
@@ -107,6 +110,8 @@ def validate(equations: NormalEquations, left_out: Sequence[PatchRows]) -> Valid
             counts[i] += _confusion(rows.scores + turned @ shrunk, rows)
     quality = [mean_iou(each) for each in counts]
     best = max(range(len(candidates)), key=lambda i: (quality[i], i))  # of equal ones the largest penalty
+    if quality[best] - quality[-1] < least_gain:
+        best = len(candidates) - 1
     return Validation(candidates[best], len(left_out), before=quality[-1], after=quality[best])
 
 
