@@ -196,9 +196,15 @@ def test_a_head_for_others_is_refused(tagclip_model: Clip, changed: dict[str, ob
         tagmask.Segmenter(tagclip_model, **{**arguments, "head": head_of(tagclip_model)})
 
 
-def test_a_head_for_other_weights_is_refused(tagclip_model: Clip, variants_model: Clip) -> None:
+def test_a_head_for_other_weights_is_refused(tagclip_model: Clip) -> None:
     with pytest.raises(InputError, match="other weights"):
         segmenter_of(tagclip_model, replace(head_of(tagclip_model), weights="others"))
+
+
+def test_a_head_for_another_precision_is_refused(tagclip_model: Clip) -> None:
+    head = head_of(tagclip_model)
+    with pytest.raises(InputError, match="another precision: 'bfloat16', not 'float32'"):
+        segmenter_of(tagclip_model, replace(head, settings={**head.settings, "precision": "bfloat16"}))
 
 
 def test_a_head_is_part_of_a_run(tagclip_model: Clip, shapes: list[np.ndarray], tmp_path: Path) -> None:

@@ -104,6 +104,7 @@ def seed_options(
     min_confidence: float | None = None,
     save_cams: bool = False,
     templates: tuple[str, ...] | None = None,
+    head: Path | None = None,
     device: str = "auto",
 ) -> SeedOptions:
     """Convert command-line options to seed options.
@@ -133,6 +134,7 @@ def seed_options(
         affinity=affinity,
         min_confidence=min_confidence,
         save_cams=save_cams,
+        head=head,
         device=device,
     )
 

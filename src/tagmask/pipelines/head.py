@@ -46,8 +46,10 @@ def feature_settings(recipe: MaskRecipe) -> dict[str, object]:
     return {name: deciding[name] for name in names}
 
 
-def head_settings(recipe: MaskRecipe) -> dict[str, object]:
+def head_settings(clip: Clip, recipe: MaskRecipe) -> dict[str, object]:
     """Return what decides the features and the probabilities that a head corrects, besides words and weights.
+
+    The precision is among them, since weights have another fingerprint in each.
 
     Raises:
         InputError: a file that the method reads cannot be read.
@@ -56,6 +58,7 @@ def head_settings(recipe: MaskRecipe) -> dict[str, object]:
         **feature_settings(recipe),
         "logit_scale": recipe.logit_scale,
         "templates": recipe.templates,
+        "precision": clip.precision,
     }
 
 
@@ -72,7 +75,7 @@ class Head:
     weights: str
     """Fingerprint of the CLIP."""
     settings: Mapping[str, object]
-    """`head_settings` of the recipe, as JSON values."""
+    """`head_settings`, as JSON values."""
     penalty: float
     """Of the ridge regression; infinite if no correction was better than none."""
     images: int
@@ -92,7 +95,7 @@ class Head:
         origin: str = "",
     ) -> "Head":
         """Return a head for a CLIP and a recipe."""
-        settings = _as_json(head_settings(recipe))
+        settings = _as_json(head_settings(clip, recipe))
         return cls(
             matrix, recipe.words, recipe.background, clip.fingerprint, settings, penalty, images, origin
         )
@@ -124,14 +127,14 @@ class Head:
                     f"The head was fitted with other {'' if name == 'words' else 'background '}words: "
                     f"{_shown(before)}, not {_shown(now)}. Give the same in the same order."
                 )
-        settings = _as_json(head_settings(recipe))
+        settings = _as_json(head_settings(clip, recipe))
         for name in dict.fromkeys(("method", *self.settings, *settings)):
             before, now = self.settings.get(name), settings.get(name)
             if before != now:
                 values = "" if name == "templates" else f": {shown(before)}, not {shown(now)}"
                 raise InputError(f"The head was fitted with another {name}{values}. Give the same.")
         if self.weights != clip.fingerprint:
-            raise InputError("The head was fitted with other weights or precision. Give the same.")
+            raise InputError("The head was fitted with other weights. Give the same.")
 
 
 def write_head(head: Head, path: str | os.PathLike[str]) -> None:
