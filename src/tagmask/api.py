@@ -1,200 +1,32 @@
-"""The two objects that users call with images: `Tagger` and `Segmenter`.
+"""The two objects that users call with images: `Segmenter`, and `Tagger` of its own file.
 
 Both take a frozen CLIP and words once, encode the words once, and are then called with images.
 """
 
 import os
-from collections.abc import Iterable, Sequence
-from copy import copy
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import TypeVar, overload
 
-import numpy as np
-from jaxtyping import Float32
-
-from tagmask.clip.finite import check_computed
 from tagmask.clip.load import Clip
 from tagmask.errors import InputError
 from tagmask.images import ImageSource, read_image
-from tagmask.papers.clip_es import check_tags
-from tagmask.pipelines import LabelledImage, describe, mask_pipeline, tag_pipeline
-from tagmask.pipelines.adaptation import Adaptation, read_adaptation
-from tagmask.pipelines.background_choice import with_chosen_background
-from tagmask.pipelines.batching import batches, stream_batches
+from tagmask.pipelines import describe, mask_pipeline
+from tagmask.pipelines.batching import batches
 from tagmask.pipelines.dense import DensePipeline
+from tagmask.pipelines.frozen import Frozen, RecipeArguments
 from tagmask.pipelines.given_tags import tag_list, tag_lists
-from tagmask.pipelines.thresholding import best_thresholds
+from tagmask.pipelines.head import Head, read_head
+from tagmask.pipelines.labelled import to_segmentation
 from tagmask.pipelines.warnings import warn_depth, warn_words
 from tagmask.proposals.given import ProposalsLike, proposals_of_each, read_given
-from tagmask.resolve import mask_recipe, tag_recipe, with_method
-from tagmask.results import Segmentation, Tags, ignore_index_for
-from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe, TagRecipe
-from tagmask.types import Images
+from tagmask.resolve import with_method
+from tagmask.results import Segmentation, ignore_index_for
+from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
+from tagmask.tagger import Tagger, read_images
 
 __all__ = ["Segmenter", "Tagger"]
 
 Source = TypeVar("Source", bound=ImageSource)
-
-
-class Tagger:
-    """Tag images: find which of your words are in each image.
-
-    The default method is TagCLIP. Give `words`, a `recipe`, or both.
-
-    Args:
-        clip: the frozen model, from `tagmask.load`.
-        words: one text per class. Several names of one class are separated by a comma and a space:
-            "dog, puppy" is one class, called "dog", with the score of its better name.
-        recipe: settings of a paper's table, such as "tagclip/voc2012": a name from `tagmask.recipes()`, a
-            `.toml` file, or a recipe object. With a recipe, `words` and `background` replace its names only.
-        background: texts that compete with the words and never become tags, such as "wall" or "sky"; [] for
-            none; "auto" for 64 that are chosen to be unlike the words. Default: the recipe's; without a
-            recipe, the list in the weights file or a built-in one, for methods that use background texts.
-        as_: "published" reproduces the authors' program, including its apparent bugs; "corrected" turns
-            those off; "printed" takes TagCLIP's formulas from its paper. Default: the recipe's choice.
-        adapter: what another tagger of the same method learned from images (`Tagger.adaptation`), or the
-            file it was saved in.
-        **settings: `method=` selects another tagging method of `tagmask.methods()`, such as "clip-softmax".
-            Every other keyword sets the recipe field of that name: `min_score=0.1` (lowest score of a tag),
-            `top=3` (at most 3 tags), `tag_tau=0.5` (relative threshold, 0..1), `cwr=False`.
-
-    Attributes:
-        clip: the model given.
-        recipe: the recipe in use, with every setting.
-        adaptation: what the tagger learned from a set of images; None if nothing.
-
-    Raises:
-        InputError: unusable words, recipe or settings, or an adapter for another method, words or weights.
-        TextTooLongError: a word longer than CLIP's context of 77 tokens.
-
-    Example:
-        >>> import tagmask
-        >>> from tagmask.miniature.evaluation_scenes import unseen_scene
-        >>> tagger = tagmask.Tagger(tagmask.load("miniature"), words=["cat", "fish", "car", "boat"])
-        >>> tags = tagger(unseen_scene(1).image)
-        >>> tags.names, tags.chosen, tags.scores.shape
-        (('fish',), (1,), (4,))
-    """
-
-    def __init__(
-        self,
-        clip: Clip,
-        words: Sequence[str] | None = None,
-        *,
-        recipe: str | os.PathLike[str] | TagRecipe | None = None,
-        background: Sequence[str] | None = None,
-        as_: str | None = None,
-        adapter: str | os.PathLike[str] | Adaptation | None = None,
-        **settings: object,
-    ) -> None:
-        self.clip = clip
-        resolved = tag_recipe(recipe, words, background, as_, settings, clip.background)
-        self.recipe = with_chosen_background(clip, resolved, background)
-        self.adaptation = read_adaptation(adapter) if isinstance(adapter, str | os.PathLike) else adapter
-        self._pipeline = tag_pipeline(clip, self.recipe, self.adaptation)
-        warn_words(clip, self.recipe, self._pipeline, own=words is not None)
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The name of each class, in the order of `Tags.scores`."""
-        return self._pipeline.words
-
-    @overload
-    def __call__(self, image: ImageSource) -> Tags: ...
-    @overload
-    def __call__(self, image: list[Source] | tuple[Source, ...]) -> list[Tags]: ...
-    def __call__(self, image: ImageSource | list[Source] | tuple[Source, ...]) -> Tags | list[Tags]:
-        """Tag one image, or a list of images in batches.
-
-        An image's tags do not depend on the rest of the list, except with "sparc": unless adapted (`adapt`),
-        it needs a list and compares the images of that list with each other.
-
-        Args:
-            image: a path, encoded bytes, a PIL image, or an RGB uint8 array (h, w, 3); or a list or tuple of
-                these. Images may differ in size.
-
-        Returns:
-            The tags of the image; for a list or tuple, a list of tags in the same order.
-
-        Raises:
-            ImageError: an image cannot be read.
-            InputError: the method must first see a set of images; call `adapt`.
-        """
-        if not isinstance(image, list | tuple):
-            return self._to_tags(self._pipeline.score([read_image(image)])[0])
-        return [self._to_tags(scores) for scores in self._pipeline.score_set(map(_read, batches(image)))]
-
-    def adapt(self, images: Iterable[ImageSource]) -> "Tagger":
-        """Return a tagger adapted to a set of unlabelled images.
-
-        Only for methods that need it: "piaa" learns an adapter, "sparc" collects score statistics. The result
-        depends on the order of the images. They are read in batches, so the set may be larger than memory.
-
-        Args:
-            images: paths, encoded bytes, PIL images or RGB uint8 arrays (h, w, 3), in any iterable.
-
-        Returns:
-            A new tagger; this one is unchanged. Save what it learned with
-            `tagmask.pipelines.adaptation.write_adaptation(tagger.adaptation, "file.safetensors")`.
-
-        Raises:
-            InputError: the method scores each image on its own, or there are too few images.
-            ImageError: an image cannot be read.
-        """
-        return self._replaced(self.recipe, self._pipeline.adapt(map(_read, stream_batches(images))))
-
-    def calibrate(
-        self, images: Sequence[ImageSource], tags: Sequence[Sequence[int]], *, tagged: Sequence[Tags] = ()
-    ) -> "Tagger":
-        """Return a tagger with one threshold per word, learned from a few labelled images.
-
-        Each word gets the threshold with the best F1 score on these images (`best_thresholds` defines it).
-        Words that occur in no image or in every image keep the recipe's relative threshold.
-
-        Args:
-            images: labelled images, each as in a call.
-            tags: for each image, its ground-truth classes: numbers from 0, as in `Tags.chosen`.
-            tagged: for each image, this tagger's result, if you have it already.
-
-        Returns:
-            A new tagger; this one is unchanged. Its `recipe` holds the thresholds; save it with
-            `tagmask.settings.files.write_recipe`.
-
-        Raises:
-            InputError: lists of different lengths, no images, or tags that are no class numbers.
-            ImageError: an image cannot be read.
-        """
-        if len(images) != len(tags) or not len(images):
-            raise InputError(
-                f"Got {len(images)} images and {len(tags)} lists of tags. Give one list of tags per image."
-            )
-        truth = np.zeros((len(tags), len(self.words)), dtype=bool)
-        for row, given in enumerate(tags):
-            classes = tag_list(given) or ()
-            check_tags(classes, len(self.words))
-            truth[row, list(classes)] = True
-        scores = np.stack([each.scores for each in (tagged or self(list(images)))])
-        thresholds = best_thresholds(scores, truth)
-        return self._replaced(replace(self.recipe, thresholds=thresholds), self.adaptation)
-
-    def _replaced(self, recipe: TagRecipe, adaptation: Adaptation | None) -> "Tagger":
-        tagger = copy(self)
-        tagger.recipe, tagger.adaptation = recipe, adaptation
-        tagger._pipeline = tag_pipeline(self.clip, recipe, adaptation)
-        return tagger
-
-    def _to_tags(self, scores: Float32[np.ndarray, " f"]) -> Tags:
-        check_computed(scores, "The scores")
-        least = self._pipeline.least_score(scores)
-        learned = [least if threshold is None else threshold for threshold in self.recipe.thresholds]
-        return Tags(
-            words=self.words,
-            scores=scores,
-            chosen=self._pipeline.choose(scores),
-            threshold=least,
-            precision=self.clip.precision,
-            thresholds=tuple(np.array(learned, np.float32).tolist()) or None,
-        )
 
 
 class Segmenter:
@@ -216,6 +48,8 @@ class Segmenter:
             those off; "printed" takes TagCLIP's formulas from its paper. Default: the recipe's choice.
         descriptions: sentences for each word, or unit features (words, width), for `purify` to decide between
             words that share a region. Default: the words' own features.
+        head: what a few corrected masks taught, or its file, which `tagmask improve` writes. For dense
+            methods, with the words, weights and settings it was fitted with; scores may then leave 0..1.
         **settings: `method=` selects another mask method of `tagmask.methods()`, such as "maskclip" or
             "cls-seg". Every other keyword sets the recipe field of that name: `among="tags"` (only the words
             that a tagger finds compete), `prob_thd=0.3` (pixels whose best probability, 0..1, is lower are
@@ -227,9 +61,10 @@ class Segmenter:
         clip: the model given.
         recipe: the recipe in use, with every setting.
         descriptions: the descriptions in use; None for the words' own features.
+        head: the head in use, if any.
 
     Raises:
-        InputError: unusable words, recipe or settings.
+        InputError: unusable words, recipe or settings, or a head for others.
         TextTooLongError: a word longer than CLIP's context of 77 tokens.
 
     Example:
@@ -252,13 +87,15 @@ class Segmenter:
         background: Sequence[str] | None = None,
         as_: str | None = None,
         descriptions: object = None,
+        head: str | os.PathLike[str] | Head | None = None,
         **settings: object,
     ) -> None:
         self.clip = clip
-        resolved = mask_recipe(recipe, words, background, as_, settings, clip.background)
-        self.recipe = with_chosen_background(clip, resolved, background)
+        self._arguments = RecipeArguments(recipe, words, background, as_, settings)
+        self.recipe = self._arguments.resolve(clip)
         self.descriptions = describe(clip, self.recipe, descriptions)
-        self._pipeline = mask_pipeline(clip, self.recipe, self.descriptions)
+        self.head = read_head(head) if isinstance(head, str | os.PathLike) else head
+        self._pipeline = mask_pipeline(clip, self.recipe, self.descriptions, self.head)
         warn_words(clip, self.recipe, self._pipeline, own=words is not None)
         warn_depth(clip, self.recipe)
 
@@ -373,10 +210,22 @@ class Segmenter:
                 f"{self.recipe.name} masks tags and has no last block to vary. "
                 "Compare methods with a dense recipe, such as sclip/voc21."
             )
+        if self.head is not None:
+            raise InputError("A head corrects one method. Compare methods without it.")
         recipes = [with_method(pipeline.recipe, method) for method in methods]
         ignore_index = ignore_index_for(len(self.words))
         (results,) = pipeline.compare([read_image(image)], [tag_list(tags)], ignore_index, scores, recipes)
-        return {method: self._result(result) for method, result in zip(methods, results, strict=True)}
+        segmentations = (to_segmentation(result, pipeline, self.clip.precision) for result in results)
+        return dict(zip(methods, segmentations, strict=True))
+
+    def freeze(self, image: ImageSource) -> Frozen:
+        """Keep an image's frozen features, to mask it again: `frozen(words=["cat", "dog"], prob_thd=0.3)`.
+
+        Raises:
+            InputError: the method masks tags.
+            ImageError: the image cannot be read.
+        """
+        return Frozen.of(self.clip, self._arguments, self._pipeline, self.head, read_image(image))
 
     def _mask(
         self,
@@ -388,16 +237,7 @@ class Segmenter:
         proposals: Sequence[object],
     ) -> list[Segmentation]:
         ignore_index = ignore_index_for(len(self.words))
-        images = _read(sources)
+        images = read_images(sources)
         regions = [read_given(each, image) for each, image in zip(proposals, images, strict=True)]
         results = self._pipeline(images, tags, ignore_index, keep_scores, confidence, regions)
-        return [self._result(result, cams) for result in results]
-
-    def _result(self, result: LabelledImage, cams: bool = False) -> Segmentation:
-        return result.segmentation(
-            self.words, background=self.background, precision=self.clip.precision, cams=cams
-        )
-
-
-def _read(sources: Iterable[ImageSource]) -> Images:
-    return [read_image(source) for source in sources]
+        return [to_segmentation(result, self._pipeline, self.clip.precision, cams=cams) for result in results]

@@ -9,11 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as PILImage
 from typer.testing import CliRunner, Result
 
+from tagmask import Run
 from tagmask.cli.main import app
+from tagmask.clip.load import load
 from tagmask.masks import index_png, read_index_png
+from tagmask.pipelines.head import Head, write_head
+from tagmask.resolve import mask_recipe
+from tagmask.settings.recipes import MaskRecipe
 from tagmask.weak import run_all
 from tagmask.weak import seeds as weak_seeds
 from tagmask.weak.mask_folder import words_of
@@ -311,3 +317,23 @@ def test_output_folder_inside_the_images_is_refused(photos: Path) -> None:
     result = run("all", photos, "-w", "dog", "--weights", "miniature", "-o", photos / "out")
     assert result.exit_code == 2
     assert "contains some of the images" in result.stderr
+
+
+def test_seeds_with_a_head(photos: Path, tmp_path: Path) -> None:
+    """The head reaches the segmenter and the identity of the run; sources without a CLIP refuse it."""
+    clip = load("miniature", precision="float32")
+    recipe = mask_recipe(None, ["dog"], None, None, {"method": "sclip"}, clip.background)
+    assert isinstance(recipe, MaskRecipe)
+    matrix = torch.zeros(clip.geometry.embed, 2)
+    matrix[:, 1] = torch.linspace(-30, 30, len(matrix))
+    write_head(Head.of(matrix, clip, recipe, penalty=1.0, images=1), tmp_path / "head.safetensors")
+    common = (photos, "-w", "dog", "--weights", "miniature", "--method", "sclip", "--precision", "float32")
+    for name, more in (("plain", ()), ("head", ("--head", tmp_path / "head.safetensors"))):
+        done = run("seeds", *common, "-o", tmp_path / name, *more)
+        assert done.exit_code == 0, done.output
+    plain, head = (read_index_png(tmp_path / name / "masks" / "a.png") for name in ("plain", "head"))
+    assert not np.array_equal(plain, head)
+    with Run(tmp_path / "head") as read:
+        assert "head" in read.identity.fields
+    refused = run("seeds", photos, "-o", tmp_path / "m", "-w", "dog", "--masks", photos, "--head", "h.st")
+    assert "--head corrects the scores of a CLIP" in refused.stderr

@@ -15,6 +15,7 @@ from tagmask.cli.bench import bench_app
 from tagmask.cli.console import report_errors
 from tagmask.cli.data import data_app
 from tagmask.cli.import_command import import_
+from tagmask.cli.improve_command import improve
 from tagmask.cli.maps_command import maps
 from tagmask.cli.mask_command import mask
 from tagmask.cli.options import (
@@ -215,6 +216,7 @@ def recipes(
 
 app.command()(export)
 app.command("import")(import_)
+app.command()(improve)
 app.command()(merge)
 app.command()(serve)
 app.add_typer(weights_app, name="weights")

@@ -22,6 +22,7 @@ from tagmask.cli.options import (
     AsOption,
     Background,
     Device,
+    HeadOption,
     NoBackground,
     Paths,
     Precision,
@@ -89,6 +90,7 @@ def mask(
             "SAM's), .npz or .png for each image, a COCO file, or a SAM: folder or OWNER/REPO.",
         ),
     ] = None,
+    head: HeadOption = None,
     refine: Annotated[
         Refine | None,
         typer.Option(metavar="NAME", help="Refine masks: none, pamr, tlp or crf. Default: the recipe's."),
@@ -157,6 +159,7 @@ def mask(
             segmenter_masker,
             student_masker,
         )
+        from tagmask.pipelines.head import read_head
         from tagmask.resolve import mask_recipe
         from tagmask.runs.shards import parse_shard
         from tagmask.runtime.folders import find_images
@@ -169,6 +172,7 @@ def mask(
                 "--student": student is not None,
                 "--method": method is not None,
                 "--descriptions": descriptions is not None,
+                "--head": head is not None,
                 "--format": format_ != "png",
                 "--report": report,
                 "--no-overlay": not overlay,
@@ -204,6 +208,7 @@ def mask(
                 "--only-tags": only_tags,
                 "--tags-file": tags_file,
                 "--proposals": proposals,
+                "--head": head,
                 "--refine": refine,
                 "--purify": purify,
                 "--descriptions": descriptions,
@@ -227,6 +232,8 @@ def mask(
             tags = None if tags_file is None else read_tags(tags_file, len(resolved.words))
             regions = open_region_source(proposals, device)
 
+            learned = None if head is None else read_head(head)
+
             def words_masker() -> Masker:
                 clip = load_weights(weights, activation, device, precision)
                 segmenter = Segmenter(
@@ -236,6 +243,7 @@ def mask(
                     background=background_texts,
                     as_=quirks,
                     descriptions=described,
+                    head=learned,
                     **settings,
                 )
                 return segmenter_masker(segmenter, tags, regions)

@@ -92,9 +92,8 @@ class Comparer:
         self.methods = tuple(methods)
 
         def segmenter(name: str) -> Segmenter:
-            return Segmenter(
-                clip, words, recipe=recipe, background=background, as_=as_, **{**settings, "method": name}
-            )
+            changed = {**settings, "method": name}
+            return Segmenter(clip, words, recipe=recipe, background=background, as_=as_, head=None, **changed)
 
         self._dense = [name for name in methods if method_called(name, "masks").kind == "dense"]
         self._alone = {name: segmenter(name) for name in methods if name not in self._dense}

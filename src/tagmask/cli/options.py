@@ -14,6 +14,7 @@ __all__ = [
     "AsOption",
     "Background",
     "Device",
+    "HeadOption",
     "NoBackground",
     "Paths",
     "Precision",
@@ -164,6 +165,14 @@ ShardOption = Annotated[
         "--shard",
         metavar="PART/PARTS",
         help="Do a stable part of the images, as in 2/8; join the run folders with `tagmask merge`.",
+    ),
+]
+HeadOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--head",
+        metavar="FILE",
+        help="Correct the scores by what corrected masks taught: head.safetensors of `tagmask improve`.",
     ),
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]

@@ -11,6 +11,7 @@ from tagmask.cli.options import (
     ActivationOption,
     Background,
     Device,
+    HeadOption,
     Paths,
     Precision,
     PrecisionOption,
@@ -68,6 +69,7 @@ def seeds(
     min_confidence: MinConfidence = None,
     background: Background = None,
     templates: Templates = None,
+    head: HeadOption = None,
     tags_file: TagsFile = None,
     save_cams: Annotated[
         bool,
@@ -127,6 +129,7 @@ def seeds(
             min_confidence=min_confidence,
             save_cams=save_cams,
             templates=read_templates(templates),
+            head=head,
             device=device,
         )
         failed = make_seeds(

@@ -105,6 +105,7 @@ def seed_options(
     min_confidence: float | None = None,
     save_cams: bool = False,
     templates: tuple[str, ...] | None = None,
+    head: Path | None = None,
     device: str = "auto",
 ) -> SeedOptions:
     """Convert command-line options to seed options.
@@ -134,6 +135,7 @@ def seed_options(
         affinity=affinity,
         min_confidence=min_confidence,
         save_cams=save_cams,
+        head=head,
         device=device,
     )
 

@@ -1,6 +1,7 @@
 """Cosine maps of an image's windows, stitched to full size on demand, row by row."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,20 +25,37 @@ class CosineMaps:
     """The scaled, normalised image that the windows were cropped from."""
     hidden: Bool[Tensor, "h w"] | None = None
     """Pixels that depend on a window with NaN cosines; None if there is no such window."""
+    corrections: Float[Tensor, "c rows cols"] | None = None
+    """What a head adds to the score of each class (`tagmask.pipelines.head`), laid out like the cosines."""
 
     @property
     def size(self) -> Size:
         """(h, w) of the original image."""
         return len(self.down), len(self.across)
 
-    def rows(self, top: int, bottom: int) -> Float[Tensor, "q strip w"]:
-        """Rows top..bottom of the averaged cosines at full size."""
-        down = self.down[top:bottom]
-        if len(down) < self.cosines.shape[1]:  # a thin strip: reduce the rows first
-            maps = (down @ self.cosines) @ self.across.T
-        else:
-            maps = down @ (self.cosines @ self.across.T)
+    def rows(self, top: int, bottom: int) -> Float[Tensor, "planes strip w"]:
+        """Rows top..bottom of the averaged cosines at full size, followed by the corrections if any."""
+        maps = self._stitched(self.cosines, top, bottom)
+        if self.corrections is not None:
+            maps = torch.cat([maps, self._stitched(self.corrections, top, bottom)])
         return maps if self.hidden is None else maps.masked_fill(self.hidden[top:bottom], torch.nan)
+
+    def with_corrections(self, texts: int) -> "CosineMaps":
+        """Take the maps after the first `texts` as corrections."""
+        return replace(self, cosines=self.cosines[:texts], corrections=self.cosines[texts:])
+
+    def restricted(self, texts: Sequence[int], classes: Sequence[int]) -> "CosineMaps":
+        """The maps of some texts, and the corrections of their classes."""
+        corrections = None if self.corrections is None else self.corrections[classes]
+        return replace(self, cosines=self.cosines[texts], corrections=corrections)
+
+    def _stitched(
+        self, maps: Float[Tensor, "planes rows cols"], top: int, bottom: int
+    ) -> Float[Tensor, "planes strip w"]:
+        down = self.down[top:bottom]
+        if len(down) < maps.shape[1]:  # a thin strip: reduce the rows first
+            return (down @ maps) @ self.across.T
+        return down @ (maps @ self.across.T)
 
 
 def stitch(

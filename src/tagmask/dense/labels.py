@@ -81,6 +81,7 @@ def label_pixels(
         or settings.prob_thd > 0
         or settings.area_thd is not None
         or settings.logit_scale <= 0
+        or maps.corrections is not None
     )
     strips: Iterable[Strip] = class_scores(maps, names, settings, softmax=needs_softmax)
     dropped = torch.zeros(len(names.classes), dtype=torch.bool, device=maps.cosines.device)
@@ -103,9 +104,14 @@ def label_pixels(
         if observe is not None:
             observe(top, strip.cpu().numpy())
         if winning is not None:
-            winning[top:bottom] = best.cpu().numpy()
+            # With a head, scores are no probabilities: the least-squares fit may leave 0..1.
+            sure = best if maps.corrections is None else best.clamp(0, 1)
+            winning[top:bottom] = sure.cpu().numpy()
             if len(strip) > background:
-                greatest_foreground = max(greatest_foreground, float(strip[int(background) :].max()))
+                greatest = float(strip[int(background) :].max())
+                greatest_foreground = max(
+                    greatest_foreground, greatest if maps.corrections is None else min(greatest, 1.0)
+                )
     return PixelLabels(
         labels, scores, None if winning is None else WinningScores(winning, greatest_foreground)
     )
@@ -131,22 +137,25 @@ def class_scores(
 ) -> Iterator[Strip]:
     """Yield strips (top, bottom, scores): PAMR if enabled, softmax over names, best name of each class.
 
-    Without the softmax the scores are cosines; their order is the same.
+    Without the softmax the scores are cosines; their order is the same. A head's corrections, refined like
+    the cosines, are added to the probabilities of the classes.
     """
     height, _ = maps.size
     strip = strip_height(maps, settings)
     for top in range(0, height, strip):
         bottom = min(top + strip, height)
-        scores = refined_rows(maps, settings, top, bottom)
+        planes = refined_rows(maps, settings, top, bottom)
+        scores, corrections = planes[: len(names.texts)], planes[len(names.texts) :]
         if softmax:
             scores = torch.softmax(scores * settings.logit_scale, dim=0)
-        yield top, bottom, merge_names(scores, names)
+        merged = merge_names(scores, names)
+        yield top, bottom, merged if maps.corrections is None else merged + corrections
 
 
 def refined_rows(
     maps: CosineMaps, settings: SlidingSettings, top: int, bottom: int
-) -> Float[Tensor, "q strip w"]:
-    """Rows top..bottom of the full-size cosines after PAMR, equal to the same rows of the whole image."""
+) -> Float[Tensor, "planes strip w"]:
+    """Rows top..bottom of `CosineMaps.rows` after PAMR, equal to the same rows of the whole image."""
     if not settings.pamr_steps:
         return maps.rows(top, bottom)
     margin = _margin(settings)

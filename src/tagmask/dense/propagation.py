@@ -20,7 +20,8 @@ __all__ = ["propagate_maps"]
 def propagate_maps(maps: CosineMaps, texts: TextFeatures, settings: TlpSettings) -> CosineMaps:
     """Return the maps after TLP: on its grid, with the bilinear resize to full size.
 
-    Pixels that depend on a window with NaN cosines count as 0 in their neighbours' scores and stay NaN.
+    A head's corrections are brought to the same grid, and not propagated. Pixels that depend on a window with
+    NaN cosines count as 0 in their neighbours' scores and stay NaN.
 
     Args:
         maps: the cosines of one image.
@@ -29,7 +30,8 @@ def propagate_maps(maps: CosineMaps, texts: TextFeatures, settings: TlpSettings)
     """
     height, width = maps.size
     down, across = pooling_steps(maps.size, settings.tlp_grid)
-    cells = _on_grid(maps.cosines, mean_of_rows(maps.down, down), mean_of_rows(maps.across, across))
+    matrices = mean_of_rows(maps.down, down), mean_of_rows(maps.across, across)
+    cells = _on_grid(maps.cosines, *matrices)
     scaled_height, scaled_width = maps.pixels.shape[-2:]
     colours = _on_grid(
         maps.pixels,
@@ -49,6 +51,7 @@ def propagate_maps(maps: CosineMaps, texts: TextFeatures, settings: TlpSettings)
         cosines=refined,
         down=resize_matrix(refined.shape[1], height).to(maps.down),
         across=resize_matrix(refined.shape[2], width).to(maps.down),
+        corrections=None if maps.corrections is None else _on_grid(maps.corrections, *matrices),
     )
 
 

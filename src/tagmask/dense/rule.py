@@ -39,9 +39,11 @@ __all__ = [
     "VariantSettings",
     "affinity",
     "block_attention",
+    "compare_patches",
     "extract_shared_features",
     "patch_cosines",
     "patch_features",
+    "unit_patches",
 ]
 
 Cosines = Float[Tensor, "b q p"]
@@ -187,11 +189,48 @@ def patch_features(
     return _forward(rule.second_pass(tower, features, context), rule)
 
 
-def patch_cosines(tower: TowerFeatures, rule: DenseRule, context: SecondPassContext) -> Cosines:
-    """Cosine of every text with every patch, post-processed by the rule."""
-    patches = F.normalize(patch_features(tower, rule, context), dim=-1)
-    cosines = (patches @ context.texts.T).transpose(1, 2)
-    return cosines if rule.scores is None else rule.scores(tower, cosines)
+def patch_cosines(
+    tower: TowerFeatures,
+    rule: DenseRule,
+    context: SecondPassContext,
+    head: Float[Tensor, "e c"] | None = None,
+) -> Float[Tensor, "b planes p"]:
+    """Cosine of every text with every patch, post-processed by the rule.
+
+    With a head, its correction of every class follows the cosines: the product of the unit patches and the
+    head's matrix.
+    """
+    return compare_patches(unit_patches(tower, rule, context), tower, rule, context.texts, head)
+
+
+def unit_patches(
+    tower: TowerFeatures, rule: DenseRule, context: SecondPassContext | None = None
+) -> Float[Tensor, "b p e"]:
+    """Unit patch features under a rule, before the comparison with texts; see `patch_features`."""
+    return F.normalize(patch_features(tower, rule, context), dim=-1)
+
+
+def compare_patches(
+    patches: Float[Tensor, "b p e"],
+    tower: TowerFeatures | None,
+    rule: DenseRule,
+    texts: TextFeatures,
+    head: Float[Tensor, "e c"] | None = None,
+) -> Float[Tensor, "b planes p"]:
+    """Compare unit patches with texts, and then with a head; see `patch_cosines`.
+
+    Args:
+        patches: of `unit_patches`.
+        tower: the features they come from; may be left out if the rule does not post-process cosines.
+        rule: the method.
+        texts: unit features.
+        head: of a `tagmask.pipelines.head.Head`.
+    """
+    cosines = (patches @ texts.T).transpose(1, 2)
+    if rule.scores is not None:
+        assert tower is not None  # see `tower`
+        cosines = rule.scores(tower, cosines)
+    return cosines if head is None else torch.cat([cosines, (patches @ head).transpose(1, 2)], dim=1)
 
 
 def affinity(x: Heads, y: Heads, bias: Float[Tensor, "n n"] | None = None) -> Attention:

@@ -22,6 +22,7 @@ from tagmask.checks import check_choice, check_number
 from tagmask.clip.load import Clip
 from tagmask.dense.cosine_maps import CosineMaps, stitch
 from tagmask.dense.features import extract_features
+from tagmask.dense.frozen_windows import FrozenBatch, FrozenWindows
 from tagmask.dense.native_size import native_pixels
 from tagmask.dense.positions import POSITIONS, Positions
 from tagmask.dense.resize import resize_cv2_linear, short_side_size
@@ -36,6 +37,7 @@ from tagmask.types import Image, Images, Pixels, Size, TextFeatures
 __all__ = [
     "SlidingSettings",
     "check_windows",
+    "freeze_windows",
     "pad_windows",
     "plan_image",
     "position_rule",
@@ -57,6 +59,17 @@ class SlidingSettings(TlpSettings):
 
     QUIRKS: ClassVar[tuple[str, ...]] = ("positions_by_count",)
     """Settings that are True as published and False as corrected."""
+    OF_FEATURES: ClassVar[tuple[str, ...]] = (
+        "short_side",
+        "crop",
+        "stride",
+        "join",
+        "two_resizes",
+        "pad_windows",
+        "positions",
+        "positions_by_count",
+    )
+    """Settings that decide the patch features; the others only decide what is made of them."""
 
     short_side: int | None = 336
     """The image's short side after scaling, in pixels; the long side is at most 2048. None: the image's own
@@ -124,7 +137,12 @@ def check_windows(clip: Clip, settings: SlidingSettings) -> None:
 
 
 def sliding_cosines(
-    clip: Clip, images: Images, texts: TextFeatures, settings: SlidingSettings, rules: Sequence[DenseRule]
+    clip: Clip,
+    images: Images,
+    texts: TextFeatures,
+    settings: SlidingSettings,
+    rules: Sequence[DenseRule],
+    head: Float[Tensor, "e c"] | None = None,
 ) -> Iterator[tuple[CosineMaps, ...]]:
     """Compute the cosines of every text with every patch, under one or several methods.
 
@@ -136,28 +154,30 @@ def sliding_cosines(
         texts: unit features.
         settings: of the sliding-window inference.
         rules: the methods.
+        head: of a `tagmask.pipelines.head.Head`, applied to the patches of every window and averaged as the
+            cosines are: both are linear in the unit patches.
 
     Yields:
         For each image its maps, one per method.
     """
+    if settings.join == "tokens":
+        for image in images:
+            frozen = (freeze_windows(clip, image, settings, rule) for rule in rules)
+            yield tuple(each.maps(texts, settings.logit_scale, head) for each in frozen)
+        return
     scaled = [preprocess(clip, image, settings.short_side) for image in images]
     plans = [plan_image(pixels, settings) for pixels in scaled]
-    if settings.join == "tokens":
-        for image, pixels, plan in zip(images, scaled, plans, strict=True):
-            yield tuple(
-                _joined_cosine_maps(clip, image, pixels, plan, texts, settings, rule) for rule in rules
-            )
-        return
     window_maps: list[list[list[Tensor]]] = [[[] for _ in rules] for _ in images]
     for owners, windows in window_batches(scaled, plans):
-        for m, cosines in enumerate(window_cosines(clip, windows, texts, settings, rules)):
+        for m, cosines in enumerate(window_cosines(clip, windows, texts, settings, rules, head)):
             for i, maps in zip(owners, cosines, strict=True):
                 window_maps[i][m].append(maps)
     for image, pixels, plan, by_method in zip(images, scaled, plans, window_maps, strict=True):
         grid = (by_method[0][0].shape[-2], by_method[0][0].shape[-1])
         size = (image.shape[0], image.shape[1])
         down, across = stitching(plan, grid, pixels, size, settings, clip.vision.patch)
-        yield tuple(stitch(torch.stack(maps), plan, down, across, pixels) for maps in by_method)
+        stitched = [stitch(torch.stack(maps), plan, down, across, pixels) for maps in by_method]
+        yield tuple(maps if head is None else maps.with_corrections(len(texts)) for maps in stitched)
 
 
 def window_batches(
@@ -206,27 +226,35 @@ def stitching(
     return down.to(pixels.device), across.to(pixels.device)
 
 
-def _joined_cosine_maps(
-    clip: Clip,
-    image: Image,
-    pixels: Float[Tensor, "3 hs ws"],
-    plan: Windows,
-    texts: TextFeatures,
-    settings: SlidingSettings,
-    rule: DenseRule,
-) -> CosineMaps:
-    table = position_rule(settings, rule)
-    crops = [pixels[:, y0:y1, x0:x1] for x0, y0, x1, y1 in plan.boxes]
-    batches = [crops[start : start + _BATCH_SIZE] for start in range(0, len(crops), _BATCH_SIZE)]
-    window_features = [
-        extract_features(clip.vision, torch.stack(batch), table, capture=rule.capture) for batch in batches
-    ]
-    tower = join_windows(window_features, plan)
-    cosines = patch_cosines(tower, rule, SecondPassContext(pixels[None], texts, settings.logit_scale))[0]
-    size = (pixels.shape[-2], pixels.shape[-1])
-    down, across = stitch_matrices(single_window(size), tower.grid, size, (image.shape[0], image.shape[1]))
-    maps = cosines.reshape(-1, *tower.grid)
-    return CosineMaps(maps, down.to(texts.device), across.to(texts.device), pixels)
+def freeze_windows(clip: Clip, image: Image, settings: SlidingSettings, rule: DenseRule) -> FrozenWindows:
+    """Run the tower on an image's windows, and keep what a method compares with texts.
+
+    Args:
+        clip: the frozen model.
+        image: upright RGB.
+        settings: of the sliding-window inference; only what decides the features is used.
+        rule: the method.
+    """
+    pixels = preprocess(clip, image, settings.short_side)
+    plan, table = plan_image(pixels, settings), position_rule(settings, rule)
+    boxes = [plan.boxes[start : start + _BATCH_SIZE] for start in range(0, len(plan), _BATCH_SIZE)]
+    batches = (torch.stack([pixels[:, y0:y1, x0:x1] for x0, y0, x1, y1 in batch]) for batch in boxes)
+    if settings.join == "tokens":
+        towers = [extract_features(clip.vision, batch, table, capture=rule.capture) for batch in batches]
+        tower = join_windows(towers, plan)
+        size = (pixels.shape[-2], pixels.shape[-1])
+        whole = single_window(size)
+        down, across = stitch_matrices(whole, tower.grid, size, (image.shape[0], image.shape[1]))
+        down, across = down.to(clip.device), across.to(clip.device)
+        return FrozenWindows((FrozenBatch.of(tower, rule, pixels[None]),), whole, down, across, pixels)
+    frozen = []
+    for batch in batches:
+        windows = pad_windows(batch, settings, clip.vision.patch)
+        tower = extract_features(clip.vision, windows, table, capture=rule.capture)
+        frozen.append(FrozenBatch.of(tower, rule, windows))
+    size = (image.shape[0], image.shape[1])
+    down, across = stitching(plan, frozen[0].grid, pixels, size, settings, clip.vision.patch)
+    return FrozenWindows(tuple(frozen), plan, down, across, pixels)
 
 
 def _padded_size(size: Size, patch: int) -> Size:
@@ -259,13 +287,15 @@ def window_cosines(
     texts: TextFeatures,
     settings: SlidingSettings,
     rules: Sequence[DenseRule],
-) -> list[Float[Tensor, "b q gh gw"]]:
-    """Cosines of every text with every patch of a batch of windows, under each method."""
+    head: Float[Tensor, "e c"] | None = None,
+) -> list[Float[Tensor, "b planes gh gw"]]:
+    """Cosines of every text with every patch of a batch of windows, under each method (`patch_cosines`)."""
     windows = pad_windows(windows, settings, clip.vision.patch)
     tables = [position_rule(settings, rule) for rule in rules]
     by_rule: dict[int, Tensor] = {}
     for i, tower in extract_shared_features(clip.vision, windows, rules, tables):
-        cosines = patch_cosines(tower, rules[i], SecondPassContext(windows, texts, settings.logit_scale))
+        context = SecondPassContext(windows, texts, settings.logit_scale)
+        cosines = patch_cosines(tower, rules[i], context, head)
         by_rule[i] = cosines.reshape(*cosines.shape[:2], *tower.grid)
     return [by_rule[i] for i in range(len(rules))]
 

@@ -12,6 +12,7 @@ from tagmask.pipelines.adaptation import Adaptation
 from tagmask.pipelines.adaptive import PiaaPipeline, SparcPipeline
 from tagmask.pipelines.dense import DensePipeline
 from tagmask.pipelines.freecp_tags import FreecpPipeline
+from tagmask.pipelines.head import Head
 from tagmask.pipelines.labelled import LabelledImage, MaskPipeline
 from tagmask.pipelines.tag_first import TagFirstPipeline
 from tagmask.pipelines.tagging import OnePassPipeline, TagclipPipeline, TagPipeline
@@ -52,7 +53,10 @@ def describe(clip: Clip, recipe: MaskRecipe | TagFirstRecipe, given: object) -> 
 
 
 def mask_pipeline(
-    clip: Clip, recipe: MaskRecipe | TagFirstRecipe, descriptions: Descriptions | None = None
+    clip: Clip,
+    recipe: MaskRecipe | TagFirstRecipe,
+    descriptions: Descriptions | None = None,
+    head: Head | None = None,
 ) -> MaskPipeline:
     """Build the pipeline that masks images by a recipe.
 
@@ -60,9 +64,22 @@ def mask_pipeline(
         clip: the frozen model.
         recipe: of a mask method.
         descriptions: from `describe`, for a recipe that purifies.
+        head: what corrected masks taught, if anything.
+
+    Raises:
+        InputError: the head belongs to another method, other words or other weights; or the recipe has no
+            scores that a head could correct.
     """
-    build = MASK_PIPELINES[method_of(recipe).kind]
-    return build(clip, recipe) if descriptions is None else build(clip, recipe, descriptions)
+    pipeline = MASK_PIPELINES[method_of(recipe).kind]
+    if isinstance(recipe, MaskRecipe):
+        if head is not None and recipe.purifies:
+            raise InputError("A head corrects scores, which purify does not use. Leave one of them out.")
+        return pipeline(clip, recipe, descriptions, head)
+    if head is not None:
+        raise InputError(
+            f"{recipe.method} masks tags and has no scores that a head could correct. Give a dense method."
+        )
+    return pipeline(clip, recipe)
 
 
 def tag_pipeline(clip: Clip, recipe: TagRecipe, adaptation: Adaptation | None = None) -> TagPipeline:

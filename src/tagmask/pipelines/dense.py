@@ -1,7 +1,6 @@
 """The pipeline of the dense methods (SCLIP and others): words compete in every pixel."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,11 +11,13 @@ from tagmask.clip.load import Clip
 from tagmask.confidence import WinningScores
 from tagmask.dense.cosine_maps import CosineMaps
 from tagmask.dense.descriptions import Descriptions
+from tagmask.dense.frozen_windows import FrozenWindows
 from tagmask.dense.labels import label_pixels
 from tagmask.dense.prompts import TextQuery, restrict_names, text_query
 from tagmask.dense.propagation import propagate_maps
-from tagmask.dense.sliding import check_windows, sliding_cosines
+from tagmask.dense.sliding import check_windows, freeze_windows, sliding_cosines
 from tagmask.papers.clip_es import check_tags
+from tagmask.pipelines.head import Head
 from tagmask.pipelines.labelled import LabelledImage, MaskPipeline, apply_crf, spread_planes
 from tagmask.pipelines.proposed import label_regions
 from tagmask.pipelines.purified import Purifier
@@ -34,7 +35,13 @@ class DensePipeline(MaskPipeline):
     All words compete, or only those of the image's tags.
     """
 
-    def __init__(self, clip: Clip, recipe: MaskRecipe, descriptions: Descriptions | None = None) -> None:
+    def __init__(
+        self,
+        clip: Clip,
+        recipe: MaskRecipe,
+        descriptions: Descriptions | None = None,
+        head: Head | None = None,
+    ) -> None:
         check_windows(clip, recipe)
         check = method_of(recipe).check
         if check is not None:
@@ -52,10 +59,14 @@ class DensePipeline(MaskPipeline):
         self._purifier = None
         if recipe.purifies:
             self._purifier = Purifier(clip, recipe, self._query, self.background, descriptions)
+        self._correction = None
+        if head is not None:
+            head.check(clip, recipe)
+            self._correction = None if head.is_zero else head.matrix.to(clip.device)
 
     @property
     def query(self) -> TextQuery:
-        """See `MaskPipeline`."""
+        """The words' texts and features; the background, if any, is the first class."""
         return self._query
 
     @torch.inference_mode()
@@ -87,7 +98,7 @@ class DensePipeline(MaskPipeline):
     ) -> list[tuple[LabelledImage, ...]]:
         """Label every pixel with several recipes, which may differ from this pipeline's in method only.
 
-        They share one forward pass through all blocks but the last.
+        They share one forward pass through all blocks but the last. A head corrects all of them.
 
         Returns:
             For each image, one result per recipe. See `MaskPipeline` for the arguments.
@@ -100,7 +111,8 @@ class DensePipeline(MaskPipeline):
             )
         depth = len(self.clip.vision.blocks)
         rules = [dense_rule(recipe.method, depth, recipe.variant) for recipe in recipes]
-        all_maps = sliding_cosines(self.clip, images, self._query.features, self.recipe, rules)
+        texts = self._query.features
+        all_maps = sliding_cosines(self.clip, images, texts, self.recipe, rules, self._correction)
         all_regions = proposals or [None] * len(images)
         return [
             tuple(
@@ -111,6 +123,27 @@ class DensePipeline(MaskPipeline):
                 images, all_maps, all_tags, all_regions, strict=True
             )
         ]
+
+    @torch.inference_mode()
+    def freeze(self, image: Image) -> FrozenWindows:
+        """Run the tower on an image, and keep what the method compares with texts."""
+        rule = dense_rule(self.recipe.method, len(self.clip.vision.blocks), self.recipe.variant)
+        return freeze_windows(self.clip, image, self.recipe, rule)
+
+    @torch.inference_mode()
+    def label_frozen(
+        self,
+        image: Image,
+        frozen: FrozenWindows,
+        tags: Sequence[int] | None,
+        ignore_index: int,
+        keep_scores: bool,
+        keep_winning: bool = False,
+    ) -> LabelledImage:
+        """Label an image whose features were kept by `freeze`; see `MaskPipeline` for the arguments."""
+        maps = frozen.maps(self._query.features, self.recipe.logit_scale, self._correction)
+        (found,) = self._find_tags([tags], self._tag_scores([image], [tags]))
+        return self._label(image, maps, found, ignore_index, keep_scores, self.recipe, keep_winning, None)
 
     def _tag_scores(
         self, images: Images, tags: Sequence[Sequence[int] | None]
@@ -156,7 +189,7 @@ class DensePipeline(MaskPipeline):
         if tags is not None:
             candidates = sorted({tag + self.background for tag in tags} | ({0} if self.background else set()))
             names, rows = restrict_names(names, candidates)
-            maps, texts = replace(maps, cosines=maps.cosines[rows]), texts[rows]
+            maps, texts = maps.restricted(rows, candidates), texts[rows]
         if not candidates:  # no tags and no background
             empty = np.full(maps.size, ignore_index, np.int32)
             planes = spread_planes(None, candidates, self.words, maps.size, keep_scores)

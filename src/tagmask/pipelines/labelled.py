@@ -16,7 +16,7 @@ from tagmask.regions.proposals import Proposals
 from tagmask.results import Segmentation, ignore_index_for
 from tagmask.types import Image, Images
 
-__all__ = ["LabelledImage", "MaskPipeline", "apply_crf", "spread_planes"]
+__all__ = ["LabelledImage", "MaskPipeline", "apply_crf", "spread_planes", "to_segmentation"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,34 +35,6 @@ class LabelledImage:
     """Activation maps of the tags, 0..1, on the grid of patches; None if the method has none."""
     purification: Purification | None = None
     """Which words were dropped, if the recipe purifies."""
-
-    def segmentation(
-        self, words: tuple[str, ...], *, background: bool, precision: str, cams: bool = False
-    ) -> Segmentation:
-        """Return what users get.
-
-        Args:
-            words: the name of each label.
-            background: label 0 is the background.
-            precision: of the matrix products.
-            cams: with the maps of the tags, at the image's size.
-        """
-        dtype = np.uint8 if ignore_index_for(len(words)) == 255 else np.uint16
-        labels = self.labels.astype(dtype)
-        size = (labels.shape[0], labels.shape[1])
-        sure = None if self.winning is None else self.winning.summarise(labels, words, background)
-        return Segmentation(
-            words=words,
-            labels=labels,
-            scores=self.scores,
-            background=background,
-            precision=precision,
-            tags=self.tags,
-            class_confidence=None if sure is None else sure.class_confidence,
-            confidence=None if sure is None else sure.confidence,
-            cams=full_size_maps(self.maps, size) if cams and self.maps is not None else None,
-            purification=self.purification,
-        )
 
 
 class MaskPipeline:
@@ -103,6 +75,35 @@ class MaskPipeline:
             InputError: a tag is repeated or is no class; or tags are needed and not given.
         """
         raise NotImplementedError
+
+
+def to_segmentation(
+    result: LabelledImage, pipeline: MaskPipeline, precision: str, *, cams: bool = False
+) -> Segmentation:
+    """Return the labels of an image as users get them.
+
+    Args:
+        result: of the pipeline, with the ignore index for its words.
+        pipeline: that labelled the image.
+        precision: of the matrix products.
+        cams: keep the activation maps.
+    """
+    words, background = pipeline.words, pipeline.background
+    labels = result.labels.astype(np.uint8 if ignore_index_for(len(words)) == 255 else np.uint16)
+    size = (labels.shape[0], labels.shape[1])
+    sure = None if result.winning is None else result.winning.summarise(labels, words, background)
+    return Segmentation(
+        words=words,
+        labels=labels,
+        scores=result.scores,
+        background=background,
+        precision=precision,
+        tags=result.tags,
+        class_confidence=None if sure is None else sure.class_confidence,
+        confidence=None if sure is None else sure.confidence,
+        cams=full_size_maps(result.maps, size) if cams and result.maps is not None else None,
+        purification=result.purification,
+    )
 
 
 def apply_crf(

@@ -41,6 +41,8 @@ def segmenter_identity(
         fields["descriptions"] = segmenter.descriptions.fingerprint
     if proposals is not None:  # runs without them are those of earlier versions
         fields["proposals"] = proposals
+    if segmenter.head is not None:  # without one, runs of earlier versions keep their fingerprint
+        fields["head"] = segmenter.head.fingerprint
     return RunIdentity(kind, fields, _metadata(segmenter.clip, metadata))
 
 

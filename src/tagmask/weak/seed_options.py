@@ -46,10 +46,16 @@ class SeedOptions:
     """Pixels with a lower probability after the CRF become the ignore index; None: the recipe's."""
     save_cams: bool = False
     """Whether a CLIP's activation maps are written too, as CLIP-ES's program does."""
+    head: Path | None = None
+    """What corrected masks taught (`tagmask improve`), for seeds from a CLIP."""
     device: str = "auto"
     """For these networks, as `tagmask.load` takes it."""
 
     def __post_init__(self) -> None:
+        if not self.uses_clip and self.head is not None:
+            raise InputError(
+                "--head corrects the scores of a CLIP. Give no --cams, --masks or --method mctformer."
+            )
         if not self.uses_clip and self.save_cams:
             raise InputError(
                 "--save-cams writes CLIP-ES's activation maps. Give no --cams, --masks or --method mctformer."

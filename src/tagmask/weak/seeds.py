@@ -17,6 +17,7 @@ from tagmask.images import read_image
 from tagmask.papers.clip_es import ClipEsSettings
 from tagmask.papers.psa import BACKGROUND_SCORE
 from tagmask.pipelines.background_choice import with_chosen_background
+from tagmask.pipelines.head import read_head
 from tagmask.resolve import mask_recipe
 from tagmask.results import Segmentation
 from tagmask.runs.describe import segmenter_identity
@@ -111,9 +112,11 @@ def seed_source(
     tags = None if options.tags_file is None else read_tags(options.tags_file, len(recipe.words))
     if tags is not None:
         check_tags(images, tags)
+    head = None if options.head is None else read_head(options.head)
     loaded = clip()
     recipe = with_chosen_background(loaded, seed_recipe(options, loaded.background), options.background)
-    segmenter = Segmenter(loaded, options.words, recipe=recipe)  # with words, so that it warns of them
+    # With words, so that it warns of them.
+    segmenter = Segmenter(loaded, options.words, recipe=recipe, head=head)
     names = output_names(images) if options.save_cams else []
     cams = {image: out / "cams" / f"{name}.npy" for image, name in zip(images, names, strict=False)}
     return from_segmenter(segmenter, tags, cams or None)

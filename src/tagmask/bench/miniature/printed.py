@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from tagmask.bench.miniature import calibration
+from tagmask.bench.miniature import calibration, improvement
 from tagmask.bench.miniature.claims import CLAIMS, claim_lines
 from tagmask.bench.miniature.ground_truth import zero_shot
 from tagmask.bench.miniature.line_chart import lines_svg
@@ -129,6 +129,14 @@ def _calibration(clip: Clip, measured: Measurements) -> Iterator[str]:
     return calibration.calibration_lines(clip)
 
 
+def _curve(clip: Clip, measured: Measurements) -> Iterator[str]:
+    return improvement.curve_lines(clip, measured.scenes)
+
+
+def _itself(clip: Clip, measured: Measurements) -> Iterator[str]:
+    return improvement.self_lines(clip, measured.scenes)
+
+
 PRINTED: tuple[Printed, ...] = (
     Printed(
         "zero-shot",
@@ -161,5 +169,19 @@ PRINTED: tuple[Printed, ...] = (
             *(f"{setup.settings} {setup.adapted}" for setup in calibration.METHODS),
             f"{calibration.LABELLED} {calibration.TESTED} {calibration.FIRST}",
         ),
+    ),
+    Printed(
+        "improve",
+        "A few corrected masks: mIoU of other scenes, by the number of corrected scenes",
+        (),
+        _curve,
+        (f"{improvement.METHODS} {improvement.CORRECTED} {improvement.SEEDS} {improvement.POOL}",),
+    ),
+    Printed(
+        "improve-self",
+        "A method that learns from its own refined masks",
+        (),
+        _itself,
+        (f"{improvement.METHODS} {improvement.LEARNED}",),
     ),
 )
