@@ -77,7 +77,7 @@ def settings_hash(setups: tuple[Setup, ...], *others: Hashable) -> str:
     """Hash the full recipes of setups, and anything else that decides a figure, such as labels and counts."""
     described = []
     for setup in setups:
-        recipe = {name: value for name, value in recipe_of(setup).flat().items() if name != "name"}
+        recipe = {name: value for name, value in recipe_of(setup).deciding().items() if name != "name"}
         # What the recipe does not hold: how the setup is run.
         changed = {
             f.name: getattr(setup, f.name) for f in fields(setup) if getattr(setup, f.name) != f.default

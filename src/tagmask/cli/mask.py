@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tagmask.cli.console import bold, message
 from tagmask.cli.maskers import Masker
-from tagmask.cli.options import Refine
+from tagmask.cli.options import Affinity, Refine
 from tagmask.cli.runs import run_images, stops_reported
 from tagmask.errors import InputError
 from tagmask.exporters import EXPORTERS, ExportOptions
@@ -159,6 +159,7 @@ def mask_settings(
     refine: Refine | None,
     recipe: str | None = None,
     templates: tuple[str, ...] | None = None,
+    affinity: Affinity | None = None,
 ) -> dict[str, object]:
     """Return the recipe fields that the options set.
 
@@ -181,6 +182,8 @@ def mask_settings(
         settings["crf"] = "cls-seg" if refine is Refine.crf else None
     if templates is not None:
         settings["templates"] = templates
+    if affinity is not None:
+        settings["affinity"] = affinity.value
     return settings
 
 

@@ -11,6 +11,7 @@ from tagmask.cli.arguments import background_words, load_weights, read_templates
 from tagmask.cli.console import report_errors
 from tagmask.cli.options import (
     ActivationOption,
+    Affinity,
     Again,
     AsOption,
     Background,
@@ -71,6 +72,14 @@ def mask(
         typer.Option(
             metavar="FILE",
             help="Mask only these tags. Lines: IMAGE INDEX INDEX ... (as `tag --format paper` writes).",
+        ),
+    ] = None,
+    affinity: Annotated[
+        Affinity | None,
+        typer.Option(
+            metavar="NAME",
+            help="cls-seg and clip-es: spread maps along attention (the default), or with cda also along "
+            "the likeness of patches.",
         ),
     ] = None,
     proposals: Annotated[
@@ -152,7 +161,7 @@ def mask(
                 "--shard": shard is not None,
             }
             methods = compared_methods(compare, run_options)
-            settings = mask_settings(None, threshold, only_tags, refine)
+            settings = mask_settings(None, threshold, only_tags, refine, affinity=affinity)
             words = require_words(read_words(word), recipe)
             shared = (words, recipe, background_words(background, no_background), as_ and as_.value, settings)
             count = check_recipes(methods, *shared, tags_given=tags_file is not None)
@@ -178,6 +187,7 @@ def mask(
                 "--templates": templates,
                 "--only-tags": only_tags,
                 "--tags-file": tags_file,
+                "--affinity": affinity,
                 "--proposals": proposals,
                 "--refine": refine,
                 "--as": as_,
@@ -185,7 +195,9 @@ def mask(
             refuse_clip_options(clip_options, precision)
             make_masker = partial(student_masker, student, threshold=threshold, device=device)
         else:
-            settings = mask_settings(method, threshold, only_tags, refine, recipe, read_templates(templates))
+            settings = mask_settings(
+                method, threshold, only_tags, refine, recipe, read_templates(templates), affinity
+            )
             words = require_words(read_words(word), recipe)
             background_texts = background_words(background, no_background)
             quirks = as_ and as_.value

@@ -9,6 +9,7 @@ import typer
 __all__ = [
     "Activation",
     "ActivationOption",
+    "Affinity",
     "Again",
     "As",
     "AsOption",
@@ -71,6 +72,13 @@ class Refine(StrEnum):
     none = "none"
     pamr = "pamr"
     crf = "crf"
+
+
+class Affinity(StrEnum):
+    """What CLIP-ES and CLS-SEG spread activation maps along."""
+
+    attention = "attention"
+    cda = "cda"
 
 
 class TagFormat(StrEnum):

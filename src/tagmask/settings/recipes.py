@@ -72,10 +72,14 @@ class Recipe:
     def deciding(self) -> dict[str, object]:
         """Return `flat()` with the hash of each file that the method reads in place of its path.
 
+        Settings of the method that have no part in the results are left out.
+
         Raises:
             InputError: such a file cannot be read.
         """
         flat = self.flat()
+        for name in getattr(self.variant, "idle", ()):
+            del flat[name]
         for name in getattr(self.variant, "FILES", ()):
             if flat[name] is not None:
                 flat[name] = f"sha256 {file_hash(Path(str(flat[name])))[:16]}"
