@@ -347,7 +347,7 @@ def test_maps_from_the_taggers_features_are_the_same(
     image = shapes[1]
     with torch.inference_mode():
         masking = clip_es.encode_image(tagclip_model, image, PUBLISHED)
-        pixels = preprocess_bicubic(tagclip_model, image, clip_es._tagclip_settings(PUBLISHED))
+        pixels = preprocess_bicubic(tagclip_model, image, clip_es.tagclip_settings(PUBLISHED))
         tagging = extract_features(
             tagclip_model.vision, pixels[None], bilinear_half, attention=frozenset(range(11))
         )
@@ -362,7 +362,7 @@ def test_position_table_of_the_native_grid_is_rounded_too(tagclip_model: Clip) -
     image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     with torch.inference_mode():
         tokens = clip_es.encode_image(tagclip_model, image, PUBLISHED).tokens
-        pixels = preprocess_bicubic(tagclip_model, image, clip_es._tagclip_settings(PUBLISHED))[None]
+        pixels = preprocess_bicubic(tagclip_model, image, clip_es.tagclip_settings(PUBLISHED))[None]
         rounded, stored = (
             extract_features(tagclip_model.vision, pixels, rule, attention=set(range(4, 11))).tokens
             for rule in (bilinear_half_always, bilinear_half)

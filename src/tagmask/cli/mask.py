@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from tagmask.cli.console import bold, message
 from tagmask.cli.maskers import Masker
-from tagmask.cli.options import Purify, Refine
+from tagmask.cli.options import Affinity, Purify, Refine
 from tagmask.cli.runs import run_images, stops_reported
 from tagmask.errors import InputError
 from tagmask.exporters import EXPORTERS, ExportOptions
@@ -184,6 +184,7 @@ def mask_settings(
     recipe: str | None = None,
     templates: tuple[str, ...] | None = None,
     purify: Purify | None = None,
+    affinity: Affinity | None = None,
 ) -> dict[str, object]:
     """Return the recipe fields that the options set.
 
@@ -207,6 +208,8 @@ def mask_settings(
         settings["templates"] = templates
     if purify is not None:
         settings["purify"] = purify.value
+    if affinity is not None:
+        settings["affinity"] = affinity.value
     return settings
 
 

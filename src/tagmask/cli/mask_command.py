@@ -18,6 +18,7 @@ from tagmask.cli.arguments import (
 from tagmask.cli.console import report_errors
 from tagmask.cli.options import (
     ActivationOption,
+    Affinity,
     Again,
     AsOption,
     Background,
@@ -80,6 +81,14 @@ def mask(
         typer.Option(
             metavar="FILE",
             help="Mask only these tags. Lines: IMAGE INDEX INDEX ... (as `tag --format paper` writes).",
+        ),
+    ] = None,
+    affinity: Annotated[
+        Affinity | None,
+        typer.Option(
+            metavar="NAME",
+            help="cls-seg and clip-es: spread maps along attention (the default), or with cda also along "
+            "the likeness of patches.",
         ),
     ] = None,
     proposals: Annotated[
@@ -181,7 +190,7 @@ def mask(
                 "--shard": shard is not None,
             }
             methods = compared_methods(compare, run_options)
-            settings = mask_settings(None, threshold, only_tags, refine, purify=purify)
+            settings = mask_settings(None, threshold, only_tags, refine, purify=purify, affinity=affinity)
             words = require_words(read_words(word), recipe)
             shared = (words, recipe, background_words(background, no_background), as_ and as_.value, settings)
             count = check_recipes(methods, *shared, tags_given=tags_file is not None)
@@ -207,6 +216,7 @@ def mask(
                 "--templates": templates,
                 "--only-tags": only_tags,
                 "--tags-file": tags_file,
+                "--affinity": affinity,
                 "--proposals": proposals,
                 "--head": head,
                 "--refine": refine,
@@ -218,7 +228,7 @@ def mask(
             make_masker = partial(student_masker, student, threshold=threshold, device=device)
         else:
             settings = mask_settings(
-                method, threshold, only_tags, refine, recipe, read_templates(templates), purify
+                method, threshold, only_tags, refine, recipe, read_templates(templates), purify, affinity
             )
             words = require_words(read_words(word), recipe)
             background_texts = background_words(background, no_background)

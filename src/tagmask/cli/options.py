@@ -9,6 +9,7 @@ import typer
 __all__ = [
     "Activation",
     "ActivationOption",
+    "Affinity",
     "Again",
     "As",
     "AsOption",
@@ -82,6 +83,13 @@ class Purify(StrEnum):
     off = "off"
     scores = "scores"
     tags = "tags"
+
+
+class Affinity(StrEnum):
+    """What CLIP-ES and CLS-SEG spread activation maps along."""
+
+    attention = "attention"
+    cda = "cda"
 
 
 class TagFormat(StrEnum):

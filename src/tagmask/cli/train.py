@@ -83,7 +83,11 @@ def seeds(
     ] = None,
     affinity: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Output folder of `tagmask train affinity`, to refine these maps."),
+        typer.Option(
+            metavar="DIR|cda",
+            help="Output folder of `tagmask train affinity`, to refine these maps; or cda, as in "
+            "`tagmask mask`.",
+        ),
     ] = None,
     cams: Annotated[
         Path | None,

@@ -9,7 +9,7 @@ from pathlib import Path
 from tagmask.bench.validation import DataSetValidation, open_validation
 from tagmask.cli.console import heading, message, print_path, show
 from tagmask.cli.mask import mask_settings, require_tags_file
-from tagmask.cli.options import Refine
+from tagmask.cli.options import Affinity, Refine
 from tagmask.cli.runs import run_images, stops_reported
 from tagmask.clip.load import Clip
 from tagmask.clip.sources import DEFAULT_WEIGHTS
@@ -119,12 +119,19 @@ def seed_options(
         raise InputError(
             "MCTformer's seeds have no --refine, no --background and no --templates. Leave them out."
         )
+    cda = affinity == Path(Affinity.cda) and method != MCTFORMER
+    if cda and (cams, masks) != (None, None):
+        raise InputError("--affinity cda is for maps of a CLIP. Leave it out with --cams and --masks.")
     if templates is not None and (cams, masks) != (None, None):
         raise InputError("Activation maps and masks need no --templates. Leave it out.")
     return SeedOptions(
         words=None if words is None else tuple(words),
         recipe=recipe,
-        settings={} if method == MCTFORMER else mask_settings(method, None, False, refine, None, templates),
+        settings={}
+        if method == MCTFORMER
+        else mask_settings(
+            method, None, False, refine, None, templates, affinity=Affinity.cda if cda else None
+        ),
         background=background if background is None or is_automatic(background) else tuple(background),
         tags_file=tags_file,
         cams=cams,
@@ -132,7 +139,7 @@ def seed_options(
         truth=truth,
         masks=masks,
         mctformer=model,
-        affinity=affinity,
+        affinity=None if cda else affinity,
         min_confidence=min_confidence,
         save_cams=save_cams,
         head=head,

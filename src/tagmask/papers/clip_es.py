@@ -21,7 +21,6 @@ there is no background plane; patches that receive no attention have zero affini
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -37,8 +36,10 @@ from tagmask.dense.positions import bilinear_half_always
 from tagmask.dense.windows import resize_matrix
 from tagmask.errors import InputError
 from tagmask.method import Method
-from tagmask.papers.tagclip import TagclipSettings, preprocess_bicubic, scaled_layers
+from tagmask.papers.clip_es_settings import ClipEsSettings, tagclip_settings
+from tagmask.papers.tagclip import patch_cosines, preprocess_bicubic, scaled_layers
 from tagmask.refine.affinity import balanced
+from tagmask.refine.cda import class_distributions, combined, distribution_affinity
 from tagmask.types import Image, Size, TextFeatures
 
 __all__ = [
@@ -58,55 +59,11 @@ __all__ = [
     "with_background",
 ]
 
-_PAPER_DEPTH = 12
 _RANGE_EPSILON = 1e-7
 _MIN_PROBABILITY = 1e-5
 """Lower bound of a plane before the CRF takes its logarithm."""
 _STRIP = 2**24
 """Values in one strip of full-resolution planes: 64 MiB in float32."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipEsSettings:
-    """Settings of CLIP-ES; the defaults are the paper's for PASCAL VOC."""
-
-    QUIRKS: ClassVar[tuple[str, ...]] = ("lose_border",)
-    """Settings that are True with `as_="published"` and False with `as_="corrected"`."""
-
-    attention_layers: tuple[int, ...] = tuple(range(4, 12))
-    """Layers of a 12-layer tower whose attention is averaged; scaled in proportion for other depths."""
-    scalings: int = 2
-    """How many times a map is scaled to 0..1 before its box mask. With 1, tiny gradients stay below 1."""
-    box_threshold: float = 0.4
-    """Boxes enclose regions above this fraction of a map's maximum; only patches inside them are spread."""
-    lose_border: bool = True
-    """As coded: boxes are clipped one cell short, and the last grid row and column are never inside."""
-    sinkhorn_rounds: int = 3
-    """Rounds of column and row normalisation before the affinity is made symmetric."""
-    affinity_power: int = 2
-    """How many times a map is multiplied by the affinity."""
-    background_power: float | None = 1.0
-    """The background plane is (1 - maximum map) to this power; None: no plane, every pixel gets a tag."""
-    confidence: float | None = None
-    """Labels with a lower probability after the CRF become `ignore_index`; None keeps all. CLIP-ES trains its
-    segmenter with 0.95."""
-    half_planes: bool = True
-    """As coded: planes are rounded to float16, which turns near ties into ties."""
-    min_patches: int = 1
-    """Smaller images are enlarged to about this many patches."""
-    max_patches: int = 4096
-    """Larger images are reduced to at most this many patches: memory and time grow with its square."""
-
-    def __post_init__(self) -> None:
-        _tagclip_settings(self)  # checks the settings that both methods share
-        check_number("scalings", self.scalings, 1, whole=True)
-        check_number("box_threshold", self.box_threshold, 0, 1)
-        check_number("sinkhorn_rounds", self.sinkhorn_rounds, 0, whole=True)
-        check_number("affinity_power", self.affinity_power, 0, whole=True)
-        if self.background_power is not None:
-            check_number("background_power", self.background_power, 0)
-        if self.confidence is not None:
-            check_number("confidence", self.confidence, 0, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +84,7 @@ def encode_image(
     TagCLIP's features serve as well if they include the attention of `captured_layers`. The two differ only
     where the position table is not resized, and only by its rounding to float16.
     """
-    pixels = preprocess_bicubic(clip, image, _tagclip_settings(settings))
+    pixels = preprocess_bicubic(clip, image, tagclip_settings(settings))
     layers = captured_layers(settings, len(clip.vision.blocks)) if attention else frozenset()
     return extract_features(clip.vision, pixels[None], bilinear_half_always, attention=layers)
 
@@ -150,7 +107,10 @@ def tag_maps(
     if not len(tags):
         return texts.foreground.new_zeros(0, *tower.grid)
     maps = activation_maps(clip, tower, texts, tags, settings)
-    return min_max_scaled(refine_maps(maps, patch_attention(tower, settings), settings))
+    attention = patch_attention(tower, settings)
+    if settings.affinity == "cda":
+        return min_max_scaled(cda_maps(maps, attention, tower, texts, settings))
+    return min_max_scaled(refine_maps(maps, attention, settings))
 
 
 # -- Text ------------------------------------------------------------------------------------------------
@@ -228,6 +188,28 @@ def refine_maps(
     affinity = balanced(attention, rounds=settings.sinkhorn_rounds)
     spread = affinity.spread((boxes * maps).flatten(1), times=settings.affinity_power)
     return spread.view_as(maps)
+
+
+def cda_maps(
+    maps: Float[Tensor, "K gh gw"],
+    attention: Float[Tensor, "N N"],
+    tower: TowerFeatures,
+    texts: ClassTexts,
+    settings: ClipEsSettings,
+) -> Float[Tensor, "K gh gw"]:
+    """Spread each map along CLIP-ES's affinity combined with CDA's (`refine.cda`); no boxes, not scaled.
+
+    The class distribution of a patch is over the texts of all classes and of the background, tags or not. Its
+    features are TagCLIP's: the value path of the last block, in which patches do not mix.
+    """
+    every = torch.cat([texts.foreground, texts.background])
+    distributions = class_distributions(patch_cosines(tower, every, keep_attention=False).float())
+    affinity = combined(
+        distribution_affinity(distributions, settings.cda_tau),
+        balanced(attention, rounds=settings.sinkhorn_rounds),
+        settings.cda_combination,
+    )
+    return affinity.spread(maps.flatten(1), times=settings.cda_steps).view_as(maps)
 
 
 # -- Masks -----------------------------------------------------------------------------------------------
@@ -375,15 +357,6 @@ def check_tags(tags: Sequence[int], classes: int) -> None:
         check_number("a tag", tag, 0, classes - 1, whole=True)
     if len(set(tags)) < len(tags):
         raise InputError(f"Tags {tuple(tags)} repeat a class. Give each class once.")
-
-
-def _tagclip_settings(settings: ClipEsSettings) -> TagclipSettings:
-    """The settings that both methods share, as TagCLIP's."""
-    return TagclipSettings(
-        attention_layers=settings.attention_layers,
-        min_patches=settings.min_patches,
-        max_patches=settings.max_patches,
-    )
 
 
 METHODS = (

@@ -74,7 +74,8 @@ class Recipe:
     def deciding(self) -> dict[str, object]:
         """Return `flat()` with the hash of each file that the method reads in place of its path.
 
-        Settings that are marked as `recorded_if_changed` are left out at their defaults.
+        Settings that are marked as `recorded_if_changed` are left out at their defaults, and so are the method's
+        settings that have no part in the results.
 
         Raises:
             InputError: such a file cannot be read.
@@ -83,6 +84,8 @@ class Recipe:
         for setting in fields(self):
             if setting.metadata.get("recorded_if_changed") and flat[setting.name] == setting.default:
                 del flat[setting.name]
+        for name in getattr(self.variant, "idle", ()):
+            del flat[name]
         for name in getattr(self.variant, "FILES", ()):
             if flat[name] is not None:
                 flat[name] = f"sha256 {file_hash(Path(str(flat[name])))[:16]}"

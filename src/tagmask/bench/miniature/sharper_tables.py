@@ -11,6 +11,7 @@ _PER_IMAGE: Settings = (("purify", True), ("purify_scope", "image"))
 _PAMR: Settings = (("refine", "pamr"),)
 _TLP: Settings = (("refine", "tlp"),)
 _CRF: Settings = (("refine", "crf"),)
+_CDA: Settings = (("affinity", "cda"),)
 
 _STEPS: dict[str, tuple[Settings, str | None]] = {
     "": ((), None),
@@ -28,6 +29,15 @@ _STEPS: dict[str, tuple[Settings, str | None]] = {
     ", purified by scores + CRF": (_PURIFY + _CRF, None),
     ", true tags": ((), "true"),
     ", purified, true tags": (_PURIFY, "true"),
+}
+
+_CLS_SEG_STEPS: dict[str, Settings] = {
+    "": (),
+    " + PAMR": _PAMR,
+    " + TLP": _TLP,
+    " + CRF": _CRF,
+    ", CDA's affinity": _CDA,
+    ", CDA's affinity + CRF": _CDA + _CRF,
 }
 
 _METHODS = {"sclip": "SCLIP", "sc-clip": "SC-CLIP"}
@@ -56,7 +66,7 @@ SHARPER_TABLES: tuple[Table, ...] = (
         "not published",
         tuple(
             MaskRow(f"CLS-SEG{label}", MaskSetup("cls-seg", settings, tags="found"))
-            for label, settings in (("", ()), (" + PAMR", _PAMR), (" + TLP", _TLP), (" + CRF", _CRF))
+            for label, settings in _CLS_SEG_STEPS.items()
         ),
     ),
     Table(
