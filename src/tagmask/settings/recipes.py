@@ -74,8 +74,8 @@ class Recipe:
     def deciding(self) -> dict[str, object]:
         """Return `flat()` with the hash of each file that the method reads in place of its path.
 
-        Settings that are marked as `recorded_if_changed` are left out at their defaults, and so are the method's
-        settings that have no part in the results.
+        Settings that are marked as `recorded_if_changed` are left out at their defaults, and so are those of
+        the method that have no part in the results.
 
         Raises:
             InputError: such a file cannot be read.
