@@ -50,8 +50,8 @@ def test_public_names() -> None:
     for name in tagmask.__all__:
         assert getattr(tagmask, name).__doc__
     assert dir(tagmask) == sorted(tagmask.__all__)
-    with pytest.raises(AttributeError, match="has no attribute 'tagger'"):
-        _ = tagmask.tagger  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="has no attribute 'segmenters'"):
+        _ = tagmask.segmenters  # type: ignore[attr-defined]
 
 
 def test_methods_have_descriptions() -> None:

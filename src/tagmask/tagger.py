@@ -65,10 +65,10 @@ class Tagger:
     Example:
         >>> import tagmask
         >>> from tagmask.miniature.evaluation_scenes import unseen_scene
-        >>> tagger = tagmask.Tagger(tagmask.load("miniature"), words=["cat", "fish", "car", "boat"])
-        >>> tags = tagger(unseen_scene(1).image)
+        >>> tagger = tagmask.Tagger(tagmask.load("miniature"), words=["cat", "hat", "car", "chair"])
+        >>> tags = tagger(unseen_scene(2).image)
         >>> tags.names, tags.chosen, tags.scores.shape
-        (('fish',), (1,), (4,))
+        (('hat', 'chair'), (1, 3), (4,))
     """
 
     def __init__(

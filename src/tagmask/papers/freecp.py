@@ -219,7 +219,7 @@ def crops_of(
 
 
 def choose(cosines: Float[Tensor, "crops k"]) -> tuple[int, ...]:
-    """The classes of a group that win a crop; all of them if there is none.
+    """The classes of a group with the greatest cosine of some crop; all of them if there are no crops.
 
     Args:
         cosines: of each crop with each class's description.

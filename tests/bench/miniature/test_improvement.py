@@ -16,8 +16,8 @@ def values_of(line: str) -> list[float]:
 
 def test_a_few_corrections_help(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(improvement, "METHODS", {"sclip": ()})
-    lines = list(improvement.curve_lines(tagmask.load("miniature"), scenes(3), (0, 3), seeds=2, pool=4))
-    assert lines[:2] == ["| mIoU here, by corrected scenes | 0 | 3 |", "|---|---|---|"]
+    lines = list(improvement.curve_lines(tagmask.load("miniature"), scenes(8), (0, 8), seeds=2, pool=8))
+    assert lines[:2] == ["| mIoU here, by corrected scenes | 0 | 8 |", "|---|---|---|"]
     assert [line.split(" | ")[0] for line in lines[2:4]] == [
         "| sclip, lowest confidence first",
         "| sclip, at random",

@@ -323,7 +323,7 @@ def test_background_lists_are_those_of_the_segmenter_and_the_tagger(
         np.testing.assert_array_equal(counts[name][0], expected)
         tagger = tagmask.Tagger(clip, CLASS_NAMES, background=background)
         np.testing.assert_allclose(scores[name][0], tagger(scene[0].image).scores, rtol=0, atol=1e-6)
-    assert len({counts[name].tobytes() for name in lists}) == 3
+    assert not np.array_equal(counts["one"], counts["own"])
     assert "wall" in OBJECT_BACKGROUND
     assert "tree" not in OBJECT_BACKGROUND
 
