@@ -62,12 +62,31 @@ def other_model(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "weights_hash", lambda: OTHER)
 
 
+def measure_again(root: Path) -> None:
+    """Write that the texts in `MEASURED` were measured with the present model, and sign them."""
+    for page in pages(root):
+        text = page.text
+        for block in page.blocks:
+            earlier = block.stamps.get("weights", "")
+            if block.name in MEASURED and earlier != stamps.weights_hash():
+                told = block.content.replace(
+                    f"an earlier bundled model, `{earlier}`", "the bundled model `HASH`"
+                )
+                text = text.replace(block.content, told.replace("HASH", stamps.weights_hash()))
+        page.path.write_text(text, encoding="utf-8")
+    for name in MEASURED:
+        main(["--sign", name], root)
+
+
+MEASURED = ("weak", "training", "precision", "terminal")
+
+
 def test_a_copy_without_faults_has_no_problem(root: Path) -> None:
     assert found(root) == []
 
 
 def test_a_table_edited_by_hand(root: Path) -> None:
-    edit(root / "docs" / "miniature.md", "| CLIP + PAMR | 36", "| CLIP + PAMR | 63")
+    edit(root / "docs" / "miniature.md", "| CLIP + PAMR | ", "| CLIP + PAMR | 9")
     (problem,) = found(root)
     assert (problem.page, problem.figure) == ("miniature.md", "sclip-1")
     assert "edited or exchanged by hand. Run `make figures ONLY=sclip-1`" in problem.text
@@ -88,6 +107,8 @@ def test_a_picture_exchanged_or_absent(root: Path) -> None:
 
 
 def test_another_model(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure_again(root)
+    assert found(root) == []
     other_model(monkeypatch)
     text = {problem.figure: problem.text for problem in found(root)}
     for figure in FIGURES:
@@ -101,7 +122,7 @@ def test_another_model(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for page in pages(root):
         page.path.write_text(date_measured(page).text, encoding="utf-8")
     assert "an earlier bundled model, `" in block_of(root, "weak")[1].content
-    assert not {problem.figure for problem in found(root)} & {"weak", "training", "precision", "terminal"}
+    assert not {problem.figure for problem in found(root)} & {*MEASURED}
     monkeypatch.undo()
     assert {problem.figure for problem in found(root)} >= {"weak", "training"}  # it is the present one again
 
