@@ -1,5 +1,6 @@
 """Fixtures for all tests: random checkpoints, loaded once, and a separate cache folder."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,13 @@ def _isolated_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             patch.delenv(name, raising=False)
         torch.set_num_threads(1)  # the random models are too small for threads to pay off
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts_reach_children() -> None:
+    """A shell starts background jobs with SIGINT ignored, and the programs that tests stop would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
