@@ -27,7 +27,7 @@ def _isolated_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _interrupts_reach_children() -> None:
-    """A shell starts background jobs with SIGINT ignored, and the programs that tests stop would inherit that."""
+    """A shell starts background jobs with SIGINT ignored, and programs that tests stop would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
