@@ -149,34 +149,40 @@ def _add_residual(x: Tokens, y: Tensor) -> Tokens:
 
 _MAX_ATTENTION_WEIGHTS = 2**24
 """Attention weights in memory at once when attention maps are computed: 64 MiB in float32."""
+_QUERY_ROWS = 64
+"""Query rows whose attention weights are computed at once on a processor, so that they stay in its cache."""
+_CACHED_WEIGHTS = 2**19
+"""Attention weights that stay there without that."""
 
 
 def attend_with_mean(q: Heads, k: Heads, v: Heads) -> tuple[Heads, Float[Tensor, "b n n"]]:
-    """Compute attention, and its map averaged over heads (float32); in groups of heads if n is large."""
-    outputs = []
-    mean = q.new_zeros(len(q), q.shape[2], q.shape[2], dtype=torch.float32)
-    for heads in _head_groups(q):
-        weights = _attention_weights(q[:, heads], k[:, heads])
-        outputs.append(weights.to(v.dtype) @ v[:, heads])
-        mean += weights.sum(dim=1)
-    return torch.cat(outputs, dim=1), mean.div_(q.shape[1])
+    """Compute attention, and its map averaged over heads (float32); in blocks of query rows."""
+    outputs = torch.empty_like(v)
+    mean = q.new_empty(len(q), q.shape[2], q.shape[2], dtype=torch.float32)
+    for rows in _row_blocks(q):
+        weights = _attention_weights(q[:, :, rows], k)
+        outputs[:, :, rows] = weights.to(v.dtype) @ v
+        torch.mean(weights, dim=1, out=mean[:, rows])
+    return outputs, mean
 
 
 def mean_attention(q: Heads, k: Heads) -> Float[Tensor, "b n n"]:
     """Compute the attention map averaged over heads; rows sum to 1."""
-    mean = q.new_zeros(len(q), q.shape[2], q.shape[2], dtype=torch.float32)
-    for heads in _head_groups(q):
-        mean += _attention_weights(q[:, heads], k[:, heads]).sum(dim=1)
-    return mean.div_(q.shape[1])
+    mean = q.new_empty(len(q), q.shape[2], q.shape[2], dtype=torch.float32)
+    for rows in _row_blocks(q):
+        torch.mean(_attention_weights(q[:, :, rows], k), dim=1, out=mean[:, rows])
+    return mean
 
 
-def _head_groups(q: Heads) -> list[slice]:
+def _row_blocks(q: Heads) -> list[slice]:
     b, heads, n, _ = q.shape
-    size = max(1, _MAX_ATTENTION_WEIGHTS // (b * n * n))
-    return [slice(first, first + size) for first in range(0, heads, size)]
+    most = max(1, _MAX_ATTENTION_WEIGHTS // (b * heads * n))
+    in_blocks = q.device.type == "cpu" and b * heads * n * n > _CACHED_WEIGHTS
+    size = min(most, _QUERY_ROWS) if in_blocks else most
+    return [slice(first, first + size) for first in range(0, n, size)]
 
 
-def _attention_weights(q: Heads, k: Heads) -> Attention:
+def _attention_weights(q: Float[Tensor, "b heads rows dh"], k: Heads) -> Float[Tensor, "b heads rows n"]:
     return torch.softmax(((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).float(), dim=-1)
 
 
@@ -239,7 +245,8 @@ class Text(nn.Module):
         super().__init__()
         width = geometry.text_width
         self.context = geometry.context
-        self.token_embedding = nn.Embedding(geometry.vocab, width)
+        # From a tensor: the initialisation of nn.Embedding on the meta device imports torch's compiler.
+        self.token_embedding = nn.Embedding.from_pretrained(torch.empty(geometry.vocab, width), freeze=False)
         self.positional_embedding = nn.Parameter(torch.empty(geometry.context, width))
         self.transformer = _Transformer(width, geometry.text_layers, activation)
         self.ln_final = nn.LayerNorm(width)

@@ -16,7 +16,6 @@ from itertools import groupby, islice
 from operator import itemgetter
 from typing import Final
 
-import ftfy
 import torch
 from jaxtyping import Int64
 from tokenizers import Encoding, Regex, Tokenizer
@@ -117,8 +116,17 @@ def clean(text: str) -> str:
         >>> clean("  Salt &amp;amp; Pepper\n“CAFÉ” ")
         'salt & pepper "café"'
     """
-    repaired = html.unescape(html.unescape(ftfy.fix_text(text)))
+    if not (text.isascii() and text.isprintable()):  # ftfy changes nothing else, and takes long to import
+        text = _fix_text(text)
+    repaired = html.unescape(html.unescape(text))
     return re.sub(r"\s+", " ", repaired).strip().lower()
+
+
+def _fix_text(text: str) -> str:
+    import ftfy  # on first use only
+
+    fixed: str = ftfy.fix_text(text)
+    return fixed
 
 
 def _with_special(text: str, encoding: Encoding) -> Iterator[int]:

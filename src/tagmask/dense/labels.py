@@ -23,6 +23,8 @@ __all__ = ["PixelLabels", "label_pixels", "refined_rows", "strip_height"]
 
 _STRIP = 2**24
 """Numbers in one strip of full-resolution maps: 64 MiB in float32."""
+_REFINED_STRIP = 2**26
+"""The same with PAMR, margins included: 256 MiB. The margins of narrow strips would be most of the work."""
 
 
 Strip = tuple[int, int, Float[Tensor, "c strip w"]]
@@ -177,7 +179,8 @@ def strip_height(maps: CosineMaps, settings: SlidingSettings) -> int:
     """Number of rows of the full-size maps to process at a time."""
     # At least the margin, or most of the work would be recomputing margins.
     margin = _margin(settings)
-    return max(16, margin, _STRIP // (len(maps.cosines) * maps.size[1]) - 2 * margin)
+    numbers = _REFINED_STRIP if margin else _STRIP
+    return max(16, margin, numbers // (len(maps.cosines) * maps.size[1]) - 2 * margin)
 
 
 def _guide_rows(maps: CosineMaps, top: int, bottom: int) -> Float[Tensor, "3 strip w"]:
