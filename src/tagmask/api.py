@@ -5,7 +5,7 @@ Both take a frozen CLIP and words once, encode the words once, and are then call
 
 import os
 from collections.abc import Sequence
-from typing import TypeVar, overload
+from typing import overload
 
 from tagmask.clip.load import Clip
 from tagmask.errors import InputError
@@ -22,11 +22,9 @@ from tagmask.proposals.given import ProposalsLike, proposals_of_each, read_given
 from tagmask.resolve import with_method
 from tagmask.results import Segmentation, ignore_index_for
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
-from tagmask.tagger import Tagger, read_images
+from tagmask.tagger import Source, Tagger, read_images
 
 __all__ = ["Segmenter", "Tagger"]
-
-Source = TypeVar("Source", bound=ImageSource)
 
 
 class Segmenter:

@@ -26,9 +26,10 @@ from tagmask.results import Tags
 from tagmask.settings.recipes import TagRecipe
 from tagmask.types import Images
 
-__all__ = ["Tagger", "read_images"]
+__all__ = ["Source", "Tagger", "read_images"]
 
 Source = TypeVar("Source", bound=ImageSource)
+"""One of the forms in which an image is given, the same for a whole list."""
 
 
 class Tagger:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from tagmask.clip.load import Clip
 from tagmask.dense.features import ALL_HEADS, FIRST_HEAD, CaptureSpec, extract_features
 from tagmask.dense.positions import bilinear_half
 from tagmask.errors import InputError
+from tagmask.pipelines import mask_pipeline
+from tagmask.pipelines.head import Head
 from tagmask.pipelines.purified import purified_rule
 from tagmask.purification import AMBIGUOUS, BY_TAG, KEPT, REDUNDANT, Purification
 from tagmask.resolve import mask_recipe
@@ -447,6 +450,24 @@ def test_a_word_s_score_is_that_of_its_best_window(variants_model: Clip) -> None
     parts = np.stack([scores(both[:, :64]), scores(both[:, 64:])])
     np.testing.assert_allclose(scores(both), parts.max(axis=0), rtol=0, atol=1e-5)
     assert (parts[0] != parts[1]).any()
+
+
+def test_purification_needs_more_than_frozen_features(variants_model: Clip, make: Make) -> None:
+    with pytest.raises(InputError, match="Purification needs the attention of all layers"):
+        make().freeze(WIDE)
+    settings: dict[str, Any] = {name: value for name, value in SMALL.items() if name != "redundancy"}
+    plain = tagmask.Segmenter(variants_model, WORDS, background=BACKGROUND, **settings)
+    with pytest.raises(InputError, match="Purification needs the attention of all layers"):
+        plain.freeze(WIDE)(purify=True)
+
+
+def test_a_head_corrects_scores_which_purification_does_not_use(variants_model: Clip, make: Make) -> None:
+    recipe = make().recipe
+    assert isinstance(recipe, MaskRecipe)
+    width = variants_model.geometry.embed
+    head = Head(torch.zeros(width, 1), recipe.words, recipe.background, "", {}, 1.0, 1)
+    with pytest.raises(InputError, match="A head corrects scores, which purify does not use"):
+        mask_pipeline(variants_model, recipe, head=head)
 
 
 @pytest.mark.parametrize("background", [BACKGROUND, ()])
