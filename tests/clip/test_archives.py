@@ -177,7 +177,7 @@ def test_the_module_prefix_is_removed_only_if_all_names_have_it(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["script", "zip"])
-def test_writing_to_a_mapped_tensor_does_not_change_the_file(files, tmp_path, kind):
+def test_writing_to_a_tensor_does_not_change_the_file(files, tmp_path, kind):
     path = tmp_path / "x"
     path.write_bytes((files / kind).read_bytes())
     for tensor in read_weights(path).tensors.values():
@@ -393,6 +393,6 @@ def test_an_interrupt_is_not_swallowed(files, monkeypatch):
     def stop(*arguments, **named):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tagmask.clip.archives.safe_open", stop)
+    monkeypatch.setattr("tagmask.clip.safetensors_file.safe_open", stop)
     with pytest.raises(KeyboardInterrupt):
         read_weights(files / "safetensors")

@@ -3,6 +3,7 @@ import torch
 
 from tagmask.clip.hf_key_map import is_hugging_face, to_openai_layout, without_text_prefix
 from tagmask.clip.state_dict import clip_tensors
+from tagmask.clip.stored import StoredTensor
 from tagmask.errors import WeightsError
 from tests.oracles import clip_tree, hugging_face
 
@@ -15,19 +16,29 @@ def weights():
     return {name: t.detach() for name, t in tree.state_dict().items() if name not in SCALARS}
 
 
+def stored(tensors):
+    return {
+        name: StoredTensor(tuple(tensor.shape), tensor.dtype, lambda tensor=tensor: tensor)
+        for name, tensor in tensors.items()
+    }
+
+
 @pytest.fixture
 def hf_weights(weights):
-    return hugging_face.tensors(weights, layers=3, text_layers=2)
+    return stored(hugging_face.tensors(weights, layers=3, text_layers=2))
 
 
 def test_every_tensor_is_converted(weights, hf_weights):
     assert is_hugging_face(hf_weights)
     assert not is_hugging_face(weights)
-    converted = to_openai_layout(hf_weights | hugging_face.positions(weights))
+    converted = to_openai_layout(hf_weights | stored(hugging_face.positions(weights)))
     assert converted.keys() == weights.keys()
     for name, tensor in weights.items():
-        assert torch.equal(converted[name], tensor), name
-        assert converted[name].is_contiguous(), name
+        read = converted[name].read()
+        assert torch.equal(read, tensor), name
+        assert read.is_contiguous(), name
+        assert converted[name].shape == read.shape, name
+        assert converted[name].dtype == read.dtype, name
     assert clip_tensors(converted).keys() == weights.keys()
 
 
@@ -37,7 +48,10 @@ def test_q_k_v_must_be_complete_and_of_one_shape(part, hf_weights):
     with pytest.raises(
         WeightsError, match=r"resblocks\.1\.attn\.in_proj_weight: q, k and v have different shapes"
     ):
-        to_openai_layout(hf_weights | {name: torch.zeros(64, 128)})
+        to_openai_layout(hf_weights | stored({name: torch.zeros(64, 128)}))
+    scalars = [name.replace(f".{part}_proj", f".{other}_proj") for other in "qkv"]
+    with pytest.raises(WeightsError, match=r"q, k and v have different shapes, or none: \[\(\)\]"):
+        to_openai_layout(hf_weights | stored({name: torch.tensor(1.0) for name in scalars}))
     del hf_weights[name]
     with pytest.raises(WeightsError, match=f"self_attn.{part}_proj missing"):
         to_openai_layout(hf_weights)
@@ -46,7 +60,7 @@ def test_q_k_v_must_be_complete_and_of_one_shape(part, hf_weights):
 @pytest.mark.parametrize("name", ["vision_model.head.weight", "logit_bias", "text_model.head.bias", "x"])
 def test_unexpected_tensors_are_named(name, hf_weights):
     with pytest.raises(WeightsError, match=f"unexpected tensors {name} "):
-        to_openai_layout(hf_weights | {name: torch.zeros(1)})
+        to_openai_layout(hf_weights | stored({name: torch.zeros(1)}))
 
 
 def test_missing_tensors_are_named_in_openais_layout(hf_weights):

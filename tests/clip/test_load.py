@@ -105,6 +105,11 @@ def test_half_precision_files_are_converted_to_float32(
     assert torch.equal(features(load(tmp_path / "half.safetensors", device="cpu")), features(sclip_model))
 
 
+def test_a_logit_scale_of_shape_1(tensors: Tensors, sclip_model: Clip, tmp_path: Path) -> None:
+    torch.save(tensors | {"logit_scale": tensors["logit_scale"].reshape(1)}, tmp_path / "a.pt")
+    assert load(tmp_path / "a.pt", device="cpu").logit_scale == sclip_model.logit_scale
+
+
 def test_the_model_does_not_depend_on_its_file(tensors: Tensors, sclip_model: Clip, tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)

@@ -91,11 +91,12 @@ def test_sizes_are_read_from_any_tree(given):
     )
 
 
-def test_a_logit_scale_of_shape_1_becomes_a_scalar(weights):
-    weights["logit_scale"] = torch.tensor([2.5])
-    scale = clip_tensors(weights)["logit_scale"]
-    assert scale.shape == ()
-    assert scale == 2.5
+def test_a_logit_scale_may_have_the_shape_1(weights):
+    assert clip_tensors(weights | {"logit_scale": blank(1)})["logit_scale"].shape == (1,)
+    with pytest.raises(WeightsError, match=r"logit_scale is \(2,\) instead of \(\)"):
+        clip_tensors(weights | {"logit_scale": blank(2)})
+    with pytest.raises(WeightsError, match=r"ln_final.bias is \(1,\) instead of"):
+        clip_tensors(weights | {"ln_final.bias": blank(1)})
 
 
 def test_tensors_outside_the_towers_are_ignored(weights):

@@ -1,10 +1,10 @@
-"""Read the named tensors of a weights file without running any code in it.
+"""Find and read the named tensors of a weights file without running any code in it.
 
 The content decides the format, not the file name:
 
     zip with data.pkl and constants.pkl   OpenAI's TorchScript archive, read as data (`torchscript`)
     zip with data.pkl, or a bare pickle   torch.save, read as data too (`torch_save`)
-    length and JSON header                safetensors
+    length and JSON header                safetensors (`safetensors_file`)
 
 For any other file, the error message says what the file seems to be.
 """
@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from io import BytesIO
 from itertools import islice
-from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Generic, Literal, TypeVar
 
-from safetensors import safe_open
 from torch import Tensor
 
+from tagmask.clip.safetensors_file import find_tensors
+from tagmask.clip.stored import StoredTensor
 from tagmask.clip.tensor_pickle import OtherTensor, View, unsafe_pickle_error
 from tagmask.clip.torch_save import Storages, read_legacy, read_zipped
 from tagmask.clip.torchscript import read_torchscript
@@ -35,7 +35,7 @@ from tagmask.clip.zip_records import GET_AGAIN, MAX_PICKLE_BYTES, open_zip
 from tagmask.errors import WeightsError
 from tagmask.printable import shortened
 
-__all__ = ["STUDENT_FORMAT", "Archive", "read_weights"]
+__all__ = ["STUDENT_FORMAT", "Archive", "open_weights", "read_weights"]
 
 STUDENT_FORMAT: Final = "tagmask-student"
 """How the format begins that the header of a student file states (`weak.students.student_file`)."""
@@ -73,20 +73,35 @@ _KNOWN_SIGNATURES: Final[Mapping[bytes, str]] = MappingProxyType(
 )
 
 
+_AnyTensor = TypeVar("_AnyTensor", Tensor, StoredTensor)
+_Kind = Literal["openai-archive", "state-dict", "safetensors"]
+
+
 @dataclass(frozen=True)
-class Archive:
+class Archive(Generic[_AnyTensor]):
     """The content of a weights file."""
 
-    tensors: Mapping[str, Tensor]
-    """By name, on the CPU, in the file's precision. May be views of the memory-mapped file."""
-    kind: Literal["openai-archive", "state-dict", "safetensors"]
+    tensors: Mapping[str, _AnyTensor]
+    """By name, in the file's precision."""
+    kind: _Kind
     metadata: Mapping[str, str]
     """The header of a safetensors file; {"activation": "gelu"} for a TorchScript archive that calls GELU;
     else empty."""
 
 
-def read_weights(path: Path) -> Archive:
-    """Read the tensors of a weights file.
+def read_weights(path: Path) -> Archive[Tensor]:
+    """Read all tensors of a weights file into memory, on the CPU; see `open_weights`.
+
+    Raises:
+        WeightsError: as `open_weights`.
+    """
+    archive = open_weights(path)
+    tensors = {name: stored.read() for name, stored in archive.tensors.items()}
+    return Archive(MappingProxyType(tensors), archive.kind, archive.metadata)
+
+
+def open_weights(path: Path) -> Archive[StoredTensor]:
+    """Find the tensors of a weights file.
 
     Args:
         path: OpenAI's archive, a file of torch.save, or safetensors, under any name. In a torch.save
@@ -157,7 +172,7 @@ def _file_names(folder: Path) -> list[str]:
     return []
 
 
-def _read_zip(path: Path) -> Archive:
+def _read_zip(path: Path) -> Archive[StoredTensor]:
     with open_zip(path) as archive:
         names = archive.namelist()
         root = next((name.split("/")[0] for name in names if re.fullmatch(r"[^/]+/data\.pkl", name)), None)
@@ -176,7 +191,7 @@ def _read_zip(path: Path) -> Archive:
     return _archive(path, _tensors(path, loaded, storages), "state-dict", {})
 
 
-def _read_legacy(path: Path) -> Archive:
+def _read_legacy(path: Path) -> Archive[StoredTensor]:
     try:
         loaded, storages = read_legacy(path)
     except (pickle.UnpicklingError, KeyError) as error:
@@ -185,24 +200,18 @@ def _read_legacy(path: Path) -> Archive:
     return _archive(path, _tensors(path, loaded, storages), "state-dict", {})
 
 
-def _read_safetensors(path: Path, header_bytes: int) -> Archive:
+def _read_safetensors(path: Path, header_bytes: int) -> Archive[StoredTensor]:
     if header_bytes > _MAX_HEADER_BYTES:
         raise WeightsError(f"{path} is not a weights file: its header claims {header_bytes} bytes.")
-    with safe_open(path, framework="pt", device="cpu") as file:
-        # The handle has keys(), but is not a mapping.
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        metadata = dict(file.metadata() or {})
+    tensors, metadata = find_tensors(path, header_bytes)
     return _archive(path, tensors, "safetensors", metadata)
 
 
 def _archive(
-    path: Path,
-    tensors: Mapping[str, Tensor],
-    kind: Literal["openai-archive", "state-dict", "safetensors"],
-    metadata: Mapping[str, str],
-) -> Archive:
+    path: Path, tensors: Mapping[str, StoredTensor], kind: _Kind, metadata: Mapping[str, str]
+) -> Archive[StoredTensor]:
     """Check that copies of the tensors are not much larger than the file, and remove wrappers' names."""
-    sizes = {name: prod(tensor.shape) * tensor.itemsize for name, tensor in tensors.items()}
+    sizes = {name: stored.nbytes for name, stored in tensors.items()}
     # A tensor may repeat the values that the file holds; a real one repeats few.
     if sum(sizes.values()) > 2 * path.stat().st_size + _SLACK_BYTES:
         largest = max(sizes, key=sizes.__getitem__)
@@ -214,7 +223,7 @@ def _archive(
     return Archive(MappingProxyType(names), kind, MappingProxyType(dict(metadata)))
 
 
-def _tensors(path: Path, loaded: object, storages: Storages) -> dict[str, Tensor]:
+def _tensors(path: Path, loaded: object, storages: Storages) -> dict[str, StoredTensor]:
     """Find the dict of tensors, which may be one level down."""
     if isinstance(loaded, dict):
         for candidate in (*(loaded.get(key) for key in _NESTED_KEYS), loaded):
@@ -230,7 +239,7 @@ def _tensors(path: Path, loaded: object, storages: Storages) -> dict[str, Tensor
     )
 
 
-def _plain_tensors(path: Path, found: Mapping[object, object], storages: Storages) -> dict[str, Tensor]:
+def _plain_tensors(path: Path, found: Mapping[object, object], storages: Storages) -> dict[str, StoredTensor]:
     other = [(name, value.kind) for name, value in found.items() if isinstance(value, OtherTensor)]
     if other:
         name, kind = other[0]
@@ -238,11 +247,7 @@ def _plain_tensors(path: Path, found: Mapping[object, object], storages: Storage
             f"{path}: the tensor {shortened(name)} is {kind} ({len(other)} in all). Only plain tensors with "
             "values in the file are supported: save the model again on the CPU with dense tensors."
         )
-    return {
-        str(name): value.tensor(storages[value.record.key])
-        for name, value in found.items()
-        if isinstance(value, View)
-    }
+    return {str(name): storages.stored(value) for name, value in found.items() if isinstance(value, View)}
 
 
 def _kind_of(loaded: object) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 from tagmask.errors import WeightsError
 from tagmask.printable import shortened
 
-__all__ = ["check_computed", "check_finite", "non_finite"]
+__all__ = ["check_computed", "check_finite", "is_finite", "non_finite_error"]
 
 
 def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -23,21 +23,27 @@ def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
     Raises:
         WeightsError: naming the tensors with a value that does not.
     """
-    wrong = non_finite(tensors)
-    if wrong:
-        raise WeightsError(
-            f"{path} holds NaN or infinite values, in {_few(wrong)}. "
-            "Its training diverged, or the file is damaged: get other weights."
-        )
-
-
-def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Names of the floating point tensors that are not finite in float32."""
-    return [
+    wrong = [
         name
         for name, tensor in tensors.items()
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all())
+        if tensor.is_floating_point() and not is_finite(tensor.float())
     ]
+    if wrong:
+        raise non_finite_error(wrong, path)
+
+
+def is_finite(values: Tensor) -> bool:
+    """Whether all values are finite; much faster than `torch.isfinite` if they are."""
+    # NaN or infinity stays one in a sum. A sum of finite numbers may become infinite too.
+    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
+
+
+def non_finite_error(names: Sequence[str], path: Path) -> WeightsError:
+    """Return the error that names the tensors of a file that have a value that is not finite."""
+    return WeightsError(
+        f"{path} holds NaN or infinite values, in {_few(names)}. "
+        "Its training diverged, or the file is damaged: get other weights."
+    )
 
 
 def check_computed(values: Tensor | np.ndarray, what: str) -> None:

@@ -1,4 +1,4 @@
-"""Read a weights file or folder: its tensors in OpenAI's key layout, and the config that describes them.
+"""Open a weights file or folder: its tensors in OpenAI's key layout, and the config that describes them.
 
 A single file inside an open_clip or Hugging Face folder is read together with that folder's config, since the
 file alone does not say which activation it needs.
@@ -10,16 +10,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from torch import Tensor
-
 from tagmask.clip import hugging_face, open_clip
-from tagmask.clip.archives import STUDENT_FORMAT, Archive, read_weights
+from tagmask.clip.archives import STUDENT_FORMAT, Archive, open_weights
 from tagmask.clip.hf_key_map import is_hugging_face, to_openai_layout, without_text_prefix
 from tagmask.clip.hugging_face import read_hugging_face_config, shard_files
 from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, MetadataClaim, triple
 from tagmask.clip.model import ACTIVATIONS
 from tagmask.clip.model_config import ModelConfig, read_json
 from tagmask.clip.open_clip import read_open_clip_config
+from tagmask.clip.stored import StoredTensor
 from tagmask.clip.wrappers import only_clip
 from tagmask.errors import WeightsError
 from tagmask.printable import short_repr, shortened
@@ -36,7 +35,7 @@ _OTHER_NAMES: Final = (*hugging_face.WEIGHTS, "pytorch_model.pth", "model.pth")
 class RawWeights:
     """The content of a weights file or folder, not yet checked."""
 
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, StoredTensor]
     """In OpenAI's key layout."""
     kind: str
     """The format, for display."""
@@ -48,10 +47,10 @@ class RawWeights:
 
 
 def read_raw_weights(path: Path) -> RawWeights:
-    """Read weights of any format, with their config and metadata.
+    """Find the tensors of weights of any format, with their config and metadata.
 
     Args:
-        path: a weights file (`archives.read_weights`), or a folder with a weights file under one of the
+        path: a weights file (`archives.open_weights`), or a folder with a weights file under one of the
             standard names and open_clip's `open_clip_config.json` or a Hugging Face CLIPModel's
             `config.json`.
 
@@ -144,13 +143,13 @@ def _no_weights_message(folder: Path) -> str:
 
 
 def _read(files: tuple[Path, ...], config: ModelConfig) -> RawWeights:
-    archives = [read_weights(file) for file in files]
+    archives = [open_weights(file) for file in files]
     if archives[0].metadata.get("format", "").startswith(STUDENT_FORMAT):
         raise WeightsError(
             f"{files[0]} is a trained student, not a CLIP. It masks the words of its training: "
             f"`tagmask mask PHOTOS --student {files[0]} -o RUN`."
         )
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, StoredTensor] = {}
     for archive in archives:
         repeated = tensors.keys() & archive.tensors.keys()
         if repeated:
@@ -178,7 +177,7 @@ def _read(files: tuple[Path, ...], config: ModelConfig) -> RawWeights:
     )
 
 
-def _claims_of_file(archive: Archive, file: Path) -> tuple[MetadataClaim, ...]:
+def _claims_of_file(archive: Archive[StoredTensor], file: Path) -> tuple[MetadataClaim, ...]:
     """The claims in a file's own metadata, or those that follow from its being OpenAI's archive."""
     if archive.kind == "openai-archive":
         # An archive that calls GELU is not OpenAI's; its mean and std are unknown.

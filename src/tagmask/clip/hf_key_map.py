@@ -11,11 +11,9 @@ Hugging Face's `CLIPModel` holds the same values in another layout:
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 
-import torch
-from torch import Tensor
-
+from tagmask.clip.stored import StoredTensor, stacked, transposed
 from tagmask.errors import WeightsError
 from tagmask.printable import shortened
 
@@ -55,13 +53,15 @@ _PARTS: Final[Mapping[str, str]] = MappingProxyType(
 _LAYER: Final = re.compile(r"(vision_model|text_model)\.encoder\.layers\.(\d{1,3})\.(.+)\.(weight|bias)")
 _STACKED: Final = tuple(f"self_attn.{part}_proj" for part in "qkv")
 
+_AnyTensor = TypeVar("_AnyTensor")
 
-def is_hugging_face(tensors: Mapping[str, Tensor]) -> bool:
+
+def is_hugging_face(tensors: Mapping[str, object]) -> bool:
     """Whether the names are those of Hugging Face's `CLIPModel`."""
     return any(name.startswith(("vision_model.", "text_model.")) for name in tensors)
 
 
-def to_openai_layout(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_openai_layout(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     """Rename and rearrange the tensors of a Hugging Face `CLIPModel`; values and dtypes do not change.
 
     Args:
@@ -74,8 +74,8 @@ def to_openai_layout(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         WeightsError: a tensor that a CLIPModel does not have, or q, k, v with a part missing or of another
             shape.
     """
-    converted: dict[str, Tensor] = {}
-    stacks: dict[str, dict[str, Tensor]] = {}
+    converted: dict[str, StoredTensor] = {}
+    stacks: dict[str, dict[str, StoredTensor]] = {}
     extra = []
     for name, tensor in tensors.items():
         if name.endswith(".position_ids"):
@@ -84,7 +84,7 @@ def to_openai_layout(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if name in _RENAMED:
             converted[_RENAMED[name]] = tensor
         elif name in _TRANSPOSED:
-            converted[_TRANSPOSED[name]] = tensor.mT.contiguous() if tensor.ndim == 2 else tensor
+            converted[_TRANSPOSED[name]] = transposed(tensor) if len(tensor.shape) == 2 else tensor
         elif layer and layer[3] in _PARTS:
             converted[f"{_block(layer)}.{_PARTS[layer[3]]}.{layer[4]}"] = tensor
         elif layer and layer[3] in _STACKED:
@@ -99,7 +99,7 @@ def to_openai_layout(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return converted | {name: _stack(name, parts) for name, parts in stacks.items()}
 
 
-def without_text_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def without_text_prefix(tensors: Mapping[str, _AnyTensor]) -> dict[str, _AnyTensor]:
     """Remove the "text." prefix that open_clip gives the text tower's names if `custom_text` is set."""
     return {name.removeprefix("text."): tensor for name, tensor in tensors.items()}
 
@@ -108,13 +108,15 @@ def _block(layer: re.Match[str]) -> str:
     return f"{_TOWERS[layer[1]]}.resblocks.{layer[2]}"
 
 
-def _stack(name: str, parts: Mapping[str, Tensor]) -> Tensor:
+def _stack(name: str, parts: Mapping[str, StoredTensor]) -> StoredTensor:
     missing = [part for part in _STACKED if part not in parts]
     if missing:
         raise WeightsError(
             f"Cannot build {name}: {', '.join(missing)} missing. Download or copy the file again."
         )
-    shapes = {tuple(parts[part].shape) for part in _STACKED}
-    if len(shapes) > 1:
-        raise WeightsError(f"Cannot build {name}: q, k and v have different shapes {sorted(shapes)}.")
-    return torch.cat([parts[part] for part in _STACKED])
+    shapes = {parts[part].shape for part in _STACKED}
+    if len(shapes) > 1 or () in shapes:
+        raise WeightsError(
+            f"Cannot build {name}: q, k and v have different shapes, or none: {sorted(shapes)}."
+        )
+    return stacked([parts[part] for part in _STACKED])

@@ -48,6 +48,8 @@ def inspect_weights(weights: str | os.PathLike[str]) -> Inspection:
             f"{weights} is not in the caches.", f"Download it: `tagmask weights get {weights}`."
         )
     resolved = resolve_weights(str(weights), source)
+    for _ in resolved.read():
+        pass  # it raises if a value is not finite
     files = resolved.raw.files
     hashes = [sha256_of(file) for file in files]
     digest = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()

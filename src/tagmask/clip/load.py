@@ -16,7 +16,7 @@ from tagmask.clip.download import Progress
 from tagmask.clip.hardware import choose_device, choose_precision
 from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, Triple
 from tagmask.clip.model import ACTIVATIONS, Text, Vision, fold_quick_gelu
-from tagmask.clip.resolve import resolve_weights
+from tagmask.clip.resolve import ResolvedWeights, resolve_weights
 from tagmask.clip.sources import DEFAULT_WEIGHTS, find
 from tagmask.clip.state_dict import Geometry
 from tagmask.errors import WeightsError
@@ -131,21 +131,19 @@ def load(
     precision = choose_precision(precision, target)
     source = find(weights, progress)
     resolved = resolve_weights(str(weights), source, activation)
-    tensors, shape, metadata = resolved.tensors, resolved.geometry, resolved.metadata
+    shape, metadata = resolved.geometry, resolved.metadata
     for warning in metadata.warnings:
         _LOG.warning("%s", warning)
     mlp_activation = ACTIVATIONS[metadata.activation]
     with torch.device("meta"):
         vision = Vision(shape, mlp_activation)
         text = Text(shape, mlp_activation)
-    scale = float(tensors.pop("logit_scale").float().exp())
+    scale = _read_towers(resolved, vision, text)
     if not _SCALES[0] <= scale <= _SCALES[1]:
         raise WeightsError(
             f"{source.path} multiplies cosines by {scale:.3g} (logit_scale). Expected "
             f"{_SCALES[0]:g} to {_SCALES[1]:g}: the file is damaged, get other weights."
         )
-    _fill(vision, {k.removeprefix("visual."): v for k, v in tensors.items() if k.startswith("visual.")})
-    _fill(text, {k: v for k, v in tensors.items() if not k.startswith("visual.")})
     dtype = getattr(torch, precision)
     for tower in (vision, text):
         tower.requires_grad_(False).eval().to(target)
@@ -177,11 +175,19 @@ def _lines(metadata: Mapping[str, str], key: str) -> tuple[str, ...]:
     return tuple(line for line in metadata.get(key, "").splitlines() if line)
 
 
-def _fill(tower: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    # Converted to float32 from any precision, since the reference arithmetic is float32 on these values.
-    # Copied, since a tensor may be a view of the memory-mapped file, which may be replaced later.
-    copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
-    tower.load_state_dict(copies, assign=True)
+def _read_towers(resolved: ResolvedWeights, vision: Vision, text: Text) -> float:
+    """Read the weights of both towers, which have none yet, and return the factor of the cosines."""
+    of_vision: dict[str, Tensor] = {}
+    of_text: dict[str, Tensor] = {}
+    for name, tensor in resolved.read():
+        if name.startswith("visual."):
+            of_vision[name.removeprefix("visual.")] = tensor
+        else:
+            of_text[name] = tensor
+    scale = float(of_text.pop("logit_scale").exp())
+    vision.load_state_dict(of_vision, assign=True)
+    text.load_state_dict(of_text, assign=True)
+    return scale
 
 
 def _cast_products(tower: torch.nn.Module, dtype: torch.dtype, path: Path) -> None:

@@ -1,15 +1,18 @@
-"""Read weights on this machine: checked tensors, their sizes, and their resolved settings."""
+"""Weights on this machine: checked tensors, their sizes, and their resolved settings."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
-from tagmask.clip.finite import check_finite
+from tagmask.clip.finite import is_finite, non_finite_error
 from tagmask.clip.folders import RawWeights, read_raw_weights
 from tagmask.clip.metadata import MetadataClaim, ResolvedMetadata, resolve_metadata
 from tagmask.clip.model_config import check_sizes
 from tagmask.clip.sources import Source
 from tagmask.clip.state_dict import Geometry, clip_tensors, geometry
+from tagmask.clip.stored import StoredTensor
 from tagmask.clip.tokenizer import CONTEXT, VOCABULARY
 from tagmask.errors import WeightsError
 
@@ -18,18 +21,36 @@ __all__ = ["ResolvedWeights", "resolve_weights"]
 
 @dataclass(frozen=True)
 class ResolvedWeights:
-    """Checked weights, ready to be loaded into a model."""
+    """Checked weights, of which only the values have not been read."""
 
+    path: Path
+    """The file or folder."""
     raw: RawWeights
-    tensors: dict[str, Tensor]
+    tensors: dict[str, StoredTensor]
     """The tensors of a CLIP ViT, by OpenAI's names, in the precision of the file."""
     geometry: Geometry
     claims: tuple[MetadataClaim, ...]
     metadata: ResolvedMetadata
 
+    def read(self) -> Iterator[tuple[str, Tensor]]:
+        """Read the tensors one by one, in float32, since the reference arithmetic is float32 on their values.
+
+        Raises:
+            WeightsError: after the last, if any of them has a value that is not finite in float32; or a file
+                has changed meanwhile.
+        """
+        wrong = []
+        for name, stored in self.tensors.items():
+            tensor = stored.read().float()
+            if not is_finite(tensor):
+                wrong.append(name)
+            yield name, tensor
+        if wrong:
+            raise non_finite_error(wrong, self.path)
+
 
 def resolve_weights(weights: str, source: Source, activation: str | None = None) -> ResolvedWeights:
-    """Read weights, check that they are a CLIP ViT, and resolve activation, mean and std.
+    """Open weights, check that they are a CLIP ViT, and resolve activation, mean and std.
 
     Args:
         weights: the name or path that the user gave, for messages.
@@ -37,8 +58,7 @@ def resolve_weights(weights: str, source: Source, activation: str | None = None)
         activation: the caller's choice, or None.
 
     Raises:
-        WeightsError: unreadable, not a CLIP ViT with CLIP's tokenizer, not finite, or contradicted by their
-            config.
+        WeightsError: unreadable, not a CLIP ViT with CLIP's tokenizer, or contradicted by their config.
     """
     raw = read_raw_weights(source.path)
     try:
@@ -52,6 +72,7 @@ def resolve_weights(weights: str, source: Source, activation: str | None = None)
             f"Only CLIP's tokenizer is supported ({CONTEXT} and {VOCABULARY})."
         )
     check_sizes(raw.config, shape)
-    check_finite(tensors, source.path)
     claims = (source.claim, *raw.config.claims) if source.claim else raw.config.claims
-    return ResolvedWeights(raw, tensors, shape, claims, resolve_metadata(weights, claims, activation))
+    return ResolvedWeights(
+        source.path, raw, tensors, shape, claims, resolve_metadata(weights, claims, activation)
+    )

@@ -19,10 +19,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isqrt
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 
 from torch import Tensor
 
+from tagmask.clip.stored import StoredTensor
 from tagmask.errors import WeightsError
 from tagmask.printable import shortened
 
@@ -47,6 +48,7 @@ _TEXT_PREFIXES: Final = (
 _SUPPORTED: Final = "Only CLIP ViTs in the OpenAI / open_clip key layout are supported."
 
 _Shape = tuple[int, ...]
+_AnyTensor = TypeVar("_AnyTensor", Tensor, StoredTensor)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Geometry:
     """Rows of the text tower's positional embedding: the longest text in tokens."""
 
 
-def clip_tensors(archive_tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def clip_tensors(archive_tensors: Mapping[str, _AnyTensor]) -> dict[str, _AnyTensor]:
     """Select a CLIP ViT's tensors, and check that they are complete and consistent.
 
     Args:
@@ -81,7 +83,7 @@ def clip_tensors(archive_tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Returns:
         Tensors by the names in the module's docstring, with the shapes given there and the file's floating
-        dtypes. `logit_scale` has no dimension, even if the file gives it one.
+        dtypes. `logit_scale` may also have the shape (1,).
 
     Raises:
         WeightsError: another architecture or key layout, one tower only, missing or unexpected tensors in a
@@ -110,13 +112,11 @@ def clip_tensors(archive_tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             f"Ignoring them would give wrong features. {_SUPPORTED}"
         )
     selected = {name: tensors[name] for name in names}
-    if selected["logit_scale"].shape == (1,):
-        selected["logit_scale"] = selected["logit_scale"].reshape(())
     _check(selected)
     return selected
 
 
-def geometry(tensors: Mapping[str, Tensor]) -> Geometry:
+def geometry(tensors: Mapping[str, Tensor | StoredTensor]) -> Geometry:
     """Read the sizes of a CLIP ViT from its tensors.
 
     Args:
@@ -172,7 +172,7 @@ def geometry(tensors: Mapping[str, Tensor]) -> Geometry:
 _UNKNOWN: Final = Geometry(*[0] * 11)
 
 
-def _refuse_other_models(tensors: Mapping[str, Tensor]) -> None:
+def _refuse_other_models(tensors: Mapping[str, object]) -> None:
     """Name common architectures and key layouts that are not supported."""
 
     def any_start(*prefixes: str) -> bool:
@@ -201,7 +201,7 @@ def _refuse_other_models(tensors: Mapping[str, Tensor]) -> None:
     raise WeightsError(f"{problem} {_SUPPORTED}")
 
 
-def _layers(tensors: Mapping[str, Tensor], tower: str) -> int:
+def _layers(tensors: Mapping[str, object], tower: str) -> int:
     """Return the largest block number of a tower plus one; at least 1."""
     # At most three digits, so that a crafted number cannot make the list of expected names huge.
     number = re.compile(re.escape(tower) + r"resblocks\.(\d{1,3})\.")
@@ -249,24 +249,24 @@ def _block(width: int) -> dict[str, _Shape]:
     }
 
 
-def _check(tensors: Mapping[str, Tensor]) -> None:
+def _check(tensors: Mapping[str, Tensor | StoredTensor]) -> None:
     """Check that all shapes agree with the sizes that `geometry` reads, and that all dtypes are floating."""
     shapes = _shapes(geometry(tensors))
     wrong = [
         f"{name} is {tuple(tensors[name].shape)} instead of {shape}"
         for name, shape in shapes.items()
-        if tensors[name].shape != shape
+        if tensors[name].shape != shape and (name, tensors[name].shape) != ("logit_scale", (1,))
     ]
     if wrong:
         raise WeightsError(f"Tensors with inconsistent shapes: {_few(wrong)}. {_SUPPORTED}")
     integers = [
-        f"{name} is {tensors[name].dtype}" for name in shapes if not tensors[name].is_floating_point()
+        f"{name} is {tensors[name].dtype}" for name in shapes if not tensors[name].dtype.is_floating_point
     ]
     if integers:
         raise WeightsError(f"Tensors that are not floating point: {_few(integers)}. {_SUPPORTED}")
 
 
-def _shape(tensors: Mapping[str, Tensor], name: str, dimensions: int) -> _Shape:
+def _shape(tensors: Mapping[str, Tensor | StoredTensor], name: str, dimensions: int) -> _Shape:
     if name not in tensors:
         raise WeightsError(f"The tensor {name} is missing. Get the complete checkpoint.")
     shape = tuple(tensors[name].shape)

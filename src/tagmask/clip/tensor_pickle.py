@@ -15,8 +15,8 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Final, NamedTuple
 
 import torch
-from torch import Tensor, UntypedStorage
 
+from tagmask.clip.stored import DataFile, StoredTensor
 from tagmask.errors import WeightsError
 
 __all__ = ["DTYPES", "STORAGES", "OtherTensor", "Record", "TensorUnpickler", "View", "unsafe_pickle_error"]
@@ -89,8 +89,8 @@ class Record(NamedTuple):
     key: str
     dtype: torch.dtype
     nbytes: int
-    data: UntypedStorage | None
-    """None if its place in the file is not known yet."""
+    start: int | None
+    """Its offset in the file, in bytes; None if it is not known yet."""
 
     def numel(self, dtype: torch.dtype) -> int:
         """Number of values, if they are of `dtype`."""
@@ -111,9 +111,9 @@ class View(NamedTuple):
         """Bytes of a copy of the tensor, which are more than those of the record if values repeat."""
         return prod(self.size) * self.dtype.itemsize
 
-    def tensor(self, data: UntypedStorage) -> Tensor:
-        """The tensor, as a view of its record's bytes."""
-        return torch.empty(0, dtype=self.dtype).set_(data, self.offset, self.size, self.stride)
+    def stored(self, file: DataFile, start: int) -> StoredTensor:
+        """The tensor in a file, in which its record begins at `start`."""
+        return file.tensor(start + self.offset * self.dtype.itemsize, self.dtype, self.size, self.stride)
 
 
 class OtherTensor(NamedTuple):

@@ -13,13 +13,13 @@ import sys
 import zipfile
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
-from torch import UntypedStorage
 
+from tagmask.clip.stored import DataFile, StoredTensor
 from tagmask.clip.tensor_pickle import DTYPES, OtherTensor, Record, TensorUnpickler, View
-from tagmask.clip.zip_records import GET_AGAIN, MAX_PICKLE_BYTES, Records, map_file, open_zip
+from tagmask.clip.zip_records import GET_AGAIN, MAX_PICKLE_BYTES, Records, open_zip
 from tagmask.errors import WeightsError
 
 __all__ = ["Storages", "read_legacy", "read_saved", "read_zipped"]
@@ -28,8 +28,17 @@ _MAGIC: Final = 0x1950A86A20F9469CFC6C
 _VERSION: Final = 1001
 _MAX_STORAGES: Final = 100_000
 
-Storages = dict[str, UntypedStorage]
-"""The bytes of each record, by its key."""
+
+class Storages(NamedTuple):
+    """Where the values of a file are."""
+
+    file: DataFile
+    starts: dict[str, int]
+    """The offset of each record, by its key."""
+
+    def stored(self, view: View) -> StoredTensor:
+        """The tensor that a view describes."""
+        return view.stored(self.file, self.starts[view.record.key])
 
 
 def read_saved(path: Path) -> object:
@@ -46,7 +55,7 @@ def read_saved(path: Path) -> object:
 
     copies: dict[int, object] = {}  # of containers, which may be in many others
 
-    def copied(value: object) -> object:
+    def read(value: object) -> object:
         nonlocal left
         if isinstance(value, OtherTensor):
             raise WeightsError(f"{path} holds a tensor that is {value.kind}, not a plain one.")
@@ -54,17 +63,17 @@ def read_saved(path: Path) -> object:
             left -= value.nbytes
             if left < 0:
                 raise WeightsError(f"{path} was tampered with: its tensors claim more bytes than it has.")
-            return value.tensor(storages[value.record.key]).clone()
+            return storages.stored(value).read()
         if not isinstance(value, dict | list | tuple):
             return value
         if id(value) not in copies:
             if isinstance(value, dict):
-                copies[id(value)] = {key: copied(item) for key, item in value.items()}
+                copies[id(value)] = {key: read(item) for key, item in value.items()}
             else:
-                copies[id(value)] = type(value)(map(copied, value))
+                copies[id(value)] = type(value)(map(read, value))
         return copies[id(value)]
 
-    return copied(value)
+    return read(value)
 
 
 def read_zipped(path: Path, archive: zipfile.ZipFile, root: str) -> tuple[object, Storages]:
@@ -76,7 +85,7 @@ def read_zipped(path: Path, archive: zipfile.ZipFile, root: str) -> tuple[object
         root: the folder in the archive that holds `data.pkl`.
 
     Returns:
-        The saved value, with a `View` or an `OtherTensor` for each tensor; and the views' bytes, mapped.
+        The saved value, with a `View` or an `OtherTensor` for each tensor; and where the views' values are.
 
     Raises:
         WeightsError: a damaged record, or one that is missing or of another byte order.
@@ -85,7 +94,7 @@ def read_zipped(path: Path, archive: zipfile.ZipFile, root: str) -> tuple[object
     records = Records(path, archive, root)
     records.check_byte_order()
     unpickler = _ZipUnpickler(BytesIO(records.pickled()), path, records)
-    return unpickler.load(), unpickler.storages
+    return unpickler.load(), Storages(records.file, unpickler.starts)
 
 
 def read_legacy(path: Path) -> tuple[object, Storages]:
@@ -110,26 +119,23 @@ def read_legacy(path: Path) -> tuple[object, Storages]:
 
 
 def _storages_behind(path: Path, at: int, keys: list[object], records: dict[str, Record]) -> Storages:
-    """Memory-map the storages that follow the pickles, in the order of their keys."""
-    mapped = map_file(path)
-    storages: Storages = {}
-    with path.open("rb") as file:
-        for key in keys:
-            record = records.get(key) if isinstance(key, str) else None
-            if record is None or record.key in storages:
-                raise pickle.UnpicklingError("an unknown or repeated storage")
-            file.seek(at)
-            (values,) = struct.unpack("<q", file.read(8))
-            start, at = at + 8, at + 8 + record.nbytes
-            if values * record.dtype.itemsize != record.nbytes or at > mapped.nbytes():
-                raise WeightsError(
-                    f"{path} is damaged or incomplete: a storage ends after the file does. {GET_AGAIN}"
-                )
-            data = mapped[start:at] if record.nbytes else torch.empty(0).untyped_storage()
-            storages[record.key] = data if start % 8 == 0 else data.clone()
-    if records.keys() - storages.keys():
+    """Find the storages that follow the pickles, in the order of their keys."""
+    file = DataFile(path)
+    starts: dict[str, int] = {}
+    for key in keys:
+        record = records.get(key) if isinstance(key, str) else None
+        if record is None or record.key in starts:
+            raise pickle.UnpicklingError("an unknown or repeated storage")
+        (values,) = struct.unpack("<q", file.bytes(at, 8))
+        starts[record.key] = at + 8
+        at += 8 + record.nbytes
+        if values * record.dtype.itemsize != record.nbytes or at > file.size:
+            raise WeightsError(
+                f"{path} is damaged or incomplete: a storage ends after the file does. {GET_AGAIN}"
+            )
+    if records.keys() - starts.keys():
         raise WeightsError(f"{path} is damaged: it lacks some of its storages. {GET_AGAIN}")
-    return storages
+    return Storages(file, starts)
 
 
 class _SavedUnpickler(TensorUnpickler):
@@ -155,16 +161,16 @@ class _ZipUnpickler(_SavedUnpickler):
     def __init__(self, file: BytesIO, path: Path, records: Records) -> None:
         super().__init__(file, path)
         self._records = records
-        self.storages: Storages = {}
+        self.starts: dict[str, int] = {}
 
     def record(self, key: str, dtype: torch.dtype, values: int) -> Record:
-        data = self.storages[key] = self._records.storage(f"data/{key}")
-        if values * dtype.itemsize > data.nbytes():
+        start, nbytes = self._records.span(f"data/{key}")
+        if values * dtype.itemsize > nbytes:
             raise WeightsError(
-                f"{self.path} is damaged: a record of {data.nbytes()} bytes should hold {values} values. "
-                f"{GET_AGAIN}"
+                f"{self.path} is damaged: a record of {nbytes} bytes should hold {values} values. {GET_AGAIN}"
             )
-        return Record(key, dtype, data.nbytes(), data)
+        self.starts[key] = start
+        return Record(key, dtype, nbytes, start)
 
 
 class _LegacyUnpickler(_SavedUnpickler):

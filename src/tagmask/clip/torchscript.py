@@ -1,7 +1,7 @@
 """Read the named tensors of OpenAI's TorchScript archives as data, without running code.
 
 data.pkl   a tree of modules; each tensor in it is (record, offset, size, stride)
-data/N     the bytes of record N, uncompressed, so that they can be memory-mapped
+data/N     the bytes of record N, uncompressed
 code/      the modules' sources; read as text, to tell parameters and buffers from other tensors
 """
 
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import Tensor
 
+from tagmask.clip.stored import DataFile, StoredTensor
 from tagmask.clip.tensor_pickle import Record, TensorUnpickler, View, unsafe_pickle_error
 from tagmask.clip.zip_records import Records
 from tagmask.errors import WeightsError
@@ -40,8 +40,8 @@ _MAX_TENSORS: Final = 100_000
 _MAX_NAME_LENGTH: Final = 1_000
 
 
-def read_torchscript(path: Path, archive: zipfile.ZipFile, root: str) -> tuple[dict[str, Tensor], bool]:
-    """Read the tensors of `torch.jit.load(path).state_dict()` without loading any code.
+def read_torchscript(path: Path, archive: zipfile.ZipFile, root: str) -> tuple[dict[str, StoredTensor], bool]:
+    """Find the tensors of `torch.jit.load(path).state_dict()` without loading any code.
 
     Args:
         path: a TorchScript zip archive.
@@ -49,9 +49,8 @@ def read_torchscript(path: Path, archive: zipfile.ZipFile, root: str) -> tuple[d
         root: the folder in the archive that holds `data.pkl`.
 
     Returns:
-        Parameters and buffers by dotted name, as views of the file (memory-mapped, copy-on-write): they use
-        no memory until they are accessed. Copy them before the file changes. And whether the modules' sources
-        call GELU; OpenAI's own spell out QuickGELU as products.
+        Parameters and buffers by dotted name, not yet read. And whether the modules' sources call GELU;
+        OpenAI's own spell out QuickGELU as products.
 
     Raises:
         WeightsError: a global that is not tensor data, a tensor outside its record, or a record
@@ -66,7 +65,7 @@ def read_torchscript(path: Path, archive: zipfile.ZipFile, root: str) -> tuple[d
         for name in records.names()
         if name.startswith("code/") and name.endswith(".py")
     }
-    tensors = _flatten(path, top, _stored_names(sources))
+    tensors = _flatten(records.file, top, _stored_names(sources))
     return tensors, any("torch.gelu(" in source for source in sources.values())
 
 
@@ -89,8 +88,8 @@ class _Unpickler(TensorUnpickler):
         self._nodes: dict[str, type[_Node]] = {}
 
     def record(self, key: str, dtype: torch.dtype, values: int) -> Record:
-        data = self._records.storage(f"data/{key}")
-        return Record(key, dtype, data.nbytes(), data)
+        start, nbytes = self._records.span(f"data/{key}")
+        return Record(key, dtype, nbytes, start)
 
     def other_class(self, full: str) -> Any:  # noqa: ANN401 - fixed by pickle
         if full.startswith("__torch__."):
@@ -117,16 +116,18 @@ def _stored_names(sources: Mapping[str, str]) -> dict[str, frozenset[str] | None
     return stored
 
 
-def _flatten(path: Path, top: object, stored: Mapping[str, frozenset[str] | None]) -> dict[str, Tensor]:
+def _flatten(
+    file: DataFile, top: object, stored: Mapping[str, frozenset[str] | None]
+) -> dict[str, StoredTensor]:
     """Collect the tensors of a tree of modules, named as in a state dict."""
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, StoredTensor] = {}
     pending = [("", top)]
     count = 0
     while pending:
         prefix, node = pending.pop()
         count += 1
         if count > _MAX_MODULES or len(prefix) > _MAX_NAME_LENGTH:
-            raise WeightsError(f"{path} was tampered with: its modules contain each other endlessly.")
+            raise WeightsError(f"{file.path} was tampered with: its modules contain each other endlessly.")
         if not (isinstance(node, _Node) and isinstance(node.state, dict) and node.kind in stored):
             continue
         names = stored[node.kind]
@@ -134,10 +135,10 @@ def _flatten(path: Path, top: object, stored: Mapping[str, frozenset[str] | None
             if not isinstance(name, str) or len(name) > _MAX_NAME_LENGTH:
                 continue
             if isinstance(value, View) and (names is None or name in names):
-                assert value.record.data is not None  # `_Unpickler.record` maps it
-                tensors[f"{prefix}{name}"] = value.tensor(value.record.data)
+                assert value.record.start is not None  # `_Unpickler.record` finds it
+                tensors[f"{prefix}{name}"] = value.stored(file, value.record.start)
                 if len(tensors) > _MAX_TENSORS:
-                    raise WeightsError(f"{path} was tampered with: it has too many tensors.")
+                    raise WeightsError(f"{file.path} was tampered with: it has too many tensors.")
             elif isinstance(value, _Node):
                 pending.append((f"{prefix}{name}.", value))
     return tensors

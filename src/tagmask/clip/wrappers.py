@@ -9,9 +9,7 @@ The wrappers:
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
-
-from torch import Tensor
+from typing import Final, TypeVar
 
 from tagmask.errors import WeightsError
 from tagmask.printable import shortened
@@ -24,7 +22,10 @@ _SIGNS: Final = ("visual.conv1.weight", "vision_model.embeddings.patch_embedding
 """Names of the patch embedding in OpenAI's and in Hugging Face's key layout."""
 
 
-def without_wrappers(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+_AnyTensor = TypeVar("_AnyTensor")
+
+
+def without_wrappers(tensors: Mapping[str, _AnyTensor], path: Path) -> dict[str, _AnyTensor]:
     """Remove the names of data-parallel, averaged and compiled wrappers.
 
     "module." is removed where most names begin with it; the others, such as the counter `n_averaged` of an
@@ -36,7 +37,7 @@ def without_wrappers(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Ten
     named = {name: _without_compiled(name) for name in tensors}
     while 2 * sum(name.startswith(_PARALLEL) for name in named.values()) > len(named):
         named = {old: new.removeprefix(_PARALLEL) for old, new in named.items()}
-    result: dict[str, Tensor] = {}
+    result: dict[str, _AnyTensor] = {}
     for old, new in named.items():
         if new in result:
             raise WeightsError(
@@ -47,7 +48,7 @@ def without_wrappers(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Ten
     return result
 
 
-def only_clip(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+def only_clip(tensors: dict[str, _AnyTensor], path: Path) -> dict[str, _AnyTensor]:
     """Select the CLIP in a larger model, by its own names; all tensors if it holds none.
 
     Raises:

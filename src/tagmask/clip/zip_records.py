@@ -1,4 +1,4 @@
-"""Read the records of a zip archive of torch: small ones as bytes, large ones as memory-mapped storage.
+"""Read the records of a zip archive of torch: the bytes of small ones, and where large ones lie.
 
 Nothing that the archive claims is allocated before it is compared with the size of the file.
 """
@@ -9,15 +9,13 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-import torch
-from torch import UntypedStorage
-
+from tagmask.clip.stored import DataFile
 from tagmask.errors import WeightsError
 from tagmask.printable import shortened
 
-__all__ = ["GET_AGAIN", "MAX_PICKLE_BYTES", "Records", "map_file", "open_zip"]
+__all__ = ["GET_AGAIN", "MAX_PICKLE_BYTES", "Records", "Span", "open_zip"]
 
 GET_AGAIN: Final = "Download or copy the file again."
 
@@ -54,18 +52,18 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
-def map_file(path: Path) -> UntypedStorage:
-    """Memory-map a file that is not empty, copy-on-write."""
-    size = path.stat().st_size
-    mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
-    return mapped.untyped_storage()
+class Span(NamedTuple):
+    """Consecutive bytes of a file."""
+
+    start: int
+    nbytes: int
 
 
 class Records:
     """The records of one archive.
 
     Args:
-        path: the archive, for messages and for mapping.
+        path: the archive.
         archive: the same, open.
         root: the folder in the archive that holds `data.pkl`.
     """
@@ -78,10 +76,10 @@ class Records:
             for info in archive.infolist()
             if info.filename.startswith(f"{root}/")
         }
-        self._mapped = map_file(path)
-        self._storages: dict[str, UntypedStorage] = {}
+        self.file = DataFile(path)
+        self._spans: dict[str, Span] = {}
         self._text_left = _MAX_TEXT_BYTES
-        self._storage_left = self._mapped.nbytes()
+        self._bytes_left = self.file.size
 
     def names(self) -> Iterable[str]:
         """Names of all records, without the root."""
@@ -118,15 +116,15 @@ class Records:
         self._text_left -= len(content)
         return content.decode()
 
-    def storage(self, name: str) -> UntypedStorage:
-        """Memory-map the bytes of a record.
+    def span(self, name: str) -> Span:
+        """Find the bytes of a record in the file.
 
         Raises:
             WeightsError: it is missing, compressed, outside the file, or overlaps others.
         """
-        if name not in self._storages:
-            self._storages[name] = self._map(name)
-        return self._storages[name]
+        if name not in self._spans:
+            self._spans[name] = self._find(name)
+        return self._spans[name]
 
     def _bytes(self, name: str, limit: int) -> bytes:
         info = self._info(name)
@@ -138,7 +136,7 @@ class Records:
         with self._archive.open(info) as file:
             return file.read(limit)
 
-    def _map(self, name: str) -> UntypedStorage:
+    def _find(self, name: str) -> Span:
         info = self._info(name)
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
             raise WeightsError(
@@ -146,18 +144,14 @@ class Records:
                 "Get the original file."
             )
         start = self._start(info)
-        if start + info.file_size > self._mapped.nbytes():
+        if start + info.file_size > self.file.size:
             raise WeightsError(
                 f"{self.path} is damaged: its record {shortened(name)} ends after the file does. {GET_AGAIN}"
             )
-        self._storage_left -= info.file_size
-        if self._storage_left < 0:
+        self._bytes_left -= info.file_size
+        if self._bytes_left < 0:
             raise WeightsError(f"{self.path} was tampered with: its records overlap. {GET_AGAIN}")
-        if info.file_size == 0:
-            return torch.empty(0).untyped_storage()
-        record: UntypedStorage = self._mapped[start : start + info.file_size]
-        # The writer aligns records to 64 bytes; an archive repacked by another tool may not be aligned.
-        return record if start % 8 == 0 else record.clone()
+        return Span(start, info.file_size)
 
     def _info(self, name: str) -> zipfile.ZipInfo:
         if name not in self._infos:
@@ -168,9 +162,7 @@ class Records:
 
     def _start(self, info: zipfile.ZipInfo) -> int:
         """Return the offset of a record's first byte, which only its local header shows."""
-        with self.path.open("rb") as file:
-            file.seek(info.header_offset)
-            signature, name, extra = struct.unpack("<4s22xHH", file.read(30))
+        signature, name, extra = struct.unpack("<4s22xHH", self.file.bytes(info.header_offset, 30))
         if signature != b"PK\x03\x04":
             raise WeightsError(f"{self.path} is damaged: its table of contents is wrong. {GET_AGAIN}")
         return info.header_offset + 30 + int(name) + int(extra)
