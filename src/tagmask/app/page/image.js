@@ -3,7 +3,7 @@
 import { address, getBlob, getJson, sendBody, sendJson } from "./api.js";
 import { css, find, isTyping, make, notify, percent } from "./dom.js";
 import { Editor } from "./editor.js";
-import { decodeMask, decodeRegions, encodeMask } from "./labels.js";
+import { NO_CLASS, decodeMask, decodeRegions, encodeMask } from "./labels.js";
 import { LivePanel } from "./live.js";
 import { Viewer } from "./viewer.js";
 
@@ -133,7 +133,7 @@ export class ImageView {
   }
 
   #clear() {
-    return new Set([this.run.ignore, ...(this.run.background ? [0] : [])]);
+    return new Set([NO_CLASS, ...(this.run.background ? [0] : [])]);
   }
 
   #facts(image) {

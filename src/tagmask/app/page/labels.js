@@ -1,5 +1,8 @@
 /** Masks as arrays of labels: how they travel, and what can be done with them. */
 
+/** The label of pixels of no class; in a PNG they are white. */
+export const NO_CLASS = 0xffff;
+
 /** A mask: its size and a label for each pixel, row by row. */
 export class LabelMap {
   constructor(width, height, labels = new Uint16Array(width * height)) {
@@ -69,7 +72,7 @@ export function encodeMask(map) {
   const context = canvas.getContext("2d");
   const image = context.createImageData(map.width, map.height);
   const words = new Uint32Array(image.data.buffer);
-  for (let i = 0; i < words.length; i++) words[i] = 0xff000000 | map.labels[i];
+  for (let i = 0; i < words.length; i++) words[i] = map.labels[i] === NO_CLASS ? 0xffffffff : 0xff000000 | map.labels[i];
   context.putImageData(image, 0, 0);
   return canvas.convertToBlob({ type: "image/png" });
 }

@@ -2,7 +2,7 @@
 
 import { sendBody } from "./api.js";
 import { css, debounce, find, make, notify, percent } from "./dom.js";
-import { blobOf, decodeMask } from "./labels.js";
+import { NO_CLASS, blobOf, decodeMask } from "./labels.js";
 import { Viewer } from "./viewer.js";
 
 const viewer = new Viewer(find("#frame"));
@@ -36,7 +36,7 @@ async function show(file) {
     await viewer.show(url, masks.width, masks.height);
     URL.revokeObjectURL(url);
     viewer.setOpacity(find("#opacity").value);
-    viewer.showMask(map, masks.colors, new Set(masks.background ? [0] : []));
+    viewer.showMask(map, masks.colors, new Set(masks.background ? [NO_CLASS, 0] : [NO_CLASS]));
     drawLegend(masks);
     find("#tags").replaceChildren(...tags.tags.map(({ word, score }) => make("li", {}, word, " ", make("small", { text: percent(score) }))));
     if (!tags.tags.length) find("#tags").replaceChildren(make("li", { class: "hint", text: "None of the words." }));
