@@ -17,12 +17,12 @@ from tagmask.clip.load import Clip
 from tagmask.errors import ImageError, InputError, ShapeError
 from tagmask.files import ensure_folder
 from tagmask.images import read_image
-from tagmask.masks import IndexMap, index_png, read_index_png
+from tagmask.masks import IndexMap, read_index_png
 from tagmask.pipelines.dense import DensePipeline
 from tagmask.pipelines.head import Head, read_head, write_head
 from tagmask.pipelines.head_fitting import FittedHead, HeadFitting, fit_to_itself
+from tagmask.runs.corrections import keep_correction
 from tagmask.runs.database import RunDatabase
-from tagmask.runs.folder import write_correction
 from tagmask.runs.ownership import check_ours, is_run_folder
 from tagmask.runs.reader import Run
 from tagmask.runs.recipe import run_recipe, run_segmenter
@@ -236,11 +236,10 @@ def _carry_over(out: Path, checked: Sequence[CheckedMask]) -> None:
                 labels, new = each.read(), read_index_png(run.output_path(row, "masks"))
                 if labels.shape != new.shape:
                     continue
-                same = np.array_equal(labels, new)
-                if not same:
-                    database.check()
-                    write_correction(run.output_path(row, "corrected"), index_png(labels.astype(new.dtype)))
-                database.set_review(row.id, "accepted" if same else "corrected")
+                if np.array_equal(labels, new):
+                    database.set_review(row.id, "accepted")
+                else:
+                    keep_correction(run, database, row, labels.astype(new.dtype))
                 kept += 1
     finally:
         database.close()

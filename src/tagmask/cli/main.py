@@ -26,6 +26,7 @@ from tagmask.cli.options import (
     Weights,
 )
 from tagmask.cli.prompts import prompts_app
+from tagmask.cli.review_command import review
 from tagmask.cli.run_commands import export, merge
 from tagmask.cli.serve import serve
 from tagmask.cli.tag_command import tag
@@ -218,6 +219,7 @@ app.command()(export)
 app.command("import")(import_)
 app.command()(improve)
 app.command()(merge)
+app.command()(review)
 app.command()(serve)
 app.add_typer(weights_app, name="weights")
 app.add_typer(data_app, name="data")

@@ -1,0 +1,59 @@
+"""The review page's server: a run, its model, jobs and the page's files as one application."""
+
+import logging
+from collections.abc import Callable
+from importlib.resources.abc import Traversable
+from typing import Final
+
+from fastapi import FastAPI
+
+from tagmask.app.live import Live
+from tagmask.app.page_files import package_page, page_files
+from tagmask.app.review_routes import image_router, page_router, redraw_router
+from tagmask.app.review_session import ReviewSession
+from tagmask.app.reviewed_run import ReviewedRun
+from tagmask.app.server import create_app
+from tagmask.clip.load import Clip
+from tagmask.runs.reader import Run
+
+__all__ = ["review_app"]
+
+_LOG = logging.getLogger(__name__)
+_MAX_BODY: Final = 1 << 30
+"""Bytes of a request: the mask of the largest image that is read."""
+
+
+def review_app(
+    run: ReviewedRun,
+    load: Callable[[Run], Clip],
+    session: ReviewSession,
+    *,
+    memory: int,
+    page: Traversable | None = None,
+) -> FastAPI:
+    """Return the application.
+
+    Args:
+        run: the run; closed when the application ends.
+        load: loads the run's weights.
+        session: who may use it.
+        memory: bytes of frozen features that are kept.
+        page: folder of the page's files; None: the package's.
+    """
+    live = Live(run, load, memory)
+
+    def stop() -> None:
+        live.stop()
+        run.close()
+
+    return create_app(
+        [
+            page_router(page_files(page or package_page())),
+            image_router(run, live),
+            redraw_router(run, live),
+        ],
+        session=session,
+        max_body=_MAX_BODY,
+        start=live.start,
+        stop=stop,
+    )
