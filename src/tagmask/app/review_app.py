@@ -1,12 +1,13 @@
 """The review page's server: a run, its model, jobs and the page's files as one application."""
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources.abc import Traversable
 from typing import Final
 
 from fastapi import FastAPI
 
+from tagmask.app.job_routes import job_router
+from tagmask.app.jobs import Jobs
 from tagmask.app.live import Live
 from tagmask.app.page_files import package_page, page_files
 from tagmask.app.review_routes import image_router, page_router, redraw_router
@@ -18,7 +19,6 @@ from tagmask.runs.reader import Run
 
 __all__ = ["review_app"]
 
-_LOG = logging.getLogger(__name__)
 _MAX_BODY: Final = 1 << 30
 """Bytes of a request: the mask of the largest image that is read."""
 
@@ -29,6 +29,7 @@ def review_app(
     session: ReviewSession,
     *,
     memory: int,
+    model_options: Sequence[str] = (),
     page: Traversable | None = None,
 ) -> FastAPI:
     """Return the application.
@@ -38,11 +39,13 @@ def review_app(
         load: loads the run's weights.
         session: who may use it.
         memory: bytes of frozen features that are kept.
+        model_options: of the commands that jobs run, to load the model as here.
         page: folder of the page's files; None: the package's.
     """
-    live = Live(run, load, memory)
+    live, jobs = Live(run, load, memory), Jobs()
 
     def stop() -> None:
+        jobs.stop()
         live.stop()
         run.close()
 
@@ -51,6 +54,7 @@ def review_app(
             page_router(page_files(page or package_page())),
             image_router(run, live),
             redraw_router(run, live),
+            job_router(run, jobs, model_options),
         ],
         session=session,
         max_body=_MAX_BODY,

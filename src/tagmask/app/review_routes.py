@@ -15,6 +15,7 @@ from tagmask.app.live import Live, RedrawOptions
 from tagmask.app.mask_images import body_limit, grey_png, mask_png, read_mask_png, regions_png
 from tagmask.app.page_files import content_type
 from tagmask.app.photos import Photos, photo_bytes, upright_photo
+from tagmask.app.requests import LONGEST_TEXT, Texts
 from tagmask.app.reviewed_run import ReviewedRun, Which
 from tagmask.app.run_summary import summarise
 from tagmask.regions.superpixels import superpixels
@@ -22,13 +23,8 @@ from tagmask.regions.superpixels import superpixels
 __all__ = ["image_router", "page_router", "redraw_router"]
 
 _PAGE_LIMIT: Final = 500
-_MOST_WORDS: Final = 1000
-_LONGEST: Final = 1000
 
 Key = Annotated[str, Query(max_length=4096)]
-Texts = Annotated[
-    list[Annotated[str, Field(min_length=1, max_length=_LONGEST)]], Field(max_length=_MOST_WORDS)
-]
 
 
 class Redraw(BaseModel):
@@ -81,10 +77,10 @@ def image_router(run: ReviewedRun, live: Live) -> APIRouter:
 
     @router.get("/images")
     def images(
-        word: Annotated[str | None, Query(max_length=_LONGEST)] = None,
+        word: Annotated[str | None, Query(max_length=LONGEST_TEXT)] = None,
         status: str = "",
         review: str = "",
-        search: Annotated[str, Query(max_length=_LONGEST)] = "",
+        search: Annotated[str, Query(max_length=LONGEST_TEXT)] = "",
         sort: Literal["confidence", "name"] = "confidence",
         offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
         limit: Annotated[int, Query(ge=0, le=_PAGE_LIMIT)] = 60,

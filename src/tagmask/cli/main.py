@@ -26,6 +26,7 @@ from tagmask.cli.options import (
     Weights,
 )
 from tagmask.cli.prompts import prompts_app
+from tagmask.cli.rerun_command import rerun
 from tagmask.cli.review_command import review
 from tagmask.cli.run_commands import export, merge
 from tagmask.cli.serve import serve
@@ -219,6 +220,7 @@ app.command()(export)
 app.command("import")(import_)
 app.command()(improve)
 app.command()(merge)
+app.command()(rerun)
 app.command()(review)
 app.command()(serve)
 app.add_typer(weights_app, name="weights")

@@ -54,6 +54,7 @@ def review(
         def load(of: "Run") -> "Clip":
             return load_run_weights(of, weights, device)
 
+        options = [f"--device={device}", *([] if weights is None else [f"--weights={weights}"])]
         session = ReviewSession()
         with closing(listen("127.0.0.1", port, has_password=False)) as bound:
             reviewed = ReviewedRun(run)
@@ -62,7 +63,10 @@ def review(
             sys.stdout.flush()
             if browser:
                 _open_browser(address)
-            run_server(lambda _: review_app(reviewed, load, session, memory=memory << 20), bound)
+            run_server(
+                lambda _: review_app(reviewed, load, session, memory=memory << 20, model_options=options),
+                bound,
+            )
 
 
 def _open_browser(address: str) -> None:

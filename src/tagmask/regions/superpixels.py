@@ -76,21 +76,22 @@ def _assigned(
     rows, columns = grid
     y = _cells(top, top + len(image), height, rows)
     x = _cells(0, image.shape[1], image.shape[1], columns)
-    colours = image.astype(np.float32)
+    colours = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
     nearest = np.full(image.shape[:2], np.inf, np.float32)
     labels = np.zeros(image.shape[:2], np.int64)
-    cells = centres.reshape(rows, columns, 5)
+    cells = np.ascontiguousarray(centres.T).reshape(5, rows, columns)
     for down in (-1, 0, 1):
         for right in (-1, 0, 1):
             row = (y.astype(int) + down).clip(0, rows - 1)
             column = (x.astype(int) + right).clip(0, columns - 1)
-            centre = cells[row][:, column]
-            distance = ((colours - centre[..., :3]) ** 2).sum(axis=-1)
-            place = (y[:, None] - centre[..., 3]) ** 2 + (x[None, :] - centre[..., 4]) ** 2
-            distance += compactness**2 * place
+            centre = cells[:, row][:, :, column]
+            distance = (y[:, None] - centre[3]) ** 2 + (x[None, :] - centre[4]) ** 2
+            distance *= compactness**2
+            for colour, other in zip(colours, centre[:3], strict=True):
+                distance += (colour - other) ** 2
             better = distance < nearest
-            nearest[better] = distance[better]
-            labels[better] = (row[:, None] * columns + column[None, :])[better]
+            np.copyto(nearest, distance, where=better)
+            np.copyto(labels, row[:, None] * columns + column[None, :], where=better)
     return labels
 
 
