@@ -16,7 +16,7 @@ from PIL import Image as PILImage
 
 from tagmask import Segmenter, Tagger
 from tagmask.app.model_worker import ModelWorker
-from tagmask.app.page_files import page_router
+from tagmask.app.page_files import package_page, page_files, page_router
 from tagmask.app.photo_routes import photo_router
 from tagmask.app.photo_service import PhotoLimits, PhotoService
 from tagmask.app.server import create_app
@@ -38,7 +38,7 @@ def make() -> Iterator[Make]:
             stack.callback(worker.stop)
             service = PhotoService(worker, PhotoLimits(**limits))
             app = create_app(
-                [photo_router(service), page_router("photo.html")],
+                [photo_router(service), page_router(page_files(package_page()), "photo.html")],
                 max_body=2_000_000,
                 start=lambda: worker.start(lambda _: None),
             )

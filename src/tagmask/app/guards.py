@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tagmask.strict_json import json_text
 
-__all__ = ["BodyLimit", "Credentials", "HostGuard", "PasswordGuard"]
+__all__ = ["BodyLimit", "Credentials", "HostGuard", "PasswordGuard", "refuse"]
 
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -50,7 +50,7 @@ class PasswordGuard:
         ):
             await self._app(scope, receive, send)
         else:
-            await _refuse(send, 401, "Name and password are needed.", (b"www-authenticate", b"Basic"))
+            await refuse(send, 401, "Name and password are needed.", (b"www-authenticate", b"Basic"))
 
 
 class HostGuard:
@@ -72,7 +72,7 @@ class HostGuard:
         if scope["type"] == "lifespan" or self._is_allowed(Headers(scope=scope)):
             await self._app(scope, receive, send)
         else:
-            await _refuse(send, 403, "This host or origin is not allowed. See --allowed-host.")
+            await refuse(send, 403, "This host or origin is not allowed. See --allowed-host.")
 
     def _is_allowed(self, headers: Headers) -> bool:
         host, origin = headers.get("host", ""), headers.get("origin")
@@ -125,7 +125,7 @@ class BodyLimit:
             await self._refuse(send)
 
     async def _refuse(self, send: Send) -> None:
-        await _refuse(send, 413, f"The body has more than {self._limit / 1e6:g} MB.")
+        await refuse(send, 413, f"The body has more than {self._limit / 1e6:g} MB.")
 
 
 class _TooLargeError(Exception):
@@ -139,7 +139,8 @@ def _hostname(url: str) -> str:
         return ""
 
 
-async def _refuse(send: Send, status: int, detail: str, *headers: tuple[bytes, bytes]) -> None:
+async def refuse(send: Send, status: int, detail: str, *headers: tuple[bytes, bytes]) -> None:
+    """Answer a request with a status and a sentence."""
     body = json_text({"detail": detail}).encode()
     sizes = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": [*sizes, *headers]})

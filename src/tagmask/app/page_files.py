@@ -1,47 +1,76 @@
-"""The pages' files: HTML, style and scripts, which come with the package."""
+"""The files of the pages: a fixed list, read from the package."""
 
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Final
 
 from fastapi import APIRouter, Response
+from starlette.exceptions import HTTPException
 
-__all__ = ["page_router"]
+__all__ = ["package_page", "page_files", "page_router"]
 
-_TYPES: Final = {
+_TYPES: Final[Mapping[str, str]] = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
+    "mjs": "text/javascript; charset=utf-8",
+    "json": "application/json",
     "svg": "image/svg+xml",
+    "png": "image/png",
+    "webp": "image/webp",
+    "ico": "image/x-icon",
+    "woff2": "font/woff2",
 }
 
 
-def page_router(index: str | None) -> APIRouter:
-    """Return the routes of the pages' files.
+def package_page() -> Traversable:
+    """The folder of the pages in the package."""
+    return files("tagmask.app") / "page"
+
+
+def page_files(folder: Traversable) -> dict[str, Traversable]:
+    """Return the files that are served, by their path below a folder; none of other types."""
+    return {name: file for name, file in _walk(folder, "") if name.rpartition(".")[2] in _TYPES}
+
+
+def _content_type(name: str) -> str:
+    """The type of a file that is served."""
+    return _TYPES[name.rpartition(".")[2]]
+
+
+def _walk(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:
+    if not folder.is_dir():
+        return
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _walk(entry, f"{prefix}{entry.name}/")
+        else:
+            yield f"{prefix}{entry.name}", entry
+
+
+def page_router(page: Mapping[str, Traversable], index: str) -> APIRouter:
+    """Return the routes of the pages' own files.
 
     Args:
-        index: the file that `/` answers with; None for none.
+        page: the files, by name.
+        index: the one that `/` answers with.
     """
     router = APIRouter(include_in_schema=False)
-    contents = {
-        each.name: (each.read_bytes(), _TYPES[each.name.rpartition(".")[2]])
-        for each in (files("tagmask.app") / "page").iterdir()
-        if each.name.rpartition(".")[2] in _TYPES
-    }
 
     def answer(name: str) -> Response:
-        if name not in contents:
-            return Response(status_code=404)
-        content, kind = contents[name]
-        return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
+        if name not in page:
+            raise HTTPException(404, "There is no such file.")
+        return Response(
+            page[name].read_bytes(), media_type=_content_type(name), headers={"Cache-Control": "no-cache"}
+        )
 
-    @router.get("/page/{name}")
-    async def page(name: str) -> Response:
+    @router.get("/")
+    def first() -> Response:
+        return answer(index)
+
+    @router.get("/page/{name:path}")
+    def file(name: str) -> Response:
         return answer(name)
-
-    if index is not None:
-
-        @router.get("/")
-        async def first() -> Response:
-            return answer(index)
 
     return router

@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable
 from typing import Annotated, Final, Literal
 
+import numpy as np
 from fastapi import APIRouter, File, Form, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, Field
 
 from tagmask import __version__
-from tagmask.app.mask_image import mask_image
+from tagmask.app.mask_images import mask_png
 from tagmask.app.metrics import CONTENT_TYPE, RequestMetrics
 from tagmask.app.photo_service import BusyError, PhotoService, TooLargeError
 from tagmask.errors import ImageError, InputError, TagmaskError
@@ -185,6 +186,8 @@ def _mask_answer(segmentation: Segmentation, encoding: str, begun: float) -> Mas
         width=labels.shape[1],
         height=labels.shape[0],
         classes=classes,
-        mask=base64.b64encode(mask_image(labels)).decode() if encoding == "png" else None,
+        mask=base64.b64encode(mask_png(labels, np.iinfo(labels.dtype).max)).decode()
+        if encoding == "png"
+        else None,
         seconds=time.monotonic() - begun,
     )

@@ -10,10 +10,12 @@ from typing import Final
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 
 from tagmask import __version__
 from tagmask.app.guards import BodyLimit, Credentials, HostGuard, PasswordGuard
+from tagmask.app.review_session import ReviewSession, SecurityHeaders, SessionGuard
 from tagmask.errors import InputError, TagmaskError
 
 __all__ = ["MAX_BODY", "create_app", "listen", "run_server"]
@@ -32,6 +34,7 @@ def create_app(
     credentials: Credentials | None = None,
     allowed_hosts: Collection[str] = (),
     max_body: int = MAX_BODY,
+    session: ReviewSession | None = None,
     start: Callable[[], None] = lambda: None,
     stop: Callable[[], None] = lambda: None,
 ) -> FastAPI:
@@ -43,6 +46,7 @@ def create_app(
             names are answered.
         allowed_hosts: further names that requests may be addressed to.
         max_body: largest body of a request, in bytes.
+        session: what every request must belong to, besides.
         start: called before the first request.
         stop: called after the last.
     """
@@ -56,13 +60,17 @@ def create_app(
     # FastAPI's own pages of documentation load scripts from another server.
     app = FastAPI(title="tagmask", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_exception_handler(TagmaskError, _explain)
+    app.add_exception_handler(RequestValidationError, _explain_request)
     for router in routers:
         app.include_router(router)
     app.add_middleware(BodyLimit, limit=max_body)
+    if session is not None:
+        app.add_middleware(SessionGuard, session=session)
     if credentials is None:
         app.add_middleware(HostGuard, allowed=allowed_hosts)
     else:
         app.add_middleware(PasswordGuard, credentials=credentials)
+    app.add_middleware(SecurityHeaders)
     return app
 
 
@@ -70,6 +78,14 @@ async def _explain(request: Request, error: Exception) -> Response:
     """Answer an error that the request caused, or that the model did; Label Studio does not show the text."""
     _LOG.warning("%s: %s", request.url.path, error)
     return JSONResponse({"detail": str(error)}, status_code=400 if isinstance(error, InputError) else 503)
+
+
+async def _explain_request(_: Request, error: Exception) -> Response:
+    """Answer a request that does not have the form that its route reads, in one sentence."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return JSONResponse({"detail": f"{where}: {first['msg']}."}, status_code=422)
 
 
 def listen(host: str, port: int, *, has_password: bool) -> socket.socket:

@@ -176,7 +176,7 @@ def serve(
         from tagmask.app.label_studio_backend import LabelStudioBackend
         from tagmask.app.label_studio_files import LabelStudioServer
         from tagmask.app.model_worker import ModelWorker
-        from tagmask.app.page_files import page_router
+        from tagmask.app.page_files import package_page, page_files, page_router
         from tagmask.app.photo_routes import photo_router
         from tagmask.app.photo_service import PhotoLimits, PhotoService
         from tagmask.app.predictions import RegionOptions
@@ -220,7 +220,10 @@ def serve(
             stops.insert(0, backend.stop)
         else:
             limits = PhotoLimits(max_pixels, max_words, waiting, time_limit)
-            routers = [photo_router(PhotoService(model, limits)), page_router("photo.html")]
+            routers = [
+                photo_router(PhotoService(model, limits)),
+                page_router(page_files(package_page()), "photo.html"),
+            ]
 
         def stop() -> None:
             for each in stops:

@@ -1,7 +1,10 @@
 """An image's frozen features, kept to mask it again with other words or settings."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Float32
 
 from tagmask.clip.load import Clip
 from tagmask.dense.frozen_windows import FrozenWindows
@@ -147,6 +150,17 @@ class Frozen:
             self.image, self._windows, tag_list(tags), ignore_index, scores, confidence
         )
         return to_segmentation(result, pipeline, self.clip.precision)
+
+    def margins(self) -> Float32[np.ndarray, "h w"]:
+        """Return the score of the best class less that of the next, 0..1, before a CRF; 1 with one class."""
+        return self._pipeline.frozen_margins(self._windows)
+
+    def without_head(self) -> "Frozen":
+        """The same features without the segmenter's head, to mask the image with other words."""
+        if self._head is None:
+            return self
+        pipeline = DensePipeline(self.clip, self._pipeline.recipe)
+        return replace(self, _pipeline=pipeline, _head=None)
 
     def _checked(self, recipe: MaskRecipe | TagFirstRecipe) -> MaskRecipe:
         if not isinstance(recipe, MaskRecipe):

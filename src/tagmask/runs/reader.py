@@ -45,6 +45,11 @@ class Run:
         self._database = RunDatabase.read(self.path / "run.db")
 
     @property
+    def database(self) -> RunDatabase:
+        """Its rows, to be used in the thread that opened the run."""
+        return self._database
+
+    @property
     def kind(self) -> str:
         """mask, tag, seeds, ..."""
         return self.identity.kind
