@@ -70,7 +70,7 @@ def test_answers_are_the_librarys(make: Make, miniature: Clip, photo: bytes) -> 
     assert {each["word"]: each["share"] for each in masks["classes"]} == pytest.approx(expected.shares())
     assert {each["word"]: each["confidence"] for each in masks["classes"]} == expected.class_confidence
     assert len(masks["colors"]) == len(masks["words"])
-    tags = post(client, "/v1/tag", photo, ["fish, boat", "cat"]).json()
+    tags = post(client, "/v1/tag", photo, ["fish; boat", "cat"]).json()
     found = Tagger(miniature, WORDS)(image)
     assert [each["word"] for each in tags["tags"]] == list(found.names)
     assert tags["scores"] == pytest.approx(dict(zip(WORDS, found.scores.tolist(), strict=True)))

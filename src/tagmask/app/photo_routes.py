@@ -35,7 +35,10 @@ _ERRORS: Final[dict[int | str, dict[str, object]]] = {
     503: {"description": "Too many requests wait; `Retry-After` says when to try again."},
 }
 Photo = Annotated[bytes, File(description="A JPEG, PNG, WebP, TIFF or any other common image.")]
-Words = Annotated[list[str], Form(description="What to look for; repeat the field for each word.")]
+Words = Annotated[
+    list[str],
+    Form(description="What to look for; repeat the field for each word. `dog, puppy` is one with two names."),
+]
 
 
 class Tag(BaseModel):
@@ -136,8 +139,8 @@ def photo_router(service: PhotoService) -> APIRouter:
 
 
 def _split(words: list[str]) -> list[str]:
-    """A field may hold several words, with commas between them, as on the command line."""
-    return [word for field in words for word in map(str.strip, field.split(",")) if word]
+    """A field may hold several words, with semicolons between them: `cat; dog, puppy` are two classes."""
+    return [word for field in words for word in map(str.strip, field.split(";")) if word]
 
 
 def _answered(compute: Callable[[], BaseModel]) -> Response:

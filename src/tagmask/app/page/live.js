@@ -25,7 +25,7 @@ export class LivePanel {
   show(run, key) {
     this.stop();
     [this.run, this.key] = [run, key];
-    this.words = run.words.slice(run.background ? 1 : 0);
+    this.words = [...run.word_lines];
     this.background = [...(run.background_texts ?? [])];
     this.threshold = run.threshold;
     this.refine = run.refine ?? "none";
@@ -53,12 +53,13 @@ export class LivePanel {
     this.input = make("input", {
       type: "text",
       placeholder: "Add a word",
+      title: "“dog, puppy” is one class with two names",
       autocomplete: "off",
       spellcheck: false,
       aria: { label: "Add a word" },
       on: {
         keydown: (event) => {
-          if (event.key === "Enter" || event.key === ",") {
+          if (event.key === "Enter" || event.key === ";") {
             event.preventDefault();
             this.#add();
           } else if (event.key === "Backspace" && !this.input.value && this.words.length > 1) {
@@ -128,12 +129,12 @@ export class LivePanel {
       spellcheck: false,
       on: {
         input: () => {
-          this.background = field.value.split(/[\n,]/).map((text) => text.trim()).filter(Boolean);
+          this.background = field.value.split(/[\n;]/).map((text) => text.trim()).filter(Boolean);
           this.changed();
         },
       },
     });
-    field.value = this.background.join(", ");
+    field.value = this.background.join("; ");
     return make("details", {}, make("summary", { text: "Background texts" }), field);
   }
 
@@ -151,7 +152,7 @@ export class LivePanel {
   }
 
   #add() {
-    const given = this.input.value.split(",").map((word) => word.trim()).filter(Boolean);
+    const given = this.input.value.split(";").map((word) => word.trim()).filter(Boolean);
     this.input.value = "";
     const fresh = given.filter((word, i) => !this.words.includes(word) && given.indexOf(word) === i);
     if (!fresh.length) return;

@@ -13,7 +13,7 @@ let request = null;
 function form() {
   const data = new FormData();
   data.set("image", photo, photo.name || "photo");
-  for (const word of find("#words").value.split(",").map((text) => text.trim()).filter(Boolean)) data.append("words", word);
+  for (const word of find("#words").value.split(";").map((text) => text.trim()).filter(Boolean)) data.append("words", word);
   return data;
 }
 
