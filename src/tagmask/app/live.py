@@ -24,6 +24,8 @@ from tagmask.masks import overlay_colours
 from tagmask.pipelines.frozen import Frozen
 from tagmask.pipelines.head import read_head
 from tagmask.results import Segmentation, ignore_index_for
+from tagmask.runs.folder import write_correction
+from tagmask.runs.ownership import FEATURES_FOLDER
 from tagmask.runs.reader import Run
 from tagmask.runs.recipe import any_run_recipe, run_segmenter
 from tagmask.runs.rows import ImageRow
@@ -55,11 +57,15 @@ class Live:
     Args:
         run: the run.
         load: loads the run's weights.
-        memory: bytes of features that are kept.
+        memory: bytes of features that are kept in memory.
+        keep_features: write features to the run too.
     """
 
-    def __init__(self, run: ReviewedRun, load: Callable[[Run], Clip], memory: int) -> None:
+    def __init__(
+        self, run: ReviewedRun, load: Callable[[Run], Clip], memory: int, *, keep_features: bool = False
+    ) -> None:
         self._run, self._load = run, load
+        self._keeps_files = keep_features and not run.read_only
         self._jobs = LatestJobs()
         self._cache = FrozenCache(memory)
         self._took: deque[float] = deque(maxlen=_TIMED)
@@ -169,7 +175,17 @@ class Live:
 
     def _frozen(self, row: ImageRow) -> Frozen:
         segmenter = self._model()
-        return self._cache.get(_source(row), lambda: segmenter.freeze(upright_photo(row)))
+        return self._cache.get(_source(row), lambda: self._freeze(segmenter, row))
+
+    def _freeze(self, segmenter: Segmenter, row: ImageRow) -> Frozen:
+        file = self._run.run.output_path(row, FEATURES_FOLDER)
+        frozen = segmenter.freeze(upright_photo(row), file=file)
+        if self._keeps_files and not frozen.is_stored:
+            try:
+                write_correction(file, frozen.encode())
+            except TagmaskError as error:  # a full disk, or numbers that float16 cannot hold
+                _LOG.warning("%s", error)
+        return frozen
 
     def _redraw(self, row: ImageRow, options: RedrawOptions) -> dict[str, object]:
         segmenter = self._model()

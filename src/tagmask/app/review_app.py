@@ -29,6 +29,7 @@ def review_app(
     session: ReviewSession,
     *,
     memory: int,
+    keep_features: bool = False,
     model_options: Sequence[str] = (),
     page: Traversable | None = None,
 ) -> FastAPI:
@@ -39,10 +40,11 @@ def review_app(
         load: loads the run's weights.
         session: who may use it.
         memory: bytes of frozen features that are kept.
+        keep_features: write features to the run too.
         model_options: of the commands that jobs run, to load the model as here.
         page: folder of the page's files; None: the package's.
     """
-    live, jobs = Live(run, load, memory), Jobs()
+    live, jobs = Live(run, load, memory, keep_features=keep_features), Jobs()
 
     def stop() -> None:
         jobs.stop()

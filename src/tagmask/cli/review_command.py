@@ -31,6 +31,10 @@ def review(
     memory: Annotated[
         int, typer.Option(metavar="MB", help="Memory for features of the images seen last.", min=1)
     ] = 1024,
+    keep_features: Annotated[
+        bool,
+        typer.Option("--keep-features", help="Write them to RUN/features too: the next review reads them."),
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """See, correct and improve a run in the browser.

@@ -11,7 +11,7 @@ from tagmask.clip.load import Clip
 from tagmask.confidence import WinningScores
 from tagmask.dense.cosine_maps import CosineMaps
 from tagmask.dense.descriptions import Descriptions
-from tagmask.dense.frozen_windows import FrozenWindows
+from tagmask.dense.frozen_windows import FrozenWindows, StoredBatch
 from tagmask.dense.labels import class_scores, label_pixels
 from tagmask.dense.prompts import TextQuery, restrict_names, text_query
 from tagmask.dense.propagation import propagate_maps
@@ -125,10 +125,10 @@ class DensePipeline(MaskPipeline):
         ]
 
     @torch.inference_mode()
-    def freeze(self, image: Image) -> FrozenWindows:
-        """Run the tower on an image, and keep what the method compares with texts."""
+    def freeze(self, image: Image, stored: Sequence[StoredBatch] | None = None) -> FrozenWindows:
+        """Run the tower on an image, and keep what the method compares with texts; see `freeze_windows`."""
         rule = dense_rule(self.recipe.method, len(self.clip.vision.blocks), self.recipe.variant)
-        return freeze_windows(self.clip, image, self.recipe, rule)
+        return freeze_windows(self.clip, image, self.recipe, rule, stored)
 
     @torch.inference_mode()
     def label_frozen(

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Run"]
 
+_ENDINGS = {"overlays": ".jpg", "features": ".safetensors"}
+
 
 class Run:
     """The images of a run: iterate it for its rows, in the order of their keys.
@@ -157,12 +159,12 @@ class Run:
 
         Args:
             row: the image.
-            folder: "masks", "overlays" or "corrected".
+            folder: "masks", "overlays", "corrected" or "features".
 
         Raises:
             InputError: it is a link that leads out of the run.
         """
-        path = self.path / folder / f"{row.name}{'.jpg' if folder == 'overlays' else '.png'}"
+        path = self.path / folder / f"{row.name}{_ENDINGS.get(folder, '.png')}"
         real = Path(os.path.realpath(path))
         if not real.is_relative_to(self._real):
             raise InputError(f"{path} leads out of its run, to {real}. Put the file itself in its place.")
