@@ -66,9 +66,14 @@ class Job:
 
 
 class Jobs:
-    """The commands of one server, in the order in which they were started."""
+    """The commands of one server, in the order in which they were started.
 
-    def __init__(self) -> None:
+    Args:
+        program: what is started, before the arguments.
+    """
+
+    def __init__(self, program: Sequence[str] = (sys.executable, "-m", "tagmask")) -> None:
+        self._program = program
         self._jobs: list[Job] = []
         self._lock = threading.Lock()
 
@@ -91,7 +96,7 @@ class Jobs:
                 raise InputError("Another job is running. Stop it, or wait until it ends.")
             plan = make_plan()
             job = Job(str(len(self._jobs) + 1), plan)
-            command = [sys.executable, "-m", "tagmask", *plan.arguments, "--out", str(plan.out)]
+            command = [*self._program, *plan.arguments, "--out", str(plan.out)]
             try:
                 job.process = subprocess.Popen(
                     command,

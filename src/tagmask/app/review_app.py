@@ -19,8 +19,10 @@ from tagmask.runs.reader import Run
 
 __all__ = ["review_app"]
 
-_MAX_BODY: Final = 1 << 30
-"""Bytes of a request: the mask of the largest image that is read."""
+_MAX_BODY: Final = 1 << 20
+"""Bytes of a request."""
+_MAX_MASK: Final = 1 << 30
+"""Bytes of a mask, whose route has a limit for each image."""
 
 
 def review_app(
@@ -60,6 +62,7 @@ def review_app(
         ],
         session=session,
         max_body=_MAX_BODY,
+        larger_bodies={("PUT", "/api/mask"): _MAX_MASK},
         start=live.start,
         stop=stop,
     )

@@ -11,8 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tagmask.app.guards import refuse
 
-__all__ = ["ReviewSession", "SecurityHeaders", "SessionGuard"]
+__all__ = ["OPEN_ADVICE", "ReviewSession", "SecurityHeaders", "SessionGuard"]
 
+OPEN_ADVICE: Final = "Open the address that `tagmask review` printed."
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEADERS: Final = {
     "Content-Security-Policy": (
@@ -73,7 +74,7 @@ class SessionGuard:
         session, headers = self._session, Headers(scope=scope)
         opens = scope["path"] == "/" and scope["method"] == "GET" and session.has_token(scope)
         if not opens and not session.has_cookie(headers):
-            await refuse(send, 401, "Open the address that `tagmask review` printed.")
+            await refuse(send, 401, OPEN_ADVICE)
         elif scope["method"] not in _SAFE and headers.get("origin") != f"http://{headers.get('host')}":
             await refuse(send, 403, "Only the review page itself may change something.")
         elif opens:

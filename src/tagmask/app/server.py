@@ -4,8 +4,9 @@ import asyncio
 import ipaddress
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
+from types import MappingProxyType
 from typing import Final
 
 import uvicorn
@@ -15,7 +16,7 @@ from fastapi.responses import JSONResponse, Response
 
 from tagmask import __version__
 from tagmask.app.guards import BodyLimit, Credentials, HostGuard, PasswordGuard
-from tagmask.app.review_session import ReviewSession, SecurityHeaders, SessionGuard
+from tagmask.app.review_session import OPEN_ADVICE, ReviewSession, SecurityHeaders, SessionGuard
 from tagmask.errors import InputError, TagmaskError
 
 __all__ = ["MAX_BODY", "create_app", "listen", "run_server"]
@@ -34,6 +35,7 @@ def create_app(
     credentials: Credentials | None = None,
     allowed_hosts: Collection[str] = (),
     max_body: int = MAX_BODY,
+    larger_bodies: Mapping[tuple[str, str], int] = MappingProxyType({}),
     session: ReviewSession | None = None,
     start: Callable[[], None] = lambda: None,
     stop: Callable[[], None] = lambda: None,
@@ -46,6 +48,7 @@ def create_app(
             names are answered.
         allowed_hosts: further names that requests may be addressed to.
         max_body: largest body of a request, in bytes.
+        larger_bodies: other limits of single routes, by method and path.
         session: what every request must belong to, besides.
         start: called before the first request.
         stop: called after the last.
@@ -63,10 +66,12 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _explain_request)
     for router in routers:
         app.include_router(router)
-    app.add_middleware(BodyLimit, limit=max_body)
+    app.add_middleware(BodyLimit, limit=max_body, larger=larger_bodies)
     if session is not None:
         app.add_middleware(SessionGuard, session=session)
-    if credentials is None:
+    if session is not None:
+        app.add_middleware(HostGuard, allowed=allowed_hosts, advice=OPEN_ADVICE)
+    elif credentials is None:
         app.add_middleware(HostGuard, allowed=allowed_hosts)
     else:
         app.add_middleware(PasswordGuard, credentials=credentials)

@@ -170,7 +170,8 @@ def sweep_parts(path: Path) -> int:
     """Remove temporary files that dead processes left in a run. Call it while its lock is held.
 
     Only the producer writes masks and overlays: all parts there are left over. Beside `run.json` an export
-    may be at work, and beside corrections and features a review: parts there stay while their process may be alive.
+    may be at work, and beside corrections and features a review: parts there stay while their process may be
+    alive.
 
     Returns:
         How many were removed.
