@@ -112,6 +112,7 @@ def listen(host: str, port: int, *, has_password: bool) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.listen(_CONNECTIONS)  # a browser that is opened now waits for the server, and is not refused
     except OSError as error:
         bound.close()
         raise InputError(
