@@ -119,8 +119,10 @@ class ReviewedRun:
 
         def rows() -> tuple[int, list[ImageRow]]:
             count, ids = self._gallery.page(chosen, offset, limit)
-            marks = ",".join("?" * len(ids))
-            found = {row.id: row for row in self.run.database.rows(f"images.id IN ({marks})", ids)}
+            if not ids:
+                return count, []
+            where = f"images.id IN ({','.join('?' * len(ids))})"
+            found = {row.id: row for row in self.run.database.rows(where, ids, order="id")}
             return count, [found[each] for each in ids if each in found]
 
         count, found = self._call(rows)
