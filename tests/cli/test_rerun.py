@@ -24,7 +24,7 @@ def run(few_photos: Path, tmp_path: Path, command: Command) -> Path:
 
 def fields(run: Path) -> dict[str, object]:
     with Run(run) as reader:
-        return {name: value for name, value in reader.identity.fields.items()}
+        return dict(reader.identity.fields)
 
 
 def test_a_rerun_is_the_run_of_its_words(
@@ -90,7 +90,7 @@ def test_a_tag_first_run_is_repeated(few_photos: Path, tmp_path: Path, command: 
     assert "prob_thd" in result.output
 
 
-# -- Features --------------------------------------------------------------------------------------------------
+# -- Features ------------------------------------------------------------------------------------------------
 
 
 def test_masks_are_the_same_with_kept_features(

@@ -113,7 +113,8 @@ class Gallery:
         columns.words[columns.place[image]] = _interned(columns, words)
 
     def refresh(self) -> None:
-        """Read what this process has just changed."""
+        """Read what this connection has just changed, which is not among the changes that it is told of."""
+        self._version = -1
         self._current(at_once=True)
 
     # -- Filters ---------------------------------------------------------------------------------------------

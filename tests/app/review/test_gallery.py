@@ -2,6 +2,9 @@
 
 import itertools
 import sqlite3
+import subprocess
+import sys
+import time
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -261,3 +264,30 @@ def test_images_as_the_page_gets_them(page: Browser) -> None:
     assert (about["state"], about["live"]["possible"]) == ("finished", True)
     assert len(about["colors"]) == 4
     assert "csv" in about["formats"]
+
+
+def test_a_producer_of_another_process_ends_while_the_page_is_open(tmp_path: Path) -> None:
+    """It returns the database to one file then, if it may: what is decided afterwards must not be lost."""
+    for i in range(5):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        (tmp_path / "photos" / f"{i}.png").write_bytes(bytes([i] * 20))
+    path = tmp_path / "run"
+    arguments = [tmp_path / "photos", path, tmp_path / "begun", 0.4]
+    command = [sys.executable, "-m", "tests.runs.stub_producer", *map(str, arguments)]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[3]) as producer:
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.02)
+        reviewed = ReviewedRun(path)
+        assert reviewed.state(reviewed.counts()) == "running"
+        assert producer.wait(30) == 0
+    assert reviewed.counts()["done"] == 5
+    assert reviewed.state(reviewed.counts()) == "finished"
+    reviewed.review("photos/0.png", "accepted")
+    query = "SELECT state FROM reviews"
+    read = f"import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('{query}').fetchall())"
+    said = subprocess.run(
+        [sys.executable, "-c", read, str(path / "run.db")], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.strip() == "[('accepted',)]"
+    reviewed.close()
+    assert sorted(file.name for file in path.glob("run.db*")) == ["run.db"]
