@@ -5,12 +5,12 @@ some hundred bytes an image, and gives ids; the rows themselves are read from th
 """
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float64, Int
 
 from tagmask.runs.corrections import corrected_names
 from tagmask.runs.reader import Run
@@ -18,8 +18,8 @@ from tagmask.strict_json import parse_json
 
 __all__ = ["Gallery", "GalleryFilter"]
 
-_STATUSES: Final = ("todo", "done", "failed")
-_REVIEWS: Final = ("unseen", "accepted", "corrected", "rejected")
+_STATUS: Final = {name: i for i, name in enumerate(("todo", "done", "failed"))}
+_REVIEW: Final = {name: i for i, name in enumerate(("unseen", "accepted", "corrected", "rejected"))}
 _SINCE: Final = 60.0
 """Seconds before the newest change seen from which changes are read again: clocks of machines differ."""
 _PAUSE: Final = 1.0
@@ -56,7 +56,7 @@ class _Columns:
     status: Int[np.ndarray, " n"]
     review: Int[np.ndarray, " n"]
     corrected: Bool[np.ndarray, " n"]
-    confidence: np.ndarray
+    confidence: Float64[np.ndarray, " n"]
     words: list[tuple[str, ...]]
     """Of each image; equal ones are one object."""
     place: dict[int, int]
@@ -96,12 +96,12 @@ class Gallery:
     def counts(self) -> dict[str, int]:
         """How many images there are of each status and review."""
         columns = self._current()
-        done = columns.status == _STATUSES.index("done")
-        review = {name: columns.review == _REVIEWS.index(name) for name in ("accepted", "rejected")}
+        done = columns.status == _STATUS["done"]
+        review = {name: columns.review == _REVIEW[name] for name in ("accepted", "rejected")}
         return {
             "all": len(columns.ids),
             "done": int(done.sum()),
-            "failed": int((columns.status == _STATUSES.index("failed")).sum()),
+            "failed": int((columns.status == _STATUS["failed"]).sum()),
             **{name: int(marked.sum()) for name, marked in review.items()},
             "corrected": int(columns.corrected.sum()),
             "unreviewed": int(_unreviewed(columns).sum()),
@@ -113,7 +113,8 @@ class Gallery:
         columns.words[columns.place[image]] = _interned(columns, words)
 
     def refresh(self) -> None:
-        """Read what this process has just changed."""
+        """Read what this connection has just changed, which is not among the changes that it is told of."""
+        self._version = -1
         self._current(at_once=True)
 
     # -- Filters ---------------------------------------------------------------------------------------------
@@ -121,7 +122,7 @@ class Gallery:
     def _kept(self, columns: _Columns, chosen: GalleryFilter) -> Bool[np.ndarray, " n"]:
         kept = np.ones(len(columns.ids), bool)
         if chosen.status:
-            kept &= np.isin(columns.status, [_STATUSES.index(name) for name in chosen.status])
+            kept &= np.isin(columns.status, [_STATUS[name] for name in chosen.status])
         if chosen.review:
             kept &= _reviewed(columns, chosen.review)
         if chosen.search:
@@ -155,9 +156,9 @@ class Gallery:
         if any(row["id"] not in columns.place for row in rows):
             return self._load(version)
         for row in rows:
-            self._set(columns, columns.place[row["id"]], row, self._has_correction(row))
+            self._set(columns, row)
         columns.order = None
-        counts = {name: int((columns.status == i).sum()) for i, name in enumerate(_STATUSES)}
+        counts = {name: int((columns.status == i).sum()) for name, i in _STATUS.items()}
         if counts != database.counts():  # images joined, or are to be done again
             return self._load(version)
         self._version, self._read_at = version, now
@@ -166,32 +167,36 @@ class Gallery:
     def _load(self, version: int) -> _Columns:
         rows = sorted(self._run.database.query(_ROWS), key=lambda row: str(row["key"]))
         corrected = set(corrected_names(self._run))
-        count = len(rows)
         columns = _Columns(
             ids=np.array([row["id"] for row in rows], np.int64),
             keys=[str(row["key"]).casefold() for row in rows],
-            status=np.zeros(count, np.int8),
-            review=np.zeros(count, np.int8),
-            corrected=np.zeros(count, bool),
-            confidence=np.full(count, np.nan),
-            words=[()] * count,
+            status=np.array([_STATUS.get(row["status"], 0) for row in rows], np.int8),
+            review=np.array([_REVIEW.get(row["state"], 0) for row in rows], np.int8),
+            corrected=np.array([row["name"] in corrected for row in rows], bool),
+            confidence=_numbers([row["confidence"] for row in rows], np.nan),
+            words=[],
             place={row["id"]: place for place, row in enumerate(rows)},
         )
-        for place, row in enumerate(rows):
-            self._set(columns, place, row, row["name"] in corrected)
+        texts: dict[object, tuple[str, ...]] = {}
+        for row in rows:
+            shares = row["shares"]
+            if shares not in texts:
+                texts[shares] = _interned(columns, _words(shares))
+            columns.words.append(texts[shares])
+        self._newest = float(_numbers([row["changed"] for row in rows], 0.0).max(initial=0.0))
         self._columns, self._version, self._read_at = columns, version, time.monotonic()
         return columns
 
-    def _set(self, columns: _Columns, place: int, row: Any, corrected: bool) -> None:  # noqa: ANN401 (sqlite3.Row)
-        columns.status[place] = _index(row["status"], _STATUSES)
-        columns.review[place] = _index(row["state"], _REVIEWS)
-        confidence = row["confidence"]
-        columns.confidence[place] = confidence if isinstance(confidence, int | float) else np.nan
+    def _set(self, columns: _Columns, row: Any) -> None:  # noqa: ANN401 (sqlite3.Row)
+        place = columns.place[row["id"]]
+        columns.status[place] = _STATUS.get(row["status"], 0)
+        columns.review[place] = _REVIEW.get(row["state"], 0)
+        columns.confidence[place] = _numbers([row["confidence"]], np.nan)[0]
+        corrected = self._has_correction(row)
         if not (corrected and columns.corrected[place]):  # whose words were set
             columns.words[place] = _interned(columns, _words(row["shares"]))
         columns.corrected[place] = corrected
-        if isinstance(row["changed"], int | float):
-            self._newest = max(self._newest, row["changed"])
+        self._newest = max(self._newest, float(_numbers([row["changed"]], 0.0)[0]))
 
     def _has_correction(self, row: Any) -> bool:  # noqa: ANN401
         if row["state"] in ("accepted", "rejected"):
@@ -199,16 +204,17 @@ class Gallery:
         return bool(row["state"] == "corrected")
 
 
-def _index(name: object, names: Sequence[str]) -> int:
-    return names.index(name) if isinstance(name, str) and name in names else 0
+def _numbers(values: list[Any], otherwise: float) -> Float64[np.ndarray, " n"]:
+    return np.array([v if isinstance(v, int | float) else otherwise for v in values], np.float64)
 
 
-def _words(shares: object) -> Iterator[str]:
+def _words(shares: object) -> tuple[str, ...]:
+    """Names of the classes that a mask has, as the run recorded them."""
     try:
         found = parse_json(shares) if isinstance(shares, str) else {}
     except ValueError:
         found = {}
-    return iter(found if isinstance(found, dict) else ())
+    return tuple(found) if isinstance(found, dict) else ()
 
 
 def _interned(columns: _Columns, words: Iterable[str]) -> tuple[str, ...]:
@@ -221,14 +227,14 @@ def _flags(values: Iterable[bool], kept: Bool[np.ndarray, " n"]) -> Bool[np.ndar
 
 
 def _unreviewed(columns: _Columns) -> Bool[np.ndarray, " n"]:
-    open_ = ~np.isin(columns.review, [_REVIEWS.index(name) for name in ("accepted", "rejected")])
-    done = columns.status == _STATUSES.index("done")
+    open_ = ~np.isin(columns.review, [_REVIEW[name] for name in ("accepted", "rejected")])
+    done = columns.status == _STATUS["done"]
     unreviewed: Bool[np.ndarray, " n"] = open_ & ~columns.corrected & done
     return unreviewed
 
 
 def _reviewed(columns: _Columns, states: Collection[str]) -> Bool[np.ndarray, " n"]:
-    kept = np.isin(columns.review, [_REVIEWS.index(s) for s in states if s in ("accepted", "rejected")])
+    kept = np.isin(columns.review, [_REVIEW[s] for s in states if s in ("accepted", "rejected")])
     if "corrected" in states:
         kept |= columns.corrected
     if "none" in states:

@@ -6,10 +6,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from tagmask.errors import InputError, OutputError
 from tagmask.printable import printable
@@ -134,14 +134,15 @@ class Jobs:
                 killer.start()
 
     def _follow(self, job: Job, process: "subprocess.Popen[str]") -> None:
-        assert process.stdout is not None  # both are pipes
-        assert process.stderr is not None
-        said = threading.Thread(target=_read_messages, args=(job, process.stderr), daemon=True)
-        said.start()
-        for _ in process.stdout:
-            job.printed += 1
-        code = process.wait()
-        said.join()
+        with process:  # closes its pipes
+            assert process.stdout is not None  # both are pipes
+            assert process.stderr is not None
+            said = threading.Thread(target=_read_messages, args=(job, process.stderr), daemon=True)
+            said.start()
+            for _ in process.stdout:
+                job.printed += 1
+            said.join()
+            code = process.wait()
         job.message = job.message.removeprefix("tagmask: ")
         job.state = "stopped" if job.is_stopped and code else "done" if code in (0, 1) else "failed"
         if job.state != "done":
@@ -168,7 +169,7 @@ def free_folder(run: Path, what: str) -> Path:
             return folder
 
 
-def _read_messages(job: Job, stream: IO[str]) -> None:
+def _read_messages(job: Job, stream: Iterable[str]) -> None:
     for line in stream:
         if line.strip():
             job.message = printable(line.strip())[:_LONGEST]

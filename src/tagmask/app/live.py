@@ -85,6 +85,12 @@ class Live:
         return isinstance(self.recipe, MaskRecipe) and not self.recipe.purifies
 
     @property
+    def threshold(self) -> float | None:
+        """Of the run's recipe; None if the method has none."""
+        recipe = self.recipe
+        return recipe.prob_thd if isinstance(recipe, MaskRecipe) and not recipe.purifies else None
+
+    @property
     def reason(self) -> str:
         """Why nothing can be redrawn, or why it takes its time; else empty."""
         if self.impossible or self.keeps_features or self.recipe is None:
@@ -220,7 +226,7 @@ class Live:
         lines = {line.split(", ")[0]: line for line in recipe.words}
         words = options.words and tuple(lines.get(word, word) for word in options.words)
         settings: dict[str, Any] = {}
-        if options.threshold is not None and isinstance(recipe, MaskRecipe):
+        if options.threshold is not None and self.threshold is not None:
             settings["prob_thd"] = options.threshold
         if options.refine is not None:
             settings["refine"] = options.refine

@@ -3,6 +3,7 @@
 SQLite's connections belong to one thread, in which everything here that reads or writes rows runs.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from starlette.exceptions import HTTPException
 
 from tagmask.app.gallery import Gallery, GalleryFilter
-from tagmask.errors import ImageError, InputError, OutputError
+from tagmask.errors import ImageError, InputError
 from tagmask.masks import IndexMap, read_index_png
 from tagmask.runs.corrections import keep_correction, mend_marks, remove_correction
 from tagmask.runs.database import RunDatabase
@@ -53,40 +54,26 @@ class ReviewedRun:
             raise
 
     def _open(self) -> None:
-        self.run = Run(self.path)
-        if not (self.path / "classes.json").exists():
+        # One connection for everything: see `Run`.
+        self.read_only = not (os.access(self.path, os.W_OK) and os.access(self.path / "run.db", os.W_OK))
+        self.run = Run(self.path, reviews=not self.read_only)
+        try:
+            if not (self.path / "classes.json").exists():
+                raise InputError(f"{self.path} has no masks to review. Give a run of `tagmask mask`.")
+            self.classes = self.run.classes
+            if not self.read_only:
+                mend_marks(self.run, self.run.database)
+        except BaseException:
             self.run.close()
-            raise InputError(f"{self.path} has no masks to review. Give a run of `tagmask mask`.")
-        self.classes = self.run.classes
+            raise
         self.words = self.classes.names
         self.background = self.words[:1] == ("background",)
         self._gallery = Gallery(self.run)
-        self._reviews: RunDatabase | None = None
-        try:
-            self._reviews = RunDatabase.open_reviews(self.path / "run.db")
-            mend_marks(self.run, self._reviews)
-        except (OutputError, InputError):  # a folder that may only be read
-            self._close_reviews()
-
-    @property
-    def read_only(self) -> bool:
-        """Whether nothing can be written."""
-        return self._reviews is None
 
     def close(self) -> None:
-        """Close the databases, so that a finished run is one file."""
-
-        def close() -> None:
-            self.run.close()  # first: the last connection leaves one file
-            self._close_reviews()
-
-        self._call(close)
+        """Close the database, so that a finished run is one file."""
+        self._call(self.run.close)
         self._thread.shutdown()
-
-    def _close_reviews(self) -> None:
-        if self._reviews is not None:
-            self._reviews.close()
-        self._reviews = None
 
     def _call(self, job: Callable[Given, Result], /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
         return self._thread.submit(job, *args, **kwargs).result()
@@ -119,8 +106,10 @@ class ReviewedRun:
 
         def rows() -> tuple[int, list[ImageRow]]:
             count, ids = self._gallery.page(chosen, offset, limit)
-            marks = ",".join("?" * len(ids))
-            found = {row.id: row for row in self.run.database.rows(f"images.id IN ({marks})", ids)}
+            if not ids:
+                return count, []
+            where = f"images.id IN ({','.join('?' * len(ids))})"
+            found = {row.id: row for row in self.run.database.rows(where, ids, order="id")}
             return count, [found[each] for each in ids if each in found]
 
         count, found = self._call(rows)
@@ -243,9 +232,9 @@ class ReviewedRun:
             raise HTTPException(409, "This image has no mask yet, so there is nothing to review.")
 
         def run() -> None:
-            if self._reviews is None:
+            if self.read_only:
                 raise HTTPException(403, "This run is in a folder that can only be read.")
-            change(row, self._reviews)
+            change(row, self.run.database)
             self._gallery.refresh()
 
         self._call(run)

@@ -32,7 +32,7 @@ def summarise(run: ReviewedRun, live: Live) -> dict[str, object]:
         "counts": counts,
         "total": counts["all"] or None,
         "state": run.state(counts),
-        "threshold": recipe.prob_thd if isinstance(recipe, MaskRecipe) else None,
+        "threshold": live.threshold,
         "refine": refiner(recipe),
         "live": {"possible": not live.impossible, "reason": live.reason},
         "seconds": live.seconds,

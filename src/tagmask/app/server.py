@@ -64,6 +64,7 @@ def create_app(
     app = FastAPI(title="tagmask", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_exception_handler(TagmaskError, _explain)
     app.add_exception_handler(RequestValidationError, _explain_request)
+    app.add_exception_handler(Exception, _explain_fault)
     for router in routers:
         app.include_router(router)
     app.add_middleware(BodyLimit, limit=max_body, larger=larger_bodies)
@@ -91,6 +92,11 @@ async def _explain_request(_: Request, error: Exception) -> Response:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     return JSONResponse({"detail": f"{where}: {first['msg']}."}, status_code=422)
+
+
+async def _explain_fault(_: Request, error: Exception) -> Response:
+    """Answer what must not happen; the server's log has the traceback."""
+    return JSONResponse({"detail": "The server met an error that it did not expect."}, status_code=500)
 
 
 def listen(host: str, port: int, *, has_password: bool) -> socket.socket:

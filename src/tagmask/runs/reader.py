@@ -31,12 +31,15 @@ class Run:
 
     Args:
         path: the run's folder.
+        reviews: also write reviews, through the same connection. To open `run.db` twice in one process would
+            let go of the system's locks on it, and a producer that ends could then take it for its own.
 
     Raises:
         InputError: the folder is not a run, or cannot be read.
+        OutputError: with `reviews`, it cannot be written.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, reviews: bool = False) -> None:
         self.path = Path(path)
         self._real = Path(os.path.realpath(path))
         if not (self.path / "run.json").exists():
@@ -44,7 +47,8 @@ class Run:
                 f"{self.path} is not a run: it has no run.json. Give a folder that tagmask wrote."
             )
         self.identity: RunIdentity = read_identity(self.path / "run.json")
-        self._database = RunDatabase.read(self.path / "run.db")
+        open_database = RunDatabase.open_reviews if reviews else RunDatabase.read
+        self._database = open_database(self.path / "run.db")
 
     @property
     def database(self) -> RunDatabase:

@@ -189,14 +189,14 @@ def test_a_kill_between_the_file_and_its_mark(
 
 
 def test_a_folder_that_may_only_be_read(run: Path, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> RunDatabase:
-        raise InputError("attempt to write a readonly database")
-
-    monkeypatch.setattr(RunDatabase, "open_reviews", refuse)
+    monkeypatch.setattr("tagmask.app.reviewed_run.os.access", lambda *_: False)
+    before = (run / "run.db").read_bytes()
     page = open_page(run)
     assert page.json("/api/run")["read_only"] is True
     assert page.send("POST", "/api/review", {"key": KEY, "review": "accepted"}).status_code == 403
     assert page.send("PUT", "/api/mask", encoded(drawn()), key=KEY).status_code == 403
+    assert (run / "run.db").read_bytes() == before
+    assert not (run / "corrected").exists()
 
 
 def test_a_link_out_of_the_run_is_not_followed(page: Browser, run: Path, tmp_path: Path) -> None:
