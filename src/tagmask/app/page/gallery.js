@@ -179,13 +179,10 @@ export class Gallery {
     }
   }
 
-  async #open(index) {
-    try {
-      const image = (await this.#page(Math.floor(index / PAGE)))[index % PAGE];
-      if (image) this.open(image.key, index);
-    } catch (error) {
-      notify(error.message, "error");
-    }
+  #open(index) {
+    // The image that the tile shows: the list may have changed since.
+    const { key } = this.tiles.get(index)?.dataset ?? {};
+    if (key) this.open(key, index);
   }
 
   #tile(index) {
@@ -240,9 +237,10 @@ export class Gallery {
 
   async #review(review) {
     const index = this.focused;
+    const shown = this.tiles.get(index)?.dataset.stamp;
+    const image = shown ? JSON.parse(shown) : null;
+    if (image?.status !== "done" || this.run.read_only) return;
     try {
-      const image = (await this.#page(Math.floor(index / PAGE)))[index % PAGE];
-      if (!image || image.status !== "done") return;
       await sendJson("POST", "/api/review", { key: image.key, review: image.review === review ? null : review });
       find("#app").dispatchEvent(new CustomEvent("changed"));
       if (this.filter.state === "all") this.focused = Math.min(index + 1, this.count - 1);
