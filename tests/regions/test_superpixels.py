@@ -37,3 +37,11 @@ def test_large_images_are_assigned_in_strips(monkeypatch: pytest.MonkeyPatch) ->
     whole = superpixels(image, 50)
     monkeypatch.setattr("tagmask.regions.superpixels._STRIP", 50 * 7)
     assert np.array_equal(superpixels(image, 50), whole)
+
+
+def test_pixels_join_regions_of_neighbouring_cells() -> None:
+    """An edge a quarter into a row of cells: what lies above it belongs to the regions of the row before."""
+    image = np.zeros((80, 80, 3), np.uint8)
+    image[:25] = 220
+    regions = superpixels(image, 16)
+    assert not set(np.unique(regions[:25])) & set(np.unique(regions[25:]))

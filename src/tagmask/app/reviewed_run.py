@@ -94,7 +94,7 @@ class ReviewedRun:
         """Return the row of an image.
 
         Raises:
-            HTTPException: there is none.
+            HTTPException: the run has no image of that key.
         """
         row = self._call(self.run.database.row, key)
         if row is None:
@@ -153,7 +153,7 @@ class ReviewedRun:
         """Return a mask of an image.
 
         Raises:
-            HTTPException: there is none.
+            HTTPException: it has no such mask.
         """
         if row.status != "done":
             raise HTTPException(404, "This image has no mask.")
