@@ -216,14 +216,19 @@ class Segmenter:
         segmentations = (to_segmentation(result, pipeline, self.clip.precision) for result in results)
         return dict(zip(methods, segmentations, strict=True))
 
-    def freeze(self, image: ImageSource) -> Frozen:
+    def freeze(self, image: ImageSource, *, file: str | os.PathLike[str] | None = None) -> Frozen:
         """Keep an image's frozen features, to mask it again: `frozen(words=["cat", "dog"], prob_thd=0.3)`.
+
+        Args:
+            image: as in a call.
+            file: features that `Frozen.save` wrote; the tower does not run then. A file that is absent,
+                damaged, or of another image, other weights or other settings is not used.
 
         Raises:
             InputError: the method masks tags.
             ImageError: the image cannot be read.
         """
-        return Frozen.of(self.clip, self._arguments, self._pipeline, self.head, read_image(image))
+        return Frozen.of(self.clip, self._arguments, self._pipeline, self.head, read_image(image), file)
 
     def _mask(
         self,

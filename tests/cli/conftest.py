@@ -29,7 +29,7 @@ def few_photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def command(sclip_model: Clip, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run a command with the random CLIP, which is loaded once, and check its exit code."""
-    for module in ("mask_command", "tag_command", "improve_command"):
+    for module in ("mask_command", "tag_command", "arguments"):
         monkeypatch.setattr(f"tagmask.cli.{module}.load_weights", lambda *options: sclip_model)
     monkeypatch.setenv("NO_COLOR", "1")
 

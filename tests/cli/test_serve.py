@@ -33,7 +33,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[FastAPI]:
 @pytest.mark.parametrize(
     ("arguments", "environment", "message"),
     [
-        ([], {}, "Nothing to serve is given. Give --label-studio."),
+        (["--local-files-root", "."], {}, "are for --label-studio. Add it."),
         (["--host", "0.0.0.0"], {}, "Others can reach this server at 0.0.0.0, so it needs a password."),
         (["--host", "::"], {}, "it needs a password"),
         (["--host", "no such host"], {}, "There is no address no such host"),
@@ -52,7 +52,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[FastAPI]:
 def test_unusable_options_are_refused_at_once(
     arguments: list[str], environment: dict[str, str], message: str, served: list[FastAPI]
 ) -> None:
-    options = [] if "Nothing" in message else ["--label-studio", "--port", "0"]
+    options = ["--port", "0"] if "Add it" in message else ["--label-studio", "--port", "0"]
     result = CliRunner().invoke(app, ["serve", *options, *arguments], env={**_FORGET, **environment})
     assert result.exit_code == 2
     assert message in result.output

@@ -3,9 +3,10 @@
 import base64
 import binascii
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tagmask.strict_json import json_text
 
-__all__ = ["BodyLimit", "Credentials", "HostGuard", "PasswordGuard"]
+__all__ = ["BodyLimit", "Credentials", "HostGuard", "PasswordGuard", "refuse"]
 
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -50,7 +51,7 @@ class PasswordGuard:
         ):
             await self._app(scope, receive, send)
         else:
-            await _refuse(send, 401, "Name and password are needed.", (b"www-authenticate", b"Basic"))
+            await refuse(send, 401, "Name and password are needed.", (b"www-authenticate", b"Basic"))
 
 
 class HostGuard:
@@ -62,17 +63,21 @@ class HostGuard:
     Args:
         app: the application.
         allowed: names besides those of the local machine.
+        advice: what to do.
     """
 
-    def __init__(self, app: ASGIApp, allowed: Collection[str] = ()) -> None:
+    def __init__(
+        self, app: ASGIApp, allowed: Collection[str] = (), advice: str = "See --allowed-host."
+    ) -> None:
         self._app, self._allowed = app, _LOOPBACK | {name.lower() for name in allowed}
+        self._advice = advice
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
         if scope["type"] == "lifespan" or self._is_allowed(Headers(scope=scope)):
             await self._app(scope, receive, send)
         else:
-            await _refuse(send, 403, "This host or origin is not allowed. See --allowed-host.")
+            await refuse(send, 403, f"This host or origin is not allowed. {self._advice}")
 
     def _is_allowed(self, headers: Headers) -> bool:
         host, origin = headers.get("host", ""), headers.get("origin")
@@ -87,19 +92,23 @@ class BodyLimit:
     Args:
         app: the application.
         limit: in bytes.
+        larger: limits of single routes, by method and path.
     """
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self._app, self._limit = app, limit
+    def __init__(
+        self, app: ASGIApp, limit: int, larger: Mapping[tuple[str, str], int] = MappingProxyType({})
+    ) -> None:
+        self._app, self._limit, self._larger = app, limit, larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = self._larger.get((scope["method"], scope["path"]), self._limit)
         stated = Headers(scope=scope).get("content-length", "0")
-        if not (stated.isascii() and stated.isdecimal()) or len(stated) > 18 or int(stated) > self._limit:
-            await self._refuse(send)
+        if not (stated.isascii() and stated.isdecimal()) or len(stated) > 18 or int(stated) > limit:
+            await _refuse_size(send, limit)
             return
         received, started, refused = 0, False, False
 
@@ -107,7 +116,7 @@ class BodyLimit:
             nonlocal received, refused
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._limit:
+            if received > limit:
                 refused = True
                 raise _TooLargeError
             return message
@@ -122,14 +131,15 @@ class BodyLimit:
         with suppress(_TooLargeError):
             await self._app(scope, counted, noticing)
         if refused and not started:
-            await self._refuse(send)
-
-    async def _refuse(self, send: Send) -> None:
-        await _refuse(send, 413, f"The body has more than {self._limit / 1e6:g} MB.")
+            await _refuse_size(send, limit)
 
 
 class _TooLargeError(Exception):
     """The body is too large."""
+
+
+async def _refuse_size(send: Send, limit: int) -> None:
+    await refuse(send, 413, f"The body has more than {limit / 1e6:g} MB.")
 
 
 def _hostname(url: str) -> str:
@@ -139,7 +149,8 @@ def _hostname(url: str) -> str:
         return ""
 
 
-async def _refuse(send: Send, status: int, detail: str, *headers: tuple[bytes, bytes]) -> None:
+async def refuse(send: Send, status: int, detail: str, *headers: tuple[bytes, bytes]) -> None:
+    """Answer a request with a status and a sentence."""
     body = json_text({"detail": detail}).encode()
     sizes = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": [*sizes, *headers]})

@@ -4,16 +4,19 @@ import asyncio
 import ipaddress
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
+from types import MappingProxyType
 from typing import Final
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 
 from tagmask import __version__
 from tagmask.app.guards import BodyLimit, Credentials, HostGuard, PasswordGuard
+from tagmask.app.review_session import OPEN_ADVICE, ReviewSession, SecurityHeaders, SessionGuard
 from tagmask.errors import InputError, TagmaskError
 
 __all__ = ["MAX_BODY", "create_app", "listen", "run_server"]
@@ -32,6 +35,8 @@ def create_app(
     credentials: Credentials | None = None,
     allowed_hosts: Collection[str] = (),
     max_body: int = MAX_BODY,
+    larger_bodies: Mapping[tuple[str, str], int] = MappingProxyType({}),
+    session: ReviewSession | None = None,
     start: Callable[[], None] = lambda: None,
     stop: Callable[[], None] = lambda: None,
 ) -> FastAPI:
@@ -43,6 +48,8 @@ def create_app(
             names are answered.
         allowed_hosts: further names that requests may be addressed to.
         max_body: largest body of a request, in bytes.
+        larger_bodies: other limits of single routes, by method and path.
+        session: what every request must belong to, besides.
         start: called before the first request.
         stop: called after the last.
     """
@@ -56,13 +63,20 @@ def create_app(
     # FastAPI's own pages of documentation load scripts from another server.
     app = FastAPI(title="tagmask", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_exception_handler(TagmaskError, _explain)
+    app.add_exception_handler(RequestValidationError, _explain_request)
+    app.add_exception_handler(Exception, _explain_fault)
     for router in routers:
         app.include_router(router)
-    app.add_middleware(BodyLimit, limit=max_body)
-    if credentials is None:
+    app.add_middleware(BodyLimit, limit=max_body, larger=larger_bodies)
+    if session is not None:
+        app.add_middleware(SessionGuard, session=session)
+    if session is not None:
+        app.add_middleware(HostGuard, allowed=allowed_hosts, advice=OPEN_ADVICE)
+    elif credentials is None:
         app.add_middleware(HostGuard, allowed=allowed_hosts)
     else:
         app.add_middleware(PasswordGuard, credentials=credentials)
+    app.add_middleware(SecurityHeaders)
     return app
 
 
@@ -70,6 +84,19 @@ async def _explain(request: Request, error: Exception) -> Response:
     """Answer an error that the request caused, or that the model did; Label Studio does not show the text."""
     _LOG.warning("%s: %s", request.url.path, error)
     return JSONResponse({"detail": str(error)}, status_code=400 if isinstance(error, InputError) else 503)
+
+
+async def _explain_request(_: Request, error: Exception) -> Response:
+    """Answer a request that does not have the form that its route reads, in one sentence."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return JSONResponse({"detail": f"{where}: {first['msg']}."}, status_code=422)
+
+
+async def _explain_fault(_: Request, error: Exception) -> Response:
+    """Answer what must not happen; the server's log has the traceback."""
+    return JSONResponse({"detail": "The server met an error that it did not expect."}, status_code=500)
 
 
 def listen(host: str, port: int, *, has_password: bool) -> socket.socket:
@@ -91,6 +118,7 @@ def listen(host: str, port: int, *, has_password: bool) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.listen(_CONNECTIONS)  # a browser that is opened now waits for the server, and is not refused
     except OSError as error:
         bound.close()
         raise InputError(

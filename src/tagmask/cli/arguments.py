@@ -13,9 +13,11 @@ from tagmask.strict_json import parse_json
 
 if TYPE_CHECKING:
     from tagmask.clip.load import Clip
+    from tagmask.runs.reader import Run
 
 __all__ = [
     "background_words",
+    "load_run_weights",
     "load_weights",
     "read_descriptions",
     "read_templates",
@@ -159,3 +161,24 @@ def load_weights(
     note = " (chosen by --precision auto)" if precision is Precision.auto else ""
     message(f"{Path(clip.name).name}: {clip.describe()}{note}")
     return clip
+
+
+def load_run_weights(run: "Run", weights: str | None, device: str) -> "Clip":
+    """Load the weights of a run.
+
+    Args:
+        run: the run.
+        weights: where they are now; None: as the run recorded.
+        device: "auto" or a torch device name.
+
+    Raises:
+        InputError: the run does not say how they were loaded.
+        WeightsError: they are missing or unusable.
+    """
+    recorded = run.identity.fields
+    name = weights or str(run.identity.metadata.get("weights", ""))
+    try:
+        activation, precision = Activation(str(recorded["activation"])), Precision(str(recorded["precision"]))
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{run.path} does not say how its weights were loaded.") from error
+    return load_weights(name, activation, device, precision)

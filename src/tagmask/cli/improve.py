@@ -17,12 +17,12 @@ from tagmask.clip.load import Clip
 from tagmask.errors import ImageError, InputError, ShapeError
 from tagmask.files import ensure_folder
 from tagmask.images import read_image
-from tagmask.masks import IndexMap, index_png, read_index_png
+from tagmask.masks import IndexMap, read_index_png
 from tagmask.pipelines.dense import DensePipeline
 from tagmask.pipelines.head import Head, read_head, write_head
 from tagmask.pipelines.head_fitting import FittedHead, HeadFitting, fit_to_itself
+from tagmask.runs.corrections import keep_correction
 from tagmask.runs.database import RunDatabase
-from tagmask.runs.folder import write_correction
 from tagmask.runs.ownership import check_ours, is_run_folder
 from tagmask.runs.reader import Run
 from tagmask.runs.recipe import run_recipe, run_segmenter
@@ -32,7 +32,7 @@ from tagmask.strict_json import json_text
 from tagmask.types import Image
 from tagmask.weak.mask_folder import mask_files, read_mask, words_of
 
-__all__ = ["HEAD_FILE", "improve_run"]
+__all__ = ["HEAD_FILE", "carry_over", "checked_masks", "improve_run", "listed_images"]
 
 HEAD_FILE = "head.safetensors"
 """Name of the head in a run folder."""
@@ -81,8 +81,8 @@ def improve_run(
     with Run(path) as run:
         recipe = run_recipe(run)
         rows = [row for row in run if row.status != "failed" or row.source.exists()]
-        images = [_found(row) for row in rows]
-        checked = [] if itself else list(_checked_masks(run, rows, source))
+        images = listed_images(rows)
+        checked = [] if itself else list(checked_masks(run, rows, source))
         if not itself and not checked:
             raise InputError(
                 f"{path} has no corrected masks to learn from. Correct some (`tagmask import`), give a "
@@ -114,8 +114,13 @@ def improve_run(
         images, made, out=out, overlays=overlays, formats=frozenset({"png"}), tags=None, workers=workers
     )
     if checked:
-        _carry_over(out, checked)
+        carry_over(out, checked)
     return failed
+
+
+def listed_images(rows: Sequence[ImageRow]) -> list[FoundImage]:
+    """The images of rows, as `find_images` gives them."""
+    return [_found(row) for row in rows]
 
 
 def _found(row: ImageRow) -> FoundImage:
@@ -127,7 +132,12 @@ def _found(row: ImageRow) -> FoundImage:
 # -- What to learn from --------------------------------------------------------------------------------------
 
 
-def _checked_masks(run: Run, rows: Sequence[ImageRow], source: Path | None) -> Iterator[CheckedMask]:
+def checked_masks(run: Run, rows: Sequence[ImageRow], source: Path | None) -> Iterator[CheckedMask]:
+    """Yield the masks of a run that a person corrected or accepted, or those in a folder.
+
+    Raises:
+        InputError: there is no such folder, or it is of other words.
+    """
     if source is None:
         for row in rows:
             if row.review in ("corrected", "accepted") and row.status == "done" and not row.stale:
@@ -223,7 +233,7 @@ def _report(fitted: FittedHead, itself: bool) -> None:
 # -- Afterwards ----------------------------------------------------------------------------------------------
 
 
-def _carry_over(out: Path, checked: Sequence[CheckedMask]) -> None:
+def carry_over(out: Path, checked: Sequence[CheckedMask]) -> None:
     """Keep the masks that a person checked: as corrections, or as accepted where the new mask is the same."""
     database = RunDatabase.open_reviews(out / "run.db")
     kept = 0
@@ -236,11 +246,10 @@ def _carry_over(out: Path, checked: Sequence[CheckedMask]) -> None:
                 labels, new = each.read(), read_index_png(run.output_path(row, "masks"))
                 if labels.shape != new.shape:
                     continue
-                same = np.array_equal(labels, new)
-                if not same:
-                    database.check()
-                    write_correction(run.output_path(row, "corrected"), index_png(labels.astype(new.dtype)))
-                database.set_review(row.id, "accepted" if same else "corrected")
+                if np.array_equal(labels, new):
+                    database.set_review(row.id, "accepted")
+                else:
+                    keep_correction(run, database, row, labels.astype(new.dtype))
                 kept += 1
     finally:
         database.close()

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tagmask.cli.arguments import load_weights
+from tagmask.cli.arguments import load_run_weights
 from tagmask.cli.console import report_errors
-from tagmask.cli.options import Activation, Device, Precision, Workers
+from tagmask.cli.options import Device, Workers
 from tagmask.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,14 +62,7 @@ def improve(
             raise InputError("--self and --from exclude each other. Give only one.")
 
         def load(of: "Run") -> "Clip":
-            recorded = of.identity.fields
-            name = weights or str(of.identity.metadata.get("weights", ""))
-            try:
-                activation = Activation(str(recorded["activation"]))
-                precision = Precision(str(recorded["precision"]))
-            except (KeyError, ValueError) as error:
-                raise InputError(f"{of.path} does not say how its weights were loaded.") from error
-            return load_weights(name, activation, device, precision)
+            return load_run_weights(of, weights, device)
 
         failed = improve_run(
             run,

@@ -26,6 +26,8 @@ from tagmask.cli.options import (
     Weights,
 )
 from tagmask.cli.prompts import prompts_app
+from tagmask.cli.rerun_command import rerun
+from tagmask.cli.review_command import review
 from tagmask.cli.run_commands import export, merge
 from tagmask.cli.serve import serve
 from tagmask.cli.tag_command import tag
@@ -218,6 +220,8 @@ app.command()(export)
 app.command("import")(import_)
 app.command()(improve)
 app.command()(merge)
+app.command()(rerun)
+app.command()(review)
 app.command()(serve)
 app.add_typer(weights_app, name="weights")
 app.add_typer(data_app, name="data")

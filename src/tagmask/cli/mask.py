@@ -52,6 +52,7 @@ def mask_images(
     workers: int = 1,
     again: bool = False,
     shard: Shard | None = None,
+    keep_features: bool = False,
 ) -> int:
     """Mask the images that a run has not masked yet, and return how many of its images have failed.
 
@@ -66,9 +67,11 @@ def mask_images(
         workers: images at once.
         again: mask images again that are done.
         shard: mask only this part of the images.
+        keep_features: also write each image's frozen features, for `tagmask review`.
 
     Raises:
-        InputError: all images are outputs of an earlier run, or the folder holds another run.
+        InputError: all images are outputs of an earlier run, the folder holds another run, or the method
+            keeps no features.
         OutputError: the folder cannot be written.
     """
     images = leave_out_outputs(images, out)
@@ -81,11 +84,20 @@ def mask_images(
         EXPORTERS[name].check(ExportOptions())
     ensure_folder(out)
     masker = make_masker()
+    if keep_features and masker.freeze is None:
+        raise InputError(
+            "This method has no features that other words could be compared with. Leave out --keep-features."
+        )
 
     def work(task: ImageTask) -> ImageResult:
         pixels = read_image(task.found.path)
         given = None if tags is None else tags_of(task.found, tags)
-        segmentation = masker.mask(task.found, pixels, given)
+        if keep_features and masker.freeze is not None:
+            frozen = masker.freeze(pixels)
+            run.write_features(task.name, frozen.encode())
+            segmentation = frozen(tags=given, confidence=True)
+        else:
+            segmentation = masker.mask(task.found, pixels, given)
         if overlays and max(segmentation.labels.shape) <= _JPEG_LIMIT:
             run.write_overlay(task.name, _overlay(segmentation, pixels))
         run.write_mask(task.name, index_png(segmentation.labels))

@@ -140,6 +140,13 @@ def mask(
         bool,
         typer.Option("--report", help="Also write report.html: images and masks, least confident first."),
     ] = False,
+    keep_features: Annotated[
+        bool,
+        typer.Option(
+            "--keep-features",
+            help="Also write DIR/features: then `tagmask review` redraws masks without the image tower.",
+        ),
+    ] = False,
     again: Again = False,
     shard: ShardOption = None,
     as_: AsOption = None,
@@ -186,6 +193,7 @@ def mask(
                 "--report": report,
                 "--no-overlay": not overlay,
                 "--again": again,
+                "--keep-features": keep_features,
                 "--proposals": proposals is not None,
                 "--shard": shard is not None,
             }
@@ -222,6 +230,7 @@ def mask(
                 "--refine": refine,
                 "--purify": purify,
                 "--descriptions": descriptions,
+                "--keep-features": keep_features,
                 "--as": as_,
             }
             refuse_clip_options(clip_options, precision)
@@ -270,5 +279,6 @@ def mask(
             regions=regions,
             again=again,
             shard=None if shard is None else parse_shard(shard),
+            keep_features=keep_features,
         )
     raise typer.Exit(1 if failed else 0)

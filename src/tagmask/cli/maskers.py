@@ -12,12 +12,14 @@ from tagmask.cli.options import Precision
 from tagmask.cli.runs import ONLY_BACKGROUND
 from tagmask.errors import InputError
 from tagmask.files import file_hash
+from tagmask.pipelines.frozen import Frozen
 from tagmask.proposals.source import ProposalSource
 from tagmask.results import Segmentation, ignore_index_for
 from tagmask.runs.classes import Classes
 from tagmask.runs.describe import classes_of, segmenter_identity
 from tagmask.runs.identity import RunIdentity
 from tagmask.runtime.folders import FoundImage
+from tagmask.settings.recipes import MaskRecipe
 from tagmask.types import Image
 from tagmask.weak.students.student import Student
 
@@ -34,6 +36,8 @@ class Masker:
     """Names of the values in the masks."""
     identity: RunIdentity
     """Of the run that it makes."""
+    freeze: Callable[[Image], Frozen] | None = None
+    """Computes the features of an upright image, of methods that keep some."""
     hint: str = ONLY_BACKGROUND
     """What to do where every image came out as background."""
 
@@ -58,7 +62,9 @@ def segmenter_masker(
     identity = segmenter_identity(
         segmenter, tags=tags, proposals=None if proposals is None else proposals.identity
     )
-    return Masker(mask, classes_of(segmenter), identity)
+    recipe = segmenter.recipe
+    keeps = proposals is None and isinstance(recipe, MaskRecipe) and not recipe.purifies
+    return Masker(mask, classes_of(segmenter), identity, segmenter.freeze if keeps else None)
 
 
 def open_region_source(proposals: str | None, device: str) -> ProposalSource | None:

@@ -67,11 +67,26 @@ def serve(
         float,
         typer.Option(
             metavar="SECONDS",
-            help="Answer with the predictions that are ready. Label Studio waits for 100 s.",
+            help="Answer by then; Label Studio, which waits for 100 s, gets the predictions that are ready.",
             min=1,
             rich_help_panel=_SERVER,
         ),
     ] = 90.0,
+    waiting: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Requests that may wait; more are refused.", min=1, rich_help_panel=_SERVER
+        ),
+    ] = 16,
+    max_bytes: Annotated[
+        int, typer.Option(metavar="N", help="Largest request.", min=1000, rich_help_panel=_SERVER)
+    ] = 64_000_000,
+    max_pixels: Annotated[
+        int, typer.Option(metavar="N", help="Largest photo.", min=1, rich_help_panel=_SERVER)
+    ] = 24_000_000,
+    max_words: Annotated[
+        int, typer.Option(metavar="N", help="Most words of a request.", min=1, rich_help_panel=_SERVER)
+    ] = 200,
     weights: Weights = None,
     activation: ActivationOption = None,
     method: Annotated[
@@ -140,9 +155,11 @@ def serve(
     device: Device = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
-    """Serve predictions over HTTP: pre-labels for Label Studio.
+    """Serve tags and masks over HTTP.
 
-    The words come from the project's labeling configuration. A label is its
+    Open the address in a browser to drop a photo and type words, or post to
+    /v1/tag and /v1/mask. With --label-studio, pre-labels for Label Studio:
+    the words come from the project's labeling configuration. A label is its
     own prompt, or has one in `hint`: <Label value="Pet" hint="cat, kitten"/>.
     """
     with report_errors():
@@ -159,26 +176,22 @@ def serve(
         from tagmask.app.label_studio_backend import LabelStudioBackend
         from tagmask.app.label_studio_files import LabelStudioServer
         from tagmask.app.model_worker import ModelWorker
+        from tagmask.app.page_files import package_page, page_files, page_router
+        from tagmask.app.photo_routes import photo_router
+        from tagmask.app.photo_service import PhotoLimits, PhotoService
         from tagmask.app.predictions import RegionOptions
         from tagmask.app.server import create_app, listen, run_server
         from tagmask.cli.mask import mask_settings
         from tagmask.clip.sources import DEFAULT_WEIGHTS
         from tagmask.resolve import mask_recipe
 
-        if not label_studio:
-            raise InputError("Nothing to serve is given. Give --label-studio.")
+        if not label_studio and (local_files_root is not None or allow_image_host):
+            raise InputError("--local-files-root and --allow-image-host are for --label-studio. Add it.")
         credentials = _credentials(user)
         settings = mask_settings(method, threshold, False, refine)
         texts = background_words(background, no_background)
         recipe = mask_recipe(None, ["cat"], texts, None, settings)  # refuses invalid settings now
         name = weights or DEFAULT_WEIGHTS
-        images = ImageAccess(
-            LabelStudioServer(label_studio_url, os.environ.get("LABEL_STUDIO_API_KEY", "").strip())
-            if label_studio_url
-            else None,
-            local_files_root,
-            tuple(map(parse_allowed_host, allow_image_host or ())),
-        )
         model = ModelWorker(
             lambda: load_weights(weights, activation, device, precision),
             lambda clip, words: partial(
@@ -187,26 +200,45 @@ def serve(
             ),
             lambda clip, words: Tagger(clip, words, background=texts),
         )
-        backend = LabelStudioBackend(
-            model,
-            images,
-            version=f"tagmask {recipe.method} {Path(name).stem if Path(name).exists() else name}",
-            time_limit=time_limit,
-            regions=RegionOptions(regions.value, min_area),
-        )
+        stops = [model.stop]
+        if label_studio:
+            images = ImageAccess(
+                LabelStudioServer(label_studio_url, os.environ.get("LABEL_STUDIO_API_KEY", "").strip())
+                if label_studio_url
+                else None,
+                local_files_root,
+                tuple(map(parse_allowed_host, allow_image_host or ())),
+            )
+            backend = LabelStudioBackend(
+                model,
+                images,
+                version=f"tagmask {recipe.method} {Path(name).stem if Path(name).exists() else name}",
+                time_limit=time_limit,
+                regions=RegionOptions(regions.value, min_area),
+            )
+            routers = [label_studio_router(backend)]
+            stops.insert(0, backend.stop)
+        else:
+            limits = PhotoLimits(max_pixels, max_words, waiting, time_limit)
+            routers = [
+                photo_router(PhotoService(model, limits)),
+                page_router(page_files(package_page()), "photo.html"),
+            ]
 
         def stop() -> None:
-            backend.stop()
-            model.stop()
+            for each in stops:
+                each()
 
         with closing(listen(host, port, has_password=credentials is not None)) as bound:
             shown = f"[{host}]" if ":" in host else host
-            message(f"ML backend for Label Studio: http://{shown}:{bound.getsockname()[1]}")
+            url = f"http://{shown}:{bound.getsockname()[1]}"
+            message(f"ML backend for Label Studio: {url}" if label_studio else f"Open {url}")
             run_server(
                 lambda fail: create_app(
-                    [label_studio_router(backend)],
+                    routers,
                     credentials=credentials,
                     allowed_hosts=allowed_host or (),
+                    max_body=max_bytes,
                     start=lambda: model.start(fail),
                     stop=stop,
                 ),

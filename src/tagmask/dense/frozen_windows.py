@@ -1,19 +1,33 @@
 """The frozen features of an image's windows, kept to be compared with any texts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tagmask.clip.model import Vision
 from tagmask.dense.cosine_maps import CosineMaps, stitch
 from tagmask.dense.features import TowerFeatures
 from tagmask.dense.rule import DenseRule, SecondPassContext, compare_patches, unit_patches
 from tagmask.dense.windows import Windows, tile_windows
 from tagmask.types import Pixels, Size, TextFeatures
 
-__all__ = ["FrozenBatch", "FrozenWindows"]
+__all__ = ["FrozenBatch", "FrozenWindows", "StoredBatch"]
+
+
+_MAPPINGS = ("attention", "states", "heads", "running")
+"""Parts of the tower's features that hold several tensors."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredBatch:
+    """What is stored of a `FrozenBatch`: all but what the image gives again."""
+
+    grid: Size
+    tensors: Mapping[str, Tensor]
+    """By the names of `FrozenBatch.named_tensors`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,13 +71,62 @@ class FrozenBatch:
         assert self.pixels is not None
         return unit_patches(replace(self.tower), self.rule, SecondPassContext(self.pixels, texts, scale))
 
-    def tensors(self) -> Iterator[Tensor]:
-        """Everything that is kept."""
-        kept = [self.patches, self.pixels]
+    @classmethod
+    def restored(cls, stored: StoredBatch, vision: Vision, rule: DenseRule, pixels: Pixels) -> "FrozenBatch":
+        """Return the batch that was stored.
+
+        Args:
+            stored: its grid and its tensors.
+            vision: the image tower that they come from.
+            rule: of the method that they were kept for.
+            pixels: the windows.
+
+        Raises:
+            ValueError: they are not what the rule needs, or of other windows.
+        """
+        tensors = stored.tensors
+        if any(len(tensor) != len(pixels) for tensor in tensors.values()):
+            raise ValueError("features of other windows")
+        parts: dict[str, dict[str, Tensor]] = {kind: {} for kind in _MAPPINGS}
+        for name, tensor in tensors.items():
+            kind, _, key = name.partition(".")
+            if kind in parts:
+                parts[kind][key] = tensor
+        second = rule.second_pass is not None
+        patches, tokens = tensors.get("patches"), tensors.get("tokens")
+        if (patches is None) != second or (tokens is None) == (second or rule.scores is not None):
+            raise ValueError("features of another method")
+        tower = None
+        if tokens is not None:
+            tower = TowerFeatures(
+                vision,
+                tokens,
+                stored.grid,
+                {int(key): tensor for key, tensor in parts["attention"].items()},
+                {int(key): tensor for key, tensor in parts["states"].items()},
+                {frozenset(map(int, key.split("-"))): tensor for key, tensor in parts["heads"].items()},
+                parts["running"],
+            )
+        return cls(rule, stored.grid, patches, tower, pixels if second else None)
+
+    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Everything that is kept of the tower, by name."""
+        if self.patches is not None:
+            yield "patches", self.patches
         if self.tower is not None:
             tower = self.tower
-            kept += [tower.tokens, *tower.attention.values(), *tower.states.values(), *tower.heads.values()]
-        return (tensor for tensor in kept if tensor is not None)
+            yield "tokens", tower.tokens
+            yield from ((f"attention.{layer}", tensor) for layer, tensor in tower.attention.items())
+            yield from ((f"states.{layer}", tensor) for layer, tensor in tower.states.items())
+            for layers, tensor in tower.heads.items():
+                yield f"heads.{'-'.join(map(str, sorted(layers)))}", tensor
+            yield from ((f"running.{name}", tensor) for name, tensor in tower.running.items())
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Everything that is kept."""
+        yield from (tensor for _, tensor in self.named_tensors())
+        if self.pixels is not None:
+            yield self.pixels
 
 
 @dataclass(frozen=True, eq=False)

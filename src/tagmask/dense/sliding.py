@@ -22,7 +22,7 @@ from tagmask.checks import check_choice, check_number
 from tagmask.clip.load import Clip
 from tagmask.dense.cosine_maps import CosineMaps, stitch
 from tagmask.dense.features import extract_features
-from tagmask.dense.frozen_windows import FrozenBatch, FrozenWindows
+from tagmask.dense.frozen_windows import FrozenBatch, FrozenWindows, StoredBatch
 from tagmask.dense.native_size import native_pixels
 from tagmask.dense.positions import POSITIONS, Positions
 from tagmask.dense.resize import resize_cv2_linear, short_side_size
@@ -226,7 +226,13 @@ def stitching(
     return down.to(pixels.device), across.to(pixels.device)
 
 
-def freeze_windows(clip: Clip, image: Image, settings: SlidingSettings, rule: DenseRule) -> FrozenWindows:
+def freeze_windows(
+    clip: Clip,
+    image: Image,
+    settings: SlidingSettings,
+    rule: DenseRule,
+    stored: Sequence[StoredBatch] | None = None,
+) -> FrozenWindows:
     """Run the tower on an image's windows, and keep what a method compares with texts.
 
     Args:
@@ -234,26 +240,36 @@ def freeze_windows(clip: Clip, image: Image, settings: SlidingSettings, rule: De
         image: upright RGB.
         settings: of the sliding-window inference; only what decides the features is used.
         rule: the method.
+        stored: what the tower gave for these windows earlier; it does not run then.
+
+    Raises:
+        ValueError: what was stored does not fit.
     """
     pixels = preprocess(clip, image, settings.short_side)
     plan, table = plan_image(pixels, settings), position_rule(settings, rule)
     boxes = [plan.boxes[start : start + _BATCH_SIZE] for start in range(0, len(plan), _BATCH_SIZE)]
     batches = (torch.stack([pixels[:, y0:y1, x0:x1] for x0, y0, x1, y1 in batch]) for batch in boxes)
-    if settings.join == "tokens":
+    joined = settings.join == "tokens"
+    if stored is not None:
+        padded = [pixels[None]] if joined else [pad_windows(b, settings, clip.vision.patch) for b in batches]
+        pairs = zip(stored, padded, strict=True)
+        frozen = [FrozenBatch.restored(batch, clip.vision, rule, windows) for batch, windows in pairs]
+    elif joined:
         towers = [extract_features(clip.vision, batch, table, capture=rule.capture) for batch in batches]
-        tower = join_windows(towers, plan)
-        size = (pixels.shape[-2], pixels.shape[-1])
-        whole = single_window(size)
-        down, across = stitch_matrices(whole, tower.grid, size, (image.shape[0], image.shape[1]))
+        frozen = [FrozenBatch.of(join_windows(towers, plan), rule, pixels[None])]
+    else:
+        frozen = []
+        for batch in batches:
+            windows = pad_windows(batch, settings, clip.vision.patch)
+            tower = extract_features(clip.vision, windows, table, capture=rule.capture)
+            frozen.append(FrozenBatch.of(tower, rule, windows))
+    size, grid = (image.shape[0], image.shape[1]), frozen[0].grid
+    if joined:
+        plan = single_window((pixels.shape[-2], pixels.shape[-1]))
+        down, across = stitch_matrices(plan, grid, plan.canvas, size)
         down, across = down.to(clip.device), across.to(clip.device)
-        return FrozenWindows((FrozenBatch.of(tower, rule, pixels[None]),), whole, down, across, pixels)
-    frozen = []
-    for batch in batches:
-        windows = pad_windows(batch, settings, clip.vision.patch)
-        tower = extract_features(clip.vision, windows, table, capture=rule.capture)
-        frozen.append(FrozenBatch.of(tower, rule, windows))
-    size = (image.shape[0], image.shape[1])
-    down, across = stitching(plan, frozen[0].grid, pixels, size, settings, clip.vision.patch)
+    else:
+        down, across = stitching(plan, grid, pixels, size, settings, clip.vision.patch)
     return FrozenWindows(tuple(frozen), plan, down, across, pixels)
 
 

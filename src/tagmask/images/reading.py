@@ -138,7 +138,7 @@ def decode(source: str | os.PathLike[str] | bytes, formats: Sequence[str] = _FOR
     return image
 
 
-def image_size(source: str | os.PathLike[str]) -> Size:
+def image_size(source: str | os.PathLike[str] | bytes) -> Size:
     """Return the upright size (h, w), which `read_image` gives, from a file's header.
 
     Raises:

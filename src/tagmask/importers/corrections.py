@@ -11,10 +11,10 @@ from tagmask.importers.class_map import ClassMap
 from tagmask.importers.foreign import ForeignImage, ImportOptions, Reader
 from tagmask.importers.image_index import ImageIndex
 from tagmask.importers.source import Source
-from tagmask.masks import IndexMap, index_png, read_index_png
+from tagmask.masks import IndexMap, read_index_png
 from tagmask.printable import printable, shortened
+from tagmask.runs.corrections import keep_correction
 from tagmask.runs.database import RunDatabase
-from tagmask.runs.folder import write_correction
 from tagmask.runs.reader import Run
 from tagmask.runs.rows import ImageRow
 from tagmask.types import Size
@@ -172,15 +172,13 @@ def _write(
                 labels = _labels(image, size, classes)
                 if hashlib.blake2b(labels.tobytes(), digest_size=16).digest() != plan.digest:
                     raise InputError(f"{source.path} was changed during the import. Import it again.")
-                database.check()
-                write_correction(run.output_path(row, "corrected"), index_png(labels))
+                keep_correction(run, database, row, labels)
+                report.imported += 1
+                continue
             state: Literal["accepted", "corrected"] = "accepted" if plan.decision == "accept" else "corrected"
             if row.review != state or row.stale:
                 database.set_review(row.id, state)
-            if plan.decision == "write":
-                report.imported += 1
-            else:
-                report.unchanged += 1
+            report.unchanged += 1
     finally:
         database.close()
 

@@ -11,8 +11,8 @@ from tagmask.clip.load import Clip
 from tagmask.confidence import WinningScores
 from tagmask.dense.cosine_maps import CosineMaps
 from tagmask.dense.descriptions import Descriptions
-from tagmask.dense.frozen_windows import FrozenWindows
-from tagmask.dense.labels import label_pixels
+from tagmask.dense.frozen_windows import FrozenWindows, StoredBatch
+from tagmask.dense.labels import class_scores, label_pixels
 from tagmask.dense.prompts import TextQuery, restrict_names, text_query
 from tagmask.dense.propagation import propagate_maps
 from tagmask.dense.sliding import check_windows, freeze_windows, sliding_cosines
@@ -125,10 +125,10 @@ class DensePipeline(MaskPipeline):
         ]
 
     @torch.inference_mode()
-    def freeze(self, image: Image) -> FrozenWindows:
-        """Run the tower on an image, and keep what the method compares with texts."""
+    def freeze(self, image: Image, stored: Sequence[StoredBatch] | None = None) -> FrozenWindows:
+        """Run the tower on an image, and keep what the method compares with texts; see `freeze_windows`."""
         rule = dense_rule(self.recipe.method, len(self.clip.vision.blocks), self.recipe.variant)
-        return freeze_windows(self.clip, image, self.recipe, rule)
+        return freeze_windows(self.clip, image, self.recipe, rule, stored)
 
     @torch.inference_mode()
     def label_frozen(
@@ -144,6 +144,19 @@ class DensePipeline(MaskPipeline):
         maps = frozen.maps(self._query.features, self.recipe.logit_scale, self._correction)
         (found,) = self._find_tags([tags], self._tag_scores([image], [tags]))
         return self._label(image, maps, found, ignore_index, keep_scores, self.recipe, keep_winning, None)
+
+    @torch.inference_mode()
+    def frozen_margins(self, frozen: FrozenWindows) -> Float32[np.ndarray, "h w"]:
+        """The score of the best class less that of the next at every pixel, before a CRF."""
+        maps = frozen.maps(self._query.features, self.recipe.logit_scale, self._correction)
+        if self.recipe.tlp_steps:
+            maps = propagate_maps(maps, self._query.features, self.recipe)
+        margins = np.ones(maps.size, np.float32)
+        if len(self.words) > 1:
+            for top, bottom, scores in class_scores(maps, self._query.names, self.recipe):
+                best = scores.topk(2, dim=0).values
+                margins[top:bottom] = (best[0] - best[1]).cpu().numpy()
+        return margins
 
     def _tag_scores(
         self, images: Images, tags: Sequence[Sequence[int] | None]

@@ -1,13 +1,20 @@
 """An image's frozen features, kept to mask it again with other words or settings."""
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Float32
 
 from tagmask.clip.load import Clip
 from tagmask.dense.frozen_windows import FrozenWindows
 from tagmask.errors import InputError
+from tagmask.files import write_bytes
 from tagmask.pipelines.background_choice import with_chosen_background
 from tagmask.pipelines.dense import DensePipeline
+from tagmask.pipelines.frozen_files import encode_features, read_features
 from tagmask.pipelines.given_tags import tag_list
 from tagmask.pipelines.head import Head, feature_settings
 from tagmask.pipelines.labelled import MaskPipeline, to_segmentation
@@ -77,6 +84,8 @@ class Frozen:
     _pipeline: DensePipeline = field(repr=False)
     _head: Head | None = field(repr=False)
     _windows: FrozenWindows = field(repr=False)
+    is_stored: bool = False
+    """Whether the features were read from a file, which holds them in float16."""
 
     @classmethod
     def of(
@@ -86,8 +95,9 @@ class Frozen:
         pipeline: MaskPipeline,
         head: Head | None,
         image: Image,
+        file: str | os.PathLike[str] | None = None,
     ) -> "Frozen":
-        """Run the tower on an image.
+        """Run the tower on an image, or read what it gave from a file.
 
         Args:
             clip: the frozen model.
@@ -95,6 +105,8 @@ class Frozen:
             pipeline: of a dense method.
             head: that the pipeline uses.
             image: upright RGB.
+            file: that `save` wrote. It is not used if it is absent, damaged, or of another image or other
+                features.
 
         Raises:
             InputError: the method masks tags.
@@ -105,12 +117,34 @@ class Frozen:
             )
         if pipeline.recipe.purifies:
             raise InputError(_PURIFIES)
+        stored = None if file is None else read_features(file, clip, pipeline.recipe, image)
+        if stored is not None:
+            with suppress(ValueError):
+                windows = pipeline.freeze(image, stored)
+                return cls(image, clip, arguments, pipeline, head, windows, is_stored=True)
         return cls(image, clip, arguments, pipeline, head, pipeline.freeze(image))
 
     @property
     def nbytes(self) -> int:
         """Memory that it holds, in bytes: the features and the image."""
         return self._windows.nbytes + self.image.nbytes
+
+    def encode(self) -> bytes:
+        """Return the content of a file with the features, in float16; `Segmenter.freeze` reads it.
+
+        Raises:
+            InputError: a feature is too large for float16.
+        """
+        return encode_features(self.clip, self._pipeline.recipe, self.image, self._windows)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the features to a file, for `segmenter.freeze(image, file=path)`.
+
+        Raises:
+            InputError: a feature is too large for float16.
+            OutputError: the file cannot be written.
+        """
+        write_bytes(path, self.encode())
 
     def __call__(
         self,
@@ -147,6 +181,17 @@ class Frozen:
             self.image, self._windows, tag_list(tags), ignore_index, scores, confidence
         )
         return to_segmentation(result, pipeline, self.clip.precision)
+
+    def margins(self) -> Float32[np.ndarray, "h w"]:
+        """Return the score of the best class less that of the next, 0..1, before a CRF; 1 with one class."""
+        return self._pipeline.frozen_margins(self._windows)
+
+    def without_head(self) -> "Frozen":
+        """The same features without the segmenter's head, to mask the image with other words."""
+        if self._head is None:
+            return self
+        pipeline = DensePipeline(self.clip, self._pipeline.recipe)
+        return replace(self, _pipeline=pipeline, _head=None)
 
     def _checked(self, recipe: MaskRecipe | TagFirstRecipe) -> MaskRecipe:
         if not isinstance(recipe, MaskRecipe):

@@ -7,7 +7,7 @@ from tagmask.regions.components import Region, components
 from tagmask.regions.rings import corner_ring
 from tagmask.types import Size
 
-__all__ = ["coco_annotation", "coco_category", "needs_pycocotools"]
+__all__ = ["coco_annotation", "coco_category", "needs_pycocotools", "run_lengths"]
 
 
 def needs_pycocotools() -> None:
@@ -56,14 +56,15 @@ def coco_annotation(
         "iscrowd": 0,
         "area": region.area,
         "bbox": [x0, y0, x1 - x0, y1 - y0],
-        "segmentation": _polygons(region) if polygons else _run_lengths(region, size),
+        "segmentation": _polygons(region) if polygons else run_lengths(region, size),
     }
     if score is not None:
         annotation["score"] = score
     return annotation
 
 
-def _run_lengths(region: Region, size: Size) -> dict[str, object]:
+def run_lengths(region: Region, size: Size) -> dict[str, object]:
+    """Return a region of an image of `size` as COCO's compressed run lengths: {"size", "counts"}."""
     from pycocotools import mask as coco
 
     runs = coco.encode(np.asfortranarray(region.full(size).view(np.uint8)))

@@ -23,6 +23,7 @@ from tagmask.runs.database_file import (
     APPLICATION,
     check_content,
     connect,
+    database_errors,
     is_database,
     is_new,
     is_settled,
@@ -104,7 +105,7 @@ class RunDatabase:
         new = is_new(path)
         if not new and not is_database(path):
             raise InputError(f"{path} is not a database of tagmask. Choose another folder, or move it away.")
-        with _errors(path):
+        with database_errors(path):
             database = cls(path, connect(path, "rwc" if new else "rw"), writes=True)
             return database._ready(lambda: database._prepare(new, network))
 
@@ -118,7 +119,7 @@ class RunDatabase:
         """
         if not is_database(path):
             raise InputError(f"{path} is not a database of tagmask. Give a folder that tagmask wrote.")
-        with _errors(path, InputError):
+        with database_errors(path, InputError):
             database = cls(path, connect(path, "ro", immutable=is_settled(path)), writes=False)
             return database._ready(lambda: database._check_version(migrate=False))
 
@@ -132,7 +133,7 @@ class RunDatabase:
         """
         if not is_database(path):
             raise InputError(f"{path} is not a database of tagmask. Give a folder that tagmask wrote.")
-        with _errors(path):
+        with database_errors(path):
             database = cls(path, connect(path, "rw"), writes=True)
             return database._ready(lambda: database._check_version(migrate=False))
 
@@ -192,7 +193,7 @@ class RunDatabase:
         """How many images have each status."""
         return {
             **dict.fromkeys(("todo", "done", "failed"), 0),
-            **{row[0]: row[1] for row in self._all("SELECT status, count(*) FROM images GROUP BY status")},
+            **{row[0]: row[1] for row in self.query("SELECT status, count(*) FROM images GROUP BY status")},
         }
 
     def rows(
@@ -231,7 +232,7 @@ class RunDatabase:
 
     def row(self, key: str) -> ImageRow | None:
         """The row of one image, if there is one."""
-        found = self._all(f"{_ROWS} WHERE key = ?", (key,))
+        found = self.query(f"{_ROWS} WHERE key = ?", (key,))
         return self._checked(row_of, found[0]) if found else None
 
     def row_by_id(self, image: int) -> ImageRow:
@@ -250,13 +251,18 @@ class RunDatabase:
                 return
             last = batch[-1][0]
 
+    def query(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+        """All rows of a query that only reads; values are not checked, as `row` and `rows` check them."""
+        with database_errors(self.path, InputError):
+            return self._connection.execute(query, tuple(values)).fetchall()
+
     def roots(self) -> dict[str, Path]:
         """The folder behind the first part of the keys."""
         roots: dict[str, Path] = {}
         after = ""
         while True:
             query = f"SELECT {_LISTED} FROM images WHERE key >= ? ORDER BY key LIMIT 1"
-            found = self._all(query, (after,))
+            found = self.query(query, (after,))
             if not found:
                 return roots
             key, source = self._checked(listed, found[0])[1:4:2]
@@ -348,7 +354,7 @@ class RunDatabase:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _errors(self.path):
+        with database_errors(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -369,7 +375,7 @@ class RunDatabase:
     def _some(self, query: str, values: Sequence[object]) -> list[sqlite3.Row]:
         """The first rows of a query, fewer if they are long; none only if there are none."""
         rows, size = [], 0
-        with _errors(self.path, InputError):
+        with database_errors(self.path, InputError):
             for row in self._connection.execute(query, tuple(values)):
                 rows.append(row)
                 size += sum(len(value) for value in row if isinstance(value, str | bytes))
@@ -377,23 +383,5 @@ class RunDatabase:
                     break
         return rows
 
-    def _all(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
-        with _errors(self.path, InputError):
-            return self._connection.execute(query, tuple(values)).fetchall()
-
     def _one(self, query: str, values: Sequence[object] = ()) -> sqlite3.Row:
-        return self._all(query, values)[0]
-
-
-@contextmanager
-def _errors(path: Path, kind: Callable[[str], Exception] = OutputError) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, UnicodeError) as error:  # the latter: SQLite's message quotes damaged text
-        doing, said = "written" if kind is OutputError else "read", printable(str(error))
-        if isinstance(error, UnicodeError) or type(error) is sqlite3.DatabaseError:
-            raise kind(f"{path} is damaged ({said}). Make the run again, or give a copy.") from error
-        raise kind(
-            f"{path} cannot be {doing}: {said}. See that the disk has room and that the folder is there and "
-            "may be written to, then run the same command again."
-        ) from error
+        return self.query(query, values)[0]

@@ -7,15 +7,24 @@ lead in circles; beside it may lie links, and a journal that names a file to del
 import os
 import sqlite3
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tagmask.errors import InputError
+from tagmask.errors import InputError, OutputError
 from tagmask.printable import printable
 from tagmask.reading import open_regular
 
-__all__ = ["APPLICATION", "check_content", "connect", "is_database", "is_new", "is_settled"]
+__all__ = [
+    "APPLICATION",
+    "check_content",
+    "connect",
+    "database_errors",
+    "is_database",
+    "is_new",
+    "is_settled",
+]
 
 APPLICATION = 0x7467_6D6B  # "tgmk": tells our files from other SQLite files
 _BUSY_MS = 5_000
@@ -97,6 +106,21 @@ def _check_beside(path: Path) -> None:
         raise InputError(f"{path} is in the way: {error.strerror}. Move it away.") from error
     if foreign:
         raise InputError(f"{path} belongs to several databases, which tagmask never has. Move it away.")
+
+
+@contextmanager
+def database_errors(path: Path, kind: Callable[[str], Exception] = OutputError) -> Iterator[None]:
+    """Turn SQLite's errors into those of tagmask; OutputError says that it cannot be written."""
+    try:
+        yield
+    except (sqlite3.Error, UnicodeError) as error:  # the latter: SQLite's message quotes damaged text
+        doing, said = "written" if kind is OutputError else "read", printable(str(error))
+        if isinstance(error, UnicodeError) or type(error) is sqlite3.DatabaseError:
+            raise kind(f"{path} is damaged ({said}). Make the run again, or give a copy.") from error
+        raise kind(
+            f"{path} cannot be {doing}: {said}. See that the disk has room and that the folder is there and "
+            "may be written to, then run the same command again."
+        ) from error
 
 
 def check_content(path: Path, connection: sqlite3.Connection, schema: str) -> None:

@@ -6,7 +6,7 @@ RUN/
   run.lock        while a producer is at work
   run.log         tracebacks of unexpected failures
   classes.json    what the values in masks mean
-  masks/NAME.png, overlays/NAME.jpg, corrected/NAME.png
+  masks/NAME.png, overlays/NAME.jpg, corrected/NAME.png, features/NAME.safetensors
 """
 
 import errno
@@ -154,6 +154,10 @@ class RunFolder:
         """Write an image's overlay; as `write_mask`."""
         return self._write("overlays", f"{name}.jpg", jpeg)
 
+    def write_features(self, name: str, content: bytes) -> Path:
+        """Write an image's frozen features; as `write_mask`."""
+        return self._write("features", f"{name}.safetensors", content)
+
     def write_corrected(self, name: str, png: bytes) -> Path:
         """Write a mask that a person corrected, when runs are merged; as `write_mask`."""
         return self._write("corrected", f"{name}.png", png)
@@ -269,17 +273,19 @@ class RunFolder:
             raise RunStopped(str(error)) from error
 
 
-def write_correction(path: Path, png: bytes) -> None:
-    """Write a mask that a person corrected; it is on the disk when this returns. Needs no lock.
+def write_correction(path: Path, content: bytes) -> None:
+    """Write what belongs to a review: a corrected mask, or features. Needs no lock.
+
+    It is on the disk when this returns.
 
     Args:
-        path: of the mask in its run (`Run.output_path`).
-        png: the mask.
+        path: of the file in its run (`Run.output_path`).
+        content: of the file.
 
     Raises:
         OutputError: it cannot be written.
     """
-    write_bytes(path, png)
+    write_bytes(path, content)
     _flush_folder(path.parent)
 
 

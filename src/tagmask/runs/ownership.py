@@ -18,6 +18,7 @@ __all__ = [
     "COMPARISONS",
     "COMPARISONS_FILE",
     "EXPORTS_FOLDER",
+    "FEATURES_FOLDER",
     "IMAGE_FOLDERS",
     "check_ours",
     "claim_output",
@@ -37,7 +38,10 @@ COMPARISONS = "compare"
 COMPARISONS_FILE = "compare.json"
 """What they show; it marks the folder as tagmask's."""
 
-_OUTPUTS = (*IMAGE_FOLDERS, "classes.json", "annotations.json", "run.db", "run.log")
+FEATURES_FOLDER = "features"
+"""Folder of a run that holds the frozen features of images, for `tagmask review`."""
+
+_OUTPUTS = (*IMAGE_FOLDERS, FEATURES_FOLDER, "classes.json", "annotations.json", "run.db", "run.log")
 _PART = re.compile(r"\.tagmask-(?:(?P<pid>[0-9]+)-)?[0-9a-f]{16}\.part")
 _SHOWN = 8
 """Differences named in an error."""
@@ -166,14 +170,16 @@ def sweep_parts(path: Path) -> int:
     """Remove temporary files that dead processes left in a run. Call it while its lock is held.
 
     Only the producer writes masks and overlays: all parts there are left over. Beside `run.json` an export
-    may be at work, and beside corrections a review: parts there stay while their process may be alive.
+    may be at work, and beside corrections and features a review: parts there stay while their process may be
+    alive.
 
     Returns:
         How many were removed.
     """
     swept = sum(_swept(entry, 0.0, 0.0) for name in ("masks", "overlays") for entry in _files(path / name))
     swept += sum(_swept(entry, 0.0, _PART_AGE) for entry in _entries(path))
-    return swept + sum(_swept(entry, _DEAD_AGE, _PART_AGE) for entry in _files(path / "corrected"))
+    of_reviews = (entry for name in ("corrected", FEATURES_FOLDER) for entry in _files(path / name))
+    return swept + sum(_swept(entry, _DEAD_AGE, _PART_AGE) for entry in of_reviews)
 
 
 def _swept(entry: os.DirEntry[str], dead_age: float, alive_age: float) -> bool:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Run"]
 
+_ENDINGS = {"overlays": ".jpg", "features": ".safetensors"}
+
 
 class Run:
     """The images of a run: iterate it for its rows, in the order of their keys.
@@ -29,12 +31,15 @@ class Run:
 
     Args:
         path: the run's folder.
+        reviews: also write reviews, through the same connection. To open `run.db` twice in one process would
+            let go of the system's locks on it, and a producer that ends could then take it for its own.
 
     Raises:
         InputError: the folder is not a run, or cannot be read.
+        OutputError: with `reviews`, it cannot be written.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, reviews: bool = False) -> None:
         self.path = Path(path)
         self._real = Path(os.path.realpath(path))
         if not (self.path / "run.json").exists():
@@ -42,7 +47,13 @@ class Run:
                 f"{self.path} is not a run: it has no run.json. Give a folder that tagmask wrote."
             )
         self.identity: RunIdentity = read_identity(self.path / "run.json")
-        self._database = RunDatabase.read(self.path / "run.db")
+        open_database = RunDatabase.open_reviews if reviews else RunDatabase.read
+        self._database = open_database(self.path / "run.db")
+
+    @property
+    def database(self) -> RunDatabase:
+        """Its rows, to be used in the thread that opened the run."""
+        return self._database
 
     @property
     def kind(self) -> str:
@@ -152,12 +163,12 @@ class Run:
 
         Args:
             row: the image.
-            folder: "masks", "overlays" or "corrected".
+            folder: "masks", "overlays", "corrected" or "features".
 
         Raises:
             InputError: it is a link that leads out of the run.
         """
-        path = self.path / folder / f"{row.name}{'.jpg' if folder == 'overlays' else '.png'}"
+        path = self.path / folder / f"{row.name}{_ENDINGS.get(folder, '.png')}"
         real = Path(os.path.realpath(path))
         if not real.is_relative_to(self._real):
             raise InputError(f"{path} leads out of its run, to {real}. Put the file itself in its place.")

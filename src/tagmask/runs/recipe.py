@@ -11,17 +11,30 @@ from tagmask.runs.describe import segmenter_identity
 from tagmask.runs.identity import differences
 from tagmask.runs.reader import Run
 from tagmask.settings.flat import recipe_of_flat
-from tagmask.settings.recipes import MaskRecipe
+from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
 
-__all__ = ["run_recipe", "run_segmenter"]
+__all__ = ["any_run_recipe", "run_recipe", "run_segmenter"]
 
 
 def run_recipe(run: Run) -> MaskRecipe:
     """Return the recipe of a run of a dense method.
 
     Raises:
-        InputError: another kind of run, of a student, of given tags, or of a method that masks tags; or the
-            run's settings cannot be read.
+        InputError: as for `any_run_recipe`; or a run of a method that masks tags.
+    """
+    recipe = any_run_recipe(run)
+    if not isinstance(recipe, MaskRecipe):
+        raise InputError(
+            f"{run.path} was made with {recipe.method}, which masks tags. Give a run of a dense method."
+        )
+    return recipe
+
+
+def any_run_recipe(run: Run) -> MaskRecipe | TagFirstRecipe:
+    """Return the recipe of a run of a CLIP and words.
+
+    Raises:
+        InputError: another kind of run, of a student or of given tags; or the run's settings cannot be read.
     """
     recorded = run.identity.fields
     settings = recorded.get("settings")
@@ -31,26 +44,23 @@ def run_recipe(run: Run) -> MaskRecipe:
         raise InputError(
             f"{run.path} masks the tags of a file. Give a run that was made without --tags-file."
         )
-    if method(settings.get("method"), "masks").kind != "dense":
-        raise InputError(
-            f"{run.path} was made with {settings.get('method')}, which masks tags. Give a run of a dense "
-            "method."
-        )
+    kind: type[MaskRecipe | TagFirstRecipe]
+    kind = MaskRecipe if method(settings.get("method"), "masks").kind == "dense" else TagFirstRecipe
     names = {name: recorded.get(name) for name in ("words", "background")}
     try:
         return recipe_of_flat(
-            {**settings, **names}, MaskRecipe, lambda name, gives: method(name, gives).default_settings()
+            {**settings, **names}, kind, lambda name, gives: method(name, gives).default_settings()
         )
     except InputError as error:
         raise InputError(f"{run.path} cannot be repeated: {error}") from error
 
 
-def run_segmenter(run: Run, recipe: MaskRecipe, load: Callable[[], Clip]) -> Segmenter:
+def run_segmenter(run: Run, recipe: MaskRecipe | TagFirstRecipe, load: Callable[[], Clip]) -> Segmenter:
     """Return the segmenter that made a run, without a head.
 
     Args:
         run: the run.
-        recipe: of `run_recipe`.
+        recipe: of `any_run_recipe`.
         load: loads the run's weights.
 
     Raises:
