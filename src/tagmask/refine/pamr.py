@@ -206,13 +206,13 @@ class _Ring:
         self._strip, self._strips = strip, strips
         chunks = -(-len(planes) // _CHANNELS)
         self.channels = -(-len(planes) // chunks)
-        self._tables = [
+        self.tables = [
             planes.new_empty(_RING, strip, planes.shape[2], len(part)) for part in planes.split(self.channels)
         ]
 
-    def write(self, k: int, pixels: Sequence[Float[Tensor, "rows w channels"]]) -> None:
+    def write(self, k: int, pixels: Sequence[Float[Tensor, "rows w _"]]) -> None:
         """Store strip k; the last strip is filled up with its last row."""
-        for table, part in zip(self._tables, pixels, strict=True):
+        for table, part in zip(self.tables, pixels, strict=True):
             place = table[k % _RING]
             place[: len(part)] = part
             place[len(part) :] = place[len(part) - 1]
@@ -221,10 +221,10 @@ class _Ring:
 
     def refine(
         self, k: int, neighbours: Int[Tensor, "_ P"], weights: Float[Tensor, "p P"]
-    ) -> list[Float[Tensor, "rows w channels"]]:
+    ) -> list[Float[Tensor, "rows w _"]]:
         """Strip k of the next iteration; the strips k - 1, k and k + 1 must be there."""
         refined = []
-        for table in self._tables:
+        for table in self.tables:
             if k == self._strips - 1:
                 table[(k + 1) % _RING] = table[k % _RING, -1]
             sums = F.embedding_bag(
