@@ -234,7 +234,7 @@ def test_strip_size_does_not_change_results(
         whole = segmenter(shapes[1], scores=True)
         with monkeypatch.context() as patch:
             patch.setattr("tagmask.dense.labels._STRIP", 1)
-            patch.setattr("tagmask.dense.labels._REFINED_STRIP", 1)
+            patch.setattr("tagmask.dense.labels._WHOLE", 0)
             strips = segmenter(shapes[1], scores=True)
         assert whole.scores is not None
         assert strips.scores is not None

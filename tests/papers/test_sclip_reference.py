@@ -66,7 +66,8 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
         for how, name in REFINED.items():
             settings = recipe_for(name, mode)
             ((maps,),) = sliding.sliding_cosines(clip, [image], texts, settings, [rule])
-            cosines = labels.refined_rows(maps, settings, 0, maps.size[0])
+            strips = [planes for _, _, planes in labels.refined_strips(maps, settings)]
+            cosines = torch.cat(strips, dim=1)
             key = f"a.voc21.{mode}.{how}"
             computed[f"{key}.slide"] = cosines[:, ::3, ::3]
             computed[f"{key}.label"] = labels.label_pixels(

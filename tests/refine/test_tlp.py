@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tagmask.errors import InputError, ShapeError
+from tagmask.refine import tlp as module
 from tagmask.refine.tlp import TlpSettings, check_tlp, mean_of_rows, pooling_steps, propagate, tlp
 from tests.oracles import tlp as oracle
 
@@ -132,3 +133,17 @@ def test_half_precision_maps_are_refined_in_float32() -> None:
     refined = tlp(maps.half(), guide, texts.half())
     assert refined.dtype == torch.float32
     np.testing.assert_allclose(refined, tlp(maps, guide, texts), rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("text", ["diagonal", "full"])
+def test_blocks_of_names_do_not_change_the_result(text, monkeypatch):
+    generator = torch.Generator().manual_seed(3)
+    cells, colours = (torch.rand(n, 12, 15, generator=generator) for n in (11, 3))
+    names = torch.randn(11, 8, generator=generator)
+    whole = propagate(cells, colours, names, steps=8, scale=3.0, text=text)
+    monkeypatch.setattr(module, "_CACHED", 1)
+    monkeypatch.setattr(module, "_LEAST_NAMES", 3)
+    # Only the sums over all names are rounded differently.
+    torch.testing.assert_close(
+        propagate(cells, colours, names, steps=8, scale=3.0, text=text), whole, rtol=0, atol=1e-5
+    )

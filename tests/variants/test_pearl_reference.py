@@ -164,7 +164,7 @@ class Reference:
 
 def system(cells: Tensor, colours: Tensor, texts: Tensor) -> tlp._Grid:
     p = cells.softmax(dim=0)
-    return tlp._system(p, tlp._similar_names(p, tlp.name_similarity(texts), "diagonal"), colours)
+    return tlp._system(p, tlp.name_similarity(texts), colours, "diagonal")
 
 
 def from_left(weights: Tensor) -> Tensor:

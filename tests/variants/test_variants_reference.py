@@ -131,7 +131,8 @@ class Reference:
 
     def slide(self, key: str) -> Tensor:
         maps, recipe = self.maps(key)
-        return labels.refined_rows(maps, recipe, 0, maps.size[0])[:, ::3, ::3]
+        strips = [planes for _, _, planes in labels.refined_strips(maps, recipe)]
+        return torch.cat(strips, dim=1)[:, ::3, ::3]
 
     def label(self, key: str) -> np.ndarray:
         recipe = recipe_of(MAPS[key][0], **MAPS[key][1])

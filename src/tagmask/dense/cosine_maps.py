@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tagmask.dense.windows import Windows, tile_windows
+from tagmask.dense.windows import Windows, tile_windows, used_columns
 from tagmask.types import Size
 
 __all__ = ["CosineMaps", "stitch"]
@@ -52,10 +52,10 @@ class CosineMaps:
     def _stitched(
         self, maps: Float[Tensor, "planes rows cols"], top: int, bottom: int
     ) -> Float[Tensor, "planes strip w"]:
-        down = self.down[top:bottom]
-        if len(down) < maps.shape[1]:  # a thin strip: reduce the rows first
-            return (down @ maps) @ self.across.T
-        return down @ (maps @ self.across.T)
+        down, rows = used_columns(self.down[top:bottom])
+        if len(down) < down.shape[1]:  # a thin strip: reduce the rows first
+            return (down @ maps[:, rows]) @ self.across.T
+        return down @ (maps[:, rows] @ self.across.T)
 
 
 def stitch(

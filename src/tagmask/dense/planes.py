@@ -11,7 +11,7 @@ from jaxtyping import Float32
 
 from tagmask.confidence import WinningScores
 from tagmask.dense.cosine_maps import CosineMaps
-from tagmask.dense.labels import PixelLabels, refined_rows, strip_height
+from tagmask.dense.labels import PixelLabels, refined_strips
 from tagmask.dense.sliding import SlidingSettings
 
 __all__ = ["label_planes"]
@@ -47,10 +47,7 @@ def label_planes(
     winning = np.empty((height, width), np.float32) if keep_winning else None
     greatest_foreground = 0.0
     table = torch.tensor(list(classes), device=maps.cosines.device)
-    step = strip_height(maps, settings)
-    for top in range(0, height, step):
-        bottom = min(top + step, height)
-        planes = refined_rows(maps, settings, top, bottom)
+    for top, bottom, planes in refined_strips(maps, settings):
         best, index = planes.max(dim=0)
         label = table[index]
         if background:

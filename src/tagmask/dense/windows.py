@@ -27,6 +27,7 @@ __all__ = [
     "single_window",
     "stitch_matrices",
     "tile_windows",
+    "used_columns",
 ]
 
 Box = tuple[int, int, int, int]
@@ -215,6 +216,21 @@ def stitch_matrices(
             "Only a single window can be resized directly to the target."
         )
     return resize_matrix(grid[0], target[0]), resize_matrix(grid[1], target[1])
+
+
+def used_columns(matrix: Float[Tensor, "rows cells"]) -> tuple[Float[Tensor, "rows used"], slice]:
+    """Drop the leading and trailing columns that are all zero, and say which are left.
+
+    Some rows of a stitching matrix read few of the cells, so their products need no others.
+
+    Example:
+        >>> used_columns(resize_matrix(4, 8)[:2])
+        (tensor([[1.0000, 0.0000],
+                [0.7500, 0.2500]]), slice(0, 2, None))
+    """
+    used = matrix.ne(0).any(dim=0).nonzero()
+    columns = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
+    return matrix[:, columns].contiguous(), columns
 
 
 def _starts(side: int, crop: int, stride: int) -> tuple[int, ...]:

@@ -13,7 +13,9 @@ well before the solution, so the number of steps is part of the method.
     a    weight of the edge between two neighbouring cells; L is the Laplacian of the grid with these weights
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import reduce
 from types import MappingProxyType
 
 import torch
@@ -32,6 +34,10 @@ _LEAST_CONFIDENCE = 0.05
 _EDGE_SHARPNESS = 5.0
 _GREY = (0.299, 0.587, 0.114)
 _EPS, _CG_EPS = 1e-6, 1e-12
+
+_CACHED = 2**18
+"""Numbers of the names that are processed at a time: 1 MiB, the cache of a processor core."""
+_LEAST_NAMES = 64
 
 _IF_CHANGED = MappingProxyType({"recorded_if_changed": True})
 """Runs made before there was TLP are still the same runs (`Recipe.deciding`)."""
@@ -172,19 +178,35 @@ def propagate(
 
     All names share one step size per step. There is no stopping rule.
     """
-    p = (cells * scale).softmax(dim=0)
-    grid = _system(p, _similar_names(p, name_similarity(texts.to(cells)), text), colours)
-    maps = cells.clone()
-    residual = grid.confidence * cells - grid.apply(cells)
-    direction, squared = residual.clone(), residual.square().sum()
+    grid = _system((cells * scale).softmax(dim=0), name_similarity(texts.to(cells)), colours, text)
+    maps, residual = cells.clone(), torch.empty_like(cells)
+    applied = torch.empty_like(cells)
+    blocks = _blocks(cells)
+    for block in blocks:
+        torch.sub(grid.confidence * cells[block], grid.apply(cells[block]), out=residual[block])
+    direction = residual.clone()
+    squared = _total(residual[block].square().sum() for block in blocks)
     for _ in range(steps):
-        applied = grid.apply(direction)
-        rate = squared / ((direction * applied).sum() + _CG_EPS)
-        maps += rate * direction
-        residual -= rate * applied
-        before, squared = squared, residual.square().sum()
-        direction.mul_(squared / (before + _CG_EPS)).add_(residual)
+        for block in blocks:
+            applied[block] = grid.apply(direction[block])
+        rate = squared / (_total((direction[block] * applied[block]).sum() for block in blocks) + _CG_EPS)
+        for block in blocks:
+            maps[block] += rate * direction[block]
+            residual[block] -= rate * applied[block]
+        before, squared = squared, _total(residual[block].square().sum() for block in blocks)
+        for block in blocks:
+            direction[block].mul_(squared / (before + _CG_EPS)).add_(residual[block])
     return maps
+
+
+def _blocks(cells: Float[Tensor, "q gh gw"]) -> list[slice]:
+    """Names in blocks: what a step computes of a block stays in the cache."""
+    size = max(_CACHED // cells[0].numel(), _LEAST_NAMES)
+    return [slice(first, first + size) for first in range(0, len(cells), size)]
+
+
+def _total(parts: Iterable[Tensor]) -> Tensor:
+    return reduce(torch.add, parts)
 
 
 def name_similarity(texts: Float[Tensor, "q d"]) -> Float[Tensor, "q q"]:
@@ -197,24 +219,36 @@ def name_similarity(texts: Float[Tensor, "q d"]) -> Float[Tensor, "q q"]:
 
 
 def _similar_names(
-    p: Float[Tensor, "q gh gw"], similarity: Float[Tensor, "q q"], kind: str
-) -> Float[Tensor, "q gh gw"]:
-    """Each cell's names after exchange with similar names. As coded, an index slip prevents any exchange."""
+    p: Float[Tensor, "q gh gw"], similarity: Float[Tensor, "q q"], kind: str, block: slice
+) -> Float[Tensor, "n gh gw"]:
+    """Some of the names in each cell, after exchange with similar names.
+
+    As coded, an index slip prevents any exchange.
+    """
     if kind == "full":
-        return torch.einsum("mn,nij->mij", similarity, p)
-    return similarity.diagonal()[:, None, None] * p
+        return torch.einsum("mn,nij->mij", similarity[block], p)
+    return similarity.diagonal()[block, None, None] * p[block]
 
 
 def _system(
-    p: Float[Tensor, "q gh gw"], similar: Float[Tensor, "q gh gw"], colours: Float[Tensor, "3 gh gw"]
+    p: Float[Tensor, "q gh gw"],
+    similarity: Float[Tensor, "q q"],
+    colours: Float[Tensor, "3 gh gw"],
+    kind: str,
 ) -> _Grid:
     red, green, blue = (share * colour for share, colour in zip(_GREY, colours, strict=True))
     grey = red + green + blue
-    agreement = (similar * p).sum(dim=0).clamp(0, 1)
+    agreement = torch.zeros_like(grey)
+    across, down = torch.zeros_like(grey[:, 1:]), torch.zeros_like(grey[1:])
+    for block in _blocks(p):
+        mine, similar = p[block], _similar_names(p, similarity, kind, block)
+        agreement += (similar * mine).sum(dim=0)
+        across += (mine[:, :, :-1] * similar[:, :, 1:]).sum(dim=0)
+        down += (mine[:, :-1] * similar[:, 1:]).sum(dim=0)
     return _Grid(
-        confidence=p.amax(dim=0).clamp(min=_LEAST_CONFIDENCE).square() * (1 + agreement),
-        across=_edges(grey.diff(dim=1), (p[:, :, :-1] * similar[:, :, 1:]).sum(dim=0)),
-        down=_edges(grey.diff(dim=0), (p[:, :-1] * similar[:, 1:]).sum(dim=0)),
+        confidence=p.amax(dim=0).clamp(min=_LEAST_CONFIDENCE).square() * (1 + agreement.clamp(0, 1)),
+        across=_edges(grey.diff(dim=1), across),
+        down=_edges(grey.diff(dim=0), down),
     )
 
 
