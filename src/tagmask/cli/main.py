@@ -1,5 +1,6 @@
 """The commands of `tagmask`: they parse options, call the library and set exit codes."""
 
+import gc
 import io
 import os
 import sys
@@ -43,6 +44,8 @@ __all__ = ["app", "main"]
 
 _STOPPED = (130, 143)
 """Exit codes of commands that SIGINT and SIGTERM end."""
+_FULL_COLLECTIONS = 100
+"""Collections of the middle generation per collection of all objects; Python's default is 10."""
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -54,6 +57,9 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # Torch makes hundreds of thousands of objects that stay. To search them all for garbage several times
+    # during its import, and again at the end, takes as long as a photo. Young objects are searched as usual.
+    gc.set_threshold(*gc.get_threshold()[:2], _FULL_COLLECTIONS)
     try:
         app(prog_name="tagmask")
     except SystemExit as end:
@@ -64,6 +70,8 @@ def main() -> None:
                     stream.flush()
             os._exit(int(end.code))
         raise
+    finally:
+        gc.freeze()
 
 
 def _print_version(requested: bool) -> bool:
