@@ -37,7 +37,7 @@ from tagmask.dense.windows import resize_matrix
 from tagmask.errors import InputError
 from tagmask.method import Method
 from tagmask.papers.clip_es_settings import ClipEsSettings, tagclip_settings
-from tagmask.papers.tagclip import patch_cosines, preprocess_bicubic, scaled_layers
+from tagmask.papers.tagclip import mean_of, patch_cosines, preprocess_bicubic, scaled_layers
 from tagmask.refine.affinity import balanced
 from tagmask.refine.cda import class_distributions, combined, distribution_affinity
 from tagmask.types import Image, Size, TextFeatures
@@ -166,11 +166,7 @@ def patch_attention(tower: TowerFeatures, settings: ClipEsSettings) -> Float[Ten
             f"The attention of layers {sorted(missing)} was not captured. "
             "Pass `attention=captured_layers(settings, depth)` to `extract_features`."
         )
-    first, *others = scaled_layers(settings.attention_layers, depth)
-    total = _among_patches(tower, first).clone()
-    for layer in others:
-        total += _among_patches(tower, layer)
-    return total / (1 + len(others))
+    return mean_of([_among_patches(tower, layer) for layer in scaled_layers(settings.attention_layers, depth)])
 
 
 def _among_patches(tower: TowerFeatures, layer: int) -> Float[Tensor, "N N"]:

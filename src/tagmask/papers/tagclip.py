@@ -218,12 +218,12 @@ def refine_scores(
 ) -> RefinedScores:
     """Compute P_refined = W (M_cls * P), with W = mean attention where enough layers agree."""
     layers = scaled_layers(settings.attention_layers, len(attention))
-    averaged = torch.stack([attention[layer] for layer in layers]).mean(dim=0)
+    averaged = mean_of([attention[layer] for layer in layers])
     if settings.dmar_masks in ("both", "attention"):
-        averaged = averaged * attention_mask(attention, settings)
+        averaged *= attention_mask(attention, settings)
     if settings.renormalise:
         # A row that the mask leaves empty stays empty.
-        averaged = averaged / averaged.sum(dim=1, keepdim=True).clamp(min=torch.finfo(averaged.dtype).tiny)
+        averaged /= averaged.sum(dim=1, keepdim=True).clamp(min=torch.finfo(averaged.dtype).tiny)
     once = averaged @ coarse
     if settings.dmar_masks in ("attention", "none"):
         return RefinedScores(averaged, once, torch.ones_like(once, dtype=torch.bool), once)
@@ -232,6 +232,15 @@ def refine_scores(
     twice = averaged @ (mask * coarse)
     scores = torch.where(once.amax(dim=0) > 0, twice, once)
     return RefinedScores(averaged, once, mask, scores)
+
+
+def mean_of(attention: Sequence[Float[Tensor, "N N"]]) -> Float[Tensor, "N N"]:
+    """Average attention maps of layers into a new tensor, without a copy of all of them."""
+    first, *others = attention
+    total = first.clone()
+    for layer in others:
+        total += layer
+    return total.div_(len(attention))
 
 
 def attention_mask(
@@ -250,7 +259,7 @@ def count_votes(attention: Sequence[Float[Tensor, "N N"]], *, of_tokens: bool = 
         of_tokens: compare with the mean over all tokens, class token included. As rows of the whole matrix
             sum to 1, that is 1 / (N + 1).
     """
-    votes = torch.zeros_like(attention[0], dtype=torch.int16)
+    votes = torch.zeros_like(attention[0], dtype=torch.int8)
     for layer in attention:
         votes += layer > (1 / (len(layer) + 1) if of_tokens else layer.mean())
     return votes
