@@ -121,12 +121,37 @@ def test_maps_have_positive_and_zero_cells():
     assert (maps >= 0).all()
 
 
-@pytest.mark.parametrize("limit", [1, 3 * 20 * 4 * WIDTH])
-def test_group_size_does_not_change_the_result(monkeypatch, limit):
+@pytest.mark.parametrize("grid", [(31, 33), (32, 32), (45, 47)])
+def test_equals_one_backward_pass_per_text_on_large_grids(grid):
+    """1,023 patches and a class token are one block of attention weights, more are several."""
+    vision = tower()
+    tokens, texts = scene(grid, 6)
+    result = softmax_gradcam(TowerFeatures(vision, tokens, grid, {}), texts, [4, 1], SCALE)
+    blocks = module._blocks(grid[0] * grid[1], 1 + grid[0] * grid[1], module._WEIGHTS_ALIVE)
+    assert len(blocks) == {(31, 33): 1, (32, 32): 2, (45, 47): 5}[grid]
+    for row, target in enumerate([4, 1]):
+        cam, weights, _ = oracle(vision, tokens, texts, target, SCALE)
+        assert_close_to_maximum(result.weights[row], weights, 2e-5)
+        assert_close_to_maximum(result.maps[row].flatten(), cam, 2e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [
+        ("_GRADIENTS_ALIVE", 1),
+        ("_GRADIENTS_ALIVE", 3 * 20 * WIDTH),
+        ("_HIDDEN_ALIVE", 1),
+        ("_HIDDEN_ALIVE", 3 * 8 * 4 * WIDTH),  # 3 patches, 8 targets
+        ("_WEIGHTS_ALIVE", 1),
+        ("_WEIGHTS_ALIVE", 7 * 21),  # 7 of 20 patches, 21 tokens
+        ("_WEIGHTS_ALIVE", 20 * 21),
+    ],
+)
+def test_size_of_groups_and_blocks_does_not_change_the_result(monkeypatch, name, limit):
     tokens, texts = scene((4, 5), 9)
     features = TowerFeatures(tower(), tokens, (4, 5), {})
     expected = softmax_gradcam(features, texts, range(8), SCALE)
-    monkeypatch.setattr(module, "_GRADIENTS_ALIVE", limit)
+    monkeypatch.setattr(module, name, limit)
     result = softmax_gradcam(features, texts, range(8), SCALE)
     assert_close_to_maximum(result.weights, expected.weights, 1e-6)
     assert_close_to_maximum(result.maps, expected.maps, 1e-5)

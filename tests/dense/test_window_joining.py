@@ -70,9 +70,17 @@ def test_unaligned_windows_are_interpolated(variants_model: Clip) -> None:
     torch.testing.assert_close(joined.tokens[0, 1 + 4 + 1], expected, rtol=0, atol=1e-5)
 
 
-def test_attention_cannot_be_joined(variants_model: Clip, pixels: torch.Tensor) -> None:
+@pytest.mark.parametrize(
+    "capture",
+    [
+        CaptureSpec(attention=frozenset({2})),
+        CaptureSpec(averages=frozenset({frozenset({2})})),
+        CaptureSpec(votes=frozenset({"patches"})),
+    ],
+)
+def test_attention_cannot_be_joined(variants_model: Clip, pixels: torch.Tensor, capture: CaptureSpec) -> None:
     plan = plan_windows((96, 128), 64, 32)
-    batches = features_of_windows(variants_model, pixels, plan, CaptureSpec(attention=frozenset({2})))
+    batches = features_of_windows(variants_model, pixels, plan, capture)
     with pytest.raises(InputError, match="does not span several windows"):
         join_windows(batches, plan)
 

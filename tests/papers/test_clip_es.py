@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tagmask.clip.load import Clip
-from tagmask.dense.features import extract_features
+from tagmask.dense.features import CaptureSpec, extract_features
 from tagmask.dense.positions import bilinear_half, bilinear_half_always
 from tagmask.dense.prompts import text_features
 from tagmask.errors import InputError
-from tagmask.papers import clip_es
+from tagmask.papers import clip_es, tagclip
 from tagmask.papers.clip_es import ClassTexts, ClipEsSettings
-from tagmask.papers.tagclip import preprocess_bicubic
+from tagmask.papers.tagclip import TagclipSettings, preprocess_bicubic
 from tests.oracles import components
 
 TEMPLATE = ("a clean origami {}.",)
@@ -261,7 +261,9 @@ def test_without_a_background_plane_every_pixel_has_a_tag(
 def test_last_layer_can_be_averaged_too(tagclip_model: Clip, shapes: list[np.ndarray]) -> None:
     eight = ClipEsSettings()
     with torch.inference_mode():
-        tower = clip_es.encode_image(tagclip_model, shapes[1], eight)
+        pixels = preprocess_bicubic(tagclip_model, shapes[1], clip_es.tagclip_settings(eight))
+        capture = clip_es.captured(eight, 12) | CaptureSpec(attention=frozenset(range(11)))
+        tower = extract_features(tagclip_model.vision, pixels[None], bilinear_half_always, capture=capture)
         actual = clip_es.patch_attention(tower, eight)
         layers = [tower.attention[layer] for layer in range(4, 11)] + [tower.last_attention]
     expected = np.mean([layer[0, 1:, 1:].numpy() for layer in layers], axis=0)
@@ -348,9 +350,8 @@ def test_maps_from_the_taggers_features_are_the_same(
     with torch.inference_mode():
         masking = clip_es.encode_image(tagclip_model, image, PUBLISHED)
         pixels = preprocess_bicubic(tagclip_model, image, clip_es.tagclip_settings(PUBLISHED))
-        tagging = extract_features(
-            tagclip_model.vision, pixels[None], bilinear_half, attention=frozenset(range(11))
-        )
+        capture = clip_es.captured(PUBLISHED, 12) | tagclip.captured(TagclipSettings(), 12)
+        tagging = extract_features(tagclip_model.vision, pixels[None], bilinear_half, capture=capture)
     own_maps, shared_maps = (
         clip_es.tag_maps(tagclip_model, tower, texts, (3, 11), PUBLISHED) for tower in (masking, tagging)
     )
@@ -372,12 +373,17 @@ def test_position_table_of_the_native_grid_is_rounded_too(tagclip_model: Clip) -
 
 
 def test_features_without_the_layers_are_refused(tagclip_model: Clip, texts: ClassTexts) -> None:
-    tower = extract_features(tagclip_model.vision, torch.zeros(1, 3, 32, 48), bilinear_half, attention={4, 5})
-    with pytest.raises(InputError, match=r"attention of layers \[6, 7, 8, 9, 10\] was not captured"):
+    capture = CaptureSpec(averages=frozenset({frozenset({4, 5})}))
+    tower = extract_features(tagclip_model.vision, torch.zeros(1, 3, 32, 48), bilinear_half, capture=capture)
+    with pytest.raises(InputError, match=r"attention of layers \[4, 5, 6, 7, 8, 9, 10\] was not captured"):
         clip_es.tag_maps(tagclip_model, tower, texts, (0,), PUBLISHED)
 
 
 def test_captured_layers_scale_with_the_depth() -> None:
-    assert clip_es.captured_layers(PUBLISHED, 12) == set(range(4, 11))
-    assert clip_es.captured_layers(ClipEsSettings(), 12) == set(range(4, 11))
-    assert clip_es.captured_layers(ClipEsSettings(), 24) == set(range(8, 23))
+    for options, depth, layers in (
+        (PUBLISHED, 12, range(4, 11)),
+        (ClipEsSettings(), 12, range(4, 11)),
+        (ClipEsSettings(), 24, range(8, 23)),
+    ):
+        assert clip_es.captured(options, depth).averages == {frozenset(layers)}
+    assert not clip_es.captured(ClipEsSettings(attention_layers=(11,)), 12).averages

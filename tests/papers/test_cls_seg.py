@@ -218,7 +218,10 @@ def test_masks_use_position_tables_rounded_as_in_clip_es(
     actual = cls_seg.maps_of_tags(clip, image, shared, (1, 3), texts, recipe.variant)
     with torch.inference_mode():
         tower = extract_features(
-            clip.vision, shared.pixels[None], bilinear_half_always, attention=frozenset(range(11))
+            clip.vision,
+            shared.pixels[None],
+            bilinear_half_always,
+            capture=tagclip.captured(recipe.tagger.variant, 12) | clip_es.captured(recipe.variant, 12),
         )
         expected = clip_es.tag_maps(clip, tower, texts, (1, 3), recipe.variant)
         unrounded = clip_es.tag_maps(clip, shared.tower, texts, (1, 3), recipe.variant)
@@ -241,7 +244,10 @@ def test_scores_from_shared_features_equal_tagclips(
     masking = clip_es.ClipEsSettings(attention_layers=(7, 8))
     for image in (shapes[0][:100, :90], shapes[2]):
         shared = cls_seg.extract_shared_features(sclip_model, image, settings, masking)
-        assert set(shared.tower.attention) == ({0, 1, 2} if dmar else {2})  # layers 7 and 8 of 12 are 2 of 4
+        # Layers 7 and 8 of 12 are 2 of 4, as are 8, 9 and 10 without the last.
+        assert set(shared.tower.averages) == {frozenset({2})}
+        assert set(shared.tower.votes) == ({"patches"} if dmar else set())
+        assert not shared.tower.attention
         query = TextQuery(names, texts, len(WORDS))
         actual = cls_seg.tag_scores(sclip_model, shared, query, settings)
         (expected,) = tagclip.score_images(sclip_model, [image], names, texts, len(WORDS), settings)

@@ -10,7 +10,7 @@ import torch
 from tagmask.clip.load import Clip
 from tagmask.clip.tokenizer import tokenize
 from tagmask.dense.boxes import component_boxes_union
-from tagmask.dense.features import extract_features
+from tagmask.dense.features import CaptureSpec, extract_features
 from tagmask.dense.positions import bilinear_half
 from tagmask.dense.prompts import split_names, text_features
 from tagmask.papers import tagclip
@@ -41,11 +41,13 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
     names = split_names([*voc.words, *voc.background])
     texts = text_features(clip, names.texts, voc.templates)
     pixels = tagclip.preprocess_bicubic(clip, image, settings)
-    tower = extract_features(clip.vision, pixels[None], bilinear_half, attention=frozenset(range(11)))
+    capture = tagclip.captured(settings, 12) | CaptureSpec(attention=frozenset(range(11)))
+    tower = extract_features(clip.vision, pixels[None], bilinear_half, capture=capture)
+    layers = [layer[0, 1:, 1:] for layer in (*tower.attention.values(), tower.last_attention)]
     projected = tower.project_last_block(None)[0]
     cosines = tagclip.patch_cosines(tower, texts, keep_attention=False)
     coarse = tagclip.coarse_scores(clip, cosines, names, settings)
-    attention = tagclip.patch_attention(tower)
+    attention = tagclip.patch_attention(tower, settings)
     refined = tagclip.refine_scores(coarse, attention, tower.grid, settings)
     scaled = tagclip._to_unit_range(refined.once.T.unflatten(1, tower.grid))
     means = scaled.mean(dim=(1, 2))
@@ -62,10 +64,10 @@ def steps(clip: Clip, image: np.ndarray) -> dict[str, np.ndarray]:
         "img0/image": pixels,
         "img0/x_proj": projected,
         "img0/attn_l0_cls_row": tower.attention[0][0, 0],
-        "img0/attn_layer_mean": torch.stack([layer.mean() for layer in attention]),
-        "img0/attn_mean_l8_l10": torch.stack(attention[8:11]).mean(dim=0),
-        "img0/votes": tagclip.count_votes(attention),
-        "img0/M_attn": tagclip.count_votes(attention) >= 4,
+        "img0/attn_layer_mean": torch.stack([layer.mean() for layer in layers]),
+        "img0/attn_mean_l8_l10": attention.averaged,
+        "img0/votes": tower.count_votes("patches")[0],
+        "img0/M_attn": attention.agrees,
         "img0/logits_dense": clip.logit_scale * unit @ texts.T,
         "img0/P_coarse": coarse,
         "img0/P_hat": refined.once,

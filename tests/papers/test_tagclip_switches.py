@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import tagmask
 from tagmask.clip.load import Clip
-from tagmask.dense.features import class_token_features
+from tagmask.dense.features import CaptureSpec, class_token_features
 from tagmask.errors import InputError
 from tagmask.papers import cls_seg, tagclip
 from tagmask.papers.clip_es import ClipEsSettings
@@ -30,7 +30,8 @@ class Steps:
         self.clip, self.query = clip, TagclipPipeline(clip, recipe_).query
         with torch.inference_mode():
             self.pixels = tagclip.preprocess_bicubic(clip, image, recipe_.variant)
-            self.tower = tagclip.encode_image(clip, self.pixels, recipe_.variant)
+            every = CaptureSpec(attention=frozenset(range(11)))
+            self.tower = tagclip.encode_image(clip, self.pixels, recipe_.variant, extra=every)
             layers = [self.tower.attention[layer] for layer in range(11)]
             self.whole = [layer[0].numpy() for layer in (*layers, self.tower.last_attention)]
             self.patches = [layer[1:, 1:] for layer in self.whole]
@@ -91,18 +92,18 @@ def test_each_mask_is_used_or_not(steps: Steps, masks: str) -> None:
     expected = once = weights @ coarse
     if masks in ("both", "class"):
         expected = weights @ ((once >= once.mean(axis=0)) * coarse)
-    attention = [torch.from_numpy(layer) for layer in steps.patches]
+    attention = tagclip.patch_attention(steps.tower, settings)
     found = tagclip.refine_scores(torch.from_numpy(coarse).float(), attention, steps.tower.grid, settings)
     np.testing.assert_allclose(found.scores.numpy(), expected, rtol=0, atol=2e-6)
     assert bool(found.class_mask.all()) == (masks in ("attention", "none"))
 
 
 def test_rows_of_renormalised_attention_sum_to_1_or_are_empty(steps: Steps) -> None:
-    attention = [torch.from_numpy(layer) for layer in steps.patches]
     coarse = torch.from_numpy(steps.probabilities(steps.cosines, 7)).float()
     # More votes than any attention gets leave every row empty.
     for votes, sums in ((4, 1.0), (12, None)):
         settings = TagclipSettings(renormalise=True, votes=votes, strict_votes=votes == 12)
+        attention = tagclip.patch_attention(steps.tower, settings)
         found = tagclip.refine_scores(coarse, attention, steps.tower.grid, settings)
         totals = found.attention.sum(dim=1)
         expected = torch.full_like(totals, sums or 0.0)

@@ -8,6 +8,7 @@ import torch
 
 import tagmask
 from tagmask.clip.load import Clip
+from tagmask.dense.features import CaptureSpec
 from tagmask.errors import InputError
 from tagmask.papers import clip_es, tagclip
 from tagmask.papers.tagclip_settings import TagclipSettings
@@ -106,8 +107,9 @@ def test_attention_by_layer_is_that_of_dmar(tagclip_model: Clip, shapes: list[np
     assert names[11:] == ("layer 11", "mean of 8, 9, 10", "layers that agree", "masked mean")
     with torch.inference_mode():
         pixels = tagclip.preprocess_bicubic(tagclip_model, image, TagclipSettings())
-        tower = tagclip.encode_image(tagclip_model, pixels, TagclipSettings())
-        attention = tagclip.patch_attention(tower)
+        every = CaptureSpec(attention=frozenset(range(11)))
+        tower = tagclip.encode_image(tagclip_model, pixels, TagclipSettings(), extra=every)
+        attention = [layer[0, 1:, 1:] for layer in (*tower.attention.values(), tower.last_attention)]
     h, w = image.shape[:2]
     gh, gw = tower.grid
     patches = [0, int(50.5 * gh / h) * gw + int(100.5 * gw / w)]

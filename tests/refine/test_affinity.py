@@ -43,6 +43,19 @@ def test_spread_applies_a_power_of_the_matrix(p, k, times):
     np.testing.assert_allclose(result.numpy(), (power @ maps.numpy().T).T, rtol=3e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("p", [300, 1200])
+def test_equals_the_squared_matrix_at_real_sizes(p):
+    attention = random_attention(p)
+    maps = torch.rand(3, p, generator=torch.Generator().manual_seed(1))
+    t = attention.double()
+    for _ in range(3):
+        t = t / t.sum(dim=0)
+        t = t / t.sum(dim=1, keepdim=True)
+    t = (t + t.T) / 2
+    expected = maps.double() @ (t @ t)
+    torch.testing.assert_close(balanced(attention).spread(maps).double(), expected, rtol=3e-6, atol=0)
+
+
 def test_order_is_columns_rows_mean():
     attention = torch.tensor([[1.0, 3.0], [1.0, 1.0]])
     # Columns: 1/2 3/4 / 1/2 1/4; rows: 2/5 3/5 / 2/3 1/3; then the mean of 3/5 and 2/3.

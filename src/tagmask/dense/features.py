@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -45,6 +45,11 @@ class CaptureSpec:
     """Layers to capture: their head-averaged attention maps."""
     heads: frozenset[frozenset[int]] = frozenset()
     """Groups of layers to capture: their attention maps per head, averaged over each group."""
+    averages: frozenset[frozenset[int]] = frozenset()
+    """Groups of layers to capture: their head-averaged attention maps, averaged over each group."""
+    votes: frozenset[str] = frozenset()
+    """Count, for each pair of patches, the layers before the last whose head-averaged attention is above the
+    layer's mean: over all pairs of "patches", or over all "tokens"."""
     last_blocks: int = 1
     """Number of last blocks whose input to capture, for `TowerFeatures.at_block`."""
     running: frozenset[str] = frozenset()
@@ -56,6 +61,8 @@ class CaptureSpec:
             self.states | other.states,
             self.attention | other.attention,
             self.heads | other.heads,
+            self.averages | other.averages,
+            self.votes | other.votes,
             max(self.last_blocks, other.last_blocks),
             self.running | other.running,
         )
@@ -84,6 +91,10 @@ class TowerFeatures:
     """Attention per head, averaged over each captured group of layers; rows sum to 1."""
     running: Mapping[str, Float[Tensor, "b m m"]] = field(repr=False, default_factory=dict)
     """Attention averaged over all layers before the last, by `CaptureSpec.running`; rows sum to 1."""
+    averages: Mapping[frozenset[int], Float[Tensor, "b m m"]] = field(repr=False, default_factory=dict)
+    """Head-averaged attention, averaged over each captured group of layers; rows sum to 1."""
+    votes: Mapping[str, Int8[Tensor, "b p p"]] = field(repr=False, default_factory=dict)
+    """Number of layers before the last that vote for each pair of patches, by `CaptureSpec.votes`."""
     layer: int = -1
     """The block that `tokens` enter; -1 is the last."""
     prior: Float[Tensor, "b #heads n n"] | None = field(repr=False, default=None)
@@ -140,6 +151,36 @@ class TowerFeatures:
         """The last block's attention as trained, head-averaged; rows sum to 1."""
         return mean_attention(self.q, self.k)
 
+    def average_attention(self, layers: Set[int]) -> Float[Tensor, "b n n"]:
+        """The head-averaged attention, averaged over layers; the last block's may be among them.
+
+        The others must be a group of `CaptureSpec.averages`. Rows sum to 1.
+
+        Raises:
+            InputError: the group was not captured.
+        """
+        last = len(self.vision.blocks) - 1
+        before = frozenset(layers) - {last}
+        if before and before not in self.averages:
+            raise InputError(
+                f"The average attention of layers {sorted(before)} was not captured. "
+                "Pass it to `extract_features` in `CaptureSpec.averages`."
+            )
+        if last not in layers:
+            return self.averages[before]
+        if not before:
+            return self.last_attention
+        return (self.averages[before] * len(before)).add_(self.last_attention).div_(len(layers))
+
+    def count_votes(self, over: str) -> Int8[Tensor, "b p p"]:
+        """Count the layers, the last included, whose attention between two patches is above the layer's mean.
+
+        Args:
+            over: what the mean is over; it must be captured (`CaptureSpec.votes`) if there are other layers.
+        """
+        last = _above_mean(self.last_attention, over).to(torch.int8)
+        return last.add_(self.votes[over]) if len(self.vision.blocks) > 1 else last
+
     def attend(self, weights: Attention | None) -> Tokens:
         """Output of the block's attention layer with these weights: no residual, no MLP.
 
@@ -190,35 +231,58 @@ def extract_features(
     grid = vision.grid_of((pixels.shape[-2], pixels.shape[-1]))
     x = vision.embed(pixels, positions(vision.positional_embedding, grid))
     state_layers, head_layers = capture.states_of(len(blocks)), frozenset().union(*capture.heads)
+    map_layers = capture.attention.union(*capture.averages)
+    if ALL_HEADS in capture.running or capture.votes:
+        map_layers = frozenset(range(len(blocks)))
     means: dict[int, Tensor] = {}
     states: dict[int, Tensor] = {}
     sums: dict[frozenset[int], Tensor] = {}
+    averages: dict[frozenset[int], Tensor] = {}
+    votes: dict[str, Tensor] = {}
     running: dict[str, Tensor] = {}
     for layer, block in enumerate(blocks[:-1]):
         mean: Tensor | None = None
         if layer in head_layers or FIRST_HEAD in capture.running:
             x, weights = block.forward_with_attention(x)
-            if layer in capture.attention or ALL_HEADS in capture.running:
+            if layer in map_layers:
                 mean = weights.mean(dim=1)
             if FIRST_HEAD in capture.running:
                 _add(running, FIRST_HEAD, weights[:, 0])
             for group in capture.heads:
                 if layer in group:
                     _add(sums, group, weights)
-        elif layer in capture.attention or ALL_HEADS in capture.running:
+        elif layer in map_layers:
             x, mean = block.forward_with_mean_attention(x)
         else:
             x = block(x)
-        if mean is not None and layer in capture.attention:
-            means[layer] = mean
-        if mean is not None and ALL_HEADS in capture.running:
-            _add(running, ALL_HEADS, mean)
+        if mean is not None:
+            if layer in capture.attention:
+                means[layer] = mean
+            if ALL_HEADS in capture.running:
+                _add(running, ALL_HEADS, mean)
+            for group in capture.averages:
+                if layer in group:
+                    _add(averages, group, mean)
+            for name in capture.votes:
+                _add(votes, name, _above_mean(mean, name).to(torch.int8))
         if layer in state_layers:
             states[layer] = x
     check_computed(x, "The image features")
     heads = {group: total.div_(len(group)) for group, total in sums.items()}
-    averages = {name: total.div_(len(blocks) - 1) for name, total in running.items()}
-    return TowerFeatures(vision, x, grid, means, states, heads, averages)
+    running = {name: total.div_(len(blocks) - 1) for name, total in running.items()}
+    averages = {group: total.div_(len(group)) for group, total in averages.items()}
+    return TowerFeatures(vision, x, grid, means, states, heads, running, averages, votes)
+
+
+def _above_mean(attention: Float[Tensor, "b n n"], over: str) -> Bool[Tensor, "b p p"]:
+    """Whether the attention between two patches is above its mean, over all pairs of "patches" or "tokens".
+
+    As rows of all tokens sum to 1, the mean over tokens is 1 / n.
+    """
+    patches = attention[:, 1:, 1:]
+    if over == "tokens":
+        return patches > 1 / attention.shape[1]
+    return patches > patches.mean(dim=(1, 2), keepdim=True)
 
 
 _Key = TypeVar("_Key")
@@ -235,7 +299,7 @@ def _check_layers(capture: CaptureSpec, layers: int) -> None:
             "The method averages the attention of all layers before the last, but these weights have one "
             "layer. Use deeper weights or another method."
         )
-    requested = capture.states.union(capture.attention, *capture.heads)
+    requested = capture.states.union(capture.attention, *capture.heads, *capture.averages)
     if any(not 0 <= layer < layers - 1 for layer in requested) or not 1 <= capture.last_blocks <= layers:
         raise InputError(
             f"The method reads layers {sorted(requested)} and the input of the last {capture.last_blocks} "

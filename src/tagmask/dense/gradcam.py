@@ -6,8 +6,9 @@ weights the channels of that output. It flows through the attention branch only:
 bypasses ln_1.
 
 Only that average is needed, and it has a closed form that never materialises a gradient of the attention
-weights (patches x tokens, for each text and head). All texts share one forward path and one backward path. No
-graph is recorded, so this also works on tensors created in inference mode.
+weights (patches x tokens, for each text and head). All texts share one forward path and one backward path,
+which takes the patches in blocks, so that memory does not grow with their square. No graph is recorded, so
+this also works on tensors created in inference mode.
 
     p  patches = n - 1    k  target texts    m  width of the MLP
     u  ln_1 output        O = A V, the attention's output, one head at a time
@@ -27,8 +28,12 @@ from tagmask.types import TextFeatures
 
 __all__ = ["Gradcam", "patch_feature", "softmax_gradcam"]
 
-_GRADIENTS_ALIVE = 2**24
-"""Numbers in one (k, p, m) gradient: 64 MiB in float32; more targets are processed in groups."""
+_GRADIENTS_ALIVE = 2**25
+"""Numbers in one (k, heads, p, dh) gradient: 128 MiB in float32; more targets are processed in groups."""
+_HIDDEN_ALIVE = 2**22
+"""Numbers in one (k, rows, m) gradient: 16 MiB in float32; more patches are processed in blocks of rows."""
+_WEIGHTS_ALIVE = 2**20
+"""Attention weights of one head in memory at once: 4 MiB in float32, which stay in a processor's cache."""
 
 
 class Gradcam(NamedTuple):
@@ -71,7 +76,7 @@ def softmax_gradcam(
     gradient = _gradient_at_feature(probabilities, texts.float(), list(targets)) * logit_scale
     # Then through the feature's own normalisation.
     gradient = (gradient - (gradient @ out.feature)[:, None] * out.feature) / out.length
-    together = max(1, _GRADIENTS_ALIVE // out.slope.numel())
+    together = max(1, _GRADIENTS_ALIVE // out.attention_output.numel())
     weights = [_mean_gradients(tower, out, group) for group in gradient.split(together)]
     mean = torch.cat(weights)
     maps = (mean @ tower.z[0, 1:].T).clamp_(min=0)
@@ -96,6 +101,10 @@ class _Norm(NamedTuple):
     """1 / standard deviation of its input."""
     weight: Float[Tensor, " d"]
 
+    def at(self, rows: slice) -> "_Norm":
+        """The same for some of the patches."""
+        return _Norm(self.unit[rows], self.inverse[rows], self.weight)
+
     def back(self, gradient: Float[Tensor, "k p d"]) -> Float[Tensor, "k p d"]:
         """Turn a gradient at the output into one at the input."""
         inner = _centred(gradient * self.weight)
@@ -108,8 +117,8 @@ class _OutputPath(NamedTuple):
     attention_output: Float[Tensor, "heads p dh"]
     """O, float32."""
     before_mlp: _Norm
-    slope: Float[Tensor, "p m"]
-    """Derivative of the MLP's activation."""
+    hidden: Float[Tensor, "p m"]
+    """Input of the MLP's activation."""
     after: _Norm
     feature: Float[Tensor, " e"]
     """Mean of the patches in the shared space, unit length."""
@@ -131,7 +140,7 @@ def _output_path(tower: TowerFeatures) -> _OutputPath:
     return _OutputPath(
         attention_output[0].float(),
         _norm(block.ln_2, x),
-        _slope(block.mlp.activation, hidden.float()),
+        hidden,
         _norm(vision.ln_post, y),
         feature / length,
         length,
@@ -173,7 +182,7 @@ def _mean_gradients(
     tower: TowerFeatures, out: _OutputPath, gradient: Float[Tensor, "k e"]
 ) -> Float[Tensor, "k d"]:
     """Turn gradients at the unit feature into their mean over the patches at ln_1's output."""
-    patches = len(out.slope)
+    patches = len(out.hidden)
     pooled = gradient @ tower.vision.proj.float().T
     # Everything from here on is linear. Scaling by a power of two is exact, and without it gradients of
     # about 1e-7 would vanish in half precision.
@@ -190,17 +199,22 @@ def _back_to_attention(
 ) -> Float[Tensor, "k heads p dh"]:
     """Backpropagate through the mean pooling, ln_post, the MLP and the output projection, to O."""
     attn, mlp = tower.block.attn, tower.block.mlp
-    # Every patch has the same gradient at ln_post's output, so at its input they differ only by a multiple of
-    # `unit`, and one product with the MLP's wide projection serves all targets.
     inner = _centred(pooled * out.after.weight)
-    along = inner @ out.after.unit.T / inner.shape[-1]
-    at_y = (inner[:, None] - along[..., None] * out.after.unit) * out.after.inverse
-    shared = _matmul(out.after.unit * out.after.inverse, mlp.c_proj.weight) * out.slope
-    at_hidden = _matmul(inner, mlp.c_proj.weight)[:, None] * (out.slope * out.after.inverse)
-    at_hidden -= along[..., None] * shared
-    at_x = out.before_mlp.back(_matmul(at_hidden, mlp.c_fc.weight)) + at_y
-    at_merged = _matmul(at_x, attn.out_proj.weight)
-    return attn.split(at_merged)
+    at_activation = _matmul(inner, mlp.c_proj.weight)[:, None]
+    at_attention = inner.new_empty(len(inner), *out.attention_output.shape)
+    for rows in _blocks(len(out.hidden), at_activation.numel(), _HIDDEN_ALIVE):
+        before, after = out.before_mlp.at(rows), out.after.at(rows)
+        slope = _slope(mlp.activation, out.hidden[rows].float())
+        # Every patch has the same gradient at ln_post's output, so at its input they differ only by a
+        # multiple of `unit`, and one product with the MLP's wide projection serves all targets.
+        along = (inner @ after.unit.T / inner.shape[-1])[..., None]
+        shared = _matmul(after.unit * after.inverse, mlp.c_proj.weight)
+        at_hidden = at_activation * (slope * after.inverse)
+        at_hidden -= along * (shared * slope)
+        at_y = (inner[:, None] - along * after.unit) * after.inverse
+        at_x = before.back(_matmul(at_hidden, mlp.c_fc.weight)) + at_y
+        at_attention[:, :, rows] = attn.split(_matmul(at_x, attn.out_proj.weight))
+    return at_attention
 
 
 def _sum_through_attention(
@@ -221,17 +235,26 @@ def _sum_through_attention(
     scale = q.shape[-1] ** -0.5
     sums = gradient.new_empty(3, len(gradient), *q.shape[::2])
     for head in range(len(q)):
-        weights = torch.softmax((q[head, 1:] * scale) @ k[head].T, dim=-1)
         g = gradient[:, head]
         r = (g * attention_output[head]).sum(dim=-1)
         columns = torch.cat([g, r[..., None]], dim=-1).transpose(0, 1)
-        back = (weights.T @ columns.flatten(1)).unflatten(1, columns.shape[1:]).transpose(0, 1)
-        received = (back[..., :-1] * v[head]).sum(dim=-1) - back[..., -1]
-        to_class = weights[:, 0] * (g @ v[head, 0] - r)
-        sums[0, :, head] = received @ k[head] * scale
-        sums[1, :, head] = to_class @ q[head, 1:] * -scale
-        sums[2, :, head] = back[:, 1:, :-1].sum(dim=1)
+        flat = columns.flatten(1)
+        back, to_class = flat.new_zeros(len(k[head]), flat.shape[1]), r.new_empty(len(flat))
+        for rows in _blocks(len(flat), len(back), _WEIGHTS_ALIVE):
+            weights = torch.softmax((q[head, 1:][rows] * scale) @ k[head].T, dim=-1)
+            back.addmm_(weights.T, flat[rows])
+            to_class[rows] = weights[:, 0]
+        received = back.unflatten(1, columns.shape[1:]).transpose(0, 1)
+        sums[0, :, head] = ((received[..., :-1] * v[head]).sum(dim=-1) - received[..., -1]) @ k[head] * scale
+        sums[1, :, head] = (to_class * (g @ v[head, 0] - r)) @ q[head, 1:] * -scale
+        sums[2, :, head] = received[:, 1:, :-1].sum(dim=1)
     return sums.transpose(0, 1).flatten(1)
+
+
+def _blocks(rows: int, numbers: int, alive: int) -> list[slice]:
+    """Split rows of `numbers` numbers each into blocks of at most `alive` numbers, or of one row."""
+    size = max(1, alive // max(1, numbers))
+    return [slice(first, first + size) for first in range(0, rows, size)]
 
 
 def _matmul(gradient: Tensor, weight: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def join_windows(batches: Sequence[TowerFeatures], plan: Windows) -> TowerFeatur
         InputError: attention maps were captured; they do not relate patches of different windows.
     """
     first = batches[0]
-    if first.attention or first.heads or first.running:
+    if first.attention or first.heads or first.running or first.averages or first.votes:
         raise InputError(
             "This method reads the attention of earlier layers, which does not span several windows. "
             "Use join='maps' or another method."

@@ -30,7 +30,7 @@ from torch import Tensor
 from tagmask.checks import check_number
 from tagmask.clip.load import Clip
 from tagmask.dense.boxes import component_boxes_union
-from tagmask.dense.features import TowerFeatures, extract_features
+from tagmask.dense.features import CaptureSpec, TowerFeatures, extract_features
 from tagmask.dense.gradcam import softmax_gradcam
 from tagmask.dense.positions import bilinear_half_always
 from tagmask.dense.windows import resize_matrix
@@ -46,7 +46,7 @@ __all__ = [
     "METHODS",
     "ClassTexts",
     "ClipEsSettings",
-    "captured_layers",
+    "captured",
     "check_tags",
     "clamped_planes",
     "crf_labels",
@@ -81,17 +81,18 @@ def encode_image(
 ) -> TowerFeatures:
     """Extract the tower features that `tag_maps` needs; without attention, what Grad-CAM needs.
 
-    TagCLIP's features serve as well if they include the attention of `captured_layers`. The two differ only
+    TagCLIP's features serve as well if they include what is `captured` here. The two differ only
     where the position table is not resized, and only by its rounding to float16.
     """
     pixels = preprocess_bicubic(clip, image, tagclip_settings(settings))
-    layers = captured_layers(settings, len(clip.vision.blocks)) if attention else frozenset()
-    return extract_features(clip.vision, pixels[None], bilinear_half_always, attention=layers)
+    capture = captured(settings, len(clip.vision.blocks)) if attention else None
+    return extract_features(clip.vision, pixels[None], bilinear_half_always, capture=capture)
 
 
-def captured_layers(settings: ClipEsSettings, depth: int) -> frozenset[int]:
-    """Layers before the last whose attention maps must be captured."""
-    return frozenset(scaled_layers(settings.attention_layers, depth)) - {depth - 1}
+def captured(settings: ClipEsSettings, depth: int) -> CaptureSpec:
+    """What must be captured from the layers before the last of a tower of `depth` layers."""
+    layers = frozenset(scaled_layers(settings.attention_layers, depth)) - {depth - 1}
+    return CaptureSpec(averages=frozenset({layers} if layers else ()))
 
 
 @torch.inference_mode()
@@ -101,7 +102,7 @@ def tag_maps(
     """Return the refined map of each tag on the patch grid, 0..1.
 
     Raises:
-        InputError: a tag is repeated or out of range, or `tower` lacks the attention of a needed layer.
+        InputError: a tag is repeated or out of range, or `tower` lacks what is `captured`.
     """
     check_tags(tags, len(texts.foreground))
     if not len(tags):
@@ -158,25 +159,10 @@ def patch_attention(tower: TowerFeatures, settings: ClipEsSettings) -> Float[Ten
     """Average the attention maps of the settings' layers; no class token, so rows sum to less than 1.
 
     Raises:
-        InputError: `tower` lacks the attention of one of the layers.
+        InputError: `tower` lacks what is `captured`.
     """
-    depth = len(tower.vision.blocks)
-    if missing := captured_layers(settings, depth) - tower.attention.keys():
-        raise InputError(
-            f"The attention of layers {sorted(missing)} was not captured. "
-            "Pass `attention=captured_layers(settings, depth)` to `extract_features`."
-        )
-    first, *others = scaled_layers(settings.attention_layers, depth)
-    total = _among_patches(tower, first).clone()
-    for layer in others:
-        total += _among_patches(tower, layer)
-    return total / (1 + len(others))
-
-
-def _among_patches(tower: TowerFeatures, layer: int) -> Float[Tensor, "N N"]:
-    last = layer == len(tower.vision.blocks) - 1
-    tokens: Tensor = tower.last_attention if last else tower.attention[layer]
-    return tokens[0, 1:, 1:]
+    layers = scaled_layers(settings.attention_layers, len(tower.vision.blocks))
+    return tower.average_attention(set(layers))[0, 1:, 1:]
 
 
 def refine_maps(

@@ -42,8 +42,8 @@ def extract_shared_features(
 ) -> SharedFeatures:
     """Preprocess an image as TagCLIP does and run all blocks but the last, once for both methods."""
     pixels = tagclip.preprocess_bicubic(clip, image, tagging)
-    layers = clip_es.captured_layers(masking, len(clip.vision.blocks))
-    return SharedFeatures(pixels, tagclip.encode_image(clip, pixels, tagging, extra_layers=layers))
+    extra = clip_es.captured(masking, len(clip.vision.blocks))
+    return SharedFeatures(pixels, tagclip.encode_image(clip, pixels, tagging, extra=extra))
 
 
 @torch.inference_mode()

@@ -24,8 +24,9 @@ Departures: files become upright RGB (alpha on white) before they are scaled; a 
 and takes the best score; images over `max_patches` are reduced (no photo of the paper's data sets is).
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ from torch.nn import functional as F
 
 from tagmask.clip.load import Clip
 from tagmask.dense.boxes import component_boxes_union, mask_box
-from tagmask.dense.features import TowerFeatures, class_token_features, extract_features
+from tagmask.dense.features import CaptureSpec, TowerFeatures, class_token_features, extract_features
 from tagmask.dense.native_size import native_pixels
 from tagmask.dense.positions import bilinear_half
 from tagmask.dense.prompts import Names, merge_names
@@ -143,12 +144,23 @@ def encode_image(
     pixels: Float[Tensor, "3 h w"],
     settings: TagclipSettings,
     *,
-    extra_layers: Set[int] = frozenset(),
+    extra: CaptureSpec | None = None,
 ) -> TowerFeatures:
-    """Extract the tower features for tagging, and the attention of `extra_layers` for other methods."""
-    depth = len(clip.vision.blocks)
-    layers = frozenset(range(depth - 1)) if settings.dmar else frozenset()
-    return extract_features(clip.vision, pixels[None], bilinear_half, attention=layers | extra_layers)
+    """Extract the tower features for tagging, and what else `extra` captures for other methods."""
+    capture = captured(settings, len(clip.vision.blocks)) | (extra or CaptureSpec())
+    return extract_features(clip.vision, pixels[None], bilinear_half, capture=capture)
+
+
+def captured(settings: TagclipSettings, depth: int) -> CaptureSpec:
+    """What DMAR reads from the layers before the last of a tower of `depth` layers."""
+    if not settings.dmar:
+        return CaptureSpec()
+    layers = frozenset(scaled_layers(settings.attention_layers, depth)) - {depth - 1}
+    masked = depth > 1 and settings.dmar_masks in ("both", "attention")
+    return CaptureSpec(
+        averages=frozenset({layers} if layers else ()),
+        votes=frozenset({settings.vote_mean} if masked else ()),
+    )
 
 
 def local_scores(
@@ -176,7 +188,7 @@ def refined_local_scores(
     """Refine the coarse scores of one image; candidates are found from the refined scores in any case."""
     refined = coarse
     if settings.dmar:
-        refined = refine_scores(coarse, patch_attention(tower), tower.grid, settings).scores
+        refined = refine_scores(coarse, patch_attention(tower, settings), tower.grid, settings).scores
     best = refined[:, :foreground].amax(dim=0)
     candidates = find_candidates(refined, best, tower.grid, settings)
     local = coarse[:, :foreground].amax(dim=0) if settings.local_source == "coarse" else best
@@ -201,59 +213,56 @@ def coarse_scores(
     return merge_names(scores.T, names).T
 
 
-def patch_attention(tower: TowerFeatures) -> list[Float[Tensor, "N N"]]:
-    """A_l of all layers, including the last block's own attention; without the class token."""
-    layers = [tower.attention[layer] for layer in sorted(tower.attention)] + [tower.last_attention]
-    return [layer[0, 1:, 1:] for layer in layers]
-
-
 # -- DMAR: dual-masking attention refinement -------------------------------------------------------------
+
+
+class PatchAttention(NamedTuple):
+    """Attention between patches, without the class token."""
+
+    averaged: Float[Tensor, "N N"]
+    """Over the settings' layers; rows sum to less than 1."""
+    agrees: Bool[Tensor, "N N"] | None
+    """M_attn: where enough layers agree; None if it is not used."""
+
+    @property
+    def masked(self) -> Float[Tensor, "N N"]:
+        """The average where enough layers agree, else 0."""
+        return self.averaged if self.agrees is None else self.averaged * self.agrees
+
+
+def patch_attention(tower: TowerFeatures, settings: TagclipSettings) -> PatchAttention:
+    """Average the layers' attention, and find where enough of them agree; the last block's own takes part.
+
+    Raises:
+        InputError: `tower` lacks what is `captured` with these settings.
+    """
+    depth = len(tower.vision.blocks)
+    averaged = tower.average_attention(set(scaled_layers(settings.attention_layers, depth)))[0, 1:, 1:]
+    if settings.dmar_masks in ("class", "none"):
+        return PatchAttention(averaged, None)
+    needed = needed_votes(settings.votes, depth, strict=settings.strict_votes)
+    return PatchAttention(averaged, tower.count_votes(settings.vote_mean)[0] >= needed)
 
 
 def refine_scores(
     coarse: Float[Tensor, "N C"],
-    attention: Sequence[Float[Tensor, "N N"]],
+    attention: PatchAttention,
     grid: Size,
     settings: TagclipSettings,
 ) -> RefinedScores:
     """Compute P_refined = W (M_cls * P), with W = mean attention where enough layers agree."""
-    layers = scaled_layers(settings.attention_layers, len(attention))
-    averaged = torch.stack([attention[layer] for layer in layers]).mean(dim=0)
-    if settings.dmar_masks in ("both", "attention"):
-        averaged = averaged * attention_mask(attention, settings)
+    weights = attention.masked
     if settings.renormalise:
         # A row that the mask leaves empty stays empty.
-        averaged = averaged / averaged.sum(dim=1, keepdim=True).clamp(min=torch.finfo(averaged.dtype).tiny)
-    once = averaged @ coarse
+        weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+    once = weights @ coarse
     if settings.dmar_masks in ("attention", "none"):
-        return RefinedScores(averaged, once, torch.ones_like(once, dtype=torch.bool), once)
+        return RefinedScores(weights, once, torch.ones_like(once, dtype=torch.bool), once)
     mask = class_masks(once, grid, settings)
     # The mask acts on the keys: it selects the patches that contribute to a class, not those that receive.
-    twice = averaged @ (mask * coarse)
+    twice = weights @ (mask * coarse)
     scores = torch.where(once.amax(dim=0) > 0, twice, once)
-    return RefinedScores(averaged, once, mask, scores)
-
-
-def attention_mask(
-    attention: Sequence[Float[Tensor, "N N"]], settings: TagclipSettings
-) -> Bool[Tensor, "N N"]:
-    """M_attn: where enough layers agree."""
-    needed = needed_votes(settings.votes, len(attention), strict=settings.strict_votes)
-    return count_votes(attention, of_tokens=settings.vote_mean == "tokens") >= needed
-
-
-def count_votes(attention: Sequence[Float[Tensor, "N N"]], *, of_tokens: bool = False) -> Int[Tensor, "N N"]:
-    """Count the layers in which an attention is above the layer's mean.
-
-    Args:
-        attention: of each layer, without the class token.
-        of_tokens: compare with the mean over all tokens, class token included. As rows of the whole matrix
-            sum to 1, that is 1 / (N + 1).
-    """
-    votes = torch.zeros_like(attention[0], dtype=torch.int16)
-    for layer in attention:
-        votes += layer > (1 / (len(layer) + 1) if of_tokens else layer.mean())
-    return votes
+    return RefinedScores(weights, once, mask, scores)
 
 
 def class_masks(once: Float[Tensor, "N C"], grid: Size, settings: TagclipSettings) -> Bool[Tensor, "N C"]:

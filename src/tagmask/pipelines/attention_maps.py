@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tagmask.catalogue import dense_rule
 from tagmask.clip.load import Clip
+from tagmask.dense.features import CaptureSpec
 from tagmask.dense.rule import SecondPassContext, block_attention, extract_shared_features
 from tagmask.dense.sliding import SlidingSettings, position_rule, preprocess
 from tagmask.errors import InputError
@@ -131,16 +132,20 @@ def layer_attention(
     size = (image.shape[0], image.shape[1])
     check_points(points, size)
     pixels = tagclip.preprocess_bicubic(clip, image, settings)
-    tower = tagclip.encode_image(clip, pixels, replace(settings, dmar=True))
-    attention = tagclip.patch_attention(tower)
-    chosen = tagclip.scaled_layers(settings.attention_layers, len(attention))
-    mean = torch.stack([attention[layer] for layer in chosen]).mean(dim=0)
-    votes = tagclip.count_votes(attention, of_tokens=settings.vote_mean == "tokens")
-    masked = mean * tagclip.attention_mask(attention, settings)
-    names = [f"layer {layer}" for layer in range(len(attention))]
+    depth = len(clip.vision.blocks)
+    every = CaptureSpec(attention=frozenset(range(depth - 1)))
+    settings = replace(settings, dmar=True, dmar_masks="both")
+    tower = tagclip.encode_image(clip, pixels, settings, extra=every)
+    layers = [layer[0, 1:, 1:] for layer in (*tower.attention.values(), tower.last_attention)]
+    attention = tagclip.patch_attention(tower, settings)
+    votes = tower.count_votes(settings.vote_mean)[0]
+    chosen = tagclip.scaled_layers(settings.attention_layers, depth)
+    names = [f"layer {layer}" for layer in range(depth)]
     names += [f"mean of {', '.join(map(str, chosen))}", "layers that agree", "masked mean"]
     patches = _patches(points, size, tower.grid)
-    rows = torch.stack([layer[patches] for layer in (*attention, mean, votes.float(), masked)])
+    rows = torch.stack(
+        [layer[patches] for layer in (*layers, attention.averaged, votes.float(), attention.masked)]
+    )
     return tuple(names), rows.unflatten(2, tower.grid).cpu().numpy()
 
 

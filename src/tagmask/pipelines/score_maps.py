@@ -99,7 +99,7 @@ def tag_steps(clip: Clip, recipe: TagRecipe, image: Image) -> TagSteps:
         for keep in (False, True)
     }
     coarse = by_attention[settings.last_attention]
-    refined = tagclip.refine_scores(coarse, tagclip.patch_attention(tower), tower.grid, settings)
+    refined = tagclip.refine_scores(coarse, tagclip.patch_attention(tower, settings), tower.grid, settings)
     local = tagclip.refined_local_scores(pixels, tower, coarse, query.foreground, settings)
     final = tagclip.reidentify(clip, [local], names, texts, settings)[0].cpu().numpy()
     candidates = local.candidates

@@ -5,6 +5,8 @@ certain of a random text. It is drawn from the scene's seed: the same for all se
 """
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import cast
 
 import numpy as np
@@ -39,10 +41,11 @@ def tagclip_scores(
     base = tag_recipe_of(TagSetup())
     query = text_query(clip, base.words, base.background, base.templates)
     all_settings = [cast(TagclipSettings, tag_recipe_of(setup).variant) for setup in setups]
+    capture = reduce(or_, (tagclip.captured(each, len(clip.vision.blocks)) for each in all_settings))
     rows: list[list[Scores]] = [[] for _ in setups]
     for seed, scene in enumerate(scenes, first_seed):
         pixels = tagclip.preprocess_bicubic(clip, scene.image, cast(TagclipSettings, base.variant))
-        tower = tagclip.encode_image(clip, pixels, cast(TagclipSettings, base.variant))
+        tower = tagclip.encode_image(clip, pixels, cast(TagclipSettings, base.variant), extra=capture)
         for row, setup, settings in zip(rows, setups, all_settings, strict=True):
             names, texts = tagclip.competing_texts(query.names, query.features, query.foreground, settings)
             cosines = tagclip.patch_cosines(tower, texts, keep_attention=settings.last_attention)
