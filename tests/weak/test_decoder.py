@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from tagmask.weak.decoder import Fpn, SemanticHead
 from tagmask.weak.pyramid import Pyramid
@@ -99,6 +100,32 @@ def test_fpn_and_head_match_naive_loops(grid, scores):
     logits = head(found)
     assert logits.shape == (2, 3, 4 * grid[0], 4 * grid[1])
     np.testing.assert_allclose(plain(logits), naive_head(head, levels), atol=5e-5)
+
+
+@pytest.mark.parametrize("sizes", [(4, 6), (5, 3)])
+def test_dropping_channels_before_the_last_upsampling_changes_nothing(sizes):
+    """The same channels are dropped in all levels; results and gradients are those of the plain order."""
+    torch.manual_seed(2)
+    head = SemanticHead(5, 6, 3, 0.5).double()
+    h, w = sizes
+    levels = [
+        torch.randn(2, 5, *size, dtype=torch.float64, requires_grad=True)
+        for size in ((4 * h, 4 * w), (2 * h, 2 * w), (h, w), (h // 2, w // 2))
+    ]
+    torch.manual_seed(3)
+    found = head(levels)
+    torch.manual_seed(3)
+    total = sum(
+        functional.interpolate(part(level), size=(4 * h, 4 * w), mode="bilinear")
+        for part, level in zip(head.scale_heads, levels, strict=True)
+    )
+    wanted = head.conv_seg(head.dropout(total))
+    assert (found != head.eval()(levels)).any()
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    leaves = [*levels, *head.parameters()]
+    gradients = [torch.autograd.grad(x.square().mean(), leaves) for x in (found, wanted)]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
 def test_parameter_counts_match_the_paper():

@@ -10,6 +10,7 @@ level  side    lateral            output          head, each unit 3 x 3 convolut
 from collections.abc import Sequence
 from typing import cast
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -62,7 +63,7 @@ class Fpn(nn.Module):
 
         Equal to: compute the pyramid, resize the scores to each level (bilinear, aligned corners),
         concatenate, convolve. A convolution of concatenated maps is the sum of two convolutions; the first
-        one is fused with the pyramid's last step.
+        one is fused with the pyramid's last step. Channels are last in memory.
 
         Args:
             pyramid: the adapter, with `channels` channels.
@@ -73,6 +74,7 @@ class Fpn(nn.Module):
         weights = [(conv.weight[:, : self.channels, 0, 0], cast(Tensor, conv.bias)) for conv in convs]
         levels = pyramid.lateral(maps, weights)
         if self.scores:
+            scores = scores.contiguous(memory_format=torch.channels_last)
             levels = [
                 level + F.conv2d(_resized(scores, level, corners=True), conv.weight[:, self.channels :])
                 for level, conv in zip(levels, convs, strict=True)
@@ -117,12 +119,26 @@ class SemanticHead(nn.Module):
         self.conv_seg = nn.Conv2d(width, classes, 1)
 
     def forward(self, levels: Sequence[Float[Tensor, "b width _ _"]]) -> Float[Tensor, "b k _ _"]:
-        """Logits at the size of the first level."""
-        total = self.scale_heads[0](levels[0])
+        """Logits at the size of the first level, float32.
+
+        Equal to: upsample all levels, sum them, drop channels, convolve. The last upsampling of each level
+        does not mix channels and the last convolution does not mix pixels, so it is computed first, and
+        few channels are upsampled and summed.
+        """
+        ones = levels[0].new_ones(len(levels[0]), self.conv_seg.in_channels, 1, 1)
+        weight = self.dropout(ones)[:, None, :, 0, 0] * self.conv_seg.weight[None, :, :, 0, 0]
+        total = self._logits(self.scale_heads[0](levels[0]), weight)
         for head, level in zip(self.scale_heads[1:], levels[1:], strict=True):
-            total = total + _resized(head(level), total, corners=False)
-        out: Tensor = self.conv_seg(self.dropout(total))
-        return out
+            *units, upsample = cast(nn.Sequential, head)
+            for unit in units:
+                level = unit(level)
+            total = total + _resized(upsample(self._logits(level, weight)), total, corners=False)
+        return total + cast(Tensor, self.conv_seg.bias)[:, None, None]
+
+    @staticmethod
+    def _logits(x: Float[Tensor, "b width h w"], weight: Float[Tensor, "b k width"]) -> Tensor:
+        rows: Tensor = x.flatten(2).transpose(1, 2) @ weight.transpose(1, 2)
+        return rows.transpose(1, 2).reshape(len(x), -1, *x.shape[-2:]).float()
 
 
 def _scale_head(channels: int, width: int, units: int, *, upsampled: bool) -> nn.Sequential:

@@ -215,7 +215,7 @@ class WeakClip(nn.Module):
                 )
             if torch.is_inference_mode_enabled():
                 return trunk
-            first, second, third, fourth = (x.clone() for x in trunk.maps)
+            first, second, third, fourth = (x.clone(memory_format=torch.channels_last) for x in trunk.maps)
             return Trunk((first, second, third, fourth), trunk.memory.clone())
         with self._autocast():
             return extract_trunk_features(

@@ -6,20 +6,22 @@
     3       norm                          1
     4       norm, max pooled 2x           1/2
 
-Upsampling is a transposed convolution with kernel 2 and stride 2. The decoder's first convolution is 1 x 1
-and directly follows it; `lateral` computes both as one transposed convolution with fewer channels.
+Upsampling is a transposed convolution with kernel 2 and stride 2. Its windows do not overlap, so it is one
+matrix product per patch. The decoder's first convolution is 1 x 1 and directly follows it; `lateral` computes
+both as one product with fewer rows. Everything is computed with channels last, as the tower's tokens are.
 """
 
-from typing import cast
+from typing import NamedTuple, cast
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Pyramid", "fused_upsampling", "halved"]
+__all__ = ["AffineMap", "Pyramid", "halved", "upsampled", "upsampling"]
 
 Maps = tuple[Tensor, Tensor, Tensor, Tensor]
+_Doubling = tuple[nn.GroupNorm, nn.ConvTranspose2d]
+_Quadrupling = tuple[nn.GroupNorm, nn.ConvTranspose2d, nn.Module, nn.Module, nn.ConvTranspose2d]
 
 
 def halved(x: Float[Tensor, "b d gh gw"]) -> Float[Tensor, "b d _ _"]:
@@ -33,27 +35,37 @@ def halved(x: Float[Tensor, "b d gh gw"]) -> Float[Tensor, "b d _ _"]:
     return F.max_pool2d(x, kernel, stride=kernel)
 
 
-def fused_upsampling(
-    x: Float[Tensor, "b d gh gw"],
-    upsample: nn.ConvTranspose2d,
-    weight: Float[Tensor, "out d2"],
-    bias: Float[Tensor, " out"],
-) -> Float[Tensor, "b out _ _"]:
-    """Transposed convolution followed by a 1 x 1 convolution, fused into one transposed convolution.
+class AffineMap(NamedTuple):
+    """An affine map of a patch's features; of an upsampling, one per pixel (y, x) of the 2 x 2."""
 
-    Both are linear, so their weights are multiplied: for 256 of 768 channels this takes a third of the
-    transposed convolution's operations and none of the 1 x 1 convolution's. Results and gradients are equal
-    up to rounding.
+    weight: Float[Tensor, "*yx out d"]
+    bias: Float[Tensor, "*yx out"]
 
-    Args:
-        x: input.
-        upsample: transposed convolution with kernel 2 and stride 2.
-        weight: of the 1 x 1 convolution.
-        bias: of the 1 x 1 convolution.
-    """
-    fused_weight = torch.einsum("ioyx,po->ipyx", upsample.weight, weight)
-    fused_bias = bias if upsample.bias is None else weight @ upsample.bias + bias
-    return F.conv_transpose2d(x, fused_weight, fused_bias, stride=2)
+    def then(self, weight: Float[Tensor, "out2 out"], bias: Float[Tensor, " out2"]) -> "AffineMap":
+        """Compose with a 1 x 1 convolution that follows.
+
+        For 256 of 768 channels an upsampling then takes a third of its operations, and the 1 x 1 convolution
+        none. Results and gradients are equal up to rounding.
+        """
+        return AffineMap(weight @ self.weight, self.bias @ weight.T + bias)
+
+    def after(self, norm: nn.GroupNorm) -> "AffineMap":
+        """Compose with the weight and bias of the norm before it: its input needs no gradient then."""
+        return AffineMap(self.weight * norm.weight, self.weight @ norm.bias + self.bias)
+
+
+def upsampling(convolution: nn.ConvTranspose2d) -> AffineMap:
+    """A transposed convolution with kernel 2 and stride 2, as affine maps."""
+    bias = cast(Tensor, convolution.bias).expand(2, 2, -1)
+    return AffineMap(convolution.weight.permute(2, 3, 1, 0), bias)
+
+
+def upsampled(x: Float[Tensor, "b gh gw d"], linear: AffineMap) -> Float[Tensor, "b 2*gh 2*gw out"]:
+    """Apply an upsampling; equal to the transposed convolution up to rounding."""
+    cells = F.linear(x, linear.weight.flatten(0, 2), linear.bias.flatten())
+    b, gh, gw, _ = x.shape
+    rows = cells.view(b, gh, gw, 2, 2, -1).transpose(2, 3)
+    return rows.reshape(b, 2 * gh, 2 * gw, -1)
 
 
 class Pyramid(nn.Module):
@@ -80,23 +92,46 @@ class Pyramid(nn.Module):
 
     def forward(self, maps: Maps) -> Maps:
         """Compute the pyramid at full width."""
-        first, second, third, fourth = maps
+        # torch 2.13 crashes in the backward pass of a GroupNorm whose input has its channels last and needs
+        # no gradient.
+        first, second, third, fourth = (x.contiguous() for x in maps)
         return self.fpn1(first), self.fpn2(second), self.fpn3(third), halved(self.fpn4(fourth))
 
     def lateral(self, maps: Maps, convolutions: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
         """Compute the pyramid followed by one 1 x 1 convolution per level, fused where possible.
 
         Args:
-            maps: as for `forward`.
+            maps: as for `forward`, in any memory format.
             convolutions: weight (out, d) and bias (out,) for each level.
+
+        Returns:
+            Four maps (b, out, _, _) with channels last in memory.
         """
-        first, second, third, fourth = maps
-        (w1, b1), (w2, b2), (w3, b3), (w4, b4) = convolutions
-        for part in list(self.fpn1)[:-1]:
-            first = part(first)
-        return [
-            fused_upsampling(first, cast(nn.ConvTranspose2d, self.fpn1[-1]), w1, b1),
-            fused_upsampling(self.fpn2[0](second), cast(nn.ConvTranspose2d, self.fpn2[-1]), w2, b2),
-            F.conv2d(self.fpn3(third), w3[..., None, None], b3),
-            F.conv2d(halved(self.fpn4(fourth)), w4[..., None, None], b4),
+        first, second, third, fourth = (self._normalised(x) for x in maps)
+        conv1, conv2, conv3, conv4 = convolutions
+        norm1, double1, batch_norm, activation, quadruple1 = cast(_Quadrupling, self.fpn1)
+        norm2, double2 = cast(_Doubling, self.fpn2)
+        norm4 = cast(nn.GroupNorm, self.fpn4[0])
+        first = upsampled(first, upsampling(double1).after(norm1))
+        first = _channels_last(activation(batch_norm(_channels_first(first))))
+        fourth = _channels_last(halved(_channels_first(fourth * norm4.weight + norm4.bias)))
+        levels = [
+            upsampled(first, upsampling(quadruple1).then(*conv1)),
+            upsampled(second, upsampling(double2).then(*conv2).after(norm2)),
+            F.linear(third, *AffineMap(*conv3).after(self.fpn3)),
+            F.linear(fourth, *conv4),
         ]
+        return [_channels_first(level) for level in levels]
+
+    def _normalised(self, x: Float[Tensor, "b d gh gw"]) -> Float[Tensor, "b gh gw d"]:
+        """Normalise over all values of an image, without a weight and bias, as all four norms do."""
+        rows = _channels_last(x)
+        return F.layer_norm(rows, rows.shape[1:], eps=self.fpn3.eps)
+
+
+def _channels_last(x: Float[Tensor, "b d gh gw"]) -> Float[Tensor, "b gh gw d"]:
+    return x.permute(0, 2, 3, 1)
+
+
+def _channels_first(x: Float[Tensor, "b gh gw d"]) -> Float[Tensor, "b d gh gw"]:
+    return x.permute(0, 3, 1, 2)

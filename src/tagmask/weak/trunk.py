@@ -25,7 +25,7 @@ class Trunk:
     """Image tower features for the head; they can be cached for the same pixels."""
 
     maps: tuple[Tensor, Tensor, Tensor, Tensor]
-    """Patch tokens at four depths, as feature maps (b, d, gh, gw), float32."""
+    """Patch tokens at four depths, as feature maps (b, d, gh, gw), float32; any memory format."""
     memory: Float[Tensor, "b n e"]
     """All final tokens in the joint embedding space, class token first, not normalised."""
 
@@ -115,7 +115,7 @@ def extract_trunk_features(
         rate = drop * number / max(len(blocks) - 1, 1)
         x = _stochastic_depth(block, x, rate, drop_tokens) if rate else block(x)
         if number + 1 in taps:
-            captured[number + 1] = x[:, 1:].transpose(1, 2).unflatten(-1, grid).contiguous()
+            captured[number + 1] = x[:, 1:].unflatten(1, grid).permute(0, 3, 1, 2)
     first, second, third, fourth = (captured[tap] for tap in taps)
     return Trunk((first, second, third, fourth), vision.project(x))
 
