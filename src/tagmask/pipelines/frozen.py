@@ -146,7 +146,7 @@ class Frozen:
         result = pipeline.label_frozen(
             self.image, self._windows, tag_list(tags), ignore_index, scores, confidence
         )
-        return to_segmentation(result, pipeline, self.clip.precision)
+        return to_segmentation(result, pipeline, self.clip.lowest_precision)
 
     def _checked(self, recipe: MaskRecipe | TagFirstRecipe) -> MaskRecipe:
         if not isinstance(recipe, MaskRecipe):
