@@ -242,4 +242,7 @@ class Segmenter:
         images = read_images(sources)
         regions = [read_given(each, image) for each, image in zip(proposals, images, strict=True)]
         results = self._pipeline(images, tags, ignore_index, keep_scores, confidence, regions)
-        return [to_segmentation(result, self._pipeline, self.clip.lowest_precision, cams=cams) for result in results]
+        return [
+            to_segmentation(result, self._pipeline, self.clip.lowest_precision, cams=cams)
+            for result in results
+        ]

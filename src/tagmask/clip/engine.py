@@ -1,7 +1,7 @@
 """What may run the first blocks of an image tower in place of torch."""
 
 from collections.abc import Mapping, Set
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +11,7 @@ from tagmask.types import Tokens
 __all__ = ["Engine"]
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Runs blocks 0 to n of an image tower with their attention as trained. Called by several threads."""
 

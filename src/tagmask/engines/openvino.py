@@ -88,7 +88,9 @@ class OpenVinoBlocks:
             ImageError: a photo to calibrate on cannot be read.
         """
         if clip.device.type != "cpu":
-            raise InputError(f"The engine openvino runs on the processor, not {clip.device}. Use device='cpu'.")
+            raise InputError(
+                f"The engine openvino runs on the processor, not {clip.device}. Use device='cpu'."
+            )
         if clip.precision not in _HINTS:
             raise InputError(
                 f"The engine openvino does not compute in {clip.precision}. "

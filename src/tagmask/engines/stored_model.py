@@ -5,7 +5,9 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
+from typing import cast
 
 from tagmask.errors import InputError
 from tagmask.files import cache_dir
@@ -62,5 +64,5 @@ def _checksum(key: str, folder: Path) -> bytes:
     digest = hashlib.sha256(key.encode())
     for name in (_MODEL, _WEIGHTS):
         with open_regular(folder / name, links=False) as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(hashlib.file_digest(cast(BufferedReader, file), "sha256").digest())
     return digest.hexdigest().encode()
