@@ -10,7 +10,7 @@ FLOORS := tests/images tests/test_masks.py tests/test_api.py tests/data tests/cl
 	tests/variants tests/cli
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test sam-test app-test bridges round-trip speed memory kill long-run fuzz floors miniature ablation figures clean
+.PHONY: demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test sam-test app-test openvino-test bridges round-trip speed memory kill long-run fuzz floors miniature ablation figures clean
 
 demo: .venv/installed
 	$(BIN)/tagmask demo
@@ -54,6 +54,9 @@ sam-test: build/sam/installed  # region proposals by SAM and SAM 2 from transfor
 
 app-test: build/app/installed  # the review page in Debian's Chromium, driven by Playwright
 	build/app/bin/python -m pytest -q -m app -rP --no-header -p no:cacheprovider tests/app
+
+openvino-test: build/openvino/installed  # the OpenVINO engine compared with torch, and int8
+	build/openvino/bin/python -m pytest -q -m openvino -rP --no-header -p no:cacheprovider -p no:logging
 
 parity-metrics: build/metrics-parity/installed
 	build/metrics-parity/bin/python -m pytest -q -m metrics_parity -rA --no-header -p no:cacheprovider
@@ -150,6 +153,11 @@ build/sam/installed: pyproject.toml constraints.txt
 build/app/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv build/app
 	$(subst $(BIN),build/app/bin,$(PIP)) -e ".[test]" playwright
+	touch $@
+
+build/openvino/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv build/openvino
+	$(subst $(BIN),build/openvino/bin,$(PIP)) -e ".[test,openvino]"
 	touch $@
 
 build/floors/installed: pyproject.toml constraints.txt

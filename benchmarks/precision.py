@@ -12,18 +12,20 @@ from tagmask.bench.metrics import ConfusionMatrix
 from tagmask.bench.miniature.bootstrap import bootstrap_samples, mean_ap
 from tagmask.bench.miniature.ground_truth import objects_only, present, scenes
 from tagmask.miniature.scenes import BACKGROUND_NAMES, CLASS_NAMES, Scene
+from tagmask.settings.engine import EngineSettings
 
 PRECISIONS = ("float32", "bfloat16", "float16", "auto")
 METHODS = ("clip", "maskclip", "sclip", "naclip", "sc-clip")
 
 
 class Predictions:
-    """All labels and tags at one precision."""
+    """All labels and tags at one precision, of one engine."""
 
-    def __init__(self, precision: str, evaluated: list[Scene]) -> None:
+    def __init__(self, precision: str, evaluated: list[Scene], engine: EngineSettings | None = None) -> None:
         clip = tagmask.load("miniature", precision=precision)
-        self.precision = clip.precision
-        segmenter = tagmask.Segmenter(clip, CLASS_NAMES, background=BACKGROUND_NAMES)
+        segmenter = tagmask.Segmenter(clip, CLASS_NAMES, background=BACKGROUND_NAMES, engine=engine)
+        clip = segmenter.clip  # with the engine
+        self.precision = clip.lowest_precision
         tags_first = tagmask.Segmenter(clip, CLASS_NAMES, background=BACKGROUND_NAMES, method="cls-seg")
         tagger = tagmask.Tagger(clip, CLASS_NAMES, background=BACKGROUND_NAMES)
         self.labels: dict[str, list[np.ndarray]] = {name: [] for name in (*METHODS, "cls-seg")}
@@ -32,6 +34,15 @@ class Predictions:
                 self.labels[name].append(seg.labels)
             self.labels["cls-seg"].append(tags_first(scene.image).labels)
         self.tags = [tagger(scene.image) for scene in evaluated]
+
+    def same_labels(self, name: str, other: "Predictions") -> float:
+        """Return the share of pixels with the same label as in other predictions."""
+        pairs = zip(self.labels[name], other.labels[name], strict=True)
+        return float(np.mean(np.concatenate([(a == b).ravel() for a, b in pairs])))
+
+    def same_tags(self, other: "Predictions") -> float:
+        """Return the share of scenes with the same tags as in other predictions."""
+        return float(np.mean([a.chosen == b.chosen for a, b in zip(self.tags, other.tags, strict=True)]))
 
     def miou(self, name: str, evaluated: list[Scene]) -> float:
         """Return the mIoU in percent."""
@@ -57,7 +68,7 @@ def main() -> None:
     print("|---|---|---|---|---|")
     float32_ap = f"{exact.mean_ap(evaluated):.2f}"
     for precision, predictions in by_precision.items():
-        same = np.mean([a.chosen == b.chosen for a, b in zip(predictions.tags, exact.tags, strict=True)])
+        same = predictions.same_tags(exact)
         ap = f"{predictions.mean_ap(evaluated):.2f}"
         print(f"| {precision} | {predictions.precision} | {same:.1%} | {ap} | {float32_ap} |")
     print()
@@ -67,9 +78,8 @@ def main() -> None:
     print(f"| float32 | {reference} |")
     for precision, predictions in by_precision.items():
         cells = []
-        for name, labels in predictions.labels.items():
-            pairs = zip(labels, exact.labels[name], strict=True)
-            same = np.mean(np.concatenate([(a == b).ravel() for a, b in pairs]))
+        for name in predictions.labels:
+            same = predictions.same_labels(name, exact)
             cells.append(f"{same:.2%}, {predictions.miou(name, evaluated):.2f}")
         print(f"| {precision} | {' | '.join(cells)} |")
 

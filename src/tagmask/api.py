@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import overload
 
 from tagmask.clip.load import Clip
+from tagmask.engines import with_engine
 from tagmask.errors import InputError
 from tagmask.images import ImageSource, read_image
 from tagmask.pipelines import describe, mask_pipeline
@@ -21,6 +22,7 @@ from tagmask.pipelines.warnings import warn_depth, warn_words
 from tagmask.proposals.given import ProposalsLike, proposals_of_each, read_given
 from tagmask.resolve import with_method
 from tagmask.results import Segmentation, ignore_index_for
+from tagmask.settings.engine import EngineSettings, engine_settings
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
 from tagmask.tagger import Source, Tagger, read_images
 
@@ -56,13 +58,13 @@ class Segmenter:
             `purify=True` (drop words of which there is no trace).
 
     Attributes:
-        clip: the model given.
+        clip: the model given, with the engine.
         recipe: the recipe in use, with every setting.
         descriptions: the descriptions in use; None for the words' own features.
         head: the head in use, if any.
 
     Raises:
-        InputError: unusable words, recipe or settings, or a head for others.
+        InputError: unusable words, recipe or settings, a head for others, or an engine that cannot be used.
         TextTooLongError: a word longer than CLIP's context of 77 tokens.
 
     Example:
@@ -86,11 +88,13 @@ class Segmenter:
         as_: str | None = None,
         descriptions: object = None,
         head: str | os.PathLike[str] | Head | None = None,
+        engine: str | EngineSettings | None = None,
         **settings: object,
     ) -> None:
-        self.clip = clip
+        chosen = engine_settings(engine)
         self._arguments = RecipeArguments(recipe, words, background, as_, settings)
         self.recipe = self._arguments.resolve(clip)
+        self.clip = clip = with_engine(clip, chosen, self.recipe)
         self.descriptions = describe(clip, self.recipe, descriptions)
         self.head = read_head(head) if isinstance(head, str | os.PathLike) else head
         self._pipeline = mask_pipeline(clip, self.recipe, self.descriptions, self.head)
@@ -213,7 +217,7 @@ class Segmenter:
         recipes = [with_method(pipeline.recipe, method) for method in methods]
         ignore_index = ignore_index_for(len(self.words))
         (results,) = pipeline.compare([read_image(image)], [tag_list(tags)], ignore_index, scores, recipes)
-        segmentations = (to_segmentation(result, pipeline, self.clip.precision) for result in results)
+        segmentations = (to_segmentation(result, pipeline, self.clip.lowest_precision) for result in results)
         return dict(zip(methods, segmentations, strict=True))
 
     def freeze(self, image: ImageSource, *, file: str | os.PathLike[str] | None = None) -> Frozen:
@@ -243,4 +247,7 @@ class Segmenter:
         images = read_images(sources)
         regions = [read_given(each, image) for each, image in zip(proposals, images, strict=True)]
         results = self._pipeline(images, tags, ignore_index, keep_scores, confidence, regions)
-        return [to_segmentation(result, self._pipeline, self.clip.precision, cams=cams) for result in results]
+        return [
+            to_segmentation(result, self._pipeline, self.clip.lowest_precision, cams=cams)
+            for result in results
+        ]

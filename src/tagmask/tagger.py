@@ -11,6 +11,7 @@ from jaxtyping import Float32
 
 from tagmask.clip.finite import check_computed
 from tagmask.clip.load import Clip
+from tagmask.engines import with_engine
 from tagmask.errors import InputError
 from tagmask.images import ImageSource, read_image
 from tagmask.papers.clip_es import check_tags
@@ -23,6 +24,7 @@ from tagmask.pipelines.thresholding import best_thresholds
 from tagmask.pipelines.warnings import warn_words
 from tagmask.resolve import tag_recipe
 from tagmask.results import Tags
+from tagmask.settings.engine import EngineSettings, engine_settings
 from tagmask.settings.recipes import TagRecipe
 from tagmask.types import Images
 
@@ -50,17 +52,19 @@ class Tagger:
             those off; "printed" takes TagCLIP's formulas from its paper. Default: the recipe's choice.
         adapter: what another tagger of the same method learned from images (`Tagger.adaptation`), or the
             file it was saved in.
+        engine: what runs the first blocks of the image tower, as for a `Segmenter`. Default: that of `clip`.
         **settings: `method=` selects another tagging method of `tagmask.methods()`, such as "clip-softmax".
             Every other keyword sets the recipe field of that name: `min_score=0.1` (lowest score of a tag),
             `top=3` (at most 3 tags), `tag_tau=0.5` (relative threshold, 0..1), `cwr=False`.
 
     Attributes:
-        clip: the model given.
+        clip: the model given, with the engine.
         recipe: the recipe in use, with every setting.
         adaptation: what the tagger learned from a set of images; None if nothing.
 
     Raises:
-        InputError: unusable words, recipe or settings, or an adapter for another method, words or weights.
+        InputError: unusable words, recipe or settings, an adapter for another method, words or weights, or an
+            engine that cannot be used.
         TextTooLongError: a word longer than CLIP's context of 77 tokens.
 
     Example:
@@ -81,11 +85,13 @@ class Tagger:
         background: Sequence[str] | None = None,
         as_: str | None = None,
         adapter: str | os.PathLike[str] | Adaptation | None = None,
+        engine: str | EngineSettings | None = None,
         **settings: object,
     ) -> None:
-        self.clip = clip
+        chosen = engine_settings(engine)
         resolved = tag_recipe(recipe, words, background, as_, settings, clip.background)
         self.recipe = with_chosen_background(clip, resolved, background)
+        self.clip = clip = with_engine(clip, chosen, self.recipe)
         self.adaptation = read_adaptation(adapter) if isinstance(adapter, str | os.PathLike) else adapter
         self._pipeline = tag_pipeline(clip, self.recipe, self.adaptation)
         warn_words(clip, self.recipe, self._pipeline, own=words is not None)
@@ -190,7 +196,7 @@ class Tagger:
             scores=scores,
             chosen=self._pipeline.choose(scores),
             threshold=least,
-            precision=self.clip.precision,
+            precision=self.clip.lowest_precision,
             thresholds=tuple(np.array(learned, np.float32).tolist()) or None,
         )
 

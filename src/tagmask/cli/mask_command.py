@@ -16,6 +16,14 @@ from tagmask.cli.arguments import (
     require_words,
 )
 from tagmask.cli.console import report_errors
+from tagmask.cli.engine import (
+    EngineName,
+    EngineOption,
+    EnginePrecision,
+    EnginePrecisionOption,
+    Int8Images,
+    read_engine,
+)
 from tagmask.cli.options import (
     ActivationOption,
     Affinity,
@@ -26,8 +34,6 @@ from tagmask.cli.options import (
     HeadOption,
     NoBackground,
     Paths,
-    Precision,
-    PrecisionOption,
     Purify,
     RecipeName,
     Refine,
@@ -152,7 +158,9 @@ def mask(
     as_: AsOption = None,
     workers: Workers = 2,
     device: Device = "auto",
-    precision: PrecisionOption = Precision.auto,
+    precision: EnginePrecisionOption = EnginePrecision.auto,
+    engine: EngineOption = EngineName.torch,
+    int8_images: Int8Images = None,
 ) -> None:
     """Mask the words in each image: write an index PNG and an overlay.
 
@@ -181,6 +189,7 @@ def mask(
         from tagmask.runtime.folders import find_images
         from tagmask.runtime.tag_files import read_tags
 
+        chosen_engine, weights_precision = read_engine(engine, precision, int8_images)
         if compare is not None:
             from tagmask.cli.mask_compare import Comparer, check_recipes, compare_images, compared_methods
 
@@ -196,6 +205,7 @@ def mask(
                 "--keep-features": keep_features,
                 "--proposals": proposals is not None,
                 "--shard": shard is not None,
+                "--engine": engine is not EngineName.torch,
             }
             methods = compared_methods(compare, run_options)
             settings = mask_settings(None, threshold, only_tags, refine, purify=purify, affinity=affinity)
@@ -204,7 +214,9 @@ def mask(
             count = check_recipes(methods, *shared, tags_given=tags_file is not None)
             failed = compare_images(
                 find_images(paths),
-                lambda: Comparer(load_weights(weights, activation, device, precision), methods, *shared),
+                lambda: Comparer(
+                    load_weights(weights, activation, device, weights_precision), methods, *shared
+                ),
                 out=out,
                 tags=None if tags_file is None else read_tags(tags_file, count),
                 about={"words": words, "recipe": recipe, "settings": settings},
@@ -232,8 +244,9 @@ def mask(
                 "--descriptions": descriptions,
                 "--keep-features": keep_features,
                 "--as": as_,
+                "--engine": chosen_engine,
             }
-            refuse_clip_options(clip_options, precision)
+            refuse_clip_options(clip_options, weights_precision)
             make_masker = partial(student_masker, student, threshold=threshold, device=device)
         else:
             settings = mask_settings(
@@ -254,7 +267,7 @@ def mask(
             learned = None if head is None else read_head(head)
 
             def words_masker() -> Masker:
-                clip = load_weights(weights, activation, device, precision)
+                clip = load_weights(weights, activation, device, weights_precision)
                 segmenter = Segmenter(
                     clip,
                     words,
@@ -263,6 +276,7 @@ def mask(
                     as_=quirks,
                     descriptions=described,
                     head=learned,
+                    engine=chosen_engine,
                     **settings,
                 )
                 return segmenter_masker(segmenter, tags, regions)

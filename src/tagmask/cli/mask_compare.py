@@ -93,7 +93,9 @@ class Comparer:
 
         def segmenter(name: str) -> Segmenter:
             changed = {**settings, "method": name}
-            return Segmenter(clip, words, recipe=recipe, background=background, as_=as_, head=None, **changed)
+            return Segmenter(
+                clip, words, recipe=recipe, background=background, as_=as_, head=None, engine=None, **changed
+            )
 
         self._dense = [name for name in methods if method_called(name, "masks").kind == "dense"]
         self._alone = {name: segmenter(name) for name in methods if name not in self._dense}

@@ -195,7 +195,9 @@ def serve(
         model = ModelWorker(
             lambda: load_weights(weights, activation, device, precision),
             lambda clip, words: partial(
-                Segmenter(clip, words, recipe=None, background=texts, as_=None, head=None, **settings),
+                Segmenter(
+                    clip, words, recipe=None, background=texts, as_=None, head=None, engine=None, **settings
+                ),
                 confidence=True,
             ),
             lambda clip, words: Tagger(clip, words, background=texts),

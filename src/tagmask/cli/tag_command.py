@@ -7,6 +7,14 @@ import typer
 
 from tagmask.cli.arguments import background_words, load_weights, read_templates, read_words, require_words
 from tagmask.cli.console import report_errors
+from tagmask.cli.engine import (
+    EngineName,
+    EngineOption,
+    EnginePrecision,
+    EnginePrecisionOption,
+    Int8Images,
+    read_engine,
+)
 from tagmask.cli.options import (
     ActivationOption,
     Again,
@@ -14,8 +22,6 @@ from tagmask.cli.options import (
     Background,
     Device,
     NoBackground,
-    Precision,
-    PrecisionOption,
     RecipeName,
     ShardOption,
     TagFormat,
@@ -114,7 +120,9 @@ def tag(
     as_: AsOption = None,
     workers: Workers = 2,
     device: Device = "auto",
-    precision: PrecisionOption = Precision.auto,
+    precision: EnginePrecisionOption = EnginePrecision.auto,
+    engine: EngineOption = EngineName.torch,
+    int8_images: Int8Images = None,
 ) -> None:
     """Find which of the words are in each image.
 
@@ -131,6 +139,7 @@ def tag(
         from tagmask.runs.shards import parse_shard
         from tagmask.runtime.folders import find_images
 
+        chosen_engine, weights_precision = read_engine(engine, precision, int8_images)
         settings = tag_settings(method, recipe, min_score, top, read_templates(templates), adapt=adapt)
         words = require_words(read_words(word), recipe)
         background_texts = background_words(background, no_background)
@@ -143,12 +152,13 @@ def tag(
 
         def make_tagger() -> Tagger:
             tagger = Tagger(
-                load_weights(weights, activation, device, precision),
+                load_weights(weights, activation, device, weights_precision),
                 words,
                 recipe=recipe,
                 background=background_texts,
                 as_=quirks,
                 adapter=adaptation.adapter_to_load,
+                engine=chosen_engine,
                 **settings,
             )
             return adaptation.apply(tagger)

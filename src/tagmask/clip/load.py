@@ -1,10 +1,11 @@
 """Load a frozen CLIP from weights given by name or path."""
 
+import copy
 import hashlib
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from tagmask.checks import check_choice
 from tagmask.clip.download import Progress
+from tagmask.clip.engine import Engine
 from tagmask.clip.hardware import choose_device, choose_precision
 from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, Triple
 from tagmask.clip.model import ACTIVATIONS, Text, Vision, fold_quick_gelu
@@ -67,8 +69,26 @@ class Clip:
     def fingerprint(self) -> str:
         """Hash of everything that results depend on: both towers, statistics, activation and precision."""
         settings = f"{self.activation} {self.precision} {self.mean} {self.std} {self.logit_scale}"
+        if self.engine is not None:
+            settings += f" {sorted(self.engine.identity.items())}"
         parts = (_hash_tensors(self.vision, settings), self.text_fingerprint)
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+    @property
+    def engine(self) -> Engine | None:
+        """What runs the first blocks of the image tower; None: torch."""
+        return self.vision.engine
+
+    @property
+    def lowest_precision(self) -> str:
+        """The lowest precision of the matrix products: the engine's, else `precision`."""
+        return self.precision if self.engine is None else self.engine.precision
+
+    def with_engine(self, engine: Engine | None) -> "Clip":
+        """Return this model with another engine; the parameters are shared."""
+        vision = copy.copy(self.vision)
+        vision.engine = engine
+        return replace(self, vision=vision)
 
     def describe(self) -> str:
         """Describe the model in one line: shape, activation, precision, device."""

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tagmask.clip.engine import Engine
 from tagmask.clip.state_dict import HEAD_WIDTH, Geometry
 from tagmask.types import Attention, Heads, Pixels, Size, Tokens
 
@@ -194,6 +195,9 @@ class _Transformer(nn.Module):
 
 class Vision(nn.Module):
     """The image tower: pixels to tokens, tokens to the shared space."""
+
+    engine: Engine | None = None
+    """What runs the first blocks in place of torch; shared parameters, see `Clip.with_engine`."""
 
     def __init__(self, geometry: Geometry, activation: Activation) -> None:
         super().__init__()

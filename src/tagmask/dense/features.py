@@ -71,6 +71,12 @@ class CaptureSpec:
         """Layers whose output is captured, for `states` or `last_blocks`, in a tower of `layers` layers."""
         return self.states | frozenset(range(max(layers - 1 - self.last_blocks, 0), layers - 2))
 
+    def blocks_before_attention(self, layers: int) -> int:
+        """Number of first blocks that compute no attention map, in a tower of `layers` layers."""
+        if self.running:
+            return 0
+        return min(self.attention.union(*self.heads), default=layers - 1)
+
 
 @dataclass(frozen=True, eq=False)
 class TowerFeatures:
@@ -240,7 +246,12 @@ def extract_features(
     averages: dict[frozenset[int], Tensor] = {}
     votes: dict[str, Tensor] = {}
     running: dict[str, Tensor] = {}
-    for layer, block in enumerate(blocks[:-1]):
+    first = 0
+    if vision.engine is not None and (first := capture.blocks_before_attention(len(blocks))):
+        outputs = vision.engine(x, {first - 1} | {layer for layer in state_layers if layer < first})
+        states = {layer: outputs[layer] for layer in state_layers if layer < first}
+        x = outputs[first - 1]
+    for layer, block in enumerate(blocks[first:-1], start=first):
         mean: Tensor | None = None
         if layer in head_layers or FIRST_HEAD in capture.running:
             x, weights = block.forward_with_attention(x)
@@ -343,8 +354,11 @@ def class_token_features(
         bias = x.new_zeros(len(x), 1, x.shape[1], x.shape[1])
         bias[:, 0, 0, 1:] = hidden
     *blocks, last = vision.blocks
-    for block in blocks:
-        x = block(x, bias)
+    if vision.engine is not None and blocks:
+        x = vision.engine(x, {len(blocks) - 1}, bias)[len(blocks) - 1]
+    else:
+        for block in blocks:
+            x = block(x, bias)
     # Only the class token leaves the last block, so only its row is computed.
     q, k, v = last.attn.qkv(last.ln_1(x))
     logits = (q[:, :, :1] * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)

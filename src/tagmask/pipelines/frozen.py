@@ -180,7 +180,7 @@ class Frozen:
         result = pipeline.label_frozen(
             self.image, self._windows, tag_list(tags), ignore_index, scores, confidence
         )
-        return to_segmentation(result, pipeline, self.clip.precision)
+        return to_segmentation(result, pipeline, self.clip.lowest_precision)
 
     def margins(self) -> Float32[np.ndarray, "h w"]:
         """Return the score of the best class less that of the next, 0..1, before a CRF; 1 with one class."""

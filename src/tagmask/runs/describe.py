@@ -79,11 +79,14 @@ def _fields(clip: Clip, recipe: Mapping[str, object]) -> dict[str, object]:
     A recipe's name decides nothing: two names of equal settings give equal results.
     """
     settings = {name: value for name, value in recipe.items() if name not in ("words", "background", "name")}
+    # Recorded only if it is not torch: other runs keep the fingerprint that they had without engines.
+    engine = {} if clip.engine is None else {"engine": clip.engine.identity}
     return {
         "words": recipe["words"],
         "background": recipe["background"],
         "weights": clip.fingerprint,
         "precision": clip.precision,
+        **engine,
         "activation": clip.activation,
         "mean": clip.mean,
         "std": clip.std,
