@@ -12,9 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from PIL import ImageFont
 
 from tagmask.errors import ImageError, InputError, ShapeError
-from tagmask.masks import _best_place, _placed, index_png, overlay, overlay_colours, palette, read_index_png
+from tagmask.masks import (
+    _best_place,
+    _Chip,
+    _placed,
+    index_png,
+    overlay,
+    overlay_colours,
+    palette,
+    read_index_png,
+)
 
 
 def encoded(image: PIL.Image.Image, format_: str = "PNG", **options: object) -> bytes:
@@ -325,6 +335,39 @@ def test_chip_on_other_names_has_share_zero(taken: bool) -> None:
     (chip,) = _placed(labels, [0], ["horse"])
     _, _, cover = _best_place(chip, labels == 0, np.full((100, 100), taken), 1, (100, 100))
     assert cover == (0 if taken else 1)
+
+
+def plain_best_place(
+    chip: _Chip, region: np.ndarray, taken: np.ndarray, step: int, size: tuple[int, int]
+) -> tuple[int, int, float]:
+    """The place by its definition: every box cut off at the rim of the grid, and counted cell by cell."""
+    high, wide = -(-chip.height // step), -(-chip.width // step)
+    best, place = -np.inf, (0, 0, 0.0)
+    for top in range((size[0] - chip.height) // step + 1):
+        for left in range((size[1] - chip.width) // step + 1):
+            shares = []
+            for margin in (0, high, 2 * high, 4 * high):
+                y, x = max(top - margin, 0), max(left - margin, 0)
+                box = region[y : top + high + margin, x : left + wide + margin]
+                shares.append(box.sum() / ((high + 2 * margin) * (wide + 2 * margin)))
+            free = shares[0] > 0 and not taken[top : top + high, left : left + wide].any()
+            depth = 2 * shares[0] + sum(shares[1:]) - (0 if free else 10)
+            if depth > best:
+                best, place = depth, (top, left, shares[0] if free else 0.0)
+    return place
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_best_place_is_that_of_its_definition(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    step = int(rng.integers(1, 4))
+    size = (int(rng.integers(30, 60)) * step, int(rng.integers(60, 90)) * step - step // 2)
+    grid = tuple(-(-side // step) for side in size)
+    region, taken = (rng.random((5, 5)) < share for share in (0.5, 0.2))
+    rows, columns = (np.arange(n) * 5 // n for n in grid)
+    chip = _Chip(0, "cat", ImageFont.load_default(9), int(rng.integers(3, 17)), int(rng.integers(9, 41)))
+    cells = region[np.ix_(rows, columns)], taken[np.ix_(rows, columns)]
+    assert _best_place(chip, *cells, step, size) == plain_best_place(chip, *cells, step, size)
 
 
 def test_overlapping_is_better_than_no_name() -> None:

@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias, cast
 
@@ -121,6 +122,12 @@ def overlay_colours(n: int) -> UInt8[np.ndarray, "n 3"]:
     Source:
         Farthest-first choice after Glasbey et al. (2007), in Ottosson's OKLab (2020).
     """
+    return _overlay_colours(n).copy()
+
+
+@cache
+def _overlay_colours(n: int) -> UInt8[np.ndarray, "n 3"]:
+    """See `overlay_colours`; kept, because a run draws every image with the same number of words."""
     levels = np.linspace(0, 255, 18).round()
     rgb = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
     lab = _oklab(rgb)
@@ -304,15 +311,21 @@ def _best_place(
     Depth is the region's share of the chip's box and of wider boxes around it. This prefers bulky parts to
     thin ones without computing connected components. If the chip can only overlap others, its share is 0.
     """
-    tops = np.arange((size[0] - chip.height) // step + 1)
-    lefts = np.arange((size[1] - chip.width) // step + 1)
+    rows, cols = (size[0] - chip.height) // step + 1, (size[1] - chip.width) // step + 1
     high, wide = -(-chip.height // step), -(-chip.width // step)
-    inside, occupied = _sums(region), _sums(taken)
+    reach = 4 * high + 1  # how far the widest boxes, of chips at the rim, leave the grid
+    inside, occupied = _sums(region, reach), _sums(taken, reach)
 
     def share(sums: Int[np.ndarray, "_ _"], margin: int) -> Float[np.ndarray, "_ _"]:
-        y0, y1 = (tops - margin).clip(0), (tops + high + margin).clip(max=len(region))
-        x0, x1 = (lefts - margin).clip(0), (lefts + wide + margin).clip(max=region.shape[1])
-        boxes = sums[np.ix_(y1, x1)] - sums[np.ix_(y0, x1)] - sums[np.ix_(y1, x0)] + sums[np.ix_(y0, x0)]
+        top, left, bottom, right = (
+            reach - margin,
+            reach - margin,
+            reach + high + margin,
+            reach + wide + margin,
+        )
+        below, above = sums[bottom : bottom + rows], sums[top : top + rows]
+        boxes = below[:, right : right + cols] - above[:, right : right + cols]
+        boxes += above[:, left : left + cols] - below[:, left : left + cols]
         shares: Float[np.ndarray, "_ _"] = boxes / ((high + 2 * margin) * (wide + 2 * margin))
         return shares
 
@@ -324,9 +337,11 @@ def _best_place(
     return int(row), int(column), float(cover[row, column] * free[row, column])
 
 
-def _sums(cells: Bool[np.ndarray, "gh gw"]) -> Int[np.ndarray, "_ _"]:
-    """Summed-area table: entry (y, x) counts the cells above y and left of x."""
-    return np.pad(cells.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+def _sums(cells: Bool[np.ndarray, "gh gw"], reach: int) -> Int[np.ndarray, "_ _"]:
+    """Summed-area table: entry (reach + y, reach + x) counts the cells above y and left of x."""
+    padded = np.pad(cells, (reach + 1, reach))
+    sums: Int[np.ndarray, "_ _"] = padded.cumsum(axis=0, dtype=np.int32).cumsum(axis=1, dtype=np.int32)
+    return sums
 
 
 def _cells(chip: _Chip, step: int) -> tuple[slice, slice]:

@@ -1,3 +1,5 @@
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -89,6 +91,26 @@ def test_closing_the_iterator_starts_no_more_items(workers: int) -> None:
     assert so_far <= 2 * workers + 3
     time.sleep(0.05)
     assert len(started) == so_far
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pthread_kill")
+def test_a_signal_that_does_not_wake_the_caller_is_seen_soon() -> None:
+    """Caught by another thread, as it may be, it leaves the caller asleep in its wait for the result."""
+    ended = threading.Event()
+
+    def work(item: str) -> None:
+        time.sleep(0.1)  # the caller is asleep by now
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        ended.wait(10)
+
+    outcomes = ordered_map("a", work, off_thread=True)
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            next(outcomes)
+        assert time.monotonic() - began < 5
+    finally:
+        ended.set()
 
 
 def test_a_single_worker_runs_in_the_callers_thread() -> None:

@@ -25,6 +25,7 @@ from tagmask.runs.producer import Produced
 from tagmask.runs.reader import Run
 from tagmask.runs.rows import ImageResult
 from tagmask.runs.shards import Shard
+from tagmask.runs.stages import Stages
 from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.tag_files import check_tags, tags_of
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
@@ -89,15 +90,18 @@ def mask_images(
             "This method has no features that other words could be compared with. Leave out --keep-features."
         )
 
-    def work(task: ImageTask) -> ImageResult:
-        pixels = read_image(task.found.path)
+    def read(task: ImageTask) -> Image:
+        return read_image(task.found.path)
+
+    def compute(task: ImageTask, pixels: Image) -> Segmentation:
         given = None if tags is None else tags_of(task.found, tags)
-        if keep_features and masker.freeze is not None:
-            frozen = masker.freeze(pixels)
-            run.write_features(task.name, frozen.encode())
-            segmentation = frozen(tags=given, confidence=True)
-        else:
-            segmentation = masker.mask(task.found, pixels, given)
+        if not keep_features or masker.freeze is None:
+            return masker.mask(task.found, pixels, given)
+        frozen = masker.freeze(pixels)
+        run.write_features(task.name, frozen.encode())
+        return frozen(tags=given, confidence=True)
+
+    def write(task: ImageTask, pixels: Image, segmentation: Segmentation) -> ImageResult:
         if overlays and max(segmentation.labels.shape) <= _JPEG_LIMIT:
             run.write_overlay(task.name, _overlay(segmentation, pixels))
         run.write_mask(task.name, index_png(segmentation.labels))
@@ -116,7 +120,9 @@ def mask_images(
         # Before the work: a file in the way must not be found after hours.
         targets = {name: EXPORTERS[name].target_in(out, None) for name in exported}
         plan = run.plan(images, again=again, shard=shard)
-        totals = run_images(run, plan, work, workers=workers, show=show, hint=masker.hint)
+        totals = run_images(
+            run, plan, Stages(read, compute, write), workers=workers, show=show, hint=masker.hint
+        )
         for name, target in targets.items():
             with Run(out) as written:
                 EXPORTERS[name].write(written, target)

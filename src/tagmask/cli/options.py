@@ -162,7 +162,7 @@ ActivationOption = Annotated[
 ]
 Workers = Annotated[
     int,
-    typer.Option(metavar="N", min=1, help="Images processed at once. Memory grows with it."),
+    typer.Option(metavar="N", min=1, help="Images computed at once. Memory grows with it."),
 ]
 Again = Annotated[
     bool, typer.Option("--again", help="Do all images again, also those that are done; corrections stay.")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -17,6 +18,7 @@ from tagmask.runs.folder import RunFolder, RunStopped
 from tagmask.runs.ordered_map import shared_threads
 from tagmask.runs.planning import Plan
 from tagmask.runs.producer import Produced, Terminated, Work, produce, sigterm_raises, workers_finished
+from tagmask.runs.stages import Stages
 
 __all__ = ["ONLY_BACKGROUND", "Totals", "run_images", "stops_reported"]
 
@@ -39,7 +41,7 @@ class Totals:
 def run_images(
     run: RunFolder,
     plan: Plan,
-    work: Work,
+    work: Work | Stages[Any, Any],
     *,
     workers: int,
     show: Callable[[Produced], str] | None,
@@ -66,7 +68,9 @@ def run_images(
     began = time.monotonic()
     if plan.done or plan.vanished:
         message(f"{plan.summary()}.")
-    workers = max(1, min(workers, plan.todo))
+    # By the images given, not by those left: torch's rounding depends on its threads, and a run that goes on
+    # must record what an uninterrupted one does.
+    workers = max(1, min(workers, plan.total))
     produced = produce(run, plan, work, workers=workers, threads=shared_threads(workers))
     for each in with_progress(produced, plan.todo, failures=lambda: totals.failed):
         if each.result is None:

@@ -32,8 +32,10 @@ from tagmask.runs.planning import ImageTask
 from tagmask.runs.producer import Produced
 from tagmask.runs.rows import ImageResult
 from tagmask.runs.shards import Shard
+from tagmask.runs.stages import Stages
 from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.lines import partial_path
+from tagmask.types import Image
 
 __all__ = ["tag_images", "tag_settings"]
 
@@ -154,9 +156,13 @@ def _tag_into_run(
     in_work: dict[int, Tags] = {}
     """Tags that are not printed yet."""
 
-    def work(task: ImageTask) -> ImageResult:
-        pixels = read_image(task.found.path)
-        tags = tagger(pixels)
+    def read(task: ImageTask) -> Image:
+        return read_image(task.found.path)
+
+    def compute(task: ImageTask, pixels: Image) -> Tags:
+        return tagger(pixels)
+
+    def write(task: ImageTask, pixels: Image, tags: Tags) -> ImageResult:
         record = record_of("", tags, None)
         in_work[task.id] = tags
         return ImageResult(
@@ -174,7 +180,7 @@ def _tag_into_run(
 
     with stops_reported(out), RunFolder.open(out, tagger_identity(tagger)) as run:
         plan = run.plan(images, again=again, shard=shard)
-        return run_images(run, plan, work, workers=workers, show=show).failed
+        return run_images(run, plan, Stages(read, compute, write), workers=workers, show=show).failed
 
 
 def _checked(tagger: Tagger) -> Tagger:

@@ -73,9 +73,9 @@ class CaptureSpec:
 
     def blocks_before_attention(self, layers: int) -> int:
         """Number of first blocks that compute no attention map, in a tower of `layers` layers."""
-        if self.running:
+        if self.running or self.votes:
             return 0
-        return min(self.attention.union(*self.heads), default=layers - 1)
+        return min(self.attention.union(*self.heads, *self.averages), default=layers - 1)
 
 
 @dataclass(frozen=True, eq=False)

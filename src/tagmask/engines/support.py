@@ -2,7 +2,7 @@
 
 from tagmask.catalogue import dense_rule, method_of
 from tagmask.errors import InputError
-from tagmask.papers.clip_es import captured_layers
+from tagmask.papers.clip_es import captured
 from tagmask.papers.tagclip_settings import TagclipSettings
 from tagmask.settings.recipes import MaskRecipe, Recipe, TagFirstRecipe
 
@@ -38,7 +38,7 @@ def _blocks(recipe: Recipe, layers: int) -> int:
     if isinstance(recipe, TagFirstRecipe):
         if recipe.tagger is not None:
             return _blocks(recipe.tagger, layers)
-        return min(captured_layers(recipe.variant, layers), default=layers - 1)
+        return captured(recipe.variant, layers).blocks_before_attention(layers)
     if isinstance(recipe, MaskRecipe):
         rule = dense_rule(recipe.method, layers, recipe.variant)
         return 0 if recipe.purifies else rule.capture.blocks_before_attention(layers)

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar
@@ -16,6 +16,9 @@ __all__ = ["Outcome", "ordered_map", "out_of_memory", "shared_threads"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_LONGEST_WAIT = 0.2
+"""Seconds after which a waiting caller sees a signal that did not wake it."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,22 @@ def ordered_map(
     try:
         started.extend(pool.submit(_outcome, item, work) for item in islice(remaining, workers + ahead))
         while started:
-            outcome = started.popleft().result()
+            outcome = _result_of(started.popleft())
             started.extend(pool.submit(_outcome, item, work) for item in islice(remaining, 1))
             yield outcome
     finally:
         pool.shutdown(wait=not off_thread, cancel_futures=True)
+
+
+def _result_of(future: Future[Result]) -> Result:
+    """Wait for a result, and let a signal's exception through meanwhile.
+
+    A wait without a limit may miss a signal: one that another thread catches, or that arrives after Python
+    last looked for signals and before the system puts the thread to sleep. On Windows none interrupts it.
+    """
+    while not future.done():
+        wait((future,), timeout=_LONGEST_WAIT)
+    return future.result()
 
 
 def _outcome(item: Item, work: Callable[[Item], Result]) -> Outcome[Item, Result]:

@@ -10,7 +10,9 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from types import FrameType
+from typing import Any
 
 from tagmask.errors import InputError
 from tagmask.runs.failures import FailureGuard
@@ -18,6 +20,7 @@ from tagmask.runs.folder import RunFolder
 from tagmask.runs.ordered_map import ordered_map
 from tagmask.runs.planning import ImageTask
 from tagmask.runs.rows import ImageResult
+from tagmask.runs.stages import Stages, computing_pool
 
 __all__ = ["Produced", "Terminated", "produce", "sigterm_raises", "workers_finished"]
 
@@ -45,7 +48,7 @@ class Terminated(BaseException):
 def produce(
     run: RunFolder,
     tasks: Iterable[ImageTask],
-    work: Work,
+    work: Work | Stages[Any, Any],
     *,
     workers: int = 1,
     threads: int | None = None,
@@ -58,7 +61,8 @@ def produce(
     Args:
         run: an open run.
         tasks: what is to be done, from `run.plan` or `run.plan_keys`.
-        work: see `Work`.
+        work: see `Work` and `Stages`. With `Stages`, up to as many images again are read or written while
+            others are computed.
         workers: images computed at the same time, each in a thread of its own.
         threads: torch's, for each worker; see `ordered_map`.
         failure_record: what to record of a failure besides its reason; JSON.
@@ -67,6 +71,13 @@ def produce(
         RunStopped: nothing more can be written: the disk is full, or the folder is gone.
         RepeatedFailure: 20 images in a row failed in the same unexpected way.
     """
+    if isinstance(work, Stages):
+        with computing_pool(workers, threads) as pool:
+            staged = partial(work.run, pool=pool)
+            yield from produce(
+                run, tasks, staged, workers=2 * workers, threads=1, failure_record=failure_record
+            )
+        return
     guard = FailureGuard(run.log)
 
     def attempt(task: ImageTask) -> ImageResult | Exception:
@@ -76,7 +87,9 @@ def produce(
         except Exception as error:
             traceback.clear_frames(error.__traceback__)  # whose variables would keep the image in memory
             return error
-        return replace(result, seconds=round(time.monotonic() - began, 4))
+        if result.seconds is None:
+            result = replace(result, seconds=round(time.monotonic() - began, 4))
+        return result
 
     for outcome in ordered_map(tasks, attempt, workers=workers, threads=threads, off_thread=True):
         value = outcome.result if outcome.error is None else outcome.error
