@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 import tagmask
 from tagmask.errors import InputError, ShapeError, WeightsError
+from tagmask.weak import trunk
 from tagmask.weak.model import WeakClip, WeakClipOutput
 from tagmask.weak.model_settings import WeakSettings, widths_of
 from tagmask.weak.trunk import Trunk, extract_trunk_features, name_ids, positions
@@ -160,6 +161,30 @@ def test_a_name_is_encoded_at_its_own_end_token(sclip_model):
             alone = WeakClip.of(sclip_model, [word], SMALL)
             alone.contexts.copy_(model.contexts)
             torch.testing.assert_close(alone.encode_texts()[0], together[index], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("sequence", [1, 24, 512])
+@pytest.mark.parametrize("contexts", [8, 0])
+def test_texts_and_gradients_are_those_of_each_name_after_its_own_contexts(
+    sclip_model, monkeypatch, contexts, sequence
+):
+    """However many names share a sequence; the plain formula repeats start and contexts for every name."""
+    monkeypatch.setattr(trunk, "_SEQUENCE", sequence)
+    text = sclip_model.text
+    ids = name_ids(["cat", "a very long name of a class", "potted plant", "dog", "sky"])
+    shared = pixels(1, contexts, text.positional_embedding.shape[1]).requires_grad_()
+    words = text.token_embedding(ids)
+    x = torch.cat([words[:, :1], shared.expand(len(ids), -1, -1), words[:, 1:]], dim=1)
+    x = x + text.positional_embedding[: x.shape[1]]
+    for block in text.transformer.resblocks:
+        x = block(x, causal=True)
+    ends = x[torch.arange(len(ids)), ids.argmax(dim=1) + contexts]
+    wanted = text.ln_final(ends) @ text.text_projection
+    found = trunk.contextual_texts(text, ids, shared)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    if contexts:
+        gradients = [torch.autograd.grad(each.square().sum(), shared)[0] for each in (found, wanted)]
+        torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-4)
 
 
 def test_long_names_get_the_columns_they_need():

@@ -153,8 +153,10 @@ def contrast_loss(
             ones included, as published.
         tau: temperature.
     """
-    logits = F.interpolate(scores / tau, size=labels.shape[1:], mode="bilinear", align_corners=False)
-    summed = F.cross_entropy(logits, labels.long(), ignore_index=IGNORE_INDEX, reduction="sum")
+    small = (scores / tau).contiguous(memory_format=torch.channels_last)  # a softmax of adjacent values
+    logits = F.interpolate(small, size=labels.shape[1:], mode="bilinear", align_corners=False)
+    rows = logits.permute(0, 2, 3, 1).flatten(0, 2)
+    summed = F.cross_entropy(rows, labels.long().flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
     return summed / labels.numel()
 
 

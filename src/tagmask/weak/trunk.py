@@ -16,6 +16,8 @@ from tagmask.types import Pixels, Size, Tokens
 
 __all__ = ["Trunk", "check_length", "contextual_texts", "extract_trunk_features", "name_ids", "positions"]
 
+_SEQUENCE = 512
+"""Tokens of the names that are encoded in one sequence; its attention takes the square of them."""
 NAME_TOKENS = 5
 """Minimum columns of the token ids, including start and end tokens."""
 
@@ -165,7 +167,9 @@ def contextual_texts(
 ) -> Float[Tensor, "k e"]:
     """Encode start, contexts, name, end: the features at the end token, not normalised, float32.
 
-    Only columns up to the last end token are computed; attention is causal, so later ones do not matter.
+    Only columns up to the last end token are computed; attention is causal, so later ones do not matter. For
+    the same reason start and contexts are the same for all names: they are computed once, and the names
+    follow them in one sequence, in which no name attends to another.
 
     Args:
         text: the text tower.
@@ -176,16 +180,31 @@ def contextual_texts(
         InputError: contexts and names are longer than the tower's position table.
     """
     check_length(ids, contexts.shape[1], len(text.positional_embedding))
-    ends = ids.argmax(dim=-1)
-    words = text.token_embedding(ids[:, : int(ends.max()) + 1]).float()
-    shared = contexts.float().expand(len(ids), -1, -1)
-    x = torch.cat([words[:, :1], shared, words[:, 1:]], dim=1)
-    x = x + text.positional_embedding[: x.shape[1]]
-    for block in text.transformer.resblocks:
-        x = block(x, causal=True)
-    at_end = x[torch.arange(len(x), device=x.device), ends + contexts.shape[1]]
-    last: Tensor = text.ln_final(at_end)
+    columns = int(ids.argmax(dim=-1).max())  # without the start token
+    names = max((_SEQUENCE - 1 - contexts.shape[1]) // columns, 1)
+    at_end = [_end_tokens(text, part[:, : columns + 1], contexts) for part in ids.split(names)]
+    last: Tensor = text.ln_final(torch.cat(at_end))
     return (last.to(text.text_projection.dtype) @ text.text_projection).float()
+
+
+def _end_tokens(
+    text: Text, ids: Int[Tensor, "k n"], contexts: Float[Tensor, "1 m d"]
+) -> Float[Tensor, "k d"]:
+    """Run the text tower's blocks; return the tokens at the names' ends."""
+    k, columns = len(ids), ids.shape[1] - 1
+    words = text.token_embedding(ids).float()
+    shared = torch.cat([words[:1, :1], contexts.float()], dim=1)
+    first = shared.shape[1]
+    table = text.positional_embedding
+    own = words[:, 1:] + table[first : first + columns]
+    x = torch.cat([shared + table[:first], own.flatten(0, 1)[None]], dim=1)
+    owners = torch.arange(k, device=x.device)
+    name = torch.cat([owners.new_full((first,), -1), owners.repeat_interleave(columns)])
+    attended = ((name == name[:, None]) | (name == -1)).tril()
+    bias = torch.zeros(attended.shape, device=x.device).masked_fill(~attended, -torch.inf)
+    for block in text.transformer.resblocks:
+        x = block(x, bias[None, None])
+    return x[0, first + owners * columns + ids.argmax(dim=-1) - 1]
 
 
 def _stochastic_depth(block: Block, x: Tokens, rate: float, tokens: bool) -> Tokens:
