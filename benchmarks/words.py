@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", type=int, metavar="WORDS", help="default: 2 to 5000")
     parser.add_argument("--program", action="append", choices=PROGRAMS)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--limit", type=float, default=300, metavar="SECONDS", help="per line, default 300")
+    parser.add_argument("--limit", type=float, default=600, metavar="SECONDS", help="per line, default 600")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, temporary_home():
         weights = str(Path(scratch) / "ViT-B-16.pt")

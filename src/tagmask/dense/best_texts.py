@@ -55,6 +55,7 @@ class BestTexts:
     """The best text of every pixel of a tile. The first text wins ties."""
 
     index: Int[Tensor, "rows cols"]
+    """int32."""
     score: Float[Tensor, "rows cols"]
     foreground: Float[Tensor, "rows cols"] | None
     """The best foreground score; None if it is not wanted or no foreground text competes."""
@@ -175,7 +176,7 @@ def _best(scores: _Scores, texts: Int[Tensor, " n"], block: int) -> BestTexts:
     for part in texts.split(block):
         # max(...).indices instead of argmax: equal, but much faster over this dimension.
         score, index = scores(part).max(dim=0)
-        found = BestTexts(part[index], score, None, None)
+        found = BestTexts(part[index].int(), score, None, None)
         best = found if best is None else best.against(found)
     assert best is not None  # there are texts
     return best

@@ -214,7 +214,7 @@ def _refined_best(
     )
     for top, bottom, planes in refined_strips(replace(maps, cosines=maps.cosines[group]), settings):
         best = best_of_planes(planes, local)
-        yield top, bottom, replace(best, index=group[best.index])
+        yield top, bottom, replace(best, index=group[best.index].int())
 
 
 def _group_size(maps: CosineMaps, settings: SlidingSettings) -> int:
