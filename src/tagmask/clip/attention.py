@@ -73,7 +73,7 @@ def _row_blocks(q: Heads) -> list[slice]:
     return [slice(first, first + size) for first in range(0, n, size)]
 
 
-# -- bfloat16 on a processor -----------------------------------------------------------------------------------
+# -- bfloat16 on a processor ---------------------------------------------------------------------------------
 
 
 def _in_groups(q: Heads) -> bool:
@@ -86,7 +86,7 @@ def _in_groups(q: Heads) -> bool:
 def _has_only_vectors() -> bool:
     # With AMX, fused attention works on tiles and has not been found slow. Without either, bfloat16 is
     # emulated. Older releases of torch do not know.
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16")) and not capabilities.get("amx_bf16")
 
 

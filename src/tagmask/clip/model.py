@@ -19,7 +19,7 @@ from tagmask.clip.attention import attend, attend_with_mean, attention_weights
 from tagmask.clip.state_dict import HEAD_WIDTH, Geometry
 from tagmask.types import Attention, Heads, Pixels, Size, Tokens
 
-__all__ = ["ACTIVATIONS", "Block", "Text", "Vision", "fold_quick_gelu"]
+__all__ = ["ACTIVATIONS", "Activation", "Block", "Mlp", "SelfAttention", "Text", "Vision", "fold_quick_gelu"]
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -36,7 +36,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType({"quickgelu": quick_gel
 """By name. The choice belongs to the weights, not to the architecture; the wrong one shifts all features."""
 
 
-class _Attention(nn.Module):
+class SelfAttention(nn.Module):
     """Multi-head self-attention, with its steps as separate methods."""
 
     def __init__(self, width: int) -> None:
@@ -71,7 +71,9 @@ class _Attention(nn.Module):
         return merged
 
 
-class _Mlp(nn.Module):
+class Mlp(nn.Module):
+    """The block's second half: two linear layers with the activation between them."""
+
     def __init__(self, width: int, activation: Activation) -> None:
         super().__init__()
         self.c_fc = nn.Linear(width, 4 * width)
@@ -91,6 +93,7 @@ class _Mlp(nn.Module):
         self.activation = F.silu
 
     def forward(self, x: Tokens) -> Tokens:
+        """Compute the MLP's output, without the residual."""
         hidden = self.activation(self.c_fc(x.to(self.c_fc.weight.dtype)))
         out: Tensor = self.c_proj(hidden)
         return out
@@ -102,9 +105,9 @@ class Block(nn.Module):
     def __init__(self, width: int, activation: Activation) -> None:
         super().__init__()
         self.ln_1 = nn.LayerNorm(width)
-        self.attn = _Attention(width)
+        self.attn = SelfAttention(width)
         self.ln_2 = nn.LayerNorm(width)
-        self.mlp = _Mlp(width, activation)
+        self.mlp = Mlp(width, activation)
 
     def forward(
         self,
@@ -137,7 +140,7 @@ class Block(nn.Module):
 def fold_quick_gelu(tower: nn.Module) -> None:
     """Replace QuickGELU by SiLU in every MLP of a tower, with the factors folded into the weights."""
     for module in tower.modules():
-        if isinstance(module, _Mlp):
+        if isinstance(module, Mlp):
             module.fold_quick_gelu()
 
 
