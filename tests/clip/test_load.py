@@ -129,9 +129,10 @@ def test_precision_applies_to_matrix_products_only(
     precision: str, dtype: torch.dtype, sclip_weights: Path
 ) -> None:
     clip = load(sclip_weights, device="cpu", precision=precision)
-    block = clip.vision.blocks[0]
-    for weight in (block.attn.in_proj_weight, block.mlp.c_fc.weight, block.mlp.c_proj.bias, clip.vision.proj):
-        assert weight.dtype == dtype
+    block, tensors = clip.vision.blocks[0], clip.vision.state_dict()
+    for name in ("attn.in_proj_weight", "mlp.c_fc.weight", "mlp.c_proj.bias"):
+        assert tensors[f"transformer.resblocks.0.{name}"].dtype == dtype
+    assert clip.vision.proj.dtype == dtype
     for weight in (block.ln_1.weight, clip.vision.positional_embedding, clip.text.token_embedding.weight):
         assert weight.dtype == torch.float32
     assert features(clip).dtype == torch.float32
@@ -224,7 +225,7 @@ def test_unknown_options_are_refused(options: dict[str, str], message: str, scli
 
 def test_auto_precision_is_bfloat16_only_if_native(monkeypatch: pytest.MonkeyPatch) -> None:
     for native, expected in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr(hardware, "_cpu_has_bfloat16", lambda native=native: native)
+        monkeypatch.setattr(hardware, "cpu_has_bfloat16", lambda native=native: native)
         assert choose_precision("auto", torch.device("cpu")) == expected
     assert choose_precision("float16", torch.device("cpu")) == "float16"
     assert choose_device("auto").type in ("cpu", "cuda", "mps")

@@ -4,7 +4,7 @@ import torch
 
 from tagmask.errors import InputError
 
-__all__ = ["PRECISIONS", "choose_device", "choose_precision", "explain_precision"]
+__all__ = ["PRECISIONS", "choose_device", "choose_precision", "cpu_has_bfloat16", "explain_precision"]
 
 _DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 
@@ -61,14 +61,15 @@ def explain_precision(device: torch.device) -> tuple[str, str]:
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bfloat16", "this GPU supports it natively"
         return "float16", "this GPU has no native bfloat16"
-    if device.type == "cpu" and _cpu_has_bfloat16():
+    if device.type == "cpu" and cpu_has_bfloat16():
         return "bfloat16", "this processor supports it natively (AVX512-BF16 or AMX)"
     if device.type == "cpu":
         return "float32", "this processor has no matrix instructions for bfloat16"
     return "float32", f"lower precisions are not verified on {device.type}"
 
 
-def _cpu_has_bfloat16() -> bool:
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor has matrix instructions for bfloat16."""
     # Emulated bfloat16 is slower than float32, so check the instruction sets, not the data type.
     # Older releases of torch have no such function; there "auto" keeps float32.
     get_capabilities = getattr(torch.cpu, "get_capabilities", None)

@@ -18,6 +18,7 @@ from tagmask.clip.engine import Engine
 from tagmask.clip.hardware import choose_device, choose_precision
 from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, Triple
 from tagmask.clip.model import ACTIVATIONS, Text, Vision, fold_quick_gelu
+from tagmask.clip.packed import pack_blocks
 from tagmask.clip.resolve import ResolvedWeights, resolve_weights
 from tagmask.clip.sources import DEFAULT_WEIGHTS, find
 from tagmask.clip.state_dict import Geometry
@@ -170,6 +171,7 @@ def load(
         if metadata.activation == "quickgelu" and dtype != torch.float32:
             fold_quick_gelu(tower)  # float32 keeps the formula as written
         _cast_products(tower, dtype, source.path)
+    pack_blocks(vision)
     return Clip(
         vision=vision,
         text=text,

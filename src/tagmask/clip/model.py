@@ -15,11 +15,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tagmask.clip.attention import attend, attend_with_mean, attention_weights
 from tagmask.clip.engine import Engine
 from tagmask.clip.state_dict import HEAD_WIDTH, Geometry
 from tagmask.types import Attention, Heads, Pixels, Size, Tokens
 
-__all__ = ["ACTIVATIONS", "Block", "Text", "Vision", "fold_quick_gelu", "mean_attention"]
+__all__ = ["ACTIVATIONS", "Activation", "Block", "Mlp", "SelfAttention", "Text", "Vision", "fold_quick_gelu"]
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -36,7 +37,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType({"quickgelu": quick_gel
 """By name. The choice belongs to the weights, not to the architecture; the wrong one shifts all features."""
 
 
-class _Attention(nn.Module):
+class SelfAttention(nn.Module):
     """Multi-head self-attention, with its steps as separate methods."""
 
     def __init__(self, width: int) -> None:
@@ -71,7 +72,9 @@ class _Attention(nn.Module):
         return merged
 
 
-class _Mlp(nn.Module):
+class Mlp(nn.Module):
+    """The block's second half: two linear layers with the activation between them."""
+
     def __init__(self, width: int, activation: Activation) -> None:
         super().__init__()
         self.c_fc = nn.Linear(width, 4 * width)
@@ -91,6 +94,7 @@ class _Mlp(nn.Module):
         self.activation = F.silu
 
     def forward(self, x: Tokens) -> Tokens:
+        """Compute the MLP's output, without the residual."""
         hidden = self.activation(self.c_fc(x.to(self.c_fc.weight.dtype)))
         out: Tensor = self.c_proj(hidden)
         return out
@@ -102,9 +106,9 @@ class Block(nn.Module):
     def __init__(self, width: int, activation: Activation) -> None:
         super().__init__()
         self.ln_1 = nn.LayerNorm(width)
-        self.attn = _Attention(width)
+        self.attn = SelfAttention(width)
         self.ln_2 = nn.LayerNorm(width)
-        self.mlp = _Mlp(width, activation)
+        self.mlp = Mlp(width, activation)
 
     def forward(
         self,
@@ -115,9 +119,7 @@ class Block(nn.Module):
     ) -> Tokens:
         """Apply the block with standard attention; `bias` is added to the attention logits."""
         q, k, v = self.attn.qkv(self.ln_1(x))
-        mask = None if bias is None else bias.to(q.dtype)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-        return self.feed_forward(x + self.attn.merge(y))
+        return self.feed_forward(x + self.attn.merge(attend(q, k, v, bias, causal=causal)))
 
     def forward_with_mean_attention(self, x: Tokens) -> tuple[Tokens, Float[Tensor, "b n n"]]:
         """Apply the block; also return the attention map averaged over heads (rows sum to 1, float32)."""
@@ -128,7 +130,7 @@ class Block(nn.Module):
     def forward_with_attention(self, x: Tokens) -> tuple[Tokens, Attention]:
         """Apply the block; also return the attention map of each head (rows sum to 1, float32)."""
         q, k, v = self.attn.qkv(self.ln_1(x))
-        weights = _attention_weights(q, k)
+        weights = attention_weights(q, k)
         return self.feed_forward(x + self.attn.merge(weights.to(v.dtype) @ v)), weights
 
     def feed_forward(self, x: Tokens) -> Tokens:
@@ -139,52 +141,13 @@ class Block(nn.Module):
 def fold_quick_gelu(tower: nn.Module) -> None:
     """Replace QuickGELU by SiLU in every MLP of a tower, with the factors folded into the weights."""
     for module in tower.modules():
-        if isinstance(module, _Mlp):
+        if isinstance(module, Mlp):
             module.fold_quick_gelu()
 
 
 def _add_residual(x: Tokens, y: Tensor) -> Tokens:
     # Adding a lower precision to float32 in place is four times as fast as into new memory.
     return x.add_(y) if torch.is_inference_mode_enabled() and x.is_inference() else x + y
-
-
-_MAX_ATTENTION_WEIGHTS = 2**24
-"""Attention weights in memory at once when attention maps are computed: 64 MiB in float32."""
-_QUERY_ROWS = 64
-"""Query rows whose attention weights are computed at once on a processor, so that they stay in its cache."""
-_CACHED_WEIGHTS = 2**19
-"""Attention weights that stay there without that."""
-
-
-def attend_with_mean(q: Heads, k: Heads, v: Heads) -> tuple[Heads, Float[Tensor, "b n n"]]:
-    """Compute attention, and its map averaged over heads (float32); in blocks of query rows."""
-    outputs = torch.empty_like(v)
-    mean = q.new_empty(len(q), q.shape[2], q.shape[2], dtype=torch.float32)
-    for rows in _row_blocks(q):
-        weights = _attention_weights(q[:, :, rows], k)
-        outputs[:, :, rows] = weights.to(v.dtype) @ v
-        torch.mean(weights, dim=1, out=mean[:, rows])
-    return outputs, mean
-
-
-def mean_attention(q: Heads, k: Heads) -> Float[Tensor, "b n n"]:
-    """Compute the attention map averaged over heads; rows sum to 1."""
-    mean = q.new_empty(len(q), q.shape[2], q.shape[2], dtype=torch.float32)
-    for rows in _row_blocks(q):
-        torch.mean(_attention_weights(q[:, :, rows], k), dim=1, out=mean[:, rows])
-    return mean
-
-
-def _row_blocks(q: Heads) -> list[slice]:
-    b, heads, n, _ = q.shape
-    most = max(1, _MAX_ATTENTION_WEIGHTS // (b * heads * n))
-    in_blocks = q.device.type == "cpu" and b * heads * n * n > _CACHED_WEIGHTS
-    size = min(most, _QUERY_ROWS) if in_blocks else most
-    return [slice(first, first + size) for first in range(0, n, size)]
-
-
-def _attention_weights(q: Float[Tensor, "b heads rows dh"], k: Heads) -> Float[Tensor, "b heads rows n"]:
-    return torch.softmax(((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).float(), dim=-1)
 
 
 class _Transformer(nn.Module):

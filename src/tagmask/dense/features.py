@@ -15,8 +15,9 @@ from jaxtyping import Bool, Float, Int8
 from torch import Tensor
 from torch.nn import functional as F
 
+from tagmask.clip.attention import mean_attention
 from tagmask.clip.finite import check_computed
-from tagmask.clip.model import Block, Vision, mean_attention
+from tagmask.clip.model import Block, Vision
 from tagmask.dense.positions import Positions
 from tagmask.errors import InputError
 from tagmask.types import Attention, Heads, Pixels, Size, Tokens
