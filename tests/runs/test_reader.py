@@ -6,6 +6,7 @@ import pytest
 from tagmask.errors import ImageError, InputError
 from tagmask.masks import index_png
 from tagmask.runs.classes import read_classes
+from tagmask.runs.database import RunDatabase
 from tagmask.runs.folder import RunFolder
 from tagmask.runs.reader import Run
 from tagmask.runs.rows import ImageResult
@@ -106,3 +107,25 @@ def test_rows_of_images_follow_a_folder_that_moved(run, photos):
             *(f"photos/a/0{i}.png" for i in (1, 3, 5, 7, 9)),
             None,
         ]
+
+
+def test_reviews_are_written_through_one_connection(run, monkeypatch):
+    opened = []
+    for name in ("read", "open_reviews"):
+        original = getattr(RunDatabase, name)
+
+        def spy(path, original=original):
+            opened.append(original(path))
+            return opened[-1]
+
+        monkeypatch.setattr(RunDatabase, name, spy)
+    with Run(run) as rows:
+        first = next(iter(rows))
+        reviews = rows.reviews()
+        reviews.set_review(first.id, "rejected")
+        assert rows.reviews() is rows.database is reviews
+        assert next(iter(rows)).review == "rejected"
+    # To open the file twice lets go of the locks on it: the first connection was closed.
+    assert len(opened) == 2
+    with pytest.raises(InputError, match="closed database"):
+        opened[0].counts()

@@ -22,7 +22,6 @@ from tagmask.pipelines.dense import DensePipeline
 from tagmask.pipelines.head import Head, read_head, write_head
 from tagmask.pipelines.head_fitting import FittedHead, HeadFitting, fit_to_itself
 from tagmask.runs.corrections import keep_correction
-from tagmask.runs.database import RunDatabase
 from tagmask.runs.ownership import check_ours, is_run_folder
 from tagmask.runs.reader import Run
 from tagmask.runs.recipe import run_recipe, run_segmenter
@@ -235,23 +234,20 @@ def _report(fitted: FittedHead, itself: bool) -> None:
 
 def carry_over(out: Path, checked: Sequence[CheckedMask]) -> None:
     """Keep the masks that a person checked: as corrections, or as accepted where the new mask is the same."""
-    database = RunDatabase.open_reviews(out / "run.db")
     kept = 0
-    try:
-        with Run(out) as run:
-            rows = run.rows_of([each.found for each in checked])
-            for each, row in zip(checked, rows, strict=True):
-                if row is None or row.status != "done" or row.review != "unseen":
-                    continue
-                labels, new = each.read(), read_index_png(run.output_path(row, "masks"))
-                if labels.shape != new.shape:
-                    continue
-                if np.array_equal(labels, new):
-                    database.set_review(row.id, "accepted")
-                else:
-                    keep_correction(run, database, row, labels.astype(new.dtype))
-                kept += 1
-    finally:
-        database.close()
+    with Run(out, reviews=True) as run:
+        rows = run.rows_of([each.found for each in checked])
+        for each, row in zip(checked, rows, strict=True):
+            if row is None or row.status != "done" or row.review != "unseen":
+                continue
+            labels, new = each.read(), read_index_png(run.output_path(row, "masks"))
+            if labels.shape != new.shape:
+                continue
+            if np.array_equal(labels, new):
+                run.database.set_review(row.id, "accepted")
+            else:
+                keep_correction(run, run.database, row, labels.astype(new.dtype))
+            kept += 1
     if kept:
-        message(f"{kept} checked masks stay: they go before the new ones.")
+        masks = "1 checked mask stays: it goes" if kept == 1 else f"{kept} checked masks stay: they go"
+        message(f"{masks} before the new ones.")

@@ -14,7 +14,6 @@ from tagmask.importers.source import Source
 from tagmask.masks import IndexMap, read_index_png
 from tagmask.printable import printable, shortened
 from tagmask.runs.corrections import keep_correction
-from tagmask.runs.database import RunDatabase
 from tagmask.runs.reader import Run
 from tagmask.runs.rows import ImageRow
 from tagmask.types import Size
@@ -163,24 +162,21 @@ def _write(
     planned: dict[int, _Planned],
     report: ImportReport,
 ) -> None:
-    database = RunDatabase.open_reviews(run.path / "run.db")
-    try:
-        for image, plan in _in_order(reader(source, classes, options), planned):
-            row = run[plan.key]
-            if plan.decision == "write":
-                size: Size = read_index_png(run.output_path(row, "masks")).shape
-                labels = _labels(image, size, classes)
-                if hashlib.blake2b(labels.tobytes(), digest_size=16).digest() != plan.digest:
-                    raise InputError(f"{source.path} was changed during the import. Import it again.")
-                keep_correction(run, database, row, labels)
-                report.imported += 1
-                continue
-            state: Literal["accepted", "corrected"] = "accepted" if plan.decision == "accept" else "corrected"
-            if row.review != state or row.stale:
-                database.set_review(row.id, state)
-            report.unchanged += 1
-    finally:
-        database.close()
+    database = run.reviews()
+    for image, plan in _in_order(reader(source, classes, options), planned):
+        row = run[plan.key]
+        if plan.decision == "write":
+            size: Size = read_index_png(run.output_path(row, "masks")).shape
+            labels = _labels(image, size, classes)
+            if hashlib.blake2b(labels.tobytes(), digest_size=16).digest() != plan.digest:
+                raise InputError(f"{source.path} was changed during the import. Import it again.")
+            keep_correction(run, database, row, labels)
+            report.imported += 1
+            continue
+        state: Literal["accepted", "corrected"] = "accepted" if plan.decision == "accept" else "corrected"
+        if row.review != state or row.stale:
+            database.set_review(row.id, state)
+        report.unchanged += 1
 
 
 def _in_order(

@@ -87,7 +87,7 @@ class RunDatabase:
         self.path = path
         self._connection = connection
         self._connection.row_factory = sqlite3.Row
-        self._writes = writes
+        self.writes = writes
         self._file = path.stat() if path.exists() else None
 
     @classmethod
@@ -341,7 +341,7 @@ class RunDatabase:
 
     def close(self) -> None:
         """Close it; of a database that was written, leave one file."""
-        if self._writes:
+        if self.writes:
             # Fails where a reader has it open: then the next producer, or reader, finds a WAL file. Left out
             # where another database lies in its place: SQLite would remove that one's WAL file.
             with suppress(sqlite3.Error, OutputError):

@@ -55,6 +55,17 @@ class Run:
         """Its rows, to be used in the thread that opened the run."""
         return self._database
 
+    def reviews(self) -> RunDatabase:
+        """Return its rows, to write reviews; a connection that only reads is replaced by one that does both.
+
+        Raises:
+            OutputError: the database cannot be written.
+        """
+        if not self._database.writes:
+            self._database.close()
+            self._database = RunDatabase.open_reviews(self.path / "run.db")
+        return self._database
+
     @property
     def kind(self) -> str:
         """mask, tag, seeds, ..."""
