@@ -60,6 +60,22 @@ def test_a_clip_in_another_precision_is_the_same_clip(model, sclip_weights, tmp_
     assert (answer(found).scores - answer(model).scores).abs().max() < 0.03
 
 
+@pytest.mark.parametrize("activation", ["quickgelu", "gelu"])
+def test_a_trained_clip_is_converted_as_clips_own_weights_are(sclip_weights, tmp_path, activation):
+    """A trained CLIP with the values of the frozen one, saved with the model, is the frozen one."""
+    clips = [
+        tagmask.load(sclip_weights, device="cpu", precision=precision, activation=activation)
+        for precision in ("float32", "bfloat16")
+    ]
+    model = small_model(clips[0])
+    model_file.save(model, tmp_path / "frozen.safetensors")
+    model.has_own_clip = True
+    model_file.save(model, tmp_path / "own.safetensors")
+    frozen, own = (model_file.load(tmp_path / f"{name}.safetensors", clips[1]) for name in ("frozen", "own"))
+    assert frozen.vision.proj.dtype == torch.bfloat16
+    assert same(own, frozen)
+
+
 def test_another_clip_is_refused(model, tagclip_model, tmp_path):
     model_file.save(model, tmp_path / "a.safetensors")
     with pytest.raises(WeightsError, match="another CLIP"):

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as PILImage
+from safetensors.torch import load_file
 
 from tagmask.clip.load import load
 from tagmask.errors import InputError
@@ -12,6 +14,7 @@ from tagmask.masks import index_png, read_index_png
 from tagmask.miniature.evaluation_scenes import unseen_scene
 from tagmask.miniature.scenes import CLASS_NAMES
 from tagmask.runtime.folders import find_images
+from tagmask.weak import steps
 from tagmask.weak.config import TrainConfig
 from tagmask.weak.config_files import load_config, with_settings
 from tagmask.weak.loop import Report
@@ -19,6 +22,7 @@ from tagmask.weak.mask_folder import mask_files, words_of, write_masks
 from tagmask.weak.seeds import from_masks
 from tagmask.weak.steps import PseudoSettings, pseudo_source, train_student, train_weakclip
 from tagmask.weak.students.student_file import load_student
+from tagmask.weak.tasks import WeakClipTask
 
 WORDS = ("background", *CLASS_NAMES)
 QUICK = ["steps=2", "batch=2", "crop=64", "base_short=64", "base_long=128", "warmup=0", "device=cpu"]
@@ -70,6 +74,47 @@ def test_from_seeds_to_a_student(data: Path) -> None:
     trained = load_student(data / "student" / "model.safetensors")
     assert trained.card.words == WORDS
     assert trained.card.mean == pytest.approx((0.485, 0.456, 0.406), abs=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_resumed_run_ends_as_an_uninterrupted_one(data: Path, tmp_path: Path, precision: str) -> None:
+    changes = [f"precision={precision}", "steps=3", "checkpoint_every=1"]
+
+    def stop(report: Report) -> None:
+        if report.step == 2:
+            raise KeyboardInterrupt
+
+    weak = config(data, "weakclip/miniature", "seeds", *changes, "log_every=1")
+    with pytest.raises(KeyboardInterrupt):
+        train_weakclip(weak, tmp_path / "stopped", stop)
+    resumed, whole = (load_file(train_weakclip(weak, tmp_path / name)) for name in ("stopped", "whole"))
+    assert resumed.keys() == whole.keys()
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "precision", "expected"),
+    [
+        ("paper", "bfloat16", torch.bfloat16),
+        ("paper", "float32", torch.float32),
+        ("repo", "bfloat16", torch.float32),
+    ],
+)
+def test_a_frozen_clip_is_loaded_in_the_precision_of_the_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, freeze: str, precision: str, expected: object
+) -> None:
+    """A trained one keeps float32 weights."""
+    tasks: list[WeakClipTask] = []
+
+    def fit(task: WeakClipTask, *_: object, **__: object) -> Path:
+        tasks.append(task)
+        return tmp_path
+
+    monkeypatch.setattr(steps, "fit", fit)
+    changes = (f"precision={precision}", f"freeze={freeze}")
+    train_weakclip(config(data, "weakclip/miniature", "seeds", *changes), tmp_path)
+    assert tasks[0].model.vision.proj.dtype == expected
+    assert tasks[0].model.contexts.dtype == torch.float32
 
 
 def test_the_clip_student_starts_from_clips_tower(data: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from tagmask.checks import check_choice
 from tagmask.clip.archives import read_weights
 from tagmask.clip.finite import check_finite
 from tagmask.clip.load import Clip
-from tagmask.clip.model import ACTIVATIONS, Text, Vision
+from tagmask.clip.model import ACTIVATIONS, Text, Vision, fold_quick_gelu
 from tagmask.clip.state_dict import HEAD_WIDTH, Geometry
 from tagmask.dense.prompts import split_names
 from tagmask.errors import InputError, WeightsError
@@ -102,10 +102,14 @@ def load(path: str | os.PathLike[str], clip: Clip) -> WeakClip:
         raise WeightsError(f"{path} has an invalid header: ids outside the vocabulary. Save it again.")
     has_clip = any(_is_clip(name) for name in archive.tensors)
     shape, mlp = clip.geometry, ACTIVATIONS[clip.activation]
+
+    def build() -> WeakClip:
+        return WeakClip(Vision(shape, mlp), Text(shape, mlp), shape, ids, settings, words)
+
     _check_fit(
         str(path),
         archive.tensors,
-        lambda: WeakClip(Vision(shape, mlp), Text(shape, mlp), shape, ids, settings, words),
+        build,
         lambda name: name if has_clip or not _is_clip(name) else None,
     )
     model = WeakClip.of(clip, ids, settings)
@@ -114,8 +118,21 @@ def load(path: str | os.PathLike[str], clip: Clip) -> WeakClip:
         raise WeightsError(
             f"{path} was trained on another CLIP than {clip.name}. Give the weights that it was trained on."
         )
-    model.load_state_dict(archive.tensors, strict=False)
+    tensors = archive.tensors
+    if has_clip and clip.activation == "quickgelu" and clip.precision != "float32":
+        tensors = _folded(tensors, build)
+    model.load_state_dict(tensors, strict=False)
     return model.eval()
+
+
+def _folded(tensors: Mapping[str, Tensor], build: Callable[[], WeakClip]) -> dict[str, Tensor]:
+    """Fold QuickGELU's factors into CLIP's weights, as `clip.load` does in a lower precision."""
+    with torch.device("meta"):
+        model = build()
+    model.load_state_dict({name: x.clone() for name, x in tensors.items()}, strict=False, assign=True)
+    for tower in (model.vision, model.text):
+        fold_quick_gelu(tower)
+    return {name: x for name, x in model.state_dict().items() if name in tensors}
 
 
 def load_published(

@@ -86,7 +86,7 @@ def train_weakclip(
     if not config.model.weights:
         raise InputError("model.weights is empty. Give CLIP weights, as in --set weights=miniature.")
     config, pairs = _resolve_data(config)
-    clip = load(config.model.weights, device=run_device(config), precision="float32")
+    clip = load(config.model.weights, device=run_device(config), precision=_clip_precision(config))
     check_weakclip(config, config.model.words, clip.geometry)
     if validation is not None:
         validation.check(config.model.words)
@@ -121,9 +121,15 @@ def describe_weakclip(config: TrainConfig) -> TrainingCost:
     seeds = config.data.seeds
     words = words_for(config, words_of(_absolute(seeds)) if seeds else (), Path(seeds))
     config = replace(config, model=replace(config.model, words=words))
-    clip = load(config.model.weights, device=run_device(config), precision="float32")
+    clip = load(config.model.weights, device=run_device(config), precision=_clip_precision(config))
     check_weakclip(config, words, clip.geometry)
     return training_cost(*_new_weakclip(config, clip))
+
+
+def _clip_precision(config: TrainConfig) -> str:
+    """The precision of CLIP's weights in training. Autocast would convert frozen ones in every step."""
+    frozen = config.model.freeze == "paper" and not config.model.init_from
+    return config.run.precision if frozen else "float32"
 
 
 def _new_weakclip(config: TrainConfig, clip: Clip) -> tuple[WeakClip, TrainConfig]:
@@ -359,6 +365,9 @@ def _cache(config: TrainConfig, model: WeakClip, folder: Path) -> FeatureCache |
         return None
     limit = int(config.run.cache_gb * _GB) // ranks_here().world
     model.parameter_groups(config.model.freeze)  # sets which parameters are frozen, for the hash
-    network = f"{frozen_hash(model.vision)} {model.taps} {model.settings.class_embedding_twice}"
+    network = (
+        f"{frozen_hash(model.vision)} {model.taps} {model.settings.class_embedding_twice} "
+        f"{config.run.precision}"
+    )
     shared = config.run.cache_dir
     return FeatureCache(_absolute(shared) if shared else folder / "features", network, limit)
