@@ -424,7 +424,7 @@ def test_published_names() -> None:
             {"methd": "clip"},
             "Unknown setting methd of sclip. The settings are .*among, area_thd",
         ),
-        (["cat"], None, None, {"method": "slip"}, "Unknown method 'slip'. Did you mean 'sclip'"),
+        (["cat"], None, None, {"method": "slip"}, "Unknown method 'slip'. Did you mean sclip"),
         (["cat"], None, None, {"stride": 0}, "stride is 0"),
         (["cat"], None, None, {"pamr_steps": -1}, "pamr_steps is -1"),
         (["cat"], None, None, {"positions": "x"}, "Unknown positions 'x'"),

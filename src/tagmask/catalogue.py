@@ -5,10 +5,9 @@ Only two other places know methods: `pipelines` runs each kind, and presets (`se
 
 import re
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import cast
 
-from tagmask.checks import shown
+from tagmask.checks import did_you_mean, shown
 from tagmask.dense.features import TowerFeatures
 from tagmask.dense.rule import DenseRule, RuleFactory, VariantSettings
 from tagmask.errors import InputError
@@ -94,9 +93,7 @@ def method(name: object, gives: str) -> Method:
         other = "masks" if gives == "tags" else "tags"
         if str(name) in method_names(other):
             raise InputError(f"Method {name!r} gives {other}, not {gives}. See `tagmask methods`.")
-        similar = get_close_matches(str(name), known, n=1)
-        hint = f"Did you mean {similar[0]!r}? " if similar else ""
-        raise InputError(f"Unknown method {shown(name)}. {hint}See `tagmask methods`.")
+        raise InputError(f"Unknown method {shown(name)}.{did_you_mean(name, known)} See `tagmask methods`.")
     return found
 
 

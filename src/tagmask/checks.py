@@ -1,15 +1,42 @@
 """Range and choice checks of settings, with one wording for their errors."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from importlib.util import find_spec
+from types import MappingProxyType
 
 from tagmask.errors import InputError
 
-__all__ = ["check_choice", "check_installed", "check_number", "shown"]
+__all__ = [
+    "EXTRAS",
+    "check_choice",
+    "check_installed",
+    "check_number",
+    "did_you_mean",
+    "missing_packages",
+    "shown",
+]
 
 _LONGEST, _DIGITS = 80, 40
 _LARGEST = 2**63
+
+EXTRAS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "app": {"fastapi": "fastapi", "python_multipart": "python-multipart", "uvicorn": "uvicorn"},
+        "coco": {"pycocotools": "pycocotools"},
+        "cvat": {"cvat_sdk": "cvat-cli"},  # which installs cvat-sdk
+        "export": {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"},
+        "fiftyone": {"fiftyone": "fiftyone"},
+        "openvino": {"openvino": "openvino", "nncf": "nncf"},
+        "parquet": {"pyarrow": "pyarrow"},
+        "sam": {"transformers": "transformers"},
+        "students": {"transformers": "transformers"},
+        "supervision": {"supervision": "supervision"},
+        "tensorboard": {"tensorboard": "tensorboard"},
+    }
+)
+"""The optional packages of each extra, by the names under which they are imported."""
 
 
 def shown(value: object) -> str:
@@ -69,20 +96,55 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         InputError: the value is not among them.
     """
     if value not in choices:
-        raise InputError(f"Unknown {name} {shown(value)}. Give one of {', '.join(choices)}.")
+        hint = did_you_mean(value, choices) if len(choices) > 1 else ""
+        raise InputError(f"Unknown {name} {shown(value)}.{hint} Give one of {', '.join(choices)}.")
 
 
-def check_installed(module: str, task: str, *, package: str, extra: str) -> None:
-    """Check that an optional library is installed, before any work is done.
+def did_you_mean(name: object, known: Iterable[str], most: int = 3, *, prefix: str = "") -> str:
+    """Return the question that follows "Unknown X 'name'.", with a space before it; empty if nothing is near.
 
     Args:
-        module: the name by which it is imported.
-        task: what needs it, for the message.
-        package: the name by which it is installed.
-        extra: tagmask's extra that installs it.
+        name: what was given; upper and lower case make no difference.
+        known: the names that exist.
+        most: greatest number of them to name.
+        prefix: put before each of them.
+
+    Example:
+        >>> did_you_mean("SCILP", ["sclip", "clip", "gem"], 1), did_you_mean("x", ["sclip"])
+        (' Did you mean sclip?', '')
+    """
+    text = str(name)
+    if len(text) > _LONGEST:
+        return ""
+    spelled = {each.casefold(): each for each in known}
+    near = get_close_matches(text.casefold(), spelled, n=most)
+    return f" Did you mean {' or '.join(prefix + spelled[each] for each in near)}?" if near else ""
+
+
+def missing_packages(extra: str, *modules: str) -> tuple[str, ...]:
+    """Return the packages of an extra that are not installed.
+
+    Args:
+        extra: name of the extra.
+        modules: only those imported by these names. Default: all of the extra.
+    """
+    packages = EXTRAS[extra]
+    return tuple(packages[module] for module in modules or packages if find_spec(module) is None)
+
+
+def check_installed(task: str, extra: str, *modules: str, otherwise: str = "") -> None:
+    """Check that optional packages are installed, before any work is done.
+
+    Args:
+        task: what needs them, for the message.
+        extra: tagmask's extra that installs them.
+        modules: as in `missing_packages`.
+        otherwise: what can be done without them, for the message.
 
     Raises:
-        InputError: it is not installed; the message gives the command that installs it.
+        InputError: one is not installed; the message gives the command that installs it.
     """
-    if find_spec(module) is None:
-        raise InputError(f"{task} needs {package}. Run: pip install 'tagmask[{extra}]'")
+    missing = missing_packages(extra, *modules)
+    if missing:
+        command = f"pip install 'tagmask[{extra}]'"
+        raise InputError(f"{task} needs {' and '.join(missing)}. Run: {command}{otherwise}")

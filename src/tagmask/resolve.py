@@ -9,12 +9,11 @@ arguments, stays the same.
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from difflib import get_close_matches
 from os import PathLike
 from typing import Any, TypeVar, cast
 
 from tagmask.catalogue import method, method_names, method_of
-from tagmask.checks import check_choice, shown
+from tagmask.checks import check_choice, did_you_mean, shown
 from tagmask.errors import InputError
 from tagmask.method import BEHAVIOURS, Method, OwnWords
 from tagmask.papers.freecp_settings import check_purify_settings
@@ -61,11 +60,9 @@ def recipe(name: str | PathLike[str]) -> Recipe:
         return read_recipe(name, lambda name: method(name, "tags").default_settings())
     name, known = recipe_name(str(name)), all_presets()
     if name not in known:
-        similar = get_close_matches(name, known, n=3)
-        hint = f"Did you mean {' or '.join(similar)}? " if similar else ""
         raise InputError(
-            f"Unknown recipe {shown(name)}. {hint}Recipes are named METHOD/DATASET, such as sclip/voc21. "
-            "See `tagmask recipes`."
+            f"Unknown recipe {shown(name)}.{did_you_mean(name, known)} "
+            "Recipes are named METHOD/DATASET, such as sclip/voc21. See `tagmask recipes`."
         )
     return known[name]
 

@@ -257,7 +257,7 @@ class Segmentation:
         Raises:
             InputError: supervision is not installed, or as in `regions`.
         """
-        check_installed("supervision", "to_supervision", package="supervision", extra="supervision")
+        check_installed("to_supervision", "supervision")
         from supervision import Detections
 
         found = list(self.regions(regions, min_area=min_area))

@@ -71,7 +71,7 @@ def test_resclip_without_words_draws_its_first_pass_with_a_note(photo: Path) -> 
             "64,3 is outside the image of 64 x 48 pixels (w x h). Give 0..63,0..47",
         ),
         (("--at", "-1,3"), "-1,3 is outside the image"),
-        (("--method", "clop"), "Unknown method 'clop'. Did you mean 'clip'"),
+        (("--method", "clop"), "Unknown method 'clop'. Did you mean clip"),
         (("--method", "cls-seg"), "'cls-seg' masks tags"),
         (("-o", "attention.gif"), "Give a file name that ends in .png or .jpg"),
         (("-o", "photo.png"), "is the input image. Give another file"),

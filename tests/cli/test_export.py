@@ -7,7 +7,6 @@ import torch
 from typer.testing import CliRunner, Result
 
 from tagmask.cli.main import app
-from tagmask.weak import export
 from tagmask.weak.students.catalogue import build_student
 from tagmask.weak.students.student_file import StudentCard, TrainedStudent, save_student
 
@@ -34,14 +33,14 @@ def test_sizes_are_height_by_width(student: Path, size: str) -> None:
 def test_missing_packages_are_reported_with_the_install_command(
     student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "find_spec", lambda _: None)
+    monkeypatch.setattr("tagmask.checks.find_spec", lambda _: None)
     result = run(student, student.with_name("s.onnx"))
     assert result.exit_code == 2
     assert "tagmask: Exporting needs onnx and onnxscript. Run: pip install 'tagmask[export]'" in result.stderr
 
 
 def test_missing_student_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "find_spec", lambda name: name)
+    monkeypatch.setattr("tagmask.checks.find_spec", lambda name: name)
     result = run(tmp_path / "none.safetensors", tmp_path / "s.onnx")
     assert result.exit_code == 2
     assert "There is no file" in result.stderr

@@ -106,7 +106,7 @@ def test_an_unreadable_photo_fails_and_the_others_are_drawn(photos: Path, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--compare", "clip,scilp"), "Unknown method 'scilp'. Did you mean 'sclip'?"),
+        (("--compare", "clip,scilp"), "Unknown method 'scilp'. Did you mean sclip?"),
         (("--compare", "clip"), "fewer than two methods"),
         (("--compare", "clip,tagclip"), "Method 'tagclip' gives tags, not masks"),
         (("--compare", "clip,sclip", "--method", "sclip"), "--compare and --method exclude each other"),

@@ -71,7 +71,7 @@ def test_a_port_in_use_is_refused(
 
 
 def test_the_packages_are_asked_for_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tagmask.app.find_spec", lambda name: None)
+    monkeypatch.setattr("tagmask.checks.find_spec", lambda name: None)
     result = CliRunner().invoke(app, ["review", str(tmp_path)])
     assert result.exit_code == 2
     assert "pip install 'tagmask[app]'" in result.output

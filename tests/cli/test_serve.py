@@ -40,7 +40,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[FastAPI]:
         (["--user", "ann"], {}, "--user needs a password. Set TAGMASK_PASSWORD."),
         (["--user", "a:b"], {"TAGMASK_PASSWORD": "x"}, "has a colon"),
         ([], {"TAGMASK_PASSWORD": "x"}, "Give --user NAME."),
-        (["--method", "scilp"], {}, "Did you mean 'sclip'?"),
+        (["--method", "scilp"], {}, "Did you mean sclip?"),
         (["--allow-image-host", "http://x"], {}, "Invalid host 'http://x'."),
         (
             [],

@@ -23,7 +23,6 @@ from tagmask.settings.recipes import MaskRecipe
 from tagmask.weak import run_all
 from tagmask.weak import seeds as weak_seeds
 from tagmask.weak.mask_folder import words_of
-from tagmask.weak.students import hf_folders
 from tagmask.weak.training_folder import read_metadata
 
 QUICK = [
@@ -216,7 +215,7 @@ def test_invalid_settings_are_refused_before_the_first_step(
 def test_student_without_its_package_is_refused_before_the_first_step(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hf_folders, "find_spec", lambda name: None)
+    monkeypatch.setattr("tagmask.checks.find_spec", lambda name: None)
     command = ("all", photos, "-w", "dog", "--weights", "miniature", "-o", tmp_path / "out")
     result = run(*command, "--student", "student/segformer-b0")
     assert result.exit_code == 2
@@ -227,7 +226,7 @@ def test_student_without_its_package_is_refused_before_the_first_step(
 def test_skipped_export_is_announced_before_the_first_step(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_all, "missing_packages", lambda: ("onnx", "onnxscript"))
+    monkeypatch.setattr(run_all, "missing_packages", lambda extra: ("onnx", "onnxscript"))
     out = tmp_path / "out"
     result = run("all", photos, "-w", "dog", "-w", "tree", "--weights", "miniature", "-o", out, *QUICK)
     assert result.exit_code == 0, result.output

@@ -1,14 +1,12 @@
 """Hugging Face data sets: tags, splits and Parquet; the contract reads the masks back."""
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tagmask.errors import InputError
-from tagmask.exporters import hf
 from tagmask.exporters.options import split_of
 from tagmask.masks import index_png
 from tagmask.runs.reader import Run
@@ -63,7 +61,7 @@ def test_a_split_without_tags_next_to_others_is_refused(run_folder: Path, tmp_pa
 def test_parquet_without_pyarrow_is_refused_before_anything_is_written(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hf, "find_spec", lambda name: None if name == "pyarrow" else find_spec(name))
+    monkeypatch.setattr("tagmask.checks.find_spec", lambda name: None if name == "pyarrow" else True)
     result = tagmask("export", run_folder, "--to", "csv,hf", "--parquet", "-o", tmp_path / "out")
     assert result.exit_code == 2
     assert "pip install 'tagmask[parquet]'" in " ".join(result.stderr.split())

@@ -111,5 +111,5 @@ def test_points_outside_are_refused(point: tuple[int, int], sclip_model: Clip, i
 
 
 def test_unknown_methods_are_refused(sclip_model: Clip, image: np.ndarray) -> None:
-    with pytest.raises(InputError, match=r"Unknown method 'clop'. Did you mean 'clip'"):
+    with pytest.raises(InputError, match=r"Unknown method 'clop'. Did you mean clip"):
         patch_attention(sclip_model, image, [(0, 0)], ["clop"], WHOLE)

@@ -278,5 +278,5 @@ def test_patch_features_exclude_the_class_token(variants_model: Clip) -> None:
 
 
 def test_unknown_method_suggests_a_known_one() -> None:
-    with pytest.raises(InputError, match=r"Unknown method 'slip'. Did you mean 'sclip'"):
+    with pytest.raises(InputError, match=r"Unknown method 'slip'. Did you mean sclip"):
         dense_rule("slip", 12)

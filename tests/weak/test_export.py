@@ -13,7 +13,6 @@ import torch
 
 from tagmask.errors import InputError, OutputError, WeightsError
 from tagmask.masks import palette
-from tagmask.weak import export
 from tagmask.weak.export import Deployed, check_onnx, export_onnx
 from tagmask.weak.students.catalogue import build_student
 from tagmask.weak.students.evaluate import EVALUATIONS, predict
@@ -66,12 +65,12 @@ def test_normalised_pixels_are_accepted() -> None:
 
 
 def test_without_the_extra_the_command_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else name)
+    monkeypatch.setattr("tagmask.checks.find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(
         InputError, match=r"Exporting needs onnxscript\. Run: pip install 'tagmask\[export\]'"
     ):
         export_onnx(make_student("small"), tmp_path / "s.onnx")
-    monkeypatch.setattr(export, "find_spec", lambda _: None)
+    monkeypatch.setattr("tagmask.checks.find_spec", lambda _: None)
     with pytest.raises(
         InputError, match=r"Running ONNX needs onnxruntime\. Run: pip install 'tagmask\[export\]'"
     ):

@@ -369,7 +369,7 @@ def test_bfloat16_trains_too(tmp_path: Path) -> None:
 
 
 def test_missing_tensorboard_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tagmask.weak.train_log.find_spec", lambda name: None)
+    monkeypatch.setattr("tagmask.checks.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'tagmask\[tensorboard\]'"):
         fit(TinyTask(), TinySamples(), config("tensorboard=true"), tmp_path)
 

@@ -40,7 +40,7 @@ def options(tmp_path: Path) -> RunOptions:
 def test_the_result_lists_all_outputs(
     options: RunOptions, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module, "missing_packages", lambda: ("onnx",))
+    monkeypatch.setattr(module, "missing_packages", lambda extra: ("onnx",))
     result = run_all(options, lambda: tagmask.load("miniature", device="cpu", precision="float32"))
     assert (result.images, result.failed, result.onnx) == (2, 0, None)
     assert result.student == options.out / "student" / "model.safetensors"

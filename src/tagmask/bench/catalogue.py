@@ -7,7 +7,6 @@ the settings; this is checked on demand. Otherwise the figure is only cited.
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
@@ -17,6 +16,7 @@ from typing import Any, cast
 from tagmask.bench.metrics import Average
 from tagmask.bench.protocol import Protocol, made_recipe, recipe_names
 from tagmask.bench.trained import TRAINED, ModelFile
+from tagmask.checks import did_you_mean, shown
 from tagmask.errors import InputError
 from tagmask.settings.parse import parse_assignments
 
@@ -145,9 +145,7 @@ def table(name: str) -> Table:
     """
     known = all_tables()
     if name not in known:
-        similar = get_close_matches(name, known, n=3)
-        hint = f" Did you mean {' or '.join(similar)}?" if similar else ""
-        raise InputError(f"Unknown table {name!r}.{hint} See `tagmask bench list`.")
+        raise InputError(f"Unknown table {shown(name)}.{did_you_mean(name, known)} See `tagmask bench list`.")
     return known[name]
 
 

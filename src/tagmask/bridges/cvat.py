@@ -103,7 +103,7 @@ def create(
         InputError: cvat-sdk is not installed, or unusable words or settings.
         WeightsError: unusable weights.
     """
-    check_installed("cvat_sdk", "The CVAT function", package="cvat-sdk", extra="cvat")
+    check_installed("The CVAT function", "cvat")
     check_choice("annotations", annotations, ("masks", "tags"))
     check_choice("regions", regions, REGION_KINDS)
     check_number("min_area", min_area, 1, whole=True)

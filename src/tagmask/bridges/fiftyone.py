@@ -19,7 +19,7 @@ from tagmask.clip.load import load
 from tagmask.results import Segmentation, Tags
 from tagmask.types import Image
 
-check_installed("fiftyone", "tagmask.bridges.fiftyone", package="fiftyone", extra="fiftyone")
+check_installed("tagmask.bridges.fiftyone", "fiftyone")
 
 import fiftyone as fo  # noqa: E402
 import fiftyone.core.models as fom  # noqa: E402

@@ -1,10 +1,9 @@
 """`tagmask export`: a run for other tools, or a trained student to ONNX."""
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
 
-from tagmask.checks import check_choice
+from tagmask.checks import check_choice, missing_packages
 from tagmask.cli.console import message, print_path
 from tagmask.errors import InputError
 from tagmask.exporters import EXPORTERS, ExportOptions
@@ -56,7 +55,7 @@ def export_student(
     needs_onnx()
     trained = load_student(student)
     export_onnx(trained, out, size=size, batch=batch, output=output, pixels=pixels, opset=opset)
-    if find_spec("onnxruntime") is None:
+    if missing_packages("export", "onnxruntime"):
         message("not checked: onnxruntime is not installed (pip install 'tagmask[export]')")
     else:
         difference = check_onnx(out, trained)

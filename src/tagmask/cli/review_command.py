@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tagmask.checks import check_installed
 from tagmask.cli.arguments import load_run_weights
 from tagmask.cli.console import report_errors, show
 from tagmask.cli.options import Device
@@ -45,9 +46,7 @@ def review(
     A run that is still being made can be reviewed too. Ctrl-C ends it.
     """
     with report_errors():
-        from tagmask.app import check_installed
-
-        check_installed()
+        check_installed("`tagmask review`", "app")
         from contextlib import closing
 
         from tagmask.app.review_app import review_app

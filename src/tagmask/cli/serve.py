@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tagmask.checks import check_installed
 from tagmask.cli.arguments import background_words, load_weights
 from tagmask.cli.console import message, report_errors
 from tagmask.cli.options import (
@@ -163,9 +164,7 @@ def serve(
     own prompt, or has one in `hint`: <Label value="Pet" hint="cat, kitten"/>.
     """
     with report_errors():
-        from tagmask.app import check_installed
-
-        check_installed()
+        check_installed("`tagmask serve`", "app")
         from contextlib import closing
         from functools import partial
 

@@ -16,7 +16,6 @@ import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Final, Generic, Literal, TypeVar
 
 from torch import Tensor
 
+from tagmask.checks import did_you_mean
 from tagmask.clip.safetensors_file import find_tensors
 from tagmask.clip.stored import StoredTensor
 from tagmask.clip.tensor_pickle import OtherTensor, View, unsafe_pickle_error
@@ -162,8 +162,7 @@ def _suggest_path(path: Path) -> str:
         return f"It is a link to {path.readlink()}, which does not exist."
     if not path.parent.is_dir():
         return f"Its folder {path.parent} does not exist either. Check the path."
-    similar = get_close_matches(path.name, _file_names(path.parent))
-    return f"Did you mean {' or '.join(similar)}?" if similar else "Check the path."
+    return did_you_mean(path.name, _file_names(path.parent)).lstrip() or "Check the path."
 
 
 def _file_names(folder: Path) -> list[str]:

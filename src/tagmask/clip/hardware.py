@@ -2,6 +2,7 @@
 
 import torch
 
+from tagmask.checks import check_choice, did_you_mean, shown
 from tagmask.errors import InputError
 
 __all__ = ["PRECISIONS", "choose_device", "choose_precision", "cpu_has_bfloat16", "explain_precision"]
@@ -26,7 +27,8 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except errors as error:
-        raise InputError(f"Unknown device {name!r}. {choices}") from error
+        hint = did_you_mean(name, ("auto", "cpu", "cuda", "mps"), 1)
+        raise InputError(f"Unknown device {shown(name)}.{hint} {choices}") from error
     try:
         torch.empty(0, device=device)
     except errors as error:
@@ -43,13 +45,8 @@ def choose_precision(name: str, device: torch.device) -> str:
     Raises:
         InputError: unknown precision.
     """
-    if name in PRECISIONS:
-        return name
-    if name != "auto":
-        raise InputError(
-            f"Unknown precision {name!r}. Use one of 'auto', {', '.join(map(repr, PRECISIONS))}."
-        )
-    return explain_precision(device)[0]
+    check_choice("precision", name, ("auto", *PRECISIONS))
+    return explain_precision(device)[0] if name == "auto" else name
 
 
 def explain_precision(device: torch.device) -> tuple[str, str]:

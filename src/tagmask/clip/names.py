@@ -7,10 +7,10 @@ ARCHITECTURE-quickgelu too; this spelling is accepted, except for weights that n
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Final
 
+from tagmask.checks import did_you_mean
 from tagmask.clip.metadata import OPENAI_MEAN, OPENAI_STD, MetadataClaim, Triple
 from tagmask.errors import WeightsError
 
@@ -200,12 +200,10 @@ def known_weights(text: str) -> KnownWeights | None:
         return None
     tags = [name.split(":")[1] for name in KNOWN if name.startswith(f"{plain}:")]
     if not colon or tag not in tags:
-        close = get_close_matches(tag, tags, n=1)
-        problem = (
-            f"Unknown tag {tag!r} for {plain}." if tag else f"{text!r} is an architecture without a tag."
-        )
-        advice = f"Did you mean {plain}:{close[0]}?" if close else f"Use a tag, such as {plain}:{tags[0]}."
-        raise WeightsError(f"{problem} {advice} See `tagmask weights list`, or use hf:OWNER/REPO.")
+        problem = f"Unknown tag {tag!r} for {plain}" if tag else f"{text!r} is an architecture without a tag"
+        near = did_you_mean(tag, tags, 1, prefix=f"{plain}:")
+        advice = near or f" Use a tag, such as {plain}:{tags[0]}."
+        raise WeightsError(f"{problem}.{advice} See `tagmask weights list`, or use hf:OWNER/REPO.")
     weights = KNOWN[f"{plain}:{tag}"]
     if plain != architecture and weights.activation != "quickgelu":
         raise WeightsError(

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 
-from tagmask.checks import check_choice
+from tagmask.checks import check_choice, did_you_mean, shown
 from tagmask.data.coco_stuff import open_coco_object, open_coco_stuff, open_coco_stuff10k
 from tagmask.data.instances import open_coco
 from tagmask.data.miniature import open_miniature
@@ -178,9 +177,8 @@ def entry(name: str) -> Entry:
     """
     name = dataset_name(name)
     if name not in DATASETS:
-        similar = get_close_matches(name, DATASETS, n=3)
-        hint = f" Did you mean {' or '.join(similar)}?" if similar else ""
-        raise InputError(f"Unknown data set {name!r}.{hint} See `tagmask data list`.")
+        hint = did_you_mean(name, DATASETS)
+        raise InputError(f"Unknown data set {shown(name)}.{hint} See `tagmask data list`.")
     return DATASETS[name]
 
 

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from tagmask.checks import check_installed
 from tagmask.data.sample import Labels
-from tagmask.errors import ImageError, InputError
+from tagmask.errors import ImageError
 from tagmask.types import Size
 
 __all__ = ["Annotation", "RegionError", "RegionWork", "draw_classes", "region_runs", "run_lengths"]
@@ -208,12 +209,9 @@ def _has_area(polygon: object, size: Size, work: RegionWork) -> bool:
 
 
 def _polygon_runs(polygons: list[list[int | float]], size: Size) -> Iterator[Sequence[int]]:
-    try:
-        from pycocotools import mask as coco
-    except ImportError as error:
-        raise InputError(
-            "Drawing COCO's polygons needs pycocotools. Install it: pip install 'tagmask[coco]'"
-        ) from error
+    check_installed("Drawing COCO's polygons", "coco")
+    from pycocotools import mask as coco
+
     for part in coco.frPyObjects(polygons, *size):
         yield run_lengths(part["counts"].decode("ascii"))
 

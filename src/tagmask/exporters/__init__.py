@@ -124,12 +124,8 @@ def export_run(run: Run, to: str, out: Path | None = None, **options: Any) -> Pa
         OutputError: a file cannot be written.
     """
     check_choice("format", to, tuple(EXPORTERS))
-    unknown = sorted(options.keys() - {field.name for field in fields(ExportOptions)})
-    if unknown:
-        raise InputError(
-            f"Unknown option {unknown[0]!r} of an export. Options: "
-            f"{', '.join(field.name for field in fields(ExportOptions))}."
-        )
+    for option in options:
+        check_choice("option of an export", option, [field.name for field in fields(ExportOptions)])
     exporter, chosen = EXPORTERS[to], ExportOptions(**options)
     exporter.check(chosen)
     target = exporter.target_in(run.path, out)

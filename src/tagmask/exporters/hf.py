@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
-from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
+from tagmask.checks import check_installed
 from tagmask.errors import InputError
 from tagmask.exporters.export import Export, ExportedImage
 from tagmask.exporters.label_images import label_png
@@ -33,8 +33,8 @@ def needs_pyarrow(options: ExportOptions) -> None:
     Raises:
         InputError: it is not; the message gives the command that installs it.
     """
-    if options.parquet and find_spec("pyarrow") is None:
-        raise InputError("Writing Parquet shards needs pyarrow. Run: pip install 'tagmask[parquet]'")
+    if options.parquet:
+        check_installed("Writing Parquet shards", "parquet")
 
 
 def write_hf(export: Export, target: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from tagmask.checks import check_choice
-from tagmask.errors import InputError
 from tagmask.importers.class_map import parse_renamed
 from tagmask.importers.coco import read_coco
 from tagmask.importers.corrections import ImportReport, Refusal, import_corrections
@@ -59,11 +58,7 @@ def import_run(run: Run, source: str, path: Path, **options: Any) -> ImportRepor
         OutputError: a mask cannot be written.
     """
     check_choice("format", source, tuple(IMPORTERS))
-    unknown = sorted(options.keys() - {option.name for option in fields(ImportOptions)})
-    if unknown:
-        raise InputError(
-            f"Unknown option {unknown[0]!r} of an import. Options: "
-            f"{', '.join(option.name for option in fields(ImportOptions))}."
-        )
+    for option in options:
+        check_choice("option of an import", option, [field.name for field in fields(ImportOptions)])
     importer = IMPORTERS[source]
     return import_corrections(run, path, importer.reader, ImportOptions(**options), flat=importer.flat)

@@ -111,7 +111,7 @@ class SamProposals(ProposalSource):
         device: str = "auto",
         progress: Progress | None = None,
     ) -> None:
-        check_installed("transformers", "Region proposals of SAM", package="transformers", extra="sam")
+        check_installed("Region proposals of SAM", "sam")
         self._settings, self._device = settings or SamSettings(), choose_device(device)
         self._folder = model_folder(model, progress)
         self._type = _model_type(self._folder)

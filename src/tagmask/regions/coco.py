@@ -16,7 +16,7 @@ def needs_pycocotools() -> None:
     Raises:
         InputError: it is not; the message gives the command that installs it.
     """
-    check_installed("pycocotools", "Writing COCO files", package="pycocotools", extra="coco")
+    check_installed("Writing COCO files", "coco")
 
 
 def coco_category(label: int, *, background: bool) -> int:

@@ -42,9 +42,9 @@ class EngineSettings:
             InputError: one is not.
         """
         if self.name == "openvino":
-            check_installed("openvino", "The engine openvino", package="openvino", extra="openvino")
+            check_installed("The engine openvino", "openvino", "openvino")
         if self.precision:
-            check_installed("nncf", "Calibrating int8", package="nncf", extra="openvino")
+            check_installed("Calibrating int8", "openvino", "nncf")
 
 
 def engine_settings(engine: str | EngineSettings | None) -> EngineSettings | None:

@@ -3,12 +3,12 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from difflib import get_close_matches
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+from tagmask.checks import did_you_mean
 from tagmask.errors import InputError
 from tagmask.printable import shortened
 from tagmask.reading import read_text
@@ -78,10 +78,8 @@ def _read(source: str) -> Mapping[str, Any]:
         folder, name = source.split("/")
         return parse_toml((_root() / folder / f"{name}.toml").read_text(encoding="utf-8"))
     if not os.path.lexists(source) and not source.startswith("~"):
-        similar = get_close_matches(source, shipped_configs(), n=1)
-        hint = f"Did you mean {similar[0]}? " if similar else ""
         raise InputError(
-            f"There is no configuration {shortened(source)}. {hint}"
+            f"There is no configuration {shortened(source)}.{did_you_mean(source, shipped_configs(), 1)} "
             f"Give a TOML file, or one of {', '.join(shipped_configs())}."
         )
     text = read_text(source, "The configuration", "Give a TOML file.", SETTINGS_LIMIT)
@@ -141,9 +139,8 @@ def _part_type(part: str) -> type:
 
 
 def _unknown(name: str, known: Sequence[str] | Mapping[str, object]) -> str:
-    similar = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    hint = f"Did you mean {similar[0]}?" if similar else f"The settings are {', '.join(known)}."
-    return f"Unknown setting {name}. {hint}"
+    hint = did_you_mean(name, known, 1) or f" The settings are {', '.join(known)}."
+    return f"Unknown setting {name}.{hint}"
 
 
 def _changed(settings: Settings, values: Mapping[str, object], part: str) -> Settings:

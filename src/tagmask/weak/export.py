@@ -20,7 +20,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,15 +29,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tagmask import __version__
-from tagmask.checks import check_choice, check_number
-from tagmask.errors import InputError, OutputError, WeightsError
+from tagmask.checks import check_choice, check_installed, check_number
+from tagmask.errors import OutputError, WeightsError
 from tagmask.files import write_bytes
 from tagmask.masks import palette
 from tagmask.strict_json import json_text
 from tagmask.types import Size
 from tagmask.weak.students.student_file import TrainedStudent
 
-__all__ = ["INPUTS", "OUTPUTS", "Deployed", "check_onnx", "export_onnx", "missing_packages", "needs_onnx"]
+__all__ = ["INPUTS", "OUTPUTS", "Deployed", "check_onnx", "export_onnx", "needs_onnx"]
 
 INPUTS: Final = ("bytes", "normalised")
 OUTPUTS: Final = ("softmax", "labels")
@@ -93,14 +92,7 @@ def needs_onnx() -> None:
     Raises:
         InputError: one is missing; the message has the install command.
     """
-    missing = [name for name in missing_packages() if name != "onnxruntime"]
-    if missing:
-        raise InputError(f"Exporting needs {' and '.join(missing)}. Run: pip install 'tagmask[export]'")
-
-
-def missing_packages() -> tuple[str, ...]:
-    """Packages for writing and running ONNX files that are not installed."""
-    return tuple(name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None)
+    check_installed("Exporting", "export", "onnx", "onnxscript")
 
 
 def export_onnx(
@@ -185,8 +177,7 @@ def check_onnx(path: str | os.PathLike[str], student: TrainedStudent, *, seed: i
         InputError: onnxruntime is not installed.
         WeightsError: the file cannot be run, or was not exported by this package.
     """
-    if find_spec("onnxruntime") is None:
-        raise InputError("Running ONNX needs onnxruntime. Run: pip install 'tagmask[export]'")
+    check_installed("Running ONNX", "export", "onnxruntime")
     runtime = import_module("onnxruntime")
     try:
         session = runtime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from tagmask import __version__
+from tagmask.checks import missing_packages
 from tagmask.clip.load import Clip
 from tagmask.errors import InputError
 from tagmask.files import file_hash, write_bytes
@@ -26,7 +27,7 @@ from tagmask.runs.producer import Work, produce
 from tagmask.runtime.folders import FoundImage, find_images
 from tagmask.runtime.tag_files import read_tags
 from tagmask.weak.config import TrainConfig
-from tagmask.weak.export import check_onnx, export_onnx, missing_packages
+from tagmask.weak.export import check_onnx, export_onnx
 from tagmask.weak.loop import MODEL_FILE, Report
 from tagmask.weak.mask_folder import MaskSource, mask_work, open_masks
 from tagmask.weak.mctformer_steps import check_mctformer, train_mctformer
@@ -184,7 +185,7 @@ def run_all(options: RunOptions, clip: Callable[[], Clip], progress: Progress | 
     images, words, source = _checked(options, clip)
     tags_file = options.seeds.tags_file
     tags = None if tags_file is None else read_tags(tags_file, len(words) - 1)
-    missing = missing_packages()
+    missing = missing_packages("export")
     if missing:
         _LOG.warning(
             "The student will not be exported: %s is not installed. Run: pip install 'tagmask[export]', then "

@@ -6,7 +6,6 @@ where a run resumed.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -17,6 +16,7 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from tagmask.checks import did_you_mean
 from tagmask.errors import InputError, ShapeError, TagmaskError
 from tagmask.images import read_image
 from tagmask.reading import read_text
@@ -106,8 +106,7 @@ def find_pairs(images: Path, seeds: Path, lists: Sequence[Path] = ()) -> tuple[P
     selected = names if not lists else [name for file in lists for name in _read_list(file)]
     for name in selected:
         if name not in images_by_name:
-            similar = get_close_matches(name, images_by_name, n=1)
-            hint = f" Did you mean {similar[0]}?" if similar else ""
+            hint = did_you_mean(name, images_by_name, 1)
             raise InputError(f"The lists name {name}, but there is no such image in {images}.{hint}")
     files = dict(zip(names, mask_files(seeds, image_files), strict=True))
     return tuple(

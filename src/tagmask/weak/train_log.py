@@ -7,10 +7,10 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tagmask.checks import check_installed
 from tagmask.errors import InputError
 from tagmask.files import unwritable, write_bytes
 
@@ -108,11 +108,9 @@ def need_tensorboard() -> None:
     Raises:
         InputError: it is not; the message has the install command.
     """
-    if find_spec("tensorboard") is None:
-        raise InputError(
-            "run.tensorboard is on, but TensorBoard is not installed. Run: pip install "
-            "'tagmask[tensorboard]', or turn it off; log.csv has the same numbers."
-        )
+    check_installed(
+        "run.tensorboard", "tensorboard", otherwise=", or turn it off; log.csv has the same numbers."
+    )
 
 
 def _summary_writer(folder: Path) -> Any:  # noqa: ANN401 - an optional package without types

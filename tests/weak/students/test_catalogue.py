@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from tagmask.errors import InputError, WeightsError
-from tagmask.weak.students import hf_folders
 from tagmask.weak.students.catalogue import STUDENTS, build_student, parameter_groups, students
 from tagmask.weak.students.resnet38 import ResNet38
 
@@ -68,7 +67,7 @@ def test_invalid_students_are_refused(call: object, message: str) -> None:
 
 @pytest.mark.parametrize("name", ["segformer-b0", "segformer-b2", "deit-s"])
 def test_without_transformers_the_command_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hf_folders, "find_spec", lambda _: None)
+    monkeypatch.setattr("tagmask.checks.find_spec", lambda _: None)
     with pytest.raises(InputError, match=rf"'{name}' .* pip install 'tagmask\[students\]'"):
         build_student(name, 3)
 

@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import nn
 
-from tagmask.checks import check_choice, check_number
+from tagmask.checks import check_choice, check_number, did_you_mean, shown
 from tagmask.errors import InputError
 from tagmask.weak.students.clip_tower import ClipTower, inherited_preprocessing
 from tagmask.weak.students.deeplab import DeepLab, deeplab_groups
@@ -55,7 +55,8 @@ def build_student(
     for setting in settings:
         if setting not in kind.settings:
             known = f"Give one of {', '.join(kind.settings)}." if kind.settings else "It has no settings."
-            raise InputError(f"The student {name!r} has no setting {setting!r}. {known}")
+            hint = did_you_mean(setting, kind.settings, 1)
+            raise InputError(f"The student {name!r} has no setting {shown(setting)}.{hint} {known}")
     if kind.inherited_preprocessing is None and weights is not None:
         weights = Path(weights)
     return kind.build(classes, weights, **settings)

@@ -3,14 +3,14 @@
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from tagmask.checks import check_installed
 from tagmask.clip.finite import check_finite
-from tagmask.errors import InputError, WeightsError
+from tagmask.errors import WeightsError
 from tagmask.printable import shortened
 
 __all__ = ["from_folder", "need_transformers"]
@@ -22,11 +22,9 @@ def need_transformers(student: str) -> Any:  # noqa: ANN401 - the package has no
     Raises:
         InputError: it is not installed.
     """
-    if find_spec("transformers") is None:
-        raise InputError(
-            f"The student {student!r} needs the transformers package, which is not installed. "
-            "Run: pip install 'tagmask[students]', or use 'small' or 'deeplab-resnet38'."
-        )
+    check_installed(
+        f"The student {student!r}", "students", otherwise=", or use 'small' or 'deeplab-resnet38'."
+    )
     return import_module("transformers")
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, overload
 
-from tagmask.errors import InputError
+from tagmask.checks import check_choice
 from tagmask.images import ImageSource, read_image
 from tagmask.results import Segmentation
 from tagmask.types import Image
@@ -34,9 +34,8 @@ class Student:
         self, trained: TrainedStudent, settings: EvaluationSettings | None = None, **changes: object
     ) -> None:
         base = settings or EVALUATIONS["plain"]
-        unknown = sorted(changes.keys() - vars(base).keys())
-        if unknown:
-            raise InputError(f"Unknown setting {unknown[0]!r}. Give one of {', '.join(vars(base))}.")
+        for name in changes:
+            check_choice("setting", name, tuple(vars(base)))
         self.trained = trained
         self.settings = replace(base, **changes)  # type: ignore[arg-type]
 
