@@ -1,5 +1,6 @@
 """Rows of the speed table: what each program does, the number of operations, and a note."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 import tagmask
+from benchmarks.floor import Pass
 from benchmarks.inputs import EMBED, TEXT, VISION, BenchmarkInputs, temporary_home
 from benchmarks.plain import (
     class_names,
@@ -45,6 +47,8 @@ class Row:
     flops: float
     """FLOP of the matrix products that the result needs."""
     note: str
+    passes: Sequence[Pass] = ()
+    """What the products are, for the floor; empty: no floor."""
 
 
 def tower_flops(tower: tuple[int, int], tokens: int) -> float:
@@ -57,6 +61,12 @@ def image_flops(patches: int) -> float:
     """FLOP of the image tower with patch embedding and projection."""
     _, width = VISION
     return tower_flops(VISION, 1 + patches) + 2 * patches * 768 * width + 2 * (1 + patches) * width * EMBED
+
+
+def image_pass(batch: int, patches: int) -> Pass:
+    """A forward pass of the image tower."""
+    layers, width = VISION
+    return Pass(width, batch, 1 + patches, layers)
 
 
 def sclip_row(inputs: BenchmarkInputs, name: str, recipe: str) -> Row:
@@ -73,6 +83,7 @@ def sclip_row(inputs: BenchmarkInputs, name: str, recipe: str) -> Row:
         (lambda: plain_sclip(inputs.tensors, inputs.image, settings, text), *ours),
         windows * (image_flops(patches) + 2 * patches * EMBED * len(names)),
         f"375 x 500 at short side 336, {windows} windows, {classes[-1] + 1} classes ({len(names)} names)",
+        [image_pass(windows, patches)],
     )
 
 
@@ -107,7 +118,13 @@ def tagclip_row(inputs: BenchmarkInputs) -> Row:
         ),
         tagclip_flops(PATCHES, len(text), crops),
         f"375 x 500, {PATCHES} patches, {len(text)} texts, re-identified classes: {counts}",
+        tagclip_passes(crops),
     )
+
+
+def tagclip_passes(crops: int) -> list[Pass]:
+    """The whole image, and the crops of re-identified classes."""
+    return [image_pass(1, PATCHES), *([image_pass(crops, 14 * 14)] if crops else [])]
 
 
 def widest_gap(refined: torch.Tensor, foreground: int) -> float:
@@ -158,6 +175,10 @@ def cls_seg_row(inputs: BenchmarkInputs) -> Row:
         (plain, *(partial(segmenter, inputs.image) for segmenter in ours)),
         tagclip_flops(PATCHES, len(text), len(reidentified)) + cls_seg_flops(PATCHES, TAGS),
         f"375 x 500, {PATCHES} patches, {agreement(inputs.image, plain().numpy(), ours)}",
+        [
+            *tagclip_passes(len(reidentified)),
+            Pass(VISION[1], 1, 1 + PATCHES, 1 + TAGS, attends=False),
+        ],
     )
 
 
@@ -199,6 +220,7 @@ def text_row(inputs: BenchmarkInputs) -> Row:
         ),
         sum(tower_flops(TEXT, length) for length in lengths),
         f"{len(lengths)} sentences of {min(lengths)} to {max(lengths)} tokens, plain encodes all 77",
+        [Pass(TEXT[1], count, length, TEXT[0]) for length, count in sorted(Counter(lengths).items())],
     )
 
 
