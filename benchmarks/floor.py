@@ -1,6 +1,6 @@
 """The least time that a row's matrix products take on this machine, at the very shapes that they have.
 
-A peak is that of a product of large square matrices. The products of an image tower are smaller, so no program
+A peak is that of a product of large square matrices. An image tower's products are smaller, so no program
 reaches it; this is the sum of their own times, with the fastest form that is at hand, and nothing in between.
 """
 

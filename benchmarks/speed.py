@@ -86,8 +86,8 @@ def compare(
     return [
         *notes,
         f"* peak: a product of 2048 x 2048 matrices, {rates}",
-        "* floor: the sum of the products' own times at their shapes, without anything between them; a row may "
-        "do less than that where it leaves products out",
+        "* floor: the sum of the products' own times at their shapes, without anything between them; a row that "
+        "leaves products out may beat it",
     ]
 
 
