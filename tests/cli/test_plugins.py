@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -233,20 +233,30 @@ def install(folder: Path, name: str, program: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.delitem(sys.modules, name, raising=False)
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: catalogue.method("value-key", "masks"),
+        lambda: data_catalogue.entry("orchard"),
+        lambda: tagmask.recipe("value-key/voc21"),
+        lambda: tagmask.recipe("sclip/orchard"),
+        lambda: tagmask.methods()["value-key"],
+        lambda: data_catalogue.known_datasets()["orchard"],
+    ],
+    ids=["method", "data set", "method's recipe", "data set's recipe", "methods", "data sets"],
+)
 def test_an_installed_plugin_is_imported_when_it_is_needed(
-    command: Command, mine: Path, orchard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ask: Callable[[], object], mine: Path, orchard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = tmp_path / "site"
     site.mkdir()
     install(site, "installed_plugin", mine.read_text() + orchard.read_text(), monkeypatch)
     assert catalogue.method("sclip", "masks")
     assert data_catalogue.entry("voc21")
+    assert tagmask.recipe("sclip/voc21")
     assert "installed_plugin" not in sys.modules
-    assert catalogue.method("value-key", "masks").summary == "values and keys"
+    assert ask()
     assert "installed_plugin" in sys.modules
-    assert data_catalogue.entry("orchard").words == ("apple", "leaf", "branch, twig")
-    assert "value-key" in command("methods").stdout
-    assert "orchard" in command("data", "list").stdout
     monkeypatch.delitem(sys.modules, "installed_plugin")
 
 
