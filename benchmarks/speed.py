@@ -86,8 +86,8 @@ def compare(
     return [
         *notes,
         f"* peak: a product of 2048 x 2048 matrices, {rates}",
-        "* floor: the sum of the products' own times at their shapes, without anything between them; a row that "
-        "leaves products out may beat it",
+        "* floor: the sum of the products' own times at their shapes, without anything between them; a row "
+        "that leaves products out may beat it",
     ]
 
 

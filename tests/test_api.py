@@ -45,6 +45,7 @@ def test_public_names() -> None:
         "methods",
         "recipe",
         "recipes",
+        "register_dataset",
         "register_method",
     }
     for name in tagmask.__all__:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tagmask.catalogue import describe_methods as methods
     from tagmask.catalogue import register_method
     from tagmask.clip.load import Clip, load
+    from tagmask.data.catalogue import register_dataset
     from tagmask.resolve import recipe, recipes
     from tagmask.results import Segmentation, Tags
     from tagmask.runs.reader import Run
@@ -35,6 +36,7 @@ __all__ = [
     "methods",
     "recipe",
     "recipes",
+    "register_dataset",
     "register_method",
 ]
 
@@ -49,6 +51,7 @@ _LAZY_NAMES = {
     "methods": ("tagmask.catalogue", "describe_methods"),
     "recipe": ("tagmask.resolve", "recipe"),
     "recipes": ("tagmask.resolve", "recipes"),
+    "register_dataset": ("tagmask.data.catalogue", "register_dataset"),
     "register_method": ("tagmask.catalogue", "register_method"),
 }
 

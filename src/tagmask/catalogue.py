@@ -23,6 +23,7 @@ from tagmask.papers import (
     sparc,
     tagclip,
 )
+from tagmask.plugins import load_installed
 from tagmask.settings.recipes import Recipe
 from tagmask.types import Attention
 from tagmask.variants import (
@@ -48,6 +49,7 @@ __all__ = [
     "method_names",
     "method_of",
     "register_method",
+    "registered_methods",
 ]
 
 _MODULES = (
@@ -87,7 +89,11 @@ def method(name: object, gives: str) -> Method:
     Raises:
         InputError: no such method.
     """
-    found = _BUILT_IN.get((gives, str(name))) or _REGISTERED.get((gives, str(name)))
+    key = gives, str(name)
+    found = _BUILT_IN.get(key) or _REGISTERED.get(key)
+    if found is None:
+        load_installed()
+        found = _REGISTERED.get(key)
     if found is None:
         known = method_names(gives)
         other = "masks" if gives == "tags" else "tags"
@@ -107,12 +113,19 @@ def method_names(gives: str) -> tuple[str, ...]:
     return tuple(name for kind, name in (*_BUILT_IN, *_REGISTERED) if kind == gives)
 
 
+def registered_methods() -> tuple[str, ...]:
+    """Return the names of the methods that a user has registered."""
+    load_installed()
+    return tuple(name for _, name in _REGISTERED)
+
+
 def describe_methods() -> dict[str, str]:
     """Describe every method in one line: what it gives (masks or tags), what it does, its source.
 
     Returns:
         A line per name, such as "masks: ... (SCLIP, ECCV 2024)".
     """
+    load_installed()
     lines: dict[str, str] = {}
     for each in (*_BUILT_IN.values(), *_REGISTERED.values()):
         line = f"{each.gives}: {each.summary} ({each.source})"

@@ -12,16 +12,18 @@ from dataclasses import fields, replace
 from os import PathLike
 from typing import Any, TypeVar, cast
 
-from tagmask.catalogue import method, method_names, method_of
+from tagmask.catalogue import method, method_names, method_of, registered_methods
 from tagmask.checks import check_choice, did_you_mean, shown
+from tagmask.convert_recipe import tagger_of, to_dense, to_tag_first
+from tagmask.data.catalogue import known_datasets, registered_dataset
 from tagmask.errors import InputError
-from tagmask.method import BEHAVIOURS, Method, OwnWords
+from tagmask.method import BEHAVIOURS, OwnWords
 from tagmask.papers.freecp_settings import check_purify_settings
 from tagmask.settings.files import is_file, read_recipe
 from tagmask.settings.parse import class_lines, is_automatic, recipe_name
 from tagmask.settings.presets import all_presets, own_words
 from tagmask.settings.recipes import MaskRecipe, Recipe, TagFirstRecipe, TagRecipe, names_in
-from tagmask.settings.refinement import expand_refine, refinement
+from tagmask.settings.refinement import expand_refine
 from tagmask.settings.words import read_list
 
 __all__ = ["mask_recipe", "own_tag_recipe", "recipe", "recipes", "tag_recipe", "with_method"]
@@ -47,7 +49,8 @@ def recipe(name: str | PathLike[str]) -> Recipe:
     """Return a recipe, a frozen dataclass; change it with `dataclasses.replace`.
 
     Args:
-        name: one of `recipes()`, or a file: a path that ends in `.toml`, or a `Path`.
+        name: one of `recipes()`; METHOD/DATASET of which one is registered (`tagmask.register_method`,
+            `register_dataset`); or a file: a path that ends in `.toml`, or a `Path`.
 
     Raises:
         InputError: no such recipe, or an invalid recipe file.
@@ -59,12 +62,42 @@ def recipe(name: str | PathLike[str]) -> Recipe:
     if is_file(name):
         return read_recipe(name, lambda name: method(name, "tags").default_settings())
     name, known = recipe_name(str(name)), all_presets()
-    if name not in known:
+    if (found := known.get(name) or _registered_recipe(name)) is None:
+        hint = did_you_mean(name, (*known, *_registered_names()))
         raise InputError(
-            f"Unknown recipe {shown(name)}.{did_you_mean(name, known)} "
+            f"Unknown recipe {shown(name)}.{hint} "
             "Recipes are named METHOD/DATASET, such as sclip/voc21. See `tagmask recipes`."
         )
-    return known[name]
+    return found
+
+
+def _registered_recipe(name: str) -> Recipe | None:
+    """The recipe of a registered method or for a registered data set; None if the name has neither.
+
+    On a registered data set a method has the settings for a user's words. A registered method has, on a
+    built-in data set, SCLIP's recipe with its own attention.
+    """
+    own_method, _, dataset = name.partition("/")
+    entry = registered_dataset(dataset)
+    if entry is not None and entry.words:
+        names = entry.words, entry.background
+        if own_method in method_names("tags") and own_method not in method_names("masks"):
+            return replace(own_tag_recipe(own_method, *names), name=name)
+        return replace(_own_mask_recipe(own_method, *names, ()), name=name)
+    own_method, plus, refined = own_method.partition("+")
+    base = all_presets().get(f"sclip{plus}{refined}/{dataset}")
+    if isinstance(base, MaskRecipe) and own_method in registered_methods():
+        return replace(with_method(base, own_method), name=name)
+    return None
+
+
+def _registered_names() -> list[str]:
+    """The names of all recipes that `_registered_recipe` makes."""
+    bases = [name.removeprefix("sclip") for name in all_presets() if name.startswith(("sclip/", "sclip+"))]
+    own = [f"{own_method}{base}" for own_method in registered_methods() for base in bases]
+    sets = [name for name, each in known_datasets().items() if each.words]
+    methods = dict.fromkeys((*method_names("masks"), *method_names("tags")))
+    return own + [f"{each}/{dataset}" for dataset in sets for each in methods]
 
 
 def tag_recipe(
@@ -193,14 +226,9 @@ def _own_mask_recipe(
     found = method(name, "masks")
     if found.kind == "tag_first":
         base = own_words.own_tag_first(words, background, known_background)
-        return replace(base, name=found.name, method=found.name, tagger=_tagger_of(found, base.tagger))
+        return replace(base, name=found.name, method=found.name, tagger=tagger_of(found, base.tagger))
     dense = own_words.own_masks(words, background, known_background)
     return replace(dense, method=found.name, variant=found.default_settings())
-
-
-def _tagger_of(found: Method, tagger: TagRecipe | None) -> TagRecipe | None:
-    """The tagger of CLS-SEG; CLIP-ES has none, as the caller gives each image's tags."""
-    return None if found.name == "clip-es" else tagger
 
 
 # -- Another method ------------------------------------------------------------------------------------------
@@ -237,9 +265,9 @@ def _with_mask_method(base: MaskRecipe | TagFirstRecipe, name: object) -> MaskRe
     new = method(name, "masks")
     preset = all_presets().get(f"{name}/{_dataset(base)}")
     if new.kind == "tag_first":
-        return _to_tag_first(base, new, preset if isinstance(preset, TagFirstRecipe) else None)
+        return to_tag_first(base, new, preset if isinstance(preset, TagFirstRecipe) else None)
     if isinstance(base, TagFirstRecipe):
-        return _to_dense(base, new, preset if isinstance(preset, MaskRecipe) else None)
+        return to_dense(base, new, preset if isinstance(preset, MaskRecipe) else None)
     variant = preset.variant if isinstance(preset, MaskRecipe) else new.default_settings()
     return replace(base, method=new.name, variant=variant)
 
@@ -247,45 +275,6 @@ def _with_mask_method(base: MaskRecipe | TagFirstRecipe, name: object) -> MaskRe
 def _dataset(base: Recipe) -> str:
     """The data set in a recipe's name, "METHOD/DATASET" or "METHOD on METHOD/DATASET"."""
     return base.name.rpartition(" ")[2].partition("/")[2]
-
-
-def _to_tag_first(
-    base: MaskRecipe | TagFirstRecipe, new: Method, preset: TagFirstRecipe | None
-) -> TagFirstRecipe:
-    default = own_words.own_tag_first(base.words, base.background or None)
-    model = preset or default
-    # A single tag has no gradient without competing texts: a recipe without background takes the method's.
-    background = base.background or model.background
-    tagger = _tagger_of(new, model.tagger or default.tagger)
-    power = model.variant.background_power or 1.0
-    return replace(
-        model,
-        name=f"{new.name} on {base.name}",
-        method=new.name,
-        words=base.words,
-        background=background,
-        prompts=(),
-        templates=base.templates,
-        tagger=tagger and replace(tagger.with_names(base.words, background), templates=base.templates),
-        variant=replace(model.variant, background_power=None if base.background_names is None else power),
-        crf_wrapped=False,
-        **cast(Any, refinement(base)),
-    )
-
-
-def _to_dense(base: TagFirstRecipe, new: Method, preset: MaskRecipe | None) -> MaskRecipe:
-    background = () if base.background_names is None else base.background
-    model = preset or replace(
-        own_words.own_masks(base.words, background), method=new.name, variant=new.default_settings()
-    )
-    return replace(
-        model,
-        name=f"{new.name} on {base.name}",
-        words=base.words,
-        background=background,
-        templates=base.templates,
-        **cast(Any, refinement(base)),
-    )
 
 
 # -- Names, quirks, settings ---------------------------------------------------------------------------------

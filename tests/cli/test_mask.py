@@ -1,4 +1,4 @@
-"""`tagmask mask` with predicted tags, tags files, CLS-SEG, refinement, COCO output and plugins."""
+"""`tagmask mask` with predicted tags, tags files, CLS-SEG, refinement and COCO output."""
 
 import json
 import re
@@ -343,37 +343,6 @@ def test_quirks_reach_the_tagger(
     tagger = settings_in(out)["tagger"]
     assert isinstance(tagger, dict)
     assert (tagger["early_exit"], tagger["lose_border"]) == (quirk, quirk)
-
-
-def test_custom_method_from_a_plugin(photos: Path, out: Path, tmp_path: Path) -> None:
-    plugin = tmp_path / "mine.py"
-    plugin.write_text(
-        "import tagmask\nfrom tagmask.dense.rule import affinity\n\n"
-        "tagmask.register_method('my-values', lambda x: affinity(x.v, x.v))\n"
-    )
-    stderr = done("--plugin", plugin, "mask", photos / "a.png", *OPTIONS, "--method", "my-values", "-o", out)
-    assert "1 of 1" not in stderr  # one image needs no summary
-    assert settings_in(out)["method"] == "my-values"
-    assert set(labels_in(out)) == {"a"}
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("none.py", None, "is not a Python file"),
-        ("text.txt", "x", "is not a Python file"),
-        ("bad.py", "1 +", "failed: SyntaxError"),
-        (
-            "taken.py",
-            "import tagmask\ntagmask.register_method('sclip', lambda x: None)",
-            "'sclip' is built in",
-        ),
-    ],
-)
-def test_invalid_plugins_are_refused(name: str, text: str | None, message: str, tmp_path: Path) -> None:
-    if text is not None:
-        (tmp_path / name).write_text(text)
-    assert message in failed("--plugin", tmp_path / name, "methods")
 
 
 def failed(*arguments: object) -> str:

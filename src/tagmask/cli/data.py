@@ -26,10 +26,10 @@ Split = Annotated[
 def list_() -> None:
     """List the data sets, their splits (default first) and converters."""
     with report_errors():
-        from tagmask.data.catalogue import DATASETS
+        from tagmask.data.catalogue import known_datasets
         from tagmask.data.converters import CONVERTERS
 
-        for name, entry in DATASETS.items():
+        for name, entry in known_datasets().items():
             splits = ", ".join(f"{split} {count or ''}".strip() for split, count in entry.splits.items())
             typer.echo(f"{name:<16}{entry.about}")
             typer.echo(f"{'':<16}{splits}")

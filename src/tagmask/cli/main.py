@@ -97,9 +97,9 @@ def _root(
     """Tag and mask images from words, with a frozen CLIP and no training."""
     if plugin:
         with report_errors():
-            from tagmask.cli.plugins import run_plugins
+            from tagmask.plugins import run_files
 
-            run_plugins(plugin)
+            run_files(plugin)
 
 
 app.command()(tag)
@@ -202,12 +202,27 @@ def doctor(
 
 
 @app.command()
-def methods() -> None:
+def methods(
+    cite: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cite",
+            metavar="NAME",
+            help="Print the papers behind a method as BibTeX instead; may be repeated.",
+        ),
+    ] = None,
+) -> None:
     """List all methods with a one-line summary and source."""
-    from tagmask.catalogue import describe_methods
+    with report_errors():
+        if cite:
+            from tagmask.citations import bibtex
 
-    for name, summary in describe_methods().items():
-        typer.echo(f"{name:<22}{summary}")
+            typer.echo(bibtex(cite))
+            return
+        from tagmask.catalogue import describe_methods
+
+        for name, summary in describe_methods().items():
+            typer.echo(f"{name:<22}{summary}")
 
 
 @app.command()

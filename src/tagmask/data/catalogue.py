@@ -1,6 +1,7 @@
 """All data sets by name: how to open them, their splits, where to download them."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,9 +15,19 @@ from tagmask.data.sample import Dataset
 from tagmask.data.scenes import open_ade20k, open_cityscapes, open_context
 from tagmask.data.voc import open_voc_masks, open_voc_tags
 from tagmask.errors import InputError
-from tagmask.settings.parse import dataset_name
+from tagmask.plugins import load_installed
+from tagmask.settings.parse import class_lines, dataset_name
 
-__all__ = ["DATASETS", "Entry", "entry", "open_dataset", "split_of"]
+__all__ = [
+    "DATASETS",
+    "Entry",
+    "entry",
+    "known_datasets",
+    "open_dataset",
+    "register_dataset",
+    "registered_dataset",
+    "split_of",
+]
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,10 @@ class Entry:
     """Where to download it, as text."""
     own_lists: bool = False
     """Whether a user's own list, in the folder of the published lists, is also a split."""
+    words: tuple[str, ...] = ()
+    """Registered data sets only: the class lines of its recipes, METHOD/NAME; empty if it has none."""
+    background: tuple[str, ...] | None = None
+    """Background texts of those recipes; None for the method's own."""
 
 
 _VOC07_SPLITS = {"test": 4952, "trainval": 5011, "train": 2501, "val": 2510}
@@ -166,7 +181,75 @@ _ENTRIES = {
 }
 
 DATASETS: Mapping[str, Entry] = MappingProxyType(_ENTRIES)
-"""Data sets by name."""
+"""Built-in data sets by name."""
+
+_REGISTERED: dict[str, Entry] = {}
+"""Data sets added by `register_dataset`, until the process ends."""
+
+
+def known_datasets() -> Mapping[str, Entry]:
+    """Return all data sets by name, registered ones last."""
+    load_installed()
+    return {**DATASETS, **_REGISTERED}
+
+
+def registered_dataset(name: str) -> Entry | None:
+    """Return the data set that a user has registered with this name, or None."""
+    if name in DATASETS:
+        return None
+    load_installed()
+    return _REGISTERED.get(name)
+
+
+def register_dataset(
+    name: str,
+    open: Callable[[Path, str], Dataset],
+    *,
+    words: Sequence[str] = (),
+    background: Sequence[str] | None = None,
+    splits: Mapping[str, int | None] | None = None,
+    about: str = "custom data set",
+    source: str = "registered with tagmask.register_dataset",
+) -> None:
+    """Add a data set of your own: `tagmask bench` and `tagmask data` then take its name.
+
+    With `words`, every method has a recipe for it, METHOD/NAME, with the settings for own words. Without, it
+    can be used where the words come from elsewhere: `bench run RECIPE --dataset NAME`, `bench masks`.
+
+    Args:
+        name: lower-case letters, digits and hyphens; not the name of a built-in data set. A data set that was
+            registered under this name is replaced.
+        open: a function from its folder and the name of a split to its samples.
+        words: class lines, one for each class but the background, in the order of its labels and tags.
+        background: background texts of masks. None: those of the method. []: masks without a background
+            class, whose label 0 is the first word.
+        splits: number of images of each split, None for any number; the first is the default. Default: a
+            split "all".
+        about: a line for `tagmask data list`.
+        source: where to download it, as text.
+
+    Raises:
+        InputError: an invalid name, or that of a built-in data set; no splits; invalid words.
+
+    Example:
+        >>> register_dataset("two-scenes", lambda root, split: open_dataset("miniature", root), words=["cat"])
+        >>> entry("two-scenes").about
+        'custom data set'
+    """
+    if name in DATASETS or dataset_name(name) != name:
+        raise InputError(f"Data set {name!r} is built in. Register yours under another name.")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+        raise InputError(f"Invalid data set name {name!r}. Use lower-case letters, digits and hyphens.")
+    if splits is not None and not splits:
+        raise InputError(f"Data set {name!r} has no splits. Give one, as in splits={{'val': None}}.")
+    _REGISTERED[name] = Entry(
+        about=about,
+        open=open,
+        splits=dict(splits or {"all": None}),
+        source=source,
+        words=class_lines("words", words),
+        background=None if background is None else class_lines("background", background),
+    )
 
 
 def entry(name: str) -> Entry:
@@ -176,10 +259,11 @@ def entry(name: str) -> Entry:
         InputError: an unknown name.
     """
     name = dataset_name(name)
-    if name not in DATASETS:
-        hint = did_you_mean(name, DATASETS)
+    found = DATASETS.get(name) or registered_dataset(name)
+    if found is None:
+        hint = did_you_mean(name, known_datasets())
         raise InputError(f"Unknown data set {shown(name)}.{hint} See `tagmask data list`.")
-    return DATASETS[name]
+    return found
 
 
 def split_of(name: str, split: str | None) -> str:
@@ -200,7 +284,7 @@ def open_dataset(name: str, root: Path, split: str | None = None) -> Dataset:
     """Open a data set: reads its lists and annotations; images and masks are read on demand.
 
     Args:
-        name: one of `DATASETS`.
+        name: one of `DATASETS`, or a registered one.
         root: its folder; for most data sets the parent folder also works.
         split: one of its splits; None for the default, which papers report on.
 

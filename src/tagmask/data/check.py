@@ -29,7 +29,7 @@ def check_dataset(
     """Check that a data set is complete.
 
     Args:
-        name: one of `DATASETS`.
+        name: one of `DATASETS`, or a registered one.
         root: its folder.
         split: as for `open_dataset`.
         read: also decode every image and mask; finds damaged files, takes minutes.
