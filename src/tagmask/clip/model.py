@@ -227,8 +227,22 @@ class Text(nn.Module):
         """
         ends = ids.argmax(dim=-1)  # the end token has the largest id
         length = int(ends.max()) + 1
-        x = self.token_embedding(ids[:, :length]).float() + self.positional_embedding[:length]
-        for block in self.transformer.resblocks:
+        x = self.embed(ids[:, :length], torch.arange(length, device=ids.device))
+        for block in self.blocks:
             x = block(x, causal=True)
-        last: Tensor = self.ln_final(x[torch.arange(len(x), device=x.device), ends])
+        return self.project(x[torch.arange(len(x), device=x.device), ends])
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The residual blocks, first to last."""
+        return [block for block in self.transformer.resblocks if isinstance(block, Block)]
+
+    def embed(self, ids: Int[Tensor, "q n"], positions: Int[Tensor, "... n"]) -> Tokens:
+        """Compute the tokens before the first block."""
+        x: Tensor = self.token_embedding(ids).float() + self.positional_embedding[positions]
+        return x
+
+    def project(self, x: Float[Tensor, "q d"]) -> Float[Tensor, "q e"]:
+        """Project the last block's end tokens into the shared image-text space (float32, not normalised)."""
+        last: Tensor = self.ln_final(x)
         return (last.to(self.text_projection.dtype) @ self.text_projection).float()

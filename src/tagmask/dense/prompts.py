@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tagmask.clip.load import Clip
-from tagmask.clip.tokenizer import CONTEXT, encode, tokenize
+from tagmask.clip.prefixes import SentenceEncoder
+from tagmask.clip.tokenizer import CONTEXT, START, encode, tokenize
 from tagmask.dense.text_cache import TextCache
 from tagmask.errors import InputError, WeightsError
 from tagmask.types import TextFeatures
@@ -31,10 +32,8 @@ __all__ = [
     "text_query",
 ]
 
-_BATCH_SIZE = 256
-
-_BLOCK = 2048
-"""Sentences that are encoded before their features are cached."""
+_BLOCK = 512
+"""Sentences that are encoded before their features are cached, which takes about a second."""
 
 _MARGIN = 10
 """Tokens by which the length of a sentence may differ from the sum of its parts."""
@@ -189,24 +188,23 @@ def _encode(
     _check_lengths(texts, templates)
     # Lower case, as all messages that begin with what is being done.
     _LOG.info("encoding %d new words with %d sentences each", len(texts), len(templates))
+    beginnings = [(START, *encode(template.partition("{}")[0])) for template in templates]
+    encoder = SentenceEncoder(clip.text, beginnings)
     size = max(1, _BLOCK // len(templates))
     for start in range(0, len(texts), size):
         block = texts[start : start + size]
-        yield from zip(block, _encode_block(clip, block, templates), strict=True)
+        yield from zip(block, _encode_block(clip, encoder, block, templates), strict=True)
         done = start + len(block)
         if len(texts) > size:
             progress = {"progress": (done, len(texts))}
             _LOG.info("encoded %d of %d words", done, len(texts), extra=progress)
 
 
-@torch.no_grad()
-def _encode_block(clip: Clip, texts: Sequence[str], templates: Sequence[str]) -> Float[Tensor, "q e"]:
+def _encode_block(
+    clip: Clip, encoder: SentenceEncoder, texts: Sequence[str], templates: Sequence[str]
+) -> Float[Tensor, "q e"]:
     ids = tokenize(_sentences(texts, templates))
-    # Sentences of similar length share a batch, because a batch is trimmed to its longest sentence.
-    order = ids.argmax(dim=-1).argsort(stable=True)
-    encoded = torch.empty(len(ids), clip.geometry.embed)
-    for batch in order.split(_BATCH_SIZE):
-        encoded[batch] = clip.text(ids[batch].to(clip.device)).cpu()
+    encoded = encoder(ids, torch.arange(len(templates)).repeat(len(texts)))
     sentences = F.normalize(encoded, dim=-1).unflatten(0, (len(texts), len(templates)))
     features = F.normalize(sentences.mean(dim=1), dim=-1)
     if not features.isfinite().all():
