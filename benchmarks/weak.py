@@ -129,7 +129,7 @@ def main() -> None:
     changes = [f'run.precision="{precision}"']
     config = settings("student/miniature", changes, here / "images", here / "pseudo", options.student_steps)
     train_student(config, here / "student")
-    student = Student.load(here / "student" / "model.safetensors")
+    student = Student(here / "student" / "model.safetensors")
     unseen = [(unseen_scene(seed).image, seed) for seed in range(options.test)]
     print_row(
         f"student, {options.student_steps} steps, {options.test} unseen scenes",

@@ -11,7 +11,7 @@ import torch
 from PIL import Image as PILImage
 
 import tagmask
-from tagmask.clip.load import Clip
+from tagmask.clip.load import Clip, as_clip
 from tagmask.errors import ImageError, InputError, ShapeError
 from tagmask.papers import tagclip
 from tests.golden import make_weights, make_weights_variants
@@ -38,6 +38,7 @@ def test_public_names() -> None:
         "Run",
         "Segmentation",
         "Segmenter",
+        "Student",
         "Tagger",
         "Tags",
         "TagmaskError",
@@ -373,3 +374,42 @@ def test_deep_towers_give_warnings(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert "deep.pt has 24. Layers at the same relative depth are used" in scaled
     assert "weaker" not in scaled
     assert warnings(method="sc-clip", as_="published") == ""
+
+
+def test_weights_are_accepted_by_name_and_path(sclip_weights: Path, shapes: list[np.ndarray]) -> None:
+    tagger = tagmask.Tagger("miniature", words=["cat", "hat"])
+    assert tagger.clip.name == "miniature"
+    segmenter = tagmask.Segmenter(sclip_weights, words=["cat", "hat"])
+    given = tagmask.Segmenter(tagmask.load(sclip_weights), words=["cat", "hat"])
+    np.testing.assert_array_equal(segmenter(shapes[0]).labels, given(shapes[0]).labels)
+
+
+@pytest.mark.parametrize("other", [["cat"], None, b"miniature"])
+def test_other_first_arguments_are_refused(other: object) -> None:
+    with pytest.raises(InputError, match=r"^Expected a CLIP first, not .*\. Give what tagmask\.load returns"):
+        as_clip(other)
+
+
+def test_objects_have_short_descriptions(tagger: tagmask.Tagger, segmenter: tagmask.Segmenter) -> None:
+    assert repr(tagger) == "Tagger(tagclip: cat, dog, bicycle)"
+    assert repr(segmenter) == "Segmenter(sclip: background, cat, dog, bicycle)"
+    assert repr(segmenter.clip).startswith("Clip('")
+    assert len(repr(segmenter.clip)) < 400
+    long = tagmask.Segmenter(segmenter.clip, recipe="sclip/coco-stuff")
+    assert repr(long).endswith(" and 165 more)")
+
+
+def test_the_command_lines_names_are_accepted(segmenter: tagmask.Segmenter) -> None:
+    clip, words = segmenter.clip, ["cat", "hat"]
+    by_option = tagmask.Segmenter(clip, words, threshold=0.3, refine="pamr").recipe
+    assert by_option == tagmask.Segmenter(clip, words, prob_thd=0.3, pamr_steps=10).recipe
+    with pytest.raises(InputError, match="threshold and prob_thd are one setting"):
+        tagmask.Segmenter(clip, words, threshold=0.3, prob_thd=0.3)
+
+
+def test_the_command_lines_names_replace_earlier_settings(
+    segmenter: tagmask.Segmenter, shapes: list[np.ndarray]
+) -> None:
+    frozen = tagmask.Segmenter(segmenter.clip, ["cat", "hat"], threshold=0.9).freeze(shapes[0])
+    expected = tagmask.Segmenter(segmenter.clip, ["cat", "hat"], prob_thd=0.0)(shapes[0])
+    np.testing.assert_array_equal(frozen(prob_thd=0.0).labels, expected.labels)

@@ -1,11 +1,13 @@
 """Forms of results compared with flood filling and with pycocotools."""
 
 import json
+from io import BytesIO
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image as PILImage
 from pycocotools import mask as coco_mask
 
 from tagmask import checks
@@ -29,6 +31,55 @@ def segmentation(
         precision="float32",
         class_confidence=confidence,
     )
+
+
+LABELS = np.array([[0, 1, 1], [0, 2, 255]], np.uint8)
+
+
+def test_a_word_gives_its_mask() -> None:
+    found = segmentation(LABELS, ("background", "cat", "hat", "dog"))
+    np.testing.assert_array_equal(found["hat"], LABELS == 2)
+    np.testing.assert_array_equal(found["background"], LABELS == 0)
+    assert found["dog"].dtype == bool
+    assert not found["dog"].any()
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("hta", "Unknown word 'hta'. Did you mean hat? The words are background, cat, hat, dog."),
+        ("zebra", "Unknown word 'zebra'. The words are background, cat, hat, dog."),
+    ],
+)
+def test_unknown_words_are_refused(word: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        segmentation(LABELS, ("background", "cat", "hat", "dog"))[word]
+    assert str(caught.value).startswith(message)
+
+
+def test_results_have_short_descriptions() -> None:
+    found = segmentation(LABELS, ("background", "cat", "hat", "dog"))
+    assert repr(found) == "Segmentation(3 x 2: background 33.3%, cat 33.3%, hat 16.7%; absent: dog)"
+    many = tuple(f"word {number}" for number in range(171))
+    assert len(repr(segmentation(LABELS, many))) < 200
+    tags = Tags(("cat", "dog", "hat"), np.array([0.25, 0.5, 0.75], np.float32), (1, 2), 0.3, "float32")
+    assert repr(tags) == "Tags(hat 0.75, dog 0.50, of cat, dog, hat)"
+    all_tags = Tags(many, np.arange(171, dtype=np.float32), tuple(range(171)), 0.3, "float32")
+    assert len(repr(all_tags)) < 250
+    nothing = Tags(("cat",), np.zeros(1, np.float32), (), 0.3, "float32")
+    assert repr(nothing) == "Tags(nothing, of cat)"
+
+
+@pytest.mark.parametrize("size", [(2, 3), (700, 2100)])
+def test_notebooks_show_the_masks(size: tuple[int, int]) -> None:
+    labels = np.zeros(size, np.uint8)
+    labels[:, : size[1] // 2 + 1] = 1
+    shown = PILImage.open(BytesIO(segmentation(labels, ("background", "cat"))._repr_png_()))
+    assert shown.format == "PNG"
+    assert max(shown.size) <= 1000
+    assert shown.size[0] / shown.size[1] == pytest.approx(size[1] / size[0], rel=0.01)
+    assert shown.getpixel((shown.size[0] - 1, 0)) == (255, 255, 255)
+    assert shown.getpixel((0, shown.size[1] - 1)) != (255, 255, 255)
 
 
 def flooded(labels: np.ndarray, first: int, end: int) -> set[tuple[int, frozenset[tuple[int, int]]]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tagmask.resolve import recipe, recipes
     from tagmask.results import Segmentation, Tags
     from tagmask.runs.reader import Run
+    from tagmask.weak.students.student import Student
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ __all__ = [
     "Run",
     "Segmentation",
     "Segmenter",
+    "Student",
     "Tagger",
     "TagmaskError",
     "Tags",
@@ -45,6 +47,7 @@ _LAZY_NAMES = {
     "Run": ("tagmask.runs.reader", "Run"),
     "Segmentation": ("tagmask.results", "Segmentation"),
     "Segmenter": ("tagmask.api", "Segmenter"),
+    "Student": ("tagmask.weak.students.student", "Student"),
     "Tagger": ("tagmask.api", "Tagger"),
     "Tags": ("tagmask.results", "Tags"),
     "load": ("tagmask.clip.load", "load"),

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import overload
 
-from tagmask.clip.load import Clip
+from tagmask.clip.load import Clip, as_clip
 from tagmask.engines import with_engine
 from tagmask.errors import InputError
 from tagmask.images import ImageSource, read_image
@@ -21,7 +21,7 @@ from tagmask.pipelines.labelled import to_segmentation
 from tagmask.pipelines.warnings import warn_depth, warn_words
 from tagmask.proposals.given import ProposalsLike, proposals_of_each, read_given
 from tagmask.resolve import with_method
-from tagmask.results import Segmentation, ignore_index_for
+from tagmask.results import Segmentation, ignore_index_for, named
 from tagmask.settings.engine import EngineSettings, engine_settings
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
 from tagmask.tagger import Source, Tagger, read_images
@@ -35,7 +35,7 @@ class Segmenter:
     The default method is SCLIP. Give `words`, a `recipe`, or both.
 
     Args:
-        clip: the frozen model, from `tagmask.load`.
+        clip: the frozen model, from `tagmask.load`; or the name or path of weights, as `load` takes it.
         words: one text per class. Several names of one class are separated by a comma and a space:
             "dog, puppy" is one class, called "dog".
         recipe: settings of a paper's table, such as "sclip/voc21": a name from `tagmask.recipes()`, or a
@@ -52,13 +52,13 @@ class Segmenter:
             methods, with the words, weights and settings it was fitted with; scores may then leave 0..1.
         **settings: `method=` selects another mask method of `tagmask.methods()`, such as "maskclip" or
             "cls-seg". Every other keyword sets the recipe field of that name: `among="tags"` (only the words
-            that a tagger finds compete), `prob_thd=0.3` (pixels whose best probability, 0..1, is lower are
-            background), `refine="tlp"` (refinement along the image's edges: "none", "pamr", "tlp" or "crf"),
-            `pamr_steps=10` (rounds of PAMR), `crf="cls-seg"` (a dense CRF at the end),
-            `purify=True` (drop words of which there is no trace).
+            that a tagger finds compete), `threshold=0.3` (pixels whose best probability, 0..1, is lower are
+            background: the field `prob_thd`), `refine="tlp"` (refinement along the image's edges: "none",
+            "pamr", "tlp" or "crf"), `pamr_steps=10` (rounds of PAMR), `crf="cls-seg"` (a dense CRF at the
+            end), `purify=True` (drop words of which there is no trace).
 
     Attributes:
-        clip: the model given, with the engine.
+        clip: the model, with the engine.
         recipe: the recipe in use, with every setting.
         descriptions: the descriptions in use; None for the words' own features.
         head: the head in use, if any.
@@ -80,7 +80,7 @@ class Segmenter:
 
     def __init__(
         self,
-        clip: Clip,
+        clip: Clip | str | os.PathLike[str],
         words: Sequence[str] | None = None,
         *,
         recipe: str | MaskRecipe | TagFirstRecipe | None = None,
@@ -91,7 +91,7 @@ class Segmenter:
         engine: str | EngineSettings | None = None,
         **settings: object,
     ) -> None:
-        chosen = engine_settings(engine)
+        chosen, clip = engine_settings(engine), as_clip(clip)
         self._arguments = RecipeArguments(recipe, words, background, as_, settings)
         self.recipe = self._arguments.resolve(clip)
         self.clip = clip = with_engine(clip, chosen, self.recipe)
@@ -178,6 +178,9 @@ class Segmenter:
             self._mask(sources, given, scores, confidence, cams, each) for sources, given, each in groups
         )
         return [segmentation for batch in results for segmentation in batch]
+
+    def __repr__(self) -> str:
+        return f"Segmenter({self.recipe.name}: {named(self.words)})"
 
     def compare(
         self,

@@ -99,7 +99,9 @@ def method(name: object, gives: str) -> Method:
         other = "masks" if gives == "tags" else "tags"
         if str(name) in method_names(other):
             raise InputError(f"Method {name!r} gives {other}, not {gives}. See `tagmask methods`.")
-        raise InputError(f"Unknown method {shown(name)}.{did_you_mean(name, known)} See `tagmask methods`.")
+        raise InputError(
+            f"Unknown method {shown(name)}.{did_you_mean(name, known, 1)} See `tagmask methods`."
+        )
     return found
 
 

@@ -23,7 +23,7 @@ from tagmask.settings.files import is_file, read_recipe
 from tagmask.settings.parse import class_lines, is_automatic, recipe_name
 from tagmask.settings.presets import all_presets, own_words
 from tagmask.settings.recipes import MaskRecipe, Recipe, TagFirstRecipe, TagRecipe, names_in
-from tagmask.settings.refinement import expand_refine
+from tagmask.settings.refinement import expand_names, refinement
 from tagmask.settings.words import read_list
 
 __all__ = ["mask_recipe", "own_tag_recipe", "recipe", "recipes", "tag_recipe", "with_method"]
@@ -145,13 +145,14 @@ def mask_recipe(
     """Resolve the recipe of a `Segmenter`.
 
     `method="cls-seg"` turns a dense recipe into one that masks tags, a dense method does the reverse. Names,
-    templates and refinement of the recipe stay. Arguments as for `tag_recipe`; an override may be `refine`.
+    templates and refinement of the recipe stay. Arguments as for `tag_recipe`; overrides may also be
+    `threshold` and `refine`.
 
     Raises:
         InputError: neither words nor a recipe, or invalid words or settings.
     """
     names = _check_names(words, background)
-    settings = expand_refine(overrides)
+    settings = expand_names(overrides)
     new_method = settings.pop("method", None)
     if name is None:
         base = _own_mask_recipe(new_method or "sclip", *_require_words(names), known_background)

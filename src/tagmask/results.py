@@ -1,17 +1,18 @@
 """Results: the tags of an image (`Tags`) and its masks (`Segmentation`), as frozen dataclasses."""
 
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Float16, UInt8, UInt16
+from jaxtyping import Bool, Float, Float16, UInt8, UInt16
 from PIL import Image as PILImage
 
-from tagmask.checks import check_choice, check_installed, check_number
-from tagmask.errors import ShapeError
+from tagmask.checks import check_choice, check_installed, check_number, did_you_mean, shown
+from tagmask.errors import InputError, ShapeError
 from tagmask.files import write_bytes
 from tagmask.images import ImageSource, read_image
 from tagmask.masks import index_png, overlay
@@ -22,7 +23,11 @@ from tagmask.regions.coco import coco_annotation, coco_category, needs_pycocotoo
 if TYPE_CHECKING:
     from supervision import Detections
 
-__all__ = ["Segmentation", "Tags", "ignore_index_for"]
+__all__ = ["Segmentation", "Tags", "ignore_index_for", "named"]
+
+_SHOWN = 6
+"""Words in a short description of a result."""
+_NOTEBOOK_SIDE = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +48,11 @@ class Tags:
     """Precision of the matrix products: "float32", "bfloat16" or "float16"."""
     thresholds: tuple[float, ...] | None = None
     """The score that each class must exceed, if the tagger is calibrated; else None."""
+
+    def __repr__(self) -> str:
+        found = ", ".join(f"{word} {self.scores[self.words.index(word)]:.2f}" for word in self.names[:_SHOWN])
+        more = len(self.names) - _SHOWN
+        return f"Tags({found or 'nothing'}{f' and {more} more' if more > 0 else ''}, of {named(self.words)})"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,6 +103,41 @@ class Segmentation:
     None."""
     purification: Purification | None = field(default=None, repr=False)
     """What purification decided in each window; None without `purify`."""
+
+    def __getitem__(self, word: str) -> Bool[np.ndarray, "h w"]:
+        """Return where a word is: True at its pixels, nowhere if it is absent.
+
+        Raises:
+            InputError: not one of `words`.
+
+        Example:
+            >>> labels = np.array([[0, 1]], np.uint8)
+            >>> Segmentation(("background", "hat"), labels, None, True, "float32")["hat"]
+            array([[False,  True]])
+        """
+        if word not in self.words:
+            hint = did_you_mean(word, self.words)
+            raise InputError(f"Unknown word {shown(word)}.{hint} The words are {named(self.words, 20)}.")
+        return np.asarray(self.labels == self.words.index(word))
+
+    __iter__ = None
+    """Not iterable: index it by a word."""
+
+    def __repr__(self) -> str:
+        height, width = self.labels.shape
+        found = [f"{word} {share:.1%}" for word, share in self.shares().items()]
+        absent = f"; absent: {named(self.absent)}" if self.absent else ""
+        return f"Segmentation({width} x {height}: {named(found) or 'nothing'}{absent})"
+
+    def _repr_png_(self) -> bytes:
+        """Draw the masks for a notebook: tinted regions with names, at most 1000 pixels a side."""
+        step = -(-max(self.labels.shape) // _NOTEBOOK_SIDE)
+        labels = self.labels[::step, ::step]
+        paper = np.full((*labels.shape, 3), 255, np.uint8)
+        picture = io.BytesIO()
+        drawn = overlay(paper, labels, self.words, skip=frozenset({0} if self.background else ()))
+        drawn.save(picture, "PNG")
+        return picture.getvalue()
 
     @property
     def dropped(self) -> dict[str, Dropped]:
@@ -276,6 +321,17 @@ class Segmentation:
 
     def _score(self, label: int) -> float | None:
         return None if self.class_confidence is None else self.class_confidence.get(self.words[label])
+
+
+def named(words: Sequence[str], most: int = _SHOWN) -> str:
+    """List words, at most so many of them.
+
+    Example:
+        >>> named(["cat", "dog", "hat"], 2)
+        'cat, dog and 1 more'
+    """
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
 
 
 def ignore_index_for(classes: int) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from tagmask.clip.finite import check_computed
-from tagmask.clip.load import Clip
+from tagmask.clip.load import Clip, as_clip
 from tagmask.engines import with_engine
 from tagmask.errors import InputError
 from tagmask.images import ImageSource, read_image
@@ -23,7 +23,7 @@ from tagmask.pipelines.given_tags import tag_list
 from tagmask.pipelines.thresholding import best_thresholds
 from tagmask.pipelines.warnings import warn_words
 from tagmask.resolve import tag_recipe
-from tagmask.results import Tags
+from tagmask.results import Tags, named
 from tagmask.settings.engine import EngineSettings, engine_settings
 from tagmask.settings.recipes import TagRecipe
 from tagmask.types import Images
@@ -40,7 +40,7 @@ class Tagger:
     The default method is TagCLIP. Give `words`, a `recipe`, or both.
 
     Args:
-        clip: the frozen model, from `tagmask.load`.
+        clip: the frozen model, from `tagmask.load`; or the name or path of weights, as `load` takes it.
         words: one text per class. Several names of one class are separated by a comma and a space:
             "dog, puppy" is one class, called "dog", with the score of its better name.
         recipe: settings of a paper's table, such as "tagclip/voc2012": a name from `tagmask.recipes()`, a
@@ -58,7 +58,7 @@ class Tagger:
             `top=3` (at most 3 tags), `tag_tau=0.5` (relative threshold, 0..1), `cwr=False`.
 
     Attributes:
-        clip: the model given, with the engine.
+        clip: the model, with the engine.
         recipe: the recipe in use, with every setting.
         adaptation: what the tagger learned from a set of images; None if nothing.
 
@@ -78,7 +78,7 @@ class Tagger:
 
     def __init__(
         self,
-        clip: Clip,
+        clip: Clip | str | os.PathLike[str],
         words: Sequence[str] | None = None,
         *,
         recipe: str | os.PathLike[str] | TagRecipe | None = None,
@@ -88,7 +88,7 @@ class Tagger:
         engine: str | EngineSettings | None = None,
         **settings: object,
     ) -> None:
-        chosen = engine_settings(engine)
+        chosen, clip = engine_settings(engine), as_clip(clip)
         resolved = tag_recipe(recipe, words, background, as_, settings, clip.background)
         self.recipe = with_chosen_background(clip, resolved, background)
         self.clip = clip = with_engine(clip, chosen, self.recipe)
@@ -127,6 +127,9 @@ class Tagger:
         return [
             self._to_tags(scores) for scores in self._pipeline.score_set(map(read_images, batches(image)))
         ]
+
+    def __repr__(self) -> str:
+        return f"Tagger({self.recipe.name}: {named(self.words)})"
 
     def adapt(self, images: Iterable[ImageSource]) -> "Tagger":
         """Return a tagger adapted to a set of unlabelled images.

@@ -30,7 +30,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("without")
 def test_without_cvat_sdk_the_install_command_is_given() -> None:
-    with pytest.raises(InputError, match=r"needs cvat-sdk\. Run: pip install 'tagmask\[cvat\]'"):
+    with pytest.raises(InputError, match=r"needs cvat-cli\. Run: pip install 'tagmask\[cvat\]'"):
         cvat.create("cat;dog", "miniature")
 
 

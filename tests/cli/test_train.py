@@ -189,7 +189,7 @@ def test_all_steps_run_once_and_resume(photos: Path, tmp_path: Path) -> None:
         (["--set", 'lists=["none.txt"]'], "The list none.txt cannot be read"),
         (["--set", "model.kind=small"], "Unknown model.kind 'small'. Give one of weakclip."),
         (["--set-student", "model.kind=nope"], "Unknown model.kind 'nope'. Give one of weakclip, small"),
-        (["--set-student", "model.kind=weakclip"], "Unknown model.kind 'weakclip'. Give one of small, clip"),
+        (["--set-student", "model.kind=weakclip"], "Unknown model.kind 'weakclip'. Did you mean clip? Give"),
         (["--set-student", "run.device=nope"], "Unknown device 'nope'"),
         (["--set-student", "crop=1", "--set-student", "batch=1", "--student", "student/small"],
          "The student 'small' cannot be trained on 1 crops of 1 x 1 pixels"),

@@ -212,7 +212,7 @@ def test_text_after_the_end_token_does_not_matter(sclip_model: Clip) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"device": "gpu"}, "Unknown device 'gpu'. Use 'auto', 'cpu'"),
+        ({"device": "gpu"}, "Unknown device 'gpu'. Did you mean cuda[?] Use 'auto'"),
         ({"device": "cuda:99"}, "Cannot use device 'cuda:99' on this machine"),
         ({"precision": "int8"}, "Unknown precision 'int8'"),
         ({"activation": "relu"}, "activation 'relu'.* one of quickgelu, gelu"),

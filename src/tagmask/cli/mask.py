@@ -29,7 +29,7 @@ from tagmask.runs.stages import Stages
 from tagmask.runtime.folders import FoundImage
 from tagmask.runtime.tag_files import check_tags, tags_of
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
-from tagmask.settings.refinement import REFINERS
+from tagmask.settings.refinement import expand_names
 from tagmask.types import Image
 
 __all__ = ["mask_formats", "mask_images", "mask_settings", "require_tags_file"]
@@ -219,16 +219,16 @@ def mask_settings(
     if only_tags:
         settings["among"] = "tags"
     if threshold is not None:
-        settings["prob_thd"] = threshold
+        settings["threshold"] = threshold
     if refine is not None:
-        settings |= REFINERS[refine.value]
+        settings["refine"] = refine.value
     if templates is not None:
         settings["templates"] = templates
     if purify is not None:
         settings["purify"] = purify.value
     if affinity is not None:
         settings["affinity"] = affinity.value
-    return settings
+    return expand_names(settings)
 
 
 def require_tags_file(recipe: MaskRecipe | TagFirstRecipe, tags_file: Path | None) -> None:

@@ -27,7 +27,8 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except errors as error:
-        hint = did_you_mean(name, ("auto", "cpu", "cuda", "mps"), 1)
+        meant = "cuda" if str(name).lower().startswith("gpu") else name
+        hint = did_you_mean(meant, ("auto", "cpu", "cuda", "mps"), 1)
         raise InputError(f"Unknown device {shown(name)}.{hint} {choices}") from error
     try:
         torch.empty(0, device=device)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tagmask.checks import check_choice
+from tagmask.checks import check_choice, shown
 from tagmask.clip.download import Progress
 from tagmask.clip.engine import Engine
 from tagmask.clip.hardware import choose_device, choose_precision
@@ -22,9 +22,9 @@ from tagmask.clip.packed import pack_blocks
 from tagmask.clip.resolve import ResolvedWeights, resolve_weights
 from tagmask.clip.sources import DEFAULT_WEIGHTS, find
 from tagmask.clip.state_dict import Geometry
-from tagmask.errors import WeightsError
+from tagmask.errors import InputError, WeightsError
 
-__all__ = ["OPENAI_MEAN", "OPENAI_STD", "Clip", "load"]
+__all__ = ["OPENAI_MEAN", "OPENAI_STD", "Clip", "as_clip", "load"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -90,6 +90,9 @@ class Clip:
         vision = copy.copy(self.vision)
         vision.engine = engine
         return replace(self, vision=vision)
+
+    def __repr__(self) -> str:
+        return f"Clip({self.name!r}: {self.describe()})"
 
     def describe(self) -> str:
         """Describe the model in one line: shape, activation, precision, device."""
@@ -190,6 +193,23 @@ def load(
         device=target,
         precision=precision,
     )
+
+
+def as_clip(clip: object) -> Clip:
+    """Return a model as it is, and load weights that are given by name or path, with `load`'s defaults.
+
+    Raises:
+        InputError: neither.
+        WeightsError: as `load`.
+    """
+    if isinstance(clip, Clip):
+        return clip
+    if not isinstance(clip, str | os.PathLike):
+        raise InputError(
+            f"Expected a CLIP first, not {shown(clip)}. Give what tagmask.load returns, or the name or path "
+            "of weights, such as 'miniature'."
+        )
+    return load(clip)
 
 
 def _lines(metadata: Mapping[str, str], key: str) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from tagmask.pipelines.labelled import MaskPipeline, to_segmentation
 from tagmask.resolve import mask_recipe
 from tagmask.results import Segmentation, ignore_index_for
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
+from tagmask.settings.refinement import expand_names
 from tagmask.types import Image
 
 __all__ = ["Frozen", "RecipeArguments"]
@@ -54,7 +55,7 @@ class RecipeArguments:
             self.words if words is None else words,
             background,
             self.as_,
-            {**self.settings, **(settings or {})},
+            {**expand_names(self.settings), **expand_names(settings)},
             clip.background,
         )
         return with_chosen_background(clip, resolved, background)

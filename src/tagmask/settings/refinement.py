@@ -1,14 +1,15 @@
-"""The refiners of masks by name, and the recipe fields that each sets."""
+"""Names of the command line that Python accepts too, and the recipe fields that they set."""
 
 from collections.abc import Mapping
 from dataclasses import fields
 from types import MappingProxyType
 
 from tagmask.checks import check_choice
+from tagmask.errors import InputError
 from tagmask.refine.tlp import TlpSettings
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
 
-__all__ = ["REFINERS", "expand_refine", "refinement"]
+__all__ = ["REFINERS", "expand_names", "refinement"]
 
 REFINERS: Mapping[str, Mapping[str, object]] = MappingProxyType(
     {
@@ -21,19 +22,23 @@ REFINERS: Mapping[str, Mapping[str, object]] = MappingProxyType(
 """The values of `refine=` and of `--refine`, and the settings that each stands for."""
 
 
-def expand_refine(settings: Mapping[str, object] | None) -> dict[str, object]:
-    """Replace the setting `refine` by those that it stands for; settings that are given themselves win.
+def expand_names(settings: Mapping[str, object] | None) -> dict[str, object]:
+    """Replace the command line's names, `threshold` and `refine`, by the recipe fields that they stand for.
 
-    None is "none", as settings in texts are parsed.
+    Fields that are given themselves win over `refine`. None is "none", as settings in texts are parsed.
 
     Raises:
-        InputError: no such refiner.
+        InputError: no such refiner, or both names of one field.
 
     Example:
-        >>> expand_refine({"refine": "tlp", "tlp_steps": 5})
-        {'pamr_steps': 0, 'crf': None, 'tlp_steps': 5}
+        >>> expand_names({"threshold": 0.3, "refine": "tlp", "tlp_steps": 5})
+        {'pamr_steps': 0, 'crf': None, 'tlp_steps': 5, 'prob_thd': 0.3}
     """
     given = dict(settings or {})
+    if "threshold" in given:
+        if "prob_thd" in given:
+            raise InputError("threshold and prob_thd are one setting. Give one of them.")
+        given["prob_thd"] = given.pop("threshold")
     if "refine" not in given:
         return given
     name = given.pop("refine")

@@ -299,7 +299,7 @@ def _export(student: Path, file: Path) -> None:
 def _write_report(
     images: list[FoundImage], options: RunOptions, folders: RunFolders, seconds: Mapping[str, float]
 ) -> None:
-    student = Student.load(folders.student / MODEL_FILE, device=options.device)
+    student = Student(folders.student / MODEL_FILE, device=options.device)
     page = run_page(
         images,
         {"seeds": folders.seeds, "pseudo-masks": folders.pseudo},

@@ -8,7 +8,7 @@ from typing import TypeVar, overload
 
 from tagmask.checks import check_choice
 from tagmask.images import ImageSource, read_image
-from tagmask.results import Segmentation
+from tagmask.results import Segmentation, named
 from tagmask.types import Image
 from tagmask.weak.students.evaluate import EVALUATIONS, EvaluationSettings, predict
 from tagmask.weak.students.student_file import TrainedStudent, load_student
@@ -22,37 +22,34 @@ class Student:
     """Segment images into the words of its training. Needs no CLIP and no words at run time.
 
     Args:
-        trained: network and card.
+        trained: a file that `tagmask train student` wrote; or network and card.
         settings: inference settings; default: one forward pass at the image's size.
+        device: where to load a file: "auto" (CUDA, then MPS, then CPU) or a torch device name.
         **changes: any field of the settings by name, such as `flip=True`, `crf="weakclip/student-voc"`.
 
     Raises:
-        InputError: unknown or invalid settings.
+        WeightsError: the file cannot be used.
+        InputError: an unknown device, or unknown or invalid settings.
     """
 
     def __init__(
-        self, trained: TrainedStudent, settings: EvaluationSettings | None = None, **changes: object
+        self,
+        trained: TrainedStudent | str | os.PathLike[str],
+        settings: EvaluationSettings | None = None,
+        *,
+        device: str = "auto",
+        **changes: object,
     ) -> None:
         base = settings or EVALUATIONS["plain"]
         for name in changes:
             check_choice("setting", name, tuple(vars(base)))
-        self.trained = trained
+        if not isinstance(trained, TrainedStudent):
+            trained = load_student(Path(trained), device=device)
+        self.trained: TrainedStudent = trained
         self.settings = replace(base, **changes)  # type: ignore[arg-type]
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], *, device: str = "auto", **changes: object) -> "Student":
-        """Load a student from its file.
-
-        Args:
-            path: a file that `save_student` wrote.
-            device: "auto" (CUDA, then MPS, then CPU) or a torch device name.
-            **changes: fields of `EvaluationSettings`.
-
-        Raises:
-            WeightsError: the file cannot be used.
-            InputError: an unknown device or setting.
-        """
-        return cls(load_student(Path(path), device=device), None, **changes)
+    def __repr__(self) -> str:
+        return f"Student({self.trained.card.student}: {named(self.words)})"
 
     @property
     def words(self) -> tuple[str, ...]:
