@@ -23,7 +23,7 @@ from tagmask.settings.files import is_file, read_recipe
 from tagmask.settings.parse import class_lines, is_automatic, recipe_name
 from tagmask.settings.presets import all_presets, own_words
 from tagmask.settings.recipes import MaskRecipe, Recipe, TagFirstRecipe, TagRecipe, names_in
-from tagmask.settings.refinement import expand_names, refinement
+from tagmask.settings.refinement import expand_names
 from tagmask.settings.words import read_list
 
 __all__ = ["mask_recipe", "own_tag_recipe", "recipe", "recipes", "tag_recipe", "with_method"]

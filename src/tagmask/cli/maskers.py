@@ -95,7 +95,10 @@ def student_masker(file: Path, *, threshold: float | None, device: str) -> Maske
         InputError: an unknown device, a threshold out of range, or a package that the student needs is not
             installed.
     """
-    student = Student(file, device=device, **({} if threshold is None else {"threshold": threshold}))
+    if threshold is None:
+        student = Student(file, device=device)
+    else:
+        student = Student(file, device=device, threshold=threshold)
     words, card, settings = student.words, student.trained.card, student.settings
     target = next(student.trained.net.parameters()).device
     message(f"{file.name}: student {card.student}, {len(words)} classes, {target}, float32")
