@@ -55,8 +55,27 @@ def test_values_must_stay_finite_in_the_precision_they_are_used_in(tensors: Tens
         load(doubles, device="cpu", activation="gelu")
     large = changed(tensors, tmp_path / "b.pt", "visual.proj", with_last(1e5))
     load(large, device="cpu", activation="gelu", precision="bfloat16")
-    with pytest.raises(WeightsError, match=r"b\.pt does not fit float16: proj has values over 65504"):
+    with pytest.raises(WeightsError, match=r"b\.pt does not fit float16: visual\.proj has values over 65504"):
         load(large, device="cpu", activation="gelu", precision="float16")
+
+
+def test_all_tensors_are_named(tensors: Tensors, tmp_path: Path) -> None:
+    names = ["visual.transformer.resblocks.0.ln_1.bias", "visual.transformer.resblocks.2.mlp.c_fc.weight"]
+    wrong = {name: with_last(float("nan"))(tensors[name].clone()) for name in names}  # type: ignore[operator]
+    torch.save(tensors | wrong, tmp_path / "a.pt")
+    for precision in ("float32", "float16"):
+        with pytest.raises(WeightsError, match=f"holds NaN or infinite values, in {', '.join(names)}"):
+            load(tmp_path / "a.pt", device="cpu", activation="gelu", precision=precision)
+
+
+def test_the_weight_that_does_not_fit_float16_is_named(tensors: Tensors, tmp_path: Path) -> None:
+    for name in (
+        "transformer.resblocks.1.attn.in_proj_weight",
+        "visual.transformer.resblocks.0.mlp.c_proj.bias",
+    ):
+        large = changed(tensors, tmp_path / "a.pt", name, with_last(1e5))
+        with pytest.raises(WeightsError, match=f"does not fit float16: {name} has values over 65504"):
+            load(large, device="cpu", activation="gelu", precision="float16")
 
 
 @pytest.mark.parametrize("scale", [1000.0, -1000.0, 50.0])

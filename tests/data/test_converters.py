@@ -164,7 +164,8 @@ def test_folders_without_what_a_converter_needs_are_refused(name: str, tmp_path:
 
 def test_unknown_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"Unknown data set to prepare 'voc21'\. Did you mean .* Give one of coco-object, coco-stuff"
+        InputError,
+        match=r"Unknown data set to prepare 'voc21'\. Did you mean .* Give one of coco-object, coco-stuff",
     ):
         jobs_of("voc21", tmp_path)
     with pytest.raises(InputError, match="Unknown split of context 'test'"):

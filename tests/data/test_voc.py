@@ -117,7 +117,9 @@ def test_shipped_list_needs_only_images(voc: Path) -> None:
     with pytest.raises(ImageError, match=r"There is no file .*2007_000061\.jpg"):
         samples[2].read_image()
     assert len(open_dataset("voc2007", voc, "tagclip-test").samples) == 4952
-    with pytest.raises(InputError, match=r"Unknown TagCLIP list 'voc2012_train'\. Did you mean voc2012_val\? Give one of"):
+    with pytest.raises(
+        InputError, match=r"Unknown TagCLIP list 'voc2012_train'\. Did you mean voc2012_val\? Give one of"
+    ):
         open_dataset("voc2012", voc, "tagclip-train")
     with pytest.raises(InputError, match="counts difficult objects as present, not as 'left out'"):
         open_dataset("voc2007-devkit", voc, "tagclip-test")

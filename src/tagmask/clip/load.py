@@ -4,9 +4,11 @@ import copy
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -162,18 +164,12 @@ def load(
     with torch.device("meta"):
         vision = Vision(shape, mlp_activation)
         text = Text(shape, mlp_activation)
-    scale = _read_towers(resolved, vision, text)
+    scale = _read_towers(resolved, vision, text, target, getattr(torch, precision))
     if not _SCALES[0] <= scale <= _SCALES[1]:
         raise WeightsError(
             f"{source.path} multiplies cosines by {scale:.3g} (logit_scale). Expected "
             f"{_SCALES[0]:g} to {_SCALES[1]:g}: the file is damaged, get other weights."
         )
-    dtype = getattr(torch, precision)
-    for tower in (vision, text):
-        tower.requires_grad_(False).eval().to(target)
-        if metadata.activation == "quickgelu" and dtype != torch.float32:
-            fold_quick_gelu(tower)  # float32 keeps the formula as written
-        _cast_products(tower, dtype, source.path)
     pack_blocks(vision)
     return Clip(
         vision=vision,
@@ -217,26 +213,50 @@ def _lines(metadata: Mapping[str, str], key: str) -> tuple[str, ...]:
     return tuple(line for line in metadata.get(key, "").splitlines() if line)
 
 
-def _read_towers(resolved: ResolvedWeights, vision: Vision, text: Text) -> float:
-    """Read the weights of both towers, which have none yet, and return the factor of the cosines."""
-    of_vision: dict[str, Tensor] = {}
-    of_text: dict[str, Tensor] = {}
-    for name, tensor in resolved.read():
-        if name.startswith("visual."):
-            of_vision[name.removeprefix("visual.")] = tensor
-        else:
-            of_text[name] = tensor
-    scale = float(of_text.pop("logit_scale").exp())
-    vision.load_state_dict(of_vision, assign=True)
-    text.load_state_dict(of_text, assign=True)
+def _read_towers(
+    resolved: ResolvedWeights, vision: Vision, text: Text, device: torch.device, dtype: torch.dtype
+) -> float:
+    """Read the weights of both towers, which have none yet, and return the factor of the cosines.
+
+    The weights of matrix products are converted to `dtype`, all others stay float32. This is done block by
+    block, so that no more than one block is in memory in both forms.
+    """
+    other: dict[str, Tensor] = {}
+    for place, group in groupby(resolved.read(), key=lambda item: _block_of(item[0])):
+        if not place:
+            other |= group
+            continue
+        block = (vision if place.startswith(_VISION) else text).get_submodule(
+            place.removeprefix(_VISION)[:-1]
+        )
+        block.load_state_dict({name.removeprefix(place): tensor for name, tensor in group}, assign=True)
+        block.to(device)
+        if resolved.metadata.activation == "quickgelu" and dtype != torch.float32:
+            fold_quick_gelu(block)  # float32 keeps the formula as written
+        _cast_products(block, dtype, resolved.path, place)
+    scale = float(other.pop("logit_scale").exp())
+    for tower, prefix in ((vision, _VISION), (text, "")):
+        own = [name for name in other if name.startswith(prefix)]
+        tower.load_state_dict({n.removeprefix(prefix): other.pop(n) for n in own}, strict=False, assign=True)
+        tower.to(device)
+        _cast_products(tower, dtype, resolved.path, prefix)
+        tower.requires_grad_(False).eval()
     return scale
 
 
-def _cast_products(tower: torch.nn.Module, dtype: torch.dtype, path: Path) -> None:
+def _block_of(name: str) -> str:
+    """The part of a tensor's name that names its block, with the dot; empty for one outside the blocks."""
+    found = _BLOCK.match(name)
+    return found[0] if found else ""
+
+
+def _cast_products(module: torch.nn.Module, dtype: torch.dtype, path: Path, prefix: str = "") -> None:
     """Convert the weights of matrix products to `dtype`; all other parameters stay float32."""
-    for where, module in tower.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d) or name in _PRODUCT_PARAMETERS:
+    for where, part in module.named_modules(prefix=prefix.rstrip(".")):
+        for name, parameter in part.named_parameters(recurse=False):
+            if parameter.dtype != dtype and (
+                isinstance(part, torch.nn.Linear | torch.nn.Conv2d) or name in _PRODUCT_PARAMETERS
+            ):
                 parameter.data = parameter.data.to(dtype)
                 if dtype == torch.float16 and not bool(torch.isfinite(parameter).all()):
                     full = f"{where}.{name}".lstrip(".")
@@ -246,6 +266,8 @@ def _cast_products(tower: torch.nn.Module, dtype: torch.dtype, path: Path) -> No
                     )
 
 
+_VISION = "visual."
+_BLOCK = re.compile(r"(visual\.)?transformer\.resblocks\.\d+\.")
 _SCALES = (1e-2, 1e4)
 """Least and greatest factor of cosines that is plausible; CLIP's training limits it to 100."""
 _PRODUCT_PARAMETERS = frozenset({"in_proj_weight", "in_proj_bias", "proj", "text_projection"})

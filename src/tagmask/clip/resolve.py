@@ -36,15 +36,16 @@ class ResolvedWeights:
         """Read the tensors one by one, in float32, since the reference arithmetic is float32 on their values.
 
         Raises:
-            WeightsError: after the last, if any of them has a value that is not finite in float32; or a file
-                has changed meanwhile.
+            WeightsError: values that are not finite in float32, in whatever tensor after these; or a file
+                that has changed meanwhile.
         """
         wrong = []
         for name, stored in self.tensors.items():
             tensor = stored.read().float()
             if not is_finite(tensor):
                 wrong.append(name)
-            yield name, tensor
+            elif not wrong:
+                yield name, tensor
         if wrong:
             raise non_finite_error(wrong, self.path)
 
