@@ -95,7 +95,7 @@ def check(names: Names) -> None:
             try:
                 faults = _print_inspection(inspect_weights(name))
             except WeightsError as error:
-                faults = (str(error),)
+                faults = (error.in_one_line,)
             for fault in faults:
                 show(f"! {fault}")
             failed += bool(faults)
