@@ -65,7 +65,7 @@ def refuse_other_name(text: str) -> None:
         raise WeightsError(
             f"Unknown weights {shown}. Did you mean {architecture}:openai?", f"{_DOWNLOADED} {_LIST}"
         )
-    plain = re.sub(r"(RN\d+(x\d+)?)\.pt", r"\1", text)  # OpenAI's files
+    plain = re.sub(r"^(RN\d+(x\d+)?)\.pt$", r"\1", text)  # OpenAI's files
     if plain.lower().endswith(_FILES) or text.startswith((".", "~", "/")) or text.count("/") > 1:
         return
     for pattern, what in _FAMILIES.items():
