@@ -174,7 +174,7 @@ def test_unknown_recipe_suggests_a_similar_one() -> None:
 
 def test_recipe_of_the_other_kind_is_refused() -> None:
     with pytest.raises(
-        InputError, match=r"Recipe 'sclip/voc21' does not give tags. Recipes that do: tagclip/"
+        InputError, match=r"Recipe 'sclip/voc21' does not give tags.\nRecipes that do: tagclip/"
     ):
         tag_recipe("sclip/voc21", None, None, None, {})
     with pytest.raises(InputError, match="does not give masks"):
@@ -422,7 +422,7 @@ def test_published_names() -> None:
             None,
             None,
             {"methd": "clip"},
-            "Unknown setting methd of sclip. The settings are .*among, area_thd",
+            r"Unknown setting methd of sclip\. Did you mean method\?\nThe settings are .*among, area_thd",
         ),
         (["cat"], None, None, {"method": "slip"}, "Unknown method 'slip'. Did you mean sclip"),
         (["cat"], None, None, {"stride": 0}, "stride is 0"),

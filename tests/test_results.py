@@ -47,8 +47,8 @@ def test_a_word_gives_its_mask() -> None:
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("hta", "Unknown word 'hta'. Did you mean hat? The words are background, cat, hat, dog."),
-        ("zebra", "Unknown word 'zebra'. The words are background, cat, hat, dog."),
+        ("hta", "Unknown word 'hta'. Did you mean hat?\nThe words are background, cat, hat, dog."),
+        ("zebra", "Unknown word 'zebra'.\nThe words are background, cat, hat, dog."),
     ],
 )
 def test_unknown_words_are_refused(word: str, message: str) -> None:

@@ -1,9 +1,12 @@
 """Range and choice checks of settings, with one wording for their errors."""
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
 from types import MappingProxyType
 
 from tagmask.errors import InputError
@@ -14,12 +17,15 @@ __all__ = [
     "check_installed",
     "check_number",
     "did_you_mean",
+    "did_you_mean_file",
     "missing_packages",
     "shown",
 ]
 
 _LONGEST, _DIGITS = 80, 40
 _LARGEST = 2**63
+_MOST_FILES = 10_000
+"""Names of a folder that are compared with a mistyped one."""
 
 EXTRAS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -119,6 +125,16 @@ def did_you_mean(name: object, known: Iterable[str], most: int = 3, *, prefix: s
     spelled = {each.casefold(): each for each in known}
     near = get_close_matches(text.casefold(), spelled, n=most)
     return f" Did you mean {' or '.join(prefix + spelled[each] for each in near)}?" if near else ""
+
+
+def did_you_mean_file(path: str | os.PathLike[str]) -> str:
+    """As `did_you_mean`, for a path that does not exist: near names in its folder."""
+    try:
+        with os.scandir(Path(path).parent) as entries:
+            names = [entry.name for entry in islice(entries, _MOST_FILES)]
+    except (OSError, ValueError):
+        return ""
+    return did_you_mean(Path(path).name, names)
 
 
 def missing_packages(extra: str, *modules: str) -> tuple[str, ...]:

@@ -10,7 +10,8 @@
     ├── OutputError                       a result that cannot be written
     └── TrainingError                     a training run that cannot continue
 
-Each message says what is wrong, what was expected and what to do.
+Each message says what is wrong, what was expected and what to do: in one short line, with details in further
+lines if it needs more.
 """
 
 __all__ = [
@@ -27,7 +28,24 @@ __all__ = [
 
 
 class TagmaskError(Exception):
-    """Base class of every error that a user can cause; catch it to catch them all."""
+    """Base class of every error that a user can cause; catch it to catch them all.
+
+    Args:
+        problem: what is wrong, and in short messages what to do.
+        details: what was expected and what to do, a line each.
+
+    Attributes:
+        lines: the problem, then the details.
+    """
+
+    def __init__(self, problem: object = "", *details: str) -> None:
+        self.lines = (str(problem), *filter(None, details))
+        super().__init__("\n".join(self.lines))
+
+    @property
+    def in_one_line(self) -> str:
+        """The problem and the details, for messages that have only one line."""
+        return " ".join(self.lines)
 
 
 class InputError(TagmaskError, ValueError):
@@ -54,13 +72,14 @@ class DownloadError(WeightsError):
     """Weights that are not on this machine and cannot be downloaded now.
 
     Args:
-        problem: what is wrong, in one sentence.
+        problem: what is wrong, in one short line.
+        reasons: why, a line each.
         advice: what to do; the command line replaces it by its own options.
     """
 
-    def __init__(self, problem: str, advice: str = "") -> None:
-        super().__init__(f"{problem} {advice}".rstrip())
-        self.problem = problem
+    def __init__(self, problem: str, *reasons: str, advice: str = "") -> None:
+        super().__init__(problem, *reasons, advice)
+        self.reasons = (problem, *reasons)
 
 
 class OutputError(TagmaskError):

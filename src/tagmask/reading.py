@@ -10,6 +10,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from tagmask.checks import did_you_mean_file
 from tagmask.errors import InputError
 
 __all__ = ["TEXT_LIMIT", "UnfitFileError", "open_regular", "read_regular", "read_text"]
@@ -94,6 +95,9 @@ def read_text(path: str | os.PathLike[str], what: str, advice: str, limit: int =
         return text
     except UnicodeDecodeError as error:
         raise InputError(f"{what} {path} cannot be read: it is not UTF-8 text. {advice}") from error
+    except FileNotFoundError as error:
+        hint = did_you_mean_file(file)
+        raise InputError(f"There is no file {path}.{hint}", f"{what} cannot be read. {advice}") from error
     except (OSError, RuntimeError) as error:  # RuntimeError: no home folder
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{what} {path} cannot be read: {reason}. {advice}") from error

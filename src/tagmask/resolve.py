@@ -23,7 +23,7 @@ from tagmask.settings.files import is_file, read_recipe
 from tagmask.settings.parse import class_lines, is_automatic, recipe_name
 from tagmask.settings.presets import all_presets, own_words
 from tagmask.settings.recipes import MaskRecipe, Recipe, TagFirstRecipe, TagRecipe, names_in
-from tagmask.settings.refinement import expand_names
+from tagmask.settings.refinement import ACCEPTED_NAMES, expand_names
 from tagmask.settings.words import read_list
 
 __all__ = ["mask_recipe", "own_tag_recipe", "recipe", "recipes", "tag_recipe", "with_method"]
@@ -65,8 +65,8 @@ def recipe(name: str | PathLike[str]) -> Recipe:
     if (found := known.get(name) or _registered_recipe(name)) is None:
         hint = did_you_mean(name, (*known, *_registered_names()))
         raise InputError(
-            f"Unknown recipe {shown(name)}.{hint} "
-            "Recipes are named METHOD/DATASET, such as sclip/voc21. See `tagmask recipes`."
+            f"Unknown recipe {shown(name)}.{hint}",
+            "Recipes are named METHOD/DATASET, such as sclip/voc21. See `tagmask recipes`.",
         )
     return found
 
@@ -287,7 +287,7 @@ def _find_recipe(name: object, kind: type[_Recipe] | tuple[type[_Recipe], ...], 
         shown = repr(found.name) if isinstance(found, Recipe) else repr(found)
         fitting = [other.partition("/")[0] for other, own in all_presets().items() if own.gives == gives]
         known = ", ".join(f"{other}/..." for other in dict.fromkeys(fitting))
-        raise InputError(f"Recipe {shown} does not give {gives}. Recipes that do: {known}.")
+        raise InputError(f"Recipe {shown} does not give {gives}.", f"Recipes that do: {known}.")
     return found
 
 
@@ -343,9 +343,11 @@ def _with_settings(base: _Recipe, overrides: Mapping[str, object]) -> _Recipe:
     owners = cast(tuple[Any, ...], (base, base.variant))
     settable = {field.name for owner in owners for field in fields(owner)} - _NOT_SETTABLE
     if unknown := sorted(set(overrides) - settable):
+        known = sorted(settable | {"method"} | (ACCEPTED_NAMES if base.gives == "masks" else set()))
+        hint = did_you_mean(unknown[0], known, 1)
         raise InputError(
-            f"Unknown setting {', '.join(unknown)} of {base.name}{_explain_unknown(unknown, base)}. "
-            f"The settings are {', '.join(sorted(settable))}."
+            f"Unknown setting {', '.join(unknown)} of {base.name}{_explain_unknown(unknown, base)}.{hint}",
+            f"The settings are {', '.join(known)}.",
         )
     return _replace(base, overrides)
 

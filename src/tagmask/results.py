@@ -117,7 +117,7 @@ class Segmentation:
         """
         if word not in self.words:
             hint = did_you_mean(word, self.words)
-            raise InputError(f"Unknown word {shown(word)}.{hint} The words are {named(self.words, 20)}.")
+            raise InputError(f"Unknown word {shown(word)}.{hint}", f"The words are {named(self.words, 20)}.")
         return np.asarray(self.labels == self.words.index(word))
 
     __iter__ = None

@@ -177,7 +177,8 @@ def test_missing_weights_are_reported_with_alternatives(
     result = run("tag", photos, "-w", "cat")
     assert result.exit_code == 2
     assert result.stderr.endswith(
-        "ViT-B-16:openai is not in the caches and cannot be downloaded (offline: HF_HUB_OFFLINE is set). "
+        "tagmask: ViT-B-16:openai is not in the caches and cannot be downloaded.\n"
+        "Downloads are switched off: HF_HUB_OFFLINE is set.\n"
         "Give a file: --weights PATH. Or try the bundled model: --weights miniature.\n"
     )
     assert result.stdout == ""

@@ -72,7 +72,10 @@ def test_get_downloads_once_and_prints_the_path(downloadable: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("ViT-B-16:openai", "cannot be downloaded (offline: HF_HUB_OFFLINE is set). Give the path"),
+        (
+            "ViT-B-16:openai",
+            "cannot be downloaded.\nDownloads are switched off: HF_HUB_OFFLINE is set.\n",
+        ),
         ("hf:a/b", "hf:a/b is not in the caches"),
         ("ViT-B-16", "is an architecture without a tag"),
         ("hf:a", "Use hf:OWNER/REPO"),

@@ -231,7 +231,8 @@ def test_refusals_of_the_hub_are_explained(refusal: tuple[int, str], message: st
 def test_an_unreachable_hub_is_reported(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(
-        DownloadError, match=r"hf:repo/open is not in the caches\. Cannot download repo/open from the hub: "
+        DownloadError,
+        match=r"repo/open is not in the caches .*\.\nCannot download repo/open from the hub: ",
     ):
         load("hf:repo/open")
 
@@ -240,7 +241,7 @@ def test_offline_the_network_is_not_used(hub: Hub, offline: None, monkeypatch: p
     for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.setenv("HF_HUB_OFFLINE", "")
         monkeypatch.setenv(variable, "1")
-        with pytest.raises(DownloadError, match=rf"cannot be downloaded \(offline: {variable} is set\)"):
+        with pytest.raises(DownloadError, match=rf"cannot be downloaded\.\n.*: {variable} is set\."):
             load("hf:repo/open")
 
 

@@ -29,7 +29,16 @@ from tagmask.errors import WeightsError
         ("ViT-H/14", "whose attention heads are not 64 wide"),
         ("ViT-g-14:laion2b_s12b_b42k", "whose attention heads are not 64 wide"),
         ("ViT-bigG-14:laion2b_s39b_b160k", "whose attention heads are not 64 wide"),
-        ("ViT-B-16-plus-240:laion400m_e31", "no known name"),
+        ("ViT-B-16-plus-240:laion400m_e31", "Did you mean ViT-B-16:laion400m_e31"),
+        ("clip-penguin", "no known name"),
+        ("ViT-B-17:openai", "Did you mean ViT-B-16:openai"),
+        ("minature", "Did you mean miniature?"),
+        ("RN50", "is a CLIP ResNet"),
+        ("RN50x4.pt", "is a CLIP ResNet"),
+        ("resnet50", "is a CLIP ResNet"),
+        ("timm/ViT-B-16-SigLIP", "is a SigLIP"),
+        ("apple/MobileCLIP-S1-OpenCLIP", "is a MobileCLIP"),
+        ("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "whose attention heads are not 64 wide"),
         ("ViT-B/16", "Did you mean ViT-B-16:openai?"),
         ("ViT-B/16:openai", "Did you mean ViT-B-16:openai?"),
         ("ViT-L/14@336px", "Did you mean ViT-L-14-336:openai?"),
@@ -43,6 +52,7 @@ from tagmask.errors import WeightsError
             "Give hf:openai/clip-vit-base-patch16",
         ),
         ("https://openaipublic.azureedge.net/clip/models/0/ViT-L-14.pt", "Give the name ViT-L-14:openai"),
+        ("https://hf.co/openai/clip-vit-base-patch16", "Give hf:openai/clip-vit-base-patch16"),
         ("https://example.org/weights.pt", "is a URL. Download the file, and give its path"),
     ],
 )
@@ -51,6 +61,7 @@ def test_other_names_are_explained(name: str, reason: str) -> None:
         load(name)
     assert reason in str(error.value)
     assert "There is no file" not in str(error.value)
+    assert len(error.value.lines[0]) <= 125
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,8 @@ def test_failed_downloads_name_both_causes_and_both_alternatives(
     with pytest.raises(DownloadError) as error:
         load("ViT-B-16:openai")
     message = str(error.value)
-    assert message.startswith("ViT-B-16:openai is not in the caches. Cannot download ViT-B-16.pt from ")
+    problem = "ViT-B-16:openai is not in the caches and cannot be downloaded.\n"
+    assert message.startswith(f"{problem}Cannot download ViT-B-16.pt from ")
     assert "from the hub: no network." in message
     assert message.endswith(ADVICE)
 
@@ -126,11 +127,11 @@ def test_offline_nothing_is_downloaded(served: Path, home: Path, monkeypatch: py
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(DownloadError) as error:
         load("ViT-B-16:openai")
-    problem = (
-        "ViT-B-16:openai is not in the caches and cannot be downloaded (offline: HF_HUB_OFFLINE is set)."
-    )
-    assert str(error.value) == f"{problem} {ADVICE}"
-    assert error.value.problem == problem
+    problem = "ViT-B-16:openai is not in the caches and cannot be downloaded."
+    reason = "Downloads are switched off: HF_HUB_OFFLINE is set."
+    assert error.value.lines == (problem, reason, ADVICE)
+    assert str(error.value) == "\n".join(error.value.lines)
+    assert error.value.reasons == (problem, reason)
     assert not list((home / ".cache" / "clip").iterdir())
 
 

@@ -155,9 +155,8 @@ def load_weights(
                 progress=progress,
             )
     except DownloadError as error:
-        raise DownloadError(
-            error.problem, "Give a file: --weights PATH. Or try the bundled model: --weights miniature."
-        ) from error
+        advice = "Give a file: --weights PATH. Or try the bundled model: --weights miniature."
+        raise DownloadError(*error.reasons, advice=advice) from error
     note = " (chosen by --precision auto)" if precision is Precision.auto else ""
     message(f"{Path(clip.name).name}: {clip.describe()}{note}")
     return clip

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from tagmask.cli.arguments import load_weights
 from tagmask.cli.console import report_errors
+from tagmask.cli.help import App, Group
 from tagmask.cli.options import (
     ActivationOption,
     AsOption,
@@ -22,19 +22,16 @@ from tagmask.cli.options import (
 __all__ = ["bench_app"]
 
 
-class _RecipeFirst(TyperGroup):
+class _RecipeFirst(Group):
     """`tagmask bench METHOD/DATASET` is short for `tagmask bench run METHOD/DATASET`."""
 
     def parse_args(self, ctx: object, args: list[str]) -> list[str]:
         """Insert `run` if the first argument is a recipe."""
         is_recipe = bool(args) and "/" in args[0] and not args[0].startswith("-")
-        # The class of the context differs between versions of typer.
-        return super().parse_args(ctx, ["run", *args] if is_recipe else args)  # type: ignore[arg-type]
+        return super().parse_args(ctx, ["run", *args] if is_recipe else args)
 
 
-bench_app = typer.Typer(
-    cls=_RecipeFirst, no_args_is_help=True, help="Reproduce the papers' tables, and measure on drawn scenes."
-)
+bench_app = App(cls=_RecipeFirst, help="Reproduce the papers' tables, and measure on drawn scenes.")
 
 Data = Annotated[
     list[str],

@@ -321,8 +321,8 @@ def run_table(bench: Bench, table: Table) -> int:
         try:
             report, _ = _run(bench, request, file)
         except TagmaskError as error:
-            message(f"not run: {error}")
-            finished[key] = str(error)
+            message(f"not run: {error.in_one_line}")
+            finished[key] = error.in_one_line
         else:
             message(headline(report))
             finished[key] = report.summary

@@ -28,6 +28,7 @@ __all__ = [
     "message",
     "print_path",
     "print_summary",
+    "report",
     "report_errors",
     "report_failure",
     "report_if_stopped",
@@ -60,6 +61,14 @@ def print_path(path: Path) -> None:
     typer.echo(printable(str(path)) if sys.stdout.isatty() else str(path))
 
 
+def report(error: TagmaskError) -> None:
+    """Print an error on stderr: what is wrong in the first line, then the details."""
+    problem, *details = error.lines
+    message(f"tagmask: {problem}")
+    for line in details:
+        message(line)
+
+
 @contextmanager
 def report_errors() -> Iterator[None]:
     """Turn an expected error into one message and exit code 2."""
@@ -68,7 +77,7 @@ def report_errors() -> Iterator[None]:
             yield
             sys.stdout.flush()
     except TagmaskError as error:
-        message(f"tagmask: {error}")
+        report(error)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
         message("tagmask: stopped")

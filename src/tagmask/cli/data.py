@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from tagmask.cli.console import message, report_errors, show
+from tagmask.cli.help import App
 
 __all__ = ["data_app"]
 
-data_app = typer.Typer(no_args_is_help=True, help="List, check and prepare benchmark data sets.")
+data_app = App(help="List, check and prepare benchmark data sets.")
 
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="A name from `tagmask data list`.", show_default=False)

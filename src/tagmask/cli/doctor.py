@@ -24,6 +24,6 @@ def print_diagnosis(*, words: bool) -> None:
         try:
             known = sorted(load("miniature").known_words or ())
         except WeightsError as error:
-            show(f"! {error}")
+            show(f"! {error.in_one_line}")
             return
         show("  " + ", ".join(known))

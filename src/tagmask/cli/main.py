@@ -15,6 +15,7 @@ from tagmask.cli.arguments import load_weights, read_words
 from tagmask.cli.bench import bench_app
 from tagmask.cli.console import report_errors
 from tagmask.cli.data import data_app
+from tagmask.cli.help import App
 from tagmask.cli.import_command import import_
 from tagmask.cli.improve_command import improve
 from tagmask.cli.maps_command import maps
@@ -47,7 +48,7 @@ _STOPPED = (130, 143)
 _FULL_COLLECTIONS = 100
 """Collections of the middle generation per collection of all objects; Python's default is 10."""
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+app = App()
 
 
 def main() -> None:

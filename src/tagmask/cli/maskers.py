@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tagmask import __version__
 from tagmask.api import Segmenter
@@ -95,10 +96,8 @@ def student_masker(file: Path, *, threshold: float | None, device: str) -> Maske
         InputError: an unknown device, a threshold out of range, or a package that the student needs is not
             installed.
     """
-    if threshold is None:
-        student = Student(file, device=device)
-    else:
-        student = Student(file, device=device, threshold=threshold)
+    changes: dict[str, Any] = {} if threshold is None else {"threshold": threshold}
+    student = Student(file, device=device, **changes)
     words, card, settings = student.words, student.trained.card, student.settings
     target = next(student.trained.net.parameters()).device
     message(f"{file.name}: student {card.student}, {len(words)} classes, {target}, float32")

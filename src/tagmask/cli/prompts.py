@@ -13,6 +13,7 @@ from tagmask.cli.arguments import (
     require_words,
 )
 from tagmask.cli.console import report_errors
+from tagmask.cli.help import App
 from tagmask.cli.options import (
     ActivationOption,
     Background,
@@ -25,7 +26,7 @@ from tagmask.cli.options import (
 
 __all__ = ["prompts_app"]
 
-prompts_app = typer.Typer(no_args_is_help=True, help="Choose prompt templates for your images.")
+prompts_app = App(help="Choose prompt templates for your images.")
 
 
 @prompts_app.callback()

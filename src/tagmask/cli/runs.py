@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from tagmask.cli.console import message, report_failure, with_progress
+from tagmask.cli.console import message, report, report_failure, with_progress
 from tagmask.errors import OutputError
 from tagmask.runs.failures import RepeatedFailure
 from tagmask.runs.folder import RunFolder, RunStopped
@@ -130,7 +130,7 @@ def stops_reported(out: Path, go_on: str = "run the same command") -> Iterator[N
         message(f"Stopped. What is done is kept in {out}; {go_on} to go on.")
         _exit(143 if isinstance(error, Terminated) else 130)
     except (RunStopped, RepeatedFailure, OutputError) as error:
-        message(f"tagmask: {error}")
+        report(error)
         _exit(2)
 
 

@@ -7,6 +7,7 @@ import typer
 
 from tagmask.cli.arguments import background_words, load_weights, read_templates, read_words, require_words
 from tagmask.cli.console import report_errors
+from tagmask.cli.help import App
 from tagmask.cli.options import (
     ActivationOption,
     Background,
@@ -42,10 +43,7 @@ from tagmask.cli.train_options import (
 
 __all__ = ["train_app"]
 
-train_app = typer.Typer(
-    no_args_is_help=True,
-    help="Train a segmenter from words: seeds, WeakCLIP, pseudo-masks, student.",
-)
+train_app = App(help="Train a segmenter from words: seeds, WeakCLIP, pseudo-masks, student.")
 
 
 @train_app.command()

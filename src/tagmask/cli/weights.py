@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tagmask.cli.console import print_path, report_errors, show
+from tagmask.cli.help import App
 from tagmask.strict_json import json_text
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["weights_app"]
 
-weights_app = typer.Typer(no_args_is_help=True, help="List, download and check weights.")
+weights_app = App(help="List, download and check weights.")
 
 Names = Annotated[
     list[str],
@@ -95,7 +96,7 @@ def check(names: Names) -> None:
             try:
                 faults = _print_inspection(inspect_weights(name))
             except WeightsError as error:
-                faults = (str(error),)
+                faults = (error.in_one_line,)
             for fault in faults:
                 show(f"! {fault}")
             failed += bool(faults)

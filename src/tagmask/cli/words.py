@@ -6,6 +6,7 @@ import typer
 
 from tagmask.cli.arguments import background_words, load_weights, read_words, require_words
 from tagmask.cli.console import report_errors
+from tagmask.cli.help import App
 from tagmask.cli.options import (
     ActivationOption,
     Background,
@@ -18,7 +19,7 @@ from tagmask.cli.options import (
 
 __all__ = ["words_app"]
 
-words_app = typer.Typer(no_args_is_help=True, help="Check words, and choose background words for them.")
+words_app = App(help="Check words, and choose background words for them.")
 
 
 @words_app.callback()

@@ -142,7 +142,7 @@ def _head(path: Path) -> bytes:
         with path.open("rb") as file:
             head = file.read(4096)
     except FileNotFoundError as error:
-        raise WeightsError(f"There is no file {path}. {_suggest_path(path)}") from error
+        raise WeightsError(f"There is no file {path}. {_suggest_path(path)}", _GET_DEFAULT) from error
     except PermissionError as error:
         raise WeightsError(f"No permission to read {path}. Change its permissions.") from error
     except (OSError, ValueError) as error:
@@ -155,6 +155,9 @@ def _head(path: Path) -> bytes:
 def _weights_inside(folder: Path) -> str:
     weights = [name for name in _file_names(folder) if name.endswith(_SUFFIXES)]
     return f"It holds {', '.join(weights[:3])}." if weights else f"It holds no {' / '.join(_SUFFIXES)} file."
+
+
+_GET_DEFAULT = "Without a path, OpenAI's ViT-B/16 is downloaded if needed: leave the weights out."
 
 
 def _suggest_path(path: Path) -> str:

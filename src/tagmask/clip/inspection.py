@@ -45,7 +45,7 @@ def inspect_weights(weights: str | os.PathLike[str]) -> Inspection:
     source = cached(weights)
     if source is None:
         raise DownloadError(
-            f"{weights} is not in the caches.", f"Download it: `tagmask weights get {weights}`."
+            f"{weights} is not in the caches.", advice=f"Download it: `tagmask weights get {weights}`."
         )
     resolved = resolve_weights(str(weights), source)
     for _ in resolved.read():

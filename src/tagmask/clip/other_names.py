@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from tagmask.checks import did_you_mean
 from tagmask.clip.names import ARCHITECTURES, KNOWN
 from tagmask.errors import WeightsError
 from tagmask.printable import shortened
@@ -37,6 +38,7 @@ _FILES: Final = (".pt", ".pth", ".bin", ".safetensors", ".ckpt", ".zip", ".onnx"
 _HUB_URL: Final = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)", re.ASCII)
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _REPOSITORY: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+_DOWNLOADED: Final = "Weights that are given by name are downloaded if needed."
 _LIST: Final = "See `tagmask weights list`."
 _MAX_LENGTH: Final = 200
 
@@ -55,21 +57,30 @@ def refuse_other_name(text: str) -> None:
         raise WeightsError(f"{shown} is a URL. {_advice_for_url(text)}")
     known = _by_file(text)
     if known:
-        raise WeightsError(f"Unknown weights {shown}: no such file. Did you mean the name {known}? {_LIST}")
+        raise WeightsError(
+            f"Unknown weights {shown}: no such file. Did you mean the name {known}?", f"{_DOWNLOADED} {_LIST}"
+        )
     architecture = _architecture(text)
     if architecture:
-        raise WeightsError(f"Unknown weights {shown}. Did you mean {architecture}:openai? {_LIST}")
-    if text.lower().endswith(_FILES) or text.startswith((".", "~", "/")) or text.count("/") > 1:
+        raise WeightsError(
+            f"Unknown weights {shown}. Did you mean {architecture}:openai?", f"{_DOWNLOADED} {_LIST}"
+        )
+    plain = re.sub(r"^(RN\d+(x\d+)?)\.pt$", r"\1", text)  # OpenAI's files
+    if plain.lower().endswith(_FILES) or text.startswith((".", "~", "/")) or text.count("/") > 1:
         return
     for pattern, what in _FAMILIES.items():
         if re.search(pattern, text, re.IGNORECASE):
             raise WeightsError(
-                f"{shown} is {what}. Only CLIP ViT-B and ViT-L with CLIP's tokenizer are supported. {_LIST}"
+                f"{shown} is {what}.",
+                f"Only CLIP ViT-B and ViT-L with CLIP's tokenizer are supported. {_LIST}",
             )
+    near = did_you_mean(text, ("miniature", *KNOWN), 1)
+    if near:
+        raise WeightsError(f"Unknown weights {shown}.{near}", _LIST)
     if _REPOSITORY.fullmatch(text):
         raise WeightsError(
-            f"Unknown weights {shown}: no such file or folder. For a repository on the hub, give "
-            f"hf:{shown}. {_LIST}"
+            f"Unknown weights {shown}: no such file or folder.",
+            f"For a repository on the hub, give hf:{shown}. {_LIST}",
         )
     if re.match(r"(open)?clip|vit", text, re.IGNORECASE) and "/" not in text:
         raise WeightsError(f"Unknown weights {shown}: no such file, and no known name. {_LIST}")

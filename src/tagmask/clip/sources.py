@@ -175,7 +175,7 @@ def _cached_known(entry: KnownWeights) -> Path | None:
 def _download_known(entry: KnownWeights, progress: Progress | None) -> Path:
     """Download from the entry's URL if there is one; otherwise, or if that fails, from the hub."""
     _refuse_offline(entry.name)
-    failures = []
+    failures: list[str] = []
     if entry.url:
         target = clip_cache() / entry.file
         try:
@@ -184,13 +184,12 @@ def _download_known(entry: KnownWeights, progress: Progress | None) -> Path:
             verify(target, entry.sha256)  # it may be another process's
             return target
         except DownloadError as error:
-            failures.append(str(error))
+            failures += error.reasons
     try:
         _LOG.info("%s: downloading from the hub, %s, to %s", entry.name, entry.repos[0], hub_cache())
         return download_folder(entry.repos[0], progress=progress)
     except DownloadError as error:
-        problem = " ".join([f"{entry.name} is not in the caches.", *failures, str(error)])
-        raise DownloadError(problem, _ADVICE) from error
+        raise _unavailable(entry.name, *failures, *error.reasons) from error
 
 
 def _download_repository(repository: _Repository, progress: Progress | None) -> Path:
@@ -201,11 +200,15 @@ def _download_repository(repository: _Repository, progress: Progress | None) -> 
         _LOG.info("%s: downloading to %s", shown, hub_cache())
         return download_folder(name, revision, progress)
     except DownloadError as error:
-        raise DownloadError(f"{shown} is not in the caches. {error}", _ADVICE) from error
+        raise _unavailable(shown, *error.reasons) from error
 
 
 def _refuse_offline(name: str) -> None:
     variable = offline_variable()
     if variable:
-        problem = f"{name} is not in the caches and cannot be downloaded (offline: {variable} is set)."
-        raise DownloadError(problem, _ADVICE)
+        raise _unavailable(name, f"Downloads are switched off: {variable} is set.")
+
+
+def _unavailable(name: str, *reasons: str) -> DownloadError:
+    problem = f"{name} is not in the caches and cannot be downloaded."
+    return DownloadError(problem, *reasons, advice=_ADVICE)

@@ -50,7 +50,7 @@ def _from_hub(model: str, progress: Progress | None) -> Path:
         return Path(config).parent
     problem = f"There is no folder {model}, and the cache of the Hugging Face hub has no {repo}."
     if (variable := offline_variable()) is not None:
-        raise DownloadError(problem, f"{variable} forbids to download it: give a folder, or unset it.")
+        raise DownloadError(problem, advice=f"{variable} forbids to download it: give a folder, or unset it.")
     try:
         remote = HubRepository.find(repo, revision)
         weights = sorted(name for name in remote.names if name.endswith(_WEIGHTS) and "/" not in name)
@@ -63,5 +63,5 @@ def _from_hub(model: str, progress: Progress | None) -> Path:
             remote.get_config(name)
         remote.finish()
     except TransferError as error:
-        raise DownloadError(f"{problem} It cannot be downloaded: {shortened(error, 200)}.") from error
+        raise DownloadError(problem, f"It cannot be downloaded: {shortened(error, 200)}.") from error
     return folder

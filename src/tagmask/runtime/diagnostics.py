@@ -167,7 +167,7 @@ def _in_hub_cache() -> Iterator[Diagnostic]:
             try:
                 folder = cached_folder(repo)
             except WeightsError as error:
-                yield Diagnostic("Weights", "the hub's cache", f"{repo}: {error}", good=False)
+                yield Diagnostic("Weights", "the hub's cache", f"{repo}: {error.in_one_line}", good=False)
                 continue
             if folder is not None:
                 yield Diagnostic("Weights", "the hub's cache", f"{entry.name}: {folder}")

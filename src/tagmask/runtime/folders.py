@@ -3,10 +3,12 @@
 import os
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
 
+from tagmask.checks import did_you_mean_file
 from tagmask.errors import InputError
 
 __all__ = ["IMAGE_SUFFIXES", "FoundImage", "find_images", "fold", "output_names", "root_of"]
@@ -34,7 +36,8 @@ def find_images(paths: Sequence[Path]) -> list[FoundImage]:
     (such as macOS's `._x`) are skipped. In folders, the extension decides what is an image, not the content.
 
     Args:
-        paths: image files with any extension, and folders.
+        paths: image files with any extension, folders, and patterns such as `photos/*.jpg`, which shells on
+            Windows leave as they are.
 
     Returns:
         The images in the order of the arguments, sorted by name within each. A file that several arguments
@@ -47,13 +50,13 @@ def find_images(paths: Sequence[Path]) -> list[FoundImage]:
         raise InputError("No images given. Give at least one image file or folder.")
     found: list[FoundImage] = []
     seen: set[Path | None] = set()
-    for path in paths:
+    for path in _expanded(paths):
         if path.is_dir():
             images = _walk(path)
         elif path.exists():
             images = [FoundImage(path, PurePosixPath(path.name))]
         else:
-            raise InputError(f"There is no file or folder {path} (current folder: {Path.cwd()}).")
+            raise InputError(f"There is no file or folder {path}.{did_you_mean_file(path)}", *_here(path))
         if not images:
             raise InputError(
                 f"No images in {path}. Expected files ending in {' '.join(sorted(IMAGE_SUFFIXES))}."
@@ -63,6 +66,22 @@ def find_images(paths: Sequence[Path]) -> list[FoundImage]:
         found += [image for image, file in zip(images, resolved, strict=True) if file not in seen]
         seen.update(resolved)
     return found
+
+
+def _expanded(paths: Sequence[Path]) -> Iterator[Path]:
+    """The paths, with patterns that are no file's name replaced by the paths that match them."""
+    for path in paths:
+        if path.exists() or not has_magic(str(path)):
+            yield path
+            continue
+        matches = sorted(glob(str(path), recursive=True))  # noqa: PTH207 (a Path cannot be absolute there)
+        if not matches:
+            raise InputError(f"No files match {path}.", *_here(path))
+        yield from map(Path, matches)
+
+
+def _here(path: Path) -> tuple[str, ...]:
+    return () if path.is_absolute() else (f"The current folder is {Path.cwd()}.",)
 
 
 def _walk(root: Path) -> list[FoundImage]:

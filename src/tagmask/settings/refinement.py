@@ -9,7 +9,7 @@ from tagmask.errors import InputError
 from tagmask.refine.tlp import TlpSettings
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe
 
-__all__ = ["REFINERS", "expand_names", "refinement"]
+__all__ = ["ACCEPTED_NAMES", "REFINERS", "expand_names", "refinement"]
 
 REFINERS: Mapping[str, Mapping[str, object]] = MappingProxyType(
     {
@@ -20,6 +20,10 @@ REFINERS: Mapping[str, Mapping[str, object]] = MappingProxyType(
     }
 )
 """The values of `refine=` and of `--refine`, and the settings that each stands for."""
+
+
+ACCEPTED_NAMES = frozenset({"threshold", "refine"})
+"""Names of the command line that stand for recipe fields."""
 
 
 def expand_names(settings: Mapping[str, object] | None) -> dict[str, object]:

@@ -79,8 +79,8 @@ def _read(source: str) -> Mapping[str, Any]:
         return parse_toml((_root() / folder / f"{name}.toml").read_text(encoding="utf-8"))
     if not os.path.lexists(source) and not source.startswith("~"):
         raise InputError(
-            f"There is no configuration {shortened(source)}.{did_you_mean(source, shipped_configs(), 1)} "
-            f"Give a TOML file, or one of {', '.join(shipped_configs())}."
+            f"There is no configuration {shortened(source)}.{did_you_mean(source, shipped_configs(), 1)}",
+            f"Give a TOML file, or one of {', '.join(shipped_configs())}.",
         )
     text = read_text(source, "The configuration", "Give a TOML file.", SETTINGS_LIMIT)
     try:
@@ -98,19 +98,19 @@ def _from_table(table: Mapping[str, Any], source: str, bases: tuple[str, ...]) -
     try:
         config = _from_table(_read(base), base, (*bases, base)) if base else TrainConfig()
     except InputError as error:
-        raise InputError(f"base in {source}: {error}") from error
+        raise _prefixed(f"base in {source}", error) from error
     parts = {field.name: getattr(config, field.name) for field in fields(config)}
     for part, values in table.items():
         if part == "base":
             continue
         if part not in parts:
-            raise InputError(f"{source}: {_unknown(part, parts)}")
+            raise _prefixed(source, _unknown(part, parts))
         if not isinstance(values, dict):
             raise InputError(f"{source}: {part} is {values!r}. Give a table, as in [{part}].")
         try:
             parts[part] = _changed(parts[part], values, part)
         except InputError as error:
-            raise InputError(f"{source}: {error}") from error
+            raise _prefixed(source, error) from error
     return replace(config, **parts)
 
 
@@ -128,7 +128,7 @@ def _find_key(key: str) -> tuple[str, str]:
     if len(matches) > 1:
         raise InputError(f"--set {key} is ambiguous. Give {' or '.join(matches)}.")
     if not matches:
-        raise InputError(_unknown(key, [*known, *(dotted.split(".")[1] for dotted in known)]))
+        raise _unknown(key, [*known, *(dotted.split(".")[1] for dotted in known)])
     part, name = matches[0].split(".")
     return part, name
 
@@ -138,9 +138,15 @@ def _part_type(part: str) -> type:
     return hint
 
 
-def _unknown(name: str, known: Sequence[str] | Mapping[str, object]) -> str:
-    hint = did_you_mean(name, known, 1) or f" The settings are {', '.join(known)}."
-    return f"Unknown setting {name}.{hint}"
+def _unknown(name: str, known: Sequence[str] | Mapping[str, object]) -> InputError:
+    hint = did_you_mean(name, known, 1)
+    details = "" if hint else f"The settings are {', '.join(known)}."
+    return InputError(f"Unknown setting {name}.{hint}", details)
+
+
+def _prefixed(source: str, error: InputError) -> InputError:
+    problem, *details = error.lines
+    return InputError(f"{source}: {problem}", *details)
 
 
 def _changed(settings: Settings, values: Mapping[str, object], part: str) -> Settings:
@@ -148,6 +154,6 @@ def _changed(settings: Settings, values: Mapping[str, object], part: str) -> Set
     checked = {}
     for name, value in values.items():
         if name not in hints:
-            raise InputError(_unknown(f"{part}.{name}", [f"{part}.{known}" for known in hints]))
+            raise _unknown(f"{part}.{name}", [f"{part}.{known}" for known in hints])
         checked[name] = fit_value(f"{part}.{name}", value, hints[name])
     return replace(settings, **checked)  # type: ignore[type-var]  # every part is a dataclass
