@@ -1,4 +1,5 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both create .venv and install the dependencies.
+# `make setup` is for work on the code (CONTRIBUTING.md).
 #
 #   TORCH_INDEX=URL  an extra package index for torch (see README: the CPU build of torch)
 #   PYTHON=python3   the interpreter for .venv
@@ -10,10 +11,14 @@ FLOORS := tests/images tests/test_masks.py tests/test_api.py tests/data tests/cl
 	tests/variants tests/cli
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test sam-test app-test openvino-test bridges round-trip speed memory kill long-run fuzz floors miniature ablation figures clean
+.PHONY: setup demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test sam-test app-test openvino-test bridges round-trip speed memory kill long-run fuzz floors miniature ablation figures clean
 
 demo: .venv/installed
 	$(BIN)/tagmask demo
+
+setup: .venv/installed-test  # .venv with everything for `make test`, and its quick checks before each commit
+	$(PIP) -e ".[dev]"
+	$(BIN)/pre-commit install
 
 # -- Checks that .ci/run requires ----------------------------------------------------------------------------
 

@@ -91,7 +91,7 @@ def _root(
     plugin: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="FILE", help="Python file that registers custom methods; run before the command."
+            metavar="FILE", help="Python file that registers methods or data sets of your own; run first."
         ),
     ] = None,
 ) -> None:
