@@ -95,12 +95,10 @@ def read_text(path: str | os.PathLike[str], what: str, advice: str, limit: int =
         return text
     except UnicodeDecodeError as error:
         raise InputError(f"{what} {path} cannot be read: it is not UTF-8 text. {advice}") from error
-    except FileNotFoundError as error:
-        hint = did_you_mean_file(file)
-        raise InputError(f"There is no file {path}.{hint}", f"{what} cannot be read. {advice}") from error
     except (OSError, RuntimeError) as error:  # RuntimeError: no home folder
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{what} {path} cannot be read: {reason}. {advice}") from error
+        hint = did_you_mean_file(path) if isinstance(error, FileNotFoundError) else ""
+        raise InputError(f"{what} {path} cannot be read: {reason}.{hint} {advice}") from error
 
 
 def _read(file: BinaryIO, limit: int, path: str | os.PathLike[str]) -> bytes:

@@ -215,7 +215,10 @@ def test_cls_seg_masks_the_tags_it_finds(photos: Path, out: Path, sclip_model: C
         ((*OPTIONS, "--tags-file", "nowhere.txt"), "Tag file nowhere.txt cannot be read"),
         ((*OPTIONS, "--tags-file", "{photos}"), "cannot be read"),
         ((*OPTIONS, "--tags-file", "{photos}/../three.txt"), "has '3'. Give class indices from 0 to 2"),
-        ((*OPTIONS, "--refine", "dcrf"), "'dcrf' is not one of 'none', 'pamr', 'tlp', 'crf'"),
+        (
+            (*OPTIONS, "--refine", "dcrf"),
+            "Unknown --refine 'dcrf'. Did you mean crf? Give one of none",
+        ),
         (
             ("--tags-file", "{photos}/../three.txt"),
             "No words are given. Give -w cat -w dog, -w @FILE or --recipe NAME",

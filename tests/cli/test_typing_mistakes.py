@@ -46,7 +46,11 @@ MISTAKES = {
         "Unknown format 'cooc'. Did you mean coco? Give one of coco, coco-panoptic, csv, cvat, folder, hf, "
         "report, voc, yolo, label-studio, labelme.",
     ),
-    "word option": ("tag photos -w @word.txt", "There is no file word.txt. Did you mean words.txt?"),
+    "word option": (
+        "tag photos -w @word.txt",
+        "The words file word.txt cannot be read: No such file or directory. Did you mean words.txt? "
+        "Give @FILE with one word per line.",
+    ),
     "device": (
         f"{MASK} --device cdua",
         "Unknown device 'cdua'. Did you mean cuda? Use 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.",
