@@ -44,25 +44,29 @@ def make_model(clip: tagmask.Clip) -> WeakClip:
     return WeakClip.of(clip, [f"word {index}" for index in range(CLASSES)])
 
 
-def make_crops() -> tuple[torch.Tensor, torch.Tensor]:
+def make_crops(count: int = CROPS, side: int = SIDE) -> tuple[torch.Tensor, torch.Tensor]:
     """Return uint8 images (b, 3, h, w) and labels (b, h, w) of a few classes."""
-    image = torch.from_numpy(make_image(SIDE, SIDE)).permute(2, 0, 1)
-    labels = torch.zeros(SIDE, SIDE, dtype=torch.uint8)
-    labels[100:300, 200:400], labels[350:, :150] = 5, 11
-    return image.expand(CROPS, -1, -1, -1).contiguous(), labels.expand(CROPS, -1, -1).contiguous()
+    image = torch.from_numpy(make_image(side, side)).permute(2, 0, 1)
+    labels = torch.zeros(side, side, dtype=torch.uint8)
+    labels[side // 5 : side * 3 // 5, side * 2 // 5 : side * 4 // 5], labels[side * 2 // 3 :, : side // 3] = (
+        1,
+        2,
+    )
+    return image.expand(count, -1, -1, -1).contiguous(), labels.expand(count, -1, -1).contiguous()
 
 
-def our_step(model: WeakClip) -> Work:
+def our_step(model: WeakClip, count: int = CROPS, side: int = SIDE) -> Work:
     """Return a training step of tagmask, with autocast if the model's precision is not float32."""
     model.train()
     groups = model.parameter_groups("paper")
     optimiser = torch.optim.AdamW(groups[0].parameters, lr=1e-4, weight_decay=3e-5)
-    images, labels = make_crops()
+    device = model.contexts.device
+    images, labels = (each.to(device) for each in make_crops(count, side))
     autocast = model.precision != "float32"
 
     def step() -> torch.Tensor:
         pixels = model.normalise(images.permute(0, 2, 3, 1))
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
             output = model(pixels)
         loss = losses.total(output, labels, images)["total"]
         optimiser.zero_grad()
