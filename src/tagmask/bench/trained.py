@@ -13,7 +13,7 @@ from typing import Any, ClassVar, get_type_hints
 import numpy as np
 
 from tagmask.checks import check_choice, check_number
-from tagmask.clip.archives import STUDENT_FORMAT, read_weights
+from tagmask.clip.archives import STUDENT_FORMAT, open_weights
 from tagmask.clip.hardware import choose_device, choose_precision
 from tagmask.errors import InputError
 from tagmask.files import file_hash
@@ -155,7 +155,7 @@ def read_model_file(path: Path) -> ModelFile:
         identity = read_identity(run / "run.json")
         method = "weakclip" if identity.kind == "weakclip" else "student"
         return ModelFile(file, method, identity.fields, run if method == "weakclip" else None)
-    header = read_weights(file).metadata
+    header = open_weights(file).metadata
     if header.get("format", "").startswith(STUDENT_FORMAT):
         return ModelFile(file, "student", {"model.kind": header.get("student")}, None)
     return ModelFile(file, "weakclip", {"model.kind": "weakclip"}, None)
