@@ -233,21 +233,25 @@ def _sum_through_attention(
     """
     q, k, v = (part[0].float() for part in (tower.q, tower.k, tower.v))
     scale = q.shape[-1] ** -0.5
+    # The widest product may be in bfloat16, summed in float32 block by block; float16 lacks the range.
+    precision = torch.bfloat16 if tower.q.dtype == torch.bfloat16 else torch.float32
     sums = gradient.new_empty(3, len(gradient), *q.shape[::2])
     for head in range(len(q)):
         g = gradient[:, head]
         r = (g * attention_output[head]).sum(dim=-1)
         columns = torch.cat([g, r[..., None]], dim=-1).transpose(0, 1)
-        flat = columns.flatten(1)
-        back, to_class = flat.new_zeros(len(k[head]), flat.shape[1]), r.new_empty(len(flat))
+        flat = columns.flatten(1).to(precision)
+        back, to_class = r.new_zeros(len(k[head]), flat.shape[1]), r.new_empty(len(flat))
         for rows in _blocks(len(flat), len(back), _WEIGHTS_ALIVE):
             weights = torch.softmax((q[head, 1:][rows] * scale) @ k[head].T, dim=-1)
-            back.addmm_(weights.T, flat[rows])
+            back += weights.T.to(precision) @ flat[rows]
             to_class[rows] = weights[:, 0]
-        received = back.unflatten(1, columns.shape[1:]).transpose(0, 1)
-        sums[0, :, head] = ((received[..., :-1] * v[head]).sum(dim=-1) - received[..., -1]) @ k[head] * scale
+        gathered = back.unflatten(1, columns.shape[1:]).transpose(0, 1)
+        at_values = gathered[..., :-1]
+        received = (at_values * v[head]).sum(dim=-1) - gathered[..., -1]
+        sums[0, :, head] = received @ k[head] * scale
         sums[1, :, head] = (to_class * (g @ v[head, 0] - r)) @ q[head, 1:] * -scale
-        sums[2, :, head] = received[:, 1:, :-1].sum(dim=1)
+        sums[2, :, head] = at_values[:, 1:].sum(dim=1)
     return sums.transpose(0, 1).flatten(1)
 
 
