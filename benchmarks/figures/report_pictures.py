@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-__all__ = ["BrowserMissingError", "report_pictures"]
+__all__ = ["BrowserMissingError", "find_browser", "report_pictures"]
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _SIZES = {"report": (1280, 1290), "report-phone": (390, 1150)}
@@ -22,6 +22,18 @@ class BrowserMissingError(Exception):
     """No browser is installed."""
 
 
+def find_browser() -> str:
+    """Return the path of Chromium.
+
+    Raises:
+        BrowserMissingError: it is not installed.
+    """
+    browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    if browser is None:
+        raise BrowserMissingError("Chromium is not installed. Install it, or skip the pictures of pages.")
+    return browser
+
+
 def report_pictures(name: str) -> bytes:
     """Return a picture of the demo's page, as a PNG.
 
@@ -31,9 +43,7 @@ def report_pictures(name: str) -> bytes:
     Raises:
         BrowserMissingError: no Chromium is installed.
     """
-    browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
-    if browser is None:
-        raise BrowserMissingError("Chromium is not installed. Install it, or skip the figures report*.")
+    browser = find_browser()
     width, height = _SIZES[name]
     with tempfile.TemporaryDirectory() as folder:
         # A browser window has a least width, a frame in it has none.

@@ -170,6 +170,7 @@ def overlay(
     *,
     skip: Collection[int] = frozenset(),
     opacity: float = 0.5,
+    outlines: bool = True,
 ) -> PIL.Image.Image:
     """Draw labels over their image: tinted regions, each with a thin outline and its class's name.
 
@@ -182,6 +183,7 @@ def overlay(
         names: the name of each label.
         skip: labels without tint and name, such as the background.
         opacity: of the tint, 0 (outlines and names only) to 1 (flat colours).
+        outlines: whether regions have outlines. In a small picture they hide what is small.
 
     Returns:
         An RGB image of the same size.
@@ -208,7 +210,7 @@ def overlay(
     for band in _bands(labels.shape):
         regions[band] = table[labels[band]]
     colours = overlay_colours(len(names))
-    canvas = PIL.Image.fromarray(_tinted(image, regions, colours, opacity))
+    canvas = PIL.Image.fromarray(_tinted(image, regions, colours, opacity, outlines))
     large = [c for c in shown if areas[c] >= 0.005 * labels.size]
     for chip in _placed(regions, sorted(large, key=lambda c: int(areas[c])), names):
         red, green, blue = colours[chip.label].tolist()
@@ -228,12 +230,14 @@ def _areas(labels: IndexMap) -> Int[np.ndarray, "labels"]:
     return areas
 
 
-def _tinted(image: Image, regions: IndexMap, colours: UInt8[np.ndarray, "c 3"], opacity: float) -> Image:
+def _tinted(
+    image: Image, regions: IndexMap, colours: UInt8[np.ndarray, "c 3"], opacity: float, outlines: bool
+) -> Image:
     ignore_index = np.iinfo(regions.dtype).max
     weight = round(256 * opacity)
     tints = np.zeros((ignore_index + 1, 3), np.uint16)
     tints[: min(len(colours), ignore_index)] = colours[:ignore_index].astype(np.uint16) * weight
-    lines = _borders(regions)
+    lines = _borders(regions) if outlines else np.zeros(regions.shape, bool)
     tinted = image.copy()
     for band in _bands(regions.shape):
         mixed = (image[band].astype(np.uint16) * (256 - weight) + tints[regions[band]] + 128) >> 8

@@ -25,6 +25,8 @@ _JPEG_LIMIT: Final = 65_500
 """Largest width and height of a JPEG."""
 _QUALITY: Final = 92
 _SMALL_QUALITY: Final = 85
+_TINT: Final = 0.6
+"""Opacity of masks, which have no outlines here."""
 _KEPT: Final = 48 << 20
 """Bytes of small photos that are kept."""
 _AT_ONCE: Final = 2
@@ -118,7 +120,9 @@ class Photos:
                 )
                 names = [""] * len(self._run.words)  # the page writes them beside it
                 skip = frozenset({0} if self._run.background else ())
-                shown = overlay(photo, labels[np.ix_(rows, columns)], names, skip=skip)
+                shown = overlay(
+                    photo, labels[np.ix_(rows, columns)], names, skip=skip, opacity=_TINT, outlines=False
+                )
         buffer = io.BytesIO()
         shown.save(buffer, "JPEG", quality=_SMALL_QUALITY)
         return buffer.getvalue()

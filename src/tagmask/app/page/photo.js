@@ -33,6 +33,7 @@ async function show(file) {
     const map = await decodeMask(blobOf(masks.mask));
     const url = URL.createObjectURL(photo);
     find("#result").hidden = false;
+    find("#form").classList.add("done");
     await viewer.show(url, masks.width, masks.height);
     URL.revokeObjectURL(url);
     viewer.setOpacity(find("#opacity").value);

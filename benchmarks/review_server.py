@@ -1,0 +1,124 @@
+"""What the benchmarks of the review page share: scenes as photos, a run of them, its server, and a browser.
+
+The browser needs Playwright, which is only in the environment build/app (`make build/app/installed`), and
+Chromium.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image as PILImage
+
+from benchmarks.figures.report_pictures import find_browser
+from tagmask.miniature.evaluation_scenes import unseen_scene
+from tagmask.miniature.scenes import CLASS_NAMES, Scene, draw_scene
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+__all__ = ["browser", "mask_run", "served", "tagmask_command", "truth", "write_scenes"]
+
+
+def write_scenes(folder: Path, seeds: Iterable[int], scale: int = 1) -> dict[str, Scene]:
+    """Write test scenes as photos; returns the scenes by the names of their files.
+
+    Args:
+        folder: made if it is not there.
+        seeds: of the scenes.
+        scale: how many times larger than the test scenes' own size they are drawn.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {f"scene {seed:03d}.png": _scene(seed, scale) for seed in seeds}
+    for name, scene in drawn.items():
+        PILImage.fromarray(scene.image).save(folder / name)
+    return drawn
+
+
+def _scene(seed: int, scale: int) -> Scene:
+    scene = unseen_scene(seed)
+    height, width = scene.labels.shape
+    return scene if scale == 1 else draw_scene(scene.plan, (height * scale, width * scale))
+
+
+def truth(scene: Scene, words: Sequence[str]) -> UInt8[np.ndarray, "h w"]:
+    """Return the true mask of a scene, as a run with these words has it.
+
+    Args:
+        scene: a test scene.
+        words: names of classes; all else is background.
+    """
+    labels = np.zeros(scene.labels.shape, np.uint8)
+    for label, word in enumerate(words, start=1):
+        labels[scene.labels == CLASS_NAMES.index(word)] = label
+    return labels
+
+
+def tagmask_command(*arguments: str) -> list[str]:
+    """Return the command line that calls tagmask with this Python."""
+    return [sys.executable, "-m", "tagmask", *arguments]
+
+
+def mask_run(photos: Path, out: Path, words: Iterable[str], *options: str) -> Path:
+    """Mask a folder with the bundled model; returns the run."""
+    chosen = [part for word in words for part in ("-w", word)]
+    command = tagmask_command("mask", str(photos), *chosen, "--weights", "miniature", "-o", str(out))
+    subprocess.run([*command, *options], check=True)
+    return out
+
+
+@contextmanager
+def served(*arguments: str) -> Iterator[tuple[str, int]]:
+    """Run `tagmask review` or `tagmask serve` at a free port until the block ends.
+
+    Args:
+        arguments: the command and its options.
+
+    Yields:
+        The address that it prints, and the id of its process.
+
+    Raises:
+        RuntimeError: the server ended without an address.
+    """
+    command = tagmask_command(*arguments, "--port", "0")
+    with tempfile.NamedTemporaryFile() as said:  # a pipe that nobody reads would fill
+        server = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+        try:
+            yield _address(server, Path(said.name)), server.pid
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def _address(server: "subprocess.Popen[bytes]", said: Path) -> str:
+    while True:
+        ended = server.poll() is not None
+        text = said.read_text(errors="replace")
+        if found := re.search(r"(http://\S+)\s", text):
+            return found[1]
+        if ended:
+            raise RuntimeError(f"The server ended without an address. It printed:\n{text}")
+        time.sleep(0.1)
+
+
+@contextmanager
+def browser() -> Iterator["Browser"]:
+    """A headless Chromium.
+
+    Raises:
+        BrowserMissingError: no Chromium is installed.
+    """
+    from playwright.sync_api import sync_playwright  # not in the environment of the tests
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
