@@ -62,7 +62,7 @@ def test_compiled_rows_have_the_operations_of_the_plain_ones(
     assert [row["error"] for row in rows] == [None] * 4
     assert rows[0]["flops"] == rows[2]["flops"] > 0
     assert len(compiled) == len(tagmask.load("miniature", device="cpu").vision.blocks)
-    assert {(type(block), backend) for block, backend in compiled} == {(Block, "eager")}
+    assert all(isinstance(block, Block) and backend == "eager" for block, backend in compiled)
 
 
 def test_a_row_that_does_not_fit_or_compile_says_so_and_others_follow(

@@ -62,7 +62,7 @@ def test_refused_images_are_named_and_left_out_on_request(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--from", "cocoa", "x"), "Unknown format 'cocoa'. Give one of coco, yolo, voc"),
+        (("--from", "cocoa", "x"), "Unknown format 'cocoa'. Did you mean coco? Give one of coco, yolo"),
         (("--from", "coco", "absent"), "There is no file or folder absent"),
         (("x",), "Missing option"),
     ],

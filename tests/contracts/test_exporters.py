@@ -194,7 +194,7 @@ class TestPhotos:
 def test_unknown_formats_and_options_are_named(run_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"yolo"):
         exported(run_folder, tmp_path, "yollo")
-    with pytest.raises(InputError, match=r"Unknown option 'min_aera'.*min_area"):
+    with pytest.raises(InputError, match=r"Unknown option of an export 'min_aera'.*min_area"):
         exported(run_folder, tmp_path, "coco", min_aera=3)
     with pytest.raises(InputError, match=r"min_area is 0"):
         exported(run_folder, tmp_path, "coco", min_area=0)

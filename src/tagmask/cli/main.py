@@ -210,6 +210,7 @@ def methods(
             "--cite",
             metavar="NAME",
             help="Print the papers behind a method as BibTeX instead; may be repeated.",
+            rich_help_panel="Output",
         ),
     ] = None,
 ) -> None:
