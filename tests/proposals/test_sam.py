@@ -98,7 +98,7 @@ def test_names_without_a_folder() -> None:
     with pytest.raises(InputError, match="Invalid repository"):
         proposal_source("sam2:no/such/folder")
     with pytest.raises(
-        DownloadError, match=r"no folder a/b, and the cache .* no a/b\. HF_HUB_OFFLINE forbids"
+        DownloadError, match=r"no folder a/b, and the cache .* no a/b\.\nHF_HUB_OFFLINE forbids"
     ):
         proposal_source("sam:a/b")
 
