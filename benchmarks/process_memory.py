@@ -1,13 +1,13 @@
-"""Memory of this process, as Linux reports it in /proc."""
+"""Memory of a process, as Linux reports it in /proc."""
 
 from pathlib import Path
 
 __all__ = ["memory_bytes", "reset_peak"]
 
 
-def memory_bytes(field: str) -> int:
-    """Bytes of this process: "VmRSS" now, "VmHWM" at the peak (`getrusage` includes the parent's peak)."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+def memory_bytes(field: str, process: int | str = "self") -> int:
+    """Bytes of a process: "VmRSS" now, "VmHWM" at the peak (`getrusage` includes the parent's peak)."""
+    lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
     (kilobytes,) = (line.split()[1] for line in lines if line.startswith(f"{field}:"))
     return 1024 * int(kilobytes)
 

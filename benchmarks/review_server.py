@@ -9,11 +9,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httpx2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image as PILImage
@@ -25,7 +26,16 @@ from tagmask.miniature.scenes import CLASS_NAMES, Scene, draw_scene
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-__all__ = ["browser", "mask_run", "served", "tagmask_command", "truth", "write_scenes"]
+__all__ = [
+    "PageClient",
+    "browser",
+    "mask_run",
+    "run_tagmask",
+    "served",
+    "tagmask_command",
+    "truth",
+    "write_scenes",
+]
 
 
 def write_scenes(folder: Path, seeds: Iterable[int], scale: int = 1) -> dict[str, Scene]:
@@ -67,12 +77,50 @@ def tagmask_command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "tagmask", *arguments]
 
 
-def mask_run(photos: Path, out: Path, words: Iterable[str], *options: str) -> Path:
-    """Mask a folder with the bundled model; returns the run."""
+def mask_run(
+    photos: Path, out: Path, words: Iterable[str], *options: str, weights: Path | str = "miniature"
+) -> Path:
+    """Mask a folder; returns the run."""
     chosen = [part for word in words for part in ("-w", word)]
-    command = tagmask_command("mask", str(photos), *chosen, "--weights", "miniature", "-o", str(out))
-    subprocess.run([*command, *options], check=True)
+    run_tagmask("mask", str(photos), *chosen, "--weights", str(weights), "-o", str(out), *options)
     return out
+
+
+def run_tagmask(*arguments: str) -> None:
+    """Run a command of tagmask, without its output.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    done = subprocess.run(tagmask_command(*arguments), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"`tagmask {' '.join(arguments)}` failed:\n{done.stderr}")
+
+
+class PageClient:
+    """What the review page's scripts send, over HTTP.
+
+    Args:
+        address: as `tagmask review` prints it, with its token.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._base = address.partition("/?")[0]
+        self._client = httpx2.Client(base_url=self._base, timeout=600)
+        self._client.get(address).raise_for_status()  # sets the cookie
+
+    def get(self, path: str, **query: str | int) -> Any:
+        """Return the JSON of a GET request."""
+        return self._client.get(path, params=query).raise_for_status().json()
+
+    def post(self, path: str, body: Mapping[str, object]) -> Any:
+        """Return the JSON of a POST request."""
+        answer = self._client.post(path, json=body, headers={"Origin": self._base})
+        return answer.raise_for_status().json()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
 
 
 @contextmanager

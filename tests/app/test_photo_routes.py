@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from httpx import Response
 from PIL import Image as PILImage
 
 from tagmask import Segmenter, Tagger
@@ -47,7 +46,7 @@ def make() -> Iterator[Make]:
         yield client
 
 
-def post(client: TestClient, route: str, photo: bytes, words: list[str] = WORDS, **fields: str) -> Response:
+def post(client: TestClient, route: str, photo: bytes, words: list[str] = WORDS, **fields: str) -> Any:
     return client.post(route, files={"image": ("photo", photo)}, data={"words": words, **fields})
 
 

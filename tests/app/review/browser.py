@@ -3,7 +3,6 @@
 import io
 from typing import Any
 
-import httpx
 import numpy as np
 from fastapi.testclient import TestClient
 from PIL import Image as PILImage
@@ -21,7 +20,7 @@ class Browser:
         self.client = client
         client.cookies.set(SESSION.name, SESSION.cookie)
 
-    def get(self, path: str, **query: object) -> httpx.Response:
+    def get(self, path: str, **query: object) -> Any:
         return self.client.get(path, params=query)
 
     def json(self, path: str, **query: object) -> Any:
@@ -29,7 +28,7 @@ class Browser:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def send(self, method: str, path: str, body: Any = None, **query: object) -> httpx.Response:
+    def send(self, method: str, path: str, body: Any = None, **query: object) -> Any:
         kind = {"content": body} if isinstance(body, bytes) else {"json": body}
         headers = {"Origin": ADDRESS}
         return self.client.request(method, path, params=query, headers=headers, **kind)
@@ -41,7 +40,7 @@ class Browser:
         return decoded(self.get("/api/mask", key=key, **query))
 
 
-def decoded(answer: httpx.Response) -> np.ndarray:
+def decoded(answer: Any) -> np.ndarray:
     """Labels of a mask, 0xFFFFFF where it has none."""
     assert answer.status_code == 200, answer.text
     pixels = np.asarray(PILImage.open(io.BytesIO(answer.content))).astype(np.uint32)
