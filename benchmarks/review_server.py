@@ -109,11 +109,11 @@ class PageClient:
         self._client = httpx2.Client(base_url=self._base, timeout=600)
         self._client.get(address).raise_for_status()  # sets the cookie
 
-    def get(self, path: str, **query: str | int) -> Any:
+    def get(self, path: str, **query: str | int) -> Any:  # noqa: ANN401 - JSON
         """Return the JSON of a GET request."""
         return self._client.get(path, params=query).raise_for_status().json()
 
-    def post(self, path: str, body: Mapping[str, object]) -> Any:
+    def post(self, path: str, body: Mapping[str, object]) -> Any:  # noqa: ANN401 - JSON
         """Return the JSON of a POST request."""
         answer = self._client.post(path, json=body, headers={"Origin": self._base})
         return answer.raise_for_status().json()
