@@ -28,6 +28,7 @@ def halved(x: Float[Tensor, "b d gh gw"]) -> Float[Tensor, "b d _ _"]:
     """Max pooling over 2 x 2 blocks; an odd last row or column is dropped, a single one is kept.
 
     Example:
+        >>> import torch
         >>> halved(torch.tensor([[[[1.0, 5.0, 9.0], [2.0, 3.0, 9.0]]]])).tolist()
         [[[[5.0]]]]
     """
