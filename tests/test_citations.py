@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import tagmask
+from tagmask import catalogue
 from tagmask.catalogue import method, method_names
 from tagmask.citations import bibtex, cited_methods
 from tagmask.cli.main import app
@@ -91,7 +92,8 @@ def test_command() -> None:
     assert "Unknown method 'gam'. Did you mean 'gem'?" in wrong.stderr
 
 
-def test_unknown_and_registered_methods() -> None:
+def test_unknown_and_registered_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "_REGISTERED", {})
     with pytest.raises(InputError, match=r"Unknown method 'naclp'\. Did you mean 'naclip'\? See"):
         bibtex(["naclp"])
     tagmask.register_method("uncited", lambda x: affinity(x.v, x.v), source="my notes")
