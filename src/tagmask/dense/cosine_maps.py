@@ -52,7 +52,9 @@ class CosineMaps:
     def _stitched(
         self, maps: Float[Tensor, "planes rows cols"], top: int, bottom: int
     ) -> Float[Tensor, "planes strip w"]:
-        down, rows = used_columns(self.down[top:bottom])
+        down, rows = self.down[top:bottom], slice(None)
+        if down.device.type == "cpu":  # elsewhere, reading which columns are used would wait for the device
+            down, rows = used_columns(down)
         if len(down) < down.shape[1]:  # a thin strip: reduce the rows first
             return (down @ maps[:, rows]) @ self.across.T
         return down @ (maps[:, rows] @ self.across.T)
