@@ -14,10 +14,11 @@ from fastapi.testclient import TestClient
 from PIL import Image as PILImage
 
 from tagmask import Segmenter, Tagger
+from tagmask.app.limits import PhotoLimits
 from tagmask.app.model_worker import ModelWorker
 from tagmask.app.page_files import package_page, page_files, page_router
 from tagmask.app.photo_routes import photo_router
-from tagmask.app.photo_service import PhotoLimits, PhotoService
+from tagmask.app.photo_service import PhotoService
 from tagmask.app.server import create_app
 from tagmask.clip.load import Clip
 from tagmask.miniature.evaluation_scenes import unseen_scene

@@ -221,6 +221,30 @@ def test_fill_replaces_one_region_and_replace_all(open_page: Open, masked: Path)
     assert np.array_equal(corrected, np.where(before == old, NAMES.index("apple"), before))
 
 
+def test_a_superpixel_is_filled_when_the_superpixels_are_there(open_page: Open, masked: Path) -> None:
+    """A click before they have arrived changes nothing: it would fill a whole region of the mask."""
+    from playwright.sync_api import expect
+
+    page = open_page()
+    open_image(page, "scene 7")
+    before = read_index_png(masked / "masks" / "scene 7.png")
+    held: list[Any] = []
+    page.route("**/api/superpixels**", lambda route: held.append(route))
+    page.locator(".class", has_text="apple").click()
+    page.keyboard.press("s")
+    page.locator("#image[aria-busy=true]").wait_for()
+    stroke(page, (0.1, 0.1), (0.1, 0.1))
+    expect(page.get_by_role("button", name="Undo")).to_be_disabled()
+    held[0].continue_()
+    page.locator("#image[aria-busy=false]").wait_for()
+    stroke(page, (0.1, 0.1), (0.1, 0.1))
+    saved(page)
+    corrected = read_index_png(masked / "corrected" / "scene 7.png")
+    filled = (corrected != before).sum()
+    assert 0 < filled < before.size / 100
+    assert (corrected[corrected != before] == NAMES.index("apple")).all()
+
+
 def test_words_are_redrawn_live_and_not_saved(open_page: Open, masked: Path) -> None:
     from playwright.sync_api import expect
 

@@ -53,6 +53,21 @@ def test_the_address_opens_the_page(
     assert sorted(path.name for path in (tmp_path / "run").glob("run.db*")) == ["run.db"]
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+def test_features_are_kept_on_request(
+    few_photos: Path, tmp_path: Path, command: Command, served: list[tuple[FastAPI, int]], keeps: bool
+) -> None:
+    command("mask", few_photos, "-w", "cat", "-b", "wall", "-o", tmp_path / "run")
+    result = command("review", tmp_path / "run", *(["--keep-features"] if keeps else []))
+    ((application, port),) = served
+    base = f"http://127.0.0.1:{port}"
+    with TestClient(application, base_url=base) as client:
+        client.get(result.stdout.split(": ", 1)[1].strip())
+        body = {"key": "photos/a.png", "words": ["boat"]}
+        assert client.post("/api/redraw", json=body, headers={"Origin": base}).status_code == 200
+    assert len(list((tmp_path / "run").glob("features/**/*.safetensors"))) == keeps
+
+
 def test_what_is_no_run_is_refused(
     tmp_path: Path, command: Command, served: list[tuple[FastAPI, int]]
 ) -> None:

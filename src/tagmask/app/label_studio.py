@@ -12,7 +12,8 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from tagmask.app.label_config import parse_label_config
-from tagmask.app.label_studio_backend import BusyError, LabelStudioBackend
+from tagmask.app.label_studio_backend import LabelStudioBackend
+from tagmask.app.request_queue import BusyError, busy_answer
 
 __all__ = ["label_studio_router"]
 
@@ -60,11 +61,7 @@ def label_studio_router(backend: LabelStudioBackend) -> APIRouter:
         try:
             return JSONResponse({"results": backend.predict(body.tasks, config)})
         except BusyError:
-            return JSONResponse(
-                {"detail": "Too many requests are waiting for predictions. Try again later."},
-                status_code=503,
-                headers={"Retry-After": str(_RETRY_SECONDS)},
-            )
+            return busy_answer(_RETRY_SECONDS)
 
     @router.post("/webhook", status_code=201)
     async def webhook(request: Request) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Predictions for Label Studio's tasks: images are fetched in several threads, and used in one."""
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,11 +12,12 @@ from tagmask.app.image_access import ImageAccess
 from tagmask.app.label_config import LabelConfig
 from tagmask.app.model_worker import ModelWorker
 from tagmask.app.predictions import Prediction, RegionOptions, brush_results, choice_results
+from tagmask.app.request_queue import RequestQueue
 from tagmask.errors import ImageError
 from tagmask.images import read_image
 from tagmask.printable import shortened
 
-__all__ = ["BusyError", "LabelStudioBackend"]
+__all__ = ["LabelStudioBackend"]
 
 _LOG = logging.getLogger(__name__)
 _FETCHERS: Final = 4
@@ -26,10 +26,6 @@ _WAITING: Final = 8
 """Requests that may wait for predictions."""
 
 Predict = Callable[[bytes], Prediction]
-
-
-class BusyError(Exception):
-    """Too many requests are waiting."""
 
 
 class LabelStudioBackend:
@@ -56,7 +52,7 @@ class LabelStudioBackend:
         self._model, self._images, self._time_limit = model, images, time_limit
         self._regions = regions or RegionOptions()
         self._fetchers = ThreadPoolExecutor(_FETCHERS, "fetch")
-        self._free = threading.BoundedSemaphore(_WAITING)
+        self._queue = RequestQueue(_WAITING)
 
     def stop(self) -> None:
         """Drop the images that are still to be fetched."""
@@ -73,12 +69,8 @@ class LabelStudioBackend:
             BusyError: too many requests are waiting.
             TagmaskError: the model cannot be used.
         """
-        if not self._free.acquire(blocking=False):
-            raise BusyError
-        try:
+        with self._queue.place():
             return self._predict(tasks, config, time.monotonic() + self._time_limit)
-        finally:
-            self._free.release()
 
     def _predict(
         self, tasks: Sequence[Mapping[str, Any]], config: LabelConfig, deadline: float

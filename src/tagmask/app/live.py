@@ -13,16 +13,17 @@ from jaxtyping import UInt8
 from starlette.exceptions import HTTPException
 
 from tagmask.api import Segmenter
+from tagmask.app.described import described_classes, pixels_of
 from tagmask.app.frozen_cache import FrozenCache
 from tagmask.app.latest_jobs import LatestJobs, SupersededError, TooManyJobsError
 from tagmask.app.mask_images import mask_png
 from tagmask.app.photos import upright_photo
-from tagmask.app.reviewed_run import ReviewedRun, shares_of
+from tagmask.app.reviewed_run import ReviewedRun
 from tagmask.clip.load import Clip
 from tagmask.errors import InputError, TagmaskError
 from tagmask.masks import overlay_colours
 from tagmask.pipelines.frozen import Frozen
-from tagmask.pipelines.head import read_head
+from tagmask.pipelines.head import HEAD_FILE, read_head
 from tagmask.results import Segmentation, ignore_index_for
 from tagmask.runs.folder import write_correction
 from tagmask.runs.ownership import FEATURES_FOLDER
@@ -174,7 +175,7 @@ class Live:
         fitted = run.identity.fields.get("head")
         if fitted is None:
             return segmenter
-        head = read_head(run.path / "head.safetensors")
+        head = read_head(run.path / HEAD_FILE)
         if head.fingerprint != fitted:
             raise InputError(f"{run.path} has another head than it was made with.")
         return Segmenter(segmenter.clip, recipe=self.recipe, head=head)
@@ -253,20 +254,12 @@ def _source(row: ImageRow) -> tuple[str, int, int]:
 
 def _described(segmentation: Segmentation, seconds: float) -> dict[str, object]:
     words, labels = segmentation.words, segmentation.labels
-    shares, confidence = shares_of(labels, words), segmentation.class_confidence or {}
     return {
         "words": words,
         "colors": overlay_colours(len(words)).tolist(),
-        "classes": [
-            {
-                "label": label,
-                "word": word,
-                "share": shares[word] / labels.size,
-                "confidence": confidence.get(word),
-            }
-            for label, word in enumerate(words)
-            if word in shares
-        ],
+        "classes": described_classes(
+            words, pixels_of(labels, words), labels.size, segmentation.class_confidence
+        ),
         "mask": base64.b64encode(mask_png(labels, ignore_index_for(len(words)))).decode("ascii"),
         "seconds": round(seconds, 4),
     }

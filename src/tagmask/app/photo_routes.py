@@ -10,19 +10,20 @@ import time
 from collections.abc import Callable
 from typing import Annotated, Final, Literal
 
-import numpy as np
 from fastapi import APIRouter, File, Form, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, Field
 
 from tagmask import __version__
+from tagmask.app.described import described_classes, pixels_of
 from tagmask.app.mask_images import mask_png
 from tagmask.app.metrics import CONTENT_TYPE, RequestMetrics
-from tagmask.app.photo_service import BusyError, PhotoService, TooLargeError
+from tagmask.app.photo_service import PhotoService, TooLargeError
+from tagmask.app.request_queue import BusyError, busy_answer
 from tagmask.errors import ImageError, InputError, TagmaskError
 from tagmask.masks import overlay_colours
 from tagmask.regions.coco import needs_pycocotools, run_lengths
-from tagmask.results import Segmentation
+from tagmask.results import Segmentation, ignore_index_for
 
 __all__ = ["photo_router"]
 
@@ -37,7 +38,7 @@ _ERRORS: Final[dict[int | str, dict[str, object]]] = {
 Photo = Annotated[bytes, File(description="A JPEG, PNG, WebP, TIFF or any other common image.")]
 Words = Annotated[
     list[str],
-    Form(description="What to look for; repeat the field for each word. `dog, puppy` is one with two names."),
+    Form(description="Words to find; repeat the field for each word. `dog, puppy` is one with two names."),
 ]
 
 
@@ -85,7 +86,7 @@ class MaskAnswer(BaseModel):
 def photo_router(service: PhotoService) -> APIRouter:
     """Return the routes of a service."""
     router = APIRouter()
-    metrics = RequestMetrics(lambda: service.waiting)
+    metrics = RequestMetrics(lambda: service.queue.waiting)
 
     def answer(route: str, compute: Callable[[], BaseModel]) -> Response:
         begun = time.monotonic()
@@ -147,11 +148,7 @@ def _answered(compute: Callable[[], BaseModel]) -> Response:
     try:
         return Response(compute().model_dump_json(), media_type="application/json")
     except BusyError:
-        return JSONResponse(
-            {"detail": "Too many requests are waiting. Try again later."},
-            status_code=503,
-            headers={"Retry-After": str(_RETRY_SECONDS)},
-        )
+        return busy_answer(_RETRY_SECONDS)
     except TooLargeError as error:
         return JSONResponse({"detail": str(error)}, status_code=413)
     except ImageError as error:
@@ -165,32 +162,21 @@ def _answered(compute: Callable[[], BaseModel]) -> Response:
 
 def _mask_answer(segmentation: Segmentation, encoding: str, begun: float) -> MaskAnswer:
     labels, words = segmentation.labels, segmentation.words
-    confidence = segmentation.class_confidence or {}
-    shares = segmentation.shares()
+    pixels, size = pixels_of(labels, words), (labels.shape[0], labels.shape[1])
+    described = described_classes(words, pixels, labels.size, segmentation.class_confidence)
     rles: dict[str, dict[str, object]] = {}
+    mask = None
     if encoding == "rle":
-        size = labels.shape[0], labels.shape[1]
         rles = {words[each.label]: run_lengths(each, size) for each in segmentation.regions("class")}
-    classes = [
-        FoundClass(
-            label=label,
-            word=word,
-            share=shares[word],
-            confidence=confidence.get(word),
-            rle=rles.get(word),
-        )
-        for label, word in enumerate(words)
-        if shares.get(word, 0.0) > 0
-    ]
+    else:
+        mask = base64.b64encode(mask_png(labels, ignore_index_for(len(words)))).decode("ascii")
     return MaskAnswer(
         words=list(words),
         background=segmentation.background,
         colors=[tuple(colour) for colour in overlay_colours(len(words)).tolist()],
-        width=labels.shape[1],
-        height=labels.shape[0],
-        classes=classes,
-        mask=base64.b64encode(mask_png(labels, np.iinfo(labels.dtype).max)).decode()
-        if encoding == "png"
-        else None,
+        width=size[1],
+        height=size[0],
+        classes=[FoundClass(**each, rle=rles.get(each["word"])) for each in described],
+        mask=mask,
         seconds=time.monotonic() - begun,
     )

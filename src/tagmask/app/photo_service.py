@@ -1,42 +1,24 @@
 """Tags and masks of the photos that requests bring, within limits."""
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from tagmask.app.limits import PhotoLimits
 from tagmask.app.model_worker import ModelWorker
+from tagmask.app.request_queue import BusyError, RequestQueue
 from tagmask.errors import InputError
 from tagmask.images import image_size, read_image
 from tagmask.results import Segmentation, Tags
 
-__all__ = ["BusyError", "PhotoLimits", "PhotoService", "TooLargeError"]
+__all__ = ["PhotoService", "TooLargeError"]
 
 _LONGEST_WORD: Final = 400
 Result = TypeVar("Result")
 
 
-class BusyError(Exception):
-    """Too many requests wait."""
-
-
 class TooLargeError(InputError):
     """The image has too many pixels."""
-
-
-@dataclass(frozen=True)
-class PhotoLimits:
-    """What one request may ask for, and how many may wait."""
-
-    pixels: int = 24_000_000
-    """Of an image; it is known before the image is decoded."""
-    words: int = 200
-    waiting: int = 16
-    """Requests that wait or are computed; more are refused."""
-    seconds: float = 120.0
-    """Until a request that waits is refused."""
 
 
 class PhotoService:
@@ -50,14 +32,7 @@ class PhotoService:
     def __init__(self, model: ModelWorker, limits: PhotoLimits) -> None:
         self.limits = limits
         self._model = model
-        self._free = threading.BoundedSemaphore(limits.waiting)
-        self._count = 0
-        self._lock = threading.Lock()
-
-    @property
-    def waiting(self) -> int:
-        """Requests that wait or are computed now."""
-        return self._count
+        self.queue = RequestQueue(limits.waiting)
 
     def mask(self, data: bytes, words: Sequence[str]) -> Segmentation:
         """Mask an image, with confidences.
@@ -94,7 +69,7 @@ class PhotoService:
         return prompts
 
     def _run(self, job: Callable[[], Result]) -> Result:
-        with self._place():
+        with self.queue.place():
             future: Future[Result] = self._model.submit(job)
             try:
                 return future.result(self.limits.seconds)
@@ -102,16 +77,3 @@ class PhotoService:
                 if future.cancel():
                     raise BusyError from None
                 return future.result()  # it has begun: what is computed is also answered
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        if not self._free.acquire(blocking=False):
-            raise BusyError
-        with self._lock:
-            self._count += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._count -= 1
-            self._free.release()

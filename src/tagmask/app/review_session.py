@@ -11,21 +11,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tagmask.app.guards import refuse
 
-__all__ = ["OPEN_ADVICE", "ReviewSession", "SecurityHeaders", "SessionGuard"]
+__all__ = ["OPEN_ADVICE", "ReviewSession", "SessionGuard"]
 
 OPEN_ADVICE: Final = "Open the address that `tagmask review` printed."
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_HEADERS: Final = {
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
-        "form-action 'self'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 
 
 def _secret() -> str:
@@ -91,26 +80,6 @@ class SessionGuard:
             await send(message)
 
         return with_cookie
-
-
-class SecurityHeaders:
-    """Adds to every answer what keeps a browser from loading, framing, guessing or keeping anything else."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers[name] = value
-                headers.setdefault("Cache-Control", "no-store")
-            await send(message)
-
-        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
 
 
 def _same(given: str, secret: str) -> bool:

@@ -4,14 +4,15 @@ SQLite's connections belong to one thread, in which everything here that reads o
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, Literal, ParamSpec, TypeVar
+from typing import Final, Literal, ParamSpec, TypeVar
 
 import numpy as np
 from starlette.exceptions import HTTPException
 
+from tagmask.app.described import described_classes, pixels_of
 from tagmask.app.gallery import Gallery, GalleryFilter
 from tagmask.errors import ImageError, InputError
 from tagmask.masks import IndexMap, read_index_png
@@ -21,7 +22,7 @@ from tagmask.runs.lock import holder_of
 from tagmask.runs.reader import Run
 from tagmask.runs.rows import ImageRow, ReviewState
 
-__all__ = ["ReviewedRun", "Which", "shares_of"]
+__all__ = ["ReviewedRun", "Which"]
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -137,16 +138,7 @@ class ReviewedRun:
         confidence = None if corrected is not None else row.class_confidence
         shares = self._shares(row, corrected)
         pixels = max(1, (row.width or 0) * (row.height or 0))
-        classes = [
-            {
-                "label": label,
-                "word": word,
-                "share": shares[word] / pixels,
-                "confidence": (confidence or {}).get(word),
-            }
-            for label, word in enumerate(self.words)
-            if word in shares
-        ]
+        classes = described_classes(self.words, shares, pixels, confidence)
         return {**self.image(row), "width": row.width, "height": row.height, "classes": classes}
 
     def mask(self, row: ImageRow, which: Which = "newest") -> IndexMap:
@@ -188,7 +180,7 @@ class ReviewedRun:
         shares = self._counted.get(known)
         if shares is None:
             try:
-                shares = shares_of(self.run.mask(row), self.words)
+                shares = pixels_of(self.run.mask(row), self.words)
             except (ImageError, InputError):
                 return row.shares or {}
             self._counted[known] = shares
@@ -207,7 +199,7 @@ class ReviewedRun:
         """
         self._change(key, lambda row, reviews: keep_correction(self.run, reviews, row, labels))
         row = self.row(key)
-        self._call(self._gallery.set_words, row.id, shares_of(labels, self.words))
+        self._call(self._gallery.set_words, row.id, pixels_of(labels, self.words))
         return self.detailed_image(row)
 
     def take_back(self, key: str) -> dict[str, object]:
@@ -238,9 +230,3 @@ class ReviewedRun:
             self._gallery.refresh()
 
         self._call(run)
-
-
-def shares_of(labels: IndexMap, words: Sequence[str]) -> dict[str, int]:
-    """Pixels of each word that is in a mask, in the order of the words."""
-    counts: Any = np.bincount(labels.ravel(), minlength=len(words))[: len(words)]
-    return {word: int(count) for word, count in zip(words, counts, strict=True) if count}

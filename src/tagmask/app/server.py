@@ -15,15 +15,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 
 from tagmask import __version__
-from tagmask.app.guards import BodyLimit, Credentials, HostGuard, PasswordGuard
-from tagmask.app.review_session import OPEN_ADVICE, ReviewSession, SecurityHeaders, SessionGuard
+from tagmask.app.guards import BodyLimit, Credentials, HostGuard, PasswordGuard, SecurityHeaders
+from tagmask.app.limits import MAX_BODY
+from tagmask.app.review_session import OPEN_ADVICE, ReviewSession, SessionGuard
 from tagmask.errors import InputError, TagmaskError
 
-__all__ = ["MAX_BODY", "create_app", "listen", "run_server"]
+__all__ = ["create_app", "listen", "run_server"]
 
 _LOG = logging.getLogger(__name__)
-MAX_BODY: Final = 64_000_000
-"""Bytes of a request. Label Studio sends tasks with all their annotations."""
 _CONNECTIONS: Final = 128
 _GRACE: Final = 3
 """Seconds for requests to end when the server is stopped."""
@@ -70,7 +69,6 @@ def create_app(
     app.add_middleware(BodyLimit, limit=max_body, larger=larger_bodies)
     if session is not None:
         app.add_middleware(SessionGuard, session=session)
-    if session is not None:
         app.add_middleware(HostGuard, allowed=allowed_hosts, advice=OPEN_ADVICE)
     elif credentials is None:
         app.add_middleware(HostGuard, allowed=allowed_hosts)

@@ -19,7 +19,7 @@ from tagmask.files import ensure_folder
 from tagmask.images import read_image
 from tagmask.masks import IndexMap, read_index_png
 from tagmask.pipelines.dense import DensePipeline
-from tagmask.pipelines.head import Head, read_head, write_head
+from tagmask.pipelines.head import HEAD_FILE, Head, read_head, write_head
 from tagmask.pipelines.head_fitting import FittedHead, HeadFitting, fit_to_itself
 from tagmask.runs.corrections import keep_correction
 from tagmask.runs.ownership import check_ours, is_run_folder
@@ -31,10 +31,8 @@ from tagmask.strict_json import json_text
 from tagmask.types import Image
 from tagmask.weak.mask_folder import mask_files, read_mask, words_of
 
-__all__ = ["HEAD_FILE", "carry_over", "checked_masks", "improve_run", "listed_images"]
+__all__ = ["checked_masks", "improve_run", "listed_images", "mask_again"]
 
-HEAD_FILE = "head.safetensors"
-"""Name of the head in a run folder."""
 _ITSELF = 64
 """Most images that a run learns from by itself, evenly spaced over it."""
 
@@ -100,11 +98,41 @@ def improve_run(
         else:
             message(f"{out / HEAD_FILE} was fitted to the same masks, and is used again.")
     improved = Segmenter(segmenter.clip, recipe=recipe, head=head)
-    masker = segmenter_masker(improved, None)
+    return mask_again(improved, images, out, checked, keeps_head=known, overlays=overlays, workers=workers)
+
+
+def mask_again(
+    segmenter: Segmenter,
+    images: list[FoundImage],
+    out: Path,
+    checked: Sequence[CheckedMask],
+    *,
+    keeps_head: bool = False,
+    overlays: bool = True,
+    workers: int = 1,
+) -> int:
+    """Mask images into a new run, which gets the segmenter's head and the masks that a person checked.
+
+    Args:
+        segmenter: masks them.
+        images: of the run that is repeated.
+        out: folder of the new run.
+        checked: masks that stay.
+        keeps_head: `out` has this head already.
+        overlays: draw the new masks over the images.
+        workers: images masked at once.
+
+    Returns:
+        Number of images that could not be masked.
+
+    Raises:
+        InputError: `out` holds something else.
+    """
+    masker = segmenter_masker(segmenter, None)
     check_ours(out, masker.identity)
     ensure_folder(out)
-    if not known:
-        write_head(head, out / HEAD_FILE)
+    if segmenter.head is not None and not keeps_head:
+        write_head(segmenter.head, out / HEAD_FILE)
 
     def made() -> Masker:
         return masker
@@ -113,7 +141,7 @@ def improve_run(
         images, made, out=out, overlays=overlays, formats=frozenset({"png"}), tags=None, workers=workers
     )
     if checked:
-        carry_over(out, checked)
+        _carry_over(out, checked)
     return failed
 
 
@@ -232,7 +260,7 @@ def _report(fitted: FittedHead, itself: bool) -> None:
 # -- Afterwards ----------------------------------------------------------------------------------------------
 
 
-def carry_over(out: Path, checked: Sequence[CheckedMask]) -> None:
+def _carry_over(out: Path, checked: Sequence[CheckedMask]) -> None:
     """Keep the masks that a person checked: as corrections, or as accepted where the new mask is the same."""
     kept = 0
     with Run(out, reviews=True) as run:

@@ -7,7 +7,7 @@ import typer
 
 from tagmask.cli.arguments import load_run_weights
 from tagmask.cli.console import report_errors
-from tagmask.cli.options import Device, Workers
+from tagmask.cli.options import Device, MaskRun, RunWeights, Workers
 from tagmask.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,10 +18,7 @@ __all__ = ["improve"]
 
 
 def improve(
-    run: Annotated[
-        Path,
-        typer.Argument(help="A run folder of `tagmask mask`.", metavar="RUN", show_default=False),
-    ],
+    run: MaskRun,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the new run.")],
     source: Annotated[
         Path | None,
@@ -37,10 +34,7 @@ def improve(
         typer.Option("--self", help="Learn from the run's own masks where they are confident, refined."),
     ] = False,
     rounds: Annotated[int, typer.Option(metavar="N", help="Rounds of --self.", min=1)] = 2,
-    weights: Annotated[
-        str | None,
-        typer.Option(metavar="WEIGHTS", help="Where the run's weights are. Default: as the run recorded."),
-    ] = None,
+    weights: RunWeights = None,
     overlay: Annotated[bool, typer.Option(help="Also draw the masks over the images.")] = True,
     workers: Workers = 2,
     device: Device = "auto",

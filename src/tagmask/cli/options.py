@@ -16,6 +16,7 @@ __all__ = [
     "Background",
     "Device",
     "HeadOption",
+    "MaskRun",
     "NoBackground",
     "Paths",
     "Precision",
@@ -24,6 +25,7 @@ __all__ = [
     "RecipeName",
     "Refine",
     "Regions",
+    "RunWeights",
     "ShardOption",
     "TagFormat",
     "Templates",
@@ -159,6 +161,13 @@ ActivationOption = Annotated[
         metavar="NAME",
         help="quickgelu (OpenAI) or gelu (most of open_clip), for weights that do not specify it.",
     ),
+]
+MaskRun = Annotated[
+    Path, typer.Argument(help="A run folder of `tagmask mask`.", metavar="RUN", show_default=False)
+]
+RunWeights = Annotated[
+    str | None,
+    typer.Option(metavar="WEIGHTS", help="Where the run's weights are. Default: as the run recorded."),
 ]
 Workers = Annotated[
     int,

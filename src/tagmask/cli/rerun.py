@@ -5,14 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from tagmask.api import Segmenter
-from tagmask.cli.improve import HEAD_FILE, carry_over, checked_masks, listed_images
-from tagmask.cli.mask import mask_images
-from tagmask.cli.maskers import segmenter_masker
+from tagmask.cli.improve import checked_masks, listed_images, mask_again
 from tagmask.clip.load import Clip
 from tagmask.errors import InputError
-from tagmask.files import ensure_folder
-from tagmask.pipelines.head import read_head, write_head
-from tagmask.runs.ownership import check_ours
+from tagmask.pipelines.head import HEAD_FILE, read_head
 from tagmask.runs.reader import Run
 from tagmask.runs.recipe import any_run_recipe, run_segmenter
 
@@ -58,25 +54,7 @@ def repeat_run(
         segmenter = run_segmenter(run, recipe, lambda: load(run))
         again = Segmenter(segmenter.clip, words, recipe=recipe, background=background, **settings)
         same = (again.recipe.words, again.recipe.background) == (recipe.words, recipe.background)
-        head = None
         if same and run.identity.fields.get("head") is not None:
-            head = read_head(path / HEAD_FILE)
-            again = Segmenter(segmenter.clip, recipe=again.recipe, head=head)
+            again = Segmenter(segmenter.clip, recipe=again.recipe, head=read_head(path / HEAD_FILE))
         checked = list(checked_masks(run, rows, None)) if same else []
-    masker = segmenter_masker(again, None)
-    check_ours(out, masker.identity)
-    ensure_folder(out)
-    if head is not None:
-        write_head(head, out / HEAD_FILE)
-    failed = mask_images(
-        listed_images(rows),
-        lambda: masker,
-        out=out,
-        overlays=overlays,
-        formats=frozenset({"png"}),
-        tags=None,
-        workers=workers,
-    )
-    if checked:
-        carry_over(out, checked)
-    return failed
+    return mask_again(again, listed_images(rows), out, checked, overlays=overlays, workers=workers)

@@ -7,7 +7,7 @@ import typer
 
 from tagmask.cli.arguments import background_words, load_run_weights, read_words
 from tagmask.cli.console import report_errors
-from tagmask.cli.options import Background, Device, NoBackground, Refine, Words, Workers
+from tagmask.cli.options import Background, Device, MaskRun, NoBackground, Refine, RunWeights, Words, Workers
 
 if TYPE_CHECKING:
     from tagmask.clip.load import Clip
@@ -17,10 +17,7 @@ __all__ = ["rerun"]
 
 
 def rerun(
-    run: Annotated[
-        Path,
-        typer.Argument(help="A run folder of `tagmask mask`.", metavar="RUN", show_default=False),
-    ],
+    run: MaskRun,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the new run.")],
     word: Words = None,
     background: Background = None,
@@ -35,10 +32,7 @@ def rerun(
         Refine | None,
         typer.Option(metavar="NAME", help="Refine masks: none, pamr, tlp or crf. Default: the run's."),
     ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(metavar="WEIGHTS", help="Where the run's weights are. Default: as the run recorded."),
-    ] = None,
+    weights: RunWeights = None,
     overlay: Annotated[bool, typer.Option(help="Also draw the masks over the images.")] = True,
     workers: Workers = 2,
     device: Device = "auto",

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +9,7 @@ import typer
 from tagmask.checks import check_installed
 from tagmask.cli.arguments import load_run_weights
 from tagmask.cli.console import report_errors, show
-from tagmask.cli.options import Device
+from tagmask.cli.options import Device, MaskRun, RunWeights
 
 if TYPE_CHECKING:
     from tagmask.clip.load import Clip
@@ -20,15 +19,10 @@ __all__ = ["review"]
 
 
 def review(
-    run: Annotated[
-        Path, typer.Argument(help="A run folder of `tagmask mask`.", metavar="RUN", show_default=False)
-    ],
+    run: MaskRun,
     port: Annotated[int, typer.Option(metavar="N", help="0: any free port.", min=0, max=65535)] = 0,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
-    weights: Annotated[
-        str | None,
-        typer.Option(metavar="WEIGHTS", help="Where the run's weights are. Default: as the run recorded."),
-    ] = None,
+    weights: RunWeights = None,
     memory: Annotated[
         int, typer.Option(metavar="MB", help="Memory for features of the images seen last.", min=1)
     ] = 1024,
@@ -67,7 +61,14 @@ def review(
             if browser:
                 _open_browser(address)
             run_server(
-                lambda _: review_app(reviewed, load, session, memory=memory << 20, model_options=options),
+                lambda _: review_app(
+                    reviewed,
+                    load,
+                    session,
+                    memory=memory << 20,
+                    keep_features=keep_features,
+                    model_options=options,
+                ),
                 bound,
             )
 

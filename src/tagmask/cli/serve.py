@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tagmask.app.limits import MAX_BODY, PhotoLimits
 from tagmask.checks import check_installed
 from tagmask.cli.arguments import background_words, load_weights
 from tagmask.cli.console import message, report_errors
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 _SERVER, _IMAGES, _RESULTS = "Server", "Images", "Results"
+_LIMITS = PhotoLimits()
 
 
 def serve(
@@ -72,22 +74,22 @@ def serve(
             min=1,
             rich_help_panel=_SERVER,
         ),
-    ] = 90.0,
+    ] = _LIMITS.seconds,
     waiting: Annotated[
         int,
         typer.Option(
             metavar="N", help="Requests that may wait; more are refused.", min=1, rich_help_panel=_SERVER
         ),
-    ] = 16,
+    ] = _LIMITS.waiting,
     max_bytes: Annotated[
         int, typer.Option(metavar="N", help="Largest request.", min=1000, rich_help_panel=_SERVER)
-    ] = 64_000_000,
+    ] = MAX_BODY,
     max_pixels: Annotated[
         int, typer.Option(metavar="N", help="Largest photo.", min=1, rich_help_panel=_SERVER)
-    ] = 24_000_000,
+    ] = _LIMITS.pixels,
     max_words: Annotated[
         int, typer.Option(metavar="N", help="Most words of a request.", min=1, rich_help_panel=_SERVER)
-    ] = 200,
+    ] = _LIMITS.words,
     weights: Weights = None,
     activation: ActivationOption = None,
     method: Annotated[
@@ -177,7 +179,7 @@ def serve(
         from tagmask.app.model_worker import ModelWorker
         from tagmask.app.page_files import package_page, page_files, page_router
         from tagmask.app.photo_routes import photo_router
-        from tagmask.app.photo_service import PhotoLimits, PhotoService
+        from tagmask.app.photo_service import PhotoService
         from tagmask.app.predictions import RegionOptions
         from tagmask.app.server import create_app, listen, run_server
         from tagmask.cli.mask import mask_settings

@@ -28,8 +28,10 @@ from tagmask.settings.recipes import MaskRecipe
 from tagmask.strict_json import json_text, parse_json
 from tagmask.tensor_files import read_tensors
 
-__all__ = ["Head", "feature_settings", "head_settings", "read_head", "write_head"]
+__all__ = ["HEAD_FILE", "Head", "feature_settings", "head_settings", "read_head", "write_head"]
 
+HEAD_FILE = "head.safetensors"
+"""Name of the head in a run folder."""
 _LARGEST = 100_000_000
 """Limit on the size of a file, in bytes; 1000 classes of width 1024 have 4 MB."""
 _ADVICE = "Give a file that `tagmask improve` wrote."

@@ -67,13 +67,14 @@ export class Editor {
       return;
     }
     if (x < 0 || y < 0 || x >= map.width || y >= map.height) return;
+    if (this.mode === "superpixel" && !this.superpixels) return; // they are on their way
     const before = map.copy();
     const old = map.labels[y * map.width + x];
     let box = { x: 0, y: 0, width: map.width, height: map.height };
     if (this.mode === "replace") {
       for (let i = 0; i < map.labels.length; i++) if (map.labels[i] === old) map.labels[i] = this.label;
     } else {
-      const region = regionAt(this.mode === "superpixel" && this.superpixels ? this.superpixels : map, x, y);
+      const region = regionAt(this.mode === "superpixel" ? this.superpixels : map, x, y);
       for (const pixel of region.pixels) map.labels[pixel] = this.label;
       box = region.box;
     }

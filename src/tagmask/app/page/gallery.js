@@ -46,8 +46,8 @@ export class Gallery {
       { aria: { label: "Order" }, on: { change: () => this.#apply({ sort: this.sort.value }) } },
       ...sorts.map(([value, text]) => make("option", { value, text })),
     );
-    const look = debounce(() => this.#apply({ search: this.search.value.trim() }), 200);
-    this.search = make("input", { type: "search", placeholder: "Find a name", aria: { label: "Find a name" }, on: { input: look } });
+    const findName = debounce(() => this.#apply({ search: this.search.value.trim() }), 200);
+    this.search = make("input", { type: "search", placeholder: "Find a name", aria: { label: "Find a name" }, on: { input: findName } });
     this.empty = make("p", { class: "empty", hidden: true });
     this.grid = make("div", { class: "grid", role: "list", aria: { label: "Images" } });
     this.scroller = make("div", { class: "scroller", on: { scroll: () => this.#schedule() } }, this.empty, this.grid);

@@ -99,6 +99,7 @@ export class ImageView {
   async show(run, key, index) {
     await this.flush();
     [this.run, this.key, this.index] = [run, key, index];
+    this.root.setAttribute("aria-busy", "false");
     this.title.textContent = key;
     this.title.title = key;
     this.state.textContent = "";
@@ -231,12 +232,15 @@ export class ImageView {
 
   async #loadSuperpixels() {
     const { key } = this;
+    this.root.setAttribute("aria-busy", "true");
     try {
       const regions = await getBlob("/api/superpixels", { key }).then(decodeRegions);
       if (this.key === key) this.editor.superpixels = regions;
     } catch (error) {
       notify(error.message, "error");
       this.setMode("fill");
+    } finally {
+      if (this.key === key) this.root.setAttribute("aria-busy", "false");
     }
   }
 

@@ -26,7 +26,7 @@ export class Jobs {
     }
   }
 
-  /** Show the newest job, and look again while it runs. */
+  /** Show the newest job, and ask again while it runs. */
   async poll() {
     clearTimeout(this.timer);
     let jobs;

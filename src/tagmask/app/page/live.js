@@ -86,7 +86,10 @@ export class LivePanel {
     });
     this.actions = make("div", { class: "actions", hidden: true }, this.useButton, this.restoreButton);
     this.root.replaceChildren(...parts, this.status, this.actions);
-    if (live.reason) this.status.textContent = live.reason;
+    if (live.reason) {
+      const time = this.run.seconds ? ` It takes about ${this.run.seconds.toFixed(1)} s.` : "";
+      this.status.textContent = live.reason + time;
+    }
     this.#drawChips();
   }
 
