@@ -1,8 +1,8 @@
 """Attention of frozen blocks: the outputs, the attention map averaged over heads, or both.
 
 In bfloat16 on a processor without matrix tiles, torch's fused attention is slow. There, `attend` multiplies
-groups of heads and query rows whose weights stay in the caches; the weights themselves are bfloat16, and their
-average over heads is summed in float32.
+groups of heads and query rows whose weights stay in the caches; the weights themselves are bfloat16, and
+their average over heads is summed in float32.
 """
 
 from collections.abc import Iterator
