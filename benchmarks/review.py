@@ -1,12 +1,15 @@
-"""What the review page and the servers are worth: tables of speed.
+"""What the review page and the servers are worth: tables of speed, of a person's work, and of a student.
 
     python -m benchmarks.review [--only NAME] [--small]
 
     redraw    seconds until a changed mask is there: threshold, words, refinement; ViT-B/16
     gallery   milliseconds of the pages of a run of 100,000 images
     serve     1,000 requests to `tagmask serve` from 8 clients: failures, times, memory
+    person    keys and clicks until 20 masks are right, before and after `tagmask improve`; a script's
+    student   mIoU of a student trained on a run's masks, before and after `tagmask improve`
 
-`--small` tries each with a few images, to see that it works. Times are only valid on an idle machine.
+`--small` tries each with a few images, to see that it works. `person` needs Playwright and Chromium: run it
+with the Python of build/app (`make build/app/installed`). Times are only valid on an idle machine.
 """
 
 import argparse
@@ -18,7 +21,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.figures.stamps import weights_hash
+from benchmarks.review_person import person
 from benchmarks.review_speed import gallery, redraw, requests
+from benchmarks.review_student import student
 
 __all__ = ["PARTS", "main"]
 
@@ -26,6 +31,8 @@ PARTS: dict[str, Callable[[Path, bool], Iterator[str]]] = {
     "redraw": redraw,
     "gallery": gallery,
     "serve": requests,
+    "person": person,
+    "student": student,
 }
 """Each is given an empty folder and whether to be small, and yields lines."""
 

@@ -24,7 +24,7 @@ from tagmask.files import write_bytes
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-__all__ = ["main"]
+__all__ = ["main", "with_palette"]
 
 WORDS = ("apple", "boat", "car", "fish", "house", "mushroom", "tree", "umbrella")
 SCENES = (
@@ -145,11 +145,11 @@ def _write(file: Path, picture: bytes) -> None:
         image = opened.convert("RGB")
     small = _png(image)
     if len(small) > _MOST_BYTES:
-        small = _png(_with_palette(image))
+        small = _png(with_palette(image))
     write_bytes(file, small)
 
 
-def _with_palette(image: PILImage.Image) -> PILImage.Image:
+def with_palette(image: PILImage.Image) -> PILImage.Image:
     """Choose 256 colours: the page's own, which fill whole areas, exactly; and some of the photos'."""
     colours, inverse = np.unique(np.asarray(image).reshape(-1, 3), axis=0, return_inverse=True)
     codes = inverse.reshape(image.height, image.width)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PageClient",
     "browser",
+    "improve_run",
     "mask_run",
     "run_tagmask",
     "served",
@@ -95,6 +96,17 @@ def run_tagmask(*arguments: str) -> None:
     done = subprocess.run(tagmask_command(*arguments), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"`tagmask {' '.join(arguments)}` failed:\n{done.stderr}")
+
+
+def improve_run(run: Path, out: Path) -> bool:
+    """Make a run better by what was checked in it; returns False if nothing was learned that helps."""
+    try:
+        run_tagmask("improve", str(run), "-o", str(out), "--no-overlay")
+    except RuntimeError as error:
+        if "Nothing was learned" in str(error):
+            return False
+        raise
+    return True
 
 
 class PageClient:

@@ -97,9 +97,17 @@ export class ImageView {
 
   /** Show an image of a run. */
   async show(run, key, index) {
+    try {
+      await this.#load(run, key, index);
+    } finally {
+      if (this.key === key) this.root.setAttribute("aria-busy", "false");
+    }
+  }
+
+  async #load(run, key, index) {
     await this.flush();
     [this.run, this.key, this.index] = [run, key, index];
-    this.root.setAttribute("aria-busy", "false");
+    this.root.setAttribute("aria-busy", "true");
     this.title.textContent = key;
     this.title.title = key;
     this.state.textContent = "";
