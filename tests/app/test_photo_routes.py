@@ -23,6 +23,7 @@ from tagmask.app.server import create_app
 from tagmask.clip.load import Clip
 from tagmask.miniature.evaluation_scenes import unseen_scene
 from tests.app.conftest import stub
+from tests.images import hostile
 
 Make = Callable[..., TestClient]
 WORDS = ["fish", "boat", "cat"]
@@ -110,7 +111,7 @@ def encoded(width: int, height: int) -> bytes:
         (b"", ["cat"], {}, 415, "The 0 bytes given"),
         (b"<html>", ["cat"], {}, 415, "an HTML page"),
         (encoded(40, 30)[:60], ["cat"], {}, 415, "damaged"),
-        (encoded(40_000, 40_000)[:300], ["cat"], {}, 415, "too large"),
+        (hostile.png((40_000, 40_000), 8, 2, b""), ["cat"], {}, 415, "too large"),
         (b"x" * 2_000_001, ["cat"], {}, 413, "The body has more than 2 MB."),
     ],
 )
