@@ -74,7 +74,9 @@ def test_nothing_without_the_cookie(stranger: TestClient, method: str, path: str
         assert "set-cookie" not in answer.headers
 
 
-@pytest.mark.parametrize("token", ["", "x", SESSION.token[:-1], f"{SESSION.token}x", "é"])
+@pytest.mark.parametrize(
+    "token", ["", "x", SESSION.token[:-1], f"{SESSION.token}x", "é"], ids=["", "x", "short", "long", "é"]
+)
 def test_a_wrong_token_opens_nothing(stranger: TestClient, token: str) -> None:
     answer = stranger.get("/", params={"token": token})
     assert answer.status_code == 401
