@@ -97,7 +97,7 @@ def expected(run: Run, chosen: GalleryFilter) -> list[int]:
 
 
 @pytest.mark.parametrize("sort", ["confidence", "name"])
-@pytest.mark.parametrize("values", FILTERS, ids=str)
+@pytest.mark.parametrize("values", FILTERS, ids=" ".join)
 def test_filters_and_orders(small: Path, values: dict[str, Any], sort: str) -> None:
     chosen = GalleryFilter(**values, sort=sort)
     with Run(small) as run:
