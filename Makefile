@@ -35,7 +35,7 @@ imports: .venv/installed-test
 	$(BIN)/lint-imports
 
 unit: .venv/installed-test
-	$(BIN)/pytest -q -n auto --maxprocesses 4
+	OMP_WAIT_POLICY=passive $(BIN)/pytest -q -n auto --maxprocesses 4
 
 # -- Other checks: run when the part in question changes -------------------------------------------------------
 

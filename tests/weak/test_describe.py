@@ -1,10 +1,11 @@
 """The cost of a training run: counts follow from the sizes, measured values are extended on a line."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tagmask.clip.load import Clip
+from tagmask.clip.load import Clip, load
 from tagmask.clip.state_dict import Geometry
 from tagmask.weak import describe
 from tagmask.weak.config import TrainConfig
@@ -49,6 +50,11 @@ def test_operations_and_parameters_follow_from_the_sizes(sclip_model: Clip) -> N
     assert found.step_seconds > 0
     assert found.crop_seconds > 0
     assert found.memory is None or found.memory > 2**20
+
+
+def test_a_tower_in_bfloat16_has_the_same_operations(sclip_weights: Path) -> None:
+    clip = load(sclip_weights, device="cpu", precision="bfloat16")
+    assert cost(clip, "batch=1").tower_flops == tower_operations(clip.geometry, SIDE)
 
 
 def test_a_step_s_operations_grow_with_the_batch_and_with_what_is_trained(sclip_model: Clip) -> None:

@@ -1,3 +1,4 @@
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from tagmask.errors import InputError, ShapeError, WeightsError
 from tagmask.weak import trunk
 from tagmask.weak.model import WeakClip, WeakClipOutput
 from tagmask.weak.model_settings import WeakSettings, widths_of
+from tagmask.weak.training_state import frozen_hash
 from tagmask.weak.trunk import Trunk, extract_trunk_features, name_ids, positions
 from tests.weak.models import SMALL, VIT_B, WORDS, meta_model, small_model
 
@@ -320,6 +322,22 @@ def test_bfloat16_is_close(sclip_weights, sclip_model):
     assert (short.logits - exact.logits).abs().max() < 0.05 * exact.logits.abs().max()
     with pytest.raises(InputError, match="precision='float32'"):
         WeakClip.of(clip, WORDS, SMALL).parameter_groups("repo")
+
+
+def test_a_packed_tower_is_no_part_of_the_model(sclip_weights):
+    clip = tagmask.load(sclip_weights, device="cpu", precision="bfloat16")
+    model, other = small_model(clip), small_model(clip)
+    image = pixels(1, 3, 64, 64)
+    counts, names, frozen = model.counts(), list(model.state_dict()), frozen_hash(model)
+    with torch.no_grad():
+        first = model.features(image)
+        assert (model.counts(), list(model.state_dict()), frozen_hash(model)) == (counts, names, frozen)
+        copied = deepcopy(model).features(image)
+        assert torch.equal(copied.memory, first.memory)
+        for each in (model, other):  # one with a packed copy of the old weights, one without
+            each.vision.blocks[0].mlp.c_fc.weight *= 1.5
+        assert torch.equal(model.features(image).memory, other.features(image).memory)
+    assert not torch.equal(model.features(image).memory, first.memory)
 
 
 @pytest.mark.parametrize(

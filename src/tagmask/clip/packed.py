@@ -9,7 +9,8 @@ plain blocks, and `state_dict` gives plain tensors, so that whatever trains, con
 to know nothing of this.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 
@@ -22,7 +23,7 @@ from tagmask.clip.hardware import cpu_has_bfloat16
 from tagmask.clip.model import Activation, Block, Mlp, SelfAttention, Vision
 from tagmask.types import Heads, Tokens
 
-__all__ = ["PackedBlock", "can_pack", "pack_blocks"]
+__all__ = ["PackedBlock", "can_pack", "pack_blocks", "packed_flops"]
 
 _FUSED: Mapping[Activation | None, tuple[str, str]] = MappingProxyType(
     {None: ("none", ""), F.silu: ("swish", ""), F.gelu: ("gelu", "none")}
@@ -136,6 +137,15 @@ def pack_blocks(vision: Vision) -> None:
 def can_pack(weight: Tensor) -> bool:
     """Whether a packed product of weights like this is faster than a plain one, and equal to it here."""
     return weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and _packing_works()
+
+
+def packed_flops() -> dict[object, Callable[..., int]]:
+    """How to count the operations of packed products, for torch's `FlopCounterMode`."""
+
+    def count(x: Sequence[int], weight: Sequence[int], *_: object, **__: object) -> int:
+        return 2 * math.prod(x) * weight[0]
+
+    return {torch.ops.mkldnn._linear_pointwise: count} if _packing_works() else {}
 
 
 @cache

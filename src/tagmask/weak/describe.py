@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from tagmask.clip.packed import packed_flops
 from tagmask.weak.config import TrainConfig
 from tagmask.weak.model import ParameterCounts, WeakClip
 from tagmask.weak.samples import Batch
@@ -174,7 +175,7 @@ def _attention_flops(query: object, key: object, value: object, *_: object, **__
 def _counter() -> FlopCounterMode:
     # Torch counts fused attention on GPUs only.
     on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    return FlopCounterMode(display=False, custom_mapping={on_cpu: _attention_flops})
+    return FlopCounterMode(display=False, custom_mapping={on_cpu: _attention_flops, **packed_flops()})
 
 
 def _now(device: torch.device) -> float:

@@ -23,6 +23,7 @@ from tagmask.checks import check_choice
 from tagmask.clip.finite import check_computed
 from tagmask.clip.load import OPENAI_MEAN, OPENAI_STD, Clip
 from tagmask.clip.model import Text, Vision
+from tagmask.clip.packed import can_pack, pack_blocks
 from tagmask.clip.state_dict import Geometry
 from tagmask.dense.positions import bilinear
 from tagmask.dense.prompts import split_names
@@ -134,6 +135,7 @@ class WeakClip(nn.Module):
         if settings.contexts:
             nn.init.trunc_normal_(self.contexts, std=1.0, a=-2.0, b=2.0)
         self._cached_texts: tuple[tuple[object, ...], Tensor] | None = None
+        self._packed_tower: tuple[tuple[object, ...], Vision] | None = None
         self._fit_positions()
         for tower in (vision, text):
             tower.requires_grad_(False).eval()
@@ -211,7 +213,7 @@ class WeakClip(nn.Module):
             # Inference mode saves memory traffic; tensors needed for gradients must be cloned outside it.
             with torch.inference_mode(), self._autocast():
                 trunk = extract_trunk_features(
-                    self.vision, pixels, self.taps, twice=settings.class_embedding_twice
+                    self._frozen_tower(), pixels, self.taps, twice=settings.class_embedding_twice
                 )
             if torch.is_inference_mode_enabled():
                 return trunk
@@ -257,7 +259,7 @@ class WeakClip(nn.Module):
         """
         if torch.is_grad_enabled() and (self.contexts.requires_grad or not self.clip_frozen):
             return self._encode()
-        state = self._text_state()
+        state = (self.precision, *_state([self.contexts, *self.text.parameters()]))
         if self._cached_texts is None or self._cached_texts[0] != state:
             # Not an inference tensor, even if the caller is in inference mode: training may use it next.
             with torch.inference_mode(False), torch.no_grad():
@@ -348,10 +350,20 @@ class WeakClip(nn.Module):
         with self._autocast():
             return contextual_texts(self.text, self.ids, self.contexts)
 
-    def _text_state(self) -> tuple[object, ...]:
-        weights = [self.contexts, *self.text.parameters()]
-        versions = tuple(-1 if x.is_inference() else x._version for x in weights)
-        return (self.precision, *versions, *(x.data_ptr() for x in weights))
+    def _frozen_tower(self) -> Vision:
+        """The image tower, or, where that is faster, a copy of it whose weights are packed.
+
+        The copy is no part of the module: what counts, saves or trains weights needs the plain ones.
+        """
+        if not can_pack(self.vision.blocks[0].mlp.c_fc.weight):
+            return self.vision
+        state = _state(list(self.vision.parameters()))
+        if self._packed_tower is None or self._packed_tower[0] != state:
+            with torch.inference_mode(False), torch.no_grad():
+                tower = deepcopy(self.vision)
+                pack_blocks(tower)
+            self._packed_tower = (state, tower)
+        return self._packed_tower[1]
 
     @contextmanager
     def _autocast(self) -> Iterator[None]:
@@ -375,3 +387,9 @@ class WeakClip(nn.Module):
                 else bilinear(table, (side, side))
             )
             self.vision.positional_embedding = nn.Parameter(fitted)
+
+
+def _state(weights: Sequence[Tensor]) -> tuple[object, ...]:
+    """What changes if any of these weights does."""
+    versions = tuple(-1 if x.is_inference() else x._version for x in weights)
+    return (*versions, *(x.data_ptr() for x in weights))
