@@ -20,7 +20,7 @@ from benchmarks.fuzz.server import Server, batches
 
 from tagmask.errors import InputError
 
-SMALL = Budget(memory=40_000_000, seconds=0.25)
+SMALL = Budget(memory=10_000_000, seconds=0.25)
 
 
 def outcomes(read: Callable[[Path], int], count: int = 1, **options: float) -> list[Outcome]:
@@ -59,12 +59,12 @@ def believes(path: Path) -> int:
 
 
 def takes_memory(path: Path) -> int:
-    bytearray(80_000_000)
+    bytearray(30_000_000)
     return 0
 
 
 def takes_memory_for_pixels(path: Path) -> int:
-    bytearray(80_000_000)
+    bytearray(30_000_000)
     return 10_000_000
 
 
