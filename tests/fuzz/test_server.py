@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,16 @@ from benchmarks.fuzz.server import Server, batches
 
 from tagmask.errors import InputError
 
-SMALL = Budget(memory=10_000_000, seconds=0.25)
+SMALL = Budget(memory=20_000_000, seconds=0.25)
 
 
-def outcomes(read: Callable[[Path], int], count: int = 1, **options: float) -> list[Outcome]:
+def outcomes(
+    read: Callable[[Path], int], count: int = 1, budget: Budget = SMALL, **options: float
+) -> list[Outcome]:
     """Read `count` inputs, all of them b"good"."""
     kind = Kind((b"good",), read, (lambda data, others, rng: data,), "input.bin")
     found: list[Outcome] = []
-    server = Server({"kind": kind}, budget=SMALL, **options)  # type: ignore[arg-type]
+    server = Server({"kind": kind}, budget=budget, **options)  # type: ignore[arg-type]
     server.run(batches({"kind": count}, 8), 1, lambda _, outcome: found.append(outcome))
     assert sorted(outcome.case for outcome in found) == list(range(count))
     return sorted(found, key=lambda outcome: outcome.case)
@@ -59,12 +62,12 @@ def believes(path: Path) -> int:
 
 
 def takes_memory(path: Path) -> int:
-    bytearray(30_000_000)
+    bytearray(64_000_000)  # more than an allocator keeps
     return 0
 
 
 def takes_memory_for_pixels(path: Path) -> int:
-    bytearray(30_000_000)
+    bytearray(64_000_000)  # more than an allocator keeps
     return 10_000_000
 
 
@@ -102,15 +105,26 @@ def leaves(path: Path) -> int:
 @pytest.mark.parametrize(
     ("read", "verdict", "detail"),
     [
+        (takes_memory, "memory", "MB for 0 pixels"),
+        (takes_memory_for_pixels, "ok", ""),
+        (takes_all_memory, "memory", "MemoryError"),
+    ],
+)
+def test_memory_beyond_the_budget_is_caught(read: Callable[[Path], int], verdict: str, detail: str) -> None:
+    (found,) = outcomes(read, budget=replace(SMALL, seconds=10.0))  # getting memory may take long
+    assert found.verdict == verdict, found
+    assert detail in found.detail
+
+
+@pytest.mark.parametrize(
+    ("read", "verdict", "detail"),
+    [
         (good, "ok", ""),
         (refuses, "refused", "InputError"),
         (fails, "foreign", "ValueError at test_server.py"),
         (exits, "foreign", "SystemExit"),
         (names_nothing, "unnamed", "The file is damaged"),
         (believes, "believed", "NaN"),
-        (takes_memory, "memory", "MB for 0 pixels"),
-        (takes_memory_for_pixels, "ok", ""),
-        (takes_all_memory, "memory", "MemoryError"),
         (spins_in_c, "time", "SIGPROF, alone too"),
         (is_slow, "time", "s for 0 pixels"),
         (writes, "escaped", "written: out"),

@@ -49,11 +49,12 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def start(folder: Path, kind: str, **environment: str) -> "subprocess.Popen[str]":
+def start(folder: Path, kind: str, stderr: int | None = None, **environment: str) -> "subprocess.Popen[str]":
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, "-m", "tests.weak.tiny", str(folder), kind],
         stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment},
@@ -321,14 +322,19 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    both = [start(tmp_path / "two", "shared", RANK=str(r), LOCAL_RANK=str(r), **shared) for r in range(2)]
+    both = [
+        start(tmp_path / "two", "shared", subprocess.PIPE, RANK=str(r), LOCAL_RANK=str(r), **shared)
+        for r in range(2)
+    ]
     try:
-        outputs = [process.communicate(timeout=300)[0] for process in both]
+        outputs, errors = zip(*(process.communicate(timeout=300) for process in both), strict=True)
     finally:
         for process in both:
             process.kill()
     assert [process.returncode for process in both] == [0, 0]
     assert outputs[1] == ""  # only the first process reports
+    if sys.platform == "linux":
+        assert all("thread python" in each and "gloo" not in each for each in errors)
     one, two = read_log(tmp_path / "one"), read_log(tmp_path / "two")
     assert len(two) == 40
     for alone, together in zip(one, two, strict=True):

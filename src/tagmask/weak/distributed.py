@@ -3,10 +3,12 @@
 Without `torchrun` a run is a single process and these functions do nothing.
 """
 
+import gc
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 
 import numpy as np
 import torch
@@ -62,16 +64,23 @@ def ranks_here() -> Ranks:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[Ranks]:
-    """Join the process group, if there are several processes, until the block ends."""
+    """Join the process group, if there are several processes, until the block ends.
+
+    Afterwards nothing holds the group, so that its threads have ended: one that is still there when the
+    interpreter ends can abort the process.
+    """
     ranks = ranks_here()
     if ranks.world == 1 or distributed.is_initialized():
         yield ranks
         return
+    # DistributedDataParallel imports this module, whose defaults keep the group that exists by then.
+    import_module("torch.distributed.nn.functional")
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield ranks
     finally:
         distributed.destroy_process_group()
+        gc.collect()  # DistributedDataParallel is in reference cycles
 
 
 def data_parallel(
