@@ -1,8 +1,10 @@
 """Fixtures of the tests of run folders: small photos, and one CLIP for all commands."""
 
 import struct
+import time
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,10 @@ import pytest
 from PIL import Image as PILImage
 from typer.testing import CliRunner, Result
 
+from tagmask import Run
 from tagmask.cli.main import app
 from tagmask.clip.load import Clip
+from tagmask.errors import InputError
 
 Command = Callable[..., Result]
 
@@ -40,6 +44,18 @@ def command(sclip_model: Clip, monkeypatch: pytest.MonkeyPatch) -> Command:
         return result
 
     return run
+
+
+def wait_until_done(run: Path, images: int, goes_on: Callable[[], bool] = lambda: True) -> None:
+    """Wait until a run, which may not have begun yet, has recorded so many images as done."""
+    end = time.monotonic() + 60
+    while True:
+        assert goes_on()
+        assert time.monotonic() < end
+        with suppress(InputError), Run(run) as read:
+            if read.counts["done"] >= images:
+                return
+        time.sleep(0.02)
 
 
 def noise_image(seed: int, size: tuple[int, int] = (24, 32)) -> PILImage.Image:

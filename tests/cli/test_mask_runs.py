@@ -14,9 +14,8 @@ import pytest
 from PIL import Image as PILImage
 
 from tagmask import Run, Segmentation, Segmenter
-from tagmask.errors import InputError
 from tagmask.masks import index_png
-from tests.cli.conftest import Command, noise_image, palette_png_without_palette
+from tests.cli.conftest import Command, noise_image, palette_png_without_palette, wait_until_done
 
 WORDS = ("-w", "cat", "-w", "dog", "-b", "wall")
 
@@ -31,14 +30,6 @@ def results(run: Path) -> dict[str, object]:
 def mtimes(run: Path) -> dict[str, int]:
     masks = run / "masks"
     return {path.relative_to(masks).as_posix(): path.stat().st_mtime_ns for path in masks.rglob("*.png")}
-
-
-def done_in(run: Path) -> int:
-    try:
-        with Run(run) as read:
-            return read.counts["done"]
-    except InputError:  # not begun
-        return 0
 
 
 # -- promise 1: the same command goes on -------------------------------------------------------------------
@@ -136,9 +127,7 @@ def test_signals_stop_within_two_seconds_and_the_run_goes_on(
     try:
         for number, process in started.items():
             out = tmp_path / str(number)
-            while done_in(out) < 3:
-                assert process.poll() is None
-                time.sleep(0.02)
+            wait_until_done(out, 3, lambda process=process: process.poll() is None)
             process.send_signal(number)
             began = time.monotonic()
             _, stderr = process.communicate(timeout=60)
@@ -165,7 +154,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     def interrupted(labels: np.ndarray) -> bytes:
         begun.append(labels)
         if len(begun) == 2:
-            time.sleep(0.1)  # by now the main thread waits for this image
+            wait_until_done(tmp_path / "run", 1)
             os.kill(os.getpid(), signal.SIGINT)
         return index_png(labels)
 

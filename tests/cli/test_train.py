@@ -24,6 +24,7 @@ from tagmask.weak import run_all
 from tagmask.weak import seeds as weak_seeds
 from tagmask.weak.mask_folder import words_of
 from tagmask.weak.training_folder import read_metadata
+from tests.cli.conftest import wait_until_done
 
 QUICK = [
     *("--set", "steps=2", "--set", "batch=2", "--set", "crop=64", "--set", "base_short=64"),
@@ -94,7 +95,7 @@ def test_seeds_stop_at_a_signal_and_go_on(
 
     def stopping(file: Path, classes: int) -> np.ndarray:
         if file.name == "b.png":
-            time.sleep(0.3)  # until the first image is recorded
+            wait_until_done(tmp_path / "seeds", 1)
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.3)
         return real(file, classes)
