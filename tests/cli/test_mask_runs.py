@@ -230,8 +230,9 @@ def test_shards_merged_are_the_whole_run(few_photos: Path, tmp_path: Path, comma
         noise_image(20 + number).save(few_photos / f"n{number}.png")
     command("mask", few_photos, *WORDS, "-o", tmp_path / "whole", "--no-overlay")
     shards = [tmp_path / "1", tmp_path / "2"]
+    options = ("--no-overlay", "--keep-features")
     for number, shard in enumerate(shards, start=1):
-        command("mask", few_photos, *WORDS, "-o", shard, "--no-overlay", "--shard", f"{number}/2")
+        command("mask", few_photos, *WORDS, *options, "-o", shard, "--shard", f"{number}/2")
     sizes = [len(mtimes(shard)) for shard in shards]
     assert min(sizes) > 0
     assert sum(sizes) == 7
@@ -240,6 +241,13 @@ def test_shards_merged_are_the_whole_run(few_photos: Path, tmp_path: Path, comma
     assert results(tmp_path / "all") == results(tmp_path / "whole")
     for name in mtimes(tmp_path / "whole"):
         assert (tmp_path / "all/masks" / name).read_bytes() == (tmp_path / "whole/masks" / name).read_bytes()
+    kept = {
+        path.relative_to(run / "features"): path.read_bytes()
+        for run in shards
+        for path in (run / "features").rglob("*.safetensors")
+    }
+    assert len(kept) == 7
+    assert all((tmp_path / "all/features" / name).read_bytes() == content for name, content in kept.items())
 
 
 def test_a_second_producer_is_refused(

@@ -24,7 +24,7 @@ from tagmask.runtime.folders import fold
 __all__ = ["MergeReport", "merge_runs"]
 
 _LARGEST = 1_000_000_000
-"""Largest mask or overlay, in bytes."""
+"""Largest mask, overlay or file of features, in bytes."""
 
 _COMPARED = tuple(column for column in RESULT_COLUMNS if column not in ("error", "seconds"))
 
@@ -149,7 +149,11 @@ def _copy(runs: Sequence[Run], whole: RunFolder) -> int:
         if target.status != "done" and row.status != "todo":
             if whole.has_masks and row.status == "done" and not _file(run, row, "masks").exists():
                 continue  # its mask was lost: to be done again
-            for kind, write in (("masks", whole.write_mask), ("overlays", whole.write_overlay)):
+            for kind, write in (
+                ("masks", whole.write_mask),
+                ("overlays", whole.write_overlay),
+                ("features", whole.write_features),
+            ):
                 file = _file(run, row, kind)
                 if row.status == "done" and file.exists():
                     write(target.name, _read(file))
