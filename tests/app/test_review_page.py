@@ -298,6 +298,32 @@ def test_keys_alone_review_a_run(open_page: Open, masked: Path) -> None:
     expect(page.locator(".tile")).to_have_count(1)
 
 
+def test_no_image_that_is_to_be_checked_is_passed_over(open_page: Open, masked: Path) -> None:
+    """Neither after one that leaves the list when accepted, nor after one that left it when corrected."""
+    from playwright.sync_api import expect
+
+    with Run(masked) as run:
+        rows = [row for row in run if row.status == "done" and row.review == "unseen"]
+    rows.sort(key=lambda row: (row.confidence or 0.0, row.key))
+    assert len(rows) >= 4
+    page = open_page()
+    page.get_by_role("tab", name="To check").click()
+    expect(page.locator(".tile")).to_have_count(len(rows))
+    page.locator(".tile[data-index='0'] .caption").wait_for()
+    page.locator(".tile[data-index='0']").focus()
+    page.keyboard.press("Enter")
+    name = page.locator("h1.name")
+    for row, corrected in zip(rows[:3], (False, True, False), strict=True):
+        expect(name).to_have_text(row.key)
+        page.locator("#image[aria-busy=false]").wait_for()
+        if corrected:
+            page.keyboard.press("b")
+            stroke(page, (0.4, 0.4), (0.6, 0.6))
+            saved(page)
+        page.keyboard.press("a")
+    expect(name).to_have_text(rows[3].key)
+
+
 def test_export_and_improve_run_from_the_page(open_page: Open, masked: Path) -> None:
     from playwright.sync_api import expect
 

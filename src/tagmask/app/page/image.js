@@ -350,9 +350,10 @@ export class ImageView {
     const chosen = this.image.review === review ? null : review;
     try {
       await this.flush();
-      const next = chosen ? await this.calls.neighbour(key, index, 1) : null;
       const image = await sendJson("POST", "/api/review", { key, review: chosen });
       this.calls.changed();
+      // Not before: the image may leave the list by its review, and the next one's place changes then.
+      const next = chosen ? await this.calls.neighbour(key, index, 1) : null;
       if (this.key !== key) return;
       this.#facts(image);
       if (next) this.calls.go(next, key);
