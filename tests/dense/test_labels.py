@@ -108,6 +108,18 @@ def test_labels_equal_the_formula(texts: int, background: int, changes: dict[str
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("texts", [21, 171])
+@pytest.mark.parametrize("columns", [14, 30, 1000], ids=["left", "most", "all"])
+def test_the_greatest_foreground_is_found_where_a_background_text_wins(texts: int, columns: int) -> None:
+    maps, names = photo_maps(texts, (100, 300)), names_of(texts, 5)
+    maps.cosines[2, :, :columns] += 0.2
+    settings = SlidingSettings(logit_scale=SCALE)
+    result = label_pixels(maps, names, settings, background=True, ignore_index=IGNORE, keep_winning=True)
+    assert (result.labels == 0).mean() > 0.2
+    Plain.of(maps, names, settings, background=True).check(result, background=True)
+
+
+@torch.inference_mode()
 def test_labels_of_a_photo_equal_those_of_all_scores() -> None:
     maps, names, settings = photo_maps(171, (375, 500)), names_of(171, 5), SlidingSettings(logit_scale=SCALE)
     options = {"background": True, "ignore_index": IGNORE}

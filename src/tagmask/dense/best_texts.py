@@ -22,7 +22,7 @@ __all__ = ["BestTexts", "Competition", "best_of_planes", "best_of_tiles"]
 _PRUNED = 64
 """Texts from which on leaving some out pays."""
 _LEADERS = 4
-"""Texts of a tile that all others are compared with."""
+"""Texts of a tile that all others, or all others of their group, are compared with."""
 _SLACK = 1e-5
 """A text is left out if it is worse by more than this part of the largest score: more than rounding."""
 _TILE = 24, 64
@@ -68,6 +68,7 @@ class BestTexts:
 
         def join(planes: Sequence[Tensor | None]) -> Tensor | None:
             given = [plane for plane in planes if plane is not None]
+            assert len(given) in (0, len(planes))  # what is wanted is wanted of every tile
             return torch.cat(given, dim) if given else None
 
         return cls(
@@ -124,7 +125,7 @@ def best_of_tiles(maps: CosineMaps, competition: Competition) -> Iterator[tuple[
         for columns_matrix, columns in across:
             cells = band[:, :, columns]
             size = len(down), len(columns_matrix)
-            tile = replace(competition, texts=_possible(cells, competition.texts, slack))
+            tile = replace(competition, texts=_possible(cells, competition, slack))
             tiles.append(_best_of_scores(_stitcher(cells, down, columns_matrix), size, tile))
         yield top, top + len(down), BestTexts.joined(tiles, 1)
 
@@ -158,8 +159,7 @@ def _best_of_scores(scores: _Scores, size: Size, competition: Competition) -> Be
     block = max(_block(texts.device) // (size[0] * size[1]), 1)
     if competition.count is not None and competition.count <= block:  # stitch once
         scores = scores(torch.arange(competition.count, device=texts.device)).__getitem__
-    is_background = texts < competition.background
-    groups = (texts[is_background], texts[~is_background]) if competition.background else (texts,)
+    groups = _groups(competition)
     found = [_best(scores, group, block) for group in groups if len(group)]
     foreground = found[-1].score if len(groups[-1]) else None
     best = found[0] if len(found) == 1 else found[0].against(found[1])
@@ -183,13 +183,30 @@ def _best(scores: _Scores, texts: Int[Tensor, " n"], block: int) -> BestTexts:
 
 
 def _possible(
+    cells: Float[Tensor, "q rows cols"], competition: Competition, slack: float
+) -> Int[Tensor, " kept"]:
+    """The texts that may be the best in a tile, or the best foreground text if that is wanted."""
+    if not _prunes(competition.texts):
+        return competition.texts
+    groups = _groups(competition)
+    return torch.cat([_unbeaten(cells, group, slack) for group in groups])
+
+
+def _groups(competition: Competition) -> list[Int[Tensor, " n"]]:
+    """Background and foreground texts, which compete apart if the best foreground score is wanted; or all."""
+    texts = competition.texts
+    if not competition.background:
+        return [texts]
+    is_background = texts < competition.background
+    return [texts[is_background], texts[~is_background]]
+
+
+def _unbeaten(
     cells: Float[Tensor, "q rows cols"], texts: Int[Tensor, " n"], slack: float
 ) -> Int[Tensor, " kept"]:
-    """The texts that no leader beats in every cell."""
-    if not _prunes(texts):
-        return texts
+    """The texts that none of their leaders beats in every cell."""
     mine = cells[texts].flatten(1)
-    for leader in mine[mine.mean(dim=1).topk(_LEADERS).indices]:
+    for leader in mine[mine.mean(dim=1).topk(min(_LEADERS, len(mine))).indices]:
         kept = (mine - leader).amax(dim=1) >= -slack
         mine, texts = mine[kept], texts[kept]
     return texts
