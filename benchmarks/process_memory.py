@@ -1,8 +1,10 @@
 """Memory of a process, as Linux reports it in /proc."""
 
+import ctypes
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["memory_bytes", "reset_peak"]
+__all__ = ["memory_bytes", "reset_peak", "return_free_memory"]
 
 
 def memory_bytes(field: str, process: int | str = "self") -> int:
@@ -15,3 +17,9 @@ def memory_bytes(field: str, process: int | str = "self") -> int:
 def reset_peak() -> None:
     """Reset "VmHWM" to the current memory."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def return_free_memory() -> None:
+    """Give memory that was freed back to the system: what is taken next would not raise the peak."""
+    with suppress(AttributeError):  # only the GNU C library has it
+        ctypes.CDLL(None).malloc_trim(0)

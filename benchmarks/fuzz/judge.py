@@ -13,7 +13,7 @@ from typing import Final
 import PIL.Image
 
 from benchmarks.fuzz.kind import Believed, Kind
-from benchmarks.process_memory import memory_bytes, reset_peak
+from benchmarks.process_memory import memory_bytes, reset_peak, return_free_memory
 from tagmask.errors import TagmaskError
 
 __all__ = ["BUDGET", "GOOD", "VERDICTS", "Budget", "Outcome", "judge", "limit_process"]
@@ -111,6 +111,7 @@ def judge(kind: Kind, case: int, content: bytes, folder: Path, budget: Budget) -
     path = folder / kind.place
     path.write_bytes(content)
     before = _files(folder)
+    return_free_memory()
     base = memory_bytes("VmRSS")
     reset_peak()
     most = budget.seconds_for(budget.most_pixels(kind))

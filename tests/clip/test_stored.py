@@ -99,15 +99,15 @@ PRECISIONS = ["float32", "bfloat16"]
 
 # In a process of its own, and one allocation at a time: what other tests leave behind changes the peak.
 MEASURE = """
-import ctypes, gc, sys
-from benchmarks.process_memory import memory_bytes, reset_peak
+import gc, sys
+from benchmarks.process_memory import memory_bytes, reset_peak, return_free_memory
 from tagmask.clip.load import load
 from tagmask.clip.sources import BUNDLED
 load(BUNDLED, device="cpu")  # imports, buffers
 for path in sys.argv[1:]:
     for precision in ("float32", "bfloat16"):
         gc.collect()
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        return_free_memory()
         reset_peak()
         before = memory_bytes("VmRSS")
         load(path, device="cpu", activation="gelu", precision=precision)
