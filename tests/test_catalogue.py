@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tagmask
-from tagmask import pipelines
+from tagmask import catalogue, pipelines
 from tagmask.catalogue import dense_rule, method, method_names
 from tagmask.clip.load import Clip
 from tagmask.dense.features import TowerFeatures
@@ -52,6 +52,12 @@ def blended(settings: Blend, depth: int) -> DenseRule:
         return settings.share * affinity(tower.v, tower.v) + (1 - settings.share) * affinity(tower.q, tower.k)
 
     return DenseRule(weights)
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what a test registers."""
+    monkeypatch.setattr(catalogue, "_REGISTERED", {})
 
 
 def test_registered_method_works_like_a_built_in_one(sclip_model: Clip) -> None:
