@@ -17,7 +17,7 @@ from tagmask.masks import (
     overlay,
     overlay_colours,
 )
-from tests.test_masks import photo
+from tests.images.pictures import photo
 
 
 def drawn(

@@ -8,17 +8,8 @@ from tagmask.errors import InputError
 from tagmask.resolve import mask_recipe, recipe, recipes, tag_recipe
 from tagmask.settings.recipes import MaskRecipe, TagFirstRecipe, TagRecipe
 from tagmask.variants.clip import SharpSettings
+from tests.settings.class_counts import CLASSES
 
-CLASSES = {  # classes with background, names in all, as the papers' settings count them
-    "voc21": (21, 56),
-    "voc20": (20, 30),
-    "context60": (60, 60),
-    "context59": (59, 59),
-    "coco-object": (81, 113),
-    "coco-stuff": (171, 171),
-    "cityscapes": (19, 19),
-    "ade20k": (150, 150),
-}
 TEXTS = {"voc2007": 45, "voc2012": 45, "coco2014": 103, "coco2017": 103, "coco-stuff": 171}
 PROMPTS = {"voc2012": (20, 25), "coco2017": (80, 23), "coco-stuff": (171, 1)}
 

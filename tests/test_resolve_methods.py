@@ -7,7 +7,7 @@ import pytest
 from tagmask.errors import InputError
 from tagmask.resolve import mask_recipe, recipe
 from tagmask.settings.recipes import MaskRecipe
-from tests.test_resolve import CLASSES
+from tests.settings.class_counts import CLASSES
 
 
 @pytest.mark.parametrize("dataset", CLASSES)

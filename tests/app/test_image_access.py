@@ -3,7 +3,7 @@ import ipaddress
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -14,37 +14,8 @@ from tagmask.app.addresses import Address, Origin, check_public, parse_allowed_h
 from tagmask.app.image_access import ImageAccess
 from tagmask.app.label_studio_files import LabelStudioServer
 from tagmask.errors import ImageError, InputError
-from tests.servers import QuietHandler, serving
-
-Answers = dict[str, tuple[int, dict[str, str], bytes]]
-
-
-@contextlib.contextmanager
-def answering(answers: Answers) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
-    """A server of a few paths, and the requests it got: method, path, authorization."""
-    requests: list[tuple[str, str, str]] = []
-
-    class Handler(QuietHandler):
-        def do_GET(self) -> None:
-            requests.append((self.command, self.path, self.headers.get("Authorization", "")))
-            status, headers, body = answers.get(self.path, (404, {}, b""))
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    with serving(Handler) as url:
-        yield url, requests
-
-
-def host(url: str) -> str:
-    return url.removeprefix("http://")
-
-
-def allowing(*hosts: str, **options: object) -> ImageAccess:
-    return ImageAccess(allowed_hosts=tuple(map(parse_allowed_host, hosts)), **options)  # type: ignore[arg-type]
+from tests.app.image_servers import Answers, allowing, answering, host
+from tests.servers import serving
 
 
 def at(*addresses: str) -> Callable[[Origin], list[Address]]:

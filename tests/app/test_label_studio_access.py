@@ -10,7 +10,7 @@ import pytest
 from tagmask.app.image_access import ImageAccess
 from tagmask.app.label_studio_files import LabelStudioServer
 from tagmask.errors import ImageError, InputError
-from tests.app.test_image_access import Answers, allowing, answering, host
+from tests.app.image_servers import Answers, allowing, answering, host
 from tests.servers import QuietHandler, serving
 
 

@@ -12,7 +12,7 @@ from tagmask.miniature.evaluation_scenes import unseen_scene
 from tagmask.results import Segmentation, Tags
 from tests.bridges.environments import read_answer, run_program
 from tests.bridges.openings import Masks
-from tests.regions.test_rings import filled
+from tests.regions.rings import filled
 
 pytestmark = pytest.mark.bridges
 

@@ -18,7 +18,7 @@ from tagmask.regions.run_lengths import rows_from_runs
 from tests.bridges.environments import BridgeError, run_program
 from tests.bridges.openings import grown
 from tests.exporters.made_runs import masks
-from tests.regions.test_rings import filled
+from tests.regions.rings import filled
 
 IMAGE = PIL.Image.new("RGB", (4, 3))
 

@@ -21,6 +21,15 @@ Command = Callable[..., Result]
 
 
 @pytest.fixture
+def photos(tmp_path: Path, shapes: list[np.ndarray]) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    PILImage.fromarray(shapes[0]).save(folder / "a.jpg")
+    PILImage.fromarray(shapes[1]).save(folder / "sub" / "b.png")
+    return folder
+
+
+@pytest.fixture
 def few_photos(tmp_path: Path) -> Path:
     """`a.png`, `b.png` and `sub/a.png`, of noise."""
     folder = tmp_path / "photos"

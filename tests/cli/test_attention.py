@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from tests.cli.test_cli import run
+from tests.cli.running import run
 
 MINIATURE = ("--weights", "miniature", "--precision", "float32")
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image as PILImage
 
 from tagmask.miniature.evaluation_scenes import unseen_scene
-from tests.cli.test_cli import run
+from tests.cli.running import run
 
 MINIATURE = ("--weights", "miniature", "--precision", "float32")
 WORDS = ("-w", "lamp", "-w", "airplane", "-w", "cat")

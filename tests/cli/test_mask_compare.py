@@ -12,7 +12,7 @@ from tagmask.cli.mask_compare import Comparer
 from tagmask.clip.load import Clip
 from tagmask.clip.model import Block
 from tagmask.images import read_image
-from tests.cli.test_cli import run
+from tests.cli.running import run
 
 OPTIONS = ["-w", "cat", "-w", "dog, puppy", "-b", "wall", "-b", "grass", "--precision", "float32"]
 

@@ -9,7 +9,7 @@ from PIL import Image as PILImage
 
 import tagmask
 from tagmask.clip.load import Clip
-from tests.cli.test_mask import (
+from tests.cli.masking import (
     BACKGROUND,
     OPTIONS,
     WORDS,

@@ -19,7 +19,7 @@ from tagmask.weak.students.student_file import (
     load_student,
     save_student,
 )
-from tests.cli.test_cli import run
+from tests.cli.running import run
 
 WORDS = ("background", "cat", "dog", "fish")
 NAMES = ("a", "b", "sub/c")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as PILImage
 
 import tagmask
-from tests.cli.test_cli import run
+from tests.cli.running import run
 
 WORDS = ("-w", "cat", "-w", "dog, puppy", "-w", "cow", "-b", "wall", "-b", "grass")
 TEMPLATES = (

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image as PILImage
 
 from tagmask.masks import read_index_png
-from tests.cli.test_train import run
+from tests.cli.running import train
 
 WORDS = ("-w", "dog", "-w", "tree", "-w", "cat")
 MINIATURE = ("--weights", "miniature", "--precision", "float32")
@@ -40,7 +40,7 @@ def same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:
 
 
 def done(*arguments: object, code: int = 0) -> str:
-    result = run(*arguments)
+    result = train(*arguments)
     assert result.exit_code == code, result.output
     return " ".join(result.stderr.split())
 
@@ -119,7 +119,7 @@ def test_options_that_do_not_fit_are_refused(
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
     options = [str(tmp_path / option) if option in texts else option for option in options]
-    result = run("seeds", photos, "-o", tmp_path / "out", *WORDS, *MINIATURE, *options)
+    result = train("seeds", photos, "-o", tmp_path / "out", *WORDS, *MINIATURE, *options)
     assert result.exit_code == 2, result.output
     assert message in " ".join(result.stderr.split())
     assert not (tmp_path / "out").exists()

@@ -8,7 +8,7 @@ import pytest
 import tagmask
 from tagmask.pipelines.background_choice import choose_background
 from tests.cli.conftest import noise_image
-from tests.cli.test_cli import run
+from tests.cli.running import run
 
 WEIGHTS = ("--weights", "miniature", "--precision", "float32")
 

@@ -11,37 +11,18 @@ import tagmask
 from tagmask.clip.load import Clip
 from tagmask.errors import InputError
 from tagmask.variants.learned import query_projection, write_projection
+from tests.dense_methods import DENSE, HIGH, NEED_A_FILE, SMALL, TAGS_FIRST, WIDE, WORDS, image
 from tests.segmenters import scores_of
 
-TAGS_FIRST = {"cls-seg", "clip-es"}
-"""These mask tags one by one; `tests/pipelines/test_masks.py` tests them."""
-DENSE = [
-    name for name, line in tagmask.methods().items() if line.startswith("masks:") and name not in TAGS_FIRST
-]
-NEED_A_FILE = {"sclip-learned"}
 ORDERED = {"resclip", "resclip-sfr", "resclip-clearclip", "resclip-sclip"}
 """The order of words matters by definition: a pixel whose first score is below `temp_thd` counts as name 0,
 and of names that are equally frequent in a patch the first one wins."""
 
-WORDS = ("cat", "dog", "boat", "bicycle")
-SMALL = {"background": [], "templates": ("a photo of a {}.",), "short_side": 96, "crop": 96, "stride": 60}
-"""Windows of 36 patches. With 31 or fewer, two patches can have the same outlier factor, and rounding decides
-which one a method repairs."""
 
 TOLERANCE = 5e-5
 """Of probabilities: logits are 40 times cosine similarities that differ by at most 5e-6."""
 
 Make = Callable[..., tagmask.Segmenter]
-
-
-def image(h: int, w: int, seed: int = 0) -> np.ndarray:
-    """Coarse blocks of colour with noise, so that no two patches have the same outlier factor."""
-    random = np.random.default_rng([seed, h, w])
-    blocks = random.integers(0, 200, (h // 20 + 1, w // 20 + 1, 3)).repeat(20, axis=0).repeat(20, axis=1)
-    return (blocks[:h, :w] + random.integers(0, 56, (h, w, 3))).astype(np.uint8)
-
-
-WIDE, HIGH = image(51, 75), image(71, 45)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from tagmask.dense.prompts import split_names
 from tagmask.dense.propagation import propagate_maps
 from tagmask.dense.sliding import SlidingSettings, plan_image, stitching, window_batches, window_cosines
 from tagmask.dense.windows import tile_windows
-from tests.contracts.test_dense import DENSE, NEED_A_FILE
+from tests.dense_methods import DENSE, NEED_A_FILE
 
 META = torch.device("meta")
 NAMES = split_names(["cat", "dog, puppy", "boat"])

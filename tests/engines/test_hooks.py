@@ -11,7 +11,7 @@ from tagmask.dense.features import CaptureSpec, class_token_features, extract_fe
 from tagmask.dense.positions import bilinear_half
 from tagmask.runs.describe import segmenter_identity, tagger_identity
 from tagmask.runs.identity import differences
-from tests.contracts.test_dense import DENSE, NEED_A_FILE, SMALL, WIDE, WORDS
+from tests.dense_methods import DENSE, NEED_A_FILE, SMALL, WIDE, WORDS
 from tests.engines.torch_blocks import with_torch_blocks
 
 PIXELS = torch.randn(2, 3, 64, 80, generator=torch.Generator().manual_seed(0))

@@ -10,7 +10,7 @@ from tagmask.errors import InputError
 from tagmask.exporters.options import split_of
 from tagmask.masks import index_png
 from tagmask.runs.reader import Run
-from tests.cli.test_cli import run as tagmask
+from tests.cli.running import run as tagmask
 from tests.exporters.made_runs import WORDS, masks, write_photos, write_run
 
 SPLITS = {"train": 0.8, "val": 0.2}

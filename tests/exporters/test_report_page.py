@@ -22,8 +22,8 @@ from tagmask.runs.identity import RunIdentity
 from tagmask.runs.reader import Run
 from tagmask.runs.rows import ImageResult
 from tagmask.runtime.folders import find_images
-from tests.cli.test_cli import run as tagmask
-from tests.report.test_page import Page
+from tests.cli.running import run as tagmask
+from tests.report.pages import Page
 
 HOSTILE = "<script>alert(1)<b onload='x'>"
 WORDS = ("background", "cat", HOSTILE, "boat")

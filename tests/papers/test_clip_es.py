@@ -11,31 +11,14 @@ from hypothesis import strategies as st
 from tagmask.clip.load import Clip
 from tagmask.dense.features import CaptureSpec, extract_features
 from tagmask.dense.positions import bilinear_half, bilinear_half_always
-from tagmask.dense.prompts import text_features
 from tagmask.errors import InputError
 from tagmask.papers import clip_es, tagclip
 from tagmask.papers.clip_es import ClassTexts, ClipEsSettings
 from tagmask.papers.tagclip import TagclipSettings, preprocess_bicubic
 from tests.oracles import components
+from tests.papers.clip_es_texts import class_texts
 
-TEMPLATE = ("a clean origami {}.",)
-# A plus stands for the comma within a prompt.
-FOREGROUND = (
-    "aeroplane,bicycle,bird avian,boat,bottle,bus,car,cat,chair seat,cow,diningtable,dog,horse,motorbike,"
-    "person with clothes+people+human,pottedplant,sheep,sofa,train,tvmonitor screen"
-)
-BACKGROUND = (
-    "ground,land,grass,tree,building,wall,sky,lake,water,river,sea,railway,railroad,keyboard,helmet,cloud,"
-    "house,mountain,ocean,road,rock,street,valley,bridge,sign"
-)
 PUBLISHED = ClipEsSettings(attention_layers=tuple(range(4, 11)))
-
-
-def class_texts(clip: Clip) -> ClassTexts:
-    foreground = [name.replace("+", ",") for name in FOREGROUND.split(",")]
-    return ClassTexts(
-        text_features(clip, foreground, TEMPLATE), text_features(clip, BACKGROUND.split(","), TEMPLATE)
-    )
 
 
 @pytest.fixture(scope="module")

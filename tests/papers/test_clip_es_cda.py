@@ -17,7 +17,7 @@ from tagmask.papers.tagclip import patch_cosines
 from tagmask.refine.affinity import balanced
 from tagmask.refine.cda import class_distributions, combined, distribution_affinity
 from tagmask.runs.describe import segmenter_identity
-from tests.cli.test_cli import run
+from tests.cli.running import run
 from tests.segmenters import make_segmenter
 
 CDA: dict[str, Any] = {"affinity": "cda", "cda_tau": 0.002, "cda_steps": 3, "cda_combination": "product"}

@@ -13,7 +13,7 @@ from tagmask.dense.boxes import component_boxes_union
 from tagmask.dense.gradcam import softmax_gradcam
 from tagmask.papers import clip_es
 from tagmask.papers.clip_es import ClassTexts, ClipEsSettings
-from tests.papers.test_clip_es import class_texts
+from tests.papers.clip_es_texts import class_texts
 
 GATE = Path(__file__).parents[1] / "golden" / "clipes_small.npz"
 SHARED = Path(__file__).parents[3] / "shared" / "golden" / "clipes_voc_img0.npz"

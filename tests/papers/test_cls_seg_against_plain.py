@@ -19,7 +19,7 @@ import tagmask
 from tagmask.resolve import mask_recipe
 from tagmask.settings.recipes import TagFirstRecipe
 from tests.golden import make_images
-from tests.papers.test_against_plain import IMAGES
+from tests.papers.images import IMAGES
 
 RECIPES = [name for name in tagmask.recipes() if name.startswith(("cls-seg", "clip-es"))]
 CLS_SEG = [name for name in RECIPES if name.startswith("cls-seg")]

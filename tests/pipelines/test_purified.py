@@ -15,7 +15,7 @@ from tagmask.pipelines.head import Head
 from tagmask.purification import AMBIGUOUS, BY_TAG, KEPT, REDUNDANT, Purification
 from tagmask.runs.describe import segmenter_identity
 from tagmask.settings.recipes import MaskRecipe
-from tests.contracts.test_dense import DENSE, NEED_A_FILE
+from tests.dense_methods import DENSE, NEED_A_FILE
 from tests.pipelines.conftest import BACKGROUND, SMALL, WORDS, Make
 from tests.segmenters import scores_of
 

@@ -15,8 +15,8 @@ from tagmask.proposals import sam
 from tagmask.proposals.opening import proposal_source
 from tagmask.proposals.sam_files import model_folder
 from tagmask.regions.proposals import Proposals
-from tests.cli.test_cli import run
-from tests.clip.test_hub import Hub, hub
+from tests.cli.running import run
+from tests.clip.local_hub import Hub, hub
 from tests.proposals.sam_models import SIDE, save_sam
 
 __all__ = ["hub"]

@@ -129,8 +129,9 @@ def test_thin_and_flat_images(size, fill):
     torch.testing.assert_close(refined.sum(0), torch.ones(size), rtol=0, atol=1e-5)
     if size == (1, 1):  # both kernels are 1
         logits = planes.log()
-        for step in range(MILD.rounds + 1):
-            q = (logits + (5 * q if step else 0)).softmax(0)
+        q = logits.softmax(0)
+        for _ in range(MILD.rounds):
+            q = (logits + 5 * q).softmax(0)
         torch.testing.assert_close(refined, q, rtol=0, atol=1e-5)
 
 

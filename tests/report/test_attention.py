@@ -8,8 +8,7 @@ import pytest
 from tagmask.errors import ShapeError
 from tagmask.report import AttentionExample, render
 from tagmask.report.attention import attention_section, attention_sheet
-from tests.report.test_heatmap import decoded
-from tests.report.test_page import Page
+from tests.report.pages import Page, decoded
 
 IMAGE = np.full((60, 90, 3), 200, np.uint8)
 POINTS = ((15, 30), (80, 5))

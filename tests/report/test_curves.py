@@ -7,7 +7,7 @@ import pytest
 from tagmask.errors import ShapeError
 from tagmask.report import Curve, Curves, render
 from tagmask.report.curves import curve_charts
-from tests.report.test_page import HOSTILE, Page, report_item
+from tests.report.pages import HOSTILE, Page, report_item
 
 
 def points(html: str) -> list[list[tuple[float, float]]]:

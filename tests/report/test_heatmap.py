@@ -1,22 +1,13 @@
 """Heatmaps: colours, size and escaping of names."""
 
-import base64
-import io
-import re
-
 import numpy as np
 import pytest
-from PIL import Image
 
 from tagmask.errors import ShapeError
 from tagmask.report.heatmap import heatmap_strip
+from tests.report.pages import decoded
 
 IMAGE = np.full((60, 90, 3), 200, np.uint8)
-
-
-def decoded(html: str) -> list[np.ndarray]:
-    images = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', html)
-    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(int) for data in images]
 
 
 def test_high_scores_are_warm() -> None:

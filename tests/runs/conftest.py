@@ -30,3 +30,9 @@ def tree() -> Callable[[Path], dict[str, str]]:
         }
 
     return hashes
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Where a run is to be; nothing is there yet."""
+    return tmp_path / "run"

@@ -41,3 +41,7 @@ def produce(photos: Path, run: Path, begun: Path | None = None, pause: float = 0
 
 if __name__ == "__main__":
     produce(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4]))
+
+
+def opened(run, identity=IDENTITY, classes=CLASSES, **more):
+    return RunFolder.open(run, identity, classes, network=False, **more)

@@ -4,9 +4,6 @@ import errno
 import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,9 +26,7 @@ from tagmask.weak.students.kind import ParameterGroup
 from tagmask.weak.train_log import read_log
 from tagmask.weak.training_folder import read_metadata
 from tagmask.weak.training_state import read_training_state
-from tests.weak.tiny import TinySamples, TinyTask, config, tiny_validation
-
-ROOT = Path(__file__).parents[2]
+from tests.weak.tiny import TinySamples, TinyTask, config, start
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +42,6 @@ def assert_same_run(one: Path, other: Path) -> None:
     first, second = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-def start(folder: Path, kind: str, stderr: int | None = None, **environment: str) -> "subprocess.Popen[str]":
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.weak.tiny", str(folder), kind],
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment},
-    )
 
 
 def test_the_loss_falls_and_is_logged(uninterrupted: Path) -> None:
@@ -313,49 +296,6 @@ def test_an_invalid_sample_raises_its_own_error_also_from_a_worker(tmp_path: Pat
     for workers in (0, 1):
         with pytest.raises(InputError, match=r"^the mask of image-3 holds label 9$"):
             fit(TinyTask(), Bad(), config(f"workers={workers}"), tmp_path / str(workers))
-
-
-def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
-    task = TinyTask(dropout=0.0, norm=False)
-    fit(task, TinySamples(), config(), tmp_path / "one", validation=tiny_validation())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    both = [
-        start(tmp_path / "two", "shared", subprocess.PIPE, RANK=str(r), LOCAL_RANK=str(r), **shared)
-        for r in range(2)
-    ]
-    try:
-        outputs, errors = zip(*(process.communicate(timeout=300) for process in both), strict=True)
-    finally:
-        for process in both:
-            process.kill()
-    assert [process.returncode for process in both] == [0, 0]
-    assert outputs[1] == ""  # only the first process reports
-    if sys.platform == "linux":
-        assert all("thread python" in each and "gloo" not in each for each in errors)
-    one, two = read_log(tmp_path / "one"), read_log(tmp_path / "two")
-    assert len(two) == 40
-    for alone, together in zip(one, two, strict=True):
-        assert together == pytest.approx(alone, rel=1e-4, abs=1e-6)
-    first = load_file(tmp_path / "one" / "model.safetensors")
-    second = load_file(tmp_path / "two" / "model.safetensors")
-    assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
-    # Each process validates on its share of the images.
-    validations = [read_log(tmp_path / name, "validation.csv") for name in ("one", "two")]
-    assert [row["step"] for row in validations[1]] == [15, 30, 40]
-    for alone, together in zip(*validations, strict=True):
-        assert together == pytest.approx(alone, abs=1.0)
-
-
-def test_batches_not_divisible_by_the_processes_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tagmask.weak.distributed import Ranks
-
-    with pytest.raises(InputError, match=r"which is not divisible by 3 processes\. Give a multiple of 3"):
-        Ranks(0, 3).share_of(4)
 
 
 def test_every_epoch_is_a_new_permutation_of_all_images() -> None:

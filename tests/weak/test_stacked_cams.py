@@ -17,7 +17,7 @@ from tagmask.weak.affinity_samples import crf_scores
 from tagmask.weak.cam_files import read_cams
 from tagmask.weak.cams import cam_labels
 from tagmask.weak.stacked_cams import write_stacked_cams
-from tests.papers.test_clip_es import class_texts
+from tests.papers.clip_es_texts import class_texts
 
 GATE = Path(__file__).parents[1] / "golden" / "clipes_small.npz"
 SHARED = Path(__file__).parents[3] / "shared" / "golden" / "clipes_voc_img0.npz"

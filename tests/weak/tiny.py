@@ -1,5 +1,7 @@
 """A tiny training run: a task for tests, and a program that tests start and kill."""
 
+import os
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -26,6 +28,7 @@ from tagmask.weak.students.kind import ParameterGroup
 from tagmask.weak.training_state import trainable_weights
 
 CLASSES = 3
+ROOT = Path(__file__).parents[2]
 
 
 class TinySamples:
@@ -116,6 +119,18 @@ def config(*changes: str) -> TrainConfig:
         "picture_every=20", "floor=1e-4", "device=cpu",
     ]  # fmt: skip
     return with_settings(replace(TrainConfig()), [*defaults, *changes])
+
+
+def start(folder: Path, kind: str, stderr: int | None = None, **environment: str) -> "subprocess.Popen[str]":
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.weak.tiny", str(folder), kind],
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment},
+    )
 
 
 def main(folder: Path, kind: str) -> None:
