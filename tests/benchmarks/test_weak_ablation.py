@@ -4,9 +4,22 @@ import json
 from pathlib import Path
 
 import pytest
-from benchmarks.weak_ablation import ROWS, SEEDS, TABLES, Experiment, Measured, main, markdown, order_of
+from benchmarks.weak_ablation import (
+    ROWS,
+    SEEDS,
+    TABLES,
+    Experiment,
+    Measured,
+    main,
+    markdown,
+    order_of,
+    repeated,
+)
 
 from benchmarks import weak_ablation
+from tagmask.data.miniature import scene_mask
+from tagmask.masks import index_png
+from tagmask.runtime.folders import FoundImage
 from tagmask.weak.config_files import load_config
 from tagmask.weak.training_folder import read_metadata
 
@@ -46,7 +59,7 @@ def test_a_stopped_run_goes_on_and_measures_every_row(
         main([str(tmp_path), *TINY])
     capsys.readouterr()
     main([str(tmp_path), *TINY, "--table"])
-    assert "| + learnable prompts | not finished | | | 68.9 | |" in capsys.readouterr().out
+    assert "| + learnable prompts | not finished | | | | 68.9 | |" in capsys.readouterr().out
     main([str(tmp_path), *TINY])
     assert trained == [
         "fixed-504", "unfixed-504", "prompts-504",
@@ -65,11 +78,27 @@ def test_a_stopped_run_goes_on_and_measures_every_row(
     assert [step for step, _ in record["curve"]] == [1, 2, 3, 4]
     # The last validation and the masks that were written agree.
     assert record["curve"][-1][1] == pytest.approx(record["plain"])
+    assert 0 <= record["repeated"] <= 100
     assert read_metadata(tmp_path / "fixed-504", "weakclip")["steps"] == 0
     # Four crops of each image for each random seed: rows with a frozen CLIP share their features.
     assert len(list((tmp_path / "features").rglob("*.safetensors"))) == 2 * 4 * 2
     with pytest.raises(SystemExit, match="Give the same options"):
         main([str(tmp_path), *TINY, "--steps", "9"])
+
+
+def test_wrong_pixels_of_the_seeds_are_counted_where_masks_repeat_them(tmp_path: Path) -> None:
+    truth = scene_mask(5)
+    seeds, masks = truth.copy(), truth.copy()
+    seeds[:2, :10] = (truth[:2, :10] + 1) % 9  # 20 are wrong,
+    seeds[2, :10] = 255  # 10 have no label,
+    masks[0, :5] = seeds[0, :5]  # 5 of the wrong ones are repeated,
+    masks[2:5, :10] = 255  # and other mistakes do not count.
+    for name, labels in ((SEEDS, seeds), ("row", masks)):
+        (tmp_path / name / "masks").mkdir(parents=True)
+        (tmp_path / name / "masks" / "5.png").write_bytes(index_png(labels))
+    experiment = Experiment(tmp_path, (FoundImage(Path("5.png"), Path("5.png")),), 1600, 1, ())
+    assert repeated(experiment, "row") == 25
+    assert repeated(experiment, SEEDS) == 100
 
 
 def test_rows_are_measured_seed_by_seed(tmp_path: Path) -> None:
@@ -99,16 +128,19 @@ def test_order_is_decided_by_all_random_seeds() -> None:
 def test_the_table_shows_spread_and_change() -> None:
     found = {
         SEEDS: Measured((46.8,), (50.0,)),
-        "whole": Measured((60.0, 62.0, 64.0), (61.0, 63.0, 65.0), (0.5, 0.3, 0.1)),
-        "seed": Measured((50.0, 51.0, 52.0), (51.0, 52.0, 53.0), (-0.5, 0.3, 0.1)),
+        "whole": Measured((60.0, 62.0, 64.0), (61.0, 63.0, 65.0), (20.0, 22.0, 24.0), (0.5, 0.3, 0.1)),
+        "seed": Measured((50.0, 51.0, 52.0), (51.0, 52.0, 53.0), (), (-0.5, 0.3, 0.1)),
     }
     lines = markdown(found, CONDITIONS)
-    assert "| seeds: CLIP-ES, true tags | 46.8 | 50.0 |  | 60.0 | yes |" in lines
-    whole = "| + scores shown to the decoder (the whole) | 62.0 ± 2.0 (3) | 63.0 ± 2.0 | +0.3 ± 0.2 | "
+    assert "| seeds: CLIP-ES, true tags | 46.8 | 50.0 |  |  | 60.0 | yes |" in lines
+    whole = (
+        "| + scores shown to the decoder (the whole) "
+        "| 62.0 ± 2.0 (3) | 63.0 ± 2.0 | 22.0 ± 2.0 % | +0.3 ± 0.2 | "
+    )
     assert [line for line in lines if line.startswith(whole)] == [
         f"{whole}72.6 | yes |",
         f"{whole}74.0 | yes |",
     ]
-    assert "| + divergence from the CRF | not finished | | | 71.3 | |" in lines
+    assert "| + divergence from the CRF | not finished | | | | 71.3 | |" in lines
     assert lines[0].startswith("100 images, 1600 steps. mIoU")
     assert "with the bundled model `0123456789ab`" in lines[2]
