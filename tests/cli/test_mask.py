@@ -16,16 +16,21 @@ from tests.cli.masking import (
     BACKGROUND,
     OPTIONS,
     WORDS,
+    _weights,
     done,
     fields_in,
     images_in,
     labels_in,
     masked,
+    out,
+    photos,
     segmenter,
     settings_in,
     tags_of,
 )
 from tests.cli.running import run
+
+__all__ = ["_weights", "out", "photos"]
 
 # -- Tags from the tagger or a file --------------------------------------------------------------------------
 
