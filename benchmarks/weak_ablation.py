@@ -270,19 +270,18 @@ def order_of(key: str, paper: Mapping[str, float], found: Mapping[str, Measured]
     own is compared with each seed of the other. With one seed nothing is separated.
 
     Returns:
-        "yes", "no: under X, over Y", "open: X", or "" if the row is not finished.
+        "yes", "no: under X, over Y", "open: X", or "" if the row or all others are not finished.
 
     Example:
         >>> two = {"a": Measured((1.0, 2.0), ()), "b": Measured((3.0, 4.0), ())}
         >>> order_of("a", {"a": 10.0, "b": 20.0}, two), order_of("b", {"a": 20.0, "b": 10.0}, two)
         ('yes', 'no: over a')
     """
-    if key not in found:
+    others = {other: figure for other, figure in paper.items() if other in found and other != key}
+    if key not in found or not others:
         return ""
     wrong, undecided = [], []
-    for other, figure in paper.items():
-        if other == key or other not in found:
-            continue
+    for other, figure in others.items():
         above = paper[key] > figure
         one, two = _paired(found[key].plain, found[other].plain)
         signs = {(a > b) == above for a, b in zip(one, two, strict=True)}

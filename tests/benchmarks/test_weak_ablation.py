@@ -123,6 +123,7 @@ def test_order_is_decided_by_all_random_seeds() -> None:
     assert order("b", a=(1.5,), b=(1, 2), c=(5, 6)) == "open: a"
     assert order("a", a=(1,), b=(2,)) == "open: b"  # one seed decides nothing
     assert order("a", b=(2, 3)) == ""
+    assert order("a", a=(2, 3)) == ""
 
 
 def test_the_table_shows_spread_and_change() -> None:
