@@ -7,7 +7,7 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 BIN := .venv/bin
-FLOORS := tests/images tests/test_masks.py tests/test_overlays.py tests/test_api.py tests/data tests/clip tests/dense tests/papers \
+FLOORS := tests/images tests/test_masks.py tests/test_overlays.py tests/test_api.py tests/test_api_models.py tests/data tests/clip tests/dense tests/papers \
 	tests/variants tests/cli
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
