@@ -7,8 +7,8 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 BIN := .venv/bin
-FLOORS := tests/images tests/test_masks.py tests/test_overlays.py tests/test_api.py tests/test_api_models.py tests/data tests/clip tests/dense tests/papers \
-	tests/variants tests/cli
+FLOORS := tests/images tests/test_masks.py tests/test_overlays.py tests/test_api.py tests/test_api_models.py tests/data tests/clip \
+	tests/dense tests/papers tests/variants tests/cli
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .PHONY: setup demo test lint format types imports unit parity parity-weights parity-crf parity-metrics students-test sam-test app-test openvino-test bridges round-trip speed memory kill long-run fuzz floors miniature ablation figures clean

@@ -1,4 +1,4 @@
-"""Models of other sizes and precisions, and what is accepted as one."""
+"""Models of other sizes, and what is accepted as one."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""Classes of the papers' settings."""
+"""Classes with background, and names in all, as the papers' settings count them."""
 
-CLASSES = {  # classes with background, names in all, as the papers' settings count them
+CLASSES = {
     "voc21": (21, 56),
     "voc20": (20, 30),
     "context60": (60, 60),
